@@ -1,0 +1,429 @@
+/**
+ * A WebGPU device with its memory pool, recorder and capabilities.
+ *
+ * @module
+ */
+import { BYTES_PER_ELEMENT, type DType, dtypeOf, type HostArray, hostView } from "./dtype.ts";
+import { DeviceLostError, LifetimeError, NoAdapterError, OutOfMemoryError, ShapeError } from "./errors.ts";
+import { type Kernel, type Pipeline, pipelineFor } from "./kernel.ts";
+import { BufferPool, formatBytes, type MemoryCounters } from "./memory.ts";
+import {
+  type BufferWindow,
+  EagerRecorder,
+  type Groups,
+  type Params,
+  type Recorder,
+  type RecorderCounters,
+} from "./recorder.ts";
+import { type Shape, show, sizeOf } from "./shape.ts";
+import type { Constants } from "./template.ts";
+import { Storage, Tensor } from "./tensor.ts";
+
+/** How to choose and limit a device. */
+export interface DeviceOptions {
+  /** `gpu` refuses software adapters, `software` asks for one; default `auto`. */
+  readonly adapter?: "auto" | "gpu" | "software";
+  /** Most bytes that tensors may hold at once; default unlimited. */
+  readonly memoryLimit?: number;
+  /** Largest storage binding in bytes, for tests; default what the adapter allows. */
+  readonly bindingLimit?: number;
+  /** Use subgroup operations where the adapter has them; default true. */
+  readonly subgroups?: boolean;
+  /** Warn about tensors that were collected without being disposed, with where they were made. */
+  readonly leakWarnings?: boolean;
+}
+
+/** What the adapter is. */
+export interface AdapterInfo {
+  /** Vendor name or number. */
+  readonly vendor: string;
+  /** Family of the GPU, where the driver tells. */
+  readonly architecture: string;
+  /** Device name or number. */
+  readonly device: string;
+  /** The driver's text for a person. */
+  readonly description: string;
+  /** Whether it runs on the CPU. */
+  readonly software: boolean;
+  /** Lanes per subgroup where they are fixed, else 0. */
+  readonly subgroupSize: number;
+}
+
+/** Optional capabilities that were granted. */
+export interface DeviceFeatures {
+  /** Subgroup operations in WGSL. */
+  readonly subgroups: boolean;
+  /** 16-bit floats in WGSL. */
+  readonly f16: boolean;
+  /** Timestamp queries on passes. */
+  readonly timestamps: boolean;
+}
+
+/** The command that installs a software adapter on Debian and Ubuntu. */
+export const INSTALL_COMMAND =
+  "sudo apt-get install -y --no-install-recommends mesa-vulkan-drivers libvulkan1";
+
+function isSoftware(info: GPUAdapterInfo): boolean {
+  return info.isFallbackAdapter === true ||
+    /llvmpipe|lavapipe|swiftshader|basic render/i.test(`${info.description} ${info.device}`);
+}
+
+async function findAdapter(wanted: "auto" | "gpu" | "software"): Promise<GPUAdapter> {
+  const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
+  if (!gpu) throw new NoAdapterError("this runtime has no WebGPU (navigator.gpu is missing); use Deno 2.9 or newer");
+  const adapter = await gpu.requestAdapter(
+    wanted === "software" ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
+  );
+  if (!adapter) {
+    throw new NoAdapterError(
+      `no WebGPU adapter (looked for Vulkan, Metal and Direct3D 12 drivers); install a software one with: ` +
+        INSTALL_COMMAND,
+    );
+  }
+  if (wanted === "gpu" && isSoftware(adapter.info)) {
+    throw new NoAdapterError(
+      `only the software adapter "${adapter.info.description}" was found, but a GPU was asked for; ` +
+        `install the GPU's driver or allow software adapters`,
+    );
+  }
+  return adapter;
+}
+
+const WANTED_LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupSizeY",
+  "maxComputeWorkgroupStorageSize",
+  "minStorageBufferOffsetAlignment",
+] as const;
+
+/**
+ * Opens a device on the best adapter.
+ *
+ * @throws {NoAdapterError} when nothing fits; the message says what to install.
+ */
+export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
+  const adapter = await findAdapter(options.adapter ?? "auto");
+  const requiredLimits: Record<string, number> = {};
+  for (const name of WANTED_LIMITS) requiredLimits[name] = adapter.limits[name];
+  // "subgroups" is granted where the adapter has it although adapter.features hides it, so ask and see.
+  const optional = ["shader-f16", "timestamp-query"].filter((name) =>
+    adapter.features.has(name as GPUFeatureName)
+  );
+  const attempts = options.subgroups === false ? [optional] : [[...optional, "subgroups"], optional, []];
+  let failure: unknown;
+  for (const requiredFeatures of attempts) {
+    try {
+      const gpu = await adapter.requestDevice({
+        requiredFeatures: requiredFeatures as GPUFeatureName[],
+        requiredLimits,
+      });
+      return new Device(gpu, adapter.info, new Set(requiredFeatures), options);
+    } catch (error) {
+      failure = error;
+      // An adapter hands out one device; ask for a fresh one before the next try.
+    }
+  }
+  throw new NoAdapterError(`the adapter "${adapter.info.description}" gives no device: ${failure}`);
+}
+
+/** A window of a tensor for a kernel: the whole tensor, or `count` elements from `start`. */
+export interface TensorWindow {
+  /** A dense tensor. */
+  readonly tensor: Tensor;
+  /** First element, relative to the tensor. */
+  readonly start: number;
+  /** Number of elements. */
+  readonly count: number;
+}
+
+/** A GPU (or software adapter) with its memory and its queue of work. */
+export class Device implements Disposable {
+  /** What the adapter is. */
+  readonly info: AdapterInfo;
+  /** Which optional capabilities were granted. */
+  readonly features: DeviceFeatures;
+  /** Largest storage binding in bytes. */
+  readonly bindingLimit: number;
+  /** Storage offsets must be multiples of this many bytes. */
+  readonly offsetAlignment: number;
+  /** Settles when the device is lost; the error says why. */
+  readonly lost: Promise<DeviceLostError>;
+  readonly #pool: BufferPool;
+  readonly #recorder: EagerRecorder;
+  #failure: Error | undefined;
+  #reports: Promise<void>[] = [];
+  readonly #leaks: FinalizationRegistry<string> | undefined;
+
+  /** Use {@link openDevice}. */
+  constructor(
+    /** The raw WebGPU device. */
+    readonly gpu: GPUDevice,
+    info: GPUAdapterInfo,
+    granted: ReadonlySet<string>,
+    options: DeviceOptions,
+  ) {
+    const fixed = info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMaxSize : 0;
+    this.features = {
+      subgroups: granted.has("subgroups"),
+      f16: granted.has("shader-f16"),
+      timestamps: granted.has("timestamp-query"),
+    };
+    this.info = {
+      vendor: info.vendor,
+      architecture: info.architecture,
+      device: info.device,
+      description: info.description,
+      software: isSoftware(info),
+      subgroupSize: this.features.subgroups ? fixed ?? 0 : 0,
+    };
+    this.bindingLimit = Math.min(
+      options.bindingLimit ?? Infinity,
+      gpu.limits.maxStorageBufferBindingSize,
+    );
+    this.offsetAlignment = gpu.limits.minStorageBufferOffsetAlignment;
+    this.#pool = new BufferPool(gpu, options.memoryLimit ?? Infinity);
+    this.#recorder = new EagerRecorder(gpu, this.#pool, () => this.check());
+    this.lost = gpu.lost.then((reason) => {
+      const error = new DeviceLostError(
+        `the GPU device was lost (${reason.reason}): ${reason.message || "no reason given"}`,
+      );
+      this.#failure ??= error;
+      return error;
+    });
+    gpu.addEventListener("uncapturederror", (event) => {
+      const { error } = event as GPUUncapturedErrorEvent;
+      event.preventDefault();
+      this.#failure ??= error.constructor.name === "GPUOutOfMemoryError"
+        ? new OutOfMemoryError(
+          `the adapter is out of memory with ${formatBytes(this.#pool.liveBytes)} live and ` +
+            `${formatBytes(this.#pool.pooledBytes)} pooled: ${error.message}; lower the batch size`,
+        )
+        : new Error(`WebGPU: ${error.message}`);
+    });
+    if (options.leakWarnings) {
+      this.#leaks = new FinalizationRegistry((site) =>
+        console.warn(`a tensor was collected without being disposed; it was made at\n${site}`)
+      );
+    }
+  }
+
+  /** Memory counters. */
+  get memory(): MemoryCounters {
+    return this.#pool;
+  }
+
+  /** Dispatch counters. */
+  get counters(): RecorderCounters {
+    return this.#recorder;
+  }
+
+  /** Where ops send their work. */
+  get recorder(): Recorder {
+    return this.#recorder;
+  }
+
+  /**
+   * Throws the failure that made the device unusable, if there is one.
+   *
+   * @throws {DeviceLostError | OutOfMemoryError | KernelError}
+   */
+  check(): void {
+    if (this.#failure) throw this.#failure;
+  }
+
+  /** Watches a tensor for {@link DeviceOptions.leakWarnings}. */
+  watch(tensor: Tensor): void {
+    this.#leaks?.register(tensor, new Error().stack?.split("\n").slice(4, 8).join("\n") ?? "", tensor);
+  }
+
+  /** Ends {@link watch}. */
+  unwatch(tensor: Tensor): void {
+    this.#leaks?.unregister(tensor);
+  }
+
+  /** An uninitialised dense tensor. */
+  empty(shape: Shape, dtype: DType = "f32"): Tensor {
+    const buffer = this.#recorder.allocate(sizeOf(shape) * BYTES_PER_ELEMENT);
+    return new Tensor(this, new Storage(this, buffer), shape, dtype);
+  }
+
+  /**
+   * A tensor with the given values, row-major.
+   *
+   * @param data plain numbers become f32
+   * @param shape default: one axis
+   * @throws {ShapeError} if the count of values is not that of the shape.
+   */
+  tensor(data: HostArray | readonly number[], shape?: Shape): Tensor {
+    const host = Array.isArray(data) ? new Float32Array(data) : data as HostArray;
+    const result = this.empty(shape ?? [host.length], dtypeOf(host));
+    this.write(result, host);
+    return result;
+  }
+
+  /** A dense f32 tensor of one value. */
+  full(shape: Shape, value: number): Tensor {
+    return this.tensor(new Float32Array(sizeOf(shape)).fill(value), shape);
+  }
+
+  /** A dense f32 tensor of zeros. */
+  zeros(shape: Shape): Tensor {
+    return this.full(shape, 0);
+  }
+
+  /**
+   * Overwrites a dense tensor, in order with all recorded work.
+   *
+   * @throws {ShapeError} if the count of values differs from the tensor's or the tensor is a strided view.
+   */
+  write(tensor: Tensor, data: HostArray): void {
+    if (data.length !== tensor.size || !tensor.dense) {
+      throw new ShapeError(
+        `write: ${data.length} values do not fit ${tensor.dense ? "" : "the strided view "}${show(tensor.shape)}`,
+      );
+    }
+    if (dtypeOf(data) !== tensor.dtype) {
+      throw new ShapeError(`write: ${dtypeOf(data)} values for a tensor of ${tensor.dtype}`);
+    }
+    if (data.length === 0) return;
+    const buffer = tensor.storage.buffer;
+    // writeBuffer lands before everything that is recorded but not submitted.
+    if (buffer.lastUse === this.#recorder.serial) this.#recorder.flush();
+    this.check();
+    this.gpu.queue.writeBuffer(
+      buffer.gpu,
+      tensor.offset * BYTES_PER_ELEMENT,
+      data.buffer as ArrayBuffer,
+      data.byteOffset,
+      data.byteLength,
+    );
+  }
+
+  /** Copies one dense tensor onto another of the same size; they must lie in different buffers. */
+  copy(from: Tensor, to: Tensor): void {
+    if (from.size !== to.size || !from.dense || !to.dense) {
+      throw new ShapeError(`copy: ${show(from.shape)} does not fit ${show(to.shape)} (both must be dense)`);
+    }
+    this.#recorder.copy(
+      { buffer: from.storage.buffer, offset: from.offset * 4, bytes: from.size * 4 },
+      { buffer: to.storage.buffer, offset: to.offset * 4, bytes: to.size * 4 },
+    );
+  }
+
+  /**
+   * Reads dense tensors back to the host in one transfer (about 11 ms on Deno, whatever the size).
+   *
+   * @throws {DeviceLostError | OutOfMemoryError | KernelError} if recorded work failed.
+   */
+  async read(tensors: readonly Tensor[]): Promise<HostArray[]> {
+    const sizes = tensors.map((t) => t.size * BYTES_PER_ELEMENT);
+    const total = sizes.reduce((a, b) => a + b, 0);
+    for (const t of tensors) {
+      if (!t.dense) throw new ShapeError(`read: ${show(t.shape)} is a strided view`);
+    }
+    this.check();
+    if (total === 0) return tensors.map((t) => hostView(t.dtype, new ArrayBuffer(0)));
+    const staging = this.gpu.createBuffer({ size: total, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    try {
+      this.#recorder.flush();
+      const encoder = this.gpu.createCommandEncoder();
+      let at = 0;
+      tensors.forEach((t, i) => {
+        if (sizes[i] > 0) {
+          encoder.copyBufferToBuffer(t.storage.buffer.gpu, t.offset * BYTES_PER_ELEMENT, staging, at, sizes[i]);
+        }
+        at += sizes[i];
+      });
+      this.gpu.queue.submit([encoder.finish()]);
+      await Promise.all(this.#reports.splice(0));
+      this.check();
+      try {
+        await staging.mapAsync(GPUMapMode.READ);
+      } catch (error) {
+        this.check();
+        throw error;
+      }
+      const bytes = staging.getMappedRange().slice(0);
+      staging.unmap();
+      this.check();
+      at = 0;
+      return tensors.map((t, i) => hostView(t.dtype, bytes.slice(at, at += sizes[i])));
+    } finally {
+      staging.destroy();
+    }
+  }
+
+  /** The compiled kernel for these constants. */
+  pipeline(kernel: Kernel, constants: Constants): Pipeline {
+    return pipelineFor(this.gpu, kernel, constants, (report) => {
+      this.#reports.push(report.then((error) => {
+        if (error) this.#failure ??= error;
+      }));
+    });
+  }
+
+  /**
+   * Runs a kernel over dense tensors or windows of them.
+   *
+   * @throws {LifetimeError} for a disposed tensor, one of another device, or a misaligned window.
+   */
+  run(
+    kernel: Kernel,
+    constants: Constants,
+    operands: readonly (Tensor | TensorWindow)[],
+    params: Params,
+    groups: Groups,
+  ): void {
+    this.#recorder.dispatch(
+      this.pipeline(kernel, constants),
+      operands.map((operand) => this.#window(kernel.name, operand)),
+      params,
+      groups,
+    );
+  }
+
+  #window(kernel: string, operand: Tensor | TensorWindow): BufferWindow {
+    const { tensor, start, count } = operand instanceof Tensor
+      ? { tensor: operand, start: 0, count: operand.size }
+      : operand;
+    if (tensor.device !== this) throw new LifetimeError(`${kernel}: an operand lives on another device`);
+    const offset = (tensor.offset + start) * BYTES_PER_ELEMENT;
+    const bytes = Math.max(count, 1) * BYTES_PER_ELEMENT;
+    if (offset % this.offsetAlignment !== 0 || bytes > this.bindingLimit) {
+      throw new LifetimeError(
+        `${kernel}: a window of ${formatBytes(bytes)} at byte ${offset} of ${show(tensor.shape)} cannot be bound ` +
+          `(alignment ${this.offsetAlignment} B, limit ${formatBytes(this.bindingLimit)})`,
+      );
+    }
+    return { buffer: tensor.storage.buffer, offset, bytes };
+  }
+
+  /** Submits recorded work without waiting for it. */
+  flush(): void {
+    this.#recorder.flush();
+  }
+
+  /** Waits until all recorded work is done. */
+  async sync(): Promise<void> {
+    this.#recorder.flush();
+    await this.gpu.queue.onSubmittedWorkDone();
+    await Promise.all(this.#reports.splice(0));
+    this.check();
+  }
+
+  /** Destroys idle buffers. */
+  trim(): void {
+    this.#pool.trim();
+  }
+
+  /** Destroys the device; everything on it becomes unusable. */
+  [Symbol.dispose](): void {
+    this.#recorder.flush();
+    this.#failure ??= new DeviceLostError("the device was disposed");
+    this.gpu.destroy();
+  }
+}

@@ -1,0 +1,41 @@
+/**
+ * Errors of the engine. Each message says what was asked, what was found, and what to do about it.
+ *
+ * @module
+ */
+
+/** No WebGPU adapter fits the request; the message names the command that installs a software one. */
+export class NoAdapterError extends Error {
+  /** Stable name, used to pick the exit code. */
+  override readonly name = "NoAdapterError";
+}
+
+/** The GPU device is gone (driver reset, removal, or destruction); nothing on it can be read any more. */
+export class DeviceLostError extends Error {
+  /** Stable name, used to pick the exit code. */
+  override readonly name = "DeviceLostError";
+}
+
+/** A buffer could not be had; the message says what was asked and what is live. */
+export class OutOfMemoryError extends Error {
+  /** Stable name, used to pick the exit code. */
+  override readonly name = "OutOfMemoryError";
+}
+
+/** Shapes, axes or data types that do not fit together; the message names the op and both sides. */
+export class ShapeError extends Error {
+  /** Stable name. */
+  override readonly name = "ShapeError";
+}
+
+/** A kernel failed to compile or was launched wrongly; the message holds the numbered WGSL. */
+export class KernelError extends Error {
+  /** Stable name. */
+  override readonly name = "KernelError";
+}
+
+/** A tensor was used after it was disposed, or beside tensors of another device. */
+export class LifetimeError extends Error {
+  /** Stable name. */
+  override readonly name = "LifetimeError";
+}

@@ -1,0 +1,168 @@
+/**
+ * Kernels: a `.wgsl` body plus constants becomes a cached compute pipeline.
+ *
+ * A body declares `struct Params { … }` of scalar u32, i32 and f32 fields at binding 0 and storage buffers at
+ * bindings 1, 2, …; both are read from the text, so nothing is written twice.
+ *
+ * @module
+ */
+import mathSource from "../kernels/math.wgsl" with { type: "text" };
+import { KernelError } from "./errors.ts";
+import { type Constants, expand } from "./template.ts";
+
+const INCLUDES: Readonly<Record<string, string>> = { math: mathSource };
+
+type FieldType = "u32" | "i32" | "f32";
+
+/** One storage buffer of a kernel, as declared in its text. */
+export interface StorageBinding {
+  /** WGSL variable name. */
+  readonly name: string;
+  /** Whether the kernel writes it. */
+  readonly writes: boolean;
+}
+
+/** A kernel body and what its text declares. */
+export interface Kernel {
+  /** Name for messages and profiles. */
+  readonly name: string;
+  /** Unexpanded WGSL. */
+  readonly source: string;
+  /** Pipelines by constants. */
+  readonly pipelines: WeakMap<GPUDevice, Map<string, Pipeline>>;
+}
+
+/** A compiled kernel. */
+export interface Pipeline {
+  /** Number unique in the process; part of bind-group keys. */
+  readonly id: number;
+  /** Kernel name. */
+  readonly name: string;
+  /** The raw pipeline. */
+  readonly gpu: GPUComputePipeline;
+  /** Layout for bind groups: binding 0 is the parameter block with a dynamic offset. */
+  readonly layout: GPUBindGroupLayout;
+  /** Fields of `Params` in order. */
+  readonly fields: readonly { readonly name: string; readonly type: FieldType }[];
+  /** Size of the parameter block in bytes, a multiple of 16. */
+  readonly paramBytes: number;
+  /** Storage buffers from binding 1 on. */
+  readonly storage: readonly StorageBinding[];
+  /** The WGSL that was compiled. */
+  readonly wgsl: string;
+}
+
+/** Declares a kernel from the text of its `.wgsl` file. Compiles nothing yet. */
+export function defineKernel(name: string, source: string): Kernel {
+  return { name, source, pipelines: new WeakMap() };
+}
+
+function header(constants: Constants): string {
+  return Object.entries(constants)
+    .filter(([, value]) => typeof value !== "string")
+    .map(([name, value]) =>
+      typeof value === "boolean"
+        ? `const ${name}: bool = ${value};`
+        : `const ${name}: ${Number.isInteger(value) ? "u32" : "f32"} = ${value}${
+          Number.isInteger(value) ? "u" : "f"
+        };`
+    )
+    .join("\n");
+}
+
+/** The WGSL of a kernel for these constants: `enable` lines, generated constants, expanded body. */
+export function generate(kernel: Kernel, constants: Constants): string {
+  const body = expand(kernel.source, constants, (name) => {
+    const text = INCLUDES[name];
+    if (text === undefined) throw new KernelError(`${kernel.name}: no kernel file "${name}" to include`);
+    return text;
+  });
+  return `${header(constants)}\n${body}`;
+}
+
+function parseFields(name: string, wgsl: string): { name: string; type: FieldType }[] {
+  const body = /struct Params \{([^}]*)\}/.exec(wgsl)?.[1];
+  if (body === undefined) throw new KernelError(`${name}: the kernel declares no "struct Params { … }"`);
+  return [...body.replace(/\/\/.*$/gm, "").matchAll(/(\w+)\s*:\s*(\w+)/g)].map(([, field, type]) => {
+    if (type !== "u32" && type !== "i32" && type !== "f32") {
+      throw new KernelError(`${name}: parameter ${field} is ${type}; only u32, i32 and f32 are supported`);
+    }
+    return { name: field, type };
+  });
+}
+
+function parseStorage(wgsl: string): StorageBinding[] {
+  const pattern = /@binding\((\d+)\)\s*var<storage,\s*(read_write|read)>\s*(\w+)/g;
+  return [...wgsl.matchAll(pattern)]
+    .sort((a, b) => Number(a[1]) - Number(b[1]))
+    .map(([, , access, name]) => ({ name, writes: access === "read_write" }));
+}
+
+/** WGSL with line numbers, as compile errors show it. */
+export function numbered(wgsl: string): string {
+  return wgsl.split("\n").map((line, i) => `${String(i + 1).padStart(4)} | ${line}`).join("\n");
+}
+
+let nextPipelineId = 1;
+
+/**
+ * The pipeline of a kernel for these constants, compiled on first use.
+ *
+ * @param report receives a compile error, which WebGPU delivers late
+ * @throws {KernelError} if the template or its declarations are wrong.
+ */
+export function pipelineFor(
+  gpu: GPUDevice,
+  kernel: Kernel,
+  constants: Constants,
+  report: (error: Promise<Error | undefined>) => void,
+): Pipeline {
+  let byConstants = kernel.pipelines.get(gpu);
+  if (!byConstants) kernel.pipelines.set(gpu, byConstants = new Map());
+  let key = "";
+  for (const name in constants) key += `${constants[name]},`;
+  const known = byConstants.get(key);
+  if (known) return known;
+
+  const wgsl = generate(kernel, constants);
+  const fields = parseFields(kernel.name, wgsl);
+  const storage = parseStorage(wgsl);
+  const paramBytes = Math.max(16, Math.ceil(fields.length / 4) * 16);
+  gpu.pushErrorScope("validation");
+  const module = gpu.createShaderModule({ code: wgsl, label: kernel.name });
+  const layout = gpu.createBindGroupLayout({
+    entries: [
+      {
+        binding: 0,
+        visibility: GPUShaderStage.COMPUTE,
+        buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: paramBytes },
+      },
+      ...storage.map((binding, i): GPUBindGroupLayoutEntry => ({
+        binding: i + 1,
+        visibility: GPUShaderStage.COMPUTE,
+        buffer: { type: binding.writes ? "storage" : "read-only-storage" },
+      })),
+    ],
+  });
+  const pipeline: Pipeline = {
+    id: nextPipelineId++,
+    name: kernel.name,
+    gpu: gpu.createComputePipeline({
+      label: kernel.name,
+      layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
+      compute: { module, entryPoint: "main" },
+    }),
+    layout,
+    fields,
+    paramBytes,
+    storage,
+    wgsl,
+  };
+  report(gpu.popErrorScope().then((error) =>
+    error
+      ? new KernelError(`kernel ${kernel.name} does not compile: ${error.message}\n${numbered(wgsl)}`)
+      : undefined
+  ));
+  byConstants.set(key, pipeline);
+  return pipeline;
+}

@@ -1,0 +1,129 @@
+/**
+ * GPU memory: a size-exact pool of buffers with public counters. Deno's garbage collector does not see GPU
+ * memory (KERNELS.md section 7), so every buffer is handed back by hand and reused.
+ *
+ * @module
+ */
+import { OutOfMemoryError } from "./errors.ts";
+
+/** A GPU buffer of the pool. */
+export interface PoolBuffer {
+  /** Number unique within the device; part of bind-group keys. */
+  readonly id: number;
+  /** The raw buffer. */
+  readonly gpu: GPUBuffer;
+  /** Size in bytes, a multiple of 256. */
+  readonly bytes: number;
+  /** Serial of the last recorded, unsubmitted work that uses this buffer. */
+  lastUse: number;
+}
+
+/** Counters of a device's memory, in bytes unless named otherwise. */
+export interface MemoryCounters {
+  /** Bytes held by tensors that are alive. */
+  readonly liveBytes: number;
+  /** Buffers held by tensors that are alive. */
+  readonly liveBuffers: number;
+  /** Largest value {@link liveBytes} has had. */
+  readonly peakBytes: number;
+  /** Bytes of idle buffers kept for reuse. */
+  readonly pooledBytes: number;
+  /** GPU buffers created so far; constant once a loop has warmed up. */
+  readonly buffersCreated: number;
+}
+
+const GRANULE = 256;
+
+/** Readable byte count, such as "12.5 MiB". */
+export function formatBytes(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`;
+  const units = ["KiB", "MiB", "GiB"];
+  let value = bytes / 1024;
+  let unit = 0;
+  for (; value >= 1024 && unit < units.length - 1; unit++) value /= 1024;
+  return `${value.toFixed(1)} ${units[unit]}`;
+}
+
+/** The pool behind a device's tensors. */
+export class BufferPool implements MemoryCounters {
+  #free = new Map<number, PoolBuffer[]>();
+  #nextId = 1;
+  liveBytes = 0;
+  liveBuffers = 0;
+  peakBytes = 0;
+  pooledBytes = 0;
+  buffersCreated = 0;
+
+  /**
+   * @param gpu raw device
+   * @param limitBytes most bytes that tensors may hold at once
+   */
+  constructor(private readonly gpu: GPUDevice, private readonly limitBytes: number) {}
+
+  /**
+   * A buffer of at least `bytes` bytes; its contents are arbitrary.
+   *
+   * @throws {OutOfMemoryError} when the buffer is above what the adapter or the configured limit allows.
+   */
+  acquire(bytes: number): PoolBuffer {
+    const size = Math.max(GRANULE, Math.ceil(bytes / GRANULE) * GRANULE);
+    const largest = this.gpu.limits.maxBufferSize;
+    if (size > largest) {
+      throw new OutOfMemoryError(
+        `a buffer of ${formatBytes(size)} was asked for, but this adapter's largest is ${formatBytes(largest)}; ` +
+          `lower the batch size`,
+      );
+    }
+    if (this.liveBytes + size > this.limitBytes) {
+      throw new OutOfMemoryError(
+        `${formatBytes(size)} were asked for while ${formatBytes(this.liveBytes)} are live, above the limit of ` +
+          `${formatBytes(this.limitBytes)}; lower the batch size or raise the memory limit`,
+      );
+    }
+    let buffer = this.#free.get(size)?.pop();
+    if (buffer) {
+      this.pooledBytes -= size;
+    } else {
+      if (this.liveBytes + this.pooledBytes + size > this.limitBytes) this.trim();
+      const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+      buffer = { id: this.#nextId++, gpu: this.gpu.createBuffer({ size, usage }), bytes: size, lastUse: -1 };
+      this.buffersCreated++;
+    }
+    this.liveBytes += size;
+    this.liveBuffers++;
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    return buffer;
+  }
+
+  /** Takes a buffer back. Work recorded before may still use it: later users come later in the queue. */
+  release(buffer: PoolBuffer): void {
+    this.liveBytes -= buffer.bytes;
+    this.liveBuffers--;
+    this.pooledBytes += buffer.bytes;
+    const list = this.#free.get(buffer.bytes);
+    if (list) list.push(buffer);
+    else this.#free.set(buffer.bytes, [buffer]);
+  }
+
+  /** Called with the ids of buffers that {@link trim} destroyed, so that caches can forget them. */
+  onDestroy: (ids: ReadonlySet<number>) => void = () => {};
+
+  /** Called before {@link trim} destroys anything, so that recorded work is submitted first. */
+  beforeDestroy: () => void = () => {};
+
+  /** Destroys all idle buffers. */
+  trim(): void {
+    if (this.pooledBytes === 0) return;
+    this.beforeDestroy();
+    const gone = new Set<number>();
+    for (const list of this.#free.values()) {
+      for (const buffer of list) {
+        buffer.gpu.destroy();
+        gone.add(buffer.id);
+      }
+    }
+    this.#free.clear();
+    this.pooledBytes = 0;
+    this.onDestroy(gone);
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * `defineOp` is the one place that says what an op is: its forward and backward on the GPU, the same in plain
+ * float64 TypeScript, and inputs to try it on. The registry is what the op test walks.
+ *
+ * @module
+ */
+import { LifetimeError } from "./errors.ts";
+import { materialize } from "./ops/copy.ts";
+import { scope } from "./scope.ts";
+import type { Shape } from "./shape.ts";
+import { type BackwardContext, isRecording, Node, retain } from "./tape.ts";
+import type { Tensor } from "./tensor.ts";
+
+/** A dense float64 array: what references compute with. */
+export interface RefArray {
+  /** Sizes of the axes. */
+  readonly shape: Shape;
+  /** Values, row-major. */
+  readonly data: Float64Array;
+}
+
+/** Inputs to try an op on. */
+export interface Sample<A> {
+  /** What is special about it. */
+  readonly label: string;
+  /** Float inputs are checked for gradients unless named in {@link constant}. */
+  readonly inputs: readonly RefArray[];
+  /** Dtype of inputs that are not f32, by index. */
+  readonly integer?: Readonly<Record<number, "u32" | "i32">>;
+  /** Indices of inputs that get no gradient check. */
+  readonly constant?: readonly number[];
+  /** Attributes. */
+  readonly attrs: A;
+  /** Largest error relative to the largest reference value, with the reason; default 2e-6 (a few f32 ulp). */
+  readonly tolerance?: number;
+  /** Skip finite differences where the function has kinks or the values are extreme. */
+  readonly skipDifferences?: boolean;
+}
+
+/** Plain float64 version of an op. */
+export interface Reference<A> {
+  /** Outputs for the inputs. */
+  forward(inputs: readonly RefArray[], attrs: A): readonly RefArray[];
+  /** Gradients of the inputs, for gradients of the outputs. */
+  backward?(
+    inputs: readonly RefArray[],
+    attrs: A,
+    grads: readonly RefArray[],
+  ): readonly (RefArray | undefined)[];
+}
+
+/** What an op is. */
+export interface OpSpec<A> {
+  /** Name in messages and tables. */
+  readonly name: string;
+  /** Whether forward and backward take strided views; otherwise inputs and gradients arrive dense. */
+  readonly strided?: boolean;
+  /** Outputs that carry no gradient, by index. */
+  readonly auxiliary?: readonly number[];
+  /** Checks shapes and computes the outputs. `save` keeps a tensor for backward. */
+  forward(inputs: readonly Tensor[], attrs: A, save: (tensor: Tensor) => void): readonly Tensor[];
+  /** Gradients of the inputs. */
+  backward?(context: BackwardContext, attrs: A): readonly (Tensor | undefined)[];
+  /** The same in float64. */
+  readonly reference: Reference<A>;
+  /** Inputs to try it on: odd sizes, 1, primes, extremes. */
+  samples(): readonly Sample<A>[];
+}
+
+/** A defined op. */
+export interface Op<A> extends OpSpec<A> {
+  /**
+   * Runs the op and records it when an input wants gradients.
+   *
+   * @throws {LifetimeError} if inputs live on different devices or were disposed.
+   * @throws {ShapeError} if shapes or attributes do not fit.
+   */
+  apply(inputs: readonly Tensor[], attrs: A): readonly Tensor[];
+}
+
+const ops = new Map<string, Op<never>>();
+
+/** All ops by name. */
+export function registry(): ReadonlyMap<string, Op<unknown>> {
+  return ops as unknown as ReadonlyMap<string, Op<unknown>>;
+}
+
+/** Defines and registers an op. */
+export function defineOp<A>(spec: OpSpec<A>): Op<A> {
+  const op: Op<A> = {
+    ...spec,
+    apply(inputs: readonly Tensor[], attrs: A): readonly Tensor[] {
+      const device = inputs[0].device;
+      for (const input of inputs) {
+        if (input.disposed) {
+          throw new LifetimeError(`${spec.name}: an operand [${input.shape}] was used after it was disposed`);
+        }
+        if (input.device !== device) throw new LifetimeError(`${spec.name}: operands live on different devices`);
+      }
+      const record = spec.backward !== undefined && isRecording() &&
+        inputs.some((input) => input.node !== undefined || input.requiresGrad);
+      const toSave: Tensor[] = [];
+      const { outputs, saved } = scope(() => {
+        const prepared = spec.strided ? inputs : inputs.map(materialize);
+        const outputs = spec.forward(prepared, attrs, (tensor) => {
+          if (record) toSave.push(tensor);
+        });
+        return { outputs, saved: toSave.map(retain) };
+      });
+      if (record) {
+        const node = new Node(
+          spec.name,
+          (context) => spec.backward!(context, attrs),
+          spec.strided ?? false,
+          inputs.map((input) => input.shape),
+          inputs,
+          saved,
+        );
+        outputs.forEach((output, i) => {
+          if (spec.auxiliary?.includes(i)) return;
+          output.node = node;
+          output.nodeOutput = i;
+        });
+      }
+      return outputs;
+    },
+  };
+  if (ops.has(spec.name)) throw new Error(`the op "${spec.name}" is defined twice`);
+  ops.set(spec.name, op as unknown as Op<never>);
+  return op;
+}

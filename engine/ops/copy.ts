@@ -1,0 +1,35 @@
+/**
+ * Unrecorded copies and sums that the tape and the ops themselves need.
+ *
+ * @module
+ */
+import { BYTES_PER_ELEMENT } from "../dtype.ts";
+import { broadcastShapes, sameShape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { elementwise } from "./launch.ts";
+
+/** Whether kernels can bind the tensor as it is: dense and at an aligned offset. */
+export function isBindable(tensor: Tensor): boolean {
+  return tensor.dense && tensor.offset * BYTES_PER_ELEMENT % tensor.device.offsetAlignment === 0;
+}
+
+/** The tensor itself when kernels can bind it, else a dense copy. Records nothing. */
+export function materialize(tensor: Tensor): Tensor {
+  if (isBindable(tensor)) return tensor;
+  const copy = tensor.device.empty(tensor.shape, tensor.dtype);
+  elementwise(copy, [tensor], { expression: "a" });
+  return copy;
+}
+
+/** `target = value`, or `target += value` with `add`. `target` is dense; `value` has its shape. */
+export function accumulate(target: Tensor, value: Tensor, add: boolean): void {
+  elementwise(target, [value], add ? { expression: "o + a", readOut: true } : { expression: "a" });
+}
+
+/** `a + b` as a new dense tensor. */
+export function sumOf(a: Tensor, b: Tensor): Tensor {
+  const shape = sameShape(a.shape, b.shape) ? a.shape : broadcastShapes("add", a.shape, b.shape);
+  const sum = a.device.empty(shape, a.dtype);
+  elementwise(sum, [a, b], { expression: "a + b" });
+  return sum;
+}

@@ -1,0 +1,158 @@
+/**
+ * Launching matrix products: picks the vector or the scalar kernel and splits what a binding cannot hold.
+ *
+ * @module
+ */
+import source from "../../kernels/gemm.wgsl" with { type: "text" };
+import { BYTES_PER_ELEMENT } from "../dtype.ts";
+import { defineKernel } from "../kernel.ts";
+import type { Tensor } from "../tensor.ts";
+
+const kernel = defineKernel("gemm", source);
+
+/** One operand: where its first matrix starts and how it is walked, in elements. */
+export interface MatrixOperand {
+  /** Memory; only its storage, device and offset matter. */
+  readonly tensor: Tensor;
+  /** Elements between rows as stored. */
+  readonly ld: number;
+  /** First element, relative to the tensor. */
+  readonly start?: number;
+  /** Whether the stored matrix is the transpose of the operand. */
+  readonly transposed?: boolean;
+  /** Elements between neighbouring matrices of a batch; default 0. */
+  readonly batchStride?: number;
+}
+
+/** `c = alpha * a b (+ bias) (+ residual)`; `a` is m x k, `b` is k x n, `c` is m x n. */
+export interface GemmArguments {
+  /** Left operand. */
+  readonly a: MatrixOperand;
+  /** Right operand. */
+  readonly b: MatrixOperand;
+  /** Result, never transposed. */
+  readonly c: MatrixOperand;
+  /** Rows of the result. */
+  readonly m: number;
+  /** Columns of the result. */
+  readonly n: number;
+  /** Inner size. */
+  readonly k: number;
+  /** Number of products; default 1. */
+  readonly batch?: number;
+  /** Factor; default 1. */
+  readonly alpha?: number;
+  /** [n], added to each row. */
+  readonly bias?: Tensor;
+  /** Laid out like `c`, added to it. */
+  readonly residual?: Tensor;
+  /** Laid out like `c`: receives the value before GELU, which is then applied. */
+  readonly pre?: Tensor;
+  /** Add to `c` instead of overwriting it. */
+  readonly accumulate?: boolean;
+}
+
+/** Computes a matrix product. All operands are f32. */
+export function gemm(args: GemmArguments): void {
+  const { m, n, k, batch = 1 } = args;
+  if (m === 0 || n === 0 || batch === 0) return;
+  launch(args, [0, m], [0, n], [0, k], [0, batch], args.accumulate ?? false);
+}
+
+type Range = readonly [first: number, count: number];
+
+/** Halves a range, the first half a multiple of 8 where possible so that vector loads stay aligned. */
+function halves([first, count]: Range): [Range, Range] {
+  const half = count > 8 ? Math.ceil(count / 16) * 8 : Math.ceil(count / 2);
+  return [[first, half], [first + half, count - half]];
+}
+
+function launch(args: GemmArguments, m: Range, n: Range, k: Range, batch: Range, accumulate: boolean): void {
+  const { a, b, c } = args;
+  const { device } = c.tensor;
+  const alignment = device.offsetAlignment / BYTES_PER_ELEMENT;
+  const limit = device.bindingLimit / BYTES_PER_ELEMENT - alignment;
+
+  const span = (operand: MatrixOperand, rows: Range, columns: Range) => {
+    const [outer, inner] = operand.transposed ? [columns, rows] : [rows, columns];
+    const step = operand.batchStride ?? 0;
+    const first = operand.tensor.offset + (operand.start ?? 0) + batch[0] * step + outer[0] * operand.ld + inner[0];
+    const count = (batch[1] - 1) * step + (outer[1] - 1) * operand.ld + inner[1];
+    return { tensor: operand.tensor, first, count };
+  };
+  const like = (tensor: Tensor) => span({ ...c, tensor, start: 0 }, m, n);
+  const spans = {
+    a: span(a, m, k),
+    b: span(b, k, n),
+    c: span(c, m, n),
+    bias: args.bias && { tensor: args.bias, first: args.bias.offset + n[0], count: n[1] },
+    residual: args.residual && like(args.residual),
+    pre: args.pre && like(args.pre),
+  };
+  const tooLarge = (part: { count: number } | undefined) => part !== undefined && part.count > limit;
+  if (Object.values(spans).some(tooLarge)) {
+    const again = (over: { m?: Range; n?: Range; k?: Range; batch?: Range }, add: boolean) =>
+      launch(args, over.m ?? m, over.n ?? n, over.k ?? k, over.batch ?? batch, add);
+    if (batch[1] > 1) halves(batch).forEach((half) => again({ batch: half }, accumulate));
+    else if (tooLarge(spans.c) || (tooLarge(spans.a) && !a.transposed)) {
+      halves(m).forEach((half) => again({ m: half }, accumulate));
+    } else if (tooLarge(spans.b) && b.transposed) halves(n).forEach((half) => again({ n: half }, accumulate));
+    else splitInner(args, m, n, k, batch, accumulate);
+    return;
+  }
+
+  const params: Record<string, number> = {
+    m: m[1],
+    n: n[1],
+    k: k[1],
+    lda: a.ld,
+    ldb: b.ld,
+    ldc: c.ld,
+    batch_a: a.batchStride ?? 0,
+    batch_b: b.batchStride ?? 0,
+    batch_c: c.batchStride ?? 0,
+    alpha: args.alpha ?? 1,
+    offset_bias: 0,
+    offset_residual: 0,
+    offset_pre: 0,
+  };
+  const windows = [];
+  let aligned = [a.ld, b.ld, c.ld, params.batch_a, params.batch_b, params.batch_c, n[1]].every((x) => x % 4 === 0) &&
+    (a.transposed ? m[1] % 4 === 0 : k[1] % 4 === 0) && (!b.transposed || k[1] % 4 === 0);
+  for (const name of ["a", "b", "c", "bias", "residual", "pre"] as const) {
+    const part = spans[name];
+    if (!part) continue;
+    const start = part.first - part.first % alignment;
+    params[`offset_${name}`] = part.first - start;
+    aligned &&= part.first % 4 === 0;
+    windows.push({ tensor: part.tensor, start: start - part.tensor.offset, count: part.first - start + part.count });
+  }
+  const [wx, wy] = [8, 8];
+  device.run(
+    kernel,
+    {
+      TA: a.transposed ?? false,
+      TB: b.transposed ?? false,
+      VEC: aligned,
+      WX: wx,
+      WY: wy,
+      BIAS: args.bias !== undefined,
+      GELU: args.pre !== undefined,
+      RESIDUAL: args.residual !== undefined,
+      ACC: accumulate,
+    },
+    windows,
+    params,
+    [Math.ceil(n[1] / 8 / wx), Math.ceil(m[1] / 8 / wy), batch[1]],
+  );
+}
+
+/** Splits K: the first half writes, the second adds; bias and residual ride on the first. */
+function splitInner(args: GemmArguments, m: Range, n: Range, k: Range, batch: Range, accumulate: boolean): void {
+  if (k[1] < 2 || args.pre) {
+    throw new RangeError("gemm: one row of an operand exceeds the adapter's binding limit");
+  }
+  const [first, second] = halves(k);
+  launch(args, m, n, first, batch, accumulate);
+  launch({ ...args, bias: undefined, residual: undefined }, m, n, second, batch, true);
+}

@@ -1,0 +1,323 @@
+/**
+ * Matrix products and linear layers.
+ *
+ * @module
+ */
+import { ShapeError } from "../errors.ts";
+import { defineOp, type RefArray, type Sample } from "../op.ts";
+import { refBroadcast, refFrom, refRandom, refUnbroadcast, refZeros } from "../reference.ts";
+import { broadcastShapes, broadcastStrides, collapseAxes, sameShape, type Shape, show, sizeOf } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { materialize } from "./copy.ts";
+import { gemm, type MatrixOperand } from "./gemm.ts";
+import { elementwise } from "./launch.ts";
+import { sumTo } from "./reduce.ts";
+
+/** f64 product of [m, k] and [k, n] slices, optionally transposed as stored. */
+function refProduct(
+  a: Float64Array,
+  b: Float64Array,
+  m: number,
+  n: number,
+  k: number,
+  transposed: { a?: boolean; b?: boolean } = {},
+): Float64Array {
+  const c = new Float64Array(m * n);
+  for (let i = 0; i < m; i++) {
+    for (let p = 0; p < k; p++) {
+      const x = transposed.a ? a[p * m + i] : a[i * k + p];
+      for (let j = 0; j < n; j++) c[i * n + j] += x * (transposed.b ? b[j * k + p] : b[p * n + j]);
+    }
+  }
+  return c;
+}
+
+interface LinearAttributes {
+  /** Apply the exact GELU to the result. */
+  readonly gelu: boolean;
+  /** Whether a bias is the third input. */
+  readonly bias: boolean;
+  /** Whether a residual is the last input. */
+  readonly residual: boolean;
+}
+
+const refGelu = {
+  // Phi by Simpson's rule on the density: independent of the kernels' polynomials, to 1e-13.
+  phi(x: number): number {
+    const z = Math.min(Math.abs(x), 9);
+    const steps = 400;
+    const h = z / steps;
+    let sum = 0;
+    for (let i = 0; i <= steps; i++) {
+      sum += (i === 0 || i === steps ? 1 : i % 2 ? 4 : 2) * Math.exp(-0.5 * (i * h) ** 2);
+    }
+    const half = sum * h / 3 / Math.sqrt(2 * Math.PI);
+    return x >= 0 ? 0.5 + half : 0.5 - half;
+  },
+  value: (x: number): number => x * refGelu.phi(x),
+  slope: (x: number): number => refGelu.phi(x) + x * Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI),
+};
+
+function refLinear([x, weight, ...rest]: readonly RefArray[], { bias, residual }: LinearAttributes): RefArray {
+  const [n, k] = weight.shape;
+  const m = x.data.length / k;
+  const y = refProduct(x.data, weight.data, m, n, k, { b: true });
+  const shape = [...x.shape.slice(0, -1), n];
+  const extra = residual ? rest[rest.length - 1].data : undefined;
+  return refFrom(shape, (i) => y[i] + (bias ? rest[0].data[i % n] : 0) + (extra ? extra[i] : 0));
+}
+
+const linearOp = defineOp<LinearAttributes>({
+  name: "linear",
+  forward([x, weight, ...rest], { gelu, bias, residual }, save) {
+    const [n, k] = weight.shape;
+    if (weight.shape.length !== 2 || x.shape[x.shape.length - 1] !== k) {
+      throw new ShapeError(`linear: input ${show(x.shape)} against weight ${show(weight.shape)} [out, in]`);
+    }
+    const shape = [...x.shape.slice(0, -1), n];
+    if (bias && !sameShape(rest[0].shape, [n])) {
+      throw new ShapeError(`linear: bias ${show(rest[0].shape)} against weight ${show(weight.shape)} [out, in]`);
+    }
+    const residualTensor = residual ? rest[rest.length - 1] : undefined;
+    if (residualTensor && !sameShape(residualTensor.shape, shape)) {
+      throw new ShapeError(`linear: residual ${show(residualTensor.shape)} against result ${show(shape)}`);
+    }
+    const y = x.device.empty(shape);
+    const pre = gelu ? x.device.empty(shape) : undefined;
+    gemm({
+      a: { tensor: x, ld: k },
+      b: { tensor: weight, ld: k, transposed: true },
+      c: { tensor: y, ld: n },
+      m: x.size / k,
+      n,
+      k,
+      bias: bias ? rest[0] : undefined,
+      residual: residualTensor,
+      pre,
+    });
+    save(x);
+    save(weight);
+    if (pre) save(pre);
+    return [y];
+  },
+  backward({ grads: [dy], saved: [x, weight, pre], needs, shapes, into }, { gelu, bias, residual }) {
+    const [n, k] = weight.shape;
+    const m = x.size / k;
+    let dz = dy!;
+    if (gelu) {
+      dz = dy!.device.empty(dy!.shape);
+      elementwise(dz, [pre, dy!], { expression: "b * gelu_grad_$V(a)" });
+    }
+    const result: (Tensor | undefined)[] = [undefined, undefined];
+    if (needs[0]) {
+      result[0] = x.device.empty(x.shape);
+      gemm({ a: { tensor: dz, ld: n }, b: { tensor: weight, ld: k }, c: { tensor: result[0], ld: k }, m, n: k, k: n });
+    }
+    if (needs[1]) {
+      result[1] = into(1) ?? x.device.empty(weight.shape);
+      gemm({
+        a: { tensor: dz, ld: n, transposed: true },
+        b: { tensor: x, ld: k },
+        c: { tensor: result[1], ld: k },
+        m: n,
+        n: k,
+        k: m,
+      });
+    }
+    if (bias) result.push(needs[2] ? sumTo(dz, shapes[2], into(2)) : undefined);
+    if (residual) result.push(dy);
+    return result;
+  },
+  reference: {
+    forward(inputs, attrs) {
+      const z = refLinear(inputs, attrs);
+      return [attrs.gelu ? refFrom(z.shape, (i) => refGelu.value(z.data[i])) : z];
+    },
+    backward(inputs, attrs, [dy]) {
+      const [x, weight] = inputs;
+      const [n, k] = weight.shape;
+      const m = x.data.length / k;
+      const z = refLinear(inputs, attrs);
+      const dz = attrs.gelu ? dy.data.map((g, i) => g * refGelu.slope(z.data[i])) : dy.data;
+      const result: RefArray[] = [
+        { shape: x.shape, data: refProduct(dz, weight.data, m, k, n) },
+        { shape: weight.shape, data: refProduct(dz, x.data, n, k, m, { a: true }) },
+      ];
+      if (attrs.bias) result.push(refUnbroadcast(dz, [m, n], [n]));
+      if (attrs.residual) result.push({ shape: dy.shape, data: dz });
+      return result;
+    },
+  },
+  samples() {
+    const plain = { gelu: false, bias: true, residual: false };
+    const cases: [Shape, number, LinearAttributes][] = [
+      [[1, 1], 1, plain],
+      [[5, 7], 3, plain],
+      [[2, 9, 12], 20, { ...plain, bias: false }],
+      [[29, 32], 36, plain],
+      [[70, 68], 72, { ...plain, residual: true }],
+      [[3, 13, 8], 24, { ...plain, gelu: true }],
+      [[17, 6], 5, { ...plain, gelu: true }],
+      [[130, 5], 67, { ...plain, residual: true }],
+    ];
+    return cases.map(([shape, out, attrs], seed): Sample<LinearAttributes> => {
+      const k = shape[shape.length - 1];
+      const inputs = [refRandom(shape, seed), refRandom([out, k], seed + 100, 1 / Math.sqrt(k))];
+      if (attrs.bias) inputs.push(refRandom([out], seed + 200));
+      if (attrs.residual) inputs.push(refRandom([...shape.slice(0, -1), out], seed + 300));
+      return { label: `[${shape}] to ${out} ${JSON.stringify(attrs)}`, inputs, attrs };
+    });
+  },
+});
+
+/** Options of {@link linear}. */
+export interface LinearOptions {
+  /** Apply the exact GELU to the result, in the same kernel. Not together with `residual`. */
+  readonly gelu?: boolean;
+  /** Added to the result in the same kernel; of the result's shape. */
+  readonly residual?: Tensor;
+}
+
+/**
+ * `x W^T + bias`, optionally followed by GELU or a residual addition, in one kernel.
+ *
+ * @param x [..., in]
+ * @param weight [out, in], torch's layout
+ * @param bias [out]
+ * @returns [..., out]
+ * @throws {ShapeError} if sizes do not fit, or `gelu` and `residual` are both given.
+ */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor, options: LinearOptions = {}): Tensor {
+  const { gelu = false, residual } = options;
+  if (gelu && residual) throw new ShapeError("linear: gelu and residual exclude each other");
+  const inputs = [x, weight];
+  if (bias) inputs.push(bias);
+  if (residual) inputs.push(residual);
+  return linearOp.apply(inputs, { gelu, bias: bias !== undefined, residual: residual !== undefined })[0];
+}
+
+/** How gemm can walk a possibly strided [..., rows, columns] view broadcast to `batch`, or undefined. */
+function asOperand(tensor: Tensor, batch: Shape): MatrixOperand | undefined {
+  const rank = tensor.shape.length;
+  const [rows, columns] = tensor.shape.slice(-2);
+  const [rowStep, columnStep] = tensor.strides.slice(-2);
+  const lead = collapseAxes(batch, [broadcastStrides(tensor.shape.slice(0, -2), tensor.strides.slice(0, rank - 2), batch)]);
+  if (lead.shape.length !== 1) return undefined;
+  const batchStride = lead.shape[0] === 1 ? 0 : lead.strides[0][0];
+  if (columnStep === 1 || columns === 1) {
+    return { tensor, ld: rows === 1 ? columns : rowStep, batchStride };
+  }
+  if (rowStep === 1 || rows === 1) return { tensor, ld: columnStep, transposed: true, batchStride };
+  return undefined;
+}
+
+function product(a: Tensor, b: Tensor, alpha = 1): Tensor {
+  const [m, k] = a.shape.slice(-2);
+  const n = b.shape[b.shape.length - 1];
+  const batch = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
+  const c = a.device.empty([...batch, m, n]);
+  const operand = (t: Tensor): MatrixOperand =>
+    asOperand(t, batch) ?? asOperand(materialize(t), batch) ?? asOperand(expanded(t, batch), batch)!;
+  gemm({
+    a: operand(a),
+    b: operand(b),
+    c: { tensor: c, ld: n, batchStride: m * n },
+    m,
+    n,
+    k,
+    batch: sizeOf(batch),
+    alpha,
+  });
+  return c;
+}
+
+/** A dense copy whose batch axes are stretched; needed when several of them broadcast unevenly. */
+function expanded(tensor: Tensor, batch: Shape): Tensor {
+  const shape = [...batch, ...tensor.shape.slice(-2)];
+  const copy = tensor.device.empty(shape);
+  elementwise(copy, [tensor], { expression: "a" });
+  return copy;
+}
+
+/** The last two axes swapped, without a copy. */
+function swapped(tensor: Tensor): Tensor {
+  const swap = (list: readonly number[]) => [...list.slice(0, -2), list[list.length - 1], list[list.length - 2]];
+  return tensor.view(swap(tensor.shape), swap(tensor.strides));
+}
+
+const matmulOp = defineOp<null>({
+  name: "matmul",
+  strided: true,
+  forward([a, b], _, save) {
+    if (a.shape.length < 2 || b.shape.length < 2 || a.shape[a.shape.length - 1] !== b.shape[b.shape.length - 2]) {
+      throw new ShapeError(`matmul: ${show(a.shape)} against ${show(b.shape)}: [..., m, k] and [..., k, n] are needed`);
+    }
+    save(a);
+    save(b);
+    return [product(a, b)];
+  },
+  backward({ grads: [dy], saved: [a, b], needs, shapes }) {
+    const fit = (grad: Tensor, shape: Shape) => sameShape(grad.shape, shape) ? grad : sumTo(grad, shape);
+    return [
+      needs[0] ? fit(product(dy!, swapped(b)), shapes[0]) : undefined,
+      needs[1] ? fit(product(swapped(a), dy!), shapes[1]) : undefined,
+    ];
+  },
+  reference: {
+    forward([a, b]) {
+      const [m, k] = a.shape.slice(-2);
+      const n = b.shape[b.shape.length - 1];
+      const batch = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
+      const x = refBroadcast(a, [...batch, m, k]);
+      const y = refBroadcast(b, [...batch, k, n]);
+      const c = refZeros([...batch, m, n]);
+      for (let i = 0; i < sizeOf(batch); i++) {
+        c.data.set(refProduct(x.subarray(i * m * k, (i + 1) * m * k), y.subarray(i * k * n, (i + 1) * k * n), m, n, k), i * m * n);
+      }
+      return [c];
+    },
+    backward([a, b], _, [dy]) {
+      const [m, k] = a.shape.slice(-2);
+      const n = b.shape[b.shape.length - 1];
+      const batch = dy.shape.slice(0, -2);
+      const x = refBroadcast(a, [...batch, m, k]);
+      const y = refBroadcast(b, [...batch, k, n]);
+      const dx = new Float64Array(x.length);
+      const db = new Float64Array(y.length);
+      for (let i = 0; i < sizeOf(batch); i++) {
+        const g = dy.data.subarray(i * m * n, (i + 1) * m * n);
+        dx.set(refProduct(g, y.subarray(i * k * n, (i + 1) * k * n), m, k, n, { b: true }), i * m * k);
+        db.set(refProduct(x.subarray(i * m * k, (i + 1) * m * k), g, k, n, m, { a: true }), i * k * n);
+      }
+      return [refUnbroadcast(dx, [...batch, m, k], a.shape), refUnbroadcast(db, [...batch, k, n], b.shape)];
+    },
+  },
+  samples() {
+    const pairs: [Shape, Shape][] = [
+      [[1, 1], [1, 1]],
+      [[3, 5], [5, 7]],
+      [[4, 8], [8, 12]],
+      [[2, 13, 8], [2, 8, 11]],
+      [[2, 1, 3, 4], [5, 4, 6]],
+      [[3, 4, 20], [20, 8]],
+      [[65, 36], [36, 72]],
+    ];
+    return pairs.map(([a, b], seed) => ({
+      label: `[${a}] by [${b}]`,
+      inputs: [refRandom(a, seed), refRandom(b, seed + 70)],
+      attrs: null,
+    }));
+  },
+});
+
+/**
+ * Matrix product over the last two axes; leading axes broadcast, transposed views cost no copy.
+ *
+ * @param a [..., m, k]
+ * @param b [..., k, n]
+ * @returns [..., m, n]
+ * @throws {ShapeError} if sizes do not fit.
+ */
+export function matmul(a: Tensor, b: Tensor): Tensor {
+  return matmulOp.apply([a, b], null)[0];
+}

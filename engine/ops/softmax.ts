@@ -1,0 +1,161 @@
+/**
+ * Softmax and log-softmax with a temperature.
+ *
+ * @module
+ */
+import source from "../../kernels/softmax.wgsl" with { type: "text" };
+import { ShapeError } from "../errors.ts";
+import { defineOp, type Op, type RefArray, type Sample } from "../op.ts";
+import { refRandom, refZeros } from "../reference.ts";
+import { type Shape, show } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { defineRowKernel, rowsAndWidth, runRows, writable } from "./rows.ts";
+
+const kernel = defineRowKernel("softmax", source);
+
+interface SoftmaxAttrs {
+  /** Used when there is no second input. */
+  readonly temperature: number;
+}
+
+/** Softmax of one row of `x / temperature` in float64, with its logarithm. */
+export function refSoftmaxRow(
+  row: Float64Array,
+  temperature: number,
+): { probability: Float64Array; log: Float64Array } {
+  const most = row.reduce((a, b) => Math.max(a, b), -Infinity);
+  const shifted = row.map((value) => (value - most) / temperature);
+  const total = shifted.reduce((sum, value) => sum + Math.exp(value), 0);
+  const log = shifted.map((value) => value - Math.log(total));
+  return { probability: log.map(Math.exp), log };
+}
+
+function softmaxSamples(): Sample<SoftmaxAttrs>[] {
+  const cases: [Shape, number, boolean][] = [
+    [[1, 1], 1, false],
+    [[3, 7], 0.1, false],
+    [[2, 5, 8], 1, true],
+    [[9, 32], 0.07, true],
+    [[5, 197], 1, false],
+    [[4, 768], 2, false],
+    [[3, 2048], 0.1, true],
+    [[2, 1030], 0.5, false],
+    [[300, 64], 1, false],
+    [[1, 6160], 1, false],
+  ];
+  return [
+    ...cases.map(([shape, temperature, tensor], seed) => ({
+      label: `${show(shape)} at ${temperature}${tensor ? " from a tensor" : ""}`,
+      inputs: [
+        refRandom(shape, seed),
+        ...(tensor ? [{ shape: [1], data: Float64Array.of(Math.fround(temperature)) }] : []),
+      ],
+      constant: [1],
+      attrs: { temperature: Math.fround(temperature) },
+      tolerance: 4e-6,
+      skipDifferences: shape[shape.length - 1] > 1000,
+    })),
+    {
+      label: "extreme",
+      inputs: [{
+        shape: [4, 4],
+        data: Float64Array.of(1e4, -1e4, 0, 9999, -1e30, -1e30, -1e30, 0, 88, -88, 80, 3, 1e-30, 0, 0, -1e-30),
+      }],
+      attrs: { temperature: 1 },
+      tolerance: 4e-6,
+      skipDifferences: true,
+    },
+  ];
+}
+
+function defineSoftmax(name: "softmax" | "logSoftmax"): Op<SoftmaxAttrs> {
+  const log = name === "logSoftmax";
+  const temperatureOf = (inputs: readonly RefArray[], attrs: SoftmaxAttrs) =>
+    inputs[1]?.data[0] ?? attrs.temperature;
+  const refRows = (inputs: readonly RefArray[], attrs: SoftmaxAttrs) => {
+    const { rows, width } = rowsAndWidth(inputs[0].shape);
+    return Array.from({ length: rows }, (_, r) => ({
+      at: r * width,
+      ...refSoftmaxRow(inputs[0].data.subarray(r * width, (r + 1) * width), temperatureOf(inputs, attrs)),
+    }));
+  };
+  return defineOp<SoftmaxAttrs>({
+    name,
+    forward([x, tensor], { temperature }, save) {
+      const { rows, width } = rowsAndWidth(x.shape);
+      const y = x.device.empty(x.shape);
+      const operands = [{ tensor: x, perRow: width }, { tensor: y, perRow: width }];
+      if (tensor) operands.push({ tensor, perRow: 0 });
+      const constants = { BACKWARD: false, LOG: log, TENSOR: tensor !== undefined };
+      runRows(kernel, rows, width, operands, constants, { temperature });
+      save(y);
+      if (tensor) save(tensor);
+      return [y];
+    },
+    backward({ grads: [dy], saved: [y, tensor], needs, into }, { temperature }) {
+      if (!needs[0]) return [undefined];
+      const { rows, width } = rowsAndWidth(y.shape);
+      const dx = writable(into(0), y);
+      const operands = [y, dy!, dx].map((tensor) => ({ tensor, perRow: width }));
+      if (tensor) operands.push({ tensor, perRow: 0 });
+      const constants = { BACKWARD: true, LOG: log, TENSOR: tensor !== undefined };
+      runRows(kernel, rows, width, operands, constants, { temperature });
+      return [dx];
+    },
+    reference: {
+      forward(inputs, attrs) {
+        const y = refZeros(inputs[0].shape);
+        for (const row of refRows(inputs, attrs)) y.data.set(log ? row.log : row.probability, row.at);
+        return [y];
+      },
+      backward(inputs, attrs, [dy]) {
+        const dx = refZeros(inputs[0].shape);
+        const temperature = temperatureOf(inputs, attrs);
+        for (const { at, probability } of refRows(inputs, attrs)) {
+          const g = dy.data.subarray(at, at + probability.length);
+          const total = g.reduce((sum, value, k) => sum + (log ? value : value * probability[k]), 0);
+          probability.forEach((p, k) =>
+            dx.data[at + k] = (log ? g[k] - p * total : p * (g[k] - total)) / temperature
+          );
+        }
+        return [dx];
+      },
+    },
+    samples: softmaxSamples,
+  });
+}
+
+const softmaxOp = defineSoftmax("softmax");
+const logSoftmaxOp = defineSoftmax("logSoftmax");
+
+/** What the logits are divided by. */
+export interface SoftmaxOptions {
+  /** A number, or a tensor `[1]` that may change from step to step; no gradient flows to it. Default 1. */
+  readonly temperature?: number | Tensor;
+}
+
+function applySoftmax(op: Op<SoftmaxAttrs>, x: Tensor, temperature: number | Tensor): Tensor {
+  if (typeof temperature === "number") return op.apply([x], { temperature })[0];
+  if (temperature.size !== 1) {
+    throw new ShapeError(`${op.name}: the temperature is ${show(temperature.shape)}, it must hold one value`);
+  }
+  return op.apply([x, temperature], { temperature: 1 })[0];
+}
+
+/**
+ * `exp(x / temperature)` normalised to sum 1 over the last axis.
+ *
+ * @throws {ShapeError} if a temperature tensor does not hold exactly one value.
+ */
+export function softmax(x: Tensor, { temperature = 1 }: SoftmaxOptions = {}): Tensor {
+  return applySoftmax(softmaxOp, x, temperature);
+}
+
+/**
+ * Logarithm of {@link softmax}, without forming it.
+ *
+ * @throws {ShapeError} if a temperature tensor does not hold exactly one value.
+ */
+export function logSoftmax(x: Tensor, { temperature = 1 }: SoftmaxOptions = {}): Tensor {
+  return applySoftmax(logSoftmaxOp, x, temperature);
+}

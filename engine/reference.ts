@@ -1,0 +1,72 @@
+/**
+ * Small helpers for float64 references and for the inputs that ops are tried on.
+ *
+ * @module
+ */
+import type { RefArray } from "./op.ts";
+import { denseStrides, type Shape, sizeOf } from "./shape.ts";
+
+/** A reference array of zeros. */
+export function refZeros(shape: Shape): RefArray {
+  return { shape, data: new Float64Array(sizeOf(shape)) };
+}
+
+/** A reference array with `f(flat index)` as values. */
+export function refFrom(shape: Shape, f: (index: number) => number): RefArray {
+  return { shape, data: Float64Array.from({ length: sizeOf(shape) }, (_, i) => f(i)) };
+}
+
+/**
+ * Reproducible values for samples, rounded to f32 so that GPU and reference start from the same numbers.
+ *
+ * @param seed different seeds give different arrays
+ * @param scale standard deviation
+ */
+export function refRandom(shape: Shape, seed: number, scale = 1): RefArray {
+  let state = (seed * 0x9e3779b9 + 0x7f4a7c15) >>> 0;
+  const uniform = () => {
+    // mulberry32: short and good enough for test inputs.
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+  return refFrom(
+    shape,
+    () => Math.fround(scale * Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform())),
+  );
+}
+
+/** Reads `array` as if broadcast to `target`. */
+export function refBroadcast(array: RefArray, target: Shape): Float64Array {
+  const strides = denseStrides(array.shape);
+  const lead = target.length - array.shape.length;
+  const result = new Float64Array(sizeOf(target));
+  const index = new Array<number>(target.length).fill(0);
+  for (let i = 0; i < result.length; i++) {
+    let at = 0;
+    for (let axis = lead; axis < target.length; axis++) {
+      if (array.shape[axis - lead] !== 1) at += index[axis] * strides[axis - lead];
+    }
+    result[i] = array.data[at];
+    for (let axis = target.length - 1; axis >= 0 && ++index[axis] === target[axis]; axis--) index[axis] = 0;
+  }
+  return result;
+}
+
+/** Sums `data` of shape `from` over the axes that broadcasting added or stretched, down to shape `to`. */
+export function refUnbroadcast(data: Float64Array, from: Shape, to: Shape): RefArray {
+  const result = refZeros(to);
+  const strides = denseStrides(to);
+  const lead = from.length - to.length;
+  const index = new Array<number>(from.length).fill(0);
+  for (let i = 0; i < data.length; i++) {
+    let at = 0;
+    for (let axis = lead; axis < from.length; axis++) {
+      if (to[axis - lead] !== 1) at += index[axis] * strides[axis - lead];
+    }
+    result.data[at] += data[i];
+    for (let axis = from.length - 1; axis >= 0 && ++index[axis] === from[axis]; axis--) index[axis] = 0;
+  }
+  return result;
+}

@@ -1,0 +1,184 @@
+/**
+ * Reverse-mode differentiation. Ops record nodes; {@link backward} walks them from the newest to the oldest
+ * and frees what they saved as it goes.
+ *
+ * @module
+ */
+import { ShapeError } from "./errors.ts";
+import { scope, untrack } from "./scope.ts";
+import { type Shape, show } from "./shape.ts";
+import type { GradientSlot, Tensor } from "./tensor.ts";
+import { accumulate, materialize, sumOf } from "./ops/copy.ts";
+
+/** What a node knows of one input. */
+type Edge =
+  | { readonly node: Node; readonly output: number }
+  | { readonly leaf: Tensor }
+  | undefined;
+
+/** What an op's backward function is given. */
+export interface BackwardContext {
+  /** Gradients of the outputs; undefined where nothing depends on an output. Dense unless the op is strided. */
+  readonly grads: readonly (Tensor | undefined)[];
+  /** Tensors that the forward function saved, in order. */
+  readonly saved: readonly Tensor[];
+  /** Shapes of the inputs. */
+  readonly shapes: readonly Shape[];
+  /** Which inputs want a gradient. */
+  readonly needs: readonly boolean[];
+  /**
+   * Where the gradient of input `i` may be written directly: the leaf's own gradient memory when it is empty.
+   * Returning that very tensor saves a copy.
+   */
+  into(i: number): Tensor | undefined;
+}
+
+/** The function behind a node: gradients of the inputs, undefined where none flows. */
+export type BackwardFunction = (context: BackwardContext) => readonly (Tensor | undefined)[];
+
+/** One recorded op. */
+export class Node {
+  static #next = 0;
+  /** Creation order; inputs come before outputs. */
+  readonly id: number = Node.#next++;
+  /** Gradients collected so far, by output. */
+  readonly grads: (Tensor | undefined)[] = [];
+  /** Where gradients go. */
+  readonly edges: readonly Edge[];
+
+  constructor(
+    /** Op name for messages. */
+    readonly name: string,
+    private readonly run: BackwardFunction,
+    private readonly strided: boolean,
+    readonly shapes: readonly Shape[],
+    inputs: readonly Tensor[],
+    /** Handles that keep what backward needs alive; disposed after use. */
+    readonly saved: readonly Tensor[],
+  ) {
+    this.edges = inputs.map((input) =>
+      input.node
+        ? { node: input.node, output: input.nodeOutput }
+        : input.requiresGrad
+        ? { leaf: input }
+        : undefined
+    );
+  }
+
+  /** Runs the op's backward function and hands its results to the inputs. */
+  propagate(): void {
+    const slots = this.edges.map((edge) => edge && "leaf" in edge ? edge.leaf.gradientSlot() : undefined);
+    const grads = this.grads.map((g) => g && !this.strided ? materialize(g) : g);
+    const inPlace = new Set<number>();
+    const results = scope(() => {
+      const returned = this.run({
+        grads,
+        saved: this.saved,
+        shapes: this.shapes,
+        needs: this.edges.map((edge) => edge !== undefined),
+        // A leaf that is an input twice is written by its first edge only; later ones are added to that.
+        into: (i) => slots[i] && !slots[i].filled && slots.indexOf(slots[i]) === i ? slots[i].tensor : undefined,
+      });
+      // A result may be the incoming gradient itself or appear twice; each edge gets a handle of its own.
+      return returned.map((grad, i) => {
+        if (grad === undefined || this.edges[i] === undefined) return undefined;
+        if (grad !== slots[i]?.tensor) return grad.view(grad.shape, grad.strides);
+        inPlace.add(i);
+        return undefined;
+      });
+    });
+    this.edges.forEach((edge, i) => {
+      const slot = slots[i];
+      const grad = results[i];
+      if (slot && inPlace.has(i)) slot.filled = true;
+      else if (grad && slot) fillSlot(slot, grad);
+      else if (grad && edge && "node" in edge) addGrad(edge.node, edge.output, grad);
+    });
+    grads.forEach((grad, i) => grad !== this.grads[i] && grad?.dispose());
+    this.free();
+  }
+
+  /** Frees gradients and saved tensors. */
+  free(): void {
+    for (const tensor of [...this.grads, ...this.saved]) tensor?.dispose();
+    this.grads.length = 0;
+  }
+}
+
+function fillSlot(slot: GradientSlot, grad: Tensor): void {
+  accumulate(slot.tensor, grad, slot.filled);
+  slot.filled = true;
+  grad.dispose();
+}
+
+function addGrad(node: Node, output: number, grad: Tensor): void {
+  const before = node.grads[output];
+  if (!before) {
+    node.grads[output] = grad;
+    return;
+  }
+  node.grads[output] = sumOf(before, grad);
+  before.dispose();
+  grad.dispose();
+}
+
+let recording = true;
+
+/** Whether ops record nodes now. */
+export function isRecording(): boolean {
+  return recording;
+}
+
+/** Runs `body` without recording: its results carry no gradient. */
+export function noGrad<T>(body: () => T): T {
+  const before = recording;
+  recording = false;
+  try {
+    return body();
+  } finally {
+    recording = before;
+  }
+}
+
+/**
+ * Adds d `loss` / d leaf to the gradient of every leaf that `loss` depends on, and frees the recorded graph.
+ *
+ * @param loss a scalar, unless `seed` is given
+ * @param seed gradient of `loss`, of its shape; default 1
+ * @throws {ShapeError} if `loss` is no scalar and has no seed, or does not depend on any trainable tensor.
+ */
+export function backward(loss: Tensor, seed?: Tensor): void {
+  const root = loss.node;
+  if (!root) throw new ShapeError("backward: the loss depends on no trainable tensor (or its graph was freed)");
+  if (!seed && loss.size !== 1) {
+    throw new ShapeError(`backward: the loss has shape ${show(loss.shape)}; reduce it to a scalar or pass a seed`);
+  }
+  const reachable = new Set<Node>();
+  const todo = [root];
+  for (let node; (node = todo.pop()) !== undefined;) {
+    if (reachable.has(node)) continue;
+    reachable.add(node);
+    for (const edge of node.edges) if (edge && "node" in edge) todo.push(edge.node);
+  }
+  noGrad(() =>
+    scope(() => {
+      root.grads[loss.nodeOutput] = seed ? seed.view(seed.shape, seed.strides) : loss.device.full(loss.shape, 1);
+      for (const node of [...reachable].sort((a, b) => b.id - a.id)) {
+        if (node.grads.some((g) => g)) node.propagate();
+        else node.free();
+      }
+    })
+  );
+  loss.node = undefined;
+}
+
+/** Keeps `tensor` alive for a backward pass, whatever its maker does with its own handle. */
+export function retain(tensor: Tensor): Tensor {
+  return tensor.view(tensor.shape, tensor.strides);
+}
+
+/** Removes a tensor from every scope: its owner disposes it by hand. */
+export function keep<T extends Tensor>(tensor: T): T {
+  untrack(tensor);
+  return tensor;
+}

@@ -1,0 +1,180 @@
+/**
+ * Tensors: a shape over a slice of GPU memory. Ops are functions (see mod.ts); a tensor itself can be read,
+ * disposed and asked for its gradient.
+ *
+ * @module
+ */
+import type { Device } from "./device.ts";
+import type { DType, HostArray } from "./dtype.ts";
+import { LifetimeError, ShapeError } from "./errors.ts";
+import type { PoolBuffer } from "./memory.ts";
+import { track, untrack } from "./scope.ts";
+import { denseStrides, isDense, type Shape, show, sizeOf } from "./shape.ts";
+import type { Node } from "./tape.ts";
+
+/** Counted ownership of a buffer: tensors and views share it, the last one hands it back. */
+export class Storage {
+  #owners = 0;
+
+  /**
+   * @param device owner of the buffer
+   * @param buffer the memory
+   */
+  constructor(private readonly device: Device, readonly buffer: PoolBuffer) {}
+
+  /** Adds an owner. */
+  retain(): void {
+    this.#owners++;
+  }
+
+  /** Drops an owner. */
+  release(): void {
+    if (--this.#owners === 0) this.device.recorder.release(this.buffer);
+  }
+}
+
+/** Where a leaf's gradient goes. */
+export interface GradientSlot {
+  /** The gradient, of the leaf's shape. */
+  readonly tensor: Tensor;
+  /** Whether it holds a gradient (else its contents are stale). */
+  filled: boolean;
+}
+
+/** An n-dimensional array on a {@link Device}. */
+export class Tensor implements Disposable {
+  /** Elements between neighbours along each axis. */
+  readonly strides: readonly number[];
+  /** Whether elements lie in row-major order without gaps. */
+  readonly dense: boolean;
+  /** Number of elements. */
+  readonly size: number;
+  /** What made this tensor, when it was recorded. Internal to the tape. */
+  node: Node | undefined;
+  /** Which output of {@link node} this is. */
+  nodeOutput = 0;
+  #requiresGrad = false;
+  #slot: GradientSlot | undefined;
+  #storage: Storage | undefined;
+
+  /** Use {@link Device.tensor}, {@link Device.empty} or ops. */
+  constructor(
+    /** Where it lives. */
+    readonly device: Device,
+    storage: Storage,
+    /** Sizes of the axes, outermost first. */
+    readonly shape: Shape,
+    /** Element type. */
+    readonly dtype: DType,
+    strides?: readonly number[],
+    /** First element within the buffer. */
+    readonly offset: number = 0,
+  ) {
+    this.strides = strides ?? denseStrides(shape);
+    this.dense = strides === undefined || isDense(shape, strides);
+    this.size = sizeOf(shape);
+    this.#storage = storage;
+    storage.retain();
+    track(this);
+    device.watch(this);
+  }
+
+  /**
+   * The memory behind this tensor.
+   *
+   * @throws {LifetimeError} after dispose.
+   */
+  get storage(): Storage {
+    if (!this.#storage) throw new LifetimeError(`a tensor ${show(this.shape)} was used after it was disposed`);
+    return this.#storage;
+  }
+
+  /** Whether {@link dispose} was called. */
+  get disposed(): boolean {
+    return this.#storage === undefined;
+  }
+
+  /** Whether gradients flow to this tensor. */
+  get requiresGrad(): boolean {
+    return this.#requiresGrad;
+  }
+
+  /**
+   * Marks this tensor as a leaf that collects a gradient.
+   *
+   * @param slot tensor of the same shape that receives it; default: made at the first backward pass
+   * @returns this tensor
+   */
+  trainable(slot?: Tensor): this {
+    if (this.dtype !== "f32") throw new ShapeError(`only f32 tensors have gradients, not ${this.dtype}`);
+    this.#requiresGrad = true;
+    if (slot) this.#slot = { tensor: slot, filled: false };
+    return this;
+  }
+
+  /** The gradient that backward passes have collected, or undefined before the first. */
+  get grad(): Tensor | undefined {
+    return this.#slot?.filled ? this.#slot.tensor : undefined;
+  }
+
+  /** Memory for the gradient, made on first use. Internal to the tape. */
+  gradientSlot(): GradientSlot {
+    if (!this.#slot) {
+      const tensor = this.device.empty(this.shape);
+      // A gradient lives as long as its leaf, whatever scope the backward pass runs in.
+      untrack(tensor);
+      this.#slot = { tensor, filled: false };
+    }
+    return this.#slot;
+  }
+
+  /** Forgets the collected gradient, so that the next backward pass starts anew. */
+  zeroGrad(): void {
+    if (this.#slot) this.#slot.filled = false;
+  }
+
+  /** Makes this tensor a plain value that no gradient passes. */
+  detachFromTape(): void {
+    this.node = undefined;
+  }
+
+  /** Another tensor over the same memory. */
+  view(shape: Shape, strides?: readonly number[], offset: number = this.offset): Tensor {
+    return new Tensor(this.device, this.storage, shape, this.dtype, strides, offset);
+  }
+
+  /**
+   * Reads the values, row-major.
+   *
+   * @throws {ShapeError} for a strided view (use `contiguous` first).
+   */
+  async data(): Promise<HostArray> {
+    return (await this.device.read([this]))[0];
+  }
+
+  /**
+   * Reads the only value.
+   *
+   * @throws {ShapeError} if there is not exactly one.
+   */
+  async item(): Promise<number> {
+    if (this.size !== 1) throw new ShapeError(`item: the tensor ${show(this.shape)} has ${this.size} values`);
+    return (await this.data())[0];
+  }
+
+  /** Gives the memory back; later use throws. Disposing twice is harmless. */
+  dispose(): void {
+    if (!this.#storage) return;
+    this.device.unwatch(this);
+    this.#storage.release();
+    this.#storage = undefined;
+    this.node = undefined;
+    if (this.#slot && !this.#slot.tensor.disposed) this.#slot.tensor.dispose();
+    untrack(this);
+  }
+
+  /** `using` support. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

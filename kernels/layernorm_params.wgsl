@@ -1,0 +1,59 @@
+// Gradients of gamma and beta of a layer normalisation, summed over blocks of rows:
+// dgamma[b, k] = sum of dy * xhat, dbeta[b, k] = sum of dy over the rows of block b. reduce.wgsl adds the blocks.
+//
+// One invocation makes W neighbouring columns of one block; no atomics, so the order of additions is fixed.
+//
+// Constants: WG, W, UNITS (width / W).
+
+//:if W == 4
+alias T = vec4f;
+//:else
+alias T = f32;
+//:end
+
+struct Params {
+  count: u32, // blocks * UNITS
+  rows: u32,
+  block: u32, // rows per block
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<T>;
+@group(0) @binding(2) var<storage, read> dy: array<T>;
+@group(0) @binding(3) var<storage, read> stats: array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> dgamma: array<T>;
+@group(0) @binding(5) var<storage, read_write> dbeta: array<T>;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) grid: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * grid.x) * WG + lane;
+  if (i >= params.count) {
+    return;
+  }
+  let k = i % UNITS;
+  let first = i / UNITS * params.block;
+  let end = min(params.rows, first + params.block);
+  var sum_g = T(0.0);
+  var sum_b = T(0.0);
+  var row = first;
+  for (; row + 3u < end; row += 4u) {
+//:for u in 0..4
+    let g$u = dy[(row + ${u}u) * UNITS + k];
+    let s$u = stats[row + ${u}u];
+    sum_b += g$u;
+    sum_g += g$u * (((x[(row + ${u}u) * UNITS + k] - s$u.x) - s$u.y) * s$u.z);
+//:end
+  }
+  for (; row < end; row++) {
+    let g = dy[row * UNITS + k];
+    let s = stats[row];
+    sum_b += g;
+    sum_g += g * (((x[row * UNITS + k] - s.x) - s.y) * s.z);
+  }
+  dgamma[i] = sum_g;
+  dbeta[i] = sum_b;
+}

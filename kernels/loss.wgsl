@@ -1,0 +1,118 @@
+// Cross entropy between a centred, sharpened teacher and a student, row by row (SPEC section 2.4, DINO's form):
+// p = softmax((teacher - centre) / Tt), loss = -sum p log softmax(student / Ts).
+//
+// Forward reads both rows once and writes p; two rounds through shared memory (the two maxima; then the two sums of
+// exponentials and sum of e (top - student) / Ts, from which the loss follows). It saves (top, sum) of the student
+// per row instead of its softmax: exp((s - top) / Ts) / sum is exact to its own rounding, while exp(s - lse) would
+// lose |lse| ulp. Backward is elementwise: ds = dloss (q - p) / Ts.
+//
+// Constants: those of rows.wgsl; BACKWARD.
+
+struct Params {
+  rows: u32,
+  student_temperature: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> student: array<T>;
+//:if BACKWARD
+@group(0) @binding(2) var<storage, read> probabilities: array<T>;
+@group(0) @binding(3) var<storage, read> stats: array<vec2f>;
+@group(0) @binding(4) var<storage, read> dloss: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dstudent: array<T>;
+//:else
+@group(0) @binding(2) var<storage, read> teacher: array<T>;
+@group(0) @binding(3) var<storage, read> centre: array<T>;
+@group(0) @binding(4) var<storage, read> temperatures: array<f32>;
+@group(0) @binding(5) var<storage, read_write> loss: array<f32>;
+@group(0) @binding(6) var<storage, read_write> probabilities: array<T>;
+@group(0) @binding(7) var<storage, read_write> stats: array<vec2f>;
+//:end
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) grid: vec3u,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let wanted = (group.x + group.y * grid.x) * (WG / LANES) + local / LANES;
+  let live = wanted < params.rows;
+  let row = min(wanted, params.rows - 1u);
+  let lane = local % LANES;
+  let base = row * UNITS;
+  let ts = params.student_temperature;
+//:if BACKWARD
+  if (!live) {
+    return;
+  }
+  let s = stats[row];
+  let scale = dloss[row] / ts;
+//:if KEEP
+//:for u in 0..PER
+  dstudent[base + lane + ${u*LANES}u] = scale *
+    (exp_$V((student[base + lane + ${u*LANES}u] - s.x) / ts) / s.y - probabilities[base + lane + ${u*LANES}u]);
+//:end
+//:else
+  for (var k = lane; k < UNITS; k += LANES) {
+    dstudent[base + k] = scale * (exp_$V((student[base + k] - s.x) / ts) / s.y - probabilities[base + k]);
+  }
+//:end
+//:else
+  let tt = temperatures[0];
+  // Lanes beyond a short row start from its first element, which changes no maximum.
+  let first = min(lane, UNITS - 1u);
+  var top_s = student[base + first];
+  var top_t = teacher[base + first] - centre[first];
+//:if KEEP
+//:for u in 0..PER
+  let s$u = student[base + lane + ${u*LANES}u];
+  let t$u = teacher[base + lane + ${u*LANES}u] - centre[lane + ${u*LANES}u];
+  top_s = max(top_s, s$u);
+  top_t = max(top_t, t$u);
+//:end
+//:else
+  for (var k = lane; k < UNITS; k += LANES) {
+    top_s = max(top_s, student[base + k]);
+    top_t = max(top_t, teacher[base + k] - centre[k]);
+  }
+//:end
+  let top = row_max(vec4f(lane_max(top_s), lane_max(top_t), 0.0, 0.0), local);
+  var sum_s = T(0.0);
+  var sum_t = T(0.0);
+  var sum_ts = T(0.0);
+//:if KEEP
+//:for u in 0..PER
+  let b$u = (s$u - top.x) / ts;
+  let e$u = exp_$V((t$u - top.y) / tt);
+  sum_s += exp_$V(b$u);
+  sum_t += e$u;
+  sum_ts += e$u * b$u;
+//:end
+//:else
+  for (var k = lane; k < UNITS; k += LANES) {
+    let b = (student[base + k] - top.x) / ts;
+    let e = exp_$V((teacher[base + k] - centre[k] - top.y) / tt);
+    sum_s += exp_$V(b);
+    sum_t += e;
+    sum_ts += e * b;
+  }
+//:end
+  let sums = row_sum(vec4f(lane_sum(sum_s), lane_sum(sum_t), lane_sum(sum_ts), 0.0), local);
+  if (!live) {
+    return;
+  }
+  if (lane == 0u) {
+    loss[row] = log_f32(sums.x) - sums.z / sums.y;
+    stats[row] = vec2f(top.x, sums.x);
+  }
+//:if KEEP
+//:for u in 0..PER
+  probabilities[base + lane + ${u*LANES}u] = e$u / sums.y;
+//:end
+//:else
+  for (var k = lane; k < UNITS; k += LANES) {
+    probabilities[base + k] = exp_$V((teacher[base + k] - centre[k] - top.y) / tt) / sums.y;
+  }
+//:end
+//:end
+}

@@ -1,0 +1,139 @@
+// Softmax and log-softmax of rows of x / temperature, maximum subtracted, and their gradients from the output.
+//
+// The maximum is subtracted before dividing, so that the argument of exp is exact to its own rounding however large
+// the logits are. softmax: dx = y (dy - sum(dy y)) / T; log-softmax: dx = (dy - exp(y) sum(dy)) / T.
+//
+// Constants: those of rows.wgsl; BACKWARD, LOG, TENSOR (the temperature is binding 3 instead of a parameter).
+
+struct Params {
+  rows: u32,
+  temperature: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+//:if BACKWARD
+@group(0) @binding(1) var<storage, read> y: array<T>;
+@group(0) @binding(2) var<storage, read> dy: array<T>;
+@group(0) @binding(3) var<storage, read_write> dx: array<T>;
+//:else
+@group(0) @binding(1) var<storage, read> x: array<T>;
+@group(0) @binding(2) var<storage, read_write> y: array<T>;
+//:end
+//:if TENSOR
+@group(0) @binding(${3+BACKWARD}) var<storage, read> temperatures: array<f32>;
+//:end
+
+//:if BACKWARD
+// What the row sum adds up.
+fn term(y: T, dy: T) -> T {
+//:if LOG
+  return dy;
+//:else
+  return y * dy;
+//:end
+}
+
+fn gradient(y: T, dy: T, total: f32, t: f32) -> T {
+//:if LOG
+  return (dy - exp_$V(y) * total) / t;
+//:else
+  return y * (dy - total) / t;
+//:end
+}
+//:end
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) grid: vec3u,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let wanted = (group.x + group.y * grid.x) * (WG / LANES) + local / LANES;
+  let live = wanted < params.rows;
+  let row = min(wanted, params.rows - 1u);
+  let lane = local % LANES;
+  let base = row * UNITS;
+//:if TENSOR
+  let t = temperatures[0];
+//:else
+  let t = params.temperature;
+//:end
+//:if BACKWARD
+  var sum = T(0.0);
+//:if KEEP
+//:for u in 0..PER
+  let y$u = y[base + lane + ${u*LANES}u];
+  let g$u = dy[base + lane + ${u*LANES}u];
+  sum += term(y$u, g$u);
+//:end
+//:else
+  for (var k = lane; k < UNITS; k += LANES) {
+    sum += term(y[base + k], dy[base + k]);
+  }
+//:end
+  let total = row_sum(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x;
+  if (!live) {
+    return;
+  }
+//:if KEEP
+//:for u in 0..PER
+  dx[base + lane + ${u*LANES}u] = gradient(y$u, g$u, total, t);
+//:end
+//:else
+  for (var k = lane; k < UNITS; k += LANES) {
+    dx[base + k] = gradient(y[base + k], dy[base + k], total, t);
+  }
+//:end
+//:else
+  // Lanes beyond a short row start from its first element, which changes no maximum.
+  var top = x[base + min(lane, UNITS - 1u)];
+//:if KEEP
+//:for u in 0..PER
+  let x$u = x[base + lane + ${u*LANES}u];
+  top = max(top, x$u);
+//:end
+//:else
+  for (var k = lane; k < UNITS; k += LANES) {
+    top = max(top, x[base + k]);
+  }
+//:end
+  let most = row_max(vec4f(lane_max(top)), local).x;
+  var sum = T(0.0);
+//:if KEEP
+//:for u in 0..PER
+  let a$u = (x$u - most) / t;
+  let e$u = exp_$V(a$u);
+  sum += e$u;
+//:end
+//:else
+  for (var k = lane; k < UNITS; k += LANES) {
+    sum += exp_$V((x[base + k] - most) / t);
+  }
+//:end
+  let total = row_sum(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x;
+//:if LOG
+  let log_total = log_f32(total);
+//:end
+  if (!live) {
+    return;
+  }
+//:if KEEP
+//:for u in 0..PER
+//:if LOG
+  y[base + lane + ${u*LANES}u] = a$u - log_total;
+//:else
+  y[base + lane + ${u*LANES}u] = e$u / total;
+//:end
+//:end
+//:else
+  for (var k = lane; k < UNITS; k += LANES) {
+    let a = (x[base + k] - most) / t;
+//:if LOG
+    y[base + k] = a - log_total;
+//:else
+    y[base + k] = exp_$V(a) / total;
+//:end
+  }
+//:end
+//:end
+}

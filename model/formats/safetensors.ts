@@ -1,0 +1,296 @@
+/**
+ * The safetensors format: 8 bytes little-endian header length, a JSON header, then the
+ * tensors' bytes, row-major and little-endian, without holes.
+ *
+ * Reading checks everything that a hostile or damaged file could get wrong before any of
+ * it is used; writing gives the same bytes for the same entries.
+ */
+
+/** Number formats of a file. */
+export type SafetensorsDtype =
+  | "F64"
+  | "F32"
+  | "F16"
+  | "BF16"
+  | "I64"
+  | "I32"
+  | "I16"
+  | "I8"
+  | "U32"
+  | "U8"
+  | "BOOL";
+
+/** What holds a tensor's values; F16 and BF16 are given as their bits, BOOL as 0 and 1. */
+export type SafetensorsData =
+  | Float64Array
+  | Float32Array
+  | Uint16Array
+  | BigInt64Array
+  | Int32Array
+  | Int16Array
+  | Int8Array
+  | Uint32Array
+  | Uint8Array;
+
+/** A tensor with its values, row-major. */
+export interface SafetensorsTensor {
+  readonly dtype: SafetensorsDtype;
+  readonly shape: readonly number[];
+  readonly data: SafetensorsData;
+}
+
+/** All tensors of a file, in the order of their offsets, and its free text. */
+export interface SafetensorsFile {
+  readonly tensors: Map<string, SafetensorsTensor>;
+  readonly metadata: Record<string, string>;
+}
+
+/** Where a tensor's bytes lie, counted from the end of the header. */
+export interface SafetensorsSlot {
+  readonly dtype: SafetensorsDtype;
+  readonly shape: readonly number[];
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** A parsed header. */
+export interface SafetensorsHeader {
+  readonly slots: Map<string, SafetensorsSlot>;
+  readonly metadata: Record<string, string>;
+}
+
+/** The bytes are not a valid safetensors file; the message says where and why. */
+export class SafetensorsError extends Error {
+  override name = "SafetensorsError";
+}
+
+/** Longest header that is read, as in the reference implementation. */
+export const MAX_HEADER_BYTES = 100_000_000;
+
+interface ArrayKind {
+  readonly BYTES_PER_ELEMENT: number;
+  new (buffer: ArrayBufferLike, byteOffset: number, length: number): SafetensorsData;
+}
+
+const ARRAYS: Readonly<Record<SafetensorsDtype, ArrayKind>> = {
+  F64: Float64Array,
+  F32: Float32Array,
+  F16: Uint16Array,
+  BF16: Uint16Array,
+  I64: BigInt64Array,
+  I32: Int32Array,
+  I16: Int16Array,
+  I8: Int8Array,
+  U32: Uint32Array,
+  U8: Uint8Array,
+  BOOL: Uint8Array,
+};
+
+/**
+ * Reads a whole file. Values are views of `bytes` where their alignment allows, else copies.
+ *
+ * @throws SafetensorsError
+ */
+export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
+  const length = headerLength(bytes, bytes.byteLength);
+  const data = bytes.subarray(8 + length);
+  const { slots, metadata } = parseHeader(bytes.subarray(8, 8 + length), data.byteLength);
+  const tensors = new Map<string, SafetensorsTensor>();
+  for (const [name, { dtype, shape, begin, end }] of slots) {
+    tensors.set(name, { dtype, shape, data: view(data.subarray(begin, end), dtype) });
+  }
+  return { tensors, metadata };
+}
+
+/**
+ * Length of the JSON header, from a file's first 8 bytes and its whole size, so that a
+ * reader of large files can fetch the header and single tensors alone.
+ *
+ * @throws SafetensorsError
+ */
+export function headerLength(start: Uint8Array, fileBytes: number): number {
+  if (start.byteLength < 8) {
+    throw new SafetensorsError(`file of ${fileBytes} bytes is too short for a header length`);
+  }
+  const view = new DataView(start.buffer, start.byteOffset, 8);
+  const length = Number(view.getBigUint64(0, true));
+  if (length > MAX_HEADER_BYTES) {
+    throw new SafetensorsError(`header length ${length} is above ${MAX_HEADER_BYTES}`);
+  }
+  if (length > fileBytes - 8) {
+    throw new SafetensorsError(
+      `header length ${length} reaches past the end of the file (${fileBytes} bytes)`,
+    );
+  }
+  return length;
+}
+
+/**
+ * Parses and checks a header (without its length) against the number of bytes behind it.
+ *
+ * @throws SafetensorsError
+ */
+export function parseHeader(header: Uint8Array, dataBytes: number): SafetensorsHeader {
+  const table = parseTable(header);
+  const slots: [string, SafetensorsSlot][] = [];
+  let metadata: Record<string, string> = {};
+  for (const [name, value] of Object.entries(table)) {
+    if (name === "__metadata__") metadata = parseMetadata(value);
+    else slots.push([name, parseSlot(name, value, dataBytes)]);
+  }
+  slots.sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
+  let reached = 0;
+  for (const [name, { begin, end }] of slots) {
+    if (begin < reached) throw new SafetensorsError(`${show(name)} overlaps the tensor before it`);
+    if (begin > reached) {
+      throw new SafetensorsError(`bytes ${reached} to ${begin} before ${show(name)} are unused`);
+    }
+    reached = end;
+  }
+  if (reached !== dataBytes) {
+    throw new SafetensorsError(`${dataBytes - reached} bytes after the last tensor are unused`);
+  }
+  return { slots: new Map(slots), metadata };
+}
+
+function parseTable(header: Uint8Array): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(header));
+  } catch (error) {
+    throw new SafetensorsError("header is not valid JSON", { cause: error });
+  }
+  if (!isTable(value)) throw new SafetensorsError("header is not a JSON object");
+  return value;
+}
+
+function parseMetadata(value: unknown): Record<string, string> {
+  if (!isTable(value) || !Object.values(value).every((it) => typeof it === "string")) {
+    throw new SafetensorsError("__metadata__ is not an object of strings");
+  }
+  return value as Record<string, string>;
+}
+
+function parseSlot(name: string, value: unknown, dataBytes: number): SafetensorsSlot {
+  if (!isTable(value)) throw new SafetensorsError(`${show(name)} is not an object`);
+  const { dtype, shape, data_offsets: offsets } = value;
+  if (typeof dtype !== "string" || !Object.hasOwn(ARRAYS, dtype)) {
+    throw new SafetensorsError(`${show(name)} has the unknown dtype ${JSON.stringify(dtype)}`);
+  }
+  if (!isCounts(shape)) {
+    throw new SafetensorsError(`${show(name)} has the bad shape ${JSON.stringify(shape)}`);
+  }
+  if (!isCounts(offsets) || offsets.length !== 2 || offsets[0] > offsets[1]) {
+    throw new SafetensorsError(`${show(name)} has the bad offsets ${JSON.stringify(offsets)}`);
+  }
+  const [begin, end] = offsets;
+  if (end > dataBytes) {
+    throw new SafetensorsError(
+      `${show(name)} ends at byte ${end}, past the end of the data (${dataBytes} bytes)`,
+    );
+  }
+  const kind = dtype as SafetensorsDtype;
+  const bytes = shape.reduce((product, it) => product * it, ARRAYS[kind].BYTES_PER_ELEMENT);
+  if (bytes !== end - begin) {
+    throw new SafetensorsError(
+      `${show(name)} of shape [${shape}] and dtype ${kind} needs ${bytes} bytes ` +
+        `but its offsets hold ${end - begin}`,
+    );
+  }
+  return { dtype: kind, shape, begin, end };
+}
+
+/**
+ * The 8 length bytes and the header for tensors laid out one after the other in the given
+ * order; the tensors' bytes follow it in a file. Padded with spaces to a multiple of 8.
+ *
+ * @throws SafetensorsError where a shape and its values differ in size, or a name occurs twice
+ */
+export function encodeHeader(
+  entries: Iterable<readonly [name: string, tensor: SafetensorsTensor]>,
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array<ArrayBuffer> {
+  const seen = new Set<string>(["__metadata__"]);
+  const parts: string[] = [];
+  if (Object.keys(metadata).length > 0) {
+    parts.push(`"__metadata__":${JSON.stringify(metadata)}`);
+  }
+  let offset = 0;
+  for (const [name, { dtype, shape, data }] of entries) {
+    if (seen.has(name)) throw new SafetensorsError(`${show(name)} occurs twice`);
+    seen.add(name);
+    const kind = ARRAYS[dtype];
+    if (!(data instanceof kind)) {
+      throw new SafetensorsError(
+        `${show(name)} of dtype ${dtype} has values in ${data.constructor.name}`,
+      );
+    }
+    const count = shape.reduce((product, it) => product * it, 1);
+    if (count !== data.length) {
+      throw new SafetensorsError(
+        `${show(name)} of shape [${shape}] needs ${count} values but has ${data.length}`,
+      );
+    }
+    const end = offset + data.byteLength;
+    const slot = { dtype, shape, data_offsets: [offset, end] };
+    // Joined by hand: an object would put names that look like numbers first.
+    parts.push(`${JSON.stringify(name)}:${JSON.stringify(slot)}`);
+    offset = end;
+  }
+  const json = new TextEncoder().encode(`{${parts.join(",")}}`);
+  const padded = Math.ceil(json.byteLength / 8) * 8;
+  const bytes = new Uint8Array(8 + padded).fill(0x20);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(padded), true);
+  bytes.set(json, 8);
+  return bytes;
+}
+
+/**
+ * A whole file in memory.
+ *
+ * @throws SafetensorsError as {@link encodeHeader}
+ */
+export function writeSafetensors(
+  entries: Iterable<readonly [name: string, tensor: SafetensorsTensor]>,
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array<ArrayBuffer> {
+  const list = [...entries];
+  const header = encodeHeader(list, metadata);
+  const size = list.reduce((sum, [, it]) => sum + it.data.byteLength, header.byteLength);
+  const bytes = new Uint8Array(size);
+  bytes.set(header);
+  let offset = header.byteLength;
+  for (const [, { data }] of list) {
+    bytes.set(bytesOf(data), offset);
+    offset += data.byteLength;
+  }
+  return bytes;
+}
+
+/** The bytes behind a typed array, without copying. */
+export function bytesOf(data: SafetensorsData): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+function view(bytes: Uint8Array, dtype: SafetensorsDtype): SafetensorsData {
+  const kind = ARRAYS[dtype];
+  const aligned = bytes.byteOffset % kind.BYTES_PER_ELEMENT === 0 ? bytes : bytes.slice();
+  return new kind(
+    aligned.buffer,
+    aligned.byteOffset,
+    aligned.byteLength / kind.BYTES_PER_ELEMENT,
+  );
+}
+
+function isTable(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isCounts(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((it) => Number.isSafeInteger(it) && it >= 0);
+}
+
+// Names come from the file: quoted, so that none can forge a line of its own.
+function show(name: string): string {
+  return JSON.stringify(name.length > 200 ? `${name.slice(0, 200)}…` : name);
+}

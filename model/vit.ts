@@ -1,0 +1,103 @@
+/**
+ * Vision transformer blocks and patch embedding (SPEC sections 2.1 and 2.2).
+ *
+ * @module
+ */
+import { layerNorm, linear, permute, reshape, selfAttention, ShapeError, slice, type Tensor } from "../engine/mod.ts";
+import type { ParameterSpec } from "./arena.ts";
+
+/** Looks a parameter up by its name within a module. */
+export type Lookup = (name: string) => Tensor;
+
+/** Adds a prefix to the names that `lookup` is asked for. */
+export function within(lookup: Lookup, prefix: string): Lookup {
+  return (name) => lookup(`${prefix}${name}`);
+}
+
+/** Epsilon of every layer norm. */
+const EPS = 1e-6;
+
+/** Parameters of a linear layer. */
+export function linearSpecs(name: string, inputs: number, outputs: number): ParameterSpec[] {
+  return [{ name: `${name}.weight`, shape: [outputs, inputs] }, { name: `${name}.bias`, shape: [outputs] }];
+}
+
+/** Parameters of a layer norm. */
+export function normSpecs(name: string, width: number): ParameterSpec[] {
+  return [{ name: `${name}.weight`, shape: [width] }, { name: `${name}.bias`, shape: [width] }];
+}
+
+/** Parameters of one transformer block, in timm's order. */
+export function blockSpecs(name: string, width: number): ParameterSpec[] {
+  return [
+    ...normSpecs(`${name}.norm1`, width),
+    ...linearSpecs(`${name}.attn.qkv`, width, 3 * width),
+    ...linearSpecs(`${name}.attn.proj`, width, width),
+    ...normSpecs(`${name}.norm2`, width),
+    ...linearSpecs(`${name}.mlp.fc1`, width, 4 * width),
+    ...linearSpecs(`${name}.mlp.fc2`, 4 * width, width),
+  ];
+}
+
+/** `layerNorm` with the weights of a module. */
+export function norm(p: Lookup, name: string, x: Tensor): Tensor {
+  return layerNorm(x, p(`${name}.weight`), p(`${name}.bias`), EPS);
+}
+
+/** `linear` with the weights of a module. */
+export function dense(p: Lookup, name: string, x: Tensor, options: { gelu?: boolean; residual?: Tensor } = {}): Tensor {
+  return linear(x, p(`${name}.weight`), p(`${name}.bias`), options);
+}
+
+/**
+ * A pre-norm block: x += Attn(LN(x)); x += MLP(LN(x)), exact GELU (SPEC section 2.1).
+ *
+ * @param p parameters of the block, named as in {@link blockSpecs} without its prefix
+ * @param x [batch, tokens, width]
+ */
+export function block(p: Lookup, x: Tensor, heads: number): Tensor {
+  const qkv = dense(p, "attn.qkv", norm(p, "norm1", x));
+  const attended = dense(p, "attn.proj", selfAttention(qkv, heads), { residual: x });
+  const hidden = dense(p, "mlp.fc1", norm(p, "norm2", attended), { gelu: true });
+  return dense(p, "mlp.fc2", hidden, { residual: attended });
+}
+
+/** Blocks `0` to `depth - 1` below `prefix` (such as "blocks."). */
+export function blocks(p: Lookup, prefix: string, x: Tensor, depth: number, heads: number): Tensor {
+  let y = x;
+  for (let i = 0; i < depth; i++) y = block(within(p, `${prefix}${i}.`), y, heads);
+  return y;
+}
+
+/**
+ * Cuts spectrograms into patches, frequency-major: token = f * columns + t. Trailing frames that fill no patch
+ * are dropped, as by a strided convolution.
+ *
+ * @param x [batch, bands, frames]
+ * @param patch side of a patch
+ * @returns [batch, tokens, patch * patch], frequency rows first inside a patch
+ * @throws {ShapeError} if bands are no multiple of the patch or no patch fits.
+ */
+export function patchify(x: Tensor, patch: number): Tensor {
+  const [batch, bands, frames] = x.shape;
+  const [rows, columns] = [bands / patch, Math.floor(frames / patch)];
+  if (x.shape.length !== 3 || !Number.isInteger(rows) || columns === 0) {
+    throw new ShapeError(`patchify: [${x.shape}] is not [batch, bands, frames] with patches of ${patch} x ${patch}`);
+  }
+  const whole = columns * patch === frames ? x : slice(x, 2, 0, columns * patch);
+  const parts = reshape(whole, [batch, rows, patch, columns, patch]);
+  return reshape(permute(parts, [0, 1, 3, 2, 4]), [batch, rows * columns, patch * patch]);
+}
+
+/**
+ * Patch embedding: a convolution whose stride is its kernel, as one linear layer over patches.
+ *
+ * @param p has `proj.weight` [width, 1, patch, patch] and `proj.bias`
+ * @param x [batch, bands, frames]
+ * @returns [batch, tokens, width]
+ */
+export function patchEmbed(p: Lookup, x: Tensor, patch: number): Tensor {
+  const weight = p("proj.weight");
+  const flat = reshape(weight, [weight.shape[0], weight.size / weight.shape[0]]);
+  return linear(patchify(x, patch), flat, p("proj.bias"));
+}

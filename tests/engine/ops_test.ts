@@ -1,0 +1,248 @@
+/**
+ * Walks the op registry: every op on every sample, on the GPU against its float64 reference, the reference against
+ * finite differences, and the GPU against itself with strided inputs, without subgroups and with small bindings.
+ *
+ * Tolerances are relative to the largest reference value of each output: `sample.tolerance`, default 2e-6 (a few f32
+ * ulp after a short sum). Gradients pass one more product, so they may have twice that.
+ */
+import { assert } from "@std/assert";
+import { type Device, openDevice } from "../../engine/device.ts";
+import type { HostArray } from "../../engine/dtype.ts";
+import { type Op, type RefArray, registry, type Sample } from "../../engine/op.ts";
+import { mul, add } from "../../engine/ops/elementwise.ts";
+import { sum } from "../../engine/ops/reduce.ts";
+import { refRandom } from "../../engine/reference.ts";
+import { scope } from "../../engine/scope.ts";
+import { denseStrides, show, sizeOf } from "../../engine/shape.ts";
+import { backward } from "../../engine/tape.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+
+const folder = new URL("../../engine/ops/", import.meta.url);
+for (const entry of Deno.readDirSync(folder)) {
+  if (entry.name.endsWith(".ts")) await import(new URL(entry.name, folder).href);
+}
+
+const DEFAULT_TOLERANCE = 2e-6;
+
+type AnyOp = Op<unknown>;
+type AnySample = Sample<unknown>;
+type Upload = (device: Device, data: HostArray, shape: readonly number[]) => Tensor;
+
+/** Results of one sample: outputs, then gradients of the inputs (undefined where none was asked for). */
+interface Result {
+  readonly outputs: readonly Float64Array[];
+  readonly grads: readonly (Float64Array | undefined)[];
+}
+
+const isFloat = (sample: AnySample, i: number): boolean => sample.integer?.[i] === undefined;
+const wantsGradient = (op: AnyOp, sample: AnySample, i: number): boolean =>
+  op.backward !== undefined && isFloat(sample, i) && !sample.constant?.includes(i);
+
+/** Row-major in memory. */
+const dense: Upload = (device, data, shape) => device.tensor(data, shape);
+
+/** First axis fastest, a gap behind each run of it, at an odd offset: neither dense nor aligned. */
+const strided: Upload = (device, data, shape) => {
+  let step = shape.length === 1 ? 2 : 1;
+  const strides = shape.map((size) => {
+    const stride = step;
+    step = step * size + 1;
+    return stride;
+  });
+  const offset = 5;
+  const host = data.slice(0, 0).constructor as new (n: number) => HostArray;
+  const gapped = new host(offset + step + 1).fill(7);
+  const order = denseStrides(shape);
+  data.forEach((value, i) => {
+    let at = offset;
+    order.forEach((stride, axis) => at += Math.floor(i / stride) % shape[axis] * strides[axis]);
+    gapped[at] = value;
+  });
+  return device.tensor(gapped).view(shape, strides, offset);
+};
+
+function hostArray(array: RefArray, dtype: "f32" | "u32" | "i32"): HostArray {
+  if (dtype === "f32") return Float32Array.from(array.data);
+  return dtype === "u32" ? Uint32Array.from(array.data) : Int32Array.from(array.data);
+}
+
+/** Random gradients of the outputs that carry one. */
+function seedsFor(op: AnyOp, outputs: readonly RefArray[]): (RefArray | undefined)[] {
+  return outputs.map((y, i) => op.auxiliary?.includes(i) ? undefined : refRandom(y.shape, 700 + i));
+}
+
+/** Runs one sample forward and backward through the tape; the tensors to read. */
+function launch(device: Device, op: AnyOp, sample: AnySample, upload: Upload, seeds: (RefArray | undefined)[]) {
+  return scope(() => {
+    const inputs = sample.inputs.map((array, i) => {
+      const tensor = upload(device, hostArray(array, sample.integer?.[i] ?? "f32"), array.shape);
+      return wantsGradient(op, sample, i) ? tensor.trainable() : tensor;
+    });
+    const outputs = op.apply(inputs, sample.attrs);
+    if (inputs.some((input) => input.requiresGrad)) {
+      const seeded = outputs.flatMap((y, i) => {
+        const seed = seeds[i];
+        return seed && y.node ? [{ y, seed: device.tensor(Float32Array.from(seed.data), seed.shape) }] : [];
+      });
+      if (seeded.length === 1) backward(seeded[0].y, seeded[0].seed);
+      else backward(seeded.map(({ y, seed }) => sum(mul(y, seed))).reduce((a, b) => add(a, b)));
+    }
+    const tight = (t: Tensor) => t.dense ? t.view(t.shape) : sumFree(t);
+    return {
+      outputs: outputs.map(tight),
+      grads: inputs.map((input) => input.grad && input.grad.view(input.grad.shape)),
+    };
+  });
+}
+
+/** A dense copy of a view, without recording. */
+function sumFree(view: Tensor): Tensor {
+  return add(view.view(view.shape, view.strides), 0);
+}
+
+async function runAll(
+  device: Device,
+  op: AnyOp,
+  samples: readonly AnySample[],
+  upload: Upload,
+  seeds: (RefArray | undefined)[][],
+): Promise<Result[]> {
+  const launched = samples.map((sample, i) => launch(device, op, sample, upload, seeds[i]));
+  const tensors = launched.flatMap(({ outputs, grads }) => [...outputs, ...grads.filter((g) => g !== undefined)]);
+  const values = (await device.read(tensors)).map((v) => Float64Array.from(v));
+  tensors.forEach((t) => t.dispose());
+  return launched.map(({ outputs, grads }) => ({
+    outputs: outputs.map(() => values.shift()!),
+    grads: grads.map((g) => g && values.shift()!),
+  }));
+}
+
+/** Largest error relative to the largest finite reference value; infinite where non-finite values disagree. */
+function relativeError(actual: Float64Array, expected: Float64Array): number {
+  if (actual.length !== expected.length) return Infinity;
+  let most = 0;
+  let scale = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const wanted = Math.fround(expected[i]);
+    if (!Number.isFinite(wanted)) {
+      if (!Object.is(actual[i], wanted)) return Infinity;
+      continue;
+    }
+    const error = Math.abs(actual[i] - expected[i]);
+    if (Number.isNaN(error)) return Infinity;
+    most = Math.max(most, error);
+    scale = Math.max(scale, Math.abs(expected[i]));
+  }
+  return most === 0 ? 0 : most / (scale || 1);
+}
+
+function sameBits(a: Result, b: Result): boolean {
+  const flat = (r: Result) => [...r.outputs, ...r.grads].flatMap((v) => v ? [...v] : []);
+  const [x, y] = [flat(a), flat(b)];
+  // +0 and -0 count as the same.
+  return x.length === y.length && x.every((value, i) => value === y[i] || Number.isNaN(value) && Number.isNaN(y[i]));
+}
+
+/** Compares reference.backward with central differences of reference.forward, element by element or along lines. */
+function differences(op: AnyOp, sample: AnySample, seeds: (RefArray | undefined)[], grads: Result["grads"]): void {
+  const value = (inputs: readonly RefArray[]): number =>
+    op.reference.forward(inputs, sample.attrs).reduce(
+      (total, y, i) => total + (seeds[i] ? y.data.reduce((s, v, k) => s + v * seeds[i]!.data[k], 0) : 0),
+      0,
+    );
+  sample.inputs.forEach((input, i) => {
+    const grad = grads[i];
+    if (!grad) return;
+    const size = input.data.length;
+    const directions = size <= 64
+      ? Array.from({ length: size }, (_, k) => Float64Array.from({ length: size }, (_, j) => +(j === k)))
+      : [1, 2, 3].map((seed) => refRandom([size], 900 + seed).data);
+    for (const direction of directions) {
+      const h = 1e-5;
+      const at = (t: number) =>
+        value(sample.inputs.map((x, j) => j === i ? { shape: x.shape, data: x.data.map((v, k) => v + t * direction[k]) } : x));
+      const numeric = (at(h) - at(-h)) / (2 * h);
+      const analytic = grad.reduce((s, g, k) => s + g * direction[k], 0);
+      const scale = Math.sqrt(grad.reduce((s, g) => s + g * g, 0)) + Math.abs(at(0)) * 1e-2 + 1e-3;
+      assert(
+        Math.abs(numeric - analytic) <= 1e-6 * scale * Math.sqrt(direction.reduce((s, v) => s + v * v, 0)),
+        `${sample.label}: d input ${i} is ${analytic} in the reference, ${numeric} by finite differences`,
+      );
+    }
+  });
+}
+
+const device = await openDevice();
+const plain = await openDevice({ subgroups: false });
+const SMALL = 32 * 1024;
+const small = await openDevice({ bindingLimit: SMALL });
+
+for (const op of registry().values()) {
+  Deno.test(`op ${op.name}`, async (t) => {
+    const samples = op.samples();
+    const expected = samples.map((sample) => op.reference.forward(sample.inputs, sample.attrs));
+    const seeds = expected.map((outputs) => seedsFor(op, outputs));
+    const live = device.memory.liveBuffers;
+    const first = await runAll(device, op, samples, dense, seeds);
+    const note: string[] = [];
+
+    await t.step("forward and backward match the float64 reference", () => {
+      let [worst, worstGrad] = [0, 0];
+      samples.forEach((sample, s) => {
+        const tolerance = sample.tolerance ?? DEFAULT_TOLERANCE;
+        expected[s].forEach((y, i) => {
+          const error = relativeError(first[s].outputs[i], y.data);
+          worst = Math.max(worst, error);
+          assert(error <= tolerance, `${sample.label}: output ${i} ${show(y.shape)} is off by ${error} > ${tolerance}`);
+        });
+        if (!first[s].grads.some((g) => g)) return;
+        const filled = seeds[s].map((seed, i) => seed ?? { shape: expected[s][i].shape, data: new Float64Array(expected[s][i].data.length) });
+        const wanted = op.reference.backward!(sample.inputs, sample.attrs, filled);
+        first[s].grads.forEach((grad, i) => {
+          if (!grad) return;
+          const error = relativeError(grad, wanted[i]!.data);
+          worstGrad = Math.max(worstGrad, error);
+          assert(error <= 2 * tolerance, `${sample.label}: gradient of input ${i} ${show(sample.inputs[i].shape)} is off by ${error} > ${2 * tolerance}`);
+        });
+      });
+      note.push(`largest error ${worst.toExponential(1)}, of a gradient ${worstGrad.toExponential(1)}`);
+    });
+
+    await t.step("the reference's gradient matches finite differences", () => {
+      samples.forEach((sample, s) => {
+        if (sample.skipDifferences || !op.reference.backward) return;
+        const filled = seeds[s].map((seed, i) => seed ?? { shape: expected[s][i].shape, data: new Float64Array(expected[s][i].data.length) });
+        const grads = op.reference.backward(sample.inputs, sample.attrs, filled);
+        differences(op, sample, seeds[s], grads.map((g, i) => wantsGradient(op, sample, i) ? g?.data : undefined));
+      });
+    });
+
+    await t.step("strided inputs give the same bits", async () => {
+      const again = await runAll(device, op, samples, strided, seeds);
+      samples.forEach((sample, s) => assert(sameBits(first[s], again[s]), `${sample.label}: strided inputs change the result`));
+    });
+
+    await t.step("nothing is left behind", () => {
+      assert(device.memory.liveBuffers === live, `${device.memory.liveBuffers - live} buffers are still live`);
+    });
+
+    for (const [name, other] of [["without subgroups", plain], ["with bindings of 32 KiB", small]] as const) {
+      await t.step(`${name} the results hold`, async () => {
+        const again = await runAll(other, op, samples, dense, seeds);
+        samples.forEach((sample, s) => {
+          const tolerance = 2 * (sample.tolerance ?? DEFAULT_TOLERANCE);
+          [...first[s].outputs, ...first[s].grads].forEach((wanted, i) => {
+            const actual = [...again[s].outputs, ...again[s].grads][i];
+            if (!wanted || !actual) return;
+            const error = relativeError(actual, wanted);
+            assert(error <= tolerance, `${sample.label}: result ${i} differs by ${error} > ${tolerance}`);
+          });
+        });
+      });
+    }
+    if (Deno.env.has("TESSERA_VERBOSE")) {
+      const bytes = samples.map((s) => Math.max(...s.inputs.map((x) => sizeOf(x.shape) * 4)));
+      console.log(`${op.name}: ${note.join(", ")}; ${bytes.filter((b) => b > SMALL).length} samples above 32 KiB`);
+    }
+  });
+}

@@ -1,0 +1,161 @@
+import { assertEquals, assertInstanceOf, assertStringIncludes, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { peakLearningRate, PRESETS, spanSteps } from "../../model/presets.ts";
+import { pretrainHelp, resolveConfig } from "../../train/config.ts";
+import { ENTRIES } from "../../train/config_schema.ts";
+import { UsageError } from "../../train/errors.ts";
+
+const NOON = new Date("2026-01-31T12:34:56Z");
+
+function rejected(...argv: string[]): string {
+  const error = assertThrows(() => resolveConfig(argv)) as UsageError;
+  assertInstanceOf(error, UsageError);
+  return [error.message, error.details ?? ""].join("\n");
+}
+
+function withFile(name: string, text: string, body: (path: string) => void): void {
+  const dir = Deno.makeTempDirSync();
+  try {
+    Deno.writeTextFileSync(`${dir}/${name}`, text);
+    body(`${dir}/${name}`);
+  } finally {
+    Deno.removeSync(dir, { recursive: true });
+  }
+}
+
+Deno.test("config: without words it is the tiny preset on the synthetic corpus", () => {
+  const config = resolveConfig([], NOON);
+  assertEquals(config.data, []);
+  assertEquals(config.out, "runs/20260131-123456-tiny");
+  assertEquals(config.geometry, PRESETS.tiny.geometry);
+  assertEquals(config.length, PRESETS.tiny.training.length);
+  assertEquals([config.recipe, config.batch, config.alpha, config.keep], ["paper", 16, 0.5, 3]);
+});
+
+Deno.test("config: words become typed values", () => {
+  const words = "--data a --data=b --lr 3e-4 --steps 7 --warmup 0 --quiet --mask-ratio 0.6";
+  const config = resolveConfig([...words.split(" "), "--crop-frames", "320"]);
+  assertEquals(config.data, ["a", "b"]);
+  assertEquals([config.lr, config.length, config.warmup], [3e-4, { steps: 7 }, { steps: 0 }]);
+  assertEquals([config.geometry.maskRatio, config.geometry.cropFrames], [0.6, 320]);
+  assertEquals([config.quiet, config.resume], [true, false]);
+});
+
+Deno.test("config: base has the paper's numbers, and the released recipe its own rate", () => {
+  const paper = resolveConfig(["--preset", "base"]);
+  assertEquals([paper.batch, paper.length, paper.warmup], [2048, { epochs: 300 }, { epochs: 20 }]);
+  assertEquals([paper.emaEncoder, paper.emaHead], [[0.99995, 0.99999], [0.998, 1]]);
+  assertEquals(paper.lr, 2.4e-3);
+  assertEquals(resolveConfig(["--preset", "base", "--recipe", "released"]).lr, 3e-4);
+  assertEquals(resolveConfig(["--preset", "base", "--batch", "512"]).lr, 6e-4);
+});
+
+Deno.test("presets: spans give the published step counts", () => {
+  const run = { totalSteps: 294_816, clips: 2_012_615, batch: 2048 };
+  assertEquals(spanSteps({ epochs: 300 }, run), 294_816);
+  assertEquals(spanSteps({ epochs: 20 }, run), 19_654);
+  assertEquals(spanSteps({ epochs: 10 }, run), 9_827);
+  assertEquals(spanSteps({ steps: 5 }, run), 5);
+  assertEquals(spanSteps({ fraction: 0.1 }, { ...run, totalSteps: 155 }), 15);
+  assertEquals(peakLearningRate({ rate: 1e-3, perBatchOf256: false }, 2048), 1e-3);
+});
+
+Deno.test("config: messages say key, value, source and what is allowed", () => {
+  assertStringIncludes(rejected("--lr", "-1"), "--lr -1 (on the command line): must be a number");
+  assertStringIncludes(rejected("--batch", "many"), "--batch many");
+  assertStringIncludes(rejected("--batch", "many"), "must be a whole number from 1");
+  assertStringIncludes(rejected("--lr", ""), '--lr ""');
+  assertStringIncludes(rejected("--seed", "1.5"), "--seed 1.5");
+  assertStringIncludes(rejected("--seed", "4294967296"), "from 0 to 4294967295");
+  assertStringIncludes(rejected("--crop-frames", "200"), "a multiple of 16 from 32");
+  assertStringIncludes(rejected("--mask-ratio", "0.999"), "leaves 0 of 65 patches");
+  assertStringIncludes(rejected("--objective", "m2d"), "not there yet");
+  assertStringIncludes(rejected("--precision", "mixed"), "not there yet");
+  assertStringIncludes(rejected("--micro-batch", "4"), "--micro-batch 4: must be the value of");
+  assertStringIncludes(rejected("--steps", "1", "--epochs", "1"), "give one of them");
+  assertStringIncludes(rejected("--stepps", "1"), "--stepps");
+  assertStringIncludes(rejected("--steps"), "--steps");
+  assertStringIncludes(rejected("--lr", "1", "--lr", "2"), "multiple");
+  assertStringIncludes(rejected("stray"), "stray");
+  assertStringIncludes(rejected("--resume"), "needs --out");
+  const both = rejected("--lr", "0", "--keep", "0");
+  assertStringIncludes(both, "--lr 0");
+  assertStringIncludes(both, "--keep 0");
+});
+
+Deno.test("config: no word makes anything but a configuration or a UsageError", () => {
+  const names = Object.keys(ENTRIES).filter((it) => it !== "resume");
+  fc.assert(fc.property(fc.constantFrom(...names), fc.string(), (name, value) => {
+    try {
+      const config = resolveConfig([`--${name}`, value]);
+      assertEquals(Number.isFinite(config.lr) && config.lr > 0, true);
+      assertEquals(Number.isInteger(config.batch) && config.batch > 0, true);
+    } catch (error) {
+      assertInstanceOf(error, UsageError);
+    }
+  }));
+});
+
+Deno.test("config: a micro-batch equal to the batch is accepted", () => {
+  assertEquals(resolveConfig(["--batch", "8", "--micro-batch", "8"]).batch, 8);
+});
+
+Deno.test("config: TOML and JSONC files, with the command line on top", () => {
+  const toml = 'preset = "small"\nlr = 2e-4\n"mask-ratio" = 0.5\ndata = "clips"\nsteps = 9\n';
+  withFile("run.toml", toml, (file) => {
+    const config = resolveConfig(["--config", file, "--lr", "1e-5", "--epochs", "2"]);
+    assertEquals([config.preset, config.lr, config.data], ["small", 1e-5, ["clips"]]);
+    assertEquals(config.geometry.maskRatio, 0.5);
+    assertEquals(config.length, { epochs: 2 }, "the command line's --epochs replaces steps");
+  });
+  withFile("run.jsonc", '{ "data": ["a", "b"], /* why */ "quiet": true, }', (file) => {
+    const config = resolveConfig(["--config", file]);
+    assertEquals([config.data, config.quiet], [["a", "b"], true]);
+  });
+});
+
+Deno.test("config: what is wrong in a file is named with the file", () => {
+  withFile("run.toml", 'mask_ratio = 0.5\nlr = "fast"\n', (file) => {
+    const text = rejected("--config", file);
+    assertStringIncludes(text, `mask_ratio (in ${file}): no such option; allowed are data, out`);
+    assertStringIncludes(text, `--lr fast (in ${file}): must be a number above 0`);
+  });
+  withFile("run.toml", "= 3", (file) => {
+    assertStringIncludes(rejected("--config", file), "cannot be read");
+  });
+  withFile("run.json", "[1]", (file) => {
+    assertStringIncludes(rejected("--config", file), "must hold a table");
+  });
+  withFile("run.yaml", "a: 1", (file) => {
+    assertStringIncludes(rejected("--config", file), ".toml, .json or .jsonc");
+  });
+  assertStringIncludes(rejected("--config", "/nowhere/x.toml"), "cannot be read");
+});
+
+Deno.test("config: options of a run give the same run again, and --resume takes them over", () => {
+  const first = resolveConfig(["--preset", "small", "--lr", "5e-4", "--seed", "3"], NOON);
+  const text = JSON.stringify({ options: first.options });
+  withFile("config.json", text, (file) => {
+    const out = file.slice(0, -"/config.json".length);
+    const again = resolveConfig(["--resume", "--out", out, "--steps", "9"]);
+    assertEquals(again, {
+      ...first,
+      out,
+      resume: true,
+      length: { steps: 9 },
+      options: { ...first.options, out, resume: true, steps: 9 },
+    });
+    assertStringIncludes(rejected("--resume", "--out", out, "--init", "x"), "--init");
+  });
+  withFile("run.json", JSON.stringify(first.options), (file) => {
+    assertEquals(resolveConfig(["--config", file]), first);
+  });
+  assertStringIncludes(rejected("--resume", "--out", "/nowhere"), "no run to go on with");
+});
+
+Deno.test("config: help lists every option with its default", () => {
+  const help = pretrainHelp();
+  for (const name of Object.keys(ENTRIES)) assertStringIncludes(help, `--${name}`);
+  assertStringIncludes(help, "(default: 1337)");
+  assertStringIncludes(help, "tiny 16, small 64, base 2048");
+});

@@ -1,0 +1,357 @@
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { join } from "@std/path";
+import { FolderError, listAudioFiles } from "../../../train/data/files.ts";
+import {
+  audioFolderSource,
+  type Batch,
+  type ClipSource,
+  Loader,
+  type LoaderState,
+  NoDataError,
+  type SkippedClip,
+  syntheticSource,
+} from "../../../train/data/loader.ts";
+
+const GOLDEN = new URL("../../golden/audio/", import.meta.url).pathname;
+const CROP = 9 * 160 + 400;
+
+/** Clips whose samples say which clip and position they are: value = 1000000 * clip + position + 1 (exact in float32). */
+function countingSource(
+  lengths: readonly number[],
+  bad: readonly number[] = [],
+): ClipSource & { readonly loads: number[] } {
+  const skipped: SkippedClip[] = [];
+  const loads: number[] = [];
+  return {
+    size: lengths.length,
+    name: "counting source",
+    skipped,
+    loads,
+    describe: (index) => `clip ${index}`,
+    load(index): Promise<Float32Array | undefined> {
+      loads.push(index);
+      if (bad.includes(index)) {
+        skipped.push({ path: `clip ${index}`, reason: "bad" });
+        return Promise.resolve(undefined);
+      }
+      return Promise.resolve(
+        Float32Array.from(
+          { length: lengths[index] },
+          (_, i) => 1e6 * index + i + 1,
+        ),
+      );
+    },
+  };
+}
+
+async function take(loader: Loader, count: number): Promise<Batch[]> {
+  const batches: Batch[] = [];
+  for (let i = 0; i < count; i++) batches.push(await loader.next());
+  return batches;
+}
+
+async function withFolder(
+  fill: (folder: string) => Promise<void>,
+  use: (folder: string) => Promise<void>,
+): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await fill(folder);
+    await use(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("every epoch visits each clip once, and batches stay full across epochs", async () => {
+  const source = countingSource([5000, 5000, 5000, 5000, 5000]);
+  const loader = new Loader({ source, batch: 3, cropSamples: CROP, seed: 1 });
+  const batches = await take(loader, 10);
+  for (const batch of batches) {
+    assertEquals(batch.samples.length, 3 * CROP);
+    assertEquals(batch.clips.length, 3);
+  }
+  const visits = batches.flatMap((batch) => batch.clips);
+  const epochs = Array.from({ length: 6 }, (_, e) => visits.slice(5 * e, 5 * e + 5));
+  for (const epoch of epochs) {
+    assertEquals([...epoch].sort(), [0, 1, 2, 3, 4]);
+  }
+  assert(new Set(epochs.map(String)).size > 1, "the order changes");
+  assertEquals(batches.map((b) => b.epoch), [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]);
+});
+
+Deno.test("crops start on every frame from 0 to T - cropFrames and hold the clip's samples", async () => {
+  // 5 frames and 70 samples more than a crop: starts 0 to 5.
+  const source = countingSource([CROP + 5 * 160 + 70]);
+  const loader = new Loader({ source, batch: 50, cropSamples: CROP, seed: 1 });
+  const starts = new Map<number, number>();
+  for (const { samples } of await take(loader, 12)) {
+    for (let row = 0; row < 50; row++) {
+      const crop = samples.subarray(row * CROP, (row + 1) * CROP);
+      const start = crop[0] - 1;
+      assert(crop.every((x, i) => x === start + 1 + i));
+      starts.set(start, (starts.get(start) ?? 0) + 1);
+    }
+  }
+  assertEquals([...starts.keys()].sort((a, b) => a - b), [0, 160, 320, 480, 640, 800]);
+  // 100 expected each, standard deviation about 9.
+  for (const count of starts.values()) assert(count > 50 && count < 150);
+});
+
+Deno.test("clips shorter than a crop are padded with silence at their end", async () => {
+  for (const length of [1, 399, CROP - 1, CROP]) {
+    const source = countingSource([length]);
+    const loader = new Loader({ source, batch: 2, cropSamples: CROP, seed: 1 });
+    const { samples } = await loader.next();
+    for (const row of [0, 1]) {
+      const crop = samples.subarray(row * CROP, (row + 1) * CROP);
+      assert(crop.every((x, i) => x === (i < length ? i + 1 : 0)));
+    }
+  }
+});
+
+Deno.test("unusable clips are left out, recorded once, never retried and do not shrink a batch", async () => {
+  const source = countingSource([5000, 5000, 5000, 5000], [1, 3]);
+  const loader = new Loader({ source, batch: 3, cropSamples: CROP, seed: 5 });
+  for (const { clips } of await take(loader, 8)) {
+    assertEquals(clips.length, 3);
+    assert(clips.every((clip) => clip === 0 || clip === 2));
+  }
+  assertEquals(source.loads.filter((index) => index === 1).length, 1);
+  assertEquals(source.loads.filter((index) => index === 3).length, 1);
+  assertEquals(loader.skipped.map(({ path }) => path).sort(), ["clip 1", "clip 3"]);
+});
+
+Deno.test("a source without one usable clip ends in NoDataError, again at every call", async () => {
+  const source = countingSource([100, 100, 100], [0, 1, 2]);
+  const loader = new Loader({ source, batch: 2, cropSamples: CROP, seed: 1 });
+  for (let call = 0; call < 2; call++) {
+    await assertRejects(() => loader.next(), NoDataError, "all 3 files were skipped");
+  }
+  const empty = countingSource([]);
+  assertThrows(
+    () => new Loader({ source: empty, batch: 1, cropSamples: CROP, seed: 1 }),
+    NoDataError,
+    "counting source",
+  );
+});
+
+Deno.test("the same seed gives identical batches and another seed does not", async () => {
+  const make = (seed: number): Loader =>
+    new Loader({
+      source: syntheticSource({ size: 9, seed: 2, samples: 2 * CROP }),
+      batch: 4,
+      cropSamples: CROP,
+      seed,
+    });
+  const first = await take(make(7), 6);
+  assertEquals(await take(make(7), 6), first);
+  assertNotEquals(
+    (await take(make(8), 6)).map((b) => b.clips),
+    first.map((b) => b.clips),
+  );
+});
+
+Deno.test("a restored loader goes on exactly where the state was taken", async () => {
+  const options = {
+    batch: 3,
+    cropSamples: CROP,
+    seed: 11,
+  };
+  const lengths = [9000, 7000, 100, 8000, 9999, 5000, 7777];
+  await fc.assert(
+    fc.asyncProperty(fc.nat(9), async (before) => {
+      const loader = new Loader({ ...options, source: countingSource(lengths, [4]) });
+      await take(loader, before);
+      const saved = JSON.parse(JSON.stringify(loader.state())) as LoaderState;
+      const expected = await take(loader, 5);
+      const resumed = new Loader({ ...options, source: countingSource(lengths, [4]) });
+      resumed.restore(saved);
+      assertEquals(resumed.state(), saved);
+      assertEquals(await take(resumed, 5), expected);
+      loader.restore(saved);
+      assertEquals(await take(loader, 5), expected, "also on a running loader");
+    }),
+    { numRuns: 10 },
+  );
+});
+
+Deno.test("a state of another data set is refused", () => {
+  const loader = (count: number): Loader =>
+    new Loader({
+      source: countingSource(Array(count).fill(5000)),
+      batch: 1,
+      cropSamples: CROP,
+      seed: 1,
+    });
+  assertThrows(
+    () => loader(3).restore(loader(2).state()),
+    RangeError,
+    "2 clips then, counting source has 3 now",
+  );
+});
+
+Deno.test("one batch is prepared ahead while the caller works on another", async () => {
+  const source = countingSource(Array(100).fill(5000));
+  const loader = new Loader({ source, batch: 4, cropSamples: CROP, seed: 1 });
+  await loader.next();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assertEquals(source.loads.length, 8);
+});
+
+Deno.test("overlapping calls are answered in order", async () => {
+  const make = (): Loader =>
+    new Loader({
+      source: countingSource(Array(20).fill(5000)),
+      batch: 2,
+      cropSamples: CROP,
+      seed: 1,
+    });
+  const loader = make();
+  const together = await Promise.all([loader.next(), loader.next(), loader.next()]);
+  assertEquals(together, await take(make(), 3));
+});
+
+Deno.test("batch and crop sizes that make no sense are refused", () => {
+  const source = countingSource([5000]);
+  for (const cropSamples of [0, 399, 401, 16000]) {
+    assertThrows(
+      () => new Loader({ source, batch: 1, cropSamples, seed: 1 }),
+      RangeError,
+      "cropSamples",
+    );
+  }
+  for (const batch of [0, -1, 1.5]) {
+    assertThrows(
+      () => new Loader({ source, batch, cropSamples: CROP, seed: 1 }),
+      RangeError,
+      "batch",
+    );
+  }
+});
+
+Deno.test("a folder of good and bad files gives finite batches and lists the bad ones with reasons", async () => {
+  const reported: string[] = [];
+  const source = await audioFolderSource([GOLDEN], {
+    onSkip: (path, reason) => reported.push(`${path}: ${reason}`),
+  });
+  const loader = new Loader({ source, batch: 5, cropSamples: CROP, seed: 1 });
+  for (const { samples } of await take(loader, 6)) {
+    assert(samples.every(Number.isFinite));
+  }
+  const skipped = loader.skipped.map(({ path }) => path.slice(GOLDEN.length)).sort();
+  assertEquals(skipped, [
+    "empty.wav",
+    "flac_damaged_middle.flac",
+    "no_samples.wav",
+    "png_named.ogg",
+    "random_bytes.mp3",
+    "text_named.wav",
+    "truncated_header.wav",
+  ]);
+  assertEquals(
+    reported,
+    loader.skipped.map(({ path, reason }) => `${path}: ${reason}`),
+  );
+});
+
+Deno.test("decoded clips are cached within the byte budget", async () => {
+  const load = async (cacheBytes: number): Promise<boolean> => {
+    const source = await audioFolderSource([GOLDEN], { cacheBytes });
+    const index = Array.from({ length: source.size }, (_, i) => i)
+      .find((i) => source.describe(i).endsWith("ten_ms.wav"))!;
+    return await source.load(index) === await source.load(index);
+  };
+  assertEquals(await load(160 * 4), true);
+  assertEquals(await load(160 * 4 - 1), false);
+});
+
+Deno.test("a folder of nothing but bad files ends in NoDataError that names it and the count", async () => {
+  await withFolder(
+    async (folder) => {
+      for (const name of ["a.wav", "b.mp3", "c.flac"]) {
+        await Deno.writeTextFile(join(folder, name), "not audio at all");
+      }
+    },
+    async (folder) => {
+      const source = await audioFolderSource([folder]);
+      const loader = new Loader({ source, batch: 8, cropSamples: CROP, seed: 1 });
+      const error = await assertRejects(() => loader.next(), NoDataError, "all 3 files");
+      assert((error as Error).message.includes(folder));
+      assertEquals(loader.skipped.length, 3);
+    },
+  );
+});
+
+Deno.test("a folder without audio files is NoDataError, a missing one FolderError", async () => {
+  await withFolder(
+    (folder) => Deno.writeTextFile(join(folder, "readme.txt"), "hello"),
+    async (folder) => {
+      await assertRejects(() => audioFolderSource([folder]), NoDataError, folder);
+      await assertRejects(
+        () => audioFolderSource([join(folder, "absent")]),
+        FolderError,
+        "no such folder",
+      );
+      await assertRejects(
+        () => audioFolderSource([join(folder, "readme.txt")]),
+        FolderError,
+        "not a folder",
+      );
+    },
+  );
+});
+
+Deno.test("files are listed recursively in one fixed order, by extension in any case", async () => {
+  await withFolder(
+    async (folder) => {
+      await Deno.mkdir(join(folder, "b", "deep"), { recursive: true });
+      for (
+        const name of [
+          "z.wav",
+          "B.FLAC",
+          "a.ogg",
+          "a.txt",
+          ".hidden.wav",
+          "b/2.mp3",
+          "b/10.mp3",
+          "b/deep/x.oga",
+          "c.opus",
+        ]
+      ) await Deno.writeTextFile(join(folder, name), "");
+    },
+    async (folder) => {
+      const names = (await listAudioFiles(folder)).map((p) => p.slice(folder.length + 1));
+      assertEquals(names, [
+        "B.FLAC",
+        "a.ogg",
+        "b/10.mp3",
+        "b/2.mp3",
+        "b/deep/x.oga",
+        "c.opus",
+        "z.wav",
+      ]);
+    },
+  );
+});
+
+Deno.test({
+  name: "links are followed once, loops end and a broken link is listed",
+  ignore: Deno.build.os === "windows",
+  async fn(): Promise<void> {
+    await withFolder(
+      async (folder) => {
+        await Deno.mkdir(join(folder, "sub"));
+        await Deno.writeTextFile(join(folder, "sub", "one.wav"), "");
+        await Deno.symlink(folder, join(folder, "sub", "loop"));
+        await Deno.symlink(join(folder, "gone"), join(folder, "broken.wav"));
+        await Deno.symlink(join(folder, "sub", "one.wav"), join(folder, "two.wav"));
+      },
+      async (folder) => {
+        const names = (await listAudioFiles(folder)).map((p) => p.slice(folder.length + 1));
+        assertEquals(names, ["broken.wav", "sub/one.wav", "two.wav"]);
+      },
+    );
+  },
+});

@@ -1,0 +1,99 @@
+/** `deno task verify [DIR]`: holds this machine's adapter against reference numbers. */
+
+import { fromFileUrl } from "@std/path";
+import { type Device, openDevice } from "../../engine/mod.ts";
+import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
+import { UsageError } from "../errors.ts";
+import type { CheckRow } from "../verify/compare.ts";
+import { type GoldenSet, readGolden } from "../verify/golden.ts";
+import { verifyFrontend } from "../verify/frontend.ts";
+import { verifyMatpacStep } from "../verify/matpac_step.ts";
+import { verifyVitOps } from "../verify/vit_ops.ts";
+
+const SPEC: CommandSpec = {
+  program: "deno task verify",
+  summary: "Holds this machine's adapter against reference numbers; exit code 1 if a check fails.",
+  options: [
+    { name: "DIR", kind: "positional", metavar: "DIR", description: "Folder of reference sets.", defaultText: "tests/golden" },
+    {
+      name: "adapter",
+      kind: "value",
+      metavar: "auto|gpu|software",
+      description: "WebGPU adapter.",
+      defaultText: "auto",
+    },
+    { name: "json", kind: "value", metavar: "FILE", description: "Writes all rows as JSON." },
+    { name: "failed", kind: "flag", description: "Prints only the checks that failed." },
+  ],
+};
+
+/** Sets and the code that checks them. */
+const SETS: Readonly<Record<string, (device: Device, golden: GoldenSet) => Promise<CheckRow[]>>> = {
+  frontend: verifyFrontend,
+  vit_ops: verifyVitOps,
+  matpac_step: verifyMatpacStep,
+};
+
+/** Text of `--help`. */
+export function help(): string {
+  return helpText(SPEC);
+}
+
+/** The folder that holds the reference sets of this repository. */
+export function ownGoldenFolder(): string {
+  return fromFileUrl(new URL("../../tests/golden", import.meta.url));
+}
+
+/**
+ * Runs the checks of every set in a folder that this version knows.
+ *
+ * @param onSet called with each set's rows as soon as they are there
+ * @throws {UsageError} if the folder holds none of the sets.
+ */
+export async function verifyFolder(
+  device: Device,
+  folder: string,
+  onSet: (rows: readonly CheckRow[]) => void = () => {},
+): Promise<CheckRow[]> {
+  const all: CheckRow[] = [];
+  let found = 0;
+  for (const [name, check] of Object.entries(SETS)) {
+    const golden = readGolden(folder, name);
+    if (!golden) continue;
+    found++;
+    const rows = await check(device, golden);
+    onSet(rows);
+    all.push(...rows);
+  }
+  if (found === 0) {
+    throw new UsageError(`${folder}: holds none of the sets ${Object.keys(SETS).join(", ")} (NAME.safetensors and NAME.json)`);
+  }
+  return all;
+}
+
+function line(row: CheckRow): string {
+  const number = (x: number) => (x === 0 ? "0" : x.toExponential(1)).padStart(8);
+  return `${row.passed ? "pass" : "FAIL"}  ${number(row.max_error)} of ${number(row.tolerance)}  ` +
+    `L2 ${number(row.rel_l2)} of ${number(row.tolerance_l2)}  ${row.set} ${row.check}`;
+}
+
+/** Runs the command. */
+export async function run(argv: string[], _signal: AbortSignal): Promise<number> {
+  const { adapter = "auto", json, failed, DIR } = parseArguments(SPEC, argv);
+  if (adapter !== "auto" && adapter !== "gpu" && adapter !== "software") {
+    throw new UsageError(`--adapter ${adapter}: must be auto, gpu or software`);
+  }
+  using device = await openDevice({ adapter });
+  console.log(`adapter: ${device.info.description}`);
+  console.log("largest error relative to the largest value, and relative L2 error, each with what is allowed:");
+  const rows = await verifyFolder(device, typeof DIR === "string" ? DIR : ownGoldenFolder(), (set) => {
+    for (const row of set) if (!failed || !row.passed) console.log(line(row));
+  });
+  const reasons = new Map(rows.map((row) => [row.reason, `${row.tolerance.toExponential(1)}`]));
+  console.log("\ntolerances:");
+  for (const [reason, tolerance] of reasons) console.log(`  ${tolerance}  ${reason}`);
+  if (typeof json === "string") await Deno.writeTextFile(json, `${JSON.stringify(rows, null, 1)}\n`);
+  const bad = rows.filter((row) => !row.passed).length;
+  console.log(`\n${rows.length - bad} passed, ${bad} failed`);
+  return bad > 0 ? 1 : 0;
+}

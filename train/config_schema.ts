@@ -1,0 +1,268 @@
+/**
+ * The schema of `pretrain`'s options: one entry per option gives its type, its default,
+ * what a message says is allowed, and its line of `--help`.
+ */
+
+import * as v from "valibot";
+import { PRESETS, type Span, type TrainingDefaults } from "../model/presets.ts";
+import type { OptionSpec } from "./cli/parser.ts";
+
+/** What an entry says about itself beside its type. */
+type EntryInfo = {
+  /** How a word of the command line becomes a value. */
+  readonly kind: "number" | "text" | "list" | "flag";
+  /** Stands for the value in help. */
+  readonly metavar?: string;
+  /** Completes the sentence "must be …". */
+  readonly allowed: string;
+  /** Replaces the schema's default in help, where that depends on other options. */
+  readonly defaultText?: string;
+};
+
+type AnySchema = v.GenericSchema<unknown, unknown>;
+
+function entry<const S extends AnySchema>(schema: S, help: string, info: EntryInfo) {
+  return v.pipe(
+    schema,
+    v.metadata<v.InferOutput<S>, EntryInfo & { help: string }>({ ...info, help }),
+  );
+}
+
+const positive = v.pipe(v.number(), v.finite(), v.gtValue(0));
+const MAX_COUNT = 2 ** 31 - 1;
+function count(min: number) {
+  return v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(MAX_COUNT));
+}
+function countInfo(min: number, defaultText?: string) {
+  const allowed = `a whole number from ${min}`;
+  return { kind: "number", metavar: "N", allowed, ...(defaultText && { defaultText }) } as const;
+}
+function byPreset(value: (training: TrainingDefaults) => string | number): string {
+  return Object.entries(PRESETS).map(([name, it]) => `${name} ${value(it.training)}`).join(", ");
+}
+function spanText(span: Span): string | number {
+  if ("steps" in span) return span.steps;
+  return "epochs" in span ? `${span.epochs} epochs` : `${span.fraction * 100} % of the run`;
+}
+const path = v.pipe(v.string(), v.minLength(1));
+
+/** Entries by option name, in the order of `--help`. */
+export const ENTRIES = {
+  data: entry(
+    v.optional(v.pipe(v.array(path)), []),
+    "Folder of audio, folder of .npy log-mels, or manifest .tsv; may be given several times.",
+    {
+      kind: "list",
+      metavar: "PATH",
+      allowed: "a path or a list of paths",
+      defaultText: "built-in synthetic corpus",
+    },
+  ),
+  out: entry(
+    v.optional(path),
+    "Run directory.",
+    {
+      kind: "text",
+      metavar: "DIR",
+      allowed: "a path",
+      defaultText: "runs/<time>-<preset>",
+    },
+  ),
+  objective: entry(
+    v.optional(v.picklist(["matpac"]), "matpac"),
+    "What is learned.",
+    {
+      kind: "text",
+      metavar: "NAME",
+      allowed: "matpac (matpac-plus, m2d and msm-mae are not there yet)",
+    },
+  ),
+  recipe: entry(
+    v.optional(v.picklist(["paper", "released"]), "paper"),
+    "Which source is followed where paper and released code differ.",
+    {
+      kind: "text",
+      metavar: "paper|released",
+      allowed: "paper or released",
+    },
+  ),
+  preset: entry(
+    v.optional(v.picklist(["tiny", "small", "base"]), "tiny"),
+    "Size of the model, with its training numbers; base is the paper's.",
+    {
+      kind: "text",
+      metavar: "tiny|small|base",
+      allowed: "tiny, small or base",
+    },
+  ),
+  steps: entry(
+    v.optional(count(1)),
+    "Length of the run in updates.",
+    countInfo(1, byPreset((it) => spanText(it.length))),
+  ),
+  epochs: entry(
+    v.optional(positive),
+    "Length of the run in passes over the data, instead of --steps.",
+    {
+      kind: "number",
+      metavar: "N",
+      allowed: "a number above 0",
+    },
+  ),
+  batch: entry(
+    v.optional(count(1)),
+    "Clips per update.",
+    countInfo(1, byPreset((it) => it.batch)),
+  ),
+  "micro-batch": entry(
+    v.optional(count(1)),
+    "Clips per pass; only the value of --batch for now.",
+    countInfo(1, "--batch"),
+  ),
+  precision: entry(
+    v.optional(v.picklist(["f32"]), "f32"),
+    "Number format of the computation.",
+    {
+      kind: "text",
+      metavar: "f32",
+      allowed: "f32 (mixed is not there yet)",
+    },
+  ),
+  lr: entry(
+    v.optional(positive),
+    "Peak learning rate; under the released recipe base's does not grow with the batch.",
+    {
+      kind: "number",
+      metavar: "X",
+      allowed: "a number above 0",
+      defaultText: byPreset(({ peakRate: { paper } }) =>
+        `${paper.rate}${paper.perBatchOf256 ? " for 256 clips per update" : ""}`
+      ),
+    },
+  ),
+  warmup: entry(
+    v.optional(count(0)),
+    "Updates over which the learning rate rises from zero.",
+    countInfo(0, byPreset((it) => spanText(it.warmup))),
+  ),
+  "mask-ratio": entry(
+    v.optional(v.pipe(v.number(), v.gtValue(0), v.ltValue(1))),
+    "Share of the patches that the student does not see.",
+    {
+      kind: "number",
+      metavar: "X",
+      allowed: "a number above 0 and below 1",
+      defaultText: "0.7",
+    },
+  ),
+  alpha: entry(
+    v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)), 0.5),
+    "Weight of prediction against classification: 1 is prediction alone.",
+    {
+      kind: "number",
+      metavar: "X",
+      allowed: "a number from 0 to 1",
+    },
+  ),
+  seed: entry(
+    v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1)), 1337),
+    "Start of every random choice.",
+    {
+      kind: "number",
+      metavar: "N",
+      allowed: `a whole number from 0 to ${2 ** 32 - 1}`,
+    },
+  ),
+  "crop-frames": entry(
+    v.optional(v.pipe(count(32), v.multipleOf(16))),
+    "Frames (10 ms) of a training crop.",
+    {
+      kind: "number",
+      metavar: "N",
+      allowed: "a multiple of 16 from 32",
+      defaultText: "208 for tiny, else 608",
+    },
+  ),
+  resume: entry(
+    v.optional(v.boolean(), false),
+    "Go on from the newest checkpoint in --out, with that run's settings.",
+    {
+      kind: "flag",
+      allowed: "true or false",
+    },
+  ),
+  init: entry(
+    v.optional(path),
+    "Checkpoint whose weights (only those) the run starts from.",
+    {
+      kind: "text",
+      metavar: "FILE",
+      allowed: "a path",
+    },
+  ),
+  "log-every": entry(
+    v.optional(count(1)),
+    "Updates between two rows of metrics.",
+    countInfo(1, byPreset((it) => it.logEvery)),
+  ),
+  "save-every": entry(
+    v.optional(count(1)),
+    "Updates between two checkpoints.",
+    countInfo(1, byPreset((it) => it.saveEvery)),
+  ),
+  keep: entry(
+    v.optional(count(1), 3),
+    "Newest checkpoints that are kept.",
+    countInfo(1),
+  ),
+  adapter: entry(
+    v.optional(v.picklist(["auto", "gpu", "software"]), "auto"),
+    "WebGPU adapter.",
+    {
+      kind: "text",
+      metavar: "auto|gpu|software",
+      allowed: "auto, gpu or software",
+    },
+  ),
+  quiet: entry(
+    v.optional(v.boolean(), false),
+    "No progress line.",
+    { kind: "flag", allowed: "true or false" },
+  ),
+};
+
+/** Schema of all options together; other keys are refused. */
+export const OPTIONS_SCHEMA = v.strictObject(ENTRIES);
+
+/** Name of an option, without dashes. */
+export type OptionName = keyof typeof ENTRIES;
+
+/** Options with defaults filled in, before preset and recipe are looked up. */
+export type Options = v.InferOutput<typeof OPTIONS_SCHEMA>;
+
+/** What the option `name` says about itself. */
+export function infoOf(name: OptionName): EntryInfo & { readonly help: string } {
+  return v.getMetadata(ENTRIES[name]);
+}
+
+/** Whether `name` is an option. */
+export function isOptionName(name: string): name is OptionName {
+  return Object.hasOwn(ENTRIES, name);
+}
+
+/** The options as the command line and `--help` see them. */
+export function optionSpecs(): OptionSpec[] {
+  return (Object.keys(ENTRIES) as OptionName[]).map((name) => {
+    const { kind, metavar, help, defaultText } = infoOf(name);
+    const preset: unknown = v.getDefault(ENTRIES[name]);
+    const shown = defaultText ??
+      (preset === undefined || kind === "flag" ? undefined : `${preset}`);
+    return {
+      name,
+      kind: kind === "number" || kind === "text" ? "value" : kind,
+      description: help,
+      ...(metavar !== undefined && { metavar }),
+      ...(shown !== undefined && { defaultText: shown }),
+    };
+  });
+}

@@ -1,0 +1,79 @@
+/**
+ * Errors with exit codes, and how they are reported.
+ *
+ * The codes are part of the interface that scripts rely on:
+ * 0 done, 1 a check failed, 2 wrong usage, 3 no adapter, 4 no usable data,
+ * 5 device lost or out of memory, 130 interrupted.
+ */
+
+/** Wrong option, wrong configuration or a wrong combination of them (exit 2). */
+export class UsageError extends Error {
+  override name = "UsageError";
+  /** What to print after the first line: the usage line, the allowed values, a hint. */
+  readonly details: string | undefined;
+
+  constructor(message: string, details?: string) {
+    super(message);
+    this.details = details;
+  }
+}
+
+/** The run was stopped by SIGINT or SIGTERM, after its checkpoint was written (exit 130). */
+export class InterruptedError extends Error {
+  override name = "InterruptedError";
+}
+
+/** Exit code of a process that was interrupted: 128 + SIGINT. */
+export const EXIT_INTERRUPTED = 130;
+
+// By name, so that this file needs neither the engine nor the data loader: `--help` stays quick.
+const EXIT_CODES: Readonly<Record<string, number>> = {
+  UsageError: 2,
+  NoAdapterError: 3,
+  NoDataError: 4,
+  DeviceLostError: 5,
+  OutOfMemoryError: 5,
+  InterruptedError: EXIT_INTERRUPTED,
+};
+
+// Their message says all there is to say; a stack would only hide it.
+function isExpected(error: Error): boolean {
+  return error.name in EXIT_CODES;
+}
+
+/** The process exit code for anything thrown; 1 for what is not one of the known errors. */
+export function exitCodeOf(error: unknown): number {
+  return error instanceof Error ? EXIT_CODES[error.name] ?? 1 : 1;
+}
+
+/**
+ * The text for standard error: one line first, then details. Known errors give the
+ * rest of their message, their `details` and the chain of causes; unknown ones their stack.
+ */
+export function describeError(error: unknown): string {
+  if (!(error instanceof Error)) return `error: ${String(error)}`;
+  const [first, ...rest] = error.message.split("\n");
+  const lines = [
+    isExpected(error) ? `error: ${first}` : `error: ${error.name}: ${first}`,
+    ...rest,
+  ];
+  const details: unknown = "details" in error ? error.details : undefined;
+  if (typeof details === "string" && details !== "") lines.push(details);
+  if (!isExpected(error) && error.stack !== undefined) {
+    lines.push(...error.stack.split("\n").filter((line) => /^\s+at /.test(line)));
+  }
+  for (let cause = error.cause; cause !== undefined; cause = nextCause(cause)) {
+    lines.push(`caused by: ${cause instanceof Error ? cause.message : String(cause)}`);
+  }
+  return lines.join("\n");
+}
+
+function nextCause(cause: unknown): unknown {
+  return cause instanceof Error ? cause.cause : undefined;
+}
+
+/** Prints {@link describeError} to standard error and returns {@link exitCodeOf}. */
+export function reportError(error: unknown): number {
+  console.error(describeError(error));
+  return exitCodeOf(error);
+}

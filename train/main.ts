@@ -1,0 +1,91 @@
+/** The command line: picks the command, hands it its words and an AbortSignal, exits. */
+
+import { wantsHelp } from "./cli/parser.ts";
+import { EXIT_INTERRUPTED, reportError, UsageError } from "./errors.ts";
+
+/** What every module in `commands/` exports. */
+export interface CommandModule {
+  /** Text of `--help`. */
+  help(): string;
+  /**
+   * Runs with the words after the command's name; returns the exit code. When `signal`
+   * aborts, the command saves what must not be lost and returns or throws soon.
+   */
+  run(argv: string[], signal: AbortSignal): Promise<number>;
+}
+
+// Loaded when called, so that `--help` of one does not pay for the others.
+const COMMANDS: Readonly<
+  Record<string, { summary: string; load: () => Promise<CommandModule> }>
+> = {
+  pretrain: {
+    summary: "pre-trains MATPAC on audio",
+    load: () => import("./commands/pretrain.ts"),
+  },
+  verify: {
+    summary: "holds this machine's adapter against reference numbers",
+    load: () => import("./commands/verify.ts"),
+  },
+  doctor: {
+    summary: "adapter, features, limits, measured rates",
+    load: () => import("./commands/doctor.ts"),
+  },
+};
+
+function overview(): string {
+  const rows = Object.entries(COMMANDS).map(([name, it]) => `  ${name.padEnd(10)} ${it.summary}`);
+  return [
+    "Usage: deno task COMMAND [options]",
+    "",
+    ...rows,
+    "",
+    "deno task COMMAND --help lists the options of a command.",
+  ].join("\n");
+}
+
+/**
+ * Runs one command.
+ *
+ * @param argv the command's name and its words
+ * @returns the exit code; see errors.ts
+ */
+export async function main(argv: readonly string[]): Promise<number> {
+  const [name, ...words] = argv;
+  if (name === "--help" || name === "-h") {
+    console.log(overview());
+    return 0;
+  }
+  const interrupted = new AbortController();
+  try {
+    if (name === undefined || !Object.hasOwn(COMMANDS, name)) {
+      throw new UsageError(
+        name === undefined ? "no command given" : `unknown command ${name}`,
+        overview(),
+      );
+    }
+    const command = await COMMANDS[name].load();
+    if (wantsHelp(words)) {
+      console.log(command.help());
+      return 0;
+    }
+    listen(interrupted);
+    return await command.run(words, interrupted.signal);
+  } catch (error) {
+    const stopped = interrupted.signal.aborted && error === interrupted.signal.reason;
+    return stopped ? EXIT_INTERRUPTED : reportError(error);
+  }
+}
+
+/** Aborts at the first SIGINT or SIGTERM; at the second one ends the process at once. */
+function listen(controller: AbortController): void {
+  const stop = (): void => {
+    if (controller.signal.aborted) Deno.exit(EXIT_INTERRUPTED);
+    controller.abort();
+  };
+  Deno.addSignalListener("SIGINT", stop);
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", stop);
+}
+
+if (import.meta.main) {
+  Deno.exit(await main(Deno.args));
+}

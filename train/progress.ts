@@ -1,0 +1,135 @@
+/**
+ * The progress of a run on standard output: in a terminal one line that rewrites itself,
+ * elsewhere a plain line every few seconds.
+ */
+
+import { format } from "@std/fmt/duration";
+
+/** State after an update. */
+export interface ProgressState {
+  /** Updates done. */
+  readonly step: number;
+  /** Updates of the whole run. */
+  readonly total: number;
+  readonly loss: number;
+  readonly samplesPerSecond: number;
+}
+
+/** Where lines go; the default is standard output. */
+export interface ProgressOutput {
+  write(text: string): void;
+  /** Width in columns where the output is a terminal, else undefined; asked at every line. */
+  columns(): number | undefined;
+  /** Milliseconds of a clock that only goes forward. */
+  now(): number;
+}
+
+/** Milliseconds between two plain lines. */
+const PLAIN_INTERVAL = 5_000;
+/** Milliseconds between two rewrites: more cannot be read. */
+const LIVE_INTERVAL = 100;
+const CLEAR_LINE = "\r\x1b[K";
+
+/** Shows states as they come; `quiet` shows none of them, notes excepted. */
+export class Progress implements Disposable {
+  readonly #output: ProgressOutput;
+  readonly #quiet: boolean;
+  #start: { readonly step: number; readonly time: number } | undefined;
+  #shownAt = -Infinity;
+  #latest = "";
+  #shown = "";
+  #live = false;
+
+  constructor(options: { quiet?: boolean; output?: ProgressOutput } = {}) {
+    this.#quiet = options.quiet ?? false;
+    this.#output = options.output ?? standardOutput();
+  }
+
+  /** Shows `state`, unless one was shown a moment ago. First and last always are. */
+  update(state: ProgressState): void {
+    if (this.#quiet) return;
+    const now = this.#output.now();
+    this.#start ??= { step: state.step, time: now };
+    const columns = this.#output.columns();
+    this.#latest = progressText(state, this.#secondsLeft(state, now), columns);
+    const interval = columns === undefined ? PLAIN_INTERVAL : LIVE_INTERVAL;
+    if (now - this.#shownAt < interval && state.step < state.total) return;
+    this.#shownAt = now;
+    this.#show(columns !== undefined);
+  }
+
+  /** Prints a line of its own, above the live line; also when quiet. */
+  note(text: string): void {
+    this.#output.write(this.#live ? `${CLEAR_LINE}${text}\n${this.#shown}` : `${text}\n`);
+  }
+
+  /** Shows the last state if it was held back, and ends the live line. */
+  finish(): void {
+    if (this.#latest !== this.#shown) this.#show(this.#output.columns() !== undefined);
+    if (this.#live) this.#output.write("\n");
+    this.#live = false;
+  }
+
+  [Symbol.dispose](): void {
+    this.finish();
+  }
+
+  #show(live: boolean): void {
+    this.#output.write(live ? `${CLEAR_LINE}${this.#latest}` : `${this.#latest}\n`);
+    this.#shown = this.#latest;
+    this.#live = live;
+  }
+
+  #secondsLeft(state: ProgressState, now: number): number | undefined {
+    const start = this.#start;
+    if (start === undefined || state.step <= start.step) return undefined;
+    return (state.total - state.step) * (now - start.time) / (state.step - start.step) / 1000;
+  }
+}
+
+/** The line of `state`; parts that do not fit into `columns` are left out from the right. */
+export function progressText(
+  state: ProgressState,
+  secondsLeft: number | undefined,
+  columns?: number,
+): string {
+  const total = String(state.total);
+  const parts = [
+    `step ${String(state.step).padStart(total.length)}/${total}`,
+    `loss ${state.loss.toFixed(4)}`,
+    `${state.samplesPerSecond.toFixed(state.samplesPerSecond < 10 ? 2 : 1)} samples/s`,
+  ];
+  if (secondsLeft !== undefined) parts.push(`${durationText(secondsLeft)} left`);
+  let line = parts[0];
+  for (const part of parts.slice(1)) {
+    const longer = `${line}  ${part}`;
+    // The last column stays free: some terminals wrap when it is filled.
+    if (columns !== undefined && longer.length >= columns) break;
+    line = longer;
+  }
+  return columns === undefined ? line : line.slice(0, Math.max(0, columns - 1));
+}
+
+/** Seconds as "1h 2m 3s"; parts of a second are rounded. */
+export function durationText(seconds: number): string {
+  return format(Math.max(0, Math.round(seconds)) * 1000, { ignoreZero: true }) || "0s";
+}
+
+function standardOutput(): ProgressOutput {
+  const encoder = new TextEncoder();
+  return {
+    write: (text) => {
+      const bytes = encoder.encode(text);
+      for (let done = 0; done < bytes.length;) done += Deno.stdout.writeSync(bytes.subarray(done));
+    },
+    columns: () => {
+      if (!Deno.stdout.isTerminal()) return undefined;
+      try {
+        return Deno.consoleSize().columns;
+      } catch {
+        return 80;
+      }
+    },
+    now: () => performance.now(),
+  };
+}

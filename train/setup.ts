@@ -1,0 +1,128 @@
+/**
+ * Makes sure that a WebGPU adapter is there, in three processes that `deno task setup`
+ * chains: `probe` looks for one, `install` puts Mesa's software Vulkan driver in place where
+ * it may, `confirm` looks again. Separate processes, because a Vulkan loader that found no
+ * driver does not look a second time; and so that only `install` may run programs.
+ *
+ * Exit codes: 0 there is an adapter (`install`: the packages went in), 3 there is none.
+ */
+
+import { helpText, parseArguments, wantsHelp } from "./cli/parser.ts";
+import { reportError } from "./errors.ts";
+
+const PACKAGES = ["mesa-vulkan-drivers", "libvulkan1"];
+
+/** What a person can run where this program may not. */
+export const INSTALL_COMMAND = "sudo apt-get update && sudo apt-get install -y " +
+  `--no-install-recommends ${PACKAGES.join(" ")}`;
+
+const NO_ADAPTER = 3;
+
+const SPEC = {
+  program: "deno task setup",
+  summary: "Finds a WebGPU adapter; installs Mesa's software Vulkan driver where none exists.",
+  options: [{ name: "quiet", kind: "flag", description: "Say nothing where all is well." }],
+} as const;
+
+/** A program and its words, or the reason why packages cannot be installed from here. */
+export type InstallPlan =
+  | { readonly prefix: readonly string[] }
+  | { readonly obstacle: string };
+
+/** What of the machine decides how packages can be installed. */
+export interface Machine {
+  readonly os: string;
+  readonly uid: number | null;
+  /** Exit code of a program; undefined where there is no such program. */
+  run(program: string, args: readonly string[]): Promise<number | undefined>;
+}
+
+/** How `apt-get` can be called here: as root, or through sudo that asks for no password. */
+export async function planInstall(machine: Machine): Promise<InstallPlan> {
+  if (machine.os !== "linux") return { obstacle: "packages are installed on Linux only" };
+  if (await machine.run("apt-get", ["--version"]) !== 0) {
+    return { obstacle: "there is no apt-get" };
+  }
+  if (machine.uid === 0) return { prefix: ["apt-get"] };
+  if (await machine.run("sudo", ["-n", "true"]) === 0) {
+    return { prefix: ["sudo", "-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"] };
+  }
+  return { obstacle: "this is not root, and sudo is missing or wants a password" };
+}
+
+async function adapterName(): Promise<string | undefined> {
+  const adapter = await navigator.gpu?.requestAdapter();
+  return adapter ? adapter.info.description || adapter.info.device || "unnamed" : undefined;
+}
+
+function noAdapter(reason: string): number {
+  const packaged = Deno.build.os === "linux";
+  console.error(`error: no WebGPU adapter: ${reason}`);
+  console.error(
+    packaged
+      ? `Install a software adapter with:\n  ${INSTALL_COMMAND}`
+      : "Install or update the graphics driver of this machine.",
+  );
+  return NO_ADAPTER;
+}
+
+async function install(): Promise<number> {
+  const plan = await planInstall({ os: Deno.build.os, uid: Deno.uid(), run: silently });
+  if ("obstacle" in plan) return noAdapter(`none was found, and ${plan.obstacle}`);
+  console.error(`No WebGPU adapter; installing ${PACKAGES.join(" and ")} (once) …`);
+  const [program, ...words] = plan.prefix;
+  // An unreachable extra source makes the update fail although the packages can be had.
+  await loudly(program, [...words, "update"]);
+  const code = await loudly(program, [
+    ...words,
+    "install",
+    "-y",
+    "--no-install-recommends",
+    ...PACKAGES,
+  ]);
+  return code === 0 ? 0 : noAdapter(`apt-get ended with code ${code}`);
+}
+
+async function silently(program: string, args: readonly string[]): Promise<number | undefined> {
+  try {
+    const streams = { stdin: "null", stdout: "null", stderr: "null" } as const;
+    return (await new Deno.Command(program, { args: [...args], ...streams }).output()).code;
+  } catch (error) {
+    // A program that is not installed cannot be permitted either.
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotCapable) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+async function loudly(program: string, args: readonly string[]): Promise<number> {
+  const child = new Deno.Command(program, {
+    args: [...args],
+    env: { DEBIAN_FRONTEND: "noninteractive" },
+    stdin: "null",
+    stdout: "null",
+    stderr: "inherit",
+  });
+  return (await child.output()).code;
+}
+
+async function main([stage, ...argv]: readonly string[]): Promise<number> {
+  if (wantsHelp(argv)) {
+    console.log(helpText(SPEC));
+    return 0;
+  }
+  if (stage === "install") return await install();
+  const adapter = await adapterName();
+  if (stage === "probe") return adapter === undefined ? NO_ADAPTER : 0;
+  const { quiet } = parseArguments(SPEC, argv);
+  if (adapter === undefined) {
+    return noAdapter("none was found, also after the software driver was installed");
+  }
+  if (quiet === undefined) console.log(`adapter: ${adapter}`);
+  return 0;
+}
+
+if (import.meta.main) {
+  Deno.exit(await main(Deno.args).catch(reportError));
+}
