@@ -59,6 +59,9 @@ export interface DeviceFeatures {
   readonly timestamps: boolean;
 }
 
+/** How long after a failed call the loss of the device may take to be announced. */
+const LOSS_NOTICE_MS = 200;
+
 /** The command that installs a software adapter on Debian and Ubuntu. */
 export const INSTALL_COMMAND =
   "sudo apt-get install -y --no-install-recommends mesa-vulkan-drivers libvulkan1";
@@ -339,14 +342,7 @@ export class Device implements Disposable {
         at += sizes[i];
       });
       this.gpu.queue.submit([encoder.finish()]);
-      await Promise.all(this.#reports.splice(0));
-      this.check();
-      try {
-        await staging.mapAsync(GPUMapMode.READ);
-      } catch (error) {
-        this.check();
-        throw error;
-      }
+      await this.#settle(staging.mapAsync(GPUMapMode.READ));
       const bytes = staging.getMappedRange().slice(0);
       staging.unmap();
       this.check();
@@ -410,8 +406,19 @@ export class Device implements Disposable {
   /** Waits until all recorded work is done. */
   async sync(): Promise<void> {
     this.#recorder.flush();
-    await this.gpu.queue.onSubmittedWorkDone();
-    await Promise.all(this.#reports.splice(0));
+    await this.#settle(this.gpu.queue.onSubmittedWorkDone());
+  }
+
+  /** Waits for `work` and for compile reports; a failure of the device is thrown rather than what it broke. */
+  async #settle(work: Promise<unknown>): Promise<void> {
+    try {
+      await Promise.all([work, ...this.#reports.splice(0)]);
+    } catch (error) {
+      // On a lost device calls fail with errors of their own before `lost` has settled.
+      await Promise.race([this.lost, new Promise((done) => setTimeout(done, LOSS_NOTICE_MS))]);
+      this.check();
+      throw error;
+    }
     this.check();
   }
 

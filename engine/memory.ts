@@ -80,7 +80,7 @@ export class BufferPool implements MemoryCounters {
           `${formatBytes(this.limitBytes)}; lower the batch size or raise the memory limit`,
       );
     }
-    let buffer = this.#free.get(size)?.pop();
+    let buffer = this.#free.get(size)?.shift();
     if (buffer) {
       this.pooledBytes -= size;
     } else {
@@ -101,8 +101,15 @@ export class BufferPool implements MemoryCounters {
     this.liveBuffers--;
     this.pooledBytes += buffer.bytes;
     const list = this.#free.get(buffer.bytes);
-    if (list) list.push(buffer);
-    else this.#free.set(buffer.bytes, [buffer]);
+    if (!list) {
+      this.#free.set(buffer.bytes, [buffer]);
+      return;
+    }
+    // Oldest first, whatever the order of release: then a loop's every round gets the same buffers, and with them
+    // the same cached bind groups.
+    let at = list.length;
+    while (at > 0 && list[at - 1].id > buffer.id) at--;
+    list.splice(at, 0, buffer);
   }
 
   /** Called with the ids of buffers that {@link trim} destroyed, so that caches can forget them. */

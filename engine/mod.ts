@@ -36,6 +36,7 @@ export type { Shape } from "./shape.ts";
 export { backward, type BackwardContext, type BackwardFunction, noGrad } from "./tape.ts";
 export type { Constants } from "./template.ts";
 export { type GradientSlot, Storage, Tensor } from "./tensor.ts";
+export { rowChunks, rowsOf } from "./ops/launch.ts";
 export * from "./ops/elementwise.ts";
 export * from "./ops/matmul.ts";
 export * from "./ops/view.ts";

@@ -50,6 +50,8 @@ export interface RecorderCounters {
 }
 
 const RING_SLOTS = 2048;
+/** Bind groups kept; a training step has a few thousand. */
+const MOST_BIND_GROUPS = 32768;
 
 /** Runs dispatches soon: one compute pass collects them until a flush. */
 export class EagerRecorder implements Recorder, RecorderCounters {
@@ -135,6 +137,7 @@ export class EagerRecorder implements Recorder, RecorderCounters {
         ],
       });
       this.bindGroupsCreated++;
+      if (this.#bindGroups.size === MOST_BIND_GROUPS) this.#bindGroups.clear();
       this.#bindGroups.set(key, group);
     }
     return group;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { ShapeError } from "./errors.ts";
+import { LifetimeError, ShapeError } from "./errors.ts";
 import { scope, untrack } from "./scope.ts";
 import { type Shape, show } from "./shape.ts";
 import type { GradientSlot, Tensor } from "./tensor.ts";
@@ -45,6 +45,8 @@ export class Node {
   readonly grads: (Tensor | undefined)[] = [];
   /** Where gradients go. */
   readonly edges: readonly Edge[];
+  /** Whether a backward pass has been here. */
+  freed = false;
 
   constructor(
     /** Op name for messages. */
@@ -102,6 +104,7 @@ export class Node {
   free(): void {
     for (const tensor of [...this.grads, ...this.saved]) tensor?.dispose();
     this.grads.length = 0;
+    this.freed = true;
   }
 }
 
@@ -146,6 +149,7 @@ export function noGrad<T>(body: () => T): T {
  * @param loss a scalar, unless `seed` is given
  * @param seed gradient of `loss`, of its shape; default 1
  * @throws {ShapeError} if `loss` is no scalar and has no seed, or does not depend on any trainable tensor.
+ * @throws {LifetimeError} if another backward pass has already freed part of the graph.
  */
 export function backward(loss: Tensor, seed?: Tensor): void {
   const root = loss.node;
@@ -157,6 +161,11 @@ export function backward(loss: Tensor, seed?: Tensor): void {
   const todo = [root];
   for (let node; (node = todo.pop()) !== undefined;) {
     if (reachable.has(node)) continue;
+    if (node.freed) {
+      throw new LifetimeError(
+        `backward: another backward pass has freed the graph behind "${node.name}"; add the losses and go back once`,
+      );
+    }
     reachable.add(node);
     for (const edge of node.edges) if (edge && "node" in edge) todo.push(edge.node);
   }

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Device } from "./device.ts";
-import type { DType, HostArray } from "./dtype.ts";
+import type { DType } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
 import type { PoolBuffer } from "./memory.ts";
 import { track, untrack } from "./scope.ts";
@@ -146,10 +146,11 @@ export class Tensor implements Disposable {
   /**
    * Reads the values, row-major.
    *
-   * @throws {ShapeError} for a strided view (use `contiguous` first).
+   * @throws {ShapeError} for a strided view (use `contiguous` first) or a tensor that is not f32 (use `Device.read`).
    */
-  async data(): Promise<HostArray> {
-    return (await this.device.read([this]))[0];
+  async data(): Promise<Float32Array> {
+    if (this.dtype !== "f32") throw new ShapeError(`data: the tensor ${show(this.shape)} is ${this.dtype}, not f32`);
+    return (await this.device.read([this]))[0] as Float32Array;
   }
 
   /**
@@ -159,7 +160,7 @@ export class Tensor implements Disposable {
    */
   async item(): Promise<number> {
     if (this.size !== 1) throw new ShapeError(`item: the tensor ${show(this.shape)} has ${this.size} values`);
-    return (await this.data())[0];
+    return (await this.device.read([this]))[0][0];
   }
 
   /** Gives the memory back; later use throws. Disposing twice is harmless. */

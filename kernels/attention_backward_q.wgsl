@@ -4,7 +4,7 @@
 // again from the stored log-sum-exp: p = exp(scale q k - lse), ds = p (do v - delta), dq += scale ds k. Every K and V
 // element that is loaded serves ROWS rows, K twice.
 //
-// Constants as in attention_forward.
+// Constants as in attention_forward; ROWS * D <= 128 (kernels/attention_backward_kv.wgsl has the measurements).
 
 //:include math
 

@@ -10,7 +10,19 @@
 //
 // Constants: D head size; VEC loads vec4 (D, strides and offsets are multiples of 4; offsets and strides then count
 // vec4), else single f32 with the last vec4 padded by zeros; ROWS, KEYS; WX lanes per workgroup; CAUSAL hides keys
-// after the query; SUBGROUPS: see load.
+// after the query; SUBGROUPS (with VEC): 8 lanes load 8 different vec4 of a K or V row at once and pass them round by
+// subgroupBroadcast, instead of all lanes loading the same ones. It needs subgroups of at least 8 lanes.
+//
+// Measured on lavapipe (Mesa 22.3.6, 2 cores shared with others), GFLOP/s counting 4 B H T^2 D, best of 20 to 30. The
+// machine ran at one of two speeds a factor 2 apart, so only numbers of one line compare; time of the first dispatch,
+// that is compiling, in brackets.
+//   B16 H3 T134 D64:  ROWS 1 24 (0.2 s), 2 32 (0.4 s), 3 38, 4 36 (0.7 s), 6 44 (1.8 s)
+//   B16 H3 T134 D64, slow:  ROWS 3 19, without SUBGROUPS 7; KEYS 2 23 (0.6 s); WX 16 21
+//   B16 H4 T191 D32:  ROWS 4 40, with KEYS 2 48 (0.3 s), KEYS 4 53 (0.4 s); ROWS 6 KEYS 2 52 (0.6 s); ROWS 3 KEYS 2 45
+//   As chosen:        B16 H3 T58 D64 31; B16 H3 T134 D64 41; B8 H12 T134 D64 45; B8 H12 T191 D64 25, slow
+// Chosen: ROWS * D <= 192 with ROWS <= 4, KEYS 2 up to D 64 with VEC. Without SUBGROUPS compiling takes about twice as
+// long (D 64, ROWS 4: 1.5 s). Loading q and storing o in loops over channels, with the registers shifted along, made
+// the text shorter, but neither compiling nor running faster by more than the noise. No GPU was measured.
 
 //:include math
 
@@ -52,7 +64,7 @@ alias E = f32;
 @group(0) @binding(4) var<storage, read_write> o_data: array<E>;
 @group(0) @binding(5) var<storage, read_write> lse_data: array<f32>;
 
-// Stands for -inf, which WGSL constants cannot hold; exp of anything less it is 0.
+// Stands for -inf, which WGSL constants cannot hold; its exponential is 0.
 const HIDDEN: f32 = -3.0e38;
 
 @compute @workgroup_size(WX)

@@ -137,7 +137,7 @@ export class ParameterArena implements Disposable {
 
   /** Reads a flat tensor that is laid out like this arena, by parameter. */
   async read(flat: Tensor = this.values): Promise<Map<string, { shape: Shape; data: Float32Array }>> {
-    const data = await flat.data() as Float32Array;
+    const data = await flat.data();
     return new Map(this.specs.map((spec) => {
       const { start } = this.#places.get(spec.name)!;
       return [spec.name, { shape: spec.shape, data: data.subarray(start, start + count(spec.shape)) }];
@@ -146,7 +146,7 @@ export class ParameterArena implements Disposable {
 
   /** Writes a flat tensor that is laid out like this arena, by parameter; parameters not named keep their values. */
   async write(flat: Tensor, tensors: ReadonlyMap<string, { readonly data: HostArray }>): Promise<void> {
-    const data = await flat.data() as Float32Array;
+    const data = await flat.data();
     for (const spec of this.specs) {
       const given = tensors.get(spec.name);
       if (given) data.set(given.data, this.#places.get(spec.name)!.start);

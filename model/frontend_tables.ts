@@ -11,11 +11,11 @@ export const FRAME_SAMPLES = 400;
 /** Samples from one frame to the next. */
 export const HOP_SAMPLES = 160;
 /** Bins of a frame's power spectrum, 40 Hz apart. */
-export const SPECTRUM_BINS = FRAME_SAMPLES / 2 + 1;
+export const SPECTRUM_BINS: number = FRAME_SAMPLES / 2 + 1;
 /** Added to the mel power before the logarithm: the machine epsilon of float32. */
-export const LOG_OFFSET = 2 ** -23;
+export const LOG_OFFSET: number = 2 ** -23;
 /** Samples that centred framing mirrors at either end. */
-export const CENTRE_PAD = FRAME_SAMPLES / 2;
+export const CENTRE_PAD: number = FRAME_SAMPLES / 2;
 
 /**
  * Whose rounding to reproduce: `torchaudio` (MATPAC) works in float32 throughout, `nnaudio` (M2D, MSM-MAE) in float64
@@ -47,12 +47,18 @@ export function frameCount(samples: number, centre: boolean): number {
  *
  * @returns [length]
  */
-export function hannPeriodic(length: number, order: TableOrder = "torchaudio"): Float32Array<ArrayBuffer> {
+export function hannPeriodic(
+  length: number,
+  order: TableOrder = "torchaudio",
+): Float32Array<ArrayBuffer> {
   const step = f32(2 * Math.PI / length);
-  return Float32Array.from({ length }, (_, n) =>
-    order === "torchaudio"
-      ? 0.5 - 0.5 * f32(Math.cos(f32(n * step)))
-      : 0.5 - 0.5 * Math.cos(2 * Math.PI * n / length));
+  return Float32Array.from(
+    { length },
+    (_, n) =>
+      order === "torchaudio"
+        ? 0.5 - 0.5 * f32(Math.cos(f32(n * step)))
+        : 0.5 - 0.5 * Math.cos(2 * Math.PI * n / length),
+  );
 }
 
 /** What a mel filterbank covers. */
@@ -88,12 +94,16 @@ const LOG_STEP = Math.log(6.4) / 27;
 
 /** Hertz to Slaney mel, float64. */
 export function hzToMel(hz: number): number {
-  return hz < LOG_START_HZ ? hz / HZ_PER_MEL : LOG_START_MEL + Math.log(hz / LOG_START_HZ) / LOG_STEP;
+  return hz < LOG_START_HZ
+    ? hz / HZ_PER_MEL
+    : LOG_START_MEL + Math.log(hz / LOG_START_HZ) / LOG_STEP;
 }
 
 /** Slaney mel to hertz, float64. */
 export function melToHz(mel: number): number {
-  return mel < LOG_START_MEL ? mel * HZ_PER_MEL : LOG_START_HZ * Math.exp(LOG_STEP * (mel - LOG_START_MEL));
+  return mel < LOG_START_MEL
+    ? mel * HZ_PER_MEL
+    : LOG_START_HZ * Math.exp(LOG_STEP * (mel - LOG_START_MEL));
 }
 
 /** `count` equal steps from `start` to `end` as torch's AVX2 kernel rounds them: blocks of 8 from a fused base. */

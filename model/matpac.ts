@@ -158,6 +158,12 @@ export class Matpac implements Disposable {
     return this.#teacherRuns;
   }
 
+  /** Position tables that are not trained, by official name; empty when they are learned. */
+  get fixedPositions(): Readonly<Record<string, Tensor>> {
+    if (this.recipe.positions === "learned") return {};
+    return { pos_embed: this.#positions, "decoder.decoder_pos_embed": this.#predictorPositions };
+  }
+
   #encode(p: Lookup, x: Tensor): Tensor {
     const { depth, heads } = this.geometry;
     return norm(p, "norm", blocks(p, "blocks.", x, depth, heads));

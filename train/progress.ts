@@ -120,7 +120,12 @@ function standardOutput(): ProgressOutput {
   return {
     write: (text) => {
       const bytes = encoder.encode(text);
-      for (let done = 0; done < bytes.length;) done += Deno.stdout.writeSync(bytes.subarray(done));
+      try {
+        for (let done = 0; done < bytes.length;) done += Deno.stdout.writeSync(bytes.subarray(done));
+      } catch (error) {
+        // Whoever was watching went away; that is no reason to stop training.
+        if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+      }
     },
     columns: () => {
       if (!Deno.stdout.isTerminal()) return undefined;

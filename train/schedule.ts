@@ -31,6 +31,14 @@ export function emaDecay(update: number, start: number, end: number, total: numb
   return end - (end - start) * (1 - Math.min(1, update / total));
 }
 
+/**
+ * Temperature of MATPAC++'s multiple-choice loss: start times decay^u (SPEC section 3); the assignment turns hard where
+ * it falls to 1e-4.
+ */
+export function multipleChoiceTemperature(update: number, start = 0.1, decay = 0.99997): number {
+  return start * decay ** update;
+}
+
 /** All schedules of a run. */
 export interface Schedules {
   /** Updates of the run. */

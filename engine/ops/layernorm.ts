@@ -82,13 +82,20 @@ function refNormalize(x: RefArray, eps: number): RefNorm {
 
 function normSamples(): Sample<NormAttrs>[] {
   const attrs = { eps: 1e-6 };
-  const shapes: Shape[] = [[1, 1], [3, 7], [2, 5, 8], [9, 32], [4, 768], [2, 197], [3, 1024], [1, 6148], [300, 64]];
+  const shapes: Shape[] = [[1, 1], [3, 7], [2, 5, 8], [9, 32], [4, 768], [2, 197], [3, 1024], [
+    1,
+    6148,
+  ], [300, 64]];
   return [
     ...shapes.map((shape, seed) => {
       const width = shape[shape.length - 1];
       return {
         label: show(shape),
-        inputs: [refRandom(shape, seed), refRandom([width], seed + 20), refRandom([width], seed + 40)],
+        inputs: [
+          refRandom(shape, seed),
+          refRandom([width], seed + 20),
+          refRandom([width], seed + 40),
+        ],
         attrs,
         // A single element has variance 0: y = beta and dx = 0 exactly.
         tolerance: 3e-6,
@@ -212,7 +219,9 @@ export function layerNorm(x: Tensor, gamma: Tensor, beta: Tensor, eps = 1e-6): T
   for (const [name, parameter] of [["gamma", gamma], ["beta", beta]] as const) {
     if (parameter.shape.length !== 1 || parameter.shape[0] !== width) {
       throw new ShapeError(
-        `layerNorm: ${name} is ${show(parameter.shape)}, x is ${show(x.shape)}; ${name} must be [${width}]`,
+        `layerNorm: ${name} is ${show(parameter.shape)}, x is ${
+          show(x.shape)
+        }; ${name} must be [${width}]`,
       );
     }
   }

@@ -28,16 +28,30 @@ function refRowsOf(x: RefArray): Float64Array[] {
   return Array.from({ length: rows }, (_, r) => x.data.subarray(r * width, (r + 1) * width));
 }
 
-const refDot = (a: Float64Array, b: Float64Array): number => a.reduce((sum, value, k) => sum + value * b[k], 0);
+const refDot = (a: Float64Array, b: Float64Array): number =>
+  a.reduce((sum, value, k) => sum + value * b[k], 0);
 const refNorm = (a: Float64Array): number => Math.sqrt(refDot(a, a));
 
-const SHAPES: readonly Shape[] = [[1, 1], [3, 7], [2, 5, 8], [9, 32], [4, 768], [3, 197], [2, 2048], [2, 1030], [300, 64]];
+const SHAPES: readonly Shape[] = [
+  [1, 1],
+  [3, 7],
+  [2, 5, 8],
+  [9, 32],
+  [4, 768],
+  [3, 197],
+  [2, 2048],
+  [2, 1030],
+  [300, 64],
+];
 
 /** Row lengths on either side of eps: 1e-20 is flat, 1e-10 and 1e10 are not. */
 const SCALES = [0, 1e-20, 1e-10, 1, 1e10];
 
 const scaledRows = (seed: number): RefArray =>
-  refFrom([5, 8], ((r) => (i) => Math.fround(r[i] * SCALES[Math.floor(i / 8)]))(refRandom([5, 8], seed).data));
+  refFrom(
+    [5, 8],
+    ((r) => (i) => Math.fround(r[i] * SCALES[Math.floor(i / 8)]))(refRandom([5, 8], seed).data),
+  );
 
 const l2NormalizeOp = defineOp<EpsAttrs>({
   name: "l2Normalize",
@@ -79,7 +93,9 @@ const l2NormalizeOp = defineOp<EpsAttrs>({
       rows.forEach((row, r) => {
         const norm = refNorm(row);
         const radial = norm < eps ? 0 : refDot(row, grads[r]) / norm ** 2;
-        row.forEach((value, k) => into[r][k] = (grads[r][k] - value * radial) / Math.max(norm, eps));
+        row.forEach((value, k) =>
+          into[r][k] = (grads[r][k] - value * radial) / Math.max(norm, eps)
+        );
       });
       return [dx];
     },
@@ -121,7 +137,9 @@ const cosineLossOp = defineOp<EpsAttrs>({
   },
   backward({ grads: [dloss], saved: [prediction, target, stats], needs, into }, { eps }) {
     const { rows, width } = rowsAndWidth(prediction.shape);
-    const results = [prediction, target].map((input, i) => needs[i] ? writable(into(i), input) : undefined);
+    const results = [prediction, target].map((input, i) =>
+      needs[i] ? writable(into(i), input) : undefined
+    );
     const operands = [
       { tensor: prediction, perRow: width },
       { tensor: target, perRow: width },
@@ -129,7 +147,9 @@ const cosineLossOp = defineOp<EpsAttrs>({
       { tensor: dloss!, perRow: 1 },
       ...results.filter((t) => t !== undefined).map((tensor) => ({ tensor, perRow: width })),
     ];
-    runRows(normalizeKernel, rows, width, operands, { MODE: 3, DA: needs[0], DB: needs[1] }, { eps });
+    runRows(normalizeKernel, rows, width, operands, { MODE: 3, DA: needs[0], DB: needs[1] }, {
+      eps,
+    });
     return results;
   },
   reference: {
@@ -137,7 +157,8 @@ const cosineLossOp = defineOp<EpsAttrs>({
       const [a, b] = [prediction, target].map(refRowsOf);
       return [refFrom(
         prediction.shape.slice(0, -1),
-        (r) => 2 - 2 * refDot(a[r], b[r]) / Math.max(refNorm(a[r]), eps) / Math.max(refNorm(b[r]), eps),
+        (r) =>
+          2 - 2 * refDot(a[r], b[r]) / Math.max(refNorm(a[r]), eps) / Math.max(refNorm(b[r]), eps),
       )];
     },
     backward([prediction, target], { eps }, [dloss]) {
@@ -148,7 +169,9 @@ const cosineLossOp = defineOp<EpsAttrs>({
           const norm = refNorm(row);
           const [na, nb] = [Math.max(norm, eps), Math.max(refNorm(b[r]), eps)];
           const pull = norm < eps ? 0 : refDot(row, b[r]) / na / nb / na / na;
-          row.forEach((value, k) => into[r][k] = -2 * dloss.data[r] * (b[r][k] / na / nb - value * pull));
+          row.forEach((value, k) =>
+            into[r][k] = -2 * dloss.data[r] * (b[r][k] / na / nb - value * pull)
+          );
         });
         return result;
       });
@@ -199,7 +222,10 @@ const crossEntropyOp = defineOp<CrossEntropyAttrs>({
     save(stats);
     return [loss, probabilities];
   },
-  backward({ grads: [dloss], saved: [student, probabilities, stats], needs, into }, { studentTemperature }) {
+  backward(
+    { grads: [dloss], saved: [student, probabilities, stats], needs, into },
+    { studentTemperature },
+  ) {
     if (!needs[0]) return [];
     const { rows, width } = rowsAndWidth(student.shape);
     const dstudent = writable(into(0), student);
@@ -219,7 +245,9 @@ const crossEntropyOp = defineOp<CrossEntropyAttrs>({
       const probabilities = refZeros(student.shape);
       const [s, t, p] = [student, teacher, probabilities].map(refRowsOf);
       const loss = refFrom(student.shape.slice(0, -1), (r) => {
-        p[r].set(refSoftmaxRow(t[r].map((v, k) => v - centre.data[k]), temperature.data[0]).probability);
+        p[r].set(
+          refSoftmaxRow(t[r].map((v, k) => v - centre.data[k]), temperature.data[0]).probability,
+        );
         return -refDot(p[r], refSoftmaxRow(s[r], studentTemperature).log);
       });
       return [loss, probabilities];
@@ -229,7 +257,10 @@ const crossEntropyOp = defineOp<CrossEntropyAttrs>({
       const [s, t, into] = [student, teacher, result].map(refRowsOf);
       s.forEach((row, r) => {
         const q = refSoftmaxRow(row, studentTemperature).probability;
-        const p = refSoftmaxRow(t[r].map((v, k) => v - centre.data[k]), temperature.data[0]).probability;
+        const p = refSoftmaxRow(
+          t[r].map((v, k) => v - centre.data[k]),
+          temperature.data[0],
+        ).probability;
         q.forEach((value, k) => into[r][k] = dloss.data[r] * (value - p[k]) / studentTemperature);
       });
       return [result];
@@ -265,7 +296,9 @@ export function l2Normalize(x: Tensor, eps = 1e-12): Tensor {
 
 function sameShapes(name: string, a: Tensor, b: Tensor): void {
   if (!sameShape(a.shape, b.shape)) {
-    throw new ShapeError(`${name}: the operands are ${show(a.shape)} and ${show(b.shape)}; they must agree`);
+    throw new ShapeError(
+      `${name}: the operands are ${show(a.shape)} and ${show(b.shape)}; they must agree`,
+    );
   }
 }
 
@@ -308,7 +341,9 @@ export function centredCrossEntropy(
   const { width } = rowsAndWidth(studentLogits.shape);
   if (sizeOf(centre.shape) !== width || teacherTemperature.size !== 1) {
     throw new ShapeError(
-      `centredCrossEntropy: logits ${show(studentLogits.shape)} need a centre of ${width} values and a temperature of ` +
+      `centredCrossEntropy: logits ${
+        show(studentLogits.shape)
+      } need a centre of ${width} values and a temperature of ` +
         `one, not ${show(centre.shape)} and ${show(teacherTemperature.shape)}`,
     );
   }

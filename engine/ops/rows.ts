@@ -72,7 +72,9 @@ export function runRows(
     device.run(
       kernel,
       all,
-      operands.map(({ tensor, perRow }) => perRow === 0 ? tensor : rowsOf(tensor, first, count, perRow)),
+      operands.map(({ tensor, perRow }) =>
+        perRow === 0 ? tensor : rowsOf(tensor, first, count, perRow)
+      ),
       { ...params, rows: count },
       Math.ceil(count / (WORKGROUP / lanes)),
     );

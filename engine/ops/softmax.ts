@@ -59,7 +59,24 @@ function softmaxSamples(): Sample<SoftmaxAttrs>[] {
       label: "extreme",
       inputs: [{
         shape: [4, 4],
-        data: Float64Array.of(1e4, -1e4, 0, 9999, -1e30, -1e30, -1e30, 0, 88, -88, 80, 3, 1e-30, 0, 0, -1e-30),
+        data: Float64Array.of(
+          1e4,
+          -1e4,
+          0,
+          9999,
+          -1e30,
+          -1e30,
+          -1e30,
+          0,
+          88,
+          -88,
+          80,
+          3,
+          1e-30,
+          0,
+          0,
+          -1e-30,
+        ),
       }],
       attrs: { temperature: 1 },
       tolerance: 4e-6,
@@ -76,7 +93,10 @@ function defineSoftmax(name: "softmax" | "logSoftmax"): Op<SoftmaxAttrs> {
     const { rows, width } = rowsAndWidth(inputs[0].shape);
     return Array.from({ length: rows }, (_, r) => ({
       at: r * width,
-      ...refSoftmaxRow(inputs[0].data.subarray(r * width, (r + 1) * width), temperatureOf(inputs, attrs)),
+      ...refSoftmaxRow(
+        inputs[0].data.subarray(r * width, (r + 1) * width),
+        temperatureOf(inputs, attrs),
+      ),
     }));
   };
   return defineOp<SoftmaxAttrs>({
@@ -105,7 +125,9 @@ function defineSoftmax(name: "softmax" | "logSoftmax"): Op<SoftmaxAttrs> {
     reference: {
       forward(inputs, attrs) {
         const y = refZeros(inputs[0].shape);
-        for (const row of refRows(inputs, attrs)) y.data.set(log ? row.log : row.probability, row.at);
+        for (const row of refRows(inputs, attrs)) {
+          y.data.set(log ? row.log : row.probability, row.at);
+        }
         return [y];
       },
       backward(inputs, attrs, [dy]) {
@@ -113,7 +135,10 @@ function defineSoftmax(name: "softmax" | "logSoftmax"): Op<SoftmaxAttrs> {
         const temperature = temperatureOf(inputs, attrs);
         for (const { at, probability } of refRows(inputs, attrs)) {
           const g = dy.data.subarray(at, at + probability.length);
-          const total = g.reduce((sum, value, k) => sum + (log ? value : value * probability[k]), 0);
+          const total = g.reduce(
+            (sum, value, k) => sum + (log ? value : value * probability[k]),
+            0,
+          );
           probability.forEach((p, k) =>
             dx.data[at + k] = (log ? g[k] - p * total : p * (g[k] - total)) / temperature
           );
@@ -137,7 +162,9 @@ export interface SoftmaxOptions {
 function applySoftmax(op: Op<SoftmaxAttrs>, x: Tensor, temperature: number | Tensor): Tensor {
   if (typeof temperature === "number") return op.apply([x], { temperature })[0];
   if (temperature.size !== 1) {
-    throw new ShapeError(`${op.name}: the temperature is ${show(temperature.shape)}, it must hold one value`);
+    throw new ShapeError(
+      `${op.name}: the temperature is ${show(temperature.shape)}, it must hold one value`,
+    );
   }
   return op.apply([x, temperature], { temperature: 1 })[0];
 }

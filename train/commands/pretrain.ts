@@ -1,12 +1,49 @@
 /** `deno task pretrain`. */
 
-import { pretrainHelp, resolveConfig } from "../config.ts";
+import { formatBytes, openDevice } from "../../engine/mod.ts";
+import { pretrainHelp, type ResolvedConfig, resolveConfig } from "../config.ts";
+import { audioFolderSource, type ClipSource, syntheticSource } from "../data/loader.ts";
+import { JsonLines, type SkippedRow } from "../log.ts";
+import { pretrain } from "../loop.ts";
+import { Progress } from "../progress.ts";
+import { openRunDirectory, writeRunConfig } from "../rundir.ts";
+import { cropSamples } from "../schedule.ts";
+
+/** Clips of the built-in corpus; each is made anew whenever it is drawn. */
+const SYNTHETIC_CLIPS = 1024;
 
 /** Text of `--help`. */
 export const help: () => string = pretrainHelp;
 
-/** Parses the options; training is not wired yet. */
-export function run(argv: string[], _signal: AbortSignal): Promise<number> {
-  resolveConfig(argv);
-  return Promise.reject(new Error("not wired yet"));
+/** Trains; see INTERFACE in the README for what it leaves behind. */
+export async function run(argv: string[], signal: AbortSignal): Promise<number> {
+  const config = resolveConfig(argv);
+  using device = await openDevice({ adapter: config.adapter });
+  const paths = await openRunDirectory(config);
+  await writeRunConfig(paths, config, device.info);
+  using skipped = JsonLines.create<SkippedRow>(paths.skipped);
+  using progress = new Progress({ quiet: config.quiet });
+  const source = await sourceOf(config, (path, reason) => skipped.write({ path, reason }));
+  if (!config.quiet) {
+    const { preset, recipe, geometry, batch } = config;
+    console.log(`adapter ${device.info.description}`);
+    console.log(`${source.name}: ${source.size} clips`);
+    console.log(`preset ${preset}, recipe ${recipe}, batch ${batch}, crops of ${geometry.cropFrames / 100} s; run directory ${paths.dir}`);
+  }
+  try {
+    await pretrain({ device, config, paths, source, progress, signal });
+  } finally {
+    if (source.skipped.length > 0) {
+      progress.note(`${source.skipped.length} of ${source.size} inputs could not be used; see ${paths.skipped}`);
+    }
+  }
+  if (!config.quiet) {
+    progress.note(`done; peak GPU memory ${formatBytes(device.memory.peakBytes)}; encoder in ${paths.encoder}`);
+  }
+  return 0;
+}
+
+async function sourceOf(config: ResolvedConfig, onSkip: (path: string, reason: string) => void): Promise<ClipSource> {
+  if (config.data.length > 0) return await audioFolderSource(config.data, { onSkip });
+  return syntheticSource({ size: SYNTHETIC_CLIPS, seed: config.seed, samples: cropSamples(config.geometry) });
 }

@@ -9,7 +9,7 @@ import { maskFromNoise } from "../../model/masking.ts";
 import { Matpac, type MatpacForward } from "../../model/matpac.ts";
 import type { Geometry } from "../../model/presets.ts";
 import { lossWeights, type Recipe, RECIPES } from "../../model/recipe.ts";
-import { emaDecay, learningRate, type Schedules, teacherTemperature } from "../schedule.ts";
+import { emaDecay, learningRate, multipleChoiceTemperature, type Schedules, teacherTemperature } from "../schedule.ts";
 import { readMetrics, type StepValues, Trainer } from "../step.ts";
 import { type CheckRow, Report, type Tolerance, TOLERANCES } from "./compare.ts";
 import type { GoldenSet } from "./golden.ts";
@@ -277,6 +277,13 @@ function schedules(golden: GoldenSet, report: Report): void {
   };
   check("schedules", s.rows, s.max_update, s.teacher_temp_warmup_steps);
   check("schedules.full_size", s.full_size.rows, s.full_size.max_update, s.full_size.warmup_teacher_temp_steps);
+  const { start, decay_rate, rows: temperatures } = s.mcl_temperature;
+  report.compare(
+    "schedules.mcl_temperature",
+    temperatures.map((row: { u: number }) => multipleChoiceTemperature(row.u, start, decay_rate)),
+    temperatures.map((row: { temperature: number }) => row.temperature),
+    TOLERANCES.schedule,
+  );
   const { lr, warmup_updates, max_update, rows } = s.cosine_lr;
   report.compare(
     "schedules.cosine_lr",

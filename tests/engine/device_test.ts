@@ -1,0 +1,241 @@
+/** Device, memory and lifetimes. */
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import fc from "fast-check";
+import {
+  add,
+  defineKernel,
+  DeviceLostError,
+  KernelError,
+  LifetimeError,
+  matmul,
+  mul,
+  NoAdapterError,
+  openDevice,
+  OutOfMemoryError,
+  permute,
+  registry,
+  scope,
+  ShapeError,
+  sum,
+  type Tensor,
+  transpose,
+} from "../../engine/mod.ts";
+
+Deno.test("values survive the way to the device and back, in any order of writes and reads", async () => {
+  using device = await openDevice();
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.array(fc.float({ noNaN: true }), { minLength: 1, maxLength: 70 }), {
+        minLength: 1,
+        maxLength: 4,
+      }),
+      async (arrays) => {
+        const tensors = arrays.map((values) => device.tensor(values));
+        const read = await device.read(tensors);
+        arrays.forEach((values, i) => assertEquals([...read[i]], values));
+        // A write after recorded work must not reach that work.
+        const doubled = add(tensors[0], tensors[0]);
+        device.write(tensors[0], new Float32Array(arrays[0].length).fill(-1));
+        assertEquals([...await doubled.data()], arrays[0].map((x) => Math.fround(x + x)));
+        assertEquals(new Set(await tensors[0].data()), new Set([-1]));
+        [...tensors, doubled].forEach((t) => t.dispose());
+      },
+    ),
+    { numRuns: 30 },
+  );
+  assertEquals(device.memory.liveBytes, 0);
+});
+
+Deno.test("integers keep their type", async () => {
+  using device = await openDevice();
+  using x = device.tensor(Uint32Array.of(0, 2 ** 32 - 1));
+  using y = device.tensor(Int32Array.of(-(2 ** 31), 5));
+  assertEquals(await device.read([x, y]), [
+    Uint32Array.of(0, 2 ** 32 - 1),
+    Int32Array.of(-(2 ** 31), 5),
+  ]);
+  assertRejects(() => x.data(), ShapeError, "u32");
+});
+
+Deno.test("a scope frees what it does not return, also when it throws", async () => {
+  using device = await openDevice();
+  using x = device.tensor([1, 2, 3]);
+  const before = device.memory.liveBuffers;
+  using kept = scope(() => {
+    const a = mul(x, x);
+    const b = scope(() => add(a, x));
+    return { values: [b] };
+  }).values[0];
+  assertEquals(device.memory.liveBuffers, before + 1);
+  assertEquals([...await kept.data()], [2, 6, 12]);
+  assertThrows(
+    () =>
+      scope(() => {
+        add(x, x);
+        throw new Error("inside");
+      }),
+    Error,
+    "inside",
+  );
+  assertEquals(device.memory.liveBuffers, before + 1);
+  assertThrows(() => scope(() => Promise.resolve(1)), TypeError, "synchronous");
+});
+
+Deno.test("use after dispose names the op and the shape", async () => {
+  using device = await openDevice();
+  const x = device.tensor([1, 2, 3, 4], [2, 2]);
+  x.dispose();
+  x.dispose();
+  assertThrows(() => mul(x, x), LifetimeError, "mul: an operand [2,2]");
+  await assertRejects(() => x.data(), LifetimeError);
+  assertEquals(device.memory.liveBytes, 0);
+});
+
+Deno.test("tensors of two devices do not mix", async () => {
+  using a = await openDevice();
+  using b = await openDevice();
+  using x = a.tensor([1]);
+  using y = b.tensor([1]);
+  assertThrows(() => add(x, y), LifetimeError, "different devices");
+});
+
+Deno.test("shape errors name the op and both sides", async () => {
+  using device = await openDevice();
+  using x = device.zeros([2, 3]);
+  using y = device.zeros([4, 5]);
+  assertThrows(() => add(x, y), ShapeError, "add: shapes [2, 3] and [4, 5]");
+  assertThrows(() => matmul(x, y), ShapeError, "matmul: [2, 3] against [4, 5]");
+  assertThrows(() => permute(x, [0, 0]), ShapeError, "permute");
+  await assertRejects(() => transpose(x).data(), ShapeError, "strided view");
+  assertThrows(() => device.tensor([1, 2, 3], [2, 2]), ShapeError, "3 values do not fit [2, 2]");
+});
+
+Deno.test("a freed buffer is reused and counted", async () => {
+  using device = await openDevice();
+  device.zeros([1000]).dispose();
+  const { buffersCreated } = device.memory;
+  device.zeros([1000]).dispose();
+  assertEquals(device.memory.buffersCreated, buffersCreated);
+  assertEquals(device.memory.liveBytes, 0);
+  assert(device.memory.pooledBytes >= 4000);
+  device.trim();
+  assertEquals(device.memory.pooledBytes, 0);
+});
+
+Deno.test("the memory limit is an error that says what is live and what to do", async () => {
+  using device = await openDevice({ memoryLimit: 1 << 20 });
+  using _ = device.zeros([100_000]);
+  const error = assertThrows(() => device.empty([200_000]), OutOfMemoryError);
+  assertStringIncludes(error.message, "781.3 KiB were asked for while 390.8 KiB are live");
+  assertStringIncludes(error.message, "lower the batch size");
+});
+
+Deno.test("a buffer above the adapter's largest is refused before it is asked for", async () => {
+  using device = await openDevice();
+  const { maxBufferSize } = device.gpu.limits;
+  assertThrows(() => device.empty([maxBufferSize / 4 + 100]), OutOfMemoryError, "largest");
+});
+
+Deno.test("a kernel that does not compile shows its numbered text", async () => {
+  using device = await openDevice();
+  const kernel = defineKernel(
+    "broken",
+    `struct Params { count: u32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(1) fn main() { y[0] = missing(params.count); }`,
+  );
+  using y = device.zeros([1]);
+  device.run(kernel, {}, [y], { count: 1 }, 1);
+  const error = await assertRejects(() => y.data(), KernelError);
+  assertStringIncludes(error.message, "kernel broken does not compile");
+  assertStringIncludes(error.message, "   5 | @compute @workgroup_size(1) fn main()");
+});
+
+Deno.test("wrong launches are refused with the kernel's name", async () => {
+  using device = await openDevice();
+  const kernel = defineKernel(
+    "fill",
+    `struct Params { value: f32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(1) fn main() { y[0] = params.value; }`,
+  );
+  using y = device.zeros([3]);
+  assertThrows(
+    () => device.run(kernel, {}, [y, y], { value: 1 }, 1),
+    KernelError,
+    "1 storage buffers, 2 were given",
+  );
+  assertThrows(
+    () => device.run(kernel, {}, [y], {}, 1),
+    KernelError,
+    "parameter value was not given",
+  );
+  assertThrows(
+    () => device.run(kernel, {}, [{ tensor: y, start: 1, count: 1 }], { value: 1 }, 1),
+    LifetimeError,
+    "alignment",
+  );
+  device.run(kernel, {}, [y], { value: 2.5 }, 1);
+  assertEquals([...await y.data()], [2.5, 0, 0]);
+});
+
+Deno.test("a lost device is reported by whatever comes next", async () => {
+  const device = await openDevice();
+  const x = device.tensor([1, 2]);
+  device.gpu.destroy();
+  await assertRejects(() => x.data(), DeviceLostError, "lost");
+  assertThrows(() => device.zeros([4]), DeviceLostError);
+  assertEquals((await device.lost).name, "DeviceLostError");
+});
+
+Deno.test("asking for a GPU where there is only a software adapter says so", async () => {
+  using auto = await openDevice();
+  if (!auto.info.software) return;
+  await assertRejects(
+    () => openDevice({ adapter: "gpu" }),
+    NoAdapterError,
+    "only the software adapter",
+  );
+});
+
+Deno.test("long chains cross flushes and keep their order", async () => {
+  using device = await openDevice();
+  using one = device.tensor([1]);
+  let x: Tensor = device.tensor([0]);
+  for (let i = 0; i < 5000; i++) {
+    const next = add(x, one);
+    x.dispose();
+    x = next;
+  }
+  assertEquals(await x.item(), 5000);
+  assert(device.counters.submits > 1);
+  x.dispose();
+});
+
+Deno.test("grids above 65535 workgroups are folded", async () => {
+  using device = await openDevice();
+  // 64 invocations per workgroup, one element each as the innermost axis is odd.
+  const n = 65_537 * 64 + 1;
+  using x = device.full([n], 1);
+  using y = add(x, x);
+  using total = sum(y);
+  assertEquals(await total.item(), 2 * n);
+});
+
+Deno.test("every op has a gradient, a reference and samples", () => {
+  const ops = [...registry().values()];
+  assert(ops.length >= 30, `${ops.length} ops`);
+  for (const op of ops) {
+    assert(op.backward, `${op.name} has no gradient`);
+    assert(op.reference.backward, `${op.name} has no reference gradient`);
+    assert(op.samples().length > 0, `${op.name} has no samples`);
+  }
+});

@@ -1,0 +1,104 @@
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { type Device, openDevice } from "../../engine/device.ts";
+import { ShapeError } from "../../engine/errors.ts";
+import { max, mean, reduceInto, sum, sumOfSquares, sumTo } from "../../engine/ops/reduce.ts";
+import { refUnbroadcast } from "../../engine/reference.ts";
+import { scope } from "../../engine/scope.ts";
+import { sizeOf } from "../../engine/shape.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+
+const device = await openDevice();
+const small = await openDevice({ bindingLimit: 4096 });
+
+/** Small whole numbers: every sum below 2^24 is exact, so results are compared bit for bit. */
+const whole = (size: number): Float32Array =>
+  Float32Array.from({ length: size }, (_, i) => i * 7919 % 23 - 11);
+
+const upload = (on: Device, shape: readonly number[]): Tensor =>
+  on.tensor(whole(sizeOf(shape)), shape);
+
+Deno.test("sumTo undoes any broadcasting, whatever the binding limit", async () => {
+  const shapes = fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 4 }).chain((
+    shape,
+  ) =>
+    fc.record({
+      shape: fc.constant(shape),
+      kept: fc.array(fc.boolean(), { minLength: shape.length, maxLength: shape.length }),
+      dropped: fc.integer({ min: 0, max: shape.length }),
+    })
+  );
+  await fc.assert(
+    fc.asyncProperty(shapes, async ({ shape, kept, dropped }) => {
+      const target = shape.map((size, axis) => kept[axis] ? size : 1).slice(dropped);
+      const expected = refUnbroadcast(Float64Array.from(whole(sizeOf(shape))), shape, target);
+      for (const on of [device, small]) {
+        using x = upload(on, shape);
+        using result = sumTo(x, target);
+        assertEquals([...await result.data()], [...expected.data]);
+      }
+    }),
+    { numRuns: 30 },
+  );
+});
+
+Deno.test("sumTo writes into part of another tensor and nothing else", async () => {
+  using x = upload(device, [5, 3]);
+  using arena = device.zeros([40]);
+  using part = arena.view([3], [1], 13);
+  sumTo(x, [3], part);
+  const data = [...await arena.data()];
+  const expected = [...refUnbroadcast(Float64Array.from(whole(15)), [5, 3], [3]).data];
+  assertEquals(data.slice(13, 16), expected);
+  assertEquals(data.filter((v) => v !== 0).length, expected.filter((v) => v !== 0).length);
+});
+
+Deno.test("sumTo refuses shapes that do not broadcast", () => {
+  using x = upload(device, [5, 3]);
+  assertStringIncludes(assertThrows(() => sumTo(x, [2]), ShapeError).message, "[2]");
+  assertThrows(() => sumTo(x, [1, 5, 3]), ShapeError);
+  assertThrows(() => sum(x, { axes: [2] }), ShapeError, "axis 2");
+});
+
+Deno.test("long sums stay exact to a few ulp and repeat bit for bit", async () => {
+  const n = 3_000_001;
+  // 0.1f is no power of two: a running f32 sum of 3 million of them is off by 3e-2.
+  using x = device.tensor(new Float32Array(n).fill(0.1));
+  using total = sum(x);
+  using again = sum(x);
+  using squares = sumOfSquares(x);
+  using columns = sum(x.view([1000, 3000]), { axes: [0] });
+  const value = await total.item();
+  assert(Math.abs(value / (n * Math.fround(0.1)) - 1) < 1e-6, `${value}`);
+  assertEquals(await again.item(), value);
+  assert(Math.abs(await squares.item() / (n * Math.fround(0.1) ** 2) - 1) < 1e-6);
+  assert((await columns.data()).every((v) => Math.abs(v / (1000 * Math.fround(0.1)) - 1) < 1e-6));
+});
+
+Deno.test("slices too large for two to share a binding are added one by one", async () => {
+  const shape = [2, 3, 1500];
+  const data = whole(9000);
+  using x = small.tensor(data, shape);
+  const results = scope(
+    () => [sum(x, { axes: [1] }), mean(x, { axes: [1] }), max(x, { axes: [1] })],
+  );
+  const [total, average, top] = await small.read(results);
+  for (let i = 0; i < 3000; i++) {
+    const at = Math.floor(i / 1500) * 4500 + i % 1500;
+    const column = [data[at], data[at + 1500], data[at + 3000]];
+    const s = column[0] + column[1] + column[2];
+    assertEquals(total[i], s);
+    assert(Math.abs(average[i] - s / 3) < 1e-6);
+    assertEquals(top[i], Math.max(...column));
+  }
+  results.forEach((t) => t.dispose());
+});
+
+Deno.test("empty axes give the neutral element", async () => {
+  using x = device.empty([2, 0, 3]);
+  using zeros = sum(x, { axes: [1] });
+  assertEquals([...await zeros.data()], [0, 0, 0, 0, 0, 0]);
+  using lowest = device.empty([2]);
+  reduceInto(lowest, x, { outer: 2, reduce: 0, inner: 1 }, "max");
+  assertEquals([...await lowest.data()], [-Infinity, -Infinity]);
+});

@@ -1,0 +1,187 @@
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { openDevice } from "../../engine/device.ts";
+import { LifetimeError, ShapeError } from "../../engine/errors.ts";
+import { add, exp, mul, square, sub } from "../../engine/ops/elementwise.ts";
+import { layerNorm } from "../../engine/ops/layernorm.ts";
+import { mse } from "../../engine/ops/loss.ts";
+import { mean, sum } from "../../engine/ops/reduce.ts";
+import { scope } from "../../engine/scope.ts";
+import { backward, noGrad } from "../../engine/tape.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+
+const device = await openDevice();
+
+/** Gradients of `leaves` on the host. */
+const gradients = async (...leaves: Tensor[]): Promise<number[][]> =>
+  (await device.read(leaves.map((leaf) => leaf.grad!))).map((values) => [...values]);
+
+Deno.test("a leaf that is used several times collects every gradient", async () => {
+  using x = device.tensor([1, 2, 3]).trainable();
+  // d/dx (x^2 + 3x + x x) = 4x + 3
+  scope(() => backward(sum(add(add(square(x), mul(x, 3)), mul(x, x)))));
+  assertEquals(await gradients(x), [[7, 11, 15]]);
+});
+
+Deno.test("a value that is used several times passes the sum of its gradients on", async () => {
+  using x = device.tensor([1, 2, 3]).trainable();
+  scope(() => {
+    const y = mul(x, 2);
+    backward(sum(mul(y, sub(y, x))));
+  });
+  // 2x (2x - x) = 2x^2
+  assertEquals(await gradients(x), [[4, 8, 12]]);
+});
+
+Deno.test("backward passes add up until zeroGrad", async () => {
+  using x = device.tensor([1, 2]).trainable();
+  const step = () => scope(() => backward(sum(mul(x, 3))));
+  step();
+  step();
+  assertEquals(await gradients(x), [[6, 6]]);
+  x.zeroGrad();
+  assertEquals(x.grad, undefined);
+  step();
+  assertEquals(await gradients(x), [[3, 3]]);
+});
+
+Deno.test("one leaf as two parameters of an op that writes gradients in place", async () => {
+  using x = device.tensor([1, 2, 3, 6], [1, 4]);
+  using both = device.tensor([1, 1, 1, 1]).trainable();
+  using gamma = device.tensor([1, 1, 1, 1]).trainable();
+  using beta = device.tensor([1, 1, 1, 1]).trainable();
+  scope(() => backward(sum(layerNorm(x, both, both))));
+  scope(() => backward(sum(layerNorm(x, gamma, beta))));
+  const [together, first, second] = await gradients(both, gamma, beta);
+  assertEquals(together, first.map((value, i) => Math.fround(value + second[i])));
+});
+
+Deno.test("noGrad records nothing", () => {
+  using x = device.tensor([1, 2]).trainable();
+  scope(() => {
+    const y = noGrad(() => mul(x, 2));
+    assertEquals(y.node, undefined);
+    assert(mul(x, 2).node !== undefined, "recording resumes behind noGrad");
+    assertThrows(() =>
+      noGrad(() => {
+        throw new Error("stop");
+      })
+    );
+    assert(mul(x, 2).node !== undefined, "recording resumes behind an error in noGrad");
+  });
+});
+
+Deno.test("constants get no gradient", async () => {
+  using x = device.tensor([1, 2]).trainable();
+  using c = device.tensor([5, 7]);
+  scope(() => backward(sum(mul(x, c))));
+  assertEquals(c.grad, undefined);
+  assertEquals(await gradients(x), [[5, 7]]);
+});
+
+Deno.test("a scope frees everything, on success and on failure", async () => {
+  const before = device.memory.liveBuffers;
+  const run = (fail: boolean) =>
+    scope(() => {
+      const x = device.tensor([1, 2, 3, 4], [1, 4]).trainable();
+      const gamma = device.tensor([1, 1, 1, 1]).trainable();
+      const loss = mean(exp(layerNorm(x, gamma, mul(gamma, 2))));
+      if (fail) throw new Error("stop");
+      backward(loss);
+    });
+  run(false);
+  assertEquals(device.memory.liveBuffers, before);
+  assertThrows(() => run(true), Error, "stop");
+  assertEquals(device.memory.liveBuffers, before);
+  // A graph that no backward pass consumed.
+  scope(() => void square(device.tensor([1, 2]).trainable()));
+  assertEquals(device.memory.liveBuffers, before);
+  await device.sync();
+});
+
+Deno.test("a scope's result outlives it, its gradients do not leak", async () => {
+  const before = device.memory.liveBuffers;
+  const loss = scope(() => {
+    const x = device.tensor([1, 2]).trainable();
+    const y = sum(square(x));
+    backward(y);
+    return y;
+  });
+  assertEquals(device.memory.liveBuffers, before + 1);
+  assertEquals(await loss.item(), 5);
+  loss.dispose();
+  assertEquals(device.memory.liveBuffers, before);
+});
+
+Deno.test("a steady loop creates no buffers", () => {
+  using x = device.tensor(new Float32Array(64), [8, 8]).trainable();
+  using target = device.tensor(new Float32Array(64).fill(1), [8, 8]);
+  const step = () => {
+    scope(() => backward(mse(x, target)));
+    x.zeroGrad();
+  };
+  step();
+  step();
+  const { buffersCreated } = device.memory;
+  for (let i = 0; i < 5; i++) step();
+  assertEquals(device.memory.buffersCreated, buffersCreated);
+});
+
+Deno.test("use after dispose names the op", () => {
+  const x = device.tensor([1, 2]);
+  x.dispose();
+  x.dispose();
+  const error = assertThrows(() => exp(x), LifetimeError);
+  assertStringIncludes(error.message, "exp");
+  assertStringIncludes(error.message, "disposed");
+});
+
+Deno.test("tensors of two devices do not mix", async () => {
+  using other = await openDevice();
+  using a = device.tensor([1]);
+  const b = other.tensor([1]);
+  const error = assertThrows(() => add(a, b), LifetimeError);
+  assertStringIncludes(error.message, "add");
+});
+
+Deno.test("gradients are written into given slots", async () => {
+  // One arena for the gradients of several leaves, the second at an offset that kernels cannot bind.
+  using arena = device.zeros([256]);
+  using slot0 = arena.view([4], [1], 0);
+  using slot1 = arena.view([4], [1], 67);
+  using gamma = device.tensor([1, 2, 3, 4]).trainable(slot0);
+  using beta = device.tensor([0, 0, 0, 0]).trainable(slot1);
+  using x = device.tensor([1, 2, 3, 6, 1, 1, 0, 0], [2, 4]);
+  const step = () => scope(() => backward(sum(layerNorm(x, gamma, beta))));
+  step();
+  const once = [...await arena.data() as Float32Array];
+  assertEquals(gamma.grad, slot0);
+  assertEquals(beta.grad, slot1);
+  assertEquals(once.slice(67, 71), [2, 2, 2, 2]);
+  assert(once.slice(0, 4).some((v) => v !== 0));
+  assert(once.every((v, i) => i < 4 || i >= 67 && i < 71 || v === 0), "only the slots are written");
+  step();
+  assertEquals([...await arena.data()], once.map((v) => 2 * v));
+});
+
+Deno.test("backward without a scalar, without a graph or twice says so", () => {
+  scope(() => {
+    const x = device.tensor([1, 2]).trainable();
+    const y = mul(x, 2);
+    assertStringIncludes(assertThrows(() => backward(y), ShapeError).message, "[2]");
+    const loss = sum(y);
+    backward(loss);
+    const twice = assertThrows(() => backward(loss), ShapeError);
+    assertStringIncludes(twice.message, "freed");
+    assertThrows(() => backward(sum(device.tensor([1]))), ShapeError, "no trainable tensor");
+  });
+});
+
+Deno.test("a second loss over a graph that was freed says so", () => {
+  scope(() => {
+    const x = device.tensor([1, 2]).trainable();
+    const shared = square(exp(x));
+    const [one, two] = [sum(shared), mean(shared)];
+    backward(one);
+    assertThrows(() => backward(two), LifetimeError, "freed");
+  });
+});

@@ -1,0 +1,207 @@
+/**
+ * Holds the error table in the header of kernels/math.wgsl: dense inputs against float64, and special values.
+ *
+ * The limits are those of the software adapter, whose division is correctly rounded; a GPU may have three times them.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { defineKernel, type Device, openDevice } from "../../engine/mod.ts";
+
+const kernel = defineKernel(
+  "math test",
+  `
+struct Params {
+  count: u32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4f>;
+//:include math
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let i = id.x;
+  if i < params.count {
+//:if SCALAR
+    let v = x[i];
+    y[i] = vec4f($F(v.x), $F(v.y), $F(v.z), $F(v.w));
+//:else
+    y[i] = $F(x[i]);
+//:end
+  }
+}
+`,
+);
+
+async function evaluate(
+  device: Device,
+  name: string,
+  x: Float32Array,
+  scalar = false,
+): Promise<Float32Array> {
+  using input = device.tensor(x);
+  using output = device.empty([x.length]);
+  const count = x.length / 4;
+  device.run(
+    kernel,
+    { F: name, SCALAR: scalar },
+    [input, output],
+    { count },
+    Math.ceil(count / 64),
+  );
+  return await output.data() as Float32Array;
+}
+
+/** erfc in float64: power series of erf below 2.2, continued fraction above. */
+function erfc(z: number): number {
+  if (z < 0) return 2 - erfc(-z);
+  if (z < 2.2) return 1 - erf(z);
+  let fraction = 0;
+  for (let k = 200; k > 0; k--) fraction = k / 2 / (z + fraction);
+  return Math.exp(-z * z) / Math.sqrt(Math.PI) / (z + fraction);
+}
+
+function erf(z: number): number {
+  if (Math.abs(z) >= 2.2) return z < 0 ? erfc(-z) - 1 : 1 - erfc(z);
+  let term = z, sum = z;
+  for (let n = 1; n < 80; n++) sum += term *= 2 * z * z / (2 * n + 1);
+  return 2 / Math.sqrt(Math.PI) * Math.exp(-z * z) * sum;
+}
+
+const phi = (x: number): number => erfc(-x / Math.SQRT2) / 2;
+const gelu = (x: number): number => x * phi(x);
+const geluGrad = (x: number): number => phi(x) + x * Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI);
+
+/** Distance of neighbouring float32 values at `x`. */
+function ulp(x: number): number {
+  return 2 ** (Math.max(-126, Math.floor(Math.log2(Math.abs(x)))) - 23);
+}
+
+const COUNT = 1 << 17;
+
+function linear(from: number, to: number): Float32Array {
+  return Float32Array.from({ length: COUNT }, (_, i) => from + (to - from) * i / (COUNT - 1));
+}
+
+/** Every binade of normal float32 numbers; odd places negative when `signed`. */
+function binades(signed: boolean): Float32Array {
+  return Float32Array.from(
+    { length: COUNT },
+    (_, i) => 2 ** (-126 + 253.99 * (i + 0.5) / COUNT) * (signed && i % 2 === 1 ? -1 : 1),
+  );
+}
+
+interface Claim {
+  readonly name: string;
+  readonly x: Float32Array;
+  readonly expected: (x: number) => number;
+  /** Limits: exactly one of them. */
+  readonly ulp?: number;
+  readonly relative?: number;
+  readonly absolute?: number;
+}
+
+const CLAIMS: readonly Claim[] = [
+  { name: "exp_vec4", x: linear(-86.97, 88.72), expected: Math.exp, ulp: 1 },
+  { name: "exp_vec4", x: linear(-1, 1), expected: Math.exp, ulp: 1 },
+  { name: "exp2_vec4", x: linear(-125.49, 127.99), expected: (x) => 2 ** x, ulp: 1.8 },
+  { name: "exp2_vec4", x: linear(-1, 1), expected: (x) => 2 ** x, ulp: 1.8 },
+  { name: "log_vec4", x: binades(false), expected: Math.log, ulp: 0.9 },
+  { name: "log_vec4", x: linear(0.5, 2), expected: Math.log, ulp: 0.9 },
+  { name: "log_vec4", x: linear(0.99, 1.01), expected: Math.log, ulp: 0.9 },
+  { name: "tanh_vec4", x: linear(-11, 11), expected: Math.tanh, ulp: 1.5 },
+  { name: "tanh_vec4", x: binades(true), expected: Math.tanh, ulp: 1.5 },
+  { name: "erf_vec4", x: linear(-6, 6), expected: erf, ulp: 2.6 },
+  { name: "erf_vec4", x: binades(true), expected: erf, ulp: 2.6 },
+  { name: "gelu_vec4", x: linear(-12.9, 6), expected: gelu, relative: 6e-7 },
+  {
+    name: "gelu_vec4",
+    x: binades(true).map((x) => Math.max(x, -12.9)),
+    expected: gelu,
+    relative: 6e-7,
+  },
+  { name: "gelu_vec4", x: linear(-5.001, -4.999), expected: gelu, relative: 6e-7 },
+  { name: "gelu_vec4", x: linear(-30, -12.9), expected: gelu, absolute: 1e-36 },
+  { name: "gelu_grad_vec4", x: linear(-30, 30), expected: geluGrad, absolute: 3e-7 },
+  { name: "gelu_grad_vec4", x: linear(-12.9, -2), expected: geluGrad, relative: 3e-7 },
+  { name: "gelu_grad_vec4", x: linear(-3, -1), expected: geluGrad, relative: 1e-6 },
+];
+
+const SCALAR: Record<string, string> = {
+  exp_vec4: "exp_f32",
+  exp2_vec4: "exp2_f32",
+  log_vec4: "log_f32",
+  tanh_vec4: "tanh_f32",
+  erf_vec4: "erf_f32",
+  gelu_vec4: "gelu_f32",
+  gelu_grad_vec4: "gelu_grad_f32",
+};
+
+Deno.test("elementary functions keep their stated errors", async (t) => {
+  const device = await openDevice();
+  try {
+    const slack = device.info.software ? 1 : 3;
+    for (const claim of CLAIMS) {
+      const { name, x, expected } = claim;
+      const label = `${name} on ${x[0]} .. ${x[x.length - 1]}`;
+      await t.step(label, async () => {
+        const y = await evaluate(device, name, x);
+        const limit = slack * (claim.ulp ?? claim.relative ?? claim.absolute ?? 0);
+        let worst = 0, at = 0;
+        for (let i = 0; i < x.length; i++) {
+          const want = expected(x[i]);
+          const scale = claim.ulp ? ulp(want) : claim.relative ? Math.abs(want) : 1;
+          // What is below the smallest normal number may become zero.
+          if (Math.abs(want) < 2 ** -126 && y[i] === 0) continue;
+          const error = Math.abs(y[i] - want) / scale;
+          if (!(error <= worst)) [worst, at] = [error, x[i]];
+        }
+        assert(worst <= limit, `error ${worst} at ${at}, limit ${limit}`);
+      });
+    }
+  } finally {
+    device[Symbol.dispose]();
+  }
+});
+
+Deno.test("scalar forms equal the vector forms bit for bit", async () => {
+  const device = await openDevice();
+  try {
+    const x = linear(-20, 20);
+    for (const [vector, scalar] of Object.entries(SCALAR)) {
+      assertEquals(await evaluate(device, scalar, x, true), await evaluate(device, vector, x));
+    }
+  } finally {
+    device[Symbol.dispose]();
+  }
+});
+
+Deno.test("elementary functions at special values", async () => {
+  const device = await openDevice();
+  try {
+    const inf = Infinity;
+    const x = new Float32Array([0, inf, -inf, 3e38, -3e38, -1e-30, NaN, 89]);
+    const any = undefined;
+    const expected: Record<string, readonly (number | undefined)[]> = {
+      exp_vec4: [1, inf, 0, inf, 0, 1, NaN, inf],
+      exp2_vec4: [1, inf, 0, inf, 0, 1, NaN, any],
+      log_vec4: [-inf, inf, NaN, any, NaN, NaN, NaN, any],
+      tanh_vec4: [0, 1, -1, 1, -1, any, NaN, 1],
+      erf_vec4: [0, 1, -1, 1, -1, any, NaN, 1],
+      gelu_vec4: [0, inf, 0, any, 0, any, NaN, 89],
+      gelu_grad_vec4: [any, 1, 0, 1, 0, any, NaN, 1],
+    };
+    for (const [name, want] of Object.entries(expected)) {
+      const y = await evaluate(device, name, x);
+      want.forEach((value, i) => {
+        // Only IEEE adapters promise NaN.
+        if (value === undefined || (Number.isNaN(value) && !device.info.software)) return;
+        // + 0 makes -0 equal to 0.
+        assertEquals(y[i] + 0, value, `${name}(${x[i]})`);
+      });
+    }
+    // The top of the range, where the scale 2^128 alone would overflow.
+    const [top] = await evaluate(device, "exp_vec4", new Float32Array(4).fill(88.7));
+    assert(Math.abs(top / Math.exp(Math.fround(88.7)) - 1) < 3e-7, `exp(88.7) = ${top}`);
+  } finally {
+    device[Symbol.dispose]();
+  }
+});

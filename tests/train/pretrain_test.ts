@@ -1,0 +1,204 @@
+/** Whole runs: what they leave, determinism, resuming, interruption, bad data, a lost device. */
+import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { fromFileUrl, join } from "@std/path";
+import { DeviceLostError, openDevice } from "../../engine/mod.ts";
+import { readSafetensors } from "../../model/formats/safetensors.ts";
+import { run as pretrainCommand } from "../../train/commands/pretrain.ts";
+import { resolveConfig } from "../../train/config.ts";
+import { syntheticClip } from "../../train/data/synthetic.ts";
+import { syntheticSource } from "../../train/data/loader.ts";
+import { exitCodeOf } from "../../train/errors.ts";
+import { pretrain } from "../../train/loop.ts";
+import { Progress } from "../../train/progress.ts";
+import { openRunDirectory } from "../../train/rundir.ts";
+import { cropSamples } from "../../train/schedule.ts";
+
+/** A run of a few seconds: the tiny preset on crops of two columns of patches. */
+const QUICK = ["--batch", "2", "--crop-frames", "48", "--quiet", "--log-every", "1", "--adapter", "auto"];
+
+async function inTempDir(body: (dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    await body(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+const command = (...argv: string[]) => pretrainCommand([...QUICK, ...argv], new AbortController().signal);
+
+/** Rows of metrics.jsonl without the two values that are times. */
+async function metricsOf(out: string): Promise<Record<string, number>[]> {
+  const text = await Deno.readTextFile(join(out, "metrics.jsonl"));
+  return text.trim().split("\n").map((line) => {
+    const { seconds: _, samples_per_s: __, ...rest } = JSON.parse(line);
+    return rest;
+  });
+}
+
+function wav(samples: Float32Array, rate = 16000): Uint8Array {
+  const bytes = new Uint8Array(44 + samples.length * 2);
+  const view = new DataView(bytes.buffer);
+  const text = (at: number, value: string) => bytes.set(new TextEncoder().encode(value), at);
+  text(0, "RIFF");
+  view.setUint32(4, bytes.length - 8, true);
+  text(8, "WAVEfmt ");
+  view.setUint32(16, 16, true);
+  view.setUint16(20, 1, true);
+  view.setUint16(22, 1, true);
+  view.setUint32(24, rate, true);
+  view.setUint32(28, rate * 2, true);
+  view.setUint16(32, 2, true);
+  view.setUint16(34, 16, true);
+  text(36, "data");
+  view.setUint32(40, samples.length * 2, true);
+  samples.forEach((x, i) => view.setInt16(44 + 2 * i, Math.round(32767 * Math.max(-1, Math.min(1, x))), true));
+  return bytes;
+}
+
+Deno.test("two runs with one seed give the same metrics and the same checkpoint bytes; another seed does not", () =>
+  inTempDir(async (dir) => {
+    const checkpoint = (out: string) => Deno.readFile(join(out, "checkpoints", "step-00000003.safetensors"));
+    const [a, b, c] = ["a", "b", "c"].map((name) => join(dir, name));
+    assertEquals(await command("--steps", "3", "--seed", "5", "--out", a), 0);
+    assertEquals(await command("--steps", "3", "--seed", "5", "--out", b), 0);
+    assertEquals(await command("--steps", "3", "--seed", "6", "--out", c), 0);
+    assertEquals(await metricsOf(a), await metricsOf(b));
+    assertNotEquals(await metricsOf(a), await metricsOf(c));
+    const [first, second] = [readSafetensors(await checkpoint(a)), readSafetensors(await checkpoint(b))];
+    for (const [name, tensor] of first.tensors) assertEquals(second.tensors.get(name), tensor, name);
+    // The run directory's own name is part of the metadata; with it taken out the files are the same.
+    const bytes = async (out: string) => new TextDecoder("latin1").decode(await checkpoint(out)).replaceAll(out, "OUT");
+    assertEquals(await bytes(a) === await bytes(b), true);
+  }));
+
+Deno.test("a run leaves the directory of the interface", () =>
+  inTempDir(async (dir) => {
+    const out = join(dir, "run");
+    assertEquals(await command("--steps", "2", "--out", out, "--recipe", "released"), 0);
+    const rows = await metricsOf(out);
+    assertEquals(rows.map(({ step, samples }) => [step, samples]), [[1, 2], [2, 4]]);
+    assertEquals(Object.keys(rows[0]).sort(), [
+      "ema_encoder",
+      "ema_head",
+      "epoch",
+      "grad_norm",
+      "loss",
+      "loss_cls",
+      "loss_pred",
+      "lr",
+      "prediction_std",
+      "samples",
+      "step",
+      "target_perplexity",
+      "target_std",
+      "teacher_temp",
+    ]);
+    for (const row of rows) for (const [key, value] of Object.entries(row)) assert(Number.isFinite(value), key);
+    assertEquals((await Deno.readTextFile(join(out, "checkpoints", "latest"))).trim(), "step-00000002.safetensors");
+    const encoder = readSafetensors(await Deno.readFile(join(out, "encoder.safetensors")));
+    assert(encoder.tensors.has("student_encoder.blocks.11.mlp.fc2.weight"));
+    assert(encoder.tensors.has("pos_embed"));
+    assert(![...encoder.tensors.keys()].some((name) => /decoder|head|_ema/.test(name)));
+    const config = JSON.parse(await Deno.readTextFile(join(out, "config.json")));
+    assertEquals([config.recipe, config.seed, config.batch], ["released", 1337, 2].map((x, i) => i === 1 ? config.seed : x));
+    assertEquals(await Deno.readTextFile(join(out, "skipped.jsonl")), "");
+  }));
+
+Deno.test("a resumed run goes on from its checkpoint", () =>
+  inTempDir(async (dir) => {
+    const [whole, parts] = [join(dir, "whole"), join(dir, "parts")];
+    assertEquals(await command("--steps", "4", "--save-every", "2", "--out", whole), 0);
+    const stop = new AbortController();
+    stop.abort();
+    // Aborted before it starts: one update, a checkpoint, and the interruption is reported.
+    await assertRejects(() => pretrainCommand([...QUICK, "--steps", "4", "--out", parts], stop.signal), Error, "interrupted after step 1");
+    assertEquals(await command("--resume", "--out", parts), 0);
+    assertEquals(await metricsOf(parts), await metricsOf(whole));
+  }));
+
+Deno.test("weights of another run can be started from", () =>
+  inTempDir(async (dir) => {
+    const [first, second] = [join(dir, "first"), join(dir, "second")];
+    assertEquals(await command("--steps", "1", "--out", first), 0);
+    const checkpoint = join(first, "checkpoints", "step-00000001.safetensors");
+    assertEquals(await command("--steps", "1", "--out", second, "--init", checkpoint), 0);
+    await assertRejects(
+      () => command("--steps", "1", "--out", join(dir, "third"), "--init", join(dir, "absent.safetensors")),
+      Error,
+      "--init",
+    );
+  }));
+
+Deno.test("a folder of sounds: bad files are skipped, listed and counted", () =>
+  inTempDir(async (dir) => {
+    const data = join(dir, "sounds");
+    await Deno.mkdir(join(data, "deep"), { recursive: true });
+    for (let i = 0; i < 3; i++) {
+      await Deno.writeFile(join(data, "deep", `${i}.wav`), wav(syntheticClip(1, i, 4000 * (i + 1)).waveform, 8000 * (i + 1)));
+    }
+    await Deno.writeTextFile(join(data, "notes.wav"), "this is not audio");
+    const out = join(dir, "run");
+    assertEquals(await command("--data", data, "--steps", "3", "--out", out), 0);
+    const skipped = (await Deno.readTextFile(join(out, "skipped.jsonl"))).trim().split("\n").map((line) => JSON.parse(line));
+    assertEquals(skipped.length, 1);
+    assertStringIncludes(skipped[0].path, "notes.wav");
+    assert(skipped[0].reason.length > 10);
+  }));
+
+Deno.test("a folder with nothing usable exits 4", () =>
+  inTempDir(async (dir) => {
+    await Deno.writeTextFile(join(dir, "a.wav"), "RIFF");
+    await Deno.writeTextFile(join(dir, "b.mp3"), "nothing");
+    const error = await assertRejects(() => command("--data", dir, "--steps", "2", "--out", join(dir, "run")));
+    assertEquals(exitCodeOf(error), 4);
+    assertStringIncludes((error as Error).message, "2 files");
+  }));
+
+Deno.test("a lost device exits 5 and names the checkpoint to go on from", () =>
+  inTempDir(async (dir) => {
+    const config = resolveConfig([...QUICK.filter((word) => word !== "--quiet"), "--steps", "5", "--save-every", "1", "--out", join(dir, "run")]);
+    const device = await openDevice();
+    const lose = { write: () => device.gpu.destroy(), columns: () => undefined, now: () => performance.now() };
+    const source = syntheticSource({ size: 8, seed: 1, samples: cropSamples(config.geometry) });
+    const error = await assertRejects(async () =>
+      await pretrain({
+        device,
+        config,
+        paths: await openRunDirectory(config),
+        source,
+        progress: new Progress({ output: lose }),
+        signal: new AbortController().signal,
+      }), DeviceLostError);
+    assertEquals(exitCodeOf(error), 5);
+  }));
+
+Deno.test("Ctrl-C writes a checkpoint, exits 130, and the run can be resumed", () =>
+  inTempDir(async (dir) => {
+    const out = join(dir, "run");
+    const main = fromFileUrl(new URL("../../train/main.ts", import.meta.url));
+    const args = ["run", "--no-check", "--no-prompt", "--allow-read", "--allow-write", main, "pretrain", "--batch", "2", "--crop-frames", "48"];
+    const child = new Deno.Command(Deno.execPath(), {
+      args: [...args, "--steps", "100000", "--out", out],
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const errors = new Response(child.stderr).text();
+    let seen = "";
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      seen += text;
+      if (/step +\d+\/100000/.test(seen)) {
+        child.kill("SIGINT");
+        break;
+      }
+    }
+    const { code } = await child.status;
+    assertEquals(code, 130, await errors);
+    assertStringIncludes(await errors, "--resume");
+    const latest = (await Deno.readTextFile(join(out, "checkpoints", "latest"))).trim();
+    const { metadata } = readSafetensors(await Deno.readFile(join(out, "checkpoints", latest)));
+    const step = Number(metadata.step);
+    assert(step >= 1);
+    assertEquals(await command("--resume", "--out", out, "--steps", String(step + 1)), 0);
+    assertEquals((await metricsOf(out)).length, step + 1);
+  }));
