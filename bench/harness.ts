@@ -26,7 +26,11 @@ export interface Repeats {
  *
  * @param work called many times; must free what it makes
  */
-export async function time(device: Device, work: () => void, { count, minimumMs }: Repeats): Promise<Timing> {
+export async function time(
+  device: Device,
+  work: () => void,
+  { count, minimumMs }: Repeats,
+): Promise<Timing> {
   const once = async (rounds: number): Promise<number> => {
     const start = performance.now();
     for (let i = 0; i < rounds; i++) work();
@@ -43,4 +47,28 @@ export async function time(device: Device, work: () => void, { count, minimumMs 
   times.sort((a, b) => a - b);
   const at = (q: number) => times[Math.round(q * (times.length - 1))];
   return { ms: at(0.5), spread: (at(0.75) - at(0.25)) / 2 / at(0.5) };
+}
+
+/** Adds up the time spent in one method of an object until it is disposed. */
+export function stopwatch<K extends string>(
+  target: Record<K, unknown> | object,
+  method: K,
+): { ms: number } & Disposable {
+  const owner = target as Record<string, (...words: unknown[]) => unknown>;
+  const watch = {
+    ms: 0,
+    [Symbol.dispose]: () => {
+      delete owner[method];
+    },
+  };
+  const original = owner[method].bind(target);
+  owner[method] = (...words) => {
+    const start = performance.now();
+    try {
+      return original(...words);
+    } finally {
+      watch.ms += performance.now() - start;
+    }
+  };
+  return watch;
 }

@@ -4,7 +4,15 @@
  * @module
  */
 import { BYTES_PER_ELEMENT, type DType, dtypeOf, type HostArray, hostView } from "./dtype.ts";
-import { DeviceLostError, LifetimeError, NoAdapterError, OutOfMemoryError, ShapeError } from "./errors.ts";
+import {
+  DeviceLostError,
+  INSTALL_COMMAND,
+  LifetimeError,
+  NoAdapterError,
+  OutOfMemoryError,
+  ShapeError,
+} from "./errors.ts";
+import { fill } from "./ops/copy.ts";
 import { type Kernel, type Pipeline, pipelineFor } from "./kernel.ts";
 import { BufferPool, formatBytes, type MemoryCounters } from "./memory.ts";
 import {
@@ -27,6 +35,8 @@ export interface DeviceOptions {
   readonly memoryLimit?: number;
   /** Largest storage binding in bytes, for tests; default what the adapter allows. */
   readonly bindingLimit?: number;
+  /** Coarser alignment of storage offsets in bytes than the adapter needs, for tests; a power of two up to 256. */
+  readonly offsetAlignment?: number;
   /** Use subgroup operations where the adapter has them; default true. */
   readonly subgroups?: boolean;
   /** Warn about tensors that were collected without being disposed, with where they were made. */
@@ -62,10 +72,6 @@ export interface DeviceFeatures {
 /** How long after a failed call the loss of the device may take to be announced. */
 const LOSS_NOTICE_MS = 200;
 
-/** The command that installs a software adapter on Debian and Ubuntu. */
-export const INSTALL_COMMAND =
-  "sudo apt-get install -y --no-install-recommends mesa-vulkan-drivers libvulkan1";
-
 function isSoftware(info: GPUAdapterInfo): boolean {
   return info.isFallbackAdapter === true ||
     /llvmpipe|lavapipe|swiftshader|basic render/i.test(`${info.description} ${info.device}`);
@@ -73,9 +79,15 @@ function isSoftware(info: GPUAdapterInfo): boolean {
 
 async function findAdapter(wanted: "auto" | "gpu" | "software"): Promise<GPUAdapter> {
   const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
-  if (!gpu) throw new NoAdapterError("this runtime has no WebGPU (navigator.gpu is missing); use Deno 2.9 or newer");
+  if (!gpu) {
+    throw new NoAdapterError(
+      "this runtime has no WebGPU (navigator.gpu is missing); use Deno 2.9 or newer",
+    );
+  }
   const adapter = await gpu.requestAdapter(
-    wanted === "software" ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
+    wanted === "software"
+      ? { forceFallbackAdapter: true }
+      : { powerPreference: "high-performance" },
   );
   if (!adapter) {
     throw new NoAdapterError(
@@ -112,11 +124,16 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const adapter = await findAdapter(options.adapter ?? "auto");
   const requiredLimits: Record<string, number> = {};
   for (const name of WANTED_LIMITS) requiredLimits[name] = adapter.limits[name];
+  if (options.offsetAlignment) {
+    requiredLimits.minStorageBufferOffsetAlignment = options.offsetAlignment;
+  }
   // "subgroups" is granted where the adapter has it although adapter.features hides it, so ask and see.
   const optional = ["shader-f16", "timestamp-query"].filter((name) =>
     adapter.features.has(name as GPUFeatureName)
   );
-  const attempts = options.subgroups === false ? [optional] : [[...optional, "subgroups"], optional, []];
+  const attempts = options.subgroups === false
+    ? [optional]
+    : [[...optional, "subgroups"], optional, []];
   let failure: unknown;
   for (const requiredFeatures of attempts) {
     try {
@@ -240,7 +257,11 @@ export class Device implements Disposable {
 
   /** Watches a tensor for {@link DeviceOptions.leakWarnings}. */
   watch(tensor: Tensor): void {
-    this.#leaks?.register(tensor, new Error().stack?.split("\n").slice(4, 8).join("\n") ?? "", tensor);
+    this.#leaks?.register(
+      tensor,
+      new Error().stack?.split("\n").slice(4, 8).join("\n") ?? "",
+      tensor,
+    );
   }
 
   /** Ends {@link watch}. */
@@ -270,7 +291,9 @@ export class Device implements Disposable {
 
   /** A dense f32 tensor of one value. */
   full(shape: Shape, value: number): Tensor {
-    return this.tensor(new Float32Array(sizeOf(shape)).fill(value), shape);
+    const result = this.empty(shape);
+    fill(result, value);
+    return result;
   }
 
   /** A dense f32 tensor of zeros. */
@@ -286,7 +309,9 @@ export class Device implements Disposable {
   write(tensor: Tensor, data: HostArray): void {
     if (data.length !== tensor.size || !tensor.dense) {
       throw new ShapeError(
-        `write: ${data.length} values do not fit ${tensor.dense ? "" : "the strided view "}${show(tensor.shape)}`,
+        `write: ${data.length} values do not fit ${tensor.dense ? "" : "the strided view "}${
+          show(tensor.shape)
+        }`,
       );
     }
     if (dtypeOf(data) !== tensor.dtype) {
@@ -309,7 +334,9 @@ export class Device implements Disposable {
   /** Copies one dense tensor onto another of the same size; they must lie in different buffers. */
   copy(from: Tensor, to: Tensor): void {
     if (from.size !== to.size || !from.dense || !to.dense) {
-      throw new ShapeError(`copy: ${show(from.shape)} does not fit ${show(to.shape)} (both must be dense)`);
+      throw new ShapeError(
+        `copy: ${show(from.shape)} does not fit ${show(to.shape)} (both must be dense)`,
+      );
     }
     this.#recorder.copy(
       { buffer: from.storage.buffer, offset: from.offset * 4, bytes: from.size * 4 },
@@ -330,14 +357,23 @@ export class Device implements Disposable {
     }
     this.check();
     if (total === 0) return tensors.map((t) => hostView(t.dtype, new ArrayBuffer(0)));
-    const staging = this.gpu.createBuffer({ size: total, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    const staging = this.gpu.createBuffer({
+      size: total,
+      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+    });
     try {
       this.#recorder.flush();
       const encoder = this.gpu.createCommandEncoder();
       let at = 0;
       tensors.forEach((t, i) => {
         if (sizes[i] > 0) {
-          encoder.copyBufferToBuffer(t.storage.buffer.gpu, t.offset * BYTES_PER_ELEMENT, staging, at, sizes[i]);
+          encoder.copyBufferToBuffer(
+            t.storage.buffer.gpu,
+            t.offset * BYTES_PER_ELEMENT,
+            staging,
+            at,
+            sizes[i],
+          );
         }
         at += sizes[i];
       });
@@ -386,12 +422,16 @@ export class Device implements Disposable {
     const { tensor, start, count } = operand instanceof Tensor
       ? { tensor: operand, start: 0, count: operand.size }
       : operand;
-    if (tensor.device !== this) throw new LifetimeError(`${kernel}: an operand lives on another device`);
+    if (tensor.device !== this) {
+      throw new LifetimeError(`${kernel}: an operand lives on another device`);
+    }
     const offset = (tensor.offset + start) * BYTES_PER_ELEMENT;
     const bytes = Math.max(count, 1) * BYTES_PER_ELEMENT;
     if (offset % this.offsetAlignment !== 0 || bytes > this.bindingLimit) {
       throw new LifetimeError(
-        `${kernel}: a window of ${formatBytes(bytes)} at byte ${offset} of ${show(tensor.shape)} cannot be bound ` +
+        `${kernel}: a window of ${formatBytes(bytes)} at byte ${offset} of ${
+          show(tensor.shape)
+        } cannot be bound ` +
           `(alignment ${this.offsetAlignment} B, limit ${formatBytes(this.bindingLimit)})`,
       );
     }

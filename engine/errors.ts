@@ -4,6 +4,13 @@
  * @module
  */
 
+/** Debian's and Ubuntu's packages of a software adapter (Mesa's lavapipe) and the Vulkan loader. */
+export const SOFTWARE_ADAPTER_PACKAGES: readonly string[] = ["mesa-vulkan-drivers", "libvulkan1"];
+
+/** The command that installs a software adapter on Debian and Ubuntu. */
+export const INSTALL_COMMAND: string = "sudo apt-get update && sudo apt-get install -y " +
+  `--no-install-recommends ${SOFTWARE_ADAPTER_PACKAGES.join(" ")}`;
+
 /** No WebGPU adapter fits the request; the message names the command that installs a software one. */
 export class NoAdapterError extends Error {
   /** Stable name, used to pick the exit code. */

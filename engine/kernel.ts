@@ -12,7 +12,8 @@ import { type Constants, expand } from "./template.ts";
 
 const INCLUDES: Readonly<Record<string, string>> = { math: mathSource };
 
-type FieldType = "u32" | "i32" | "f32";
+/** Type of a field of `Params`. */
+export type FieldType = "u32" | "i32" | "f32";
 
 /** One storage buffer of a kernel, as declared in its text. */
 export interface StorageBinding {
@@ -120,7 +121,7 @@ export function pipelineFor(
   let byConstants = kernel.pipelines.get(gpu);
   if (!byConstants) kernel.pipelines.set(gpu, byConstants = new Map());
   let key = "";
-  for (const name in constants) key += `${constants[name]},`;
+  for (const name in constants) key += `${name}=${constants[name]},`;
   const known = byConstants.get(key);
   if (known) return known;
 

@@ -70,13 +70,17 @@ export class BufferPool implements MemoryCounters {
     const largest = this.gpu.limits.maxBufferSize;
     if (size > largest) {
       throw new OutOfMemoryError(
-        `a buffer of ${formatBytes(size)} was asked for, but this adapter's largest is ${formatBytes(largest)}; ` +
+        `a buffer of ${formatBytes(size)} was asked for, but this adapter's largest is ${
+          formatBytes(largest)
+        }; ` +
           `lower the batch size`,
       );
     }
     if (this.liveBytes + size > this.limitBytes) {
       throw new OutOfMemoryError(
-        `${formatBytes(size)} were asked for while ${formatBytes(this.liveBytes)} are live, above the limit of ` +
+        `${formatBytes(size)} were asked for while ${
+          formatBytes(this.liveBytes)
+        } are live, above the limit of ` +
           `${formatBytes(this.limitBytes)}; lower the batch size or raise the memory limit`,
       );
     }
@@ -86,7 +90,12 @@ export class BufferPool implements MemoryCounters {
     } else {
       if (this.liveBytes + this.pooledBytes + size > this.limitBytes) this.trim();
       const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-      buffer = { id: this.#nextId++, gpu: this.gpu.createBuffer({ size, usage }), bytes: size, lastUse: -1 };
+      buffer = {
+        id: this.#nextId++,
+        gpu: this.gpu.createBuffer({ size, usage }),
+        bytes: size,
+        lastUse: -1,
+      };
       this.buffersCreated++;
     }
     this.liveBytes += size;

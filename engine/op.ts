@@ -93,9 +93,13 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
       const device = inputs[0].device;
       for (const input of inputs) {
         if (input.disposed) {
-          throw new LifetimeError(`${spec.name}: an operand [${input.shape}] was used after it was disposed`);
+          throw new LifetimeError(
+            `${spec.name}: an operand [${input.shape}] was used after it was disposed`,
+          );
         }
-        if (input.device !== device) throw new LifetimeError(`${spec.name}: operands live on different devices`);
+        if (input.device !== device) {
+          throw new LifetimeError(`${spec.name}: operands live on different devices`);
+        }
       }
       const record = spec.backward !== undefined && isRecording() &&
         inputs.some((input) => input.node !== undefined || input.requiresGrad);

@@ -32,7 +32,12 @@ export interface Recorder {
   /** Hands memory back. */
   release(buffer: PoolBuffer): void;
   /** Runs a pipeline over the given windows, in order with all other dispatches. */
-  dispatch(pipeline: Pipeline, windows: readonly BufferWindow[], params: Params, groups: Groups): void;
+  dispatch(
+    pipeline: Pipeline,
+    windows: readonly BufferWindow[],
+    params: Params,
+    groups: Groups,
+  ): void;
   /** Copies bytes between two different buffers, in order with dispatches. */
   copy(from: BufferWindow, to: BufferWindow): void;
   /** Submits what was recorded. */
@@ -143,7 +148,12 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     return group;
   }
 
-  dispatch(pipeline: Pipeline, windows: readonly BufferWindow[], params: Params, groups: Groups): void {
+  dispatch(
+    pipeline: Pipeline,
+    windows: readonly BufferWindow[],
+    params: Params,
+    groups: Groups,
+  ): void {
     if (windows.length !== pipeline.storage.length) {
       throw new KernelError(
         `kernel ${pipeline.name} has ${pipeline.storage.length} storage buffers, ${windows.length} were given`,
@@ -156,7 +166,9 @@ export class EagerRecorder implements Recorder, RecorderCounters {
       x = Math.ceil(x / y);
     }
     if (Math.max(x, y, z) > this.#maxGroups) {
-      throw new KernelError(`kernel ${pipeline.name}: grid ${x} x ${y} x ${z} is above the adapter's limit`);
+      throw new KernelError(
+        `kernel ${pipeline.name}: grid ${x} x ${y} x ${z} is above the adapter's limit`,
+      );
     }
     if (this.#used === RING_SLOTS) this.flush();
     const pass = this.#open();
@@ -185,7 +197,13 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     this.#pass?.end();
     this.#pass = undefined;
     this.#encoder ??= this.gpu.createCommandEncoder();
-    this.#encoder.copyBufferToBuffer(from.buffer.gpu, from.offset, to.buffer.gpu, to.offset, from.bytes);
+    this.#encoder.copyBufferToBuffer(
+      from.buffer.gpu,
+      from.offset,
+      to.buffer.gpu,
+      to.offset,
+      from.bytes,
+    );
     from.buffer.lastUse = to.buffer.lastUse = this.#serial;
   }
 

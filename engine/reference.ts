@@ -33,7 +33,10 @@ export function refRandom(shape: Shape, seed: number, scale = 1): RefArray {
   };
   return refFrom(
     shape,
-    () => Math.fround(scale * Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform())),
+    () =>
+      Math.fround(
+        scale * Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
+      ),
   );
 }
 
@@ -49,7 +52,9 @@ export function refBroadcast(array: RefArray, target: Shape): Float64Array {
       if (array.shape[axis - lead] !== 1) at += index[axis] * strides[axis - lead];
     }
     result[i] = array.data[at];
-    for (let axis = target.length - 1; axis >= 0 && ++index[axis] === target[axis]; axis--) index[axis] = 0;
+    for (let axis = target.length - 1; axis >= 0 && ++index[axis] === target[axis]; axis--) {
+      index[axis] = 0;
+    }
   }
   return result;
 }
@@ -66,7 +71,9 @@ export function refUnbroadcast(data: Float64Array, from: Shape, to: Shape): RefA
       if (to[axis - lead] !== 1) at += index[axis] * strides[axis - lead];
     }
     result.data[at] += data[i];
-    for (let axis = from.length - 1; axis >= 0 && ++index[axis] === from[axis]; axis--) index[axis] = 0;
+    for (let axis = from.length - 1; axis >= 0 && ++index[axis] === from[axis]; axis--) {
+      index[axis] = 0;
+    }
   }
   return result;
 }

@@ -39,7 +39,9 @@ export function scope<T>(body: () => T): T {
   try {
     result = body();
     if (result instanceof Promise) {
-      throw new TypeError("scope: the body must be synchronous; return the tensors and read them outside");
+      throw new TypeError(
+        "scope: the body must be synchronous; return the tensors and read them outside",
+      );
     }
     collect(result, kept);
   } finally {

@@ -10,8 +10,8 @@ import { type Shape, show } from "./shape.ts";
 import type { GradientSlot, Tensor } from "./tensor.ts";
 import { accumulate, materialize, sumOf } from "./ops/copy.ts";
 
-/** What a node knows of one input. */
-type Edge =
+/** What a node knows of one input: what made it, or the leaf it is, or nothing when no gradient goes there. */
+export type Edge =
   | { readonly node: Node; readonly output: number }
   | { readonly leaf: Tensor }
   | undefined;
@@ -48,11 +48,13 @@ export class Node {
   /** Whether a backward pass has been here. */
   freed = false;
 
+  /** Made by ops. */
   constructor(
     /** Op name for messages. */
     readonly name: string,
     private readonly run: BackwardFunction,
     private readonly strided: boolean,
+    /** Shapes of the inputs. */
     readonly shapes: readonly Shape[],
     inputs: readonly Tensor[],
     /** Handles that keep what backward needs alive; disposed after use. */
@@ -69,7 +71,9 @@ export class Node {
 
   /** Runs the op's backward function and hands its results to the inputs. */
   propagate(): void {
-    const slots = this.edges.map((edge) => edge && "leaf" in edge ? edge.leaf.gradientSlot() : undefined);
+    const slots = this.edges.map((edge) =>
+      edge && "leaf" in edge ? edge.leaf.gradientSlot() : undefined
+    );
     const grads = this.grads.map((g) => g && !this.strided ? materialize(g) : g);
     const inPlace = new Set<number>();
     const results = scope(() => {
@@ -79,7 +83,10 @@ export class Node {
         shapes: this.shapes,
         needs: this.edges.map((edge) => edge !== undefined),
         // A leaf that is an input twice is written by its first edge only; later ones are added to that.
-        into: (i) => slots[i] && !slots[i].filled && slots.indexOf(slots[i]) === i ? slots[i].tensor : undefined,
+        into: (i) =>
+          slots[i] && !slots[i].filled && slots.indexOf(slots[i]) === i
+            ? slots[i].tensor
+            : undefined,
       });
       // A result may be the incoming gradient itself or appear twice; each edge gets a handle of its own.
       return returned.map((grad, i) => {
@@ -153,9 +160,15 @@ export function noGrad<T>(body: () => T): T {
  */
 export function backward(loss: Tensor, seed?: Tensor): void {
   const root = loss.node;
-  if (!root) throw new ShapeError("backward: the loss depends on no trainable tensor (or its graph was freed)");
+  if (!root) {
+    throw new ShapeError(
+      "backward: the loss depends on no trainable tensor (or its graph was freed)",
+    );
+  }
   if (!seed && loss.size !== 1) {
-    throw new ShapeError(`backward: the loss has shape ${show(loss.shape)}; reduce it to a scalar or pass a seed`);
+    throw new ShapeError(
+      `backward: the loss has shape ${show(loss.shape)}; reduce it to a scalar or pass a seed`,
+    );
   }
   const reachable = new Set<Node>();
   const todo = [root];
@@ -171,7 +184,9 @@ export function backward(loss: Tensor, seed?: Tensor): void {
   }
   noGrad(() =>
     scope(() => {
-      root.grads[loss.nodeOutput] = seed ? seed.view(seed.shape, seed.strides) : loss.device.full(loss.shape, 1);
+      root.grads[loss.nodeOutput] = seed
+        ? seed.view(seed.shape, seed.strides)
+        : loss.device.full(loss.shape, 1);
       for (const node of [...reachable].sort((a, b) => b.id - a.id)) {
         if (node.grads.some((g) => g)) node.propagate();
         else node.free();

@@ -17,10 +17,16 @@ export class Storage {
   #owners = 0;
 
   /**
-   * @param device owner of the buffer
+   * Takes a buffer from the pool.
+   *
+   * @param device hands the buffer back
    * @param buffer the memory
    */
-  constructor(private readonly device: Device, readonly buffer: PoolBuffer) {}
+  constructor(
+    private readonly device: Device,
+    /** The memory. */
+    readonly buffer: PoolBuffer,
+  ) {}
 
   /** Adds an owner. */
   retain(): void {
@@ -85,7 +91,9 @@ export class Tensor implements Disposable {
    * @throws {LifetimeError} after dispose.
    */
   get storage(): Storage {
-    if (!this.#storage) throw new LifetimeError(`a tensor ${show(this.shape)} was used after it was disposed`);
+    if (!this.#storage) {
+      throw new LifetimeError(`a tensor ${show(this.shape)} was used after it was disposed`);
+    }
     return this.#storage;
   }
 
@@ -106,7 +114,9 @@ export class Tensor implements Disposable {
    * @returns this tensor
    */
   trainable(slot?: Tensor): this {
-    if (this.dtype !== "f32") throw new ShapeError(`only f32 tensors have gradients, not ${this.dtype}`);
+    if (this.dtype !== "f32") {
+      throw new ShapeError(`only f32 tensors have gradients, not ${this.dtype}`);
+    }
     this.#requiresGrad = true;
     if (slot) this.#slot = { tensor: slot, filled: false };
     return this;
@@ -149,7 +159,9 @@ export class Tensor implements Disposable {
    * @throws {ShapeError} for a strided view (use `contiguous` first) or a tensor that is not f32 (use `Device.read`).
    */
   async data(): Promise<Float32Array> {
-    if (this.dtype !== "f32") throw new ShapeError(`data: the tensor ${show(this.shape)} is ${this.dtype}, not f32`);
+    if (this.dtype !== "f32") {
+      throw new ShapeError(`data: the tensor ${show(this.shape)} is ${this.dtype}, not f32`);
+    }
     return (await this.device.read([this]))[0] as Float32Array;
   }
 
@@ -159,7 +171,9 @@ export class Tensor implements Disposable {
    * @throws {ShapeError} if there is not exactly one.
    */
   async item(): Promise<number> {
-    if (this.size !== 1) throw new ShapeError(`item: the tensor ${show(this.shape)} has ${this.size} values`);
+    if (this.size !== 1) {
+      throw new ShapeError(`item: the tensor ${show(this.shape)} has ${this.size} values`);
+    }
     return (await this.device.read([this]))[0][0];
   }
 

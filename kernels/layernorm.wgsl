@@ -55,7 +55,7 @@ fn main(
     sum_gx += g * (((x[base + k] - s.x) - s.y) * s.z);
   }
 //:end
-  let means = row_sum(vec4f(lane_sum(sum_g), lane_sum(sum_gx), 0.0, 0.0), local) / params.count;
+  let means = row_sum2(vec4f(lane_sum(sum_g), lane_sum(sum_gx), 0.0, 0.0), local) / params.count;
   if (!live) {
     return;
   }
@@ -81,7 +81,7 @@ fn main(
     sum += x[base + k];
   }
 //:end
-  let m0 = row_sum(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x / params.count;
+  let m0 = row_sum1(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x / params.count;
   var sum_d = T(0.0);
   var sum_dd = T(0.0);
 //:if KEEP
@@ -97,7 +97,7 @@ fn main(
     sum_dd += d * d;
   }
 //:end
-  let moments = row_sum(vec4f(lane_sum(sum_d), lane_sum(sum_dd), 0.0, 0.0), local) / params.count;
+  let moments = row_sum2(vec4f(lane_sum(sum_d), lane_sum(sum_dd), 0.0, 0.0), local) / params.count;
   let m1 = moments.x;
   let rstd = 1.0 / sqrt(max(moments.y - m1 * m1, 0.0) + params.eps);
   if (!live) {

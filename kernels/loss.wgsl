@@ -76,7 +76,7 @@ fn main(
     top_t = max(top_t, teacher[base + k] - centre[k]);
   }
 //:end
-  let top = row_max(vec4f(lane_max(top_s), lane_max(top_t), 0.0, 0.0), local);
+  let top = row_max2(vec4f(lane_max(top_s), lane_max(top_t), 0.0, 0.0), local);
   var sum_s = T(0.0);
   var sum_t = T(0.0);
   var sum_ts = T(0.0);
@@ -97,7 +97,7 @@ fn main(
     sum_ts += e * b;
   }
 //:end
-  let sums = row_sum(vec4f(lane_sum(sum_s), lane_sum(sum_t), lane_sum(sum_ts), 0.0), local);
+  let sums = row_sum3(vec4f(lane_sum(sum_s), lane_sum(sum_t), lane_sum(sum_ts), 0.0), local);
   if (!live) {
     return;
   }

@@ -67,7 +67,7 @@ fn main(
     sum += v * v;
   }
 //:end
-  let norm = sqrt(row_sum(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x);
+  let norm = sqrt(row_sum1(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x);
   let n = max(norm, params.eps);
   if (!live) {
     return;
@@ -98,7 +98,7 @@ fn main(
     sum += y[base + k] * dy[base + k];
   }
 //:end
-  let total = row_sum(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x;
+  let total = row_sum1(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x;
   if (!live) {
     return;
   }
@@ -136,7 +136,7 @@ fn main(
     sum_ab += v * w;
   }
 //:end
-  let s = row_sum(vec4f(lane_sum(sum_a), lane_sum(sum_b), lane_sum(sum_ab), 0.0), local);
+  let s = row_sum3(vec4f(lane_sum(sum_a), lane_sum(sum_b), lane_sum(sum_ab), 0.0), local);
   if (live && lane == 0u) {
     let na = sqrt(s.x);
     let nb = sqrt(s.y);

@@ -3,6 +3,10 @@
 // The maximum is subtracted before dividing, so that the argument of exp is exact to its own rounding however large
 // the logits are. softmax: dx = y (dy - sum(dy y)) / T; log-softmax: dx = (dy - exp(y) sum(dy)) / T.
 //
+// In a saturated row dy - sum(dy y) of the leading element is all rounding. The sum of y is 1, so dy may be shifted
+// by any constant: by dy of the leading element, whose own term then vanishes and the rest keeps its digits (the
+// row's gradient is right to 1e-6 where it was off by more than its size).
+//
 // Constants: those of rows.wgsl; BACKWARD, LOG, TENSOR (the temperature is binding 3 instead of a parameter).
 
 struct Params {
@@ -25,19 +29,19 @@ struct Params {
 
 //:if BACKWARD
 // What the row sum adds up.
-fn term(y: T, dy: T) -> T {
+fn term(y: T, dy: T, shift: f32) -> T {
 //:if LOG
   return dy;
 //:else
-  return y * dy;
+  return y * (dy - shift);
 //:end
 }
 
-fn gradient(y: T, dy: T, total: f32, t: f32) -> T {
+fn gradient(y: T, dy: T, shift: f32, total: f32, t: f32) -> T {
 //:if LOG
   return (dy - exp_$V(y) * total) / t;
 //:else
-  return y * (dy - total) / t;
+  return y * ((dy - shift) - total) / t;
 //:end
 }
 //:end
@@ -59,29 +63,58 @@ fn main(
   let t = params.temperature;
 //:end
 //:if BACKWARD
-  var sum = T(0.0);
 //:if KEEP
 //:for u in 0..PER
   let y$u = y[base + lane + ${u*LANES}u];
   let g$u = dy[base + lane + ${u*LANES}u];
-  sum += term(y$u, g$u);
+//:end
+//:end
+  var shift = 0.0;
+//:if !LOG
+  var top = T(0.0);
+//:if KEEP
+//:for u in 0..PER
+  top = max(top, y$u);
 //:end
 //:else
   for (var k = lane; k < UNITS; k += LANES) {
-    sum += term(y[base + k], dy[base + k]);
+    top = max(top, y[base + k]);
   }
 //:end
-  let total = row_sum(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x;
+  let leader = T(row_max1(vec4f(lane_max(top)), local).x);
+  var lead = T(-3.0e38);
+//:if KEEP
+//:for u in 0..PER
+  lead = max(lead, select(T(-3.0e38), g$u, y$u == leader));
+//:end
+//:else
+  for (var k = lane; k < UNITS; k += LANES) {
+    lead = max(lead, select(T(-3.0e38), dy[base + k], y[base + k] == leader));
+  }
+//:end
+  shift = row_max1(vec4f(lane_max(lead)), local).x;
+//:end
+  var sum = T(0.0);
+//:if KEEP
+//:for u in 0..PER
+  sum += term(y$u, g$u, shift);
+//:end
+//:else
+  for (var k = lane; k < UNITS; k += LANES) {
+    sum += term(y[base + k], dy[base + k], shift);
+  }
+//:end
+  let total = row_sum1(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x;
   if (!live) {
     return;
   }
 //:if KEEP
 //:for u in 0..PER
-  dx[base + lane + ${u*LANES}u] = gradient(y$u, g$u, total, t);
+  dx[base + lane + ${u*LANES}u] = gradient(y$u, g$u, shift, total, t);
 //:end
 //:else
   for (var k = lane; k < UNITS; k += LANES) {
-    dx[base + k] = gradient(y[base + k], dy[base + k], total, t);
+    dx[base + k] = gradient(y[base + k], dy[base + k], shift, total, t);
   }
 //:end
 //:else
@@ -97,7 +130,7 @@ fn main(
     top = max(top, x[base + k]);
   }
 //:end
-  let most = row_max(vec4f(lane_max(top)), local).x;
+  let most = row_max1(vec4f(lane_max(top)), local).x;
   var sum = T(0.0);
 //:if KEEP
 //:for u in 0..PER
@@ -110,7 +143,7 @@ fn main(
     sum += exp_$V((x[base + k] - most) / t);
   }
 //:end
-  let total = row_sum(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x;
+  let total = row_sum1(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x;
 //:if LOG
   let log_total = log_f32(total);
 //:end

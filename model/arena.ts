@@ -3,7 +3,14 @@
  *
  * @module
  */
-import { Device, type HostArray, type Shape, ShapeError, type Tensor } from "../engine/mod.ts";
+import {
+  type Device,
+  fill,
+  type HostArray,
+  type Shape,
+  ShapeError,
+  type Tensor,
+} from "../engine/mod.ts";
 
 /** One parameter of a model. */
 export interface ParameterSpec {
@@ -54,10 +61,16 @@ export class ParameterArena implements Disposable {
    * @param specs parameters in the order of the state dict
    * @param trainable whether gradients are collected
    */
-  constructor(readonly device: Device, readonly specs: readonly ParameterSpec[], trainable: boolean) {
+  constructor(
+    readonly device: Device,
+    readonly specs: readonly ParameterSpec[],
+    trainable: boolean,
+  ) {
     let size = 0;
     const place = (spec: ParameterSpec) => {
-      if (this.#places.has(spec.name)) throw new ShapeError(`the parameter ${spec.name} is named twice`);
+      if (this.#places.has(spec.name)) {
+        throw new ShapeError(`the parameter ${spec.name} is named twice`);
+      }
       this.#places.set(spec.name, { ...spec, start: size });
       size += Math.ceil(count(spec.shape) / ALIGNMENT) * ALIGNMENT;
     };
@@ -114,7 +127,7 @@ export class ParameterArena implements Disposable {
     for (const [name, view] of this.#views) {
       if (view.grad) continue;
       const slot = view.gradientSlot();
-      this.device.write(slot.tensor, new Float32Array(slot.tensor.size));
+      fill(slot.tensor, 0);
       missing.push(name);
     }
     return missing;
@@ -129,23 +142,33 @@ export class ParameterArena implements Disposable {
     for (const [name, data] of tensors) {
       const view = this.get(name);
       if (data.length !== view.size) {
-        throw new ShapeError(`parameter ${name} has ${view.size} values [${view.shape}], the file has ${data.length}`);
+        throw new ShapeError(
+          `parameter ${name} has ${view.size} values [${view.shape}], the file has ${data.length}`,
+        );
       }
       this.device.write(view, data);
     }
   }
 
   /** Reads a flat tensor that is laid out like this arena, by parameter. */
-  async read(flat: Tensor = this.values): Promise<Map<string, { shape: Shape; data: Float32Array }>> {
+  async read(
+    flat: Tensor = this.values,
+  ): Promise<Map<string, { shape: Shape; data: Float32Array }>> {
     const data = await flat.data();
     return new Map(this.specs.map((spec) => {
       const { start } = this.#places.get(spec.name)!;
-      return [spec.name, { shape: spec.shape, data: data.subarray(start, start + count(spec.shape)) }];
+      return [spec.name, {
+        shape: spec.shape,
+        data: data.subarray(start, start + count(spec.shape)),
+      }];
     }));
   }
 
   /** Writes a flat tensor that is laid out like this arena, by parameter; parameters not named keep their values. */
-  async write(flat: Tensor, tensors: ReadonlyMap<string, { readonly data: HostArray }>): Promise<void> {
+  async write(
+    flat: Tensor,
+    tensors: ReadonlyMap<string, { readonly data: HostArray }>,
+  ): Promise<void> {
     const data = await flat.data();
     for (const spec of this.specs) {
       const given = tensors.get(spec.name);
@@ -166,12 +189,15 @@ export class ParameterArena implements Disposable {
     for (const place of places) {
       const mine = this.#places.get(rename(place.name));
       if (!mine || count(mine.shape) !== count(place.shape)) {
-        throw new ShapeError(`no parameter ${rename(place.name)} of shape [${place.shape}] to average`);
+        throw new ShapeError(
+          `no parameter ${rename(place.name)} of shape [${place.shape}] to average`,
+        );
       }
       const size = Math.ceil(count(place.shape) / ALIGNMENT) * ALIGNMENT;
       const last = runs[runs.length - 1];
-      if (last && last.own + last.size === mine.start && last.other + last.size === place.start) last.size += size;
-      else runs.push({ own: mine.start, other: place.start, size });
+      if (last && last.own + last.size === mine.start && last.other + last.size === place.start) {
+        last.size += size;
+      } else runs.push({ own: mine.start, other: place.start, size });
     }
     return runs.map((run) => ({
       own: this.values.view([run.size], undefined, this.values.offset + run.own),
@@ -181,6 +207,8 @@ export class ParameterArena implements Disposable {
 
   /** Frees parameters and gradients. */
   [Symbol.dispose](): void {
-    for (const tensor of [...this.#views.values(), ...this.#gradViews, this.values, this.grads]) tensor?.dispose();
+    for (const tensor of [...this.#views.values(), ...this.#gradViews, this.values, this.grads]) {
+      tensor?.dispose();
+    }
   }
 }

@@ -4,7 +4,14 @@
  * @module
  */
 import source from "../kernels/logmel.wgsl" with { type: "text" };
-import { defineKernel, type Device, rowChunks, rowsOf, ShapeError, type Tensor } from "../engine/mod.ts";
+import {
+  defineKernel,
+  type Device,
+  rowChunks,
+  rowsOf,
+  ShapeError,
+  type Tensor,
+} from "../engine/mod.ts";
 import {
   CENTRE_PAD,
   FRAME_SAMPLES,
@@ -45,7 +52,12 @@ export class LogMel implements Disposable {
   readonly #options: Required<FrontendOptions>;
 
   constructor(readonly device: Device, options: FrontendOptions = {}) {
-    this.#options = { centre: false, order: "torchaudio", statistics: MATPAC_STATISTICS, ...options };
+    this.#options = {
+      centre: false,
+      order: "torchaudio",
+      statistics: MATPAC_STATISTICS,
+      ...options,
+    };
     const { order } = this.#options;
     const packed = packMel(slaneyMelFilterbank({ ...MEL_80, order }), MEL_80.bins, MEL_80.bands);
     this.#table = device.tensor(logmelTable(hannPeriodic(FRAME_SAMPLES, order)));
@@ -80,7 +92,9 @@ export class LogMel implements Disposable {
     const [clips, samples] = waves.shape;
     const frames = waves.shape.length === 2 ? frameCount(samples, centre) : 0;
     if (frames === 0) {
-      throw new ShapeError(`log-mel: audio [${waves.shape}] is not [clips, samples] of at least one frame`);
+      throw new ShapeError(
+        `log-mel: audio [${waves.shape}] is not [clips, samples] of at least one frame`,
+      );
     }
     const rows = power ? SPECTRUM_BINS : MEL_80.bands;
     const out = this.device.empty([clips, rows, frames]);
@@ -90,7 +104,9 @@ export class LogMel implements Disposable {
       this.device.run(
         kernel,
         { ...LAYOUT, HOP: HOP_SAMPLES, BANDS: MEL_80.bands, POWER_OUT: power },
-        power ? [wave, this.#table, result] : [wave, this.#table, this.#bands, this.#weights, result],
+        power
+          ? [wave, this.#table, result]
+          : [wave, this.#table, this.#bands, this.#weights, result],
         {
           clips: count,
           samples,

@@ -9,7 +9,10 @@ import type { Geometry } from "./presets.ts";
 import { dense, linearSpecs, type Lookup } from "./vit.ts";
 
 /** Parameters of a head below `prefix`. */
-export function headSpecs(prefix: string, { width, headHidden, bottleneck, prototypes }: Geometry): ParameterSpec[] {
+export function headSpecs(
+  prefix: string,
+  { width, headHidden, bottleneck, prototypes }: Geometry,
+): ParameterSpec[] {
   return [
     ...linearSpecs(`${prefix}mlp.0`, width, headHidden),
     ...linearSpecs(`${prefix}mlp.2`, headHidden, headHidden),

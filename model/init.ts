@@ -35,10 +35,16 @@ function truncatedNormal(spec: ParameterSpec, std: number, random: RandomSource)
 }
 
 /** Initial values of one parameter; `undefined` leaves it as it is. */
-function initial(spec: ParameterSpec, random: RandomSource, teacherHead: boolean): Float32Array | undefined {
+function initial(
+  spec: ParameterSpec,
+  random: RandomSource,
+  teacherHead: boolean,
+): Float32Array | undefined {
   const { name, shape } = spec;
   if (name.includes("pos_embed")) return undefined;
-  if (name.endsWith("cls_token") || name.endsWith("mask_token")) return fill(spec, () => 0.02 * random.normal());
+  if (name.endsWith("cls_token") || name.endsWith("mask_token")) {
+    return fill(spec, () => 0.02 * random.normal());
+  }
   if (name.endsWith("weight_g")) return fill(spec, () => 1);
   if (name === "patch_embed.proj.bias") return fill(spec, () => (2 * random.uniform() - 1) / 16);
   if (name.endsWith("weight_v")) {

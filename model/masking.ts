@@ -30,7 +30,12 @@ export interface Mask {
  * @param noise [batch, patches]; ties keep the lower patch first
  * @param visible patches that stay visible
  */
-export function maskFromNoise(noise: ArrayLike<number>, batch: number, patches: number, visible: number): Mask {
+export function maskFromNoise(
+  noise: ArrayLike<number>,
+  batch: number,
+  patches: number,
+  visible: number,
+): Mask {
   const shuffle = new Uint32Array(batch * patches);
   const restore = new Uint32Array(batch * patches);
   for (let b = 0; b < batch; b++) {
@@ -48,7 +53,12 @@ export function maskFromNoise(noise: ArrayLike<number>, batch: number, patches: 
  *
  * @param uniform draws from [0, 1)
  */
-export function randomMask(uniform: () => number, batch: number, patches: number, ratio: number): Mask {
+export function randomMask(
+  uniform: () => number,
+  batch: number,
+  patches: number,
+  ratio: number,
+): Mask {
   const noise = Float64Array.from({ length: batch * patches }, uniform);
   return maskFromNoise(noise, batch, patches, visibleCount(patches, ratio));
 }

@@ -9,7 +9,7 @@ import {
   concat,
   contiguous,
   cosineLoss,
-  Device,
+  type Device,
   expand,
   gather,
   mean,
@@ -24,7 +24,17 @@ import { headLogits, headSpecs } from "./head.ts";
 import { sinCosPositions } from "./positions.ts";
 import type { Geometry } from "./presets.ts";
 import type { Recipe } from "./recipe.ts";
-import { blocks, blockSpecs, dense, linearSpecs, type Lookup, norm, normSpecs, patchEmbed, within } from "./vit.ts";
+import {
+  blocks,
+  blockSpecs,
+  dense,
+  linearSpecs,
+  type Lookup,
+  norm,
+  normSpecs,
+  patchEmbed,
+  within,
+} from "./vit.ts";
 
 /** Temperature of the student's softmax; the released code passes no other. */
 export const STUDENT_TEMPERATURE = 0.1;
@@ -60,7 +70,10 @@ export function studentSpecs(geometry: Geometry, recipe: Recipe): ParameterSpec[
     { name: "decoder.mask_token", shape: [1, 1, predictorWidth] },
     ...(learned ? [{ name: "decoder.decoder_pos_embed", shape: [1, tokens, predictorWidth] }] : []),
     ...linearSpecs("decoder.decoder_embed", width, predictorWidth),
-    ...Array.from({ length: predictorDepth }, (_, i) => blockSpecs(`decoder.decoder_blocks.${i}`, predictorWidth))
+    ...Array.from(
+      { length: predictorDepth },
+      (_, i) => blockSpecs(`decoder.decoder_blocks.${i}`, predictorWidth),
+    )
       .flat(),
     ...normSpecs("decoder.decoder_norm", predictorWidth),
     ...linearSpecs("decoder.decoder_pred", predictorWidth, width),
@@ -130,7 +143,10 @@ export class Matpac implements Disposable {
   hasPendingCentre = false;
   readonly #positions: Tensor;
   readonly #predictorPositions: Tensor;
-  readonly #teacherRuns: { readonly encoder: readonly TeacherRun[]; readonly head: readonly TeacherRun[] };
+  readonly #teacherRuns: {
+    readonly encoder: readonly TeacherRun[];
+    readonly head: readonly TeacherRun[];
+  };
 
   constructor(readonly device: Device, readonly geometry: Geometry, readonly recipe: Recipe) {
     this.student = new ParameterArena(device, studentSpecs(geometry, recipe), true);
@@ -154,7 +170,10 @@ export class Matpac implements Disposable {
   }
 
   /** Contiguous parts of the student and of the teachers that averaging pairs up. */
-  get teacherRuns(): { readonly encoder: readonly TeacherRun[]; readonly head: readonly TeacherRun[] } {
+  get teacherRuns(): {
+    readonly encoder: readonly TeacherRun[];
+    readonly head: readonly TeacherRun[];
+  } {
     return this.#teacherRuns;
   }
 
@@ -181,8 +200,16 @@ export class Matpac implements Disposable {
     ], 1);
     const grid = gather(shuffled, mask.restore, { unique: true });
     const sequence = add(concat([slice(embedded, 1, 0, 1), grid], 1), this.#predictorPositions);
-    const hidden = norm(p, "decoder_norm", blocks(p, "decoder_blocks.", sequence, predictorDepth, predictorHeads));
-    const wanted = gather(slice(hidden, 1, 1, patches), slice(mask.shuffle, 1, mask.visible, masked), { unique: true });
+    const hidden = norm(
+      p,
+      "decoder_norm",
+      blocks(p, "decoder_blocks.", sequence, predictorDepth, predictorHeads),
+    );
+    const wanted = gather(
+      slice(hidden, 1, 1, patches),
+      slice(mask.shuffle, 1, mask.visible, masked),
+      { unique: true },
+    );
     return dense(p, "decoder_pred", wanted);
   }
 
@@ -206,7 +233,11 @@ export class Matpac implements Disposable {
     const [batch, patches] = patchTokens.shape;
     const masked = patches - mask.visible;
     const tokens = add(patchTokens, slice(this.#positions, 1, 1, patches));
-    const cls = expand(add(p("cls_token"), slice(this.#positions, 1, 0, 1)), [batch, 1, geometry.width]);
+    const cls = expand(add(p("cls_token"), slice(this.#positions, 1, 0, 1)), [
+      batch,
+      1,
+      geometry.width,
+    ]);
 
     const visible = gather(tokens, slice(mask.shuffle, 1, 0, mask.visible), { unique: true });
     const studentTokens = this.#encode(within(p, "student_encoder."), concat([cls, visible], 1));
@@ -215,11 +246,21 @@ export class Matpac implements Disposable {
 
     const { maskedTokens, teacherTokens, target, teacherLogits } = scope(() =>
       noGrad(() => {
-        const maskedTokens = gather(tokens, slice(mask.shuffle, 1, mask.visible, masked), { unique: true });
-        const teacherTokens = this.#encode((name) => this.teacherEncoder.get(name), concat([cls, maskedTokens], 1));
+        const maskedTokens = gather(tokens, slice(mask.shuffle, 1, mask.visible, masked), {
+          unique: true,
+        });
+        const teacherTokens = this.#encode(
+          (name) => this.teacherEncoder.get(name),
+          concat([cls, maskedTokens], 1),
+        );
         // Both losses read it row by row, so it is made dense once.
         const target = contiguous(slice(teacherTokens, 1, 1, masked));
-        return { maskedTokens, teacherTokens, target, teacherLogits: headLogits((name) => this.teacherHead.get(name), target) };
+        return {
+          maskedTokens,
+          teacherTokens,
+          target,
+          teacherLogits: headLogits((name) => this.teacherHead.get(name), target),
+        };
       })
     );
 
@@ -238,7 +279,10 @@ export class Matpac implements Disposable {
     });
 
     const predictionLoss = cosineLoss(prediction, target);
-    const loss = add(mul(mean(predictionLoss), weights.pred), mul(mean(classificationLoss), weights.cls));
+    const loss = add(
+      mul(mean(predictionLoss), weights.pred),
+      mul(mean(classificationLoss), weights.cls),
+    );
     return {
       patchTokens,
       maskedTokens,
@@ -258,7 +302,10 @@ export class Matpac implements Disposable {
   #applyPendingCentre(): void {
     noGrad(() =>
       scope(() => {
-        const updated = add(mul(this.centre, CENTRE_MOMENTUM), mul(this.pendingCentre, 1 - CENTRE_MOMENTUM));
+        const updated = add(
+          mul(this.centre, CENTRE_MOMENTUM),
+          mul(this.pendingCentre, 1 - CENTRE_MOMENTUM),
+        );
         this.device.copy(updated, this.centre);
       })
     );
@@ -278,7 +325,9 @@ export class Matpac implements Disposable {
 
   /** Overwrites both teachers with the student (recipe `paper`). */
   copyTeachersFromStudent(): void {
-    for (const { own, other } of [...this.#teacherRuns.encoder, ...this.#teacherRuns.head]) this.device.copy(own, other);
+    for (const { own, other } of [...this.#teacherRuns.encoder, ...this.#teacherRuns.head]) {
+      this.device.copy(own, other);
+    }
   }
 
   /** Frees everything. */
@@ -287,7 +336,11 @@ export class Matpac implements Disposable {
       own.dispose();
       other.dispose();
     }
-    for (const tensor of [this.centre, this.pendingCentre, this.#positions, this.#predictorPositions]) tensor.dispose();
-    for (const arena of [this.student, this.teacherEncoder, this.teacherHead]) arena[Symbol.dispose]();
+    for (
+      const tensor of [this.centre, this.pendingCentre, this.#positions, this.#predictorPositions]
+    ) tensor.dispose();
+    for (const arena of [this.student, this.teacherEncoder, this.teacherHead]) {
+      arena[Symbol.dispose]();
+    }
   }
 }

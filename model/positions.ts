@@ -15,7 +15,9 @@
  * @throws {RangeError} if `dim` is no multiple of 4.
  */
 export function sinCosPositions(dim: number, rows: number, columns: number): Float32Array {
-  if (dim % 4 !== 0) throw new RangeError(`a 2-D position table needs a width that is a multiple of 4, not ${dim}`);
+  if (dim % 4 !== 0) {
+    throw new RangeError(`a 2-D position table needs a width that is a multiple of 4, not ${dim}`);
+  }
   const quarter = dim / 4;
   const table = new Float32Array((1 + rows * columns) * dim);
   for (let row = 0; row < rows; row++) {

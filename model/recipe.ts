@@ -54,7 +54,9 @@ export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
  * @throws {RangeError} if alpha is outside [0, 1].
  */
 export function lossWeights(recipe: Recipe, alpha: number): { pred: number; cls: number } {
-  if (!(alpha >= 0 && alpha <= 1)) throw new RangeError(`alpha is ${alpha}; it must lie between 0 and 1`);
+  if (!(alpha >= 0 && alpha <= 1)) {
+    throw new RangeError(`alpha is ${alpha}; it must lie between 0 and 1`);
+  }
   if (recipe.alpha === "weights") return { pred: alpha, cls: 1 - alpha };
   return { pred: alpha === 0 ? 0 : 0.5, cls: alpha === 1 ? 0 : 0.5 };
 }

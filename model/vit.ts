@@ -3,7 +3,16 @@
  *
  * @module
  */
-import { layerNorm, linear, permute, reshape, selfAttention, ShapeError, slice, type Tensor } from "../engine/mod.ts";
+import {
+  layerNorm,
+  linear,
+  permute,
+  reshape,
+  selfAttention,
+  ShapeError,
+  slice,
+  type Tensor,
+} from "../engine/mod.ts";
 import type { ParameterSpec } from "./arena.ts";
 
 /** Looks a parameter up by its name within a module. */
@@ -19,7 +28,10 @@ const EPS = 1e-6;
 
 /** Parameters of a linear layer. */
 export function linearSpecs(name: string, inputs: number, outputs: number): ParameterSpec[] {
-  return [{ name: `${name}.weight`, shape: [outputs, inputs] }, { name: `${name}.bias`, shape: [outputs] }];
+  return [{ name: `${name}.weight`, shape: [outputs, inputs] }, {
+    name: `${name}.bias`,
+    shape: [outputs],
+  }];
 }
 
 /** Parameters of a layer norm. */
@@ -45,7 +57,12 @@ export function norm(p: Lookup, name: string, x: Tensor): Tensor {
 }
 
 /** `linear` with the weights of a module. */
-export function dense(p: Lookup, name: string, x: Tensor, options: { gelu?: boolean; residual?: Tensor } = {}): Tensor {
+export function dense(
+  p: Lookup,
+  name: string,
+  x: Tensor,
+  options: { gelu?: boolean; residual?: Tensor } = {},
+): Tensor {
   return linear(x, p(`${name}.weight`), p(`${name}.bias`), options);
 }
 
@@ -82,7 +99,9 @@ export function patchify(x: Tensor, patch: number): Tensor {
   const [batch, bands, frames] = x.shape;
   const [rows, columns] = [bands / patch, Math.floor(frames / patch)];
   if (x.shape.length !== 3 || !Number.isInteger(rows) || columns === 0) {
-    throw new ShapeError(`patchify: [${x.shape}] is not [batch, bands, frames] with patches of ${patch} x ${patch}`);
+    throw new ShapeError(
+      `patchify: [${x.shape}] is not [batch, bands, frames] with patches of ${patch} x ${patch}`,
+    );
   }
   const whole = columns * patch === frames ? x : slice(x, 2, 0, columns * patch);
   const parts = reshape(whole, [batch, rows, patch, columns, patch]);

@@ -1,7 +1,7 @@
 /**
  * Runs the static checks and all tests, and ends with one line `N passed, N failed`.
  *
- * Each static check counts as one test. Words given to the task go to `deno test` (a path,
+ * Each static check counts as one test, and so does each step of a test. Words given to the task go to `deno test` (a path,
  * `--filter TEXT`); the static checks are left out then. Exits 1 when anything failed or
  * nothing ran.
  */
@@ -13,11 +13,12 @@ const CHECKS: readonly (readonly string[])[] = [
   ["doc", "--lint", "--quiet", "engine/mod.ts"],
 ];
 
-/** What tests may do: read the checkout, write temporary folders, start this very Deno. */
+/** What tests may do: read, write temporary folders, start this very Deno, be told to say more. */
 const PERMISSIONS: readonly string[] = [
   "--no-prompt",
   "--allow-read",
   "--allow-write",
+  "--allow-env=TESSERA_VERBOSE",
   `--allow-run=${Deno.execPath()}`,
 ];
 

@@ -27,23 +27,23 @@ export class InterruptedError extends Error {
 export const EXIT_INTERRUPTED = 130;
 
 // By name, so that this file needs neither the engine nor the data loader: `--help` stays quick.
-const EXIT_CODES: Readonly<Record<string, number>> = {
-  UsageError: 2,
-  NoAdapterError: 3,
-  NoDataError: 4,
-  DeviceLostError: 5,
-  OutOfMemoryError: 5,
-  InterruptedError: EXIT_INTERRUPTED,
-};
+const EXIT_CODES: ReadonlyMap<string, number> = new Map([
+  ["UsageError", 2],
+  ["NoAdapterError", 3],
+  ["NoDataError", 4],
+  ["DeviceLostError", 5],
+  ["OutOfMemoryError", 5],
+  ["InterruptedError", EXIT_INTERRUPTED],
+]);
 
 // Their message says all there is to say; a stack would only hide it.
 function isExpected(error: Error): boolean {
-  return error.name in EXIT_CODES;
+  return EXIT_CODES.has(error.name);
 }
 
 /** The process exit code for anything thrown; 1 for what is not one of the known errors. */
 export function exitCodeOf(error: unknown): number {
-  return error instanceof Error ? EXIT_CODES[error.name] ?? 1 : 1;
+  return error instanceof Error ? EXIT_CODES.get(error.name) ?? 1 : 1;
 }
 
 /**

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Device, type Tensor } from "../engine/mod.ts";
+import type { Device, Tensor } from "../engine/mod.ts";
 import { LogMel } from "../model/frontend.ts";
 import { initialiseMatpac } from "../model/init.ts";
 import { randomMask } from "../model/masking.ts";
@@ -81,7 +81,9 @@ class Run implements Disposable {
     const { paths, progress } = this.#context;
     const checkpoint = await loadCheckpoint(paths.dir);
     if (!checkpoint) throw new UsageError(`--resume: ${paths.dir} holds no checkpoint`);
-    for (const { path, reason } of checkpoint.passedOver) progress.note(`passed over ${path}: ${reason}`);
+    for (const { path, reason } of checkpoint.passedOver) {
+      progress.note(`passed over ${path}: ${reason}`);
+    }
     try {
       const { pending_center, generators } = checkpoint.metadata;
       await restoreState(this.model, this.trainer, checkpoint.tensors, pending_center === "true");
@@ -89,7 +91,9 @@ class Run implements Disposable {
       this.masks = Prng.fromState(state.masks);
       this.loader.restore(state.loader);
     } catch (error) {
-      throw new UsageError(`--resume: ${checkpoint.path} does not fit this run: ${(error as Error).message}`);
+      throw new UsageError(
+        `--resume: ${checkpoint.path} does not fit this run: ${(error as Error).message}`,
+      );
     }
     this.trainer.updates = checkpoint.step;
     progress.note(`resumed after step ${checkpoint.step} from ${checkpoint.path}`);
@@ -118,11 +122,17 @@ class Run implements Disposable {
   async save(): Promise<string> {
     const { config, paths } = this.#context;
     const generators: GeneratorState = { masks: this.masks.state(), loader: this.loader.state() };
-    return await saveCheckpoint(paths.dir, this.trainer.updates, await stateTensors(this.model, this.trainer), {
-      config: JSON.stringify(config.options),
-      generators: JSON.stringify(generators),
-      pending_center: String(this.model.hasPendingCentre),
-    }, config.keep);
+    return await saveCheckpoint(
+      paths.dir,
+      this.trainer.updates,
+      await stateTensors(this.model, this.trainer),
+      {
+        config: JSON.stringify(config.options),
+        generators: JSON.stringify(generators),
+        pending_center: String(this.model.hasPendingCentre),
+      },
+      config.keep,
+    );
   }
 
   [Symbol.dispose](): void {
@@ -175,17 +185,25 @@ async function updates(
   while (trainer.updates < schedules.total) {
     const u = trainer.updates;
     const { input, epoch } = await run.nextInput();
-    const mask = randomMask(() => run.masks.uniform(), config.batch, patches, config.geometry.maskRatio);
+    const mask = randomMask(
+      () => run.masks.uniform(),
+      config.batch,
+      patches,
+      config.geometry.maskRatio,
+    );
     const logged = (u + 1) % config.logEvery === 0 || u + 1 === schedules.total;
     const onDevice = trainer.step(input, mask, logged);
     input.dispose();
     if (onDevice) {
       const { clip_coefficient: _, ...values } = await readMetrics(device, onDevice);
       if (!Number.isFinite(values.loss)) {
-        throw new Error(`the loss of step ${u + 1} is ${values.loss}; a lower --lr or a longer --warmup may help`);
+        throw new Error(
+          `the loss of step ${u + 1} is ${values.loss}; a lower --lr or a longer --warmup may help`,
+        );
       }
       const now = performance.now();
-      const rate = config.batch * (trainer.updates - measured.updates) * 1000 / (now - measured.time);
+      const rate = config.batch * (trainer.updates - measured.updates) * 1000 /
+        (now - measured.time);
       measured = { time: now, updates: trainer.updates };
       metrics.write({
         step: u + 1,
@@ -199,14 +217,21 @@ async function updates(
         samples_per_s: rate,
         seconds: (now - started) / 1000,
       });
-      progress.update({ step: u + 1, total: schedules.total, loss: values.loss, samplesPerSecond: rate });
+      progress.update({
+        step: u + 1,
+        total: schedules.total,
+        loss: values.loss,
+        samplesPerSecond: rate,
+      });
     } else if (u % MOST_QUEUED === 0) {
       await device.sync();
     }
     const last = trainer.updates === schedules.total;
     if (last || signal.aborted || trainer.updates % config.saveEvery === 0) await save();
     if (signal.aborted && !last) {
-      throw new InterruptedError(`interrupted after step ${trainer.updates}; the checkpoint is written`);
+      throw new InterruptedError(
+        `interrupted after step ${trainer.updates}; the checkpoint is written`,
+      );
     }
   }
   model.device.check();
@@ -214,7 +239,10 @@ async function updates(
 
 /** Adds to an error of the device where to go on from. */
 function withResumeHint(error: unknown, out: string, saved: number): unknown {
-  if (error instanceof Error && /^(DeviceLostError|OutOfMemoryError|InterruptedError)$/.test(error.name)) {
+  if (
+    error instanceof Error &&
+    /^(DeviceLostError|OutOfMemoryError|InterruptedError)$/.test(error.name)
+  ) {
     const details = saved >= 0
       ? `the checkpoint of step ${saved} is safe; go on with: deno task pretrain --resume --out ${out}`
       : "no checkpoint had been written yet";

@@ -121,7 +121,9 @@ function standardOutput(): ProgressOutput {
     write: (text) => {
       const bytes = encoder.encode(text);
       try {
-        for (let done = 0; done < bytes.length;) done += Deno.stdout.writeSync(bytes.subarray(done));
+        for (let done = 0; done < bytes.length;) {
+          done += Deno.stdout.writeSync(bytes.subarray(done));
+        }
       } catch (error) {
         // Whoever was watching went away; that is no reason to stop training.
         if (!(error instanceof Deno.errors.BrokenPipe)) throw error;

@@ -19,7 +19,12 @@ export function learningRate(update: number, peak: number, warmup: number, total
 }
 
 /** Teacher temperature: linear from `start` to `end` over `warmup` updates, then constant. */
-export function teacherTemperature(update: number, start: number, end: number, warmup: number): number {
+export function teacherTemperature(
+  update: number,
+  start: number,
+  end: number,
+  warmup: number,
+): number {
   return warmup > 0 ? start + (end - start) * Math.min(1, update / warmup) : end;
 }
 
@@ -56,7 +61,14 @@ export interface Schedules {
 /** What {@link schedulesOf} reads of a configuration. */
 export type ScheduleConfig = Pick<
   ResolvedConfig,
-  "length" | "batch" | "lr" | "warmup" | "emaEncoder" | "emaHead" | "teacherTemp" | "teacherTempWarmup"
+  | "length"
+  | "batch"
+  | "lr"
+  | "warmup"
+  | "emaEncoder"
+  | "emaHead"
+  | "teacherTemp"
+  | "teacherTempWarmup"
 >;
 
 /** The schedules of a configuration once the number of clips is known. */

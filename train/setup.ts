@@ -7,14 +7,10 @@
  * Exit codes: 0 there is an adapter (`install`: the packages went in), 3 there is none.
  */
 
+// Not the whole engine: this must be quick.
+import { INSTALL_COMMAND, SOFTWARE_ADAPTER_PACKAGES } from "../engine/errors.ts";
 import { helpText, parseArguments, wantsHelp } from "./cli/parser.ts";
 import { reportError } from "./errors.ts";
-
-const PACKAGES = ["mesa-vulkan-drivers", "libvulkan1"];
-
-/** What a person can run where this program may not. */
-export const INSTALL_COMMAND = "sudo apt-get update && sudo apt-get install -y " +
-  `--no-install-recommends ${PACKAGES.join(" ")}`;
 
 const NO_ADAPTER = 3;
 
@@ -69,7 +65,9 @@ function noAdapter(reason: string): number {
 async function install(): Promise<number> {
   const plan = await planInstall({ os: Deno.build.os, uid: Deno.uid(), run: silently });
   if ("obstacle" in plan) return noAdapter(`none was found, and ${plan.obstacle}`);
-  console.error(`No WebGPU adapter; installing ${PACKAGES.join(" and ")} (once) …`);
+  console.error(
+    `No WebGPU adapter; installing ${SOFTWARE_ADAPTER_PACKAGES.join(" and ")} (once) …`,
+  );
   const [program, ...words] = plan.prefix;
   // An unreachable extra source makes the update fail although the packages can be had.
   await loudly(program, [...words, "update"]);
@@ -78,7 +76,7 @@ async function install(): Promise<number> {
     "install",
     "-y",
     "--no-install-recommends",
-    ...PACKAGES,
+    ...SOFTWARE_ADAPTER_PACKAGES,
   ]);
   return code === 0 ? 0 : noAdapter(`apt-get ended with code ${code}`);
 }

@@ -23,9 +23,14 @@ const ENCODER_PARTS = /^(cls_token|pos_embed|patch_embed\.|student_encoder\.)/;
 type Tensors = ReadonlyMap<string, SafetensorsTensor>;
 
 /** All tensors of a run, in a fixed order. */
-export async function stateTensors(model: Matpac, trainer: Trainer): Promise<[string, CheckpointTensor][]> {
+export async function stateTensors(
+  model: Matpac,
+  trainer: Trainer,
+): Promise<[string, CheckpointTensor][]> {
   const named = async (prefix: string, arena: ParameterArena, flat = arena.values) =>
-    [...await arena.read(flat)].map(([name, tensor]): [string, CheckpointTensor] => [prefix + name, tensor]);
+    [...await arena.read(flat)].map((
+      [name, tensor],
+    ): [string, CheckpointTensor] => [prefix + name, tensor]);
   const [centre, pending] = await model.device.read([model.centre, model.pendingCentre]);
   const prototypes = model.centre.size;
   return [
@@ -49,7 +54,10 @@ async function fixedPositions(model: Matpac): Promise<[string, CheckpointTensor]
 
 /** The student's encoder alone: what embedding, probing and exporting need. */
 export async function encoderTensors(model: Matpac): Promise<[string, CheckpointTensor][]> {
-  const all: [string, CheckpointTensor][] = [...await model.student.read(), ...await fixedPositions(model)];
+  const all: [string, CheckpointTensor][] = [
+    ...await model.student.read(),
+    ...await fixedPositions(model),
+  ];
   return all.filter(([name]) => ENCODER_PARTS.test(name));
 }
 
@@ -92,7 +100,9 @@ export async function restoreState(
   if (absent !== undefined) throw new Error(`the checkpoint has no tensor ${absent}`);
   loadWeights(model, tensors);
   for (const key of ["m", "v"] as const) {
-    const values = new Map(pick(tensors, MOMENTS[key], model.student).map(([name, data]) => [name, { data }]));
+    const values = new Map(
+      pick(tensors, MOMENTS[key], model.student).map(([name, data]) => [name, { data }]),
+    );
     await model.student.write(trainer[key], values);
   }
   const pending = tensors.get(PENDING_CENTRE);

@@ -6,12 +6,14 @@
 import {
   adamHyperValues,
   adamStep,
+  add,
   backward,
   type Device,
   emaStep,
   gradientNorm,
   l2Normalize,
   mean,
+  mul,
   noGrad,
   reshape,
   scope,
@@ -19,8 +21,6 @@ import {
   square,
   sub,
   sum,
-  add,
-  mul,
   type Tensor,
 } from "../engine/mod.ts";
 import type { Mask } from "../model/masking.ts";
@@ -40,7 +40,11 @@ export interface StepSettings {
 }
 
 /** The paper's and the released settings (SPEC section 4). */
-export const STEP_DEFAULTS: Omit<StepSettings, "weights"> = { clipNorm: 3, betas: [0.9, 0.95], weightDecay: 0.05 };
+export const STEP_DEFAULTS: Omit<StepSettings, "weights"> = {
+  clipNorm: 3,
+  betas: [0.9, 0.95],
+  weightDecay: 0.05,
+};
 
 /** GPU scalars and small vectors of one update, to be read together. */
 export interface StepMetrics {
@@ -104,7 +108,13 @@ export class Trainer implements Disposable {
   updates = 0;
   readonly #values: Tensor;
   readonly #slots: Readonly<Record<keyof typeof SLOTS, Tensor>>;
-  readonly #groups: readonly { hyper: Tensor; values: Tensor; grads: Tensor; m: Tensor; v: Tensor }[];
+  readonly #groups: readonly {
+    hyper: Tensor;
+    values: Tensor;
+    grads: Tensor;
+    m: Tensor;
+    v: Tensor;
+  }[];
 
   constructor(
     readonly device: Device,
@@ -116,7 +126,8 @@ export class Trainer implements Disposable {
     this.m = device.zeros(values.shape);
     this.v = device.zeros(values.shape);
     this.#values = device.zeros([SLOT * Object.keys(SLOTS).length]);
-    const slot = (name: keyof typeof SLOTS, size: number) => this.#values.view([size], undefined, SLOTS[name] * SLOT);
+    const slot = (name: keyof typeof SLOTS, size: number) =>
+      this.#values.view([size], undefined, SLOTS[name] * SLOT);
     this.#slots = {
       adamDecayed: slot("adamDecayed", 8),
       adamPlain: slot("adamPlain", 8),
@@ -198,8 +209,12 @@ export class Trainer implements Disposable {
 
   /** Frees optimizer state and step values; the model is its owner's. */
   [Symbol.dispose](): void {
-    for (const { values, grads, m, v } of this.#groups) [values, grads, m, v].forEach((t) => t.dispose());
-    for (const tensor of [...Object.values(this.#slots), this.#values, this.m, this.v]) tensor.dispose();
+    for (const { values, grads, m, v } of this.#groups) {
+      [values, grads, m, v].forEach((t) => t.dispose());
+    }
+    for (const tensor of [...Object.values(this.#slots), this.#values, this.m, this.v]) {
+      tensor.dispose();
+    }
   }
 }
 
@@ -215,13 +230,18 @@ function statisticsOf(forward: MatpacForward): Statistics {
   }));
 }
 
-function statisticsWith(statistics: Statistics | undefined, loss: Tensor, gradNorm: Tensor): StepMetrics | undefined {
+function statisticsWith(
+  statistics: Statistics | undefined,
+  loss: Tensor,
+  gradNorm: Tensor,
+): StepMetrics | undefined {
   return statistics && { ...statistics, loss, gradNorm };
 }
 
 /** Reads the metrics of an update in one transfer and disposes them. */
 export async function readMetrics(device: Device, metrics: StepMetrics): Promise<StepValues> {
-  const { loss, lossPred, lossCls, gradNorm, meanProbabilities, targetStd, predictionStd } = metrics;
+  const { loss, lossPred, lossCls, gradNorm, meanProbabilities, targetStd, predictionStd } =
+    metrics;
   const tensors = [loss, lossPred, lossCls, gradNorm, meanProbabilities, targetStd, predictionStd];
   const values = await device.read(tensors);
   tensors.forEach((tensor) => tensor.dispose());

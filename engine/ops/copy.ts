@@ -26,6 +26,11 @@ export function accumulate(target: Tensor, value: Tensor, add: boolean): void {
   elementwise(target, [value], add ? { expression: "o + a", readOut: true } : { expression: "a" });
 }
 
+/** Overwrites a tensor with one value. */
+export function fill(target: Tensor, value: number): void {
+  elementwise(target, [], { expression: "T(params.alpha)", alpha: value });
+}
+
 /** `a + b` as a new dense tensor. */
 export function sumOf(a: Tensor, b: Tensor): Tensor {
   const shape = sameShape(a.shape, b.shape) ? a.shape : broadcastShapes("add", a.shape, b.shape);

@@ -54,7 +54,13 @@ const UNARY = {
     df: Math.exp,
     values: [0, -80, 20, 1e-8],
   },
-  log: { wgsl: "log_$V(a)", gradient: "b / a", f: Math.log, df: (a) => 1 / a, values: [1e-30, 1, 1e30, 0.5, 2] },
+  log: {
+    wgsl: "log_$V(a)",
+    gradient: "b / a",
+    f: Math.log,
+    df: (a) => 1 / a,
+    values: [1e-30, 1, 1e30, 0.5, 2],
+  },
   sqrt: {
     wgsl: "sqrt(a)",
     gradient: "b / (2.0 * a)",
@@ -63,7 +69,13 @@ const UNARY = {
     df: (a) => 0.5 / Math.sqrt(a),
     values: [1e-20, 1, 1e20],
   },
-  square: { wgsl: "a * a", gradient: "2.0 * a * b", f: (a) => a * a, df: (a) => 2 * a, values: [0, 1e10, -3] },
+  square: {
+    wgsl: "a * a",
+    gradient: "2.0 * a * b",
+    f: (a) => a * a,
+    df: (a) => 2 * a,
+    values: [0, 1e10, -3],
+  },
   relu: {
     wgsl: "max(a, T(0.0))",
     gradient: "select(T(0.0), b, a > T(0.0))",
@@ -116,7 +128,14 @@ function defineUnary(name: keyof typeof UNARY): Op<null> {
     samples: () => [
       ...[[1], [3, 7], [4, 8]].map((shape, seed): Sample<null> => ({
         label: `[${shape}]`,
-        inputs: [refFrom(shape, ((r) => (i) => positive ? Math.fround(Math.abs(r[i]) + 0.1) : r[i])(refRandom(shape, seed).data))],
+        inputs: [
+          refFrom(
+            shape,
+            ((r) => (i) => positive ? Math.fround(Math.abs(r[i]) + 0.1) : r[i])(
+              refRandom(shape, seed).data,
+            ),
+          ),
+        ],
         attrs: null,
         tolerance: row.tolerance,
       })),
@@ -154,7 +173,14 @@ const BINARY = {
 function defineBinary(name: keyof typeof BINARY): Op<null> {
   const row: BinaryRow = BINARY[name];
   const plain = name === "add" || name === "sub";
-  const pairs: [Shape, Shape][] = [[[1], [1]], [[3, 7], [7]], [[2, 1, 5], [3, 1]], [[4, 8], [4, 1]], [[5, 4], []], [[8], [3, 8]]];
+  const pairs: [Shape, Shape][] = [
+    [[1], [1]],
+    [[3, 7], [7]],
+    [[2, 1, 5], [3, 1]],
+    [[4, 8], [4, 1]],
+    [[5, 4], []],
+    [[8], [3, 8]],
+  ];
   return defineOp<null>({
     name,
     strided: true,
@@ -188,7 +214,10 @@ function defineBinary(name: keyof typeof BINARY): Op<null> {
       backward([a, b], _, [dy]) {
         const [x, y] = [refBroadcast(a, dy.shape), refBroadcast(b, dy.shape)];
         const parts = [0, 1].map((side) => dy.data.map((g, i) => g * row.df(x[i], y[i])[side]));
-        return [refUnbroadcast(parts[0], dy.shape, a.shape), refUnbroadcast(parts[1], dy.shape, b.shape)];
+        return [
+          refUnbroadcast(parts[0], dy.shape, a.shape),
+          refUnbroadcast(parts[1], dy.shape, b.shape),
+        ];
       },
     },
     samples: () =>
@@ -197,7 +226,12 @@ function defineBinary(name: keyof typeof BINARY): Op<null> {
         inputs: [
           refRandom(left, seed),
           // Away from 0, so that quotients stay well conditioned.
-          refFrom(right, ((r) => (i) => Math.fround(r[i] + Math.sign(r[i]) * 0.5))(refRandom(right, seed + 50).data)),
+          refFrom(
+            right,
+            ((r) => (i) => Math.fround(r[i] + Math.sign(r[i]) * 0.5))(
+              refRandom(right, seed + 50).data,
+            ),
+          ),
         ],
         attrs: null,
       })),

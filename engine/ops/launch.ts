@@ -68,9 +68,8 @@ function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): v
   const vector = inner % 4 === 0 && operands.every((_, i) => {
     const strides = walk.strides[i];
     const step = strides[rank - 1];
-    return step === 0
-      ? i < operands.length - 1
-      : step === 1 && walk.offsets[i] % 4 === 0 && strides.every((s, axis) => axis === rank - 1 || s % 4 === 0);
+    return step === 0 ? i < operands.length - 1 : step === 1 && walk.offsets[i] % 4 === 0 &&
+      strides.every((s, axis) => axis === rank - 1 || s % 4 === 0);
   });
   const width = vector ? 4 : 1;
   const inputs = operands.length - 1;
@@ -109,7 +108,11 @@ function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): v
       params[`offset_${i}`] = first - start;
       for (let axis = 0; axis < rank; axis++) params[`s${i}_${axis}`] = strides[axis];
     }
-    return { tensor, start: start - tensor.offset, count: first - start + extent(walk.shape, strides) };
+    return {
+      tensor,
+      start: start - tensor.offset,
+      count: first - start + extent(walk.shape, strides),
+    };
   });
   constants.EXPR = map.expression.replaceAll("$V", constants.V as string);
   device.run(kernel, constants, windows, params, Math.ceil(params.count / WORKGROUP));
@@ -150,14 +153,19 @@ export function rowChunks(
 ): [number, number][] {
   const widest = Math.max(...rowElements) * BYTES_PER_ELEMENT;
   if (rows * widest <= device.bindingLimit) return rows > 0 ? [[0, rows]] : [];
-  // A multiple of `align` rows starts at an aligned byte whatever the row length.
+  // Chunks must start at aligned bytes in every operand; `align` rows do whatever the row length.
   const align = device.offsetAlignment / BYTES_PER_ELEMENT;
-  const most = Math.floor(device.bindingLimit / widest / align) * align;
+  const step = Math.max(...rowElements.map((width) => align / gcd(align, width)));
+  const most = Math.floor(device.bindingLimit / widest / step) * step;
   if (most === 0) {
-    throw new RangeError(`a block of ${align} rows of ${widest} bytes exceeds the adapter's binding limit`);
+    throw new RangeError(
+      `a block of ${step} rows of ${widest} bytes exceeds the adapter's binding limit`,
+    );
   }
   const chunks: [number, number][] = [];
-  for (let first = 0; first < rows; first += most) chunks.push([first, Math.min(most, rows - first)]);
+  for (let first = 0; first < rows; first += most) {
+    chunks.push([first, Math.min(most, rows - first)]);
+  }
   return chunks;
 }
 
@@ -169,4 +177,8 @@ export function rowsOf(
   width: number,
 ): { tensor: Tensor; start: number; count: number } {
   return { tensor, start: first * width, count: count * width };
+}
+
+function gcd(a: number, b: number): number {
+  return b === 0 ? a : gcd(b, a % b);
 }

@@ -22,7 +22,9 @@ const WORKGROUP = 64;
 function flatChunks(tensor: Tensor): [start: number, count: number][] {
   const most = Math.floor(tensor.device.bindingLimit / BYTES_PER_ELEMENT / 64) * 64;
   const chunks: [number, number][] = [];
-  for (let start = 0; start < tensor.size; start += most) chunks.push([start, Math.min(most, tensor.size - start)]);
+  for (let start = 0; start < tensor.size; start += most) {
+    chunks.push([start, Math.min(most, tensor.size - start)]);
+  }
   return chunks;
 }
 
@@ -47,6 +49,24 @@ export function gradientNorm(grads: readonly Tensor[], limit: number): Tensor {
   return result;
 }
 
+/**
+ * Plain gradient descent in place, `p -= rate * gradient`; forgets the gradients. Parameters without one stay.
+ *
+ * @param parameters trainable leaves after a backward pass
+ * @param rate learning rate
+ */
+export function sgdStep(parameters: readonly Tensor[], rate: number): void {
+  for (const parameter of parameters) {
+    if (!parameter.grad) continue;
+    elementwise(parameter, [parameter.grad], {
+      expression: "o - params.alpha * a",
+      readOut: true,
+      alpha: rate,
+    });
+    parameter.zeroGrad();
+  }
+}
+
 /** Settings of one Adam step. */
 export interface AdamHyper {
   /** Learning rate of this step. */
@@ -64,11 +84,22 @@ export interface AdamHyper {
 }
 
 /** The values that the Adam kernel reads, f32 [8]. */
-export function adamHyperValues({ lr, betas: [b1, b2], eps, weightDecay, step, epsPlacement }: AdamHyper): Float32Array {
+export function adamHyperValues(
+  { lr, betas: [b1, b2], eps, weightDecay, step, epsPlacement }: AdamHyper,
+): Float32Array {
   const root = Math.sqrt(1 - b2 ** step);
   const rate = lr / (1 - b1 ** step);
   const torch = epsPlacement === "torch";
-  return new Float32Array([b1, 1 - b1, b2, 1 - b2, torch ? rate : rate * root, torch ? 1 / root : 1, eps, 1 - lr * weightDecay]);
+  return new Float32Array([
+    b1,
+    1 - b1,
+    b2,
+    1 - b2,
+    torch ? rate : rate * root,
+    torch ? 1 / root : 1,
+    eps,
+    1 - lr * weightDecay,
+  ]);
 }
 
 /** Flat tensors of one Adam update. */
@@ -94,7 +125,11 @@ export interface AdamState {
 export function adamStep(state: AdamState, hyper: Tensor, clip: Tensor): void {
   const { values, grads, m, v } = state;
   if ([grads, m, v].some((t) => t.size !== values.size) || values.size % 4 !== 0) {
-    throw new ShapeError(`adamStep: sizes ${[values, grads, m, v].map((t) => show(t.shape)).join(", ")} must be one multiple of 4`);
+    throw new ShapeError(
+      `adamStep: sizes ${
+        [values, grads, m, v].map((t) => show(t.shape)).join(", ")
+      } must be one multiple of 4`,
+    );
   }
   for (const [start, count] of flatChunks(values)) {
     const part = (tensor: Tensor) => ({ tensor, start, count });

@@ -55,7 +55,7 @@ export function runRows(
   const { device } = operands[0].tensor;
   const vector = width % 4 === 0;
   const units = vector ? width / 4 : width;
-  const lanes = units <= 8 * MOST_KEPT ? 8 : 64;
+  const lanes = units <= 8 * MOST_KEPT ? 8 : units <= 32 * MOST_KEPT ? 32 : 64;
   const per = Math.ceil(units / lanes);
   const all = {
     WG: WORKGROUP,

@@ -36,7 +36,11 @@ function move(mode: keyof typeof MODES, from: Tensor, ids: Tensor, to: Tensor): 
       { WG: WORKGROUP, W: vector, MODE: MODES[mode] },
       [
         rowsOf(from, first, size, from === wide ? rows * d : count * d),
-        { tensor: ids, start: idStart - offset - ids.offset, count: offset + (size - 1) * ids.strides[0] + count },
+        {
+          tensor: ids,
+          start: idStart - offset - ids.offset,
+          count: offset + (size - 1) * ids.strides[0] + count,
+        },
         rowsOf(to, first, size, written),
       ],
       {
@@ -57,7 +61,11 @@ interface GatherAttributes {
   readonly unique: boolean;
 }
 
-function refMove(ids: RefArray, wide: RefArray["shape"], visit: (narrowAt: number, wideAt: number) => void): void {
+function refMove(
+  ids: RefArray,
+  wide: RefArray["shape"],
+  visit: (narrowAt: number, wideAt: number) => void,
+): void {
   const [batch, rows, d] = wide;
   const count = ids.shape[1];
   for (let b = 0; b < batch; b++) {
@@ -130,10 +138,19 @@ const gatherOp = defineOp<GatherAttributes>({
  * @returns [batch, n, d]
  * @throws {ShapeError} if ranks, batches or dtypes do not fit.
  */
-export function gather(x: Tensor, ids: Tensor, options: { readonly unique?: boolean } = {}): Tensor {
-  if (x.shape.length !== 3 || ids.shape.length !== 2 || ids.shape[0] !== x.shape[0] || ids.dtype !== "u32") {
+export function gather(
+  x: Tensor,
+  ids: Tensor,
+  options: { readonly unique?: boolean } = {},
+): Tensor {
+  if (
+    x.shape.length !== 3 || ids.shape.length !== 2 || ids.shape[0] !== x.shape[0] ||
+    ids.dtype !== "u32"
+  ) {
     throw new ShapeError(
-      `gather: tokens ${show(x.shape)} [batch, tokens, d] against indices ${show(ids.shape)} [batch, n] of ${ids.dtype}`,
+      `gather: tokens ${show(x.shape)} [batch, tokens, d] against indices ${
+        show(ids.shape)
+      } [batch, n] of ${ids.dtype}`,
     );
   }
   return gatherOp.apply([x, ids], { unique: options.unique ?? false })[0];

@@ -6,7 +6,15 @@
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refBroadcast, refFrom, refRandom, refUnbroadcast, refZeros } from "../reference.ts";
-import { broadcastStrides, denseStrides, normalizeAxis, sameShape, type Shape, show, sizeOf } from "../shape.ts";
+import {
+  broadcastStrides,
+  denseStrides,
+  normalizeAxis,
+  sameShape,
+  type Shape,
+  show,
+  sizeOf,
+} from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { materialize } from "./copy.ts";
 import { elementwise } from "./launch.ts";
@@ -42,7 +50,9 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   const known = shape.reduce((product, size) => size === -1 ? product : product * size, 1);
   const full = shape.map((size) => size === -1 ? x.size / known : size);
   if (sizeOf(full) !== x.size || full.some((size) => !Number.isInteger(size))) {
-    throw new ShapeError(`reshape: ${show(x.shape)} has ${x.size} elements and does not fit ${show(shape)}`);
+    throw new ShapeError(
+      `reshape: ${show(x.shape)} has ${x.size} elements and does not fit ${show(shape)}`,
+    );
   }
   return reshapeOp.apply([x], { shape: full })[0];
 }
@@ -56,7 +66,10 @@ function refPermute(x: RefArray, order: readonly number[]): RefArray {
   const steps = denseStrides(shape);
   return refFrom(
     shape,
-    (i) => x.data[shape.reduce((at, size, axis) => at + Math.floor(i / steps[axis]) % size * strides[axis], 0)],
+    (i) =>
+      x.data[
+        shape.reduce((at, size, axis) => at + Math.floor(i / steps[axis]) % size * strides[axis], 0)
+      ],
   );
 }
 
@@ -86,7 +99,9 @@ const permuteOp = defineOp<{ readonly order: readonly number[] }>({
 export function permute(x: Tensor, order: readonly number[]): Tensor {
   const axes = order.map((axis) => normalizeAxis("permute", axis, x.shape.length));
   if (new Set(axes).size !== x.shape.length) {
-    throw new ShapeError(`permute: [${order}] does not order the ${x.shape.length} axes of ${show(x.shape)}`);
+    throw new ShapeError(
+      `permute: [${order}] does not order the ${x.shape.length} axes of ${show(x.shape)}`,
+    );
   }
   return permuteOp.apply([x], { order: axes })[0];
 }
@@ -124,7 +139,12 @@ interface SliceAttributes {
 }
 
 /** Copies between a [outer, size, inner] array and its [outer, length, inner] part. */
-function refSlice(whole: Float64Array, shape: Shape, { axis, start, length }: SliceAttributes, part?: Float64Array): Float64Array {
+function refSlice(
+  whole: Float64Array,
+  shape: Shape,
+  { axis, start, length }: SliceAttributes,
+  part?: Float64Array,
+): Float64Array {
   const inner = sizeOf(shape.slice(axis + 1));
   const outer = sizeOf(shape.slice(0, axis));
   const result = part ?? new Float64Array(outer * length * inner);
@@ -165,8 +185,16 @@ const sliceOp = defineOp<SliceAttributes>({
   },
   samples: () => [
     { label: "rows", inputs: [refRandom([5, 3], 1)], attrs: { axis: 0, start: 1, length: 3 } },
-    { label: "middle axis", inputs: [refRandom([2, 7, 3], 2)], attrs: { axis: 1, start: 6, length: 1 } },
-    { label: "aligned", inputs: [refRandom([3, 8, 4], 3)], attrs: { axis: 1, start: 2, length: 4 } },
+    {
+      label: "middle axis",
+      inputs: [refRandom([2, 7, 3], 2)],
+      attrs: { axis: 1, start: 6, length: 1 },
+    },
+    {
+      label: "aligned",
+      inputs: [refRandom([3, 8, 4], 3)],
+      attrs: { axis: 1, start: 2, length: 4 },
+    },
   ],
 });
 
@@ -178,7 +206,9 @@ const sliceOp = defineOp<SliceAttributes>({
 export function slice(x: Tensor, axis: number, start: number, length: number): Tensor {
   const index = normalizeAxis("slice", axis, x.shape.length);
   if (start < 0 || length < 0 || start + length > x.shape[index]) {
-    throw new ShapeError(`slice: ${start} to ${start + length} leaves axis ${axis} of ${show(x.shape)}`);
+    throw new ShapeError(
+      `slice: ${start} to ${start + length} leaves axis ${axis} of ${show(x.shape)}`,
+    );
   }
   return sliceOp.apply([x], { axis: index, start, length })[0];
 }
@@ -252,8 +282,13 @@ export function concat(tensors: readonly Tensor[], axis: number): Tensor {
   const [first] = tensors;
   const index = normalizeAxis("concat", axis, first.shape.length);
   for (const t of tensors) {
-    if (t.shape.length !== first.shape.length || t.shape.some((size, i) => i !== index && size !== first.shape[i])) {
-      throw new ShapeError(`concat: ${show(t.shape)} does not fit ${show(first.shape)} beside axis ${axis}`);
+    if (
+      t.shape.length !== first.shape.length ||
+      t.shape.some((size, i) => i !== index && size !== first.shape[i])
+    ) {
+      throw new ShapeError(
+        `concat: ${show(t.shape)} does not fit ${show(first.shape)} beside axis ${axis}`,
+      );
     }
   }
   return concatOp.apply(tensors, { axis: index })[0];

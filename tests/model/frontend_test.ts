@@ -5,7 +5,8 @@ import { LogMel } from "../../model/frontend.ts";
 
 const signal = Float32Array.from(
   { length: 16000 },
-  (_, n) => 0.5 * Math.sin(2 * Math.PI * 440 * n / 16000) + 0.1 * Math.sin(2 * Math.PI * 3000 * n / 16000),
+  (_, n) =>
+    0.5 * Math.sin(2 * Math.PI * 440 * n / 16000) + 0.1 * Math.sin(2 * Math.PI * 3000 * n / 16000),
 );
 
 Deno.test("log-mel has the golden values of SPEC section 1.6", async () => {
@@ -15,7 +16,11 @@ Deno.test("log-mel has the golden values of SPEC section 1.6", async () => {
     { centre: true, frames: 101, mean: -14.13921, values: [[0, 0, -0.06292], [11, 0, 3.01409]] },
   ] as const;
   for (const { centre, frames, mean, values } of cases) {
-    using frontend = new LogMel(device, { centre, order: centre ? "nnaudio" : "torchaudio", statistics: null });
+    using frontend = new LogMel(device, {
+      centre,
+      order: centre ? "nnaudio" : "torchaudio",
+      statistics: null,
+    });
     using waves = device.tensor(signal, [1, signal.length]);
     using out = frontend.apply(waves);
     assertEquals(out.shape, [1, 80, frames]);
@@ -46,7 +51,10 @@ Deno.test("audio shorter than a frame is refused", async () => {
 Deno.test("clips are computed alike alone, in a batch and in pieces below the binding limit", async () => {
   const clips = 11;
   const samples = 4000;
-  const host = Float32Array.from({ length: clips * samples }, (_, i) => Math.sin(i * i * 1e-4) * Math.cos(i * 0.013));
+  const host = Float32Array.from(
+    { length: clips * samples },
+    (_, i) => Math.sin(i * i * 1e-4) * Math.cos(i * 0.013),
+  );
   const run = async (bindingLimit?: number) => {
     using device = await openDevice({ bindingLimit });
     using frontend = new LogMel(device);

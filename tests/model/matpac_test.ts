@@ -43,7 +43,10 @@ interface Setup extends Disposable {
 function setUp(device: Device, recipe: Recipe, alpha = 0.5, schedules = CONSTANT): Setup {
   const model = new Matpac(device, SMALL, recipe);
   initialiseMatpac(model, new Prng(3));
-  const trainer = new Trainer(device, model, schedules, { ...STEP_DEFAULTS, weights: lossWeights(recipe, alpha) });
+  const trainer = new Trainer(device, model, schedules, {
+    ...STEP_DEFAULTS,
+    weights: lossWeights(recipe, alpha),
+  });
   const random = new Prng(4);
   return {
     model,
@@ -62,7 +65,11 @@ function setUp(device: Device, recipe: Recipe, alpha = 0.5, schedules = CONSTANT
 }
 
 function noise(device: Device, random: Prng, batch: number, frames: number): Tensor {
-  return device.tensor(Float32Array.from({ length: batch * 80 * frames }, () => random.normal()), [batch, 80, frames]);
+  return device.tensor(Float32Array.from({ length: batch * 80 * frames }, () => random.normal()), [
+    batch,
+    80,
+    frames,
+  ]);
 }
 
 const flat = (parameters: Map<string, { data: Float32Array }>, prefix = ""): number[] =>
@@ -79,7 +86,11 @@ Deno.test("paper: teachers start as copies of the student", async () => {
 
 Deno.test("released: the teacher has its own encoder, narrower head layers and the student's last layer", async () => {
   using device = await openDevice();
-  using model = new Matpac(device, { ...SMALL, headHidden: 256, width: 256, heads: 4 }, RECIPES.released);
+  using model = new Matpac(
+    device,
+    { ...SMALL, headHidden: 256, width: 256, heads: 4 },
+    RECIPES.released,
+  );
   initialiseMatpac(model, new Prng(1));
   const [student, encoder, head] = [
     await model.student.read(),
@@ -88,11 +99,19 @@ Deno.test("released: the teacher has its own encoder, narrower head layers and t
   ];
   const qkv = "blocks.0.attn.qkv.weight";
   assertNotEquals([...encoder.get(qkv)!.data], [...student.get(`student_encoder.${qkv}`)!.data]);
-  assertEquals(head.get("last_layer.weight_v"), student.get("cls_student_head.last_layer.weight_v"));
-  const std = (data: Float32Array) => Math.sqrt(data.reduce((sum, x) => sum + x * x, 0) / data.length);
+  assertEquals(
+    head.get("last_layer.weight_v"),
+    student.get("cls_student_head.last_layer.weight_v"),
+  );
+  const std = (data: Float32Array) =>
+    Math.sqrt(data.reduce((sum, x) => sum + x * x, 0) / data.length);
   // 65,536 draws: the sample deviation is within 1 % of .02 and of Xavier's sqrt(2 / (in + out)).
   assertAlmostEquals(std(head.get("mlp.0.weight")!.data), 0.02, 2e-4);
-  assertAlmostEquals(std(student.get("cls_student_head.mlp.0.weight")!.data), Math.sqrt(2 / 512), 6e-4);
+  assertAlmostEquals(
+    std(student.get("cls_student_head.mlp.0.weight")!.data),
+    Math.sqrt(2 / 512),
+    6e-4,
+  );
 });
 
 Deno.test("initial values follow SPEC section 2.8", async () => {
@@ -101,13 +120,16 @@ Deno.test("initial values follow SPEC section 2.8", async () => {
   initialiseMatpac(model, new Prng(2));
   for (const [name, { shape, data }] of await model.student.read()) {
     const largest = data.reduce((a, x) => Math.max(a, Math.abs(x)), 0);
-    if (name.endsWith("norm1.weight") || name.endsWith("weight_g")) assert(data.every((x) => x === 1), name);
-    else if (name === "patch_embed.proj.bias") assert(largest > 0.03 && largest <= 1 / 16, name);
+    if (name.endsWith("norm1.weight") || name.endsWith("weight_g")) {
+      assert(data.every((x) => x === 1), name);
+    } else if (name === "patch_embed.proj.bias") assert(largest > 0.03 && largest <= 1 / 16, name);
     else if (name.endsWith(".bias")) assert(data.every((x) => x === 0), name);
     else if (/fc1.weight|qkv.weight|decoder_embed.weight/.test(name)) {
       const bound = Math.sqrt(6 / (shape[0] + shape[1]));
       assert(largest <= bound && largest > 0.9 * bound, `${name}: ${largest} against ${bound}`);
-    } else if (name.endsWith("patch_embed.proj.weight")) assert(largest <= Math.sqrt(6 / (24 + 256)), name);
+    } else if (name.endsWith("patch_embed.proj.weight")) {
+      assert(largest <= Math.sqrt(6 / (24 + 256)), name);
+    }
   }
 });
 
@@ -128,11 +150,19 @@ Deno.test("released: positions stay", async () => {
   using run = setUp(device, RECIPES.released);
   await run.step();
   const { rows, columns } = patchGrid(SMALL);
-  assertEquals(await run.model.fixedPositions.pos_embed.data(), sinCosPositions(SMALL.width, rows, columns));
+  assertEquals(
+    await run.model.fixedPositions.pos_embed.data(),
+    sinCosPositions(SMALL.width, rows, columns),
+  );
 });
 
 /** AdamW of torch's documentation in float64, one step from zero moments. */
-function adamWReference(values: Float32Array, grads: Float32Array, decay: number, lr: number): number[] {
+function adamWReference(
+  values: Float32Array,
+  grads: Float32Array,
+  decay: number,
+  lr: number,
+): number[] {
   const [b1, b2, eps] = [0.9, 0.95, 1e-8];
   return [...values].map((p, i) => {
     const [m, v] = [(1 - b1) * grads[i], (1 - b2) * grads[i] ** 2];
@@ -181,7 +211,9 @@ Deno.test("teachers stay at the first update and then average the student before
   await run.step();
   const second = await read();
   const close = (actual: number[], old: number[], student: number[], decay: number) =>
-    actual.forEach((x, i) => assertAlmostEquals(x, decay * old[i] + (1 - decay) * student[i], 2e-7 * (1 + Math.abs(x))));
+    actual.forEach((x, i) =>
+      assertAlmostEquals(x, decay * old[i] + (1 - decay) * student[i], 2e-7 * (1 + Math.abs(x)))
+    );
   close(second.encoder, first.encoder, first.student, 0.9);
   close(second.head, first.head, first.studentHead, 0.8);
 });
@@ -195,7 +227,11 @@ Deno.test("released: the centre sums to 1 - 0.9^u after u registered and applied
     const sum = (await next.data()).reduce((a, b) => a + b, 0);
     assertAlmostEquals(sum, 1 - 0.9 ** u, 1e-6);
     // The batch of this step is only pending.
-    assertAlmostEquals((await run.model.centre.data()).reduce((a, b) => a + b, 0), 1 - 0.9 ** (u - 1), 1e-6);
+    assertAlmostEquals(
+      (await run.model.centre.data()).reduce((a, b) => a + b, 0),
+      1 - 0.9 ** (u - 1),
+      1e-6,
+    );
   }
 });
 

@@ -47,23 +47,37 @@ Deno.test("masks keep as many patches as SPEC section 2.3 lists", () => {
     [256, 0.6, 102],
     [304, 0.6, 121],
   ];
-  for (const [patches, ratio, visible] of cases) assertEquals(visibleCount(patches, ratio), visible);
+  for (const [patches, ratio, visible] of cases) {
+    assertEquals(visibleCount(patches, ratio), visible);
+  }
 });
 
 Deno.test("a mask orders patches by noise and restore undoes shuffle", () => {
-  fc.assert(fc.property(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 2, max: 40 }), fc.integer(), (batch, patches, seed) => {
-    const random = new Prng(seed);
-    const noise = Array.from({ length: batch * patches }, () => random.uniform());
-    const { shuffle, restore } = maskFromNoise(noise, batch, patches, 1);
-    for (let b = 0; b < batch; b++) {
-      const order = [...shuffle.subarray(b * patches, (b + 1) * patches)];
-      assertEquals([...order].sort((x, y) => x - y), [...Array(patches).keys()]);
-      for (let i = 0; i < patches; i++) {
-        assertEquals(restore[b * patches + order[i]], i);
-        if (i > 0) assertEquals(noise[b * patches + order[i - 1]] <= noise[b * patches + order[i]], true);
-      }
-    }
-  }));
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 3 }),
+      fc.integer({ min: 2, max: 40 }),
+      fc.integer(),
+      (batch, patches, seed) => {
+        const random = new Prng(seed);
+        const noise = Array.from({ length: batch * patches }, () => random.uniform());
+        const { shuffle, restore } = maskFromNoise(noise, batch, patches, 1);
+        for (let b = 0; b < batch; b++) {
+          const order = [...shuffle.subarray(b * patches, (b + 1) * patches)];
+          assertEquals([...order].sort((x, y) => x - y), [...Array(patches).keys()]);
+          for (let i = 0; i < patches; i++) {
+            assertEquals(restore[b * patches + order[i]], i);
+            if (i > 0) {
+              assertEquals(
+                noise[b * patches + order[i - 1]] <= noise[b * patches + order[i]],
+                true,
+              );
+            }
+          }
+        }
+      },
+    ),
+  );
 });
 
 Deno.test("random masks hit every patch equally often", () => {
@@ -95,7 +109,9 @@ Deno.test("parameter counts are those of SPEC section 2.9", () => {
 
 Deno.test("learned positions are parameters under the paper's recipe only", () => {
   const names = (recipe: keyof typeof RECIPES) =>
-    studentSpecs(PRESETS.tiny.geometry, RECIPES[recipe]).map(({ name }) => name).filter((name) => /pos_embed/.test(name));
+    studentSpecs(PRESETS.tiny.geometry, RECIPES[recipe]).map(({ name }) => name).filter((name) =>
+      /pos_embed/.test(name)
+    );
   assertEquals(names("paper"), ["pos_embed", "decoder.decoder_pos_embed"]);
   assertEquals(names("released"), []);
 });

@@ -42,11 +42,8 @@ Deno.test("cli: an error is one line first, then details", () => {
     "error: bad key\nallowed: a",
   );
   assertEquals(describeError(named("NoDataError")), "error: it broke\nthe rest");
-  const cause = new Error("below");
-  assertEquals(
-    describeError(new UsageError("x").cause = Object.assign(new UsageError("x"), { cause })),
-    "error: x\ncaused by: below",
-  );
+  const caused = Object.assign(new UsageError("x"), { cause: new Error("below") });
+  assertEquals(describeError(caused), "error: x\ncaused by: below");
   const [first, , stack] = describeError(named("KernelError")).split("\n");
   assertEquals(first, "error: KernelError: it broke");
   assertStringIncludes(stack, "at ");

@@ -1,5 +1,11 @@
 /** Whole runs: what they leave, determinism, resuming, interruption, bad data, a lost device. */
-import { assert, assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertNotEquals,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { DeviceLostError, openDevice } from "../../engine/mod.ts";
 import { readSafetensors } from "../../model/formats/safetensors.ts";
@@ -14,7 +20,17 @@ import { openRunDirectory } from "../../train/rundir.ts";
 import { cropSamples } from "../../train/schedule.ts";
 
 /** A run of a few seconds: the tiny preset on crops of two columns of patches. */
-const QUICK = ["--batch", "2", "--crop-frames", "48", "--quiet", "--log-every", "1", "--adapter", "auto"];
+const QUICK = [
+  "--batch",
+  "2",
+  "--crop-frames",
+  "48",
+  "--quiet",
+  "--log-every",
+  "1",
+  "--adapter",
+  "auto",
+];
 
 async function inTempDir(body: (dir: string) => Promise<void>): Promise<void> {
   const dir = await Deno.makeTempDir();
@@ -25,7 +41,8 @@ async function inTempDir(body: (dir: string) => Promise<void>): Promise<void> {
   }
 }
 
-const command = (...argv: string[]) => pretrainCommand([...QUICK, ...argv], new AbortController().signal);
+const command = (...argv: string[]) =>
+  pretrainCommand([...QUICK, ...argv], new AbortController().signal);
 
 /** Rows of metrics.jsonl without the two values that are times. */
 async function metricsOf(out: string): Promise<Record<string, number>[]> {
@@ -52,23 +69,32 @@ function wav(samples: Float32Array, rate = 16000): Uint8Array {
   view.setUint16(34, 16, true);
   text(36, "data");
   view.setUint32(40, samples.length * 2, true);
-  samples.forEach((x, i) => view.setInt16(44 + 2 * i, Math.round(32767 * Math.max(-1, Math.min(1, x))), true));
+  samples.forEach((x, i) =>
+    view.setInt16(44 + 2 * i, Math.round(32767 * Math.max(-1, Math.min(1, x))), true)
+  );
   return bytes;
 }
 
 Deno.test("two runs with one seed give the same metrics and the same checkpoint bytes; another seed does not", () =>
   inTempDir(async (dir) => {
-    const checkpoint = (out: string) => Deno.readFile(join(out, "checkpoints", "step-00000003.safetensors"));
+    const checkpoint = (out: string) =>
+      Deno.readFile(join(out, "checkpoints", "step-00000003.safetensors"));
     const [a, b, c] = ["a", "b", "c"].map((name) => join(dir, name));
     assertEquals(await command("--steps", "3", "--seed", "5", "--out", a), 0);
     assertEquals(await command("--steps", "3", "--seed", "5", "--out", b), 0);
     assertEquals(await command("--steps", "3", "--seed", "6", "--out", c), 0);
     assertEquals(await metricsOf(a), await metricsOf(b));
     assertNotEquals(await metricsOf(a), await metricsOf(c));
-    const [first, second] = [readSafetensors(await checkpoint(a)), readSafetensors(await checkpoint(b))];
-    for (const [name, tensor] of first.tensors) assertEquals(second.tensors.get(name), tensor, name);
+    const [first, second] = [
+      readSafetensors(await checkpoint(a)),
+      readSafetensors(await checkpoint(b)),
+    ];
+    for (const [name, tensor] of first.tensors) {
+      assertEquals(second.tensors.get(name), tensor, name);
+    }
     // The run directory's own name is part of the metadata; with it taken out the files are the same.
-    const bytes = async (out: string) => new TextDecoder("latin1").decode(await checkpoint(out)).replaceAll(out, "OUT");
+    const bytes = async (out: string) =>
+      new TextDecoder("latin1").decode(await checkpoint(out)).replaceAll(out, "OUT");
     assertEquals(await bytes(a) === await bytes(b), true);
   }));
 
@@ -94,14 +120,22 @@ Deno.test("a run leaves the directory of the interface", () =>
       "target_std",
       "teacher_temp",
     ]);
-    for (const row of rows) for (const [key, value] of Object.entries(row)) assert(Number.isFinite(value), key);
-    assertEquals((await Deno.readTextFile(join(out, "checkpoints", "latest"))).trim(), "step-00000002.safetensors");
+    for (const row of rows) {
+      for (const [key, value] of Object.entries(row)) assert(Number.isFinite(value), key);
+    }
+    assertEquals(
+      (await Deno.readTextFile(join(out, "checkpoints", "latest"))).trim(),
+      "step-00000002.safetensors",
+    );
     const encoder = readSafetensors(await Deno.readFile(join(out, "encoder.safetensors")));
     assert(encoder.tensors.has("student_encoder.blocks.11.mlp.fc2.weight"));
     assert(encoder.tensors.has("pos_embed"));
     assert(![...encoder.tensors.keys()].some((name) => /decoder|head|_ema/.test(name)));
     const config = JSON.parse(await Deno.readTextFile(join(out, "config.json")));
-    assertEquals([config.recipe, config.seed, config.batch], ["released", 1337, 2].map((x, i) => i === 1 ? config.seed : x));
+    assertEquals(
+      [config.recipe, config.seed, config.batch],
+      ["released", 1337, 2].map((x, i) => i === 1 ? config.seed : x),
+    );
     assertEquals(await Deno.readTextFile(join(out, "skipped.jsonl")), "");
   }));
 
@@ -112,7 +146,11 @@ Deno.test("a resumed run goes on from its checkpoint", () =>
     const stop = new AbortController();
     stop.abort();
     // Aborted before it starts: one update, a checkpoint, and the interruption is reported.
-    await assertRejects(() => pretrainCommand([...QUICK, "--steps", "4", "--out", parts], stop.signal), Error, "interrupted after step 1");
+    await assertRejects(
+      () => pretrainCommand([...QUICK, "--steps", "4", "--out", parts], stop.signal),
+      Error,
+      "interrupted after step 1",
+    );
     assertEquals(await command("--resume", "--out", parts), 0);
     assertEquals(await metricsOf(parts), await metricsOf(whole));
   }));
@@ -124,7 +162,15 @@ Deno.test("weights of another run can be started from", () =>
     const checkpoint = join(first, "checkpoints", "step-00000001.safetensors");
     assertEquals(await command("--steps", "1", "--out", second, "--init", checkpoint), 0);
     await assertRejects(
-      () => command("--steps", "1", "--out", join(dir, "third"), "--init", join(dir, "absent.safetensors")),
+      () =>
+        command(
+          "--steps",
+          "1",
+          "--out",
+          join(dir, "third"),
+          "--init",
+          join(dir, "absent.safetensors"),
+        ),
       Error,
       "--init",
     );
@@ -135,12 +181,17 @@ Deno.test("a folder of sounds: bad files are skipped, listed and counted", () =>
     const data = join(dir, "sounds");
     await Deno.mkdir(join(data, "deep"), { recursive: true });
     for (let i = 0; i < 3; i++) {
-      await Deno.writeFile(join(data, "deep", `${i}.wav`), wav(syntheticClip(1, i, 4000 * (i + 1)).waveform, 8000 * (i + 1)));
+      await Deno.writeFile(
+        join(data, "deep", `${i}.wav`),
+        wav(syntheticClip(1, i, 4000 * (i + 1)).waveform, 8000 * (i + 1)),
+      );
     }
     await Deno.writeTextFile(join(data, "notes.wav"), "this is not audio");
     const out = join(dir, "run");
     assertEquals(await command("--data", data, "--steps", "3", "--out", out), 0);
-    const skipped = (await Deno.readTextFile(join(out, "skipped.jsonl"))).trim().split("\n").map((line) => JSON.parse(line));
+    const skipped = (await Deno.readTextFile(join(out, "skipped.jsonl"))).trim().split("\n").map((
+      line,
+    ) => JSON.parse(line));
     assertEquals(skipped.length, 1);
     assertStringIncludes(skipped[0].path, "notes.wav");
     assert(skipped[0].reason.length > 10);
@@ -150,16 +201,30 @@ Deno.test("a folder with nothing usable exits 4", () =>
   inTempDir(async (dir) => {
     await Deno.writeTextFile(join(dir, "a.wav"), "RIFF");
     await Deno.writeTextFile(join(dir, "b.mp3"), "nothing");
-    const error = await assertRejects(() => command("--data", dir, "--steps", "2", "--out", join(dir, "run")));
+    const error = await assertRejects(() =>
+      command("--data", dir, "--steps", "2", "--out", join(dir, "run"))
+    );
     assertEquals(exitCodeOf(error), 4);
     assertStringIncludes((error as Error).message, "2 files");
   }));
 
 Deno.test("a lost device exits 5 and names the checkpoint to go on from", () =>
   inTempDir(async (dir) => {
-    const config = resolveConfig([...QUICK.filter((word) => word !== "--quiet"), "--steps", "5", "--save-every", "1", "--out", join(dir, "run")]);
+    const config = resolveConfig([
+      ...QUICK.filter((word) => word !== "--quiet"),
+      "--steps",
+      "5",
+      "--save-every",
+      "1",
+      "--out",
+      join(dir, "run"),
+    ]);
     const device = await openDevice();
-    const lose = { write: () => device.gpu.destroy(), columns: () => undefined, now: () => performance.now() };
+    const lose = {
+      write: () => device.gpu.destroy(),
+      columns: () => undefined,
+      now: () => performance.now(),
+    };
     const source = syntheticSource({ size: 8, seed: 1, samples: cropSamples(config.geometry) });
     const error = await assertRejects(async () =>
       await pretrain({
@@ -177,7 +242,19 @@ Deno.test("Ctrl-C writes a checkpoint, exits 130, and the run can be resumed", (
   inTempDir(async (dir) => {
     const out = join(dir, "run");
     const main = fromFileUrl(new URL("../../train/main.ts", import.meta.url));
-    const args = ["run", "--no-check", "--no-prompt", "--allow-read", "--allow-write", main, "pretrain", "--batch", "2", "--crop-frames", "48"];
+    const args = [
+      "run",
+      "--no-check",
+      "--no-prompt",
+      "--allow-read",
+      "--allow-write",
+      main,
+      "pretrain",
+      "--batch",
+      "2",
+      "--crop-frames",
+      "48",
+    ];
     const child = new Deno.Command(Deno.execPath(), {
       args: [...args, "--steps", "100000", "--out", out],
       stdout: "piped",

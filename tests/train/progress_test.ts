@@ -14,10 +14,6 @@ class FakeOutput implements ProgressOutput {
   now(): number {
     return this.time;
   }
-  /** What a terminal shows in the end, line by line. */
-  screen(): string[] {
-    return this.text.split("\n").map((line) => line.slice(line.lastIndexOf("\r\x1b[K") + 4));
-  }
 }
 
 const at = (step: number) => ({ step, total: 100, loss: 3.25, samplesPerSecond: 12.345 });

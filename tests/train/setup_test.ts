@@ -1,6 +1,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl } from "@std/path";
-import { INSTALL_COMMAND, type Machine, planInstall } from "../../train/setup.ts";
+import { INSTALL_COMMAND } from "../../engine/errors.ts";
+import { type Machine, planInstall } from "../../train/setup.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 const ICDS = "/usr/share/vulkan/icd.d";

@@ -10,7 +10,12 @@ import { errorsOf } from "../../train/verify/compare.ts";
 Deno.test("every check against the golden sets passes", async () => {
   using device = await openDevice();
   const rows = await verifyFolder(device, ownGoldenFolder());
-  const failed = rows.filter((row) => !row.passed).map(({ set, check, max_error, tolerance }) => ({ set, check, max_error, tolerance }));
+  const failed = rows.filter((row) => !row.passed).map(({ set, check, max_error, tolerance }) => ({
+    set,
+    check,
+    max_error,
+    tolerance,
+  }));
   assertEquals(failed, []);
   const perSet = (set: string) => rows.filter((row) => row.set === set).length;
   // As many checks as the sets have tensors to compare: a set that was not walked must not pass.
@@ -19,8 +24,13 @@ Deno.test("every check against the golden sets passes", async () => {
   assert(perSet("matpac_step") >= 280, `${perSet("matpac_step")} matpac_step checks`);
 });
 
-Deno.test("the same on an adapter without subgroups", async () => {
-  using device = await openDevice({ subgroups: false });
+Deno.test("the same on a plainer adapter: no subgroups, coarse offsets, small bindings", async () => {
+  using device = await openDevice({
+    subgroups: false,
+    offsetAlignment: 256,
+    bindingLimit: 1 << 18,
+  });
+  assertEquals([device.features.subgroups, device.offsetAlignment], [false, 256]);
   const rows = await verifyFolder(device, ownGoldenFolder());
   assertEquals(rows.filter((row) => !row.passed).map((row) => row.check), []);
 });
@@ -29,7 +39,9 @@ Deno.test("a reference that is off by more than the tolerance fails", async () =
   const folder = await Deno.makeTempDir();
   try {
     const name = "vit_ops";
-    const file = readSafetensors(await Deno.readFile(join(ownGoldenFolder(), `${name}.safetensors`)));
+    const file = readSafetensors(
+      await Deno.readFile(join(ownGoldenFolder(), `${name}.safetensors`)),
+    );
     const entries = [...file.tensors].map(([key, tensor]): [string, typeof tensor] => {
       if (key !== "linear1.d_weight") return [key, tensor];
       const data = (tensor.data as Float32Array).slice();

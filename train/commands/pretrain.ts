@@ -1,7 +1,7 @@
 /** `deno task pretrain`. */
 
 import { formatBytes, openDevice } from "../../engine/mod.ts";
-import { pretrainHelp, type ResolvedConfig, resolveConfig } from "../config.ts";
+import { pretrainHelp, resolveConfig, type ResolvedConfig } from "../config.ts";
 import { audioFolderSource, type ClipSource, syntheticSource } from "../data/loader.ts";
 import { JsonLines, type SkippedRow } from "../log.ts";
 import { pretrain } from "../loop.ts";
@@ -28,22 +28,37 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     const { preset, recipe, geometry, batch } = config;
     console.log(`adapter ${device.info.description}`);
     console.log(`${source.name}: ${source.size} clips`);
-    console.log(`preset ${preset}, recipe ${recipe}, batch ${batch}, crops of ${geometry.cropFrames / 100} s; run directory ${paths.dir}`);
+    console.log(
+      `preset ${preset}, recipe ${recipe}, batch ${batch}, crops of ${
+        geometry.cropFrames / 100
+      } s; run directory ${paths.dir}`,
+    );
   }
   try {
     await pretrain({ device, config, paths, source, progress, signal });
   } finally {
     if (source.skipped.length > 0) {
-      progress.note(`${source.skipped.length} of ${source.size} inputs could not be used; see ${paths.skipped}`);
+      progress.note(
+        `${source.skipped.length} of ${source.size} inputs could not be used; see ${paths.skipped}`,
+      );
     }
   }
   if (!config.quiet) {
-    progress.note(`done; peak GPU memory ${formatBytes(device.memory.peakBytes)}; encoder in ${paths.encoder}`);
+    progress.note(
+      `done; peak GPU memory ${formatBytes(device.memory.peakBytes)}; encoder in ${paths.encoder}`,
+    );
   }
   return 0;
 }
 
-async function sourceOf(config: ResolvedConfig, onSkip: (path: string, reason: string) => void): Promise<ClipSource> {
+async function sourceOf(
+  config: ResolvedConfig,
+  onSkip: (path: string, reason: string) => void,
+): Promise<ClipSource> {
   if (config.data.length > 0) return await audioFolderSource(config.data, { onSkip });
-  return syntheticSource({ size: SYNTHETIC_CLIPS, seed: config.seed, samples: cropSamples(config.geometry) });
+  return syntheticSource({
+    size: SYNTHETIC_CLIPS,
+    seed: config.seed,
+    samples: cropSamples(config.geometry),
+  });
 }

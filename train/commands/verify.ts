@@ -14,7 +14,13 @@ const SPEC: CommandSpec = {
   program: "deno task verify",
   summary: "Holds this machine's adapter against reference numbers; exit code 1 if a check fails.",
   options: [
-    { name: "DIR", kind: "positional", metavar: "DIR", description: "Folder of reference sets.", defaultText: "tests/golden" },
+    {
+      name: "DIR",
+      kind: "positional",
+      metavar: "DIR",
+      description: "Folder of reference sets.",
+      defaultText: "tests/golden",
+    },
     {
       name: "adapter",
       kind: "value",
@@ -66,7 +72,11 @@ export async function verifyFolder(
     all.push(...rows);
   }
   if (found === 0) {
-    throw new UsageError(`${folder}: holds none of the sets ${Object.keys(SETS).join(", ")} (NAME.safetensors and NAME.json)`);
+    throw new UsageError(
+      `${folder}: holds none of the sets ${
+        Object.keys(SETS).join(", ")
+      } (NAME.safetensors and NAME.json)`,
+    );
   }
   return all;
 }
@@ -85,14 +95,22 @@ export async function run(argv: string[], _signal: AbortSignal): Promise<number>
   }
   using device = await openDevice({ adapter });
   console.log(`adapter: ${device.info.description}`);
-  console.log("largest error relative to the largest value, and relative L2 error, each with what is allowed:");
-  const rows = await verifyFolder(device, typeof DIR === "string" ? DIR : ownGoldenFolder(), (set) => {
-    for (const row of set) if (!failed || !row.passed) console.log(line(row));
-  });
+  console.log(
+    "largest error relative to the largest value, and relative L2 error, each with what is allowed:",
+  );
+  const rows = await verifyFolder(
+    device,
+    typeof DIR === "string" ? DIR : ownGoldenFolder(),
+    (set) => {
+      for (const row of set) if (!failed || !row.passed) console.log(line(row));
+    },
+  );
   const reasons = new Map(rows.map((row) => [row.reason, `${row.tolerance.toExponential(1)}`]));
   console.log("\ntolerances:");
   for (const [reason, tolerance] of reasons) console.log(`  ${tolerance}  ${reason}`);
-  if (typeof json === "string") await Deno.writeTextFile(json, `${JSON.stringify(rows, null, 1)}\n`);
+  if (typeof json === "string") {
+    await Deno.writeTextFile(json, `${JSON.stringify(rows, null, 1)}\n`);
+  }
   const bad = rows.filter((row) => !row.passed).length;
   console.log(`\n${rows.length - bad} passed, ${bad} failed`);
   return bad > 0 ? 1 : 0;

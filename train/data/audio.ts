@@ -173,6 +173,13 @@ async function decodeFlac(stream: FlacStream): Promise<DecodedAudio> {
   ) {
     throw new AudioError("FLAC data is damaged: frames differ from the header");
   }
+  // The decoder divides by 2^(bits-1) - 1; everything else, libsndfile included, divides by 2^(bits-1).
+  const full = 2 ** (stream.bits - 1);
+  for (const channel of channels) {
+    for (let i = 0; i < channel.length; i++) {
+      channel[i] = Math.round(channel[i] * (full - 1)) / full;
+    }
+  }
   return { sampleRate: stream.sampleRate, channels };
 }
 

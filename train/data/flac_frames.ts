@@ -6,6 +6,8 @@ export interface FlacStream {
   readonly sampleRate: number;
   /** 1 to 8. */
   readonly channels: number;
+  /** Bits per sample, 4 to 32. */
+  readonly bits: number;
   /** Samples per channel. */
   readonly samples: number;
   /** FLAC frames, in order, as the decoder takes them. */
@@ -16,6 +18,7 @@ export interface FlacStream {
 interface StreamInfo {
   readonly sampleRate: number;
   readonly channels: number;
+  readonly bits: number;
   readonly samples: number;
 }
 
@@ -81,7 +84,9 @@ function readStreamInfo(block: Uint8Array): StreamInfo {
   const view = new DataView(block.buffer, block.byteOffset, block.byteLength);
   const samples = (block[13] & 15) * 2 ** 32 + view.getUint32(14);
   if (sampleRate === 0) throw new AudioError("bad FLAC header: sample rate 0");
-  return { sampleRate, channels: ((block[12] >> 1) & 7) + 1, samples };
+  const channels = ((block[12] >> 1) & 7) + 1;
+  const bits = (((block[12] & 1) << 4) | (block[13] >> 4)) + 1;
+  return { sampleRate, channels, bits, samples };
 }
 
 function checkedStream(info: StreamInfo, frames: Uint8Array[]): FlacStream {

@@ -5,7 +5,12 @@
  */
 import { type Device, reshape, scope, type Tensor } from "../../engine/mod.ts";
 import { LogMel } from "../../model/frontend.ts";
-import { FRAME_SAMPLES, hannPeriodic, MEL_80, slaneyMelFilterbank } from "../../model/frontend_tables.ts";
+import {
+  FRAME_SAMPLES,
+  hannPeriodic,
+  MEL_80,
+  slaneyMelFilterbank,
+} from "../../model/frontend_tables.ts";
 import { resample } from "../data/resample.ts";
 import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
 import type { GoldenSet, GoldenTensor } from "./golden.ts";
@@ -27,12 +32,15 @@ export async function verifyFrontend(device: Device, golden: GoldenSet): Promise
     return { expected: golden.get(name).data, actual: await result.data() };
   };
   // The reference's float64 run differs from its own float32 run by this much only on sweeps.
-  const sweeping = (wave: string) => /sweep|chirp/.test(`${wave} ${golden.json.waveforms?.[wave] ?? ""}`);
-  for (const [prefix, run] of [
-    ["matpac.power.", (w: Tensor) => matpac.power(w)],
-    ["matpac.logmel.", (w: Tensor) => matpac.apply(w)],
-    ["nnaudio.logmel.", (w: Tensor) => centred.apply(w)],
-  ] as const) {
+  const sweeping = (wave: string) =>
+    /sweep|chirp/.test(`${wave} ${golden.json.waveforms?.[wave] ?? ""}`);
+  for (
+    const [prefix, run] of [
+      ["matpac.power.", (w: Tensor) => matpac.power(w)],
+      ["matpac.logmel.", (w: Tensor) => matpac.apply(w)],
+      ["nnaudio.logmel.", (w: Tensor) => centred.apply(w)],
+    ] as const
+  ) {
     for (const wave of golden.below(prefix)) {
       const { actual, expected } = await spectrum(`${prefix}${wave}`, wave, run);
       const tolerance = prefix === "matpac.power."
@@ -63,7 +71,8 @@ function tables(golden: GoldenSet, report: Report): void {
     {
       max: 6e-6,
       l2: 6e-6,
-      reason: "SPEC section 1.1: float32 filters differ by up to 6e-6 of the peak between orders of rounding",
+      reason:
+        "SPEC section 1.1: float32 filters differ by up to 6e-6 of the peak between orders of rounding",
     },
   );
   report.compare(
@@ -75,7 +84,10 @@ function tables(golden: GoldenSet, report: Report): void {
 }
 
 function transposed(table: Float32Array, rows: number, columns: number): Float32Array {
-  return Float32Array.from({ length: rows * columns }, (_, i) => table[(i % rows) * columns + Math.floor(i / rows)]);
+  return Float32Array.from(
+    { length: rows * columns },
+    (_, i) => table[(i % rows) * columns + Math.floor(i / rows)],
+  );
 }
 
 function resampling(golden: GoldenSet, report: Report): void {
@@ -83,6 +95,11 @@ function resampling(golden: GoldenSet, report: Report): void {
     const rate = Number(name.split(".")[0]);
     const key = `resample.${name.slice(0, -3)}`;
     const input: GoldenTensor = golden.get(`${key}.in`);
-    report.compare(`${key}.out`, resample(input.data as Float32Array, rate, SAMPLE_RATE), golden.get(`${key}.out`).data, TOLERANCES.resample);
+    report.compare(
+      `${key}.out`,
+      resample(input.data as Float32Array, rate, SAMPLE_RATE),
+      golden.get(`${key}.out`).data,
+      TOLERANCES.resample,
+    );
   }
 }

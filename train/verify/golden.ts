@@ -37,7 +37,9 @@ export class GoldenSet {
 
   /** Names that start with `prefix`, without it. */
   below(prefix: string): string[] {
-    return [...this.tensors.keys()].filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
+    return [...this.tensors.keys()].filter((name) => name.startsWith(prefix)).map((name) =>
+      name.slice(prefix.length)
+    );
   }
 }
 
@@ -57,7 +59,9 @@ export function readGolden(folder: string, name: string): GoldenSet | undefined 
   };
   const [bytes, json] = [read(".safetensors"), read(".json")];
   if (!bytes && !json) return undefined;
-  if (!bytes || !json) throw new UsageError(`${folder}: of ${name}, only one of .safetensors and .json is there`);
+  if (!bytes || !json) {
+    throw new UsageError(`${folder}: of ${name}, only one of .safetensors and .json is there`);
+  }
   const tensors = new Map<string, GoldenTensor>();
   for (const [key, { dtype, shape, data }] of readSafetensors(bytes).tensors) {
     if (dtype === "F32") tensors.set(key, { shape, data: data as Float32Array });

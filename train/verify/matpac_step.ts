@@ -9,7 +9,13 @@ import { maskFromNoise } from "../../model/masking.ts";
 import { Matpac, type MatpacForward } from "../../model/matpac.ts";
 import type { Geometry } from "../../model/presets.ts";
 import { lossWeights, type Recipe, RECIPES } from "../../model/recipe.ts";
-import { emaDecay, learningRate, multipleChoiceTemperature, type Schedules, teacherTemperature } from "../schedule.ts";
+import {
+  emaDecay,
+  learningRate,
+  multipleChoiceTemperature,
+  type Schedules,
+  teacherTemperature,
+} from "../schedule.ts";
 import { readMetrics, type StepValues, Trainer } from "../step.ts";
 import { type CheckRow, Report, type Tolerance, TOLERANCES } from "./compare.ts";
 import type { GoldenSet } from "./golden.ts";
@@ -24,7 +30,11 @@ interface StepScalars {
   readonly teacher_temp: number;
   readonly grad_norm_before_clip: number;
   readonly clip_coef: number;
-  readonly logged: { readonly var_z_hat_m: number; readonly var_z_m: number; readonly cls_perplexity: number };
+  readonly logged: {
+    readonly var_z_hat_m: number;
+    readonly var_z_m: number;
+    readonly cls_perplexity: number;
+  };
 }
 
 interface Variant {
@@ -94,7 +104,12 @@ function loadInitial(model: Matpac, golden: GoldenSet): void {
   model.device.write(model.centre, golden.get("init.cls_head_loss.center").data);
 }
 
-async function runVariant(device: Device, golden: GoldenSet, variant: Variant, report: Report): Promise<void> {
+async function runVariant(
+  device: Device,
+  golden: GoldenSet,
+  variant: Variant,
+  report: Report,
+): Promise<void> {
   const { hyperparameters: h, fixed } = golden.json;
   using model = new Matpac(device, geometryOf(golden), variant.recipe);
   loadInitial(model, golden);
@@ -102,7 +117,13 @@ async function runVariant(device: Device, golden: GoldenSet, variant: Variant, r
     total: h.max_update,
     // The reference steps run at a constant rate; its learning-rate schedule is checked on its own.
     lr: () => h.lr,
-    teacherTemp: (u) => teacherTemperature(u, fixed.warmup_teacher_temp, fixed.teacher_temp_end, h.teacher_temp_warmup_steps),
+    teacherTemp: (u) =>
+      teacherTemperature(
+        u,
+        fixed.warmup_teacher_temp,
+        fixed.teacher_temp_end,
+        h.teacher_temp_warmup_steps,
+      ),
     emaEncoder: (u) => emaDecay(u, ...variant.emaEncoder, h.max_update),
     emaHead: (u) => emaDecay(u, ...variant.emaHead, h.max_update),
   };
@@ -120,13 +141,20 @@ async function runVariant(device: Device, golden: GoldenSet, variant: Variant, r
     const mask = maskFromNoise(noise.data, batch, patches, h.len_keep);
     const label = `${variant.prefix}${name}`;
     if (variant.prefix === "") {
-      report.compare(`${label}.in.ids_shuffle`, mask.shuffle, golden.get(`${name}.in.ids_shuffle`).data, TOLERANCES.exact);
+      report.compare(
+        `${label}.in.ids_shuffle`,
+        mask.shuffle,
+        golden.get(`${name}.in.ids_shuffle`).data,
+        TOLERANCES.exact,
+      );
     }
     const source = golden.get(`${name}.in.source`);
     const input = device.tensor(source.data, source.shape);
     const kept: [string, Promise<HostArray>][] = [];
     const metrics = trainer.step(input, mask, true, (forward) => {
-      for (const [part, tensor] of outputsOf(golden, label, forward, model)) kept.push([part, tensor.data()]);
+      for (const [part, tensor] of outputsOf(golden, label, forward, model)) {
+        kept.push([part, tensor.data()]);
+      }
       for (const part of golden.below(`${label}.grad.`)) {
         kept.push([`grad.${part}`, model.student.get(part).grad!.data()]);
       }
@@ -134,10 +162,21 @@ async function runVariant(device: Device, golden: GoldenSet, variant: Variant, r
     input.dispose();
     for (const [part, values] of kept) {
       const tolerance = part.startsWith("grad.") ? TOLERANCES.gradient : forwardTolerance(part);
-      report.compare(`${label}.${part}`, await values, golden.get(`${label}.${part}`).data, tolerance);
+      report.compare(
+        `${label}.${part}`,
+        await values,
+        golden.get(`${label}.${part}`).data,
+        tolerance,
+      );
     }
     using next = model.nextCentre();
-    compareIfThere(report, golden, `${label}.out.center_next`, await next.data(), TOLERANCES.forward);
+    compareIfThere(
+      report,
+      golden,
+      `${label}.out.center_next`,
+      await next.data(),
+      TOLERANCES.forward,
+    );
     compareScalars(report, label, await readMetrics(device, metrics), variant.scalars[step]);
     await compareAfter(report, golden, `${label}.after.`, model);
     if (before) {
@@ -150,10 +189,16 @@ async function runVariant(device: Device, golden: GoldenSet, variant: Variant, r
   if (variant.prefix === "") await compareMoments(report, golden, model, trainer);
 }
 
-const forwardTolerance = (part: string): Tolerance => /mask|ids_/.test(part) ? TOLERANCES.exact : TOLERANCES.forward;
+const forwardTolerance = (part: string): Tolerance =>
+  /mask|ids_/.test(part) ? TOLERANCES.exact : TOLERANCES.forward;
 
 /** The forward tensors that the set holds for a step, by the set's names. */
-function outputsOf(golden: GoldenSet, label: string, forward: MatpacForward, model: Matpac): [string, Tensor][] {
+function outputsOf(
+  golden: GoldenSet,
+  label: string,
+  forward: MatpacForward,
+  model: Matpac,
+): [string, Tensor][] {
   const all: Record<string, Tensor> = {
     patch_tokens: forward.patchTokens,
     x_m: forward.maskedTokens,
@@ -172,12 +217,23 @@ function outputsOf(golden: GoldenSet, label: string, forward: MatpacForward, mod
     .filter(([part]) => golden.tensors.has(`${label}.${part}`));
 }
 
-function compareIfThere(report: Report, golden: GoldenSet, name: string, actual: HostArray, tolerance: Tolerance): void {
+function compareIfThere(
+  report: Report,
+  golden: GoldenSet,
+  name: string,
+  actual: HostArray,
+  tolerance: Tolerance,
+): void {
   const expected = golden.tensors.get(name);
   if (expected) report.compare(name, actual, expected.data, tolerance);
 }
 
-function compareScalars(report: Report, label: string, values: StepValues, expected: StepScalars): void {
+function compareScalars(
+  report: Report,
+  label: string,
+  values: StepValues,
+  expected: StepScalars,
+): void {
   const rows: [string, number, number, Tolerance][] = [
     ["total_mean", values.loss, expected.total_mean, TOLERANCES.loss],
     ["loss_cls_mean", values.loss_cls, expected.loss_cls_mean, TOLERANCES.loss],
@@ -186,8 +242,18 @@ function compareScalars(report: Report, label: string, values: StepValues, expec
     ["clip_coef", values.clip_coefficient, expected.clip_coef, TOLERANCES.loss],
     // The reference logs these from float32 tensors, in thousandths.
     ["target_std", 1000 * values.target_std, expected.logged.var_z_m, TOLERANCES.forward],
-    ["prediction_std", 1000 * values.prediction_std, expected.logged.var_z_hat_m, TOLERANCES.forward],
-    ["target_perplexity", values.target_perplexity, expected.logged.cls_perplexity, TOLERANCES.forward],
+    [
+      "prediction_std",
+      1000 * values.prediction_std,
+      expected.logged.var_z_hat_m,
+      TOLERANCES.forward,
+    ],
+    [
+      "target_perplexity",
+      values.target_perplexity,
+      expected.logged.cls_perplexity,
+      TOLERANCES.forward,
+    ],
   ];
   for (const [name, actual, reference, tolerance] of rows) {
     report.compare(`${label}.${name}`, [actual], [reference], tolerance);
@@ -195,7 +261,12 @@ function compareScalars(report: Report, label: string, values: StepValues, expec
 }
 
 /** Parameters and teachers after an update, where the set holds them. */
-async function compareAfter(report: Report, golden: GoldenSet, prefix: string, model: Matpac): Promise<void> {
+async function compareAfter(
+  report: Report,
+  golden: GoldenSet,
+  prefix: string,
+  model: Matpac,
+): Promise<void> {
   const names = golden.below(prefix);
   if (names.length === 0) return;
   const [student, encoder, head] = [
@@ -209,15 +280,29 @@ async function compareAfter(report: Report, golden: GoldenSet, prefix: string, m
       : name.startsWith(TEACHERS.head)
       ? [head.get(name.slice(TEACHERS.head.length)), TOLERANCES.teacher]
       : [student.get(name), TOLERANCES.updated];
-    if (values) report.compare(`${prefix}${name}`, values.data, golden.get(`${prefix}${name}`).data, tolerance);
+    if (values) {
+      report.compare(
+        `${prefix}${name}`,
+        values.data,
+        golden.get(`${prefix}${name}`).data,
+        tolerance,
+      );
+    }
   }
 }
 
 type Parameters = ReadonlyMap<string, { readonly data: Float32Array }>;
 
 /** L2 norms of the changes of all parameters by one update, as one vector. */
-function compareChanges(report: Report, golden: GoldenSet, step: number, before: Parameters, after: Parameters): void {
-  const expected: Record<string, number> = golden.json.scalars[`step${step}_l2_of_change_per_parameter`] ?? {};
+function compareChanges(
+  report: Report,
+  golden: GoldenSet,
+  step: number,
+  before: Parameters,
+  after: Parameters,
+): void {
+  const expected: Record<string, number> =
+    golden.json.scalars[`step${step}_l2_of_change_per_parameter`] ?? {};
   const names = Object.keys(expected).filter((name) => after.has(name));
   const norm = (name: string) => {
     const [a, b] = [before.get(name)!.data, after.get(name)!.data];
@@ -230,13 +315,20 @@ function compareChanges(report: Report, golden: GoldenSet, step: number, before:
     {
       max: 5e-5,
       l2: 5e-5,
-      reason: "a change of 3e-4 per element is the difference of float32 parameters near 1 (rounding 6e-8: 2e-4 of it each)",
+      reason:
+        "a change of 3e-4 per element is the difference of float32 parameters near 1 (rounding 6e-8: 2e-4 of it each)",
     },
   );
 }
 
-async function compareMoments(report: Report, golden: GoldenSet, model: Matpac, trainer: Trainer): Promise<void> {
-  const expected: Record<string, [number, number]> | undefined = golden.json.scalars.adam_moment_l2_after_step2;
+async function compareMoments(
+  report: Report,
+  golden: GoldenSet,
+  model: Matpac,
+  trainer: Trainer,
+): Promise<void> {
+  const expected: Record<string, [number, number]> | undefined =
+    golden.json.scalars.adam_moment_l2_after_step2;
   if (!expected) return;
   const moments = [await model.student.read(trainer.m), await model.student.read(trainer.v)];
   const names = Object.keys(expected).filter((name) => moments[0].has(name));
@@ -262,21 +354,45 @@ interface ScheduleRow {
 function schedules(golden: GoldenSet, report: Report): void {
   const { scalars: { schedules: s }, fixed } = golden.json;
   const check = (label: string, rows: readonly ScheduleRow[], total: number, warmup: number) => {
-    const compare = (what: string, f: (u: number) => number, expected: (row: ScheduleRow) => number | null, last = Infinity) => {
+    const compare = (
+      what: string,
+      f: (u: number) => number,
+      expected: (row: ScheduleRow) => number | null,
+      last = Infinity,
+    ) => {
       const used = rows.filter((row) => expected(row) !== null && row.u < last);
-      report.compare(`${label}.${what}`, used.map((row) => f(row.u)), used.map((row) => expected(row)!), TOLERANCES.schedule);
+      report.compare(
+        `${label}.${what}`,
+        used.map((row) => f(row.u)),
+        used.map((row) => expected(row)!),
+        TOLERANCES.schedule,
+      );
     };
     compare(
       "teacher_temp",
       (u) => teacherTemperature(u, fixed.warmup_teacher_temp, fixed.teacher_temp_end, warmup),
       (row) => row.teacher_temp,
     );
-    compare("ema_encoder", (u) => emaDecay(u, ...fixed.ema_decay_encoder as [number, number], total), (row) => row.encoder_decay_set_in_forward);
+    compare(
+      "ema_encoder",
+      (u) => emaDecay(u, ...fixed.ema_decay_encoder as [number, number], total),
+      (row) => row.encoder_decay_set_in_forward,
+    );
     // Past the last update the released code gives the head the encoder's decay; we end at 1 (SPEC section 9 row 13).
-    compare("ema_head", (u) => emaDecay(u, ...fixed.ema_decay_head as [number, number], total), (row) => row.head_decay_set_in_forward, total);
+    compare(
+      "ema_head",
+      (u) => emaDecay(u, ...fixed.ema_decay_head as [number, number], total),
+      (row) => row.head_decay_set_in_forward,
+      total,
+    );
   };
   check("schedules", s.rows, s.max_update, s.teacher_temp_warmup_steps);
-  check("schedules.full_size", s.full_size.rows, s.full_size.max_update, s.full_size.warmup_teacher_temp_steps);
+  check(
+    "schedules.full_size",
+    s.full_size.rows,
+    s.full_size.max_update,
+    s.full_size.warmup_teacher_temp_steps,
+  );
   const { start, decay_rate, rows: temperatures } = s.mcl_temperature;
   report.compare(
     "schedules.mcl_temperature",
@@ -292,4 +408,3 @@ function schedules(golden: GoldenSet, report: Report): void {
     TOLERANCES.schedule,
   );
 }
-

@@ -55,8 +55,16 @@ const CASES: readonly Case[] = [
     tolerance: TOLERANCES.offsetNorm,
   },
   { pattern: /^gelu$/, run: (p) => gelu(p("x")) },
-  { pattern: /^softmax/, run: (p, info) => softmax(p("x"), { temperature: temperature(p, info.temperature) }), rows: true },
-  { pattern: /^log_softmax/, run: (p, info) => logSoftmax(p("x"), { temperature: info.temperature }), rows: true },
+  {
+    pattern: /^softmax/,
+    run: (p, info) => softmax(p("x"), { temperature: temperature(p, info.temperature) }),
+    rows: true,
+  },
+  {
+    pattern: /^log_softmax/,
+    run: (p, info) => logSoftmax(p("x"), { temperature: info.temperature }),
+    rows: true,
+  },
   {
     pattern: /^attention/,
     run: (p, { heads }) => dense(p, "proj", selfAttention(dense(p, "qkv", p("x")), heads)),
@@ -81,14 +89,23 @@ const CASES: readonly Case[] = [
   {
     pattern: /^cls_loss/,
     run: (p, info) => {
-      const { loss } = centredCrossEntropy(p("student_logits"), p("teacher_logits"), reshape(p("center"), [-1]), {
-        studentTemperature: info.student_temp,
-        teacherTemperature: p("teacher_logits").device.tensor([info.teacher_temp]),
-      });
+      const { loss } = centredCrossEntropy(
+        p("student_logits"),
+        p("teacher_logits"),
+        reshape(p("center"), [-1]),
+        {
+          studentTemperature: info.student_temp,
+          teacherTemperature: p("teacher_logits").device.tensor([info.teacher_temp]),
+        },
+      );
       return reshape(loss, [-1]);
     },
   },
-  { pattern: /^gather/, run: (p) => gather(p("x"), p("ids"), { unique: true }), tolerance: TOLERANCES.exact },
+  {
+    pattern: /^gather/,
+    run: (p) => gather(p("x"), p("ids"), { unique: true }),
+    tolerance: TOLERANCES.exact,
+  },
   {
     pattern: /^unshuffle/,
     run: (p) => {
@@ -154,7 +171,9 @@ async function runCase(
   names.forEach((part, i) => {
     const expected = golden.get(`${name}.${part}`);
     // Bit copies apart, a gradient may be a sum over repeated tokens.
-    const allowed = tolerance === TOLERANCES.exact && part !== "y" && /mask_token/.test(part) ? TOLERANCES.operation : tolerance;
+    const allowed = tolerance === TOLERANCES.exact && part !== "y" && /mask_token/.test(part)
+      ? TOLERANCES.operation
+      : tolerance;
     if (entry.rows) {
       const width = expected.shape[expected.shape.length - 1];
       report.compareRows(`${name}.${part}`, values[i], expected.data, width, allowed);
@@ -164,10 +183,15 @@ async function runCase(
 }
 
 /** Teacher probabilities and the next centre of the classification loss. */
-async function classificationExtras(device: Device, golden: GoldenSet, report: Report): Promise<void> {
+async function classificationExtras(
+  device: Device,
+  golden: GoldenSet,
+  report: Report,
+): Promise<void> {
   const info = golden.json.cases.cls_loss;
   if (!info) return;
-  const input = (name: string) => device.tensor(golden.get(`cls_loss.${name}`).data, golden.get(`cls_loss.${name}`).shape);
+  const input = (name: string) =>
+    device.tensor(golden.get(`cls_loss.${name}`).data, golden.get(`cls_loss.${name}`).shape);
   const results = scope(() =>
     noGrad(() => {
       const centre = input("center");
@@ -175,7 +199,10 @@ async function classificationExtras(device: Device, golden: GoldenSet, report: R
         input("student_logits"),
         input("teacher_logits"),
         reshape(centre, [-1]),
-        { studentTemperature: info.student_temp, teacherTemperature: device.tensor([info.teacher_temp]) },
+        {
+          studentTemperature: info.student_temp,
+          teacherTemperature: device.tensor([info.teacher_temp]),
+        },
       );
       const batchMean = mean(probabilities, { axes: [0, 1] });
       const next = add(mul(centre, info.center_momentum), mul(batchMean, 1 - info.center_momentum));
@@ -185,7 +212,13 @@ async function classificationExtras(device: Device, golden: GoldenSet, report: R
   const [probabilities, next] = await device.read(results);
   results.forEach((tensor) => tensor.dispose());
   const { data, shape } = golden.get("cls_loss.teacher_probs");
-  report.compareRows("cls_loss.teacher_probs", probabilities, data, shape[shape.length - 1], TOLERANCES.operation);
+  report.compareRows(
+    "cls_loss.teacher_probs",
+    probabilities,
+    data,
+    shape[shape.length - 1],
+    TOLERANCES.operation,
+  );
   report.compare(
     "cls_loss.center_next_from_probs",
     next,
@@ -206,11 +239,18 @@ function tables(golden: GoldenSet, report: Report): void {
       ? sinCosPositions(width, Number(rows), Number(columns))
       : sinCosPositions1d(width, Number(columns));
     const entry = scalars[name.replace(/\.rows$/, "")];
-    const picked = partial ? entry.rows as number[] : Array.from({ length: shape[shape.length - 2] }, (_, i) => i);
+    const picked = partial
+      ? entry.rows as number[]
+      : Array.from({ length: shape[shape.length - 2] }, (_, i) => i);
     const values = picked.flatMap((row) => [...table.subarray(row * width, (row + 1) * width)]);
     report.compare(name, values, data, TOLERANCES.table);
     if (entry?.sum !== undefined) {
-      report.compare(`${name} sum`, [table.reduce((a, b) => a + b, 0)], [entry.sum], TOLERANCES.table);
+      report.compare(
+        `${name} sum`,
+        [table.reduce((a, b) => a + b, 0)],
+        [entry.sum],
+        TOLERANCES.table,
+      );
     }
   }
   const lengths: { L: number; mask_ratio: number; len_keep: number }[] = scalars.len_keep ?? [];
@@ -229,4 +269,3 @@ function tables(golden: GoldenSet, report: Report): void {
     report.compare("mask.ids_restore", mask.restore, restore.data, TOLERANCES.exact);
   }
 }
-

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
+import { readSafetensors } from "../../../model/formats/safetensors.ts";
 import { resample, resampleKernel } from "../../../train/data/resample.ts";
 
 const GOLDEN = new URL("../../golden/frontend", import.meta.url).pathname;
@@ -9,20 +10,10 @@ interface Comparison {
 }
 
 function goldenTensors(): Map<string, Float32Array> {
-  const bytes = Deno.readFileSync(`${GOLDEN}.safetensors`);
-  const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
-  const text = new TextDecoder().decode(bytes.subarray(8, 8 + length));
-  const header = JSON.parse(text) as Record<
-    string,
-    { dtype: string; data_offsets: [number, number] }
-  >;
-  const tensors = new Map<string, Float32Array>();
-  for (const [name, entry] of Object.entries(header)) {
-    if (entry.dtype !== "F32") continue;
-    const [from, to] = entry.data_offsets.map((x) => x + 8 + length);
-    tensors.set(name, new Float32Array(bytes.slice(from, to).buffer));
-  }
-  return tensors;
+  const { tensors } = readSafetensors(Deno.readFileSync(`${GOLDEN}.safetensors`));
+  return new Map(
+    [...tensors].map(([name, { data }]) => [name, Float32Array.from(data, Number)]),
+  );
 }
 
 function largestDifference(a: Float32Array, b: ArrayLike<number>): number {
