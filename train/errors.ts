@@ -31,6 +31,7 @@ const EXIT_CODES: ReadonlyMap<string, number> = new Map([
   ["UsageError", 2],
   ["NoAdapterError", 3],
   ["NoDataError", 4],
+  ["FolderError", 4],
   ["DeviceLostError", 5],
   ["OutOfMemoryError", 5],
   ["InterruptedError", EXIT_INTERRUPTED],

@@ -1,15 +1,24 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl } from "@std/path";
+import { INSTALL_COMMAND } from "../../engine/errors.ts";
 import { describeError, exitCodeOf, UsageError } from "../../train/errors.ts";
 import { countsOf } from "../run.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 
-async function cli(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
+interface Outcome {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+const cli = (...argv: string[]): Promise<Outcome> => cliWith({}, ...argv);
+
+async function cliWith(env: Record<string, string>, ...argv: string[]): Promise<Outcome> {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "--quiet", "--no-prompt", "--allow-read", "train/main.ts", ...argv],
     cwd: ROOT,
-    env: { NO_COLOR: "1", NODEVICE_SELECT: "1" },
+    env: { NO_COLOR: "1", NODEVICE_SELECT: "1", ...env },
   }).output();
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
   return { code, out: text(stdout), err: text(stderr) };
@@ -72,6 +81,21 @@ Deno.test("cli: --help of everything exits 0", async () => {
     const { code, out, err } = await cli(...argv, "--help");
     assertEquals([code, err], [0, ""]);
     assertStringIncludes(out, "Usage: deno task");
+  }
+});
+
+Deno.test("cli: without an adapter exit 3 and the command that installs one", async () => {
+  // The Vulkan loader looks for drivers nowhere else; other backends are switched off.
+  const none = {
+    VK_DRIVER_FILES: "/nowhere.json",
+    VK_ICD_FILENAMES: "/nowhere.json",
+    DENO_WEBGPU_BACKEND: "vulkan",
+  };
+  for (const argv of [["pretrain"], ["verify"], ["doctor"]]) {
+    const { code, out, err } = await cliWith(none, ...argv);
+    assertEquals([code, out], [3, ""], err);
+    assertStringIncludes(err.split("\n")[0], "error: no WebGPU adapter");
+    assertStringIncludes(err, INSTALL_COMMAND);
   }
 });
 

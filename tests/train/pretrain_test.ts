@@ -208,6 +208,14 @@ Deno.test("a folder with nothing usable exits 4", () =>
     assertStringIncludes((error as Error).message, "2 files");
   }));
 
+Deno.test("a folder that is not there exits 4 and leaves no run directory", () =>
+  inTempDir(async (dir) => {
+    const out = join(dir, "run");
+    const error = await assertRejects(() => command("--data", join(dir, "absent"), "--out", out));
+    assertEquals(exitCodeOf(error), 4);
+    await assertRejects(() => Deno.stat(out), Deno.errors.NotFound);
+  }));
+
 Deno.test("a lost device exits 5 and names the checkpoint to go on from", () =>
   inTempDir(async (dir) => {
     const config = resolveConfig([

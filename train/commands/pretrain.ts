@@ -18,12 +18,15 @@ export const help: () => string = pretrainHelp;
 /** Trains; see INTERFACE in the README for what it leaves behind. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
   const config = resolveConfig(argv);
+  // What can be wrong without a run is found before there is a run directory.
+  let skipped: JsonLines<SkippedRow> | undefined;
+  const source = await sourceOf(config, (path, reason) => skipped?.write({ path, reason }));
   using device = await openDevice({ adapter: config.adapter });
   const paths = await openRunDirectory(config);
   await writeRunConfig(paths, config, device.info);
-  using skipped = JsonLines.create<SkippedRow>(paths.skipped);
+  using lines = JsonLines.create<SkippedRow>(paths.skipped);
+  skipped = lines;
   using progress = new Progress({ quiet: config.quiet });
-  const source = await sourceOf(config, (path, reason) => skipped.write({ path, reason }));
   if (!config.quiet) {
     const { preset, recipe, geometry, batch } = config;
     console.log(`adapter ${device.info.description}`);
