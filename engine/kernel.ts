@@ -6,11 +6,17 @@
  *
  * @module
  */
+import gemmBindingsSource from "../kernels/gemm_bindings.wgsl" with { type: "text" };
+import gemmStoreSource from "../kernels/gemm_store.wgsl" with { type: "text" };
 import mathSource from "../kernels/math.wgsl" with { type: "text" };
 import { KernelError } from "./errors.ts";
 import { type Constants, expand } from "./template.ts";
 
-const INCLUDES: Readonly<Record<string, string>> = { math: mathSource };
+const INCLUDES: Readonly<Record<string, string>> = {
+  gemm_bindings: gemmBindingsSource,
+  gemm_store: gemmStoreSource,
+  math: mathSource,
+};
 
 /** Type of a field of `Params`. */
 export type FieldType = "u32" | "i32" | "f32";
@@ -75,7 +81,9 @@ function header(constants: Constants): string {
 export function generate(kernel: Kernel, constants: Constants): string {
   const body = expand(kernel.source, constants, (name) => {
     const text = INCLUDES[name];
-    if (text === undefined) throw new KernelError(`${kernel.name}: no kernel file "${name}" to include`);
+    if (text === undefined) {
+      throw new KernelError(`${kernel.name}: no kernel file "${name}" to include`);
+    }
     return text;
   });
   return `${header(constants)}\n${body}`;
@@ -83,13 +91,19 @@ export function generate(kernel: Kernel, constants: Constants): string {
 
 function parseFields(name: string, wgsl: string): { name: string; type: FieldType }[] {
   const body = /struct Params \{([^}]*)\}/.exec(wgsl)?.[1];
-  if (body === undefined) throw new KernelError(`${name}: the kernel declares no "struct Params { … }"`);
-  return [...body.replace(/\/\/.*$/gm, "").matchAll(/(\w+)\s*:\s*(\w+)/g)].map(([, field, type]) => {
-    if (type !== "u32" && type !== "i32" && type !== "f32") {
-      throw new KernelError(`${name}: parameter ${field} is ${type}; only u32, i32 and f32 are supported`);
-    }
-    return { name: field, type };
-  });
+  if (body === undefined) {
+    throw new KernelError(`${name}: the kernel declares no "struct Params { … }"`);
+  }
+  return [...body.replace(/\/\/.*$/gm, "").matchAll(/(\w+)\s*:\s*(\w+)/g)].map(
+    ([, field, type]) => {
+      if (type !== "u32" && type !== "i32" && type !== "f32") {
+        throw new KernelError(
+          `${name}: parameter ${field} is ${type}; only u32, i32 and f32 are supported`,
+        );
+      }
+      return { name: field, type };
+    },
+  );
 }
 
 function parseStorage(wgsl: string): StorageBinding[] {
@@ -159,11 +173,15 @@ export function pipelineFor(
     storage,
     wgsl,
   };
-  report(gpu.popErrorScope().then((error) =>
-    error
-      ? new KernelError(`kernel ${kernel.name} does not compile: ${error.message}\n${numbered(wgsl)}`)
-      : undefined
-  ));
+  report(
+    gpu.popErrorScope().then((error) =>
+      error
+        ? new KernelError(
+          `kernel ${kernel.name} does not compile: ${error.message}\n${numbered(wgsl)}`,
+        )
+        : undefined
+    ),
+  );
   byConstants.set(key, pipeline);
   return pipeline;
 }

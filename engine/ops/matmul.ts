@@ -6,7 +6,15 @@
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refBroadcast, refFrom, refRandom, refUnbroadcast, refZeros } from "../reference.ts";
-import { broadcastShapes, broadcastStrides, collapseAxes, sameShape, type Shape, show, sizeOf } from "../shape.ts";
+import {
+  broadcastShapes,
+  broadcastStrides,
+  collapseAxes,
+  sameShape,
+  type Shape,
+  show,
+  sizeOf,
+} from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { materialize } from "./copy.ts";
 import { gemm, type MatrixOperand } from "./gemm.ts";
@@ -58,7 +66,10 @@ const refGelu = {
   slope: (x: number): number => refGelu.phi(x) + x * Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI),
 };
 
-function refLinear([x, weight, ...rest]: readonly RefArray[], { bias, residual }: LinearAttributes): RefArray {
+function refLinear(
+  [x, weight, ...rest]: readonly RefArray[],
+  { bias, residual }: LinearAttributes,
+): RefArray {
   const [n, k] = weight.shape;
   const m = x.data.length / k;
   const y = refProduct(x.data, weight.data, m, n, k, { b: true });
@@ -72,15 +83,21 @@ const linearOp = defineOp<LinearAttributes>({
   forward([x, weight, ...rest], { gelu, bias, residual }, save) {
     const [n, k] = weight.shape;
     if (weight.shape.length !== 2 || x.shape[x.shape.length - 1] !== k) {
-      throw new ShapeError(`linear: input ${show(x.shape)} against weight ${show(weight.shape)} [out, in]`);
+      throw new ShapeError(
+        `linear: input ${show(x.shape)} against weight ${show(weight.shape)} [out, in]`,
+      );
     }
     const shape = [...x.shape.slice(0, -1), n];
     if (bias && !sameShape(rest[0].shape, [n])) {
-      throw new ShapeError(`linear: bias ${show(rest[0].shape)} against weight ${show(weight.shape)} [out, in]`);
+      throw new ShapeError(
+        `linear: bias ${show(rest[0].shape)} against weight ${show(weight.shape)} [out, in]`,
+      );
     }
     const residualTensor = residual ? rest[rest.length - 1] : undefined;
     if (residualTensor && !sameShape(residualTensor.shape, shape)) {
-      throw new ShapeError(`linear: residual ${show(residualTensor.shape)} against result ${show(shape)}`);
+      throw new ShapeError(
+        `linear: residual ${show(residualTensor.shape)} against result ${show(shape)}`,
+      );
     }
     const y = x.device.empty(shape);
     const pre = gelu ? x.device.empty(shape) : undefined;
@@ -100,7 +117,10 @@ const linearOp = defineOp<LinearAttributes>({
     if (pre) save(pre);
     return [y];
   },
-  backward({ grads: [dy], saved: [x, weight, pre], needs, shapes, into }, { gelu, bias, residual }) {
+  backward(
+    { grads: [dy], saved: [x, weight, pre], needs, shapes, into },
+    { gelu, bias, residual },
+  ) {
     const [n, k] = weight.shape;
     const m = x.size / k;
     let dz = dy!;
@@ -111,7 +131,14 @@ const linearOp = defineOp<LinearAttributes>({
     const result: (Tensor | undefined)[] = [undefined, undefined];
     if (needs[0]) {
       result[0] = x.device.empty(x.shape);
-      gemm({ a: { tensor: dz, ld: n }, b: { tensor: weight, ld: k }, c: { tensor: result[0], ld: k }, m, n: k, k: n });
+      gemm({
+        a: { tensor: dz, ld: n },
+        b: { tensor: weight, ld: k },
+        c: { tensor: result[0], ld: k },
+        m,
+        n: k,
+        k: n,
+      });
     }
     if (needs[1]) {
       result[1] = into(1) ?? x.device.empty(weight.shape);
@@ -187,13 +214,22 @@ export interface LinearOptions {
  * @returns [..., out]
  * @throws {ShapeError} if sizes do not fit, or `gelu` and `residual` are both given.
  */
-export function linear(x: Tensor, weight: Tensor, bias?: Tensor, options: LinearOptions = {}): Tensor {
+export function linear(
+  x: Tensor,
+  weight: Tensor,
+  bias?: Tensor,
+  options: LinearOptions = {},
+): Tensor {
   const { gelu = false, residual } = options;
   if (gelu && residual) throw new ShapeError("linear: gelu and residual exclude each other");
   const inputs = [x, weight];
   if (bias) inputs.push(bias);
   if (residual) inputs.push(residual);
-  return linearOp.apply(inputs, { gelu, bias: bias !== undefined, residual: residual !== undefined })[0];
+  return linearOp.apply(inputs, {
+    gelu,
+    bias: bias !== undefined,
+    residual: residual !== undefined,
+  })[0];
 }
 
 /** How gemm can walk a possibly strided [..., rows, columns] view broadcast to `batch`, or undefined. */
@@ -201,7 +237,9 @@ function asOperand(tensor: Tensor, batch: Shape): MatrixOperand | undefined {
   const rank = tensor.shape.length;
   const [rows, columns] = tensor.shape.slice(-2);
   const [rowStep, columnStep] = tensor.strides.slice(-2);
-  const lead = collapseAxes(batch, [broadcastStrides(tensor.shape.slice(0, -2), tensor.strides.slice(0, rank - 2), batch)]);
+  const lead = collapseAxes(batch, [
+    broadcastStrides(tensor.shape.slice(0, -2), tensor.strides.slice(0, rank - 2), batch),
+  ]);
   if (lead.shape.length !== 1) return undefined;
   const batchStride = lead.shape[0] === 1 ? 0 : lead.strides[0][0];
   if (columnStep === 1 || columns === 1) {
@@ -217,7 +255,8 @@ function product(a: Tensor, b: Tensor, alpha = 1): Tensor {
   const batch = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
   const c = a.device.empty([...batch, m, n]);
   const operand = (t: Tensor): MatrixOperand =>
-    asOperand(t, batch) ?? asOperand(materialize(t), batch) ?? asOperand(expanded(t, batch), batch)!;
+    asOperand(t, batch) ?? asOperand(materialize(t), batch) ??
+      asOperand(expanded(t, batch), batch)!;
   gemm({
     a: operand(a),
     b: operand(b),
@@ -241,7 +280,9 @@ function expanded(tensor: Tensor, batch: Shape): Tensor {
 
 /** The last two axes swapped, without a copy. */
 function swapped(tensor: Tensor): Tensor {
-  const swap = (list: readonly number[]) => [...list.slice(0, -2), list[list.length - 1], list[list.length - 2]];
+  const swap = (
+    list: readonly number[],
+  ) => [...list.slice(0, -2), list[list.length - 1], list[list.length - 2]];
   return tensor.view(swap(tensor.shape), swap(tensor.strides));
 }
 
@@ -249,15 +290,21 @@ const matmulOp = defineOp<null>({
   name: "matmul",
   strided: true,
   forward([a, b], _, save) {
-    if (a.shape.length < 2 || b.shape.length < 2 || a.shape[a.shape.length - 1] !== b.shape[b.shape.length - 2]) {
-      throw new ShapeError(`matmul: ${show(a.shape)} against ${show(b.shape)}: [..., m, k] and [..., k, n] are needed`);
+    if (
+      a.shape.length < 2 || b.shape.length < 2 ||
+      a.shape[a.shape.length - 1] !== b.shape[b.shape.length - 2]
+    ) {
+      throw new ShapeError(
+        `matmul: ${show(a.shape)} against ${show(b.shape)}: [..., m, k] and [..., k, n] are needed`,
+      );
     }
     save(a);
     save(b);
     return [product(a, b)];
   },
   backward({ grads: [dy], saved: [a, b], needs, shapes }) {
-    const fit = (grad: Tensor, shape: Shape) => sameShape(grad.shape, shape) ? grad : sumTo(grad, shape);
+    const fit = (grad: Tensor, shape: Shape) =>
+      sameShape(grad.shape, shape) ? grad : sumTo(grad, shape);
     return [
       needs[0] ? fit(product(dy!, swapped(b)), shapes[0]) : undefined,
       needs[1] ? fit(product(swapped(a), dy!), shapes[1]) : undefined,
@@ -272,7 +319,16 @@ const matmulOp = defineOp<null>({
       const y = refBroadcast(b, [...batch, k, n]);
       const c = refZeros([...batch, m, n]);
       for (let i = 0; i < sizeOf(batch); i++) {
-        c.data.set(refProduct(x.subarray(i * m * k, (i + 1) * m * k), y.subarray(i * k * n, (i + 1) * k * n), m, n, k), i * m * n);
+        c.data.set(
+          refProduct(
+            x.subarray(i * m * k, (i + 1) * m * k),
+            y.subarray(i * k * n, (i + 1) * k * n),
+            m,
+            n,
+            k,
+          ),
+          i * m * n,
+        );
       }
       return [c];
     },
@@ -286,10 +342,19 @@ const matmulOp = defineOp<null>({
       const db = new Float64Array(y.length);
       for (let i = 0; i < sizeOf(batch); i++) {
         const g = dy.data.subarray(i * m * n, (i + 1) * m * n);
-        dx.set(refProduct(g, y.subarray(i * k * n, (i + 1) * k * n), m, k, n, { b: true }), i * m * k);
-        db.set(refProduct(x.subarray(i * m * k, (i + 1) * m * k), g, k, n, m, { a: true }), i * k * n);
+        dx.set(
+          refProduct(g, y.subarray(i * k * n, (i + 1) * k * n), m, k, n, { b: true }),
+          i * m * k,
+        );
+        db.set(
+          refProduct(x.subarray(i * m * k, (i + 1) * m * k), g, k, n, m, { a: true }),
+          i * k * n,
+        );
       }
-      return [refUnbroadcast(dx, [...batch, m, k], a.shape), refUnbroadcast(db, [...batch, k, n], b.shape)];
+      return [
+        refUnbroadcast(dx, [...batch, m, k], a.shape),
+        refUnbroadcast(db, [...batch, k, n], b.shape),
+      ];
     },
   },
   samples() {

@@ -19,13 +19,13 @@ export const help: () => string = pretrainHelp;
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
   const config = resolveConfig(argv);
   // What can be wrong without a run is found before there is a run directory.
-  let skipped: JsonLines<SkippedRow> | undefined;
-  const source = await sourceOf(config, (path, reason) => skipped?.write({ path, reason }));
+  const log: { skipped?: JsonLines<SkippedRow> } = {};
+  const source = await sourceOf(config, (path, reason) => log.skipped?.write({ path, reason }));
   using device = await openDevice({ adapter: config.adapter });
   const paths = await openRunDirectory(config);
   await writeRunConfig(paths, config, device.info);
-  using lines = JsonLines.create<SkippedRow>(paths.skipped);
-  skipped = lines;
+  using skipped = JsonLines.create<SkippedRow>(paths.skipped);
+  log.skipped = skipped;
   using progress = new Progress({ quiet: config.quiet });
   if (!config.quiet) {
     const { preset, recipe, geometry, batch } = config;

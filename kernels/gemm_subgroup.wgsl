@@ -1,0 +1,130 @@
+// C = alpha * op(A) * op(B) (+ bias) (+ residual), or C += …, as gemm.wgsl, for adapters with subgroups of LANES lanes.
+//
+// Tile scheme: a workgroup is one subgroup and owns ROWS rows x 4 LANES VECS columns of C, each lane ROWS rows x VECS
+// vec4 of columns. Per 4 steps of K every element of A and B is loaded once per subgroup: each lane loads its own
+// columns of B, and one vec4 of each group of LANES rows of A, which subgroupBroadcast then passes round. The lane to
+// read from must be a constant, hence the text is generated for one subgroup size.
+//
+//   A as stored          lane l of group i loads                  A[r, k] then sits in
+//   M x K                row LANES i + l, the 4 steps             lane r % LANES, component k % 4
+//   K x M (TA)           step l % 4, rows LANES i + l / 4 * 4 …   lane r % LANES / 4 * 4 + k % 4, component r % 4
+//
+// Every element of C is summed over k in order, as in gemm.wgsl, so that tiles of all sizes give the same bits.
+//
+// Edges: the conditions of gemm.wgsl with VEC hold. Rows and columns past the edge are clamped on load and dropped on
+// store; all lanes stay active. TAIL (with TA and not TB): K is no multiple of 4; the last steps run one by one.
+//
+// Constants: TA, TB, LANES (a multiple of 4), ROWS (a multiple of LANES), VECS, TAIL; STORE as in gemm_store.wgsl;
+// BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; VEC true for the shared parts.
+//
+// Measured on lavapipe (Mesa 22.3.6, 2 cores shared with others), 1024 x 768 x 768, best of 21 or 25, GFLOP/s as
+// NT / NN / TN: the work over half of the processor time that it took, which load from others disturbs less than
+// elapsed time; the time of the first dispatch, that is compiling, in brackets. Multiply-adds in registers reach 100.
+//   gemm.wgsl                 22 / 20 / 20 (0.3 s)
+//   VECS 1, ROWS 8            32 / 31 / 24 (0.1 s);  16  43 / 42 / 35 (0.15 s);  32  52 / 54 / 47 (0.2 s)
+//           ROWS 64           62 / 60 / 56 (0.25 s); 96  61 / 61 / 57 (0.4 s);  128  64 / 64 / 58 (0.5 s)
+//   VECS 2, ROWS 24           51 / 51 / 47 (0.25 s); 32  58 / 57 / 53 (0.3 s);   48  62 / 60 / 56 (0.4 s)
+//           ROWS 64           65 / 67 / 63 (0.5 s);  96  50 / 49 / 49 (0.8 s)
+//   VECS 3, ROWS 24           51 / 50 / 50 (0.6 s)
+//   8 steps of K per round    ROWS 64: 63 / 62 / 54, but twice the time to compile; ROWS 16: 45 / 45 / 38
+//   rows inside, steps outside, in a group of rows: 59 / 57 / 55 where rows outside give 62 / 61 / 58 (VECS 2, ROWS 48)
+//   workgroups with rows first: no faster, also where B is larger than the cache
+// The machine code shows why: the multiply-adds run near the peak, but more than half of the time goes to loads, each
+// of them a loop over the lanes with a bounds check per component. Elements of vec4<u64>, 8 floats each, halve these
+// checks (Deno grants wgpu-shader-int64): ROWS 32, VECS 2, NN 70 instead of 57. Not used: sizes would have to be
+// multiples of 8, and the device would have to ask for the feature. No GPU was measured.
+
+//:include gemm_bindings
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let row = group.y * ROWS;
+  let column = (group.x * LANES + lane) * ${VECS*4}u;
+  let c_base = params.offset_c + group.z * params.batch_c;
+  // Everything up to the stores counts in vec4.
+  let a_base = (params.offset_a + group.z * params.batch_a) / 4u;
+  let b_base = (params.offset_b + group.z * params.batch_b) / 4u;
+  let lda = params.lda / 4u;
+  let ldb = params.ldb / 4u;
+//:for r in 0..ROWS
+//:for j in 0..VECS
+  var acc${r}_$j = vec4f(0.0);
+//:end
+//:end
+//:for i in 0..ROWS/LANES
+//:if TA
+  let a_at$i = a_base + min((row + ${i*LANES}u + lane) / 4u, params.m / 4u - 1u) + lane % 4u * lda;
+//:else
+  let a_at$i = a_base + min(row + ${i*LANES}u + lane, params.m - 1u) * lda;
+//:end
+//:end
+//:if TB
+//:for c in 0..VECS*4
+  let b_at$c = b_base + min(column + ${c}u, params.n - 1u) * ldb;
+//:end
+//:else
+//:for j in 0..VECS
+  let b_at$j = b_base + min(column + ${j*4}u, params.n - 4u) / 4u;
+//:end
+//:end
+  let whole = params.k / 4u;
+  for (var k = 0u; k < whole; k++) {
+//:if TB
+//:for c in 0..VECS*4
+    let t$c = b_data[b_at$c + k];
+//:end
+//:for q in 0..4
+//:for j in 0..VECS
+    let b${q}_$j = vec4f(t${j*4}[$q], t${j*4+1}[$q], t${j*4+2}[$q], t${j*4+3}[$q]);
+//:end
+//:end
+//:else
+//:for q in 0..4
+//:for j in 0..VECS
+    let b${q}_$j = b_data[b_at$j + (k * 4u + ${q}u) * ldb];
+//:end
+//:end
+//:end
+//:if TA
+    let a_step = k * 4u * lda;
+//:else
+    let a_step = k;
+//:end
+    // Each group of rows is loaded just before its use: shorter blocks of code compile faster.
+//:for i in 0..ROWS/LANES
+    let a$i = a_data[a_at$i + a_step];
+//:for r in i*LANES..i*LANES+LANES
+//:for q in 0..4
+//:if TA
+    let a${r}_$q = vec4f(subgroupBroadcast(a$i[${r%4}], ${r%LANES/4*4+q}u));
+//:else
+    let a${r}_$q = vec4f(subgroupBroadcast(a$i[$q], ${r%LANES}u));
+//:end
+//:for j in 0..VECS
+    acc${r}_$j = fma(a${r}_$q, b${q}_$j, acc${r}_$j);
+//:end
+//:end
+//:end
+//:end
+  }
+//:if TAIL
+//:for i in 0..(ROWS+4*LANES-1)/(4*LANES)
+  let tail_at$i = a_base + min(row / 4u + ${i*LANES}u + lane, params.m / 4u - 1u);
+//:end
+  for (var k = whole * 4u; k < params.k; k++) {
+//:for j in 0..VECS
+    let b$j = b_data[b_at$j + k * ldb];
+//:end
+//:for i in 0..(ROWS+4*LANES-1)/(4*LANES)
+    let a$i = a_data[tail_at$i + k * lda];
+//:end
+//:for r in 0..ROWS
+//:for j in 0..VECS
+    acc${r}_$j = fma(vec4f(subgroupBroadcast(a${r/(4*LANES)}[${r%4}], ${r/4%LANES}u)), b$j, acc${r}_$j);
+//:end
+//:end
+  }
+//:end
+
+//:include gemm_store
+}
