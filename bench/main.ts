@@ -7,6 +7,7 @@
 import {
   backward,
   type Device,
+  formatBytes,
   linear,
   openDevice,
   scope,
@@ -56,6 +57,8 @@ interface Result extends Timing {
 /** What a benchmark measures. */
 interface Benchmark {
   readonly name: string;
+  /** Left out by --quick. */
+  readonly slow?: boolean;
   run(device: Device, ceilings: Ceilings, repeats: Repeats): Promise<Result>;
 }
 
@@ -146,6 +149,7 @@ function stepFlops(geometry: Geometry, visible: number): number {
 function stepBenchmark(label: string, geometry: Geometry, batch: number): Benchmark {
   return {
     name: `step/${label}`,
+    slow: geometry.width > 500,
     async run(device, ceilings, { count }) {
       const recipe = RECIPES.paper;
       using model = new Matpac(device, geometry, recipe);
@@ -171,7 +175,7 @@ function stepBenchmark(label: string, geometry: Geometry, batch: number): Benchm
       const timing = await time(device, () => {
         const before = device.counters.dispatches;
         const start = performance.now() - submits.ms;
-        trainer.step(input, mask, false);
+        trainer.step(input, mask);
         // A software adapter computes inside submit; that is not the script's time.
         script = Math.min(script, performance.now() - submits.ms - start);
         dispatches = device.counters.dispatches - before;
@@ -183,7 +187,7 @@ function stepBenchmark(label: string, geometry: Geometry, batch: number): Benchm
         gflops,
         fraction: gflops / ceilings.fmaGflops,
         samples_per_s: batch * 1000 / timing.ms,
-        peak_bytes: device.memory.peakBytes,
+        peak_bytes: device.memory.liveBytes,
         us_per_dispatch: script * 1000 / dispatches,
       };
     },
@@ -205,6 +209,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   logMelBenchmark,
   stepBenchmark("tiny/208x16", PRESETS.tiny.geometry, 16),
   stepBenchmark("tiny/608x16", tiny608, 16),
+  stepBenchmark("base/608x4", PRESETS.base.geometry, 4),
 ];
 
 function line(r: Result): string {
@@ -214,6 +219,7 @@ function line(r: Result): string {
     parts.push(`${(100 * r.fraction).toFixed(0)}% of the multiply-add ceiling`);
   }
   if (r.samples_per_s !== undefined) parts.push(`${r.samples_per_s.toFixed(2)} samples/s`);
+  if (r.peak_bytes !== undefined) parts.push(formatBytes(r.peak_bytes));
   if (r.us_per_dispatch !== undefined) {
     parts.push(`${r.us_per_dispatch.toFixed(1)} us of script per dispatch`);
   }
@@ -235,7 +241,7 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   const repeats: Repeats = quick ? { count: 3, minimumMs: 30 } : { count: 9, minimumMs: 150 };
   using device = await openDevice();
-  const ceilings = await measureCeilings(device.gpu);
+  let ceilings = await measureCeilings(device.gpu);
   console.log(
     `${device.info.description}: ${ceilings.fmaGflops.toFixed(0)} GFLOP/s multiply-add, ${
       ceilings.copyGbps.toFixed(1)
@@ -245,7 +251,11 @@ async function main(argv: readonly string[]): Promise<number> {
       } ms read-back`,
   );
   const results: Result[] = [];
-  for (const benchmark of BENCHMARKS.filter(({ name }) => pattern.test(name))) {
+  const chosen = BENCHMARKS.filter(({ name, slow }) => pattern.test(name) && !(quick && slow));
+  for (const benchmark of chosen) {
+    // Shared cores change their speed within a run; the best that was seen is the ceiling.
+    const again = await measureCeilings(device.gpu);
+    ceilings = { ...ceilings, fmaGflops: Math.max(ceilings.fmaGflops, again.fmaGflops) };
     const result = await benchmark.run(device, ceilings, repeats);
     results.push(result);
     console.log(line(result));

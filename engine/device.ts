@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { AnomalyDetector } from "./anomaly.ts";
 import { BYTES_PER_ELEMENT, type DType, dtypeOf, type HostArray, hostView } from "./dtype.ts";
 import {
   DeviceLostError,
@@ -15,8 +16,10 @@ import {
 import { fill } from "./ops/copy.ts";
 import { type Kernel, type Pipeline, pipelineFor } from "./kernel.ts";
 import { BufferPool, formatBytes, type MemoryCounters } from "./memory.ts";
+import { Readback } from "./readback.ts";
 import {
   type BufferWindow,
+  type DispatchObserver,
   EagerRecorder,
   type Groups,
   type Params,
@@ -37,10 +40,14 @@ export interface DeviceOptions {
   readonly bindingLimit?: number;
   /** Coarser alignment of storage offsets in bytes than the adapter needs, for tests; a power of two up to 256. */
   readonly offsetAlignment?: number;
+  /** Take mapped memory without awaiting it; default: on runtimes where that is known to work. */
+  readonly fastReadback?: boolean;
   /** Use subgroup operations where the adapter has them; default true. */
   readonly subgroups?: boolean;
   /** Warn about tensors that were collected without being disposed, with where they were made. */
   readonly leakWarnings?: boolean;
+  /** Start in anomaly mode; see {@link Device.detectAnomalies}. */
+  readonly detectAnomalies?: boolean;
 }
 
 /** What the adapter is. */
@@ -172,8 +179,13 @@ export class Device implements Disposable {
   readonly offsetAlignment: number;
   /** Settles when the device is lost; the error says why. */
   readonly lost: Promise<DeviceLostError>;
+  /** Kernels compiled so far; constant once a loop has warmed up. */
+  pipelinesCreated = 0;
   readonly #pool: BufferPool;
+  readonly #readback: Readback;
   readonly #recorder: EagerRecorder;
+  #active: Recorder;
+  #anomalies: AnomalyDetector | undefined;
   #failure: Error | undefined;
   #reports: Promise<void>[] = [];
   readonly #leaks: FinalizationRegistry<string> | undefined;
@@ -206,7 +218,8 @@ export class Device implements Disposable {
     );
     this.offsetAlignment = gpu.limits.minStorageBufferOffsetAlignment;
     this.#pool = new BufferPool(gpu, options.memoryLimit ?? Infinity);
-    this.#recorder = new EagerRecorder(gpu, this.#pool, () => this.check());
+    this.#readback = new Readback(gpu, options.fastReadback);
+    this.#active = this.#recorder = new EagerRecorder(gpu, this.#pool, () => this.check());
     this.lost = gpu.lost.then((reason) => {
       const error = new DeviceLostError(
         `the GPU device was lost (${reason.reason}): ${reason.message || "no reason given"}`,
@@ -229,6 +242,7 @@ export class Device implements Disposable {
         console.warn(`a tensor was collected without being disposed; it was made at\n${site}`)
       );
     }
+    if (options.detectAnomalies) this.detectAnomalies(true);
   }
 
   /** Memory counters. */
@@ -243,7 +257,49 @@ export class Device implements Disposable {
 
   /** Where ops send their work. */
   get recorder(): Recorder {
-    return this.#recorder;
+    return this.#active;
+  }
+
+  /** Shows every dispatch to `observer` until it is called with undefined; profiles are taken so. */
+  observe(observer: DispatchObserver | undefined): void {
+    this.#recorder.observer = observer;
+  }
+
+  /** Who watches dispatches. */
+  get observer(): DispatchObserver | undefined {
+    return this.#recorder.observer;
+  }
+
+  /**
+   * Switches anomaly mode: while it is on, the next {@link read} or {@link sync} throws an `AnomalyError` that names the
+   * first op whose output or gradient holds a NaN or an infinity. It looks through every value once more, so it is slow.
+   * Captured functions are not looked into.
+   */
+  detectAnomalies(on: boolean): void {
+    if (on === (this.#anomalies !== undefined)) return;
+    this.#anomalies?.[Symbol.dispose]();
+    this.#anomalies = on ? new AnomalyDetector(this) : undefined;
+  }
+
+  /** Checks ops in anomaly mode; undefined when it is off. Internal to ops and tape. */
+  get anomalies(): AnomalyDetector | undefined {
+    return this.#anomalies;
+  }
+
+  /** Runs `body` with its work going to `recorder`; plans are recorded so. */
+  recordInto<T>(recorder: Recorder, body: () => T): T {
+    const before = this.#active;
+    this.#active = recorder;
+    try {
+      return body();
+    } finally {
+      this.#active = before;
+    }
+  }
+
+  /** Submits recorded work together with the `dispatches` that `record` adds; plans are replayed so. */
+  submitWith(record: (encoder: GPUCommandEncoder) => void, dispatches: number): void {
+    this.#recorder.submitWith(record, dispatches);
   }
 
   /**
@@ -271,8 +327,8 @@ export class Device implements Disposable {
 
   /** An uninitialised dense tensor. */
   empty(shape: Shape, dtype: DType = "f32"): Tensor {
-    const buffer = this.#recorder.allocate(sizeOf(shape) * BYTES_PER_ELEMENT);
-    return new Tensor(this, new Storage(this, buffer), shape, dtype);
+    const buffer = this.#active.allocate(sizeOf(shape) * BYTES_PER_ELEMENT);
+    return new Tensor(this, new Storage(this.#active, buffer), shape, dtype);
   }
 
   /**
@@ -318,16 +374,13 @@ export class Device implements Disposable {
       throw new ShapeError(`write: ${dtypeOf(data)} values for a tensor of ${tensor.dtype}`);
     }
     if (data.length === 0) return;
-    const buffer = tensor.storage.buffer;
-    // writeBuffer lands before everything that is recorded but not submitted.
-    if (buffer.lastUse === this.#recorder.serial) this.#recorder.flush();
-    this.check();
-    this.gpu.queue.writeBuffer(
-      buffer.gpu,
-      tensor.offset * BYTES_PER_ELEMENT,
-      data.buffer as ArrayBuffer,
-      data.byteOffset,
-      data.byteLength,
+    this.recorder.write(
+      {
+        buffer: tensor.storage.buffer,
+        offset: tensor.offset * BYTES_PER_ELEMENT,
+        bytes: data.byteLength,
+      },
+      data,
     );
   }
 
@@ -338,14 +391,14 @@ export class Device implements Disposable {
         `copy: ${show(from.shape)} does not fit ${show(to.shape)} (both must be dense)`,
       );
     }
-    this.#recorder.copy(
+    this.#active.copy(
       { buffer: from.storage.buffer, offset: from.offset * 4, bytes: from.size * 4 },
       { buffer: to.storage.buffer, offset: to.offset * 4, bytes: to.size * 4 },
     );
   }
 
   /**
-   * Reads dense tensors back to the host in one transfer (about 11 ms on Deno, whatever the size).
+   * Reads dense tensors back to the host in one transfer.
    *
    * @throws {DeviceLostError | OutOfMemoryError | KernelError} if recorded work failed.
    */
@@ -357,41 +410,25 @@ export class Device implements Disposable {
     }
     this.check();
     if (total === 0) return tensors.map((t) => hostView(t.dtype, new ArrayBuffer(0)));
-    const staging = this.gpu.createBuffer({
-      size: total,
-      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
-    });
-    try {
-      this.#recorder.flush();
-      const encoder = this.gpu.createCommandEncoder();
-      let at = 0;
-      tensors.forEach((t, i) => {
-        if (sizes[i] > 0) {
-          encoder.copyBufferToBuffer(
-            t.storage.buffer.gpu,
-            t.offset * BYTES_PER_ELEMENT,
-            staging,
-            at,
-            sizes[i],
-          );
-        }
-        at += sizes[i];
-      });
-      this.gpu.queue.submit([encoder.finish()]);
-      await this.#settle(staging.mapAsync(GPUMapMode.READ));
-      const bytes = staging.getMappedRange().slice(0);
-      staging.unmap();
-      this.check();
-      at = 0;
-      return tensors.map((t, i) => hostView(t.dtype, bytes.slice(at, at += sizes[i])));
-    } finally {
-      staging.destroy();
-    }
+    this.#recorder.flush();
+    const parts = tensors.map((t, i) => ({
+      buffer: t.storage.buffer.gpu,
+      offset: t.offset * BYTES_PER_ELEMENT,
+      bytes: sizes[i],
+    }));
+    let bytes = new ArrayBuffer(0);
+    await this.#settle(
+      this.#readback.fetch(parts, (work) => this.#settle(work)).then((all) => bytes = all),
+    );
+    if (this.#anomalies) await this.#anomalies.verify();
+    let at = 0;
+    return tensors.map((t, i) => hostView(t.dtype, bytes.slice(at, at += sizes[i])));
   }
 
   /** The compiled kernel for these constants. */
   pipeline(kernel: Kernel, constants: Constants): Pipeline {
-    return pipelineFor(this.gpu, kernel, constants, (report) => {
+    return pipelineFor(this.gpu, kernel, constants, this.#active.aliasing, (report) => {
+      this.pipelinesCreated++;
       this.#reports.push(report.then((error) => {
         if (error) this.#failure ??= error;
       }));
@@ -410,7 +447,7 @@ export class Device implements Disposable {
     params: Params,
     groups: Groups,
   ): void {
-    this.#recorder.dispatch(
+    this.#active.dispatch(
       this.pipeline(kernel, constants),
       operands.map((operand) => this.#window(kernel.name, operand)),
       params,
@@ -447,6 +484,7 @@ export class Device implements Disposable {
   async sync(): Promise<void> {
     this.#recorder.flush();
     await this.#settle(this.gpu.queue.onSubmittedWorkDone());
+    if (this.#anomalies) await this.#anomalies.verify();
   }
 
   /** Waits for `work` and for compile reports; a failure of the device is thrown rather than what it broke. */

@@ -41,6 +41,38 @@ export class KernelError extends Error {
   override readonly name = "KernelError";
 }
 
+/** Which pass of an op. */
+export type AnomalyPhase = "forward" | "backward";
+
+/** What {@link AnomalyError} knows about the op. */
+export interface Anomaly {
+  /** Op name. */
+  readonly op: string;
+  /** Pass in which it happened. */
+  readonly phase: AnomalyPhase;
+  /** Shapes of its inputs, or of the incoming gradients; undefined where there is none. */
+  readonly inputs: readonly (readonly number[] | undefined)[];
+  /** Shapes of its outputs, or of the gradients of its inputs. */
+  readonly outputs: readonly (readonly number[] | undefined)[];
+  /** Stack frames outside the engine that led to the op, one a line. */
+  readonly site: string;
+}
+
+/** Anomaly mode found the first op that made a NaN or an infinity. */
+export class AnomalyError extends Error {
+  /** Stable name. */
+  override readonly name = "AnomalyError";
+
+  /** Made by anomaly mode. */
+  constructor(
+    message: string,
+    /** The op and where it was called. */
+    readonly anomaly: Anomaly,
+  ) {
+    super(message);
+  }
+}
+
 /** A tensor was used after it was disposed, or beside tensors of another device. */
 export class LifetimeError extends Error {
   /** Stable name. */

@@ -29,6 +29,24 @@ export interface StorageBinding {
   readonly writes: boolean;
 }
 
+/** One launch of a kernel, for profiles. */
+export interface Launch {
+  /** What was compiled in. */
+  readonly constants: Constants;
+  /** Values of `Params`. */
+  readonly params: Readonly<Record<string, number>>;
+  /** Workgroups along x, y and z. */
+  readonly grid: readonly [number, number, number];
+}
+
+/** What a kernel can tell a profile about a launch; asked only while one is taken. */
+export interface KernelInsight {
+  /** Floating-point operations, a fused multiply-add counting as two. */
+  flops?(launch: Launch): number;
+  /** What tells launches apart, such as sizes; default: the constants. */
+  variant?(launch: Launch): string;
+}
+
 /** A kernel body and what its text declares. */
 export interface Kernel {
   /** Name for messages and profiles. */
@@ -37,6 +55,8 @@ export interface Kernel {
   readonly source: string;
   /** Pipelines by constants. */
   readonly pipelines: WeakMap<GPUDevice, Map<string, Pipeline>>;
+  /** For profiles. */
+  readonly insight?: KernelInsight;
 }
 
 /** A compiled kernel. */
@@ -45,6 +65,10 @@ export interface Pipeline {
   readonly id: number;
   /** Kernel name. */
   readonly name: string;
+  /** What was compiled. */
+  readonly kernel: Kernel;
+  /** What was compiled in. */
+  readonly constants: Constants;
   /** The raw pipeline. */
   readonly gpu: GPUComputePipeline;
   /** Layout for bind groups: binding 0 is the parameter block with a dynamic offset. */
@@ -60,8 +84,8 @@ export interface Pipeline {
 }
 
 /** Declares a kernel from the text of its `.wgsl` file. Compiles nothing yet. */
-export function defineKernel(name: string, source: string): Kernel {
-  return { name, source, pipelines: new WeakMap() };
+export function defineKernel(name: string, source: string, insight?: KernelInsight): Kernel {
+  return { name, source, pipelines: new WeakMap(), insight };
 }
 
 function header(constants: Constants): string {
@@ -123,6 +147,8 @@ let nextPipelineId = 1;
 /**
  * The pipeline of a kernel for these constants, compiled on first use.
  *
+ * @param aliasing bind every storage buffer for writing, as WebGPU demands when operands and results are parts of
+ * one buffer
  * @param report receives a compile error, which WebGPU delivers late
  * @throws {KernelError} if the template or its declarations are wrong.
  */
@@ -130,16 +156,18 @@ export function pipelineFor(
   gpu: GPUDevice,
   kernel: Kernel,
   constants: Constants,
+  aliasing: boolean,
   report: (error: Promise<Error | undefined>) => void,
 ): Pipeline {
   let byConstants = kernel.pipelines.get(gpu);
   if (!byConstants) kernel.pipelines.set(gpu, byConstants = new Map());
-  let key = "";
+  let key = aliasing ? "aliasing," : "";
   for (const name in constants) key += `${name}=${constants[name]},`;
   const known = byConstants.get(key);
   if (known) return known;
 
-  const wgsl = generate(kernel, constants);
+  const text = generate(kernel, constants);
+  const wgsl = aliasing ? text.replaceAll("var<storage, read>", "var<storage, read_write>") : text;
   const fields = parseFields(kernel.name, wgsl);
   const storage = parseStorage(wgsl);
   const paramBytes = Math.max(16, Math.ceil(fields.length / 4) * 16);
@@ -162,6 +190,8 @@ export function pipelineFor(
   const pipeline: Pipeline = {
     id: nextPipelineId++,
     name: kernel.name,
+    kernel,
+    constants,
     gpu: gpu.createComputePipeline({
       label: kernel.name,
       layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),

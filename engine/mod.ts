@@ -9,6 +9,7 @@
  *
  * @module
  */
+export type { AnomalyDetector } from "./anomaly.ts";
 export {
   type AdapterInfo,
   Device,
@@ -19,6 +20,9 @@ export {
 } from "./device.ts";
 export type { DType, HostArray } from "./dtype.ts";
 export {
+  type Anomaly,
+  AnomalyError,
+  type AnomalyPhase,
   DeviceLostError,
   INSTALL_COMMAND,
   KernelError,
@@ -33,11 +37,31 @@ export {
   type FieldType,
   generate,
   type Kernel,
+  type KernelInsight,
+  type Launch,
   type Pipeline,
   type StorageBinding,
 } from "./kernel.ts";
 export { formatBytes, type MemoryCounters, type PoolBuffer } from "./memory.ts";
-export type { BufferWindow, Groups, Params, Recorder, RecorderCounters } from "./recorder.ts";
+export {
+  chromeTrace,
+  type KernelEvent,
+  type KernelProfile,
+  type Profile,
+  profile,
+  type ProfileCeilings,
+  type ProfileOptions,
+  Profiler,
+  table,
+} from "./profile.ts";
+export type {
+  BufferWindow,
+  DispatchObserver,
+  Groups,
+  Params,
+  Recorder,
+  RecorderCounters,
+} from "./recorder.ts";
 export {
   defineOp,
   type Op,
@@ -47,6 +71,7 @@ export {
   registry,
   type Sample,
 } from "./op.ts";
+export { capture, type Plan, type PlanMemory } from "./plan.ts";
 export { scope } from "./scope.ts";
 export type { Shape } from "./shape.ts";
 export {
@@ -55,7 +80,7 @@ export {
   type BackwardFunction,
   type Edge,
   type Node,
-  noGrad,
+  noGrad, recompute,
 } from "./tape.ts";
 export type { Constants } from "./template.ts";
 export { type GradientSlot, type Storage, Tensor } from "./tensor.ts";
@@ -65,7 +90,25 @@ export * from "./ops/elementwise.ts";
 export * from "./ops/matmul.ts";
 export * from "./ops/view.ts";
 export { gather } from "./ops/tokens.ts";
-export { max, mean, type ReduceOptions, sum } from "./ops/reduce.ts";
+export { max, mean, min, type ReduceOptions, sum } from "./ops/reduce.ts";
+export { variance, type VarianceOptions } from "./ops/variance.ts";
+export * from "./ops/compare.ts";
+export * from "./ops/assemble.ts";
+export { embedding, oneHot, scatterAdd, take, takeAlong } from "./ops/indexing.ts";
+export * from "./ops/sort.ts";
+export { crossEntropy } from "./ops/classify.ts";
+export { rmsNorm } from "./ops/rmsnorm.ts";
+export { conv1d, type Conv1dOptions, conv2d, type Conv2dOptions } from "./ops/conv.ts";
+export { dropout, type DropoutOptions } from "./ops/dropout.ts";
+export {
+  hostUniform,
+  type NormalOptions,
+  philox,
+  randomNormal,
+  type RandomOptions,
+  randomUniform,
+  type UniformOptions,
+} from "./random.ts";
 export { layerNorm } from "./ops/layernorm.ts";
 export { logSoftmax, softmax, type SoftmaxOptions } from "./ops/softmax.ts";
 export {
@@ -85,3 +128,34 @@ export {
   gradientNorm,
   sgdStep,
 } from "./ops/optimizer.ts";
+export {
+  Embedding,
+  LayerNorm,
+  Linear,
+  Mlp,
+  Module,
+  MultiHeadAttention,
+  type NamedTensor,
+  type Seed,
+  Sequential,
+  TransformerBlock,
+  type Uniform,
+  uniformFrom,
+} from "./nn.ts";
+export {
+  Adam,
+  type AdamOptions,
+  AdamW,
+  clipGradients,
+  constantRate,
+  LARS,
+  type LARSOptions,
+  Optimizer,
+  type OptimizerOptions,
+  type ParameterState,
+  type Schedule,
+  SGD,
+  type SGDOptions,
+  stepDecay,
+  warmupCosine,
+} from "./optim.ts";

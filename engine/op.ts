@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { callSite } from "./anomaly.ts";
 import { LifetimeError } from "./errors.ts";
 import { materialize } from "./ops/copy.ts";
 import { scope } from "./scope.ts";
@@ -101,6 +102,8 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
           throw new LifetimeError(`${spec.name}: operands live on different devices`);
         }
       }
+      const anomalies = device.anomalies;
+      const site = anomalies && callSite();
       const record = spec.backward !== undefined && isRecording() &&
         inputs.some((input) => input.node !== undefined || input.requiresGrad);
       const toSave: Tensor[] = [];
@@ -111,6 +114,7 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
         });
         return { outputs, saved: toSave.map(retain) };
       });
+      if (anomalies) anomalies.check(spec.name, "forward", inputs, outputs, site!);
       if (record) {
         const node = new Node(
           spec.name,
@@ -119,6 +123,7 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
           inputs.map((input) => input.shape),
           inputs,
           saved,
+          site,
         );
         outputs.forEach((output, i) => {
           if (spec.auxiliary?.includes(i)) return;

@@ -5,8 +5,9 @@
  *
  * @module
  */
+import type { HostArray } from "./dtype.ts";
 import { KernelError } from "./errors.ts";
-import type { Pipeline } from "./kernel.ts";
+import type { Launch, Pipeline } from "./kernel.ts";
 import type { BufferPool, PoolBuffer } from "./memory.ts";
 
 /** A window of a buffer that a kernel sees as one storage binding. */
@@ -40,8 +41,12 @@ export interface Recorder {
   ): void;
   /** Copies bytes between two different buffers, in order with dispatches. */
   copy(from: BufferWindow, to: BufferWindow): void;
+  /** Overwrites bytes of a buffer from the host, in order with dispatches. */
+  write(to: BufferWindow, data: HostArray): void;
   /** Submits what was recorded. */
   flush(): void;
+  /** Whether results share memory with operands, so that kernels must bind all of them for writing. */
+  readonly aliasing: boolean;
 }
 
 /** Counters for benches and tests. */
@@ -52,6 +57,92 @@ export interface RecorderCounters {
   readonly bindGroupsCreated: number;
   /** Command buffers submitted so far. */
   readonly submits: number;
+}
+
+/** The three views of the bytes that parameter blocks are packed into. */
+export interface ParameterBytes {
+  /** For u32 fields. */
+  readonly u32: Uint32Array<ArrayBuffer>;
+  /** For i32 fields. */
+  readonly i32: Int32Array<ArrayBuffer>;
+  /** For f32 fields. */
+  readonly f32: Float32Array<ArrayBuffer>;
+}
+
+/** Views of `count` bytes for {@link packParams}. */
+export function parameterBytes(count: number): ParameterBytes {
+  const bytes = new ArrayBuffer(count);
+  return { u32: new Uint32Array(bytes), i32: new Int32Array(bytes), f32: new Float32Array(bytes) };
+}
+
+/**
+ * Writes a kernel's parameters at 32-bit word `word`.
+ *
+ * @throws {KernelError} if a field was not given.
+ */
+export function packParams(
+  { name, fields }: Pipeline,
+  params: Params,
+  { u32, i32, f32 }: ParameterBytes,
+  word: number,
+): void {
+  for (let i = 0; i < fields.length; i++) {
+    const field = fields[i];
+    const value = params[field.name];
+    if (value === undefined) {
+      throw new KernelError(`kernel ${name}: parameter ${field.name} was not given`);
+    }
+    if (field.type === "f32") f32[word + i] = value;
+    else if (field.type === "u32") u32[word + i] = value;
+    else i32[word + i] = value;
+  }
+}
+
+/**
+ * The grid of a dispatch, a single number folded into two dimensions above `most`; undefined when it is empty.
+ *
+ * @throws {KernelError} if the count of windows is not the kernel's or a dimension is above `most`.
+ */
+export function gridOf(
+  { name, storage }: Pipeline,
+  windows: readonly BufferWindow[],
+  groups: Groups,
+  most: number,
+): [number, number, number] | undefined {
+  if (windows.length !== storage.length) {
+    throw new KernelError(
+      `kernel ${name} has ${storage.length} storage buffers, ${windows.length} were given`,
+    );
+  }
+  let [x, y, z] = typeof groups === "number" ? [groups, 1, 1] : groups;
+  if (x === 0 || y === 0 || z === 0) return undefined;
+  if (typeof groups === "number" && x > most) {
+    y = Math.ceil(x / most);
+    x = Math.ceil(x / y);
+  }
+  if (Math.max(x, y, z) > most) {
+    throw new KernelError(`kernel ${name}: grid ${x} x ${y} x ${z} is above the adapter's limit`);
+  }
+  return [x, y, z];
+}
+
+/** Bytes from one parameter block to the next. */
+export function parameterStride(gpu: GPUDevice): number {
+  return Math.max(256, gpu.limits.minUniformBufferOffsetAlignment);
+}
+
+/** Watches dispatches while a profile is taken. */
+export interface DispatchObserver {
+  /** Comes before a dispatch; describes the compute pass that holds it alone. */
+  beforeDispatch(
+    pipeline: Pipeline,
+    windows: readonly BufferWindow[],
+    launch: Launch,
+  ): GPUComputePassDescriptor | undefined;
+  /** Comes after a dispatch was recorded. */
+  afterDispatch(): void;
+  /** Comes after a submission. */
+  submitted(): void;
 }
 
 const RING_SLOTS = 2048;
@@ -65,12 +156,12 @@ export class EagerRecorder implements Recorder, RecorderCounters {
   submits = 0;
   readonly #slotBytes: number;
   readonly #ring: GPUBuffer;
-  readonly #bytes: ArrayBuffer;
-  readonly #u32: Uint32Array;
-  readonly #i32: Int32Array;
-  readonly #f32: Float32Array;
+  readonly #bytes: ParameterBytes;
   readonly #maxGroups: number;
   readonly #offset = [0];
+  readonly aliasing = false;
+  /** Set while a profile is taken. */
+  observer: DispatchObserver | undefined;
   #used = 0;
   #serial = 0;
   #encoder: GPUCommandEncoder | undefined;
@@ -87,25 +178,17 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     private readonly pool: BufferPool,
     private readonly check: () => void,
   ) {
-    this.#slotBytes = Math.max(256, gpu.limits.minUniformBufferOffsetAlignment);
+    this.#slotBytes = parameterStride(gpu);
     this.#ring = gpu.createBuffer({
       label: "params",
       size: RING_SLOTS * this.#slotBytes,
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
     });
-    this.#bytes = new ArrayBuffer(RING_SLOTS * this.#slotBytes);
-    this.#u32 = new Uint32Array(this.#bytes);
-    this.#i32 = new Int32Array(this.#bytes);
-    this.#f32 = new Float32Array(this.#bytes);
+    this.#bytes = parameterBytes(RING_SLOTS * this.#slotBytes);
     this.#maxGroups = gpu.limits.maxComputeWorkgroupsPerDimension;
     pool.beforeDestroy = () => this.flush();
     // A destroyed buffer's id never comes back, so groups that name it are dead weight.
     pool.onDestroy = () => this.#bindGroups.clear();
-  }
-
-  /** Serial of the work being recorded; buffers used since the last flush carry it. */
-  get serial(): number {
-    return this.#serial;
   }
 
   allocate(bytes: number): PoolBuffer {
@@ -117,11 +200,11 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     this.pool.release(buffer);
   }
 
-  #open(): GPUComputePassEncoder {
+  #open(descriptor?: GPUComputePassDescriptor): GPUComputePassEncoder {
     if (!this.#pass) {
       this.check();
       this.#encoder ??= this.gpu.createCommandEncoder();
-      this.#pass = this.#encoder.beginComputePass();
+      this.#pass = this.#encoder.beginComputePass(descriptor);
     }
     return this.#pass;
   }
@@ -154,42 +237,28 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     params: Params,
     groups: Groups,
   ): void {
-    if (windows.length !== pipeline.storage.length) {
-      throw new KernelError(
-        `kernel ${pipeline.name} has ${pipeline.storage.length} storage buffers, ${windows.length} were given`,
-      );
-    }
-    let [x, y, z] = typeof groups === "number" ? [groups, 1, 1] : groups;
-    if (x === 0 || y === 0 || z === 0) return;
-    if (typeof groups === "number" && x > this.#maxGroups) {
-      y = Math.ceil(x / this.#maxGroups);
-      x = Math.ceil(x / y);
-    }
-    if (Math.max(x, y, z) > this.#maxGroups) {
-      throw new KernelError(
-        `kernel ${pipeline.name}: grid ${x} x ${y} x ${z} is above the adapter's limit`,
-      );
-    }
+    const grid = gridOf(pipeline, windows, groups, this.#maxGroups);
+    if (!grid) return;
     if (this.#used === RING_SLOTS) this.flush();
-    const pass = this.#open();
-    const word = this.#used * this.#slotBytes / 4;
-    const fields = pipeline.fields;
-    for (let i = 0; i < fields.length; i++) {
-      const field = fields[i];
-      const value = params[field.name];
-      if (value === undefined) {
-        throw new KernelError(`kernel ${pipeline.name}: parameter ${field.name} was not given`);
-      }
-      if (field.type === "f32") this.#f32[word + i] = value;
-      else if (field.type === "u32") this.#u32[word + i] = value;
-      else this.#i32[word + i] = value;
+    const { observer } = this;
+    const alone = observer?.beforeDispatch(pipeline, windows, {
+      constants: pipeline.constants,
+      params,
+      grid,
+    });
+    if (observer) {
+      this.#pass?.end();
+      this.#pass = undefined;
     }
+    const pass = this.#open(alone);
+    packParams(pipeline, params, this.#bytes, this.#used * this.#slotBytes / 4);
     for (const w of windows) w.buffer.lastUse = this.#serial;
     this.#offset[0] = this.#used++ * this.#slotBytes;
     pass.setPipeline(pipeline.gpu);
     pass.setBindGroup(0, this.#bindGroup(pipeline, windows), this.#offset);
-    pass.dispatchWorkgroups(x, y, z);
+    pass.dispatchWorkgroups(...grid);
     this.dispatches++;
+    observer?.afterDispatch();
   }
 
   copy(from: BufferWindow, to: BufferWindow): void {
@@ -207,17 +276,48 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     from.buffer.lastUse = to.buffer.lastUse = this.#serial;
   }
 
+  write(to: BufferWindow, data: HostArray): void {
+    // writeBuffer lands before everything that is recorded but not submitted.
+    if (to.buffer.lastUse === this.#serial) this.flush();
+    this.check();
+    this.gpu.queue.writeBuffer(
+      to.buffer.gpu,
+      to.offset,
+      data.buffer as ArrayBuffer,
+      data.byteOffset,
+      data.byteLength,
+    );
+  }
+
+  /** Lets `record` add passes and copies of its own behind what is recorded, and submits all of it. */
+  submitWith(record: (encoder: GPUCommandEncoder) => void, dispatches: number): void {
+    this.check();
+    this.#pass?.end();
+    this.#pass = undefined;
+    this.#encoder ??= this.gpu.createCommandEncoder();
+    record(this.#encoder);
+    this.dispatches += dispatches;
+    this.flush();
+  }
+
   flush(): void {
     if (!this.#encoder) return;
     this.#pass?.end();
     const commands = this.#encoder.finish();
     this.#pass = this.#encoder = undefined;
     if (this.#used > 0) {
-      this.gpu.queue.writeBuffer(this.#ring, 0, this.#bytes, 0, this.#used * this.#slotBytes);
+      this.gpu.queue.writeBuffer(
+        this.#ring,
+        0,
+        this.#bytes.u32,
+        0,
+        this.#used * this.#slotBytes / 4,
+      );
     }
     this.gpu.queue.submit([commands]);
     this.#used = 0;
     this.#serial++;
     this.submits++;
+    this.observer?.submitted();
   }
 }

@@ -59,6 +59,8 @@ export class Node {
     inputs: readonly Tensor[],
     /** Handles that keep what backward needs alive; disposed after use. */
     readonly saved: readonly Tensor[],
+    /** Where the op was called, in anomaly mode. */
+    readonly site?: Error,
   ) {
     this.edges = inputs.map((input) =>
       input.node
@@ -88,6 +90,7 @@ export class Node {
             ? slots[i].tensor
             : undefined,
       });
+      if (this.site) this.#check(grads, returned, this.site);
       // A result may be the incoming gradient itself or appear twice; each edge gets a handle of its own.
       return returned.map((grad, i) => {
         if (grad === undefined || this.edges[i] === undefined) return undefined;
@@ -105,6 +108,16 @@ export class Node {
     });
     grads.forEach((grad, i) => grad !== this.grads[i] && grad?.dispose());
     this.free();
+  }
+
+  #check(
+    grads: readonly (Tensor | undefined)[],
+    results: readonly (Tensor | undefined)[],
+    site: Error,
+  ): void {
+    const wanted = results.map((result, i) => this.edges[i] && result);
+    const { device } = grads.find((grad) => grad !== undefined)!;
+    device.anomalies?.check(this.name, "backward", grads, wanted, site);
   }
 
   /** Frees gradients and saved tensors. */
@@ -141,13 +154,42 @@ export function isRecording(): boolean {
 
 /** Runs `body` without recording: its results carry no gradient. */
 export function noGrad<T>(body: () => T): T {
+  return withRecording(false, body);
+}
+
+function withRecording<T>(on: boolean, body: () => T): T {
   const before = recording;
-  recording = false;
+  recording = on;
   try {
     return body();
   } finally {
     recording = before;
   }
+}
+
+/**
+ * Runs `body` and keeps only its input for the backward pass, which runs `body` again: memory for time. Gradients have
+ * the same bits as without.
+ *
+ * @param body must compute the same again; tensors it uses besides `x` must still be alive then
+ */
+export function recompute(body: (x: Tensor) => Tensor, x: Tensor): Tensor {
+  if (!recording) return body(x);
+  const y = noGrad(() => scope(() => body(x)));
+  y.node = new Node(
+    "recompute",
+    ({ grads, saved: [input], needs }) => {
+      const leaf = input.view(input.shape, input.strides).trainable();
+      withRecording(true, () => backward(body(leaf), grads[0]));
+      return [needs[0] ? leaf.grad : undefined];
+    },
+    false,
+    [x.shape],
+    [x],
+    [retain(x)],
+  );
+  y.nodeOutput = 0;
+  return y;
 }
 
 /**

@@ -8,6 +8,7 @@ import type { Device } from "./device.ts";
 import type { DType } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
 import type { PoolBuffer } from "./memory.ts";
+import type { Recorder } from "./recorder.ts";
 import { track, untrack } from "./scope.ts";
 import { denseStrides, isDense, type Shape, show, sizeOf } from "./shape.ts";
 import type { Node } from "./tape.ts";
@@ -17,13 +18,12 @@ export class Storage {
   #owners = 0;
 
   /**
-   * Takes a buffer from the pool.
+   * Takes over a buffer.
    *
-   * @param device hands the buffer back
-   * @param buffer the memory
+   * @param owner what it came from and goes back to
    */
   constructor(
-    private readonly device: Device,
+    private readonly owner: Recorder,
     /** The memory. */
     readonly buffer: PoolBuffer,
   ) {}
@@ -35,7 +35,7 @@ export class Storage {
 
   /** Drops an owner. */
   release(): void {
-    if (--this.#owners === 0) this.device.recorder.release(this.buffer);
+    if (--this.#owners === 0) this.owner.release(this.buffer);
   }
 }
 

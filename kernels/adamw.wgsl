@@ -8,10 +8,15 @@
 // fairseq's Adam: step = lr sqrt(1 - b2^t) / (1 - b1^t),    v_scale = 1   (eps is not bias-corrected)
 //
 // Values that change from step to step come from `hyper`, so that a captured step can replay. One invocation
-// updates one vec4; bound by memory: 16 bytes read four times, written three times.
+// updates one T: a vec4f, or an f32 where the size is no multiple of 4. Bound by memory: 16 bytes read four times,
+// written three times.
+//
+// Constants: WG, T.
+
+alias T = $T;
 
 struct Params {
-  count: u32, // vec4s
+  count: u32, // Ts
 }
 
 struct Hyper {
@@ -28,10 +33,10 @@ struct Hyper {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> hyper: Hyper;
 @group(0) @binding(2) var<storage, read> clip: array<f32>; // [norm, coefficient]
-@group(0) @binding(3) var<storage, read> grads: array<vec4f>;
-@group(0) @binding(4) var<storage, read_write> values: array<vec4f>;
-@group(0) @binding(5) var<storage, read_write> m_state: array<vec4f>;
-@group(0) @binding(6) var<storage, read_write> v_state: array<vec4f>;
+@group(0) @binding(3) var<storage, read> grads: array<T>;
+@group(0) @binding(4) var<storage, read_write> values: array<T>;
+@group(0) @binding(5) var<storage, read_write> m_state: array<T>;
+@group(0) @binding(6) var<storage, read_write> v_state: array<T>;
 
 @compute @workgroup_size(WG)
 fn main(

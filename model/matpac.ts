@@ -10,6 +10,7 @@ import {
   contiguous,
   cosineLoss,
   type Device,
+  emaStep,
   expand,
   gather,
   mean,
@@ -91,6 +92,14 @@ export interface DeviceMask {
   readonly visible: number;
 }
 
+/** GPU values that change from step to step, so that a recorded step can be replayed. */
+export interface StepInputs {
+  /** [1] temperature of the teacher's softmax. */
+  readonly teacherTemperature: Tensor;
+  /** [2] from {@link Matpac.centreDecay}. */
+  readonly centreDecay: Tensor;
+}
+
 /** Everything a forward pass computes; B clips, M masked of L patches, D width, K prototypes. */
 export interface MatpacForward {
   /** [B, L, D] patch embeddings before positions. */
@@ -139,6 +148,8 @@ export class Matpac implements Disposable {
   readonly centre: Tensor;
   /** [K] batch mean that the next forward pass folds into {@link centre}. */
   readonly pendingCentre: Tensor;
+  /** Whether the backward pass computes transformer blocks again, to save the memory of their activations. */
+  recompute = false;
   /** Whether {@link pendingCentre} waits to be applied. */
   hasPendingCentre = false;
   readonly #positions: Tensor;
@@ -185,7 +196,7 @@ export class Matpac implements Disposable {
 
   #encode(p: Lookup, x: Tensor): Tensor {
     const { depth, heads } = this.geometry;
-    return norm(p, "norm", blocks(p, "blocks.", x, depth, heads));
+    return norm(p, "norm", blocks(p, "blocks.", x, depth, heads, this.recompute));
   }
 
   #predict(studentTokens: Tensor, mask: DeviceMask): Tensor {
@@ -203,7 +214,7 @@ export class Matpac implements Disposable {
     const hidden = norm(
       p,
       "decoder_norm",
-      blocks(p, "decoder_blocks.", sequence, predictorDepth, predictorHeads),
+      blocks(p, "decoder_blocks.", sequence, predictorDepth, predictorHeads, this.recompute),
     );
     const wanted = gather(
       slice(hidden, 1, 1, patches),
@@ -218,13 +229,13 @@ export class Matpac implements Disposable {
    * batch's pending (SPEC section 3).
    *
    * @param input [B, bands, frames] standardised log-mel
-   * @param teacherTemperature [1]
+   * @param values what changes from step to step
    * @param weights of the two losses
    */
   forward(
     input: Tensor,
     mask: DeviceMask,
-    teacherTemperature: Tensor,
+    { teacherTemperature, centreDecay }: StepInputs,
     weights: { readonly pred: number; readonly cls: number },
   ): MatpacForward {
     const { geometry, recipe } = this;
@@ -264,7 +275,7 @@ export class Matpac implements Disposable {
       })
     );
 
-    if (this.hasPendingCentre) this.#applyPendingCentre();
+    emaStep(this.centre, this.pendingCentre, centreDecay);
     const { loss: classificationLoss, probabilities } = centredCrossEntropy(
       studentLogits,
       teacherLogits,
@@ -299,28 +310,15 @@ export class Matpac implements Disposable {
     };
   }
 
-  #applyPendingCentre(): void {
-    noGrad(() =>
-      scope(() => {
-        const updated = add(
-          mul(this.centre, CENTRE_MOMENTUM),
-          mul(this.pendingCentre, 1 - CENTRE_MOMENTUM),
-        );
-        this.device.copy(updated, this.centre);
-      })
-    );
-    this.hasPendingCentre = false;
+  /** Decay of the centre and its complement in the next forward pass: [1, 0] as long as no batch is pending. */
+  centreDecay(): readonly [number, number] {
+    return this.hasPendingCentre ? [CENTRE_MOMENTUM, 1 - CENTRE_MOMENTUM] : [1, 0];
   }
 
   /** The centre as the next forward pass will use it, [K]. */
   nextCentre(): Tensor {
-    return noGrad(() =>
-      scope(() =>
-        this.hasPendingCentre
-          ? add(mul(this.centre, CENTRE_MOMENTUM), mul(this.pendingCentre, 1 - CENTRE_MOMENTUM))
-          : add(this.centre, 0)
-      )
-    );
+    const [keep, take] = this.centreDecay();
+    return noGrad(() => scope(() => add(mul(this.centre, keep), mul(this.pendingCentre, take))));
   }
 
   /** Overwrites both teachers with the student (recipe `paper`). */

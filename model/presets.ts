@@ -115,7 +115,7 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
       prototypes: 512,
       cropFrames: 208,
     },
-    training: { ...SHORT_RUN, batch: 16, length: { steps: 150 }, saveEvery: 50 },
+    training: { ...SHORT_RUN, batch: 16, length: { steps: 200 }, saveEvery: 100 },
   },
   small: {
     geometry: {

@@ -7,6 +7,7 @@ import {
   layerNorm,
   linear,
   permute,
+  recompute,
   reshape,
   selfAttention,
   ShapeError,
@@ -79,10 +80,24 @@ export function block(p: Lookup, x: Tensor, heads: number): Tensor {
   return dense(p, "mlp.fc2", hidden, { residual: attended });
 }
 
-/** Blocks `0` to `depth - 1` below `prefix` (such as "blocks."). */
-export function blocks(p: Lookup, prefix: string, x: Tensor, depth: number, heads: number): Tensor {
+/**
+ * Blocks `0` to `depth - 1` below `prefix` (such as "blocks.").
+ *
+ * @param again whether the backward pass computes each block again instead of keeping what it needs
+ */
+export function blocks(
+  p: Lookup,
+  prefix: string,
+  x: Tensor,
+  depth: number,
+  heads: number,
+  again = false,
+): Tensor {
   let y = x;
-  for (let i = 0; i < depth; i++) y = block(within(p, `${prefix}${i}.`), y, heads);
+  for (let i = 0; i < depth; i++) {
+    const run = (input: Tensor) => block(within(p, `${prefix}${i}.`), input, heads);
+    y = again ? recompute(run, y) : run(y);
+  }
   return y;
 }
 

@@ -60,6 +60,10 @@ export interface ResolvedConfig {
   readonly saveEvery: number;
   /** Checkpoints kept. */
   readonly keep: number;
+  /** Whether blocks are computed again in the backward pass. */
+  readonly recompute: boolean;
+  /** Updates to profile. */
+  readonly profile?: number;
   readonly adapter: "auto" | "gpu" | "software";
   readonly quiet: boolean;
   /** The same values under their option names: a file of them gives the same run again. */
@@ -81,7 +85,14 @@ const PRETRAIN: CommandSpec = {
 };
 
 // They belong to one invocation, not to the run that is resumed.
-const NOT_INHERITED: readonly OptionName[] = ["out", "resume", "init", "quiet", "micro-batch"];
+const NOT_INHERITED: readonly OptionName[] = [
+  "out",
+  "resume",
+  "init",
+  "profile",
+  "quiet",
+  "micro-batch",
+];
 
 interface Layer {
   /** Named in messages, after the value: "on the command line", "in run.toml". */
@@ -262,6 +273,8 @@ function complete(given: Options, now: Date): ResolvedConfig {
     logEvery,
     saveEvery,
     keep: given.keep,
+    recompute: given.recompute,
+    ...(given.profile !== undefined && { profile: given.profile }),
     adapter: given.adapter,
     quiet: given.quiet,
     options: {

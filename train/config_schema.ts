@@ -215,6 +215,16 @@ export const ENTRIES = {
     "Newest checkpoints that are kept.",
     countInfo(1),
   ),
+  recompute: entry(
+    v.optional(v.boolean(), false),
+    "Compute transformer blocks again in the backward pass instead of keeping their activations.",
+    { kind: "flag", allowed: "true or false" },
+  ),
+  profile: entry(
+    v.optional(count(1)),
+    "Updates to profile after three to warm up; writes profile.txt and profile.json (a Chrome trace).",
+    countInfo(1, "none"),
+  ),
   adapter: entry(
     v.optional(v.picklist(["auto", "gpu", "software"]), "auto"),
     "WebGPU adapter.",

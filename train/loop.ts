@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Device, Tensor } from "../engine/mod.ts";
+import { type Device, formatBytes, type Tensor } from "../engine/mod.ts";
 import { LogMel } from "../model/frontend.ts";
 import { initialiseMatpac } from "../model/init.ts";
 import { randomMask } from "../model/masking.ts";
@@ -16,6 +16,7 @@ import { type ClipSource, Loader, type LoaderState } from "./data/loader.ts";
 import { Prng, type PrngState } from "./data/prng.ts";
 import { InterruptedError, UsageError } from "./errors.ts";
 import { JsonLines, type MetricsRow } from "./log.ts";
+import { RunProfile } from "./profiling.ts";
 import type { Progress } from "./progress.ts";
 import type { RunPaths } from "./rundir.ts";
 import { cropSamples, type Schedules, schedulesOf } from "./schedule.ts";
@@ -61,10 +62,15 @@ class Run implements Disposable {
     const recipe = RECIPES[config.recipe];
     this.schedules = schedulesOf(config, source.size);
     this.model = new Matpac(device, config.geometry, recipe);
+    this.model.recompute = config.recompute;
     initialiseMatpac(this.model, new Prng(config.seed, STREAMS.parameters));
     this.trainer = new Trainer(device, this.model, this.schedules, {
       ...STEP_DEFAULTS,
       weights: lossWeights(recipe, config.alpha),
+      // Anomalies are looked for op by op as they run, which a recorded update does not do.
+      get capture() {
+        return device.anomalies === undefined;
+      },
     });
     this.loader = new Loader({
       source,
@@ -173,16 +179,19 @@ export async function pretrain(context: RunContext): Promise<void> {
 }
 
 async function updates(
-  { device, config, progress, signal }: RunContext,
+  { device, config, paths, progress, signal }: RunContext,
   run: Run,
   metrics: JsonLines<MetricsRow>,
   save: () => Promise<void>,
 ): Promise<void> {
   const { trainer, schedules, model } = run;
   const { patches } = patchGrid(config.geometry);
+  const { quiet } = config;
+  const profile = new RunProfile({ device, updates: config.profile, paths, progress, quiet });
   const started = performance.now();
   let measured = { time: started, updates: trainer.updates };
   while (trainer.updates < schedules.total) {
+    await profile.before();
     const u = trainer.updates;
     const { input, epoch } = await run.nextInput();
     const mask = randomMask(
@@ -192,9 +201,12 @@ async function updates(
       config.geometry.maskRatio,
     );
     const logged = (u + 1) % config.logEvery === 0 || u + 1 === schedules.total;
-    const onDevice = trainer.step(input, mask, logged);
+    const known = trainer.plan;
+    if (!known && !config.quiet) progress.note("recording the update and compiling its kernels …");
+    const onDevice = trainer.step(input, mask);
+    if (trainer.plan !== known && !config.quiet) progress.note(planLines(device, run));
     input.dispose();
-    if (onDevice) {
+    if (logged) {
       const { clip_coefficient: _, ...values } = await readMetrics(device, onDevice);
       if (!Number.isFinite(values.loss)) {
         throw new Error(
@@ -234,7 +246,19 @@ async function updates(
       );
     }
   }
+  await profile.finish();
   model.device.check();
+}
+
+/** What an update consists of and where the device's memory goes. */
+function planLines(device: Device, { model, trainer }: Run): string {
+  const { values } = model.student;
+  const teachers = model.teacherEncoder.values.size + model.teacherHead.values.size;
+  const bytes = (elements: number) => formatBytes(4 * elements);
+  return `${trainer.plan?.dispatches} dispatches per update, ${device.pipelinesCreated} kernels\n` +
+    `memory: parameters ${bytes(values.size)}, gradients ${bytes(values.size)}, ` +
+    `optimizer ${bytes(2 * values.size)}, teachers ${bytes(teachers)}, ` +
+    `activations ${formatBytes(trainer.plan?.memory.arena ?? 0)}`;
 }
 
 /** Adds to an error of the device where to go on from. */
@@ -243,10 +267,17 @@ function withResumeHint(error: unknown, out: string, saved: number): unknown {
     error instanceof Error &&
     /^(DeviceLostError|OutOfMemoryError|InterruptedError)$/.test(error.name)
   ) {
-    const details = saved >= 0
-      ? `the checkpoint of step ${saved} is safe; go on with: deno task pretrain --resume --out ${out}`
-      : "no checkpoint had been written yet";
-    return Object.assign(error, { details });
+    const lines = [
+      saved >= 0
+        ? `the checkpoint of step ${saved} is safe; go on with: deno task pretrain --resume --out ${out}`
+        : "no checkpoint had been written yet",
+    ];
+    if (error.name === "OutOfMemoryError") {
+      lines.push(
+        "--batch, --crop-frames and a smaller --preset lower the need; --recompute cuts activations to a fifth",
+      );
+    }
+    return Object.assign(error, { details: lines.join("\n") });
   }
   return error;
 }

@@ -16,6 +16,10 @@ export interface RunPaths {
   readonly skipped: string;
   readonly checkpoints: string;
   readonly encoder: string;
+  /** Table of `--profile`. */
+  readonly profileTable: string;
+  /** Chrome trace of `--profile`. */
+  readonly profileTrace: string;
 }
 
 /** The paths of the run directory `dir`. */
@@ -27,6 +31,8 @@ export function runPaths(dir: string): RunPaths {
     skipped: join(dir, "skipped.jsonl"),
     checkpoints: join(dir, "checkpoints"),
     encoder: join(dir, "encoder.safetensors"),
+    profileTable: join(dir, "profile.txt"),
+    profileTrace: join(dir, "profile.json"),
   };
 }
 

@@ -8,6 +8,7 @@ import {
   adamStep,
   add,
   backward,
+  capture,
   type Device,
   emaStep,
   gradientNorm,
@@ -15,8 +16,10 @@ import {
   mean,
   mul,
   noGrad,
+  type Plan,
   reshape,
   scope,
+  type Shape,
   sqrt,
   square,
   sub,
@@ -24,7 +27,7 @@ import {
   type Tensor,
 } from "../engine/mod.ts";
 import type { Mask } from "../model/masking.ts";
-import type { Matpac, MatpacForward } from "../model/matpac.ts";
+import type { DeviceMask, Matpac, MatpacForward } from "../model/matpac.ts";
 import type { Schedules } from "./schedule.ts";
 
 /** Settings that stay the same over a run. */
@@ -37,6 +40,8 @@ export interface StepSettings {
   readonly betas: readonly [number, number];
   /** Decoupled weight decay of the parameters that have any. */
   readonly weightDecay: number;
+  /** Record the update once and replay it; default true. The bits are the same either way. */
+  readonly capture?: boolean;
 }
 
 /** The paper's and the released settings (SPEC section 4). */
@@ -79,7 +84,7 @@ export interface StepValues {
 }
 
 /** Slots of the step-value buffer, 64 elements apart so that each can be bound on every adapter. */
-const SLOTS = { adamDecayed: 0, adamPlain: 1, teacherTemp: 2, emaEncoder: 3, emaHead: 4 } as const;
+const SLOTS = { adamDecayed: 0, adamPlain: 1, teacherTemp: 2, emaEncoder: 3, emaHead: 4, centre: 5 } as const;
 const SLOT = 64;
 
 /**
@@ -106,6 +111,8 @@ export class Trainer implements Disposable {
   readonly v: Tensor;
   /** Updates done. */
   updates = 0;
+  #plan: { readonly key: string; readonly plan: Plan<StepMetrics> } | undefined;
+  #metrics: StepMetrics | undefined;
   readonly #values: Tensor;
   readonly #slots: Readonly<Record<keyof typeof SLOTS, Tensor>>;
   readonly #groups: readonly {
@@ -134,6 +141,7 @@ export class Trainer implements Disposable {
       teacherTemp: slot("teacherTemp", 1),
       emaEncoder: slot("emaEncoder", 2),
       emaHead: slot("emaHead", 2),
+      centre: slot("centre", 2),
     };
     const group = (hyper: Tensor, start: number, size: number) => {
       const part = (t: Tensor) => t.view([size], undefined, t.offset + start);
@@ -151,13 +159,15 @@ export class Trainer implements Disposable {
     const { schedules, settings: { betas, weightDecay }, updates: u } = this;
     const host = new Float32Array(this.#values.size);
     const adam = { lr: schedules.lr(u), betas, step: u + 1, ...this.model.recipe.adam };
-    const [encoder, head] = [schedules.emaEncoder(u), schedules.emaHead(u)];
+    // No averaging at the first update: a decay of 1 changes nothing.
+    const [encoder, head] = u > 0 ? [schedules.emaEncoder(u), schedules.emaHead(u)] : [1, 1];
     host.set(adamHyperValues({ ...adam, weightDecay }), SLOTS.adamDecayed * SLOT);
     host.set(adamHyperValues({ ...adam, weightDecay: 0 }), SLOTS.adamPlain * SLOT);
     host[SLOTS.teacherTemp * SLOT] = schedules.teacherTemp(u);
     // 1 - decay in float64: the float32 difference would lose its last digits.
     host.set([encoder, 1 - encoder], SLOTS.emaEncoder * SLOT);
     host.set([head, 1 - head], SLOTS.emaHead * SLOT);
+    host.set(this.model.centreDecay(), SLOTS.centre * SLOT);
     this.device.write(this.#values, host);
   }
 
@@ -166,39 +176,97 @@ export class Trainer implements Disposable {
    *
    * @param input [batch, bands, frames] standardised log-mel
    * @param inspect sees the forward pass and the raw gradients before the parameters change
-   * @returns metrics on the GPU when `wantMetrics`; dispose them after reading
+   * @returns metrics on the GPU, overwritten or freed by the next step
    */
-  step(
-    input: Tensor,
-    mask: Mask,
-    wantMetrics: boolean,
-    inspect?: (forward: MatpacForward) => void,
-  ): StepMetrics | undefined {
-    const { model, device, settings } = this;
+  step(input: Tensor, mask: Mask, inspect?: (forward: MatpacForward) => void): StepMetrics {
+    const { model, settings: { capture = true } } = this;
     this.#writeStepValues();
-    const metrics = scope(() => {
-      const [batch] = input.shape;
-      const ids = (values: Uint32Array) => device.tensor(values, [batch, values.length / batch]);
-      const forward = model.forward(
+    const [batch] = input.shape;
+    const ids = [mask.shuffle, mask.restore];
+    const metrics = capture && !inspect
+      ? this.#planFor(input, mask).replay([input, ...ids])
+      : this.#eager(
         input,
-        { shuffle: ids(mask.shuffle), restore: ids(mask.restore), visible: mask.visible },
-        this.#slots.teacherTemp,
-        settings.weights,
+        ids.map((part) => [part, [batch, part.length / batch]]),
+        mask.visible,
+        inspect,
       );
-      // Inside the released forward pass: with the old student, head first, not at the first update.
-      if (this.updates > 0) this.#average();
-      const statistics = wantMetrics ? statisticsOf(forward) : undefined;
-      model.student.zeroGrad();
-      backward(forward.loss);
-      model.student.finishGrads();
-      const gradNorm = gradientNorm([model.student.grads!], settings.clipNorm);
-      inspect?.(forward);
-      for (const { hyper, ...state } of this.#groups) adamStep(state, hyper, gradNorm);
-      return statisticsWith(statistics, forward.loss, gradNorm);
-    });
     this.updates++;
-    device.flush();
+    // A replay runs no script, so what forward notes is noted here.
+    model.hasPendingCentre = true;
     return metrics;
+  }
+
+  #eager(
+    input: Tensor,
+    ids: readonly (readonly [Uint32Array, Shape])[],
+    visible: number,
+    inspect?: (forward: MatpacForward) => void,
+  ): StepMetrics {
+    this.#discardMetrics();
+    const { device } = this;
+    this.#metrics = scope(() => {
+      const [shuffle, restore] = ids.map(([values, shape]) => device.tensor(values, shape));
+      return this.#update(input, { shuffle, restore, visible }, inspect);
+    });
+    device.flush();
+    return this.#metrics;
+  }
+
+  /** The recorded update for inputs of this shape. */
+  #planFor(input: Tensor, mask: Mask): Plan<StepMetrics> {
+    const key = `${input.shape},${mask.visible}`;
+    if (this.#plan?.key !== key) {
+      this.#discardMetrics();
+      this.#plan?.plan[Symbol.dispose]();
+      const { device } = this;
+      const [batch] = input.shape;
+      const ids = scope(() => device.tensor(mask.shuffle, [batch, mask.shuffle.length / batch]));
+      const plan = capture(
+        device,
+        [input, ids, ids],
+        (x, shuffle, restore) => this.#update(x, { shuffle, restore, visible: mask.visible }),
+      );
+      ids.dispose();
+      // What eager steps left in the pool is not needed again.
+      device.trim();
+      this.#plan = { key, plan };
+    }
+    return this.#plan.plan;
+  }
+
+  /** The recorded update, once there is one: its memory is what training needs beside parameters and moments. */
+  get plan(): Plan<StepMetrics> | undefined {
+    return this.#plan?.plan;
+  }
+
+  #update(
+    input: Tensor,
+    mask: DeviceMask,
+    inspect?: (forward: MatpacForward) => void,
+  ): StepMetrics {
+    const { model, settings } = this;
+    const forward = model.forward(
+      input,
+      mask,
+      { teacherTemperature: this.#slots.teacherTemp, centreDecay: this.#slots.centre },
+      settings.weights,
+    );
+    // Inside the released forward pass: with the old student, head first.
+    this.#average();
+    const statistics = statisticsOf(forward);
+    model.student.zeroGrad();
+    backward(forward.loss);
+    model.student.finishGrads();
+    const gradNorm = gradientNorm([model.student.grads!], settings.clipNorm);
+    inspect?.(forward);
+    for (const { hyper, ...state } of this.#groups) adamStep(state, hyper, gradNorm);
+    return { ...statistics, loss: forward.loss, gradNorm };
+  }
+
+  #discardMetrics(): void {
+    for (const tensor of Object.values(this.#metrics ?? {})) tensor.dispose();
+    this.#metrics = undefined;
   }
 
   #average(): void {
@@ -209,6 +277,8 @@ export class Trainer implements Disposable {
 
   /** Frees optimizer state and step values; the model is its owner's. */
   [Symbol.dispose](): void {
+    this.#discardMetrics();
+    this.#plan?.plan[Symbol.dispose]();
     for (const { values, grads, m, v } of this.#groups) {
       [values, grads, m, v].forEach((t) => t.dispose());
     }
@@ -230,21 +300,12 @@ function statisticsOf(forward: MatpacForward): Statistics {
   }));
 }
 
-function statisticsWith(
-  statistics: Statistics | undefined,
-  loss: Tensor,
-  gradNorm: Tensor,
-): StepMetrics | undefined {
-  return statistics && { ...statistics, loss, gradNorm };
-}
-
-/** Reads the metrics of an update in one transfer and disposes them. */
+/** Reads the metrics of an update in one transfer. */
 export async function readMetrics(device: Device, metrics: StepMetrics): Promise<StepValues> {
   const { loss, lossPred, lossCls, gradNorm, meanProbabilities, targetStd, predictionStd } =
     metrics;
   const tensors = [loss, lossPred, lossCls, gradNorm, meanProbabilities, targetStd, predictionStd];
   const values = await device.read(tensors);
-  tensors.forEach((tensor) => tensor.dispose());
   let entropy = 0;
   for (const p of values[4]) if (p > 0) entropy -= p * Math.log(p);
   return {

@@ -11,7 +11,7 @@ import forwardSource from "../../kernels/attention_forward.wgsl" with { type: "t
 import type { Device } from "../device.ts";
 import { BYTES_PER_ELEMENT } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { defineKernel, type Kernel } from "../kernel.ts";
+import { defineKernel, type Kernel, type KernelInsight } from "../kernel.ts";
 import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refFrom, refRandom, refZeros } from "../reference.ts";
 import { sameShape, show } from "../shape.ts";
@@ -19,9 +19,16 @@ import type { Constants } from "../template.ts";
 import type { Tensor } from "../tensor.ts";
 import { materialize } from "./copy.ts";
 
-const forwardKernel = defineKernel("attention_forward", forwardSource);
-const backwardQKernel = defineKernel("attention_backward_q", backwardQSource);
-const backwardKvKernel = defineKernel("attention_backward_kv", backwardKvSource);
+/** `products`: how many products of queries by keys by head size the kernel makes, each 2 tq tk d operations. */
+const insight = (products: number): KernelInsight => ({
+  flops: ({ constants: { D, CAUSAL }, params: { tq, tk }, grid: [, heads, batch] }) =>
+    products * 2 * tq * tk * Number(D) * heads * batch * (CAUSAL ? 0.5 : 1),
+  variant: ({ constants: { D, CAUSAL }, params: { tq, tk }, grid: [, heads, batch] }) =>
+    `${batch}x${heads} heads ${tq}x${tk}x${D}${CAUSAL ? " causal" : ""}`,
+});
+const forwardKernel = defineKernel("attention_forward", forwardSource, insight(2));
+const backwardQKernel = defineKernel("attention_backward_q", backwardQSource, insight(3));
+const backwardKvKernel = defineKernel("attention_backward_kv", backwardKvSource, insight(4));
 
 const LARGEST_HEAD = 128;
 

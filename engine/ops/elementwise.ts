@@ -44,6 +44,13 @@ function erf(x: number): number {
 /** Standard normal distribution function in float64. */
 const phi = (a: number): number => 0.5 * (1 + erf(a / Math.SQRT2));
 
+const logistic = (a: number): number =>
+  a < 0 ? Math.exp(a) / (1 + Math.exp(a)) : 1 / (1 + Math.exp(-a));
+
+/** 2u of the tanh form of GELU: u = sqrt(2 / pi) (a + 0.044715 a^3). */
+const GELU_TANH_2U = "(a * (1.59576912 + 0.07135481 * a * a))";
+const geluTanh2u = (a: number): number => Math.sqrt(8 / Math.PI) * (a + 0.044715 * a ** 3);
+
 const UNARY = {
   neg: { wgsl: "-a", gradient: "-b", f: (a) => -a, df: () => -1, values: [0, 1e30, -1e30] },
   exp: {
@@ -100,9 +107,67 @@ const UNARY = {
     df: (a) => phi(a) + a * Math.exp(-a * a / 2) / Math.sqrt(2 * Math.PI),
     values: [0, 5, -5, 30, -30, 0.75, -0.75],
   },
+  geluTanh: {
+    // 0.5 (1 + tanh u) = 1 / (1 + e^(-2u)), which keeps its digits for negative a.
+    wgsl: `a / (1.0 + exp_$V(-${GELU_TANH_2U}))`,
+    gradient: `b / (1.0 + exp_$V(-${GELU_TANH_2U})) * ` +
+      `(1.0 + a * (1.59576912 + 0.21406543 * a * a) / (1.0 + exp_$V(${GELU_TANH_2U})))`,
+    f: (a) => a * logistic(geluTanh2u(a)),
+    df: (a) => {
+      const s = logistic(geluTanh2u(a));
+      const slope = Math.sqrt(8 / Math.PI) * (1 + 3 * 0.044715 * a * a);
+      return s * (1 + a * slope * logistic(-geluTanh2u(a)));
+    },
+    values: [0, 5, -5, 30, -30, 0.75, -0.75],
+  },
+  sigmoid: {
+    wgsl: "1.0 / (1.0 + exp_$V(-a))",
+    gradient: "b / (1.0 + exp_$V(-a)) / (1.0 + exp_$V(a))",
+    f: (a) => logistic(a),
+    df: (a) => logistic(a) * logistic(-a),
+    values: [0, 30, -30, 200, -200, 1e-6],
+  },
+  silu: {
+    wgsl: "a / (1.0 + exp_$V(-a))",
+    gradient: "b / (1.0 + exp_$V(-a)) * (1.0 + a / (1.0 + exp_$V(a)))",
+    f: (a) => a * logistic(a),
+    df: (a) => logistic(a) * (1 + a * logistic(-a)),
+    values: [0, 30, -30, 200, -200, -1.278],
+  },
+  abs: {
+    wgsl: "abs(a)",
+    gradient: "b * sign(a)",
+    f: Math.abs,
+    df: Math.sign,
+    values: [0, 1e30, -1e30, -1e-30],
+  },
+  sign: {
+    wgsl: "sign(a)",
+    gradient: "T(0.0)",
+    f: Math.sign,
+    df: () => 0,
+    values: [0, 1e30, -1e30, -1e-30],
+  },
+  rsqrt: {
+    wgsl: "inverseSqrt(a)",
+    gradient: "-0.5 * a * a * a * b",
+    fromOutput: true,
+    f: (a) => 1 / Math.sqrt(a),
+    df: (a) => -0.5 / (a * Math.sqrt(a)),
+    values: [1e-20, 1, 1e20],
+  },
+  reciprocal: {
+    wgsl: "1.0 / a",
+    gradient: "-a * a * b",
+    fromOutput: true,
+    f: (a) => 1 / a,
+    df: (a) => -1 / (a * a),
+    values: [1e-15, -3, 7, 1e15],
+  },
 } as const satisfies Record<string, UnaryRow>;
 
-const POSITIVE = new Set(["log", "sqrt"]);
+/** Defined for positive values only, or steep beside 0. */
+const POSITIVE = new Set(["log", "sqrt", "rsqrt", "reciprocal"]);
 
 function defineUnary(name: keyof typeof UNARY): Op<null> {
   const row: UnaryRow = UNARY[name];
@@ -158,6 +223,8 @@ interface BinaryRow {
   readonly df: (a: number, b: number) => readonly [number, number];
 }
 
+const BCE_E = "exp_$V(-abs(a))";
+
 const BINARY = {
   add: { wgsl: "a + b", gradients: ["c", "c"], f: (a, b) => a + b, df: () => [1, 1] },
   sub: { wgsl: "a - b", gradients: ["c", "-c"], f: (a, b) => a - b, df: () => [1, -1] },
@@ -167,6 +234,33 @@ const BINARY = {
     gradients: ["c / b", "-a * c / (b * b)"],
     f: (a, b) => a / b,
     df: (a, b) => [1 / b, -a / (b * b)],
+  },
+  maximum: {
+    wgsl: "max(a, b)",
+    gradients: [
+      "select(select(T(0.0), 0.5 * c, a == b), c, a > b)",
+      "select(select(T(0.0), 0.5 * c, a == b), c, b > a)",
+    ],
+    f: Math.max,
+    df: (a, b) => a === b ? [0.5, 0.5] : [+(a > b), +(b > a)],
+  },
+  minimum: {
+    wgsl: "min(a, b)",
+    gradients: [
+      "select(select(T(0.0), 0.5 * c, a == b), c, a < b)",
+      "select(select(T(0.0), 0.5 * c, a == b), c, b < a)",
+    ],
+    f: Math.min,
+    df: (a, b) => a === b ? [0.5, 0.5] : [+(a < b), +(b < a)],
+  },
+  bceWithLogits: {
+    // max(a, 0) - a b + log(1 + e), e = exp(-|a|); a series for small e, whose digits 1 + e would drop.
+    wgsl: `max(a, T(0.0)) - a * b + select(log_$V(1.0 + ${BCE_E}), ${BCE_E} * (1.0 - ${BCE_E} * ` +
+      `(0.5 - ${BCE_E} * (0.333333333 - ${BCE_E} * (0.25 - ${BCE_E} * (0.2 - ${BCE_E} * ` +
+      `(0.166666667 - ${BCE_E} * 0.142857143)))))), ${BCE_E} < T(0.1))`,
+    gradients: ["c * (1.0 / (1.0 + exp_$V(-a)) - b)", "-a * c"],
+    f: (a, b) => Math.max(a, 0) - a * b + Math.log1p(Math.exp(-Math.abs(a))),
+    df: (a, b) => [logistic(a) - b, -a],
   },
 } as const satisfies Record<string, BinaryRow>;
 
@@ -220,8 +314,17 @@ function defineBinary(name: keyof typeof BINARY): Op<null> {
         ];
       },
     },
-    samples: () =>
-      pairs.map(([left, right], seed) => ({
+    samples: () => [
+      {
+        label: "ties and extremes",
+        inputs: [
+          { shape: [6], data: Float64Array.of(1, 2, -3, 90, -90, 4) },
+          { shape: [6], data: Float64Array.of(1, 2, -3, 1, 0.5, -4) },
+        ],
+        attrs: null,
+        skipDifferences: true,
+      },
+      ...pairs.map(([left, right], seed): Sample<null> => ({
         label: `[${left}] with [${right}]`,
         inputs: [
           refRandom(left, seed),
@@ -235,6 +338,7 @@ function defineBinary(name: keyof typeof BINARY): Op<null> {
         ],
         attrs: null,
       })),
+    ],
   });
 }
 
@@ -306,4 +410,60 @@ export function tanh(x: Tensor): Tensor {
 /** Exact GELU, `x * Phi(x)` with the error function (SPEC section 2.1). */
 export function gelu(x: Tensor): Tensor {
   return unary.gelu.apply([x], null)[0];
+}
+
+/** GELU in its tanh form, `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`; {@link gelu} is the exact one. */
+export function geluTanh(x: Tensor): Tensor {
+  return unary.geluTanh.apply([x], null)[0];
+}
+
+/** Logistic function, `1 / (1 + e^-x)`. */
+export function sigmoid(x: Tensor): Tensor {
+  return unary.sigmoid.apply([x], null)[0];
+}
+
+/** `x * sigmoid(x)`, also called swish. */
+export function silu(x: Tensor): Tensor {
+  return unary.silu.apply([x], null)[0];
+}
+
+/** Absolute value; the gradient at 0 is 0. */
+export function abs(x: Tensor): Tensor {
+  return unary.abs.apply([x], null)[0];
+}
+
+/** -1, 0 or 1; its gradient is 0 everywhere. */
+export function sign(x: Tensor): Tensor {
+  return unary.sign.apply([x], null)[0];
+}
+
+/** `1 / sqrt(x)`. */
+export function rsqrt(x: Tensor): Tensor {
+  return unary.rsqrt.apply([x], null)[0];
+}
+
+/** `1 / x`. */
+export function reciprocal(x: Tensor): Tensor {
+  return unary.reciprocal.apply([x], null)[0];
+}
+
+/** Larger of two values with broadcasting; equal values share the gradient. */
+export function maximum(a: Tensor, b: Tensor | number): Tensor {
+  return binary.maximum.apply([a, operand(a, b)], null)[0];
+}
+
+/** Smaller of two values with broadcasting; equal values share the gradient. */
+export function minimum(a: Tensor, b: Tensor | number): Tensor {
+  return binary.minimum.apply([a, operand(a, b)], null)[0];
+}
+
+/**
+ * Binary cross-entropy of logits, `-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x))` per element, with broadcasting
+ * and without overflow; take the mean of it for a loss.
+ *
+ * @param logits x, any real numbers
+ * @param targets t, in 0..1
+ */
+export function bceWithLogits(logits: Tensor, targets: Tensor | number): Tensor {
+  return binary.bceWithLogits.apply([logits, operand(logits, targets)], null)[0];
 }

@@ -7,12 +7,24 @@ import source from "../../kernels/gemm.wgsl" with { type: "text" };
 import subgroupSource from "../../kernels/gemm_subgroup.wgsl" with { type: "text" };
 import type { Device } from "../device.ts";
 import { BYTES_PER_ELEMENT } from "../dtype.ts";
-import { defineKernel, type Kernel } from "../kernel.ts";
+import { defineKernel, type Kernel, type KernelInsight } from "../kernel.ts";
 import type { Constants } from "../template.ts";
 import type { Tensor } from "../tensor.ts";
 
-const registerKernel = defineKernel("gemm", source);
-const subgroupKernel = defineKernel("gemm_subgroup", subgroupSource);
+const insight: KernelInsight = {
+  flops: ({ params: { m, n, k }, grid }) => 2 * m * n * k * grid[2],
+  variant: ({ constants: c, params: { m, n, k }, grid }) =>
+    [
+      `${m}x${k}${c.TA ? "ᵀ" : ""} · ${k}x${n}${c.TB ? "ᵀ" : ""}`,
+      grid[2] > 1 && `batch ${grid[2]}`,
+      c.BIAS && "bias",
+      c.GELU && "gelu",
+      c.RESIDUAL && "residual",
+      c.ACC && "add",
+    ].filter(Boolean).join(" "),
+};
+const registerKernel = defineKernel("gemm", source, insight);
+const subgroupKernel = defineKernel("gemm_subgroup", subgroupSource, insight);
 
 /** One operand: where its first matrix starts and how it is walked, in elements. */
 export interface MatrixOperand {

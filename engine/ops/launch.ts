@@ -9,7 +9,9 @@ import { defineKernel } from "../kernel.ts";
 import { broadcastStrides, collapseAxes, isDense } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
-const kernel = defineKernel("elementwise", source);
+const kernel = defineKernel("elementwise", source, {
+  variant: ({ constants: { EXPR, W }, params: { count } }) => `${EXPR} over ${count * Number(W)}`,
+});
 const WORKGROUP = 64;
 
 /** What an elementwise kernel computes. */

@@ -102,7 +102,7 @@ export function adamHyperValues(
   ]);
 }
 
-/** Flat tensors of one Adam update. */
+/** Dense tensors of one size for one Adam update. */
 export interface AdamState {
   /** Parameters, updated in place. */
   readonly values: Tensor;
@@ -117,28 +117,29 @@ export interface AdamState {
 /**
  * One Adam update with decoupled weight decay; see {@link adamHyperValues} for the two placements of eps.
  *
- * @param state flat tensors of one size, a multiple of 4
+ * @param state dense tensors of one size; multiples of 4 are faster
  * @param hyper f32 [8] from {@link adamHyperValues}
  * @param clip f32 [2] from {@link gradientNorm}
  * @throws {ShapeError} if sizes differ.
  */
 export function adamStep(state: AdamState, hyper: Tensor, clip: Tensor): void {
   const { values, grads, m, v } = state;
-  if ([grads, m, v].some((t) => t.size !== values.size) || values.size % 4 !== 0) {
+  if ([grads, m, v].some((t) => t.size !== values.size)) {
     throw new ShapeError(
-      `adamStep: sizes ${
+      `adamStep: values, gradients and moments ${
         [values, grads, m, v].map((t) => show(t.shape)).join(", ")
-      } must be one multiple of 4`,
+      } must have one size`,
     );
   }
+  const width = values.size % 4 === 0 ? 4 : 1;
   for (const [start, count] of flatChunks(values)) {
     const part = (tensor: Tensor) => ({ tensor, start, count });
     values.device.run(
       adamKernel,
-      { WG: WORKGROUP },
+      { WG: WORKGROUP, T: width === 4 ? "vec4f" : "f32" },
       [hyper, clip, part(grads), part(values), part(m), part(v)],
-      { count: count / 4 },
-      Math.ceil(count / 4 / WORKGROUP),
+      { count: count / width },
+      Math.ceil(count / width / WORKGROUP),
     );
   }
 }

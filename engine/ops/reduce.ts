@@ -201,7 +201,7 @@ function bySlices(
 }
 
 /** Reduces the axes for which `reduced` holds; the result has size 1 there. Unrecorded. */
-function reduceAxes(
+export function reduceAxes(
   input: Tensor,
   reduced: readonly boolean[],
   kind: Reduction,
@@ -273,26 +273,30 @@ export function sumOfSquares(tensor: Tensor, out: Tensor = tensor.device.empty([
   return out;
 }
 
-interface ReduceAttrs {
+/** Checked {@link ReduceOptions} of one operand. */
+export interface ReduceAttrs {
   /** Which axes are reduced. */
   readonly reduced: readonly boolean[];
+  /** Whether they stay with size 1. */
   readonly keepDims: boolean;
 }
 
-const squeeze = (shape: Shape, { reduced, keepDims }: ReduceAttrs): number[] =>
+/** Shape of a reduction's result. */
+export const squeeze = (shape: Shape, { reduced, keepDims }: ReduceAttrs): number[] =>
   keepDims
     ? shape.map((size, axis) => reduced[axis] ? 1 : size)
     : shape.filter((_, axis) => !reduced[axis]);
 
-const keptShape = (shape: Shape, reduced: readonly boolean[]): number[] =>
+/** The shape with 1 for every reduced axis. */
+export const keptShape = (shape: Shape, reduced: readonly boolean[]): number[] =>
   shape.map((size, axis) => reduced[axis] ? 1 : size);
 
 /** How many elements go into one of the result. */
-const reducedCount = (shape: Shape, reduced: readonly boolean[]): number =>
+export const reducedCount = (shape: Shape, reduced: readonly boolean[]): number =>
   shape.reduce((count, size, axis) => reduced[axis] ? count * size : count, 1);
 
 /** Reads a dense reduced tensor as if it still had the shape of the input: strides of 0 along reduced axes. */
-function expand(small: Tensor, shape: Shape, reduced: readonly boolean[]): Tensor {
+export function expand(small: Tensor, shape: Shape, reduced: readonly boolean[]): Tensor {
   const strides = denseStrides(keptShape(shape, reduced));
   return small.view(shape, strides.map((stride, axis) => reduced[axis] ? 0 : stride));
 }
@@ -365,59 +369,71 @@ function defineSum(name: "sum" | "mean") {
 const sumOp = defineSum("sum");
 const meanOp = defineSum("mean");
 
-function refMax(x: RefArray, reduced: readonly boolean[]): RefArray {
-  const shape = keptShape(x.shape, reduced);
-  const at = refBroadcast(refFrom(shape, (i) => i), x.shape);
-  const result = refFrom(shape, () => -Infinity);
-  x.data.forEach((value, i) => result.data[at[i]] = Math.max(result.data[at[i]], value));
-  return result;
+function defineExtremum(name: "max" | "min") {
+  const sign = name === "max" ? 1 : -1;
+  /** Extremum of each slice, with reduced axes of size 1. */
+  const reference = (x: RefArray, reduced: readonly boolean[]): RefArray => {
+    const shape = keptShape(x.shape, reduced);
+    const at = refBroadcast(refFrom(shape, (i) => i), x.shape);
+    const result = refFrom(shape, () => -sign * Infinity);
+    x.data.forEach((value, i) => result.data[at[i]] = Math[name](result.data[at[i]], value));
+    return result;
+  };
+  return defineOp<ReduceAttrs>({
+    name,
+    forward([x], attrs, save) {
+      const y = x.device.empty(squeeze(x.shape, attrs));
+      let source = x;
+      if (sign < 0) {
+        // min x = -max(-x): the kernel knows one of them.
+        source = x.device.empty(x.shape);
+        elementwise(source, [x], { expression: "-a" });
+      }
+      reduceAxes(source, attrs.reduced, "max", sign, y);
+      save(x);
+      save(y);
+      return [y];
+    },
+    backward({ grads: [dy], saved: [x, y] }, { reduced }) {
+      const mask = x.device.empty(x.shape);
+      elementwise(mask, [x, expand(y, x.shape, reduced)], {
+        expression: "select(T(0.0), T(1.0), a == b)",
+      });
+      const share = x.device.empty(dy!.shape);
+      const count = sumTo(mask, keptShape(x.shape, reduced));
+      elementwise(share, [dy!, count.view(dy!.shape)], { expression: "a / b" });
+      const dx = x.device.empty(x.shape);
+      elementwise(dx, [mask, expand(share, x.shape, reduced)], { expression: "a * b" });
+      return [dx];
+    },
+    reference: {
+      forward: (
+        [x],
+        attrs,
+      ) => [{ shape: squeeze(x.shape, attrs), data: reference(x, attrs.reduced).data }],
+      backward([x], { reduced }, [dy]) {
+        const small = keptShape(x.shape, reduced);
+        const top = refBroadcast(reference(x, reduced), x.shape);
+        const mask = x.data.map((value, i) => +(value === top[i]));
+        const count = refBroadcast(refUnbroadcast(mask, x.shape, small), x.shape);
+        const spread = refBroadcast({ shape: small, data: dy.data }, x.shape);
+        return [refFrom(x.shape, (i) => mask[i] * spread[i] / count[i])];
+      },
+    },
+    samples: () => [
+      ...reduceSamples(),
+      {
+        label: "ties share",
+        inputs: [{ shape: [2, 4], data: Float64Array.of(1, 3, 3, 0, -2, -2, -2, -2) }],
+        attrs: { reduced: [false, true], keepDims: false },
+        skipDifferences: true,
+      },
+    ],
+  });
 }
 
-const maxOp = defineOp<ReduceAttrs>({
-  name: "max",
-  forward([x], attrs, save) {
-    const y = x.device.empty(squeeze(x.shape, attrs));
-    reduceAxes(x, attrs.reduced, "max", 1, y);
-    save(x);
-    save(y);
-    return [y];
-  },
-  backward({ grads: [dy], saved: [x, y] }, { reduced }) {
-    const mask = x.device.empty(x.shape);
-    elementwise(mask, [x, expand(y, x.shape, reduced)], {
-      expression: "select(T(0.0), T(1.0), a == b)",
-    });
-    const share = x.device.empty(dy!.shape);
-    const count = sumTo(mask, keptShape(x.shape, reduced));
-    elementwise(share, [dy!, count.view(dy!.shape)], { expression: "a / b" });
-    const dx = x.device.empty(x.shape);
-    elementwise(dx, [mask, expand(share, x.shape, reduced)], { expression: "a * b" });
-    return [dx];
-  },
-  reference: {
-    forward: (
-      [x],
-      attrs,
-    ) => [{ shape: squeeze(x.shape, attrs), data: refMax(x, attrs.reduced).data }],
-    backward([x], { reduced }, [dy]) {
-      const small = keptShape(x.shape, reduced);
-      const top = refBroadcast(refMax(x, reduced), x.shape);
-      const mask = x.data.map((value, i) => +(value === top[i]));
-      const count = refBroadcast(refUnbroadcast(mask, x.shape, small), x.shape);
-      const spread = refBroadcast({ shape: small, data: dy.data }, x.shape);
-      return [refFrom(x.shape, (i) => mask[i] * spread[i] / count[i])];
-    },
-  },
-  samples: () => [
-    ...reduceSamples(),
-    {
-      label: "ties share",
-      inputs: [{ shape: [2, 4], data: Float64Array.of(1, 3, 3, 0, -2, -2, -2, -2) }],
-      attrs: { reduced: [false, true], keepDims: false },
-      skipDifferences: true,
-    },
-  ],
-});
+const maxOp = defineExtremum("max");
+const minOp = defineExtremum("min");
 
 /** Which axes a reduction runs over. */
 export interface ReduceOptions {
@@ -427,7 +443,16 @@ export interface ReduceOptions {
   readonly keepDims?: boolean;
 }
 
-function attrsOf(name: string, x: Tensor, { axes, keepDims = false }: ReduceOptions): ReduceAttrs {
+/**
+ * Checks options of a reduction.
+ *
+ * @throws {ShapeError} if an axis does not exist or the operand is not f32.
+ */
+export function attrsOf(
+  name: string,
+  x: Tensor,
+  { axes, keepDims = false }: ReduceOptions,
+): ReduceAttrs {
   const rank = x.shape.length;
   if (x.dtype !== "f32") throw new ShapeError(`${name}: the operand is ${x.dtype}, not f32`);
   const wanted = new Set(axes?.map((axis) => normalizeAxis(name, axis, rank)));
@@ -459,4 +484,13 @@ export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
  */
 export function max(x: Tensor, options: ReduceOptions = {}): Tensor {
   return maxOp.apply([x], attrsOf("max", x, options))[0];
+}
+
+/**
+ * Minimum over axes. Elements that share the minimum share its gradient equally. NaN may be passed over.
+ *
+ * @throws {ShapeError} if an axis does not exist.
+ */
+export function min(x: Tensor, options: ReduceOptions = {}): Tensor {
+  return minOp.apply([x], attrsOf("min", x, options))[0];
 }

@@ -52,6 +52,24 @@ Deno.test("values survive the way to the device and back, in any order of writes
   assertEquals(device.memory.liveBytes, 0);
 });
 
+Deno.test("both ways of reading give the same values, also when reads overlap", async () => {
+  for (const fastReadback of [true, false]) {
+    using device = await openDevice({ fastReadback });
+    const tensors = [1, 2, 3, 50_000].map((n) => device.full([n], n));
+    for (let round = 0; round < 3; round++) {
+      const reads = await Promise.all([...tensors, ...tensors].map((t) => t.data()));
+      reads.forEach((data, i) => {
+        const { size } = tensors[i % 4];
+        assertEquals([data.length, data[0], data[size - 1]], [size, size, size]);
+      });
+    }
+    const before = device.memory.buffersCreated;
+    using doubled = add(tensors[2], tensors[2]);
+    assertEquals([...await doubled.data()], [6, 6, 6]);
+    assertEquals(device.memory.buffersCreated - before, 1);
+  }
+});
+
 Deno.test("integers keep their type", async () => {
   using device = await openDevice();
   using x = device.tensor(Uint32Array.of(0, 2 ** 32 - 1));

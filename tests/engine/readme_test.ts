@@ -1,15 +1,22 @@
-/** The README's example, taken from its text and run without any permission. */
+/** The README's examples, taken from its text and run without any permission. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { fromFileUrl } from "@std/path";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 
-Deno.test("the README's regression runs as printed and finds the line", async () => {
+/** The README's `index`-th example that uses the engine. */
+async function example(index: number, mostLines: number): Promise<string> {
   const readme = await Deno.readTextFile(`${ROOT}README.md`);
-  const code = /```ts\n([\s\S]*?engine\/mod\.ts[\s\S]*?)```/.exec(readme)?.[1];
-  if (code === undefined) throw new Error("README.md has no example");
+  const blocks = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
+  const code = blocks.filter((it) => it.includes("engine/mod.ts"))[index];
+  if (code === undefined) throw new Error(`README.md has no example ${index}`);
   const lines = code.trim().split("\n").filter((line) => line !== "");
-  assert(lines.length <= 11, `${lines.length} lines: ten and the import were promised`);
+  assert(lines.length <= mostLines, `${lines.length} lines, not ${mostLines} as promised`);
+  return code;
+}
+
+/** What the code prints. */
+async function run(code: string): Promise<string> {
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "--no-prompt", "--check", "--quiet", "-"],
     cwd: ROOT,
@@ -23,7 +30,17 @@ Deno.test("the README's regression runs as printed and finds the line", async ()
   await writer.close();
   const { code: status, stdout, stderr } = await child.output();
   assertEquals(status, 0, new TextDecoder().decode(stderr));
-  const [weight, bias] = new TextDecoder().decode(stdout).trim().split(" ").map(Number);
+  return new TextDecoder().decode(stdout).trim();
+}
+
+Deno.test("the README's regression runs as printed and finds the line", async () => {
+  // Ten lines and the import.
+  const [weight, bias] = (await run(await example(0, 11))).split(" ").map(Number);
   assertAlmostEquals(weight, 2, 1e-2);
   assertAlmostEquals(bias, 1, 2e-2);
+});
+
+Deno.test("the README's transformer runs as printed and tells shapes apart", async () => {
+  const right = Number(await run(await example(1, 39)));
+  assert(right > 0.9, `${100 * right} % right`);
 });

@@ -39,6 +39,8 @@ Deno.test("config: words become typed values", () => {
   assertEquals([config.lr, config.length, config.warmup], [3e-4, { steps: 7 }, { steps: 0 }]);
   assertEquals([config.geometry.maskRatio, config.geometry.cropFrames], [0.6, 320]);
   assertEquals([config.quiet, config.resume], [true, false]);
+  assertEquals("profile" in config, false);
+  assertEquals(resolveConfig(["--profile", "5"]).profile, 5);
 });
 
 Deno.test("config: base has the paper's numbers, and the released recipe its own rate", () => {
@@ -66,6 +68,7 @@ Deno.test("config: messages say key, value, source and what is allowed", () => {
   assertStringIncludes(rejected("--batch", "many"), "must be a whole number from 1");
   assertStringIncludes(rejected("--lr", ""), '--lr ""');
   assertStringIncludes(rejected("--seed", "1.5"), "--seed 1.5");
+  assertStringIncludes(rejected("--profile", "0"), "must be a whole number from 1");
   assertStringIncludes(rejected("--seed", "4294967296"), "from 0 to 4294967295");
   assertStringIncludes(rejected("--crop-frames", "200"), "a multiple of 16 from 32");
   assertStringIncludes(rejected("--mask-ratio", "0.999"), "leaves 0 of 65 patches");

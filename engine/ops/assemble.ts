@@ -1,0 +1,369 @@
+/**
+ * Putting tensors together and taking them apart: stack, pad, repeat and split.
+ *
+ * @module
+ */
+import { ShapeError } from "../errors.ts";
+import { defineOp, type RefArray, type Sample } from "../op.ts";
+import { refFrom, refRandom, refZeros } from "../reference.ts";
+import { denseStrides, normalizeAxis, sameShape, type Shape, show } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { fill } from "./copy.ts";
+import { elementwise } from "./launch.ts";
+import { sumTo } from "./reduce.ts";
+
+/** Writes `value` into a part of `target`: `start` elements into each axis, of the shape of `value`. */
+function writePart(target: Tensor, start: readonly number[], value: Tensor): void {
+  const part = partOf(target, start, value.shape);
+  elementwise(part, [value], { expression: "a" });
+  part.dispose();
+}
+
+const partOf = (whole: Tensor, start: readonly number[], shape: Shape): Tensor =>
+  whole.view(
+    shape,
+    whole.strides,
+    start.reduce((at, first, axis) => at + first * whole.strides[axis], whole.offset),
+  );
+
+/** Visits a block of `shape` that starts at `start` within an array of shape `whole`: (index in block, in whole). */
+function refBlock(
+  whole: Shape,
+  start: readonly number[],
+  shape: Shape,
+  visit: (inner: number, outer: number) => void,
+): void {
+  const steps = denseStrides(shape);
+  const strides = denseStrides(whole);
+  const { length } = refZeros(shape).data;
+  for (let i = 0; i < length; i++) {
+    visit(
+      i,
+      shape.reduce(
+        (at, size, axis) => at + (Math.floor(i / steps[axis]) % size + start[axis]) * strides[axis],
+        0,
+      ),
+    );
+  }
+}
+
+const without = <T>(list: readonly T[], axis: number): T[] => list.filter((_, i) => i !== axis);
+const origin = (rank: number, axis: number, start: number): number[] =>
+  Array.from({ length: rank }, (_, i) => i === axis ? start : 0);
+
+const stackOp = defineOp<{ readonly axis: number }>({
+  name: "stack",
+  strided: true,
+  forward(inputs, { axis }) {
+    const shape = [...inputs[0].shape];
+    shape.splice(axis, 0, inputs.length);
+    const y = inputs[0].device.empty(shape, inputs[0].dtype);
+    inputs.forEach((x, i) => {
+      const slot = y.view(x.shape, without(y.strides, axis), y.offset + i * y.strides[axis]);
+      elementwise(slot, [x], { expression: "a" });
+      slot.dispose();
+    });
+    return [y];
+  },
+  backward: ({ grads: [dy], shapes, needs }, { axis }) =>
+    shapes.map((shape, i) =>
+      needs[i]
+        ? dy!.view(shape, without(dy!.strides, axis), dy!.offset + i * dy!.strides[axis])
+        : undefined
+    ),
+  reference: {
+    forward(inputs, { axis }) {
+      const shape = [...inputs[0].shape];
+      shape.splice(axis, 0, inputs.length);
+      const one = shape.map((size, i) => i === axis ? 1 : size);
+      const y = refZeros(shape);
+      inputs.forEach((x, k) =>
+        refBlock(shape, origin(shape.length, axis, k), one, (i, at) => y.data[at] = x.data[i])
+      );
+      return [y];
+    },
+    backward(inputs, { axis }, [dy]) {
+      const one = dy.shape.map((size, i) => i === axis ? 1 : size);
+      return inputs.map((x, k) => {
+        const dx = refZeros(x.shape);
+        refBlock(
+          dy.shape,
+          origin(one.length, axis, k),
+          one,
+          (i, at) => dx.data[i] = dy.data[at],
+        );
+        return dx;
+      });
+    },
+  },
+  samples: () => [
+    { label: "one", inputs: [refRandom([3], 1)], attrs: { axis: 0 } },
+    { label: "front", inputs: [2, 3, 4].map((s) => refRandom([2, 4], s)), attrs: { axis: 0 } },
+    { label: "middle", inputs: [5, 6].map((s) => refRandom([3, 5], s)), attrs: { axis: 1 } },
+    { label: "back", inputs: [7, 8, 9].map((s) => refRandom([2, 1, 7], s)), attrs: { axis: 3 } },
+  ],
+});
+
+/**
+ * Joins tensors of one shape along a new axis.
+ *
+ * @param axis where the new axis stands in the result, 0 to rank; negative from the end
+ * @throws {ShapeError} if shapes or dtypes differ, there is no tensor, or the axis does not exist.
+ */
+export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
+  const [first] = tensors;
+  if (!first) throw new ShapeError("stack: there is nothing to stack");
+  for (const t of tensors) {
+    if (!sameShape(t.shape, first.shape) || t.dtype !== first.dtype) {
+      throw new ShapeError(
+        `stack: ${show(t.shape)} of ${t.dtype} beside ${show(first.shape)} of ${first.dtype}`,
+      );
+    }
+  }
+  return stackOp.apply(tensors, { axis: normalizeAxis("stack", axis, first.shape.length + 1) })[0];
+}
+
+interface PadAttrs {
+  /** Elements before and after, per axis. */
+  readonly widths: readonly (readonly [number, number])[];
+  readonly value: number;
+}
+
+const paddedShape = (shape: Shape, widths: PadAttrs["widths"]): number[] =>
+  shape.map((size, axis) => widths[axis][0] + size + widths[axis][1]);
+const firsts = (widths: PadAttrs["widths"]): number[] => widths.map(([before]) => before);
+
+const padOp = defineOp<PadAttrs>({
+  name: "pad",
+  strided: true,
+  forward([x], { widths, value }) {
+    const y = x.device.empty(paddedShape(x.shape, widths), x.dtype);
+    fill(y, value);
+    writePart(y, firsts(widths), x);
+    return [y];
+  },
+  backward: ({ grads: [dy], shapes: [shape] }, { widths }) => [partOf(dy!, firsts(widths), shape)],
+  reference: {
+    forward([x], { widths, value }) {
+      const y = refFrom(paddedShape(x.shape, widths), () => value);
+      refBlock(y.shape, firsts(widths), x.shape, (i, at) => y.data[at] = x.data[i]);
+      return [y];
+    },
+    backward([x], { widths }, [dy]) {
+      const dx = refZeros(x.shape);
+      refBlock(dy.shape, firsts(widths), x.shape, (i, at) => dx.data[i] = dy.data[at]);
+      return [dx];
+    },
+  },
+  samples: () => [
+    { label: "[1]", inputs: [refRandom([1], 1)], attrs: { widths: [[2, 3]], value: 0.5 } },
+    {
+      label: "image",
+      inputs: [refRandom([2, 3, 5, 4], 2)],
+      attrs: { widths: [[0, 0], [0, 0], [1, 1], [2, 2]], value: 0 },
+    },
+    {
+      label: "one side",
+      inputs: [refRandom([3, 8], 3)],
+      attrs: { widths: [[0, 2], [4, 0]], value: -1 },
+    },
+    {
+      label: "none",
+      inputs: [refRandom([3, 7], 4)],
+      attrs: { widths: [[0, 0], [0, 0]], value: 9 },
+    },
+  ],
+});
+
+/**
+ * Surrounds a tensor with one value.
+ *
+ * @param widths elements `[before, after]` for each axis
+ * @param value default 0
+ * @throws {ShapeError} if there is not one non-negative pair per axis.
+ */
+export function pad(
+  x: Tensor,
+  widths: readonly (readonly [number, number])[],
+  value = 0,
+): Tensor {
+  if (
+    widths.length !== x.shape.length || widths.flat().some((w) => !Number.isInteger(w) || w < 0)
+  ) {
+    throw new ShapeError(
+      `pad: ${show(x.shape)} needs ${x.shape.length} pairs of whole numbers from 0, not ${
+        JSON.stringify(widths)
+      }`,
+    );
+  }
+  return padOp.apply([x], { widths, value })[0];
+}
+
+interface RepeatAttrs {
+  /** How often each axis is repeated; as many as the result has axes. */
+  readonly counts: readonly number[];
+}
+
+/** The result as [count, size] pairs of axes, and the input with every count 1. */
+function repeatShapes(shape: Shape, counts: readonly number[]) {
+  const full = [...new Array<number>(counts.length - shape.length).fill(1), ...shape];
+  return {
+    result: full.map((size, axis) => size * counts[axis]),
+    pairs: full.flatMap((size, axis) => [counts[axis], size]),
+    ones: full.flatMap((size) => [1, size]),
+  };
+}
+
+function refRepeatVisit(
+  shape: Shape,
+  counts: readonly number[],
+  visit: (from: number, to: number) => void,
+): void {
+  const { result } = repeatShapes(shape, counts);
+  const steps = denseStrides(result);
+  const strides = denseStrides(shape);
+  const lead = counts.length - shape.length;
+  refZeros(result).data.forEach((_, to) => {
+    const from = shape.reduce(
+      (at, size, axis) =>
+        at +
+        Math.floor(to / steps[axis + lead]) % result[axis + lead] % size * strides[axis],
+      0,
+    );
+    visit(from, to);
+  });
+}
+
+const repeatOp = defineOp<RepeatAttrs>({
+  name: "repeat",
+  forward([x], { counts }) {
+    const { result, pairs, ones } = repeatShapes(x.shape, counts);
+    const y = x.device.empty(result, x.dtype);
+    const [to, from] = [y.view(pairs), x.view(ones)];
+    elementwise(to, [from], { expression: "a" });
+    return [y];
+  },
+  backward({ grads: [dy], shapes: [shape] }, { counts }) {
+    const { pairs, ones } = repeatShapes(shape, counts);
+    return [sumTo(dy!.view(pairs), ones).view(shape)];
+  },
+  reference: {
+    forward([x], { counts }) {
+      const y = refZeros(repeatShapes(x.shape, counts).result);
+      refRepeatVisit(x.shape, counts, (from, to) => y.data[to] = x.data[from]);
+      return [y];
+    },
+    backward([x], { counts }, [dy]) {
+      const dx = refZeros(x.shape);
+      refRepeatVisit(x.shape, counts, (from, to) => dx.data[from] += dy.data[to]);
+      return [dx];
+    },
+  },
+  samples: () => [
+    { label: "[1] 5 times", inputs: [refRandom([1], 1)], attrs: { counts: [5] } },
+    { label: "[3, 7] by [2, 3]", inputs: [refRandom([3, 7], 2)], attrs: { counts: [2, 3] } },
+    { label: "[4] by [3, 1]", inputs: [refRandom([4], 3)], attrs: { counts: [3, 1] } },
+    { label: "[2, 1, 8]", inputs: [refRandom([2, 1, 8], 4)], attrs: { counts: [1, 5, 2] } },
+  ],
+});
+
+/**
+ * Repeats a tensor whole along its axes, as NumPy's `tile`: axis i of the result has `counts[i] * size` elements.
+ *
+ * @param counts one per axis; more of them give new axes in front
+ * @throws {ShapeError} if there are fewer counts than axes or one is not a whole number from 1.
+ */
+export function repeat(x: Tensor, counts: readonly number[]): Tensor {
+  if (counts.length < x.shape.length || counts.some((c) => !Number.isInteger(c) || c < 1)) {
+    throw new ShapeError(`repeat: ${show(x.shape)} cannot be repeated [${counts}] times`);
+  }
+  return repeatOp.apply([x], { counts })[0];
+}
+
+interface SplitAttrs {
+  readonly axis: number;
+  readonly sizes: readonly number[];
+}
+
+/** `[first, size]` of each part. */
+function parts(sizes: readonly number[]): [number, number][] {
+  let start = 0;
+  return sizes.map((size) => {
+    start += size;
+    return [start - size, size];
+  });
+}
+
+const partShape = (shape: Shape, axis: number, size: number): number[] =>
+  shape.map((s, i) => i === axis ? size : s);
+
+const splitOp = defineOp<SplitAttrs>({
+  name: "split",
+  strided: true,
+  forward: ([x], { axis, sizes }) =>
+    parts(sizes).map(([start, size]) =>
+      partOf(x, origin(x.shape.length, axis, start), partShape(x.shape, axis, size))
+    ),
+  backward({ grads, shapes: [shape] }, { axis, sizes }) {
+    const { device } = grads.find((g) => g !== undefined)!;
+    const dx = grads.every((g) => g) ? device.empty(shape) : device.zeros(shape);
+    parts(sizes).forEach(([start], i) => {
+      if (grads[i]) writePart(dx, origin(shape.length, axis, start), grads[i]);
+    });
+    return [dx];
+  },
+  reference: {
+    forward: ([x], { axis, sizes }) =>
+      parts(sizes).map(([start, size]): RefArray => {
+        const y = refZeros(partShape(x.shape, axis, size));
+        refBlock(
+          x.shape,
+          origin(x.shape.length, axis, start),
+          y.shape,
+          (i, at) => y.data[i] = x.data[at],
+        );
+        return y;
+      }),
+    backward([x], { axis, sizes }, grads) {
+      const dx = refZeros(x.shape);
+      parts(sizes).forEach(([start], k) =>
+        refBlock(
+          x.shape,
+          origin(x.shape.length, axis, start),
+          grads[k].shape,
+          (i, at) => dx.data[at] = grads[k].data[i],
+        )
+      );
+      return [dx];
+    },
+  },
+  samples: (): Sample<SplitAttrs>[] => [
+    { label: "columns", inputs: [refRandom([3, 8], 1)], attrs: { axis: 1, sizes: [4, 1, 3] } },
+    { label: "rows", inputs: [refRandom([5, 4], 2)], attrs: { axis: 0, sizes: [2, 3] } },
+    { label: "one part", inputs: [refRandom([2, 7, 3], 3)], attrs: { axis: 1, sizes: [7] } },
+  ],
+});
+
+/**
+ * Cuts a tensor along an axis, without a copy.
+ *
+ * @param sizes sizes of the parts, or one number: that many equal parts
+ * @throws {ShapeError} if the sizes do not add up to the axis, or it does not divide evenly.
+ */
+export function split(x: Tensor, axis: number, sizes: readonly number[] | number): Tensor[] {
+  const index = normalizeAxis("split", axis, x.shape.length);
+  const list = typeof sizes === "number"
+    ? new Array<number>(sizes).fill(x.shape[index] / sizes)
+    : sizes;
+  if (
+    list.some((size) => !Number.isInteger(size) || size < 0) ||
+    list.reduce((a, b) => a + b, 0) !== x.shape[index]
+  ) {
+    throw new ShapeError(
+      `split: axis ${axis} of ${show(x.shape)} does not divide into ${
+        typeof sizes === "number" ? `${sizes} parts` : `[${sizes}]`
+      }`,
+    );
+  }
+  return [...splitOp.apply([x], { axis: index, sizes: list })];
+}

@@ -1,0 +1,375 @@
+/**
+ * Comparisons, choices and powers: elementwise ops with attributes, or without gradients.
+ *
+ * @module
+ */
+import { ShapeError } from "../errors.ts";
+import { defineOp, type Op, type RefArray, type Sample } from "../op.ts";
+import { refBroadcast, refFrom, refRandom, refUnbroadcast } from "../reference.ts";
+import { broadcastShapes, sameShape, type Shape, show } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { fill } from "./copy.ts";
+import { elementwise } from "./launch.ts";
+import { sumTo } from "./reduce.ts";
+
+/** Name, WGSL operator, and the same in TypeScript. */
+const COMPARISONS = {
+  equal: ["==", (a: number, b: number) => a === b],
+  notEqual: ["!=", (a: number, b: number) => a !== b],
+  less: ["<", (a: number, b: number) => a < b],
+  lessEqual: ["<=", (a: number, b: number) => a <= b],
+  greater: [">", (a: number, b: number) => a > b],
+  greaterEqual: [">=", (a: number, b: number) => a >= b],
+} as const;
+
+/** Small integers, so that random operands are often equal. */
+const digits = (shape: Shape, seed: number): RefArray => {
+  const { data } = refRandom(shape, seed);
+  return refFrom(shape, (i) => Math.round(Math.abs(data[i]) * 2));
+};
+
+function defineComparison(name: keyof typeof COMPARISONS): Op<null> {
+  const [symbol, holds] = COMPARISONS[name];
+  return defineOp<null>({
+    name,
+    strided: true,
+    forward([a, b]) {
+      if (a.dtype !== b.dtype) {
+        throw new ShapeError(
+          `${name}: ${show(a.shape)} is ${a.dtype}, ${show(b.shape)} is ${b.dtype}`,
+        );
+      }
+      const y = a.device.empty(broadcastShapes(name, a.shape, b.shape));
+      elementwise(y, [a, b], { expression: `select($V(0.0), $V(1.0), a ${symbol} b)` });
+      return [y];
+    },
+    reference: {
+      forward([a, b]) {
+        const shape = broadcastShapes(name, a.shape, b.shape);
+        const [x, y] = [refBroadcast(a, shape), refBroadcast(b, shape)];
+        return [refFrom(shape, (i) => +holds(x[i], y[i]))];
+      },
+    },
+    samples(): Sample<null>[] {
+      const pairs: [Shape, Shape][] = [[[1], [1]], [[3, 7], [7]], [[2, 1, 5], [3, 1]], [
+        [4, 8],
+        [],
+      ]];
+      return [
+        ...pairs.map(([left, right], seed) => ({
+          label: `[${left}] with [${right}]`,
+          inputs: [digits(left, seed), digits(right, seed + 50)],
+          attrs: null,
+        })),
+        {
+          label: "u32",
+          inputs: [digits([5, 4], 90), digits([5, 1], 91)],
+          integer: { 0: "u32", 1: "u32" },
+          attrs: null,
+        },
+      ];
+    },
+  });
+}
+
+const comparison = Object.fromEntries(
+  Object.keys(COMPARISONS).map((
+    name,
+  ) => [name, defineComparison(name as keyof typeof COMPARISONS)]),
+) as Record<keyof typeof COMPARISONS, Op<null>>;
+
+function compare(name: keyof typeof COMPARISONS, a: Tensor, b: Tensor | number): Tensor {
+  if (typeof b !== "number") return comparison[name].apply([a, b], null)[0];
+  if (a.dtype !== "f32" && (!Number.isInteger(b) || Math.fround(b) !== b)) {
+    throw new ShapeError(
+      `${name}: ${b} beside ${a.dtype}; a whole number that f32 holds is needed`,
+    );
+  }
+  const value = a.device.empty([], a.dtype);
+  fill(value, b);
+  return comparison[name].apply([a, value], null)[0];
+}
+
+/**
+ * 1 where `a = b`, else 0, with broadcasting; f32, without a gradient.
+ *
+ * @throws {ShapeError} if shapes do not broadcast or dtypes differ.
+ */
+export function equal(a: Tensor, b: Tensor | number): Tensor {
+  return compare("equal", a, b);
+}
+
+/** 0 where `a = b`, else 1; see {@link equal}. */
+export function notEqual(a: Tensor, b: Tensor | number): Tensor {
+  return compare("notEqual", a, b);
+}
+
+/** 1 where `a < b`, else 0; see {@link equal}. */
+export function less(a: Tensor, b: Tensor | number): Tensor {
+  return compare("less", a, b);
+}
+
+/** 1 where `a <= b`, else 0; see {@link equal}. */
+export function lessEqual(a: Tensor, b: Tensor | number): Tensor {
+  return compare("lessEqual", a, b);
+}
+
+/** 1 where `a > b`, else 0; see {@link equal}. */
+export function greater(a: Tensor, b: Tensor | number): Tensor {
+  return compare("greater", a, b);
+}
+
+/** 1 where `a >= b`, else 0; see {@link equal}. */
+export function greaterEqual(a: Tensor, b: Tensor | number): Tensor {
+  return compare("greaterEqual", a, b);
+}
+
+const whereShape = (mask: Shape, a: Shape, b: Shape): number[] =>
+  broadcastShapes("where", broadcastShapes("where", mask, a), b);
+
+/** A mask as f32 0 or 1, which kernels mix with f32 operands; itself when it is f32. */
+function asF32(mask: Tensor): Tensor {
+  if (mask.dtype === "f32") return mask;
+  const result = mask.device.empty(mask.shape);
+  elementwise(result, [mask], { expression: "select($V(0.0), $V(1.0), a != T(0))" });
+  return result;
+}
+
+const whereOp = defineOp<null>({
+  name: "where",
+  strided: true,
+  forward([given, a, b], _, save) {
+    const mask = asF32(given);
+    const y = a.device.empty(whereShape(mask.shape, a.shape, b.shape), a.dtype);
+    elementwise(y, [a, b, mask], { expression: "select(b, a, c != T(0))" });
+    save(mask);
+    return [y];
+  },
+  backward({ grads: [dy], saved: [mask], shapes, needs }) {
+    const side = (i: number, expression: string): Tensor | undefined => {
+      if (!needs[i]) return undefined;
+      const gradient = dy!.device.empty(dy!.shape);
+      elementwise(gradient, [dy!, mask], { expression });
+      return sameShape(shapes[i], gradient.shape) ? gradient : sumTo(gradient, shapes[i]);
+    };
+    return [
+      undefined,
+      side(1, "select(T(0.0), a, b != T(0.0))"),
+      side(2, "select(a, T(0.0), b != T(0.0))"),
+    ];
+  },
+  reference: {
+    forward([mask, a, b]) {
+      const shape = whereShape(mask.shape, a.shape, b.shape);
+      const [m, x, y] = [mask, a, b].map((array) => refBroadcast(array, shape));
+      return [refFrom(shape, (i) => m[i] !== 0 ? x[i] : y[i])];
+    },
+    backward([mask, a, b], _, [dy]) {
+      const m = refBroadcast(mask, dy.shape);
+      const part = (chosen: boolean) => dy.data.map((g, i) => (m[i] !== 0) === chosen ? g : 0);
+      return [
+        undefined,
+        refUnbroadcast(part(true), dy.shape, a.shape),
+        refUnbroadcast(part(false), dy.shape, b.shape),
+      ];
+    },
+  },
+  samples(): Sample<null>[] {
+    const cases: [Shape, Shape, Shape][] = [
+      [[1], [1], [1]],
+      [[3, 7], [3, 7], []],
+      [[5, 1], [4], [1, 4]],
+      [[4, 8], [4, 1], [8]],
+      [[2, 1, 3], [2, 5, 1], [5, 3]],
+    ];
+    return cases.map(([mask, a, b], seed) => ({
+      label: `[${mask}] ? [${a}] : [${b}]`,
+      inputs: [
+        refFrom(mask, ((r) => (i) => +(r[i] > 0))(refRandom(mask, seed).data)),
+        refRandom(a, seed + 20),
+        refRandom(b, seed + 40),
+      ],
+      integer: (seed === 2 ? { 0: "u32" } : {}) as Sample<null>["integer"],
+      constant: [0],
+      attrs: null,
+    }));
+  },
+});
+
+/**
+ * `a` where `mask` is not 0, else `b`; the three broadcast. No gradient flows to the mask, and none of a side that
+ * was not chosen.
+ *
+ * @param mask f32 or u32, as comparisons give it
+ * @throws {ShapeError} if shapes do not broadcast, or `a` and `b` differ in dtype.
+ */
+export function where(mask: Tensor, a: Tensor | number, b: Tensor | number): Tensor {
+  const like = typeof a !== "number" ? a : typeof b !== "number" ? b : undefined;
+  if (like && typeof a !== "number" && typeof b !== "number" && a.dtype !== b.dtype) {
+    throw new ShapeError(
+      `where: ${show(a.shape)} is ${a.dtype}, ${show(b.shape)} is ${b.dtype}`,
+    );
+  }
+  if (like && like.dtype !== "f32" && (typeof a === "number" || typeof b === "number")) {
+    throw new ShapeError(`where: a number stands beside ${like.dtype}; numbers are f32`);
+  }
+  const operand = (value: Tensor | number) =>
+    typeof value === "number" ? mask.device.full([], value) : value;
+  return whereOp.apply([mask, operand(a), operand(b)], null)[0];
+}
+
+interface ClampAttrs {
+  readonly low: number;
+  readonly high: number;
+}
+
+const clampOp = defineOp<ClampAttrs>({
+  name: "clamp",
+  strided: true,
+  forward([x], { low, high }, save) {
+    const y = x.device.empty(x.shape);
+    elementwise(y, [x], {
+      expression: "min(max(a, T(params.alpha)), T(params.beta))",
+      alpha: low,
+      beta: high,
+    });
+    save(x);
+    return [y];
+  },
+  backward({ grads: [dy], saved: [x] }, { low, high }) {
+    const dx = x.device.empty(x.shape);
+    elementwise(dx, [x, dy!], {
+      expression: "select(T(0.0), b, (a >= T(params.alpha)) & (a <= T(params.beta)))",
+      alpha: low,
+      beta: high,
+    });
+    return [dx];
+  },
+  reference: {
+    forward: (
+      [x],
+      { low, high },
+    ) => [refFrom(x.shape, (i) => Math.min(Math.max(x.data[i], low), high))],
+    backward: ([x], { low, high }, [dy]) => [
+      refFrom(x.shape, (i) => x.data[i] >= low && x.data[i] <= high ? dy.data[i] : 0),
+    ],
+  },
+  samples: () => [
+    { label: "[1]", inputs: [refRandom([1], 1)], attrs: { low: -0.5, high: 0.5 } },
+    { label: "[3, 7]", inputs: [refRandom([3, 7], 2)], attrs: { low: -0.5, high: 1 } },
+    { label: "below", inputs: [refRandom([4, 8], 3)], attrs: { low: -Infinity, high: 0.25 } },
+    { label: "above", inputs: [refRandom([5, 4], 4)], attrs: { low: 0.25, high: Infinity } },
+    {
+      label: "at the bounds",
+      inputs: [{ shape: [5], data: Float64Array.of(-1, 0, 1, 1e30, -1e30) }],
+      attrs: { low: -1, high: 1 },
+      skipDifferences: true,
+    },
+  ],
+});
+
+/**
+ * `x` limited to `low..high`; the gradient is 0 outside and 1 inside, bounds included.
+ *
+ * @param low -Infinity for none
+ * @param high Infinity for none
+ * @throws {ShapeError} if `low` is above `high` or one is NaN.
+ */
+export function clamp(x: Tensor, low: number, high: number): Tensor {
+  if (!(low <= high)) throw new ShapeError(`clamp: ${low}..${high} is no range`);
+  return clampOp.apply([x], { low, high })[0];
+}
+
+interface PowAttrs {
+  readonly exponent: number;
+}
+
+/** WGSL of a^n for n = 1..16 by repeated squaring; the compiler shares equal factors. */
+function wholePower(n: number): string {
+  if (n === 1) return "a";
+  const half = wholePower(n >> 1);
+  return n % 2 === 0 ? `(${half} * ${half})` : `(${half} * ${half} * a)`;
+}
+
+/** WGSL of a^exponent, with params.alpha = exponent. */
+function power(exponent: number): string {
+  const size = Math.abs(exponent);
+  if (size === 0) return "T(1.0)";
+  const whole = Number.isInteger(size);
+  let positive: string;
+  if (whole && size <= 16) positive = wholePower(size);
+  else if (size === 0.5) positive = "sqrt(a)";
+  else if (size === 1.5) positive = "(a * sqrt(a))";
+  else if (whole) {
+    const value = "exp_$V(params.alpha * log_$V(abs(a)))";
+    return size % 2 === 0 ? value : `sign(a) * ${value}`;
+  } else return "exp_$V(params.alpha * log_$V(a))";
+  return exponent > 0 ? positive : `1.0 / ${positive}`;
+}
+
+const powOp = defineOp<PowAttrs>({
+  name: "pow",
+  strided: true,
+  forward([x], { exponent }, save) {
+    const y = x.device.empty(x.shape);
+    elementwise(y, [x], { expression: power(exponent), alpha: exponent });
+    save(x);
+    return [y];
+  },
+  backward({ grads: [dy], saved: [x] }, { exponent }) {
+    const dx = x.device.empty(x.shape);
+    elementwise(dx, [x, dy!], {
+      expression: exponent === 0 ? "T(0.0)" : `params.beta * b * (${power(exponent - 1)})`,
+      alpha: exponent - 1,
+      beta: exponent,
+    });
+    return [dx];
+  },
+  reference: {
+    forward: ([x], { exponent }) => [refFrom(x.shape, (i) => x.data[i] ** exponent)],
+    backward: ([x], { exponent }, [dy]) => [
+      refFrom(x.shape, (i) => exponent * x.data[i] ** (exponent - 1) * dy.data[i]),
+    ],
+  },
+  samples() {
+    const positive = (shape: Shape, seed: number): RefArray =>
+      refFrom(
+        shape,
+        ((r) => (i) => Math.fround(Math.abs(r[i]) + 0.3))(refRandom(shape, seed).data),
+      );
+    return [
+      ...[0, 1, 2, 3, 7, 16].map((exponent) => ({
+        label: `[3, 7] to ${exponent}`,
+        inputs: [refRandom([3, 7], exponent)],
+        attrs: { exponent },
+      })),
+      ...[-2, -0.5, 0.5, 1.5].map((exponent, seed) => ({
+        label: `[4, 8] to ${exponent}`,
+        inputs: [positive([4, 8], seed)],
+        attrs: { exponent },
+      })),
+      // The logarithm's rounding is multiplied by exponent * log x, up to 8 and 20 here.
+      ...[0.3, -1.7, 2.5].map((exponent, seed) => ({
+        label: `[1, 5] to ${exponent}`,
+        inputs: [positive([1, 5], seed + 10)],
+        attrs: { exponent: Math.fround(exponent) },
+        tolerance: 4e-6,
+      })),
+      {
+        label: "[6] to 19, both signs",
+        inputs: [{ shape: [6], data: Float64Array.of(-1.5, 1.5, 0.5, -0.25, 1, -1) }],
+        attrs: { exponent: 19 },
+        tolerance: 4e-6,
+      },
+    ];
+  },
+});
+
+/**
+ * `x^exponent` for a constant exponent. Whole exponents up to 16 and halves up to 1.5 are products and roots; others
+ * are `exp(exponent log x)`, whose relative error grows with that product, and NaN for negative `x` unless the
+ * exponent is whole.
+ */
+export function pow(x: Tensor, exponent: number): Tensor {
+  return powOp.apply([x], { exponent })[0];
+}

@@ -1,0 +1,89 @@
+/**
+ * Dropout with a mask that is made again in backward instead of being stored.
+ *
+ * @module
+ */
+import { ShapeError } from "../errors.ts";
+import { defineOp, type RefArray, type Sample } from "../op.ts";
+import { hostUniform, needRandom, type RandomOptions, runRandom } from "../random.ts";
+import { refFrom, refRandom } from "../reference.ts";
+import type { Shape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+
+interface DropoutAttrs {
+  readonly rate: number;
+  readonly seed: number;
+  readonly stream: number;
+  /** Used when there is no second input. */
+  readonly step: number;
+}
+
+function drop(x: Tensor, step: Tensor | undefined, { rate, ...attrs }: DropoutAttrs): Tensor {
+  const y = x.device.empty(x.shape);
+  runRandom("dropout", y, { ...attrs, step: step ?? attrs.step }, rate, 1 / (1 - rate), x);
+  return y;
+}
+
+function refDrop(x: RefArray, step: RefArray | undefined, attrs: DropoutAttrs): RefArray {
+  const u = hostUniform(x.data.length, attrs.seed, attrs.stream, step?.data[0] ?? attrs.step);
+  const rate = Math.fround(attrs.rate);
+  return refFrom(x.shape, (i) => u[i] >= rate ? x.data[i] / (1 - attrs.rate) : 0);
+}
+
+const dropoutOp = defineOp<DropoutAttrs>({
+  name: "dropout",
+  forward([x, step], attrs, save) {
+    if (step) save(step);
+    return [drop(x, step, attrs)];
+  },
+  backward: ({ grads: [dy], saved: [step] }, attrs) => [
+    drop(dy!, step, attrs),
+    undefined,
+  ],
+  reference: {
+    forward: ([x, step], attrs) => [refDrop(x, step, attrs)],
+    backward: ([, step], attrs, [dy]) => [refDrop(dy, step, attrs), undefined],
+  },
+  samples: () =>
+    ([
+      [[1], 0, 0, false],
+      [[3, 7], 0.5, 1, false],
+      [[4, 8], 0.1, 2, true],
+      [[2, 3, 5], 0.9, 0xffffffff, false],
+      [[1201], 0.3, 77, true],
+    ] as [Shape, number, number, boolean][]).map((
+      [shape, rate, seed, tensor],
+      i,
+    ): Sample<DropoutAttrs> => ({
+      label: `[${shape}] at ${rate}`,
+      inputs: [
+        refRandom(shape, i),
+        ...(tensor ? [{ shape: [1], data: Float64Array.of(12345) }] : []),
+      ],
+      integer: { 1: "u32" },
+      attrs: { rate, seed, stream: i, step: i * 1000 },
+    })),
+});
+
+/** Options of {@link dropout}. */
+export interface DropoutOptions extends RandomOptions {
+  /** Chance of an element to be dropped, from 0 to below 1. */
+  readonly rate: number;
+  /** Whole number below 2^32. */
+  readonly seed: number;
+}
+
+/**
+ * Sets elements to 0 with chance `rate` and divides the others by `1 - rate`. The mask follows from seed, stream, step
+ * and position alone; give each use in a model its own `stream` and each training step its own `step`.
+ *
+ * @throws {ShapeError} if the rate is not in [0, 1) or a number is no whole number below 2^32.
+ */
+export function dropout(x: Tensor, options: DropoutOptions): Tensor {
+  const { rate } = options;
+  if (!(rate >= 0 && rate < 1)) throw new ShapeError(`dropout: the rate ${rate} is not in [0, 1)`);
+  const { seed, stream, step } = needRandom("dropout", options.seed, options);
+  return typeof step === "number"
+    ? dropoutOp.apply([x], { rate, seed, stream, step })[0]
+    : dropoutOp.apply([x, step], { rate, seed, stream, step: 0 })[0];
+}

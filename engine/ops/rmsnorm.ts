@@ -1,0 +1,136 @@
+/**
+ * Root-mean-square normalisation (Zhang and Sennrich, 2019).
+ *
+ * @module
+ */
+import { ShapeError } from "../errors.ts";
+import { defineOp, type RefArray, type Sample } from "../op.ts";
+import { refFrom, refRandom, refZeros } from "../reference.ts";
+import { type Shape, show } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { elementwise } from "./launch.ts";
+import { reduceInto, sumTo } from "./reduce.ts";
+import { rowsAndWidth } from "./rows.ts";
+
+interface RmsAttrs {
+  readonly eps: number;
+}
+
+/** One value per row, the last axis kept. */
+const perRow = (x: Tensor): Tensor => x.device.empty([...x.shape.slice(0, -1), 1]);
+
+function refScales(x: RefArray, eps: number): Float64Array {
+  const { rows, width } = rowsAndWidth(x.shape);
+  return Float64Array.from({ length: rows }, (_, r) => {
+    const row = x.data.subarray(r * width, (r + 1) * width);
+    return 1 / Math.sqrt(row.reduce((sum, v) => sum + v * v, 0) / width + eps);
+  });
+}
+
+const rmsNormOp = defineOp<RmsAttrs>({
+  name: "rmsNorm",
+  forward([x, gamma], { eps }, save) {
+    const { rows, width } = rowsAndWidth(x.shape);
+    const scale = perRow(x);
+    reduceInto(scale, x, { outer: rows, reduce: width, inner: 1 }, "sumOfSquares", 1 / width);
+    elementwise(scale, [], {
+      expression: "inverseSqrt(o + params.alpha)",
+      readOut: true,
+      alpha: eps,
+    });
+    const y = x.device.empty(x.shape);
+    elementwise(y, [x, scale, gamma], { expression: "a * b * c" });
+    save(x);
+    save(gamma);
+    save(scale);
+    return [y];
+  },
+  backward({ grads: [dy], saved: [x, gamma, scale], needs }) {
+    const { device } = x;
+    const { rows, width } = rowsAndWidth(x.shape);
+    const normal = device.empty(x.shape);
+    elementwise(normal, [x, scale], { expression: "a * b" });
+    const scratch = device.empty(x.shape);
+    let dgamma: Tensor | undefined;
+    if (needs[1]) {
+      elementwise(scratch, [normal, dy!], { expression: "a * b" });
+      dgamma = sumTo(scratch, gamma.shape);
+    }
+    if (!needs[0]) return [undefined, dgamma];
+    // dx = scale (g - n mean(g n)), g = gamma dy, n = x scale.
+    elementwise(scratch, [normal, dy!, gamma], { expression: "a * b * c" });
+    const along = perRow(x);
+    reduceInto(along, scratch, { outer: rows, reduce: width, inner: 1 }, "sum", 1 / width);
+    elementwise(scratch, [dy!, gamma], { expression: "a * b" });
+    const dx = device.empty(x.shape);
+    elementwise(dx, [scratch, normal, along], { expression: "a - b * c" });
+    elementwise(dx, [scale], { expression: "o * a", readOut: true });
+    return [dx, dgamma];
+  },
+  reference: {
+    forward([x, gamma], { eps }) {
+      const { width } = rowsAndWidth(x.shape);
+      const scales = refScales(x, eps);
+      return [
+        refFrom(x.shape, (i) => x.data[i] * scales[Math.floor(i / width)] * gamma.data[i % width]),
+      ];
+    },
+    backward([x, gamma], { eps }, [dy]) {
+      const { rows, width } = rowsAndWidth(x.shape);
+      const scales = refScales(x, eps);
+      const [dx, dgamma] = [refZeros(x.shape), refZeros(gamma.shape)];
+      for (let r = 0; r < rows; r++) {
+        let along = 0;
+        for (let k = 0; k < width; k++) {
+          const i = r * width + k;
+          along += dy.data[i] * gamma.data[k] * x.data[i] * scales[r] / width;
+          dgamma.data[k] += dy.data[i] * x.data[i] * scales[r];
+        }
+        for (let k = 0; k < width; k++) {
+          const i = r * width + k;
+          dx.data[i] = scales[r] * (dy.data[i] * gamma.data[k] - x.data[i] * scales[r] * along);
+        }
+      }
+      return [dx, dgamma];
+    },
+  },
+  samples: () => [
+    ...([[1, 1], [3, 7], [2, 5, 8], [9, 32], [4, 768], [2, 197], [300, 64]] as Shape[]).map((
+      shape,
+      seed,
+    ): Sample<RmsAttrs> => ({
+      label: show(shape),
+      inputs: [refRandom(shape, seed), refRandom([shape[shape.length - 1]], seed + 20)],
+      // With one element the gradient is a difference that cancels down to eps.
+      attrs: { eps: shape[shape.length - 1] === 1 ? 1 : 1e-6 },
+      tolerance: 3e-6,
+      skipDifferences: shape[shape.length - 1] > 500,
+    })),
+    {
+      label: "zero and tiny rows",
+      inputs: [
+        refFrom([2, 8], (i) => i < 8 ? 0 : Math.fround(1e-6 * (i - 11))),
+        refRandom([8], 30),
+      ],
+      attrs: { eps: 1e-6 },
+      skipDifferences: true,
+    },
+  ],
+});
+
+/**
+ * `x / sqrt(mean(x^2) + eps) * gamma` over the last axis.
+ *
+ * @param x `[..., D]`
+ * @param gamma `[D]`
+ * @throws {ShapeError} if gamma is not of shape `[D]`.
+ */
+export function rmsNorm(x: Tensor, gamma: Tensor, eps = 1e-6): Tensor {
+  const width = x.shape[x.shape.length - 1];
+  if (gamma.shape.length !== 1 || gamma.shape[0] !== width) {
+    throw new ShapeError(
+      `rmsNorm: gamma is ${show(gamma.shape)}, x is ${show(x.shape)}; gamma must be [${width}]`,
+    );
+  }
+  return rmsNormOp.apply([x, gamma], { eps })[0];
+}

@@ -1,0 +1,407 @@
+/**
+ * Captured plans: a function of tensors is recorded once and replayed without making buffers, bind groups,
+ * pipelines or parameter blocks. All lifetimes are known then, so intermediate results share one planned arena.
+ *
+ * @module
+ */
+import type { Device } from "./device.ts";
+import type { HostArray } from "./dtype.ts";
+import { KernelError, LifetimeError, OutOfMemoryError, ShapeError } from "./errors.ts";
+import type { Pipeline } from "./kernel.ts";
+import { formatBytes, type PoolBuffer } from "./memory.ts";
+import {
+  type BufferWindow,
+  gridOf,
+  type Groups,
+  packParams,
+  parameterBytes,
+  parameterStride,
+  type Params,
+  type Recorder,
+} from "./recorder.ts";
+import { scope } from "./scope.ts";
+import { sameShape, show } from "./shape.ts";
+import { Tensor } from "./tensor.ts";
+
+const ALIGNMENT = 256;
+
+/** Memory of a value inside a plan: a place in the arena, or a buffer of its own. */
+class PlanBuffer implements PoolBuffer {
+  lastUse = -1;
+  /** First and last event that touches it. */
+  first = Infinity;
+  last = -1;
+  /** Where it lies in the arena, once planned. */
+  place = 0;
+  /** Values that the host gave while recording; such a buffer is uploaded once and lies outside the arena. */
+  constant: HostArray | undefined;
+  /** A real buffer, for results and constants. */
+  own: PoolBuffer | undefined;
+
+  constructor(readonly id: number, readonly bytes: number) {}
+
+  get gpu(): GPUBuffer {
+    if (!this.own) {
+      throw new LifetimeError(
+        "a tensor made inside a captured function has no memory outside it; return it to keep it",
+      );
+    }
+    return this.own.gpu;
+  }
+}
+
+interface DispatchEvent {
+  readonly pipeline: Pipeline;
+  readonly windows: readonly BufferWindow[];
+  readonly params: Params;
+  readonly grid: readonly [number, number, number];
+}
+
+interface CopyEvent {
+  readonly from: BufferWindow;
+  readonly to: BufferWindow;
+}
+
+type PlanEvent = DispatchEvent | CopyEvent;
+
+const isCopy = (event: PlanEvent): event is CopyEvent => "from" in event;
+/** Takes down what ops do instead of doing it. */
+class PlanRecorder implements Recorder {
+  readonly aliasing = true;
+  readonly events: PlanEvent[] = [];
+  readonly buffers: PlanBuffer[] = [];
+  readonly #maxGroups: number;
+
+  constructor(device: Device) {
+    this.#maxGroups = device.gpu.limits.maxComputeWorkgroupsPerDimension;
+  }
+
+  allocate(bytes: number): PoolBuffer {
+    const size = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
+    // Negative, so that no real buffer has the same.
+    const buffer = new PlanBuffer(-1 - this.buffers.length, size);
+    this.buffers.push(buffer);
+    return buffer;
+  }
+
+  release(): void {
+    // Lifetimes follow from the events.
+  }
+
+  #touch(windows: readonly BufferWindow[]): void {
+    for (const { buffer } of windows) {
+      if (!(buffer instanceof PlanBuffer)) continue;
+      buffer.first = Math.min(buffer.first, this.events.length);
+      buffer.last = this.events.length;
+    }
+  }
+
+  dispatch(
+    pipeline: Pipeline,
+    windows: readonly BufferWindow[],
+    params: Params,
+    groups: Groups,
+  ): void {
+    const grid = gridOf(pipeline, windows, groups, this.#maxGroups);
+    if (!grid) return;
+    this.#touch(windows);
+    this.events.push({ pipeline, windows, params: { ...params }, grid });
+  }
+
+  copy(from: BufferWindow, to: BufferWindow): void {
+    this.#touch([from, to]);
+    this.events.push({ from, to });
+  }
+
+  write({ buffer, offset }: BufferWindow, data: HostArray): void {
+    if (!(buffer instanceof PlanBuffer) || buffer.first !== Infinity || offset !== 0) {
+      throw new KernelError(
+        "a captured function may not overwrite tensors from the host: it would happen once, not at every replay; " +
+          "pass the values as an input",
+      );
+    }
+    buffer.constant = data.slice();
+  }
+
+  flush(): void {
+    throw new KernelError("a captured function may not read or wait: there is nothing to read yet");
+  }
+}
+
+/** Memory of a plan, in bytes. */
+export interface PlanMemory {
+  /** Size of the arena that all intermediate results share. */
+  readonly arena: number;
+  /** Largest sum of intermediate results that are alive at once: no plan can need less. */
+  readonly lowerBound: number;
+  /** Inputs, results and constants, which have buffers of their own. */
+  readonly persistent: number;
+}
+
+/** A recorded function. */
+export interface Plan<Output> extends Disposable {
+  /** What the function returned; its tensors are overwritten by every replay. */
+  readonly outputs: Output;
+  /** Dispatches per replay. */
+  readonly dispatches: number;
+  /** How much memory the plan holds. */
+  readonly memory: PlanMemory;
+  /**
+   * Runs the function again on new inputs.
+   *
+   * @param inputs tensors or host values, in the order of the recording
+   * @throws {ShapeError} if an input has another shape or dtype than at the recording.
+   * @throws {LifetimeError} after dispose.
+   */
+  replay(inputs: readonly (Tensor | HostArray)[]): Output;
+}
+
+/**
+ * Records `body` and returns it as a plan. Nothing runs until the first replay, which gives the same bits as running
+ * the ops eagerly.
+ *
+ * Tensors that `body` uses besides its inputs (parameters, states) are bound as they are: they must outlive the plan.
+ *
+ * @param inputs give shapes and dtypes; the plan has copies of its own
+ * @param body synchronous; returns tensors, alone or in arrays and plain objects
+ * @throws {KernelError} if `body` reads values, waits, or overwrites tensors from the host.
+ * @throws {OutOfMemoryError} if the arena is above the adapter's largest buffer.
+ */
+export function capture<Output>(
+  device: Device,
+  inputs: readonly Tensor[],
+  body: (...inputs: Tensor[]) => Output,
+): Plan<Output> {
+  const owned = inputs.map(({ shape, dtype }) => device.empty(shape, dtype));
+  const recorder = new PlanRecorder(device);
+  try {
+    const outputs = device.recordInto(recorder, () => scope(() => body(...owned)));
+    return new CapturedPlan(device, recorder, owned, outputs);
+  } catch (error) {
+    for (const tensor of owned) tensor.dispose();
+    for (const { own } of recorder.buffers) if (own) device.recorder.release(own);
+    throw error;
+  }
+}
+
+/** Tensors inside a returned value. */
+function tensorsIn(value: unknown, depth = 0): Tensor[] {
+  if (value instanceof Tensor) return [value];
+  if (depth > 3 || value === null || typeof value !== "object" || ArrayBuffer.isView(value)) {
+    return [];
+  }
+  return Object.values(value).flatMap((item) => tensorsIn(item, depth + 1));
+}
+
+/** Gives every buffer a place in one arena, largest first, lowest free place; returns the arena's size. */
+function planArena(buffers: readonly PlanBuffer[]): number {
+  const placed: PlanBuffer[] = [];
+  let size = 0;
+  for (const buffer of [...buffers].sort((a, b) => b.bytes - a.bytes || a.first - b.first)) {
+    const neighbours = placed
+      .filter((other) => other.first <= buffer.last && buffer.first <= other.last)
+      .sort((a, b) => a.place - b.place);
+    let place = 0;
+    for (const other of neighbours) {
+      if (place + buffer.bytes <= other.place) break;
+      place = Math.max(place, other.place + other.bytes);
+    }
+    buffer.place = place;
+    placed.push(buffer);
+    size = Math.max(size, place + buffer.bytes);
+  }
+  return size;
+}
+
+/** Largest sum of sizes of buffers that are alive at one event. */
+function largestLiveSum(buffers: readonly PlanBuffer[], events: number): number {
+  const change = new Float64Array(events + 1);
+  for (const { first, last, bytes } of buffers) {
+    change[first] += bytes;
+    change[last + 1] -= bytes;
+  }
+  let live = 0;
+  return change.reduce((most, delta) => Math.max(most, live += delta), 0);
+}
+
+interface Step {
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly offset: number[];
+  readonly grid: readonly [number, number, number];
+}
+
+class CapturedPlan<Output> implements Plan<Output> {
+  readonly dispatches: number;
+  readonly memory: PlanMemory;
+  readonly #steps: (Step | CopyEvent)[] = [];
+  readonly #events: readonly PlanEvent[];
+  readonly #arena: PoolBuffer;
+  readonly #params: GPUBuffer;
+  readonly #own: PlanBuffer[];
+  #disposed = false;
+
+  constructor(
+    private readonly device: Device,
+    recorder: PlanRecorder,
+    private readonly inputs: readonly Tensor[],
+    readonly outputs: Output,
+  ) {
+    const results = new Set(tensorsIn(outputs).map((tensor) => tensor.storage.buffer));
+    const used = recorder.buffers.filter((buffer) => buffer.last >= 0 || results.has(buffer));
+    this.#own = used.filter((buffer) => buffer.constant !== undefined || results.has(buffer));
+    const shared = used.filter((buffer) => !this.#own.includes(buffer));
+    for (const buffer of this.#own) {
+      const real = device.recorder.allocate(buffer.bytes);
+      buffer.own = real;
+      if (buffer.constant) {
+        device.recorder.write({ buffer: real, offset: 0, bytes: buffer.bytes }, buffer.constant);
+      }
+    }
+    const size = planArena(shared);
+    this.memory = {
+      arena: size,
+      lowerBound: largestLiveSum(shared, recorder.events.length),
+      persistent: [...this.#own, ...inputs.map((t) => t.storage.buffer)]
+        .reduce((sum, { bytes }) => sum + bytes, 0),
+    };
+    const { maxBufferSize } = device.gpu.limits;
+    if (size > maxBufferSize) {
+      throw new OutOfMemoryError(
+        `the captured function needs ${
+          formatBytes(size)
+        } for intermediate results, but this adapter's largest ` +
+          `buffer is ${formatBytes(maxBufferSize)}; lower the batch size`,
+      );
+    }
+    this.#arena = device.recorder.allocate(size);
+    this.dispatches = recorder.events.filter((event) => !isCopy(event)).length;
+    this.#params = device.gpu.createBuffer({
+      size: Math.max(1, this.dispatches) * parameterStride(device.gpu),
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    this.#events = recorder.events;
+    this.#build(recorder.events);
+  }
+
+  /** Where a window of the recording lies now. */
+  #resolve({ buffer, offset, bytes }: BufferWindow): BufferWindow {
+    return buffer instanceof PlanBuffer && !buffer.own
+      ? { buffer: this.#arena, offset: buffer.place + offset, bytes }
+      : { buffer, offset, bytes };
+  }
+
+  /** Makes parameter block and bind groups of all events. */
+  #build(events: readonly PlanEvent[]): void {
+    const { gpu } = this.device;
+    const stride = parameterStride(gpu);
+    const bytes = parameterBytes(this.#params.size);
+    let slot = 0;
+    for (const event of events) {
+      if (isCopy(event)) {
+        const [from, to] = [this.#resolve(event.from), this.#resolve(event.to)];
+        if (from.buffer.gpu === to.buffer.gpu) {
+          throw new KernelError(
+            "a captured function copies between two of its intermediate results; use an op instead",
+          );
+        }
+        this.#steps.push({ from, to });
+        continue;
+      }
+      const { pipeline, windows, params, grid } = event;
+      packParams(pipeline, params, bytes, slot * stride / 4);
+      this.#steps.push({
+        pipeline: pipeline.gpu,
+        group: gpu.createBindGroup({
+          layout: pipeline.layout,
+          entries: [
+            {
+              binding: 0,
+              resource: { buffer: this.#params, offset: 0, size: pipeline.paramBytes },
+            },
+            ...windows.map((window, i) => {
+              const { buffer, offset, bytes } = this.#resolve(window);
+              return { binding: i + 1, resource: { buffer: buffer.gpu, offset, size: bytes } };
+            }),
+          ],
+        }),
+        offset: [slot++ * stride],
+        grid,
+      });
+    }
+    gpu.queue.writeBuffer(this.#params, 0, bytes.u32);
+  }
+
+  replay(inputs: readonly (Tensor | HostArray)[]): Output {
+    if (this.#disposed) throw new LifetimeError("a captured plan was used after it was disposed");
+    if (inputs.length !== this.inputs.length) {
+      throw new ShapeError(`replay: ${inputs.length} inputs for a plan of ${this.inputs.length}`);
+    }
+    inputs.forEach((input, i) => {
+      const own = this.inputs[i];
+      if (!(input instanceof Tensor)) this.device.write(own, input);
+      else if (sameShape(input.shape, own.shape) && input.dtype === own.dtype) {
+        this.device.copy(input, own);
+      } else {
+        throw new ShapeError(
+          `replay: input ${i} is ${
+            show(input.shape)
+          } of ${input.dtype}, the plan was recorded for ` +
+            `${show(own.shape)} of ${own.dtype}; capture again for another shape`,
+        );
+      }
+    });
+    if (this.device.observer) this.#runObserved();
+    else this.device.submitWith((encoder) => this.#encode(encoder), this.dispatches);
+    return this.outputs;
+  }
+
+  /** The same work dispatch by dispatch, as a profile wants to see it. */
+  #runObserved(): void {
+    const { recorder } = this.device;
+    for (const event of this.#events) {
+      if (isCopy(event)) {
+        recorder.copy(this.#resolve(event.from), this.#resolve(event.to));
+        continue;
+      }
+      const { pipeline, windows, params, grid } = event;
+      recorder.dispatch(pipeline, windows.map((w) => this.#resolve(w)), params, grid);
+    }
+    recorder.flush();
+  }
+
+  #encode(encoder: GPUCommandEncoder): void {
+    let pass: GPUComputePassEncoder | undefined;
+    for (const step of this.#steps) {
+      if ("from" in step) {
+        pass?.end();
+        pass = undefined;
+        const { from, to } = step;
+        encoder.copyBufferToBuffer(
+          from.buffer.gpu,
+          from.offset,
+          to.buffer.gpu,
+          to.offset,
+          from.bytes,
+        );
+        continue;
+      }
+      pass ??= encoder.beginComputePass();
+      pass.setPipeline(step.pipeline);
+      pass.setBindGroup(0, step.group, step.offset);
+      pass.dispatchWorkgroups(...step.grid);
+    }
+    pass?.end();
+  }
+
+  /** Frees the plan's memory; its outputs become unusable. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.device.flush();
+    for (const tensor of [...this.inputs, ...tensorsIn(this.outputs)]) tensor.dispose();
+    for (const { own } of this.#own) if (own) this.device.recorder.release(own);
+    this.device.recorder.release(this.#arena);
+    this.#params.destroy();
+  }
+}

@@ -1,0 +1,62 @@
+// Index of the largest (or, with MIN, smallest) element of each row; the lowest index among equals.
+//
+// A workgroup takes a row: its invocations walk it side by side and keep their best, the first one then looks through
+// the WG candidates in shared memory (one barrier). NaN is passed over unless an invocation starts from it.
+//
+// Constants: WG, E (element type), MIN.
+
+struct Params {
+  rows: u32,
+  width: u32, // elements per row
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> source: array<$E>;
+@group(0) @binding(2) var<storage, read_write> indices: array<u32>;
+
+var<workgroup> best_value: array<$E, WG>;
+var<workgroup> best_index: array<u32, WG>;
+
+fn better(a: $E, b: $E) -> bool {
+//:if MIN
+  return a < b;
+//:else
+  return a > b;
+//:end
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let wanted = group.x + group.y * groups.x;
+  let row = min(wanted, params.rows - 1u);
+  let base = row * params.width;
+  // Invocations beyond a short row repeat its last element.
+  var at = min(lane, params.width - 1u);
+  var value = source[base + at];
+  for (var k = lane + WG; k < params.width; k += WG) {
+    let x = source[base + k];
+    if (better(x, value)) {
+      value = x;
+      at = k;
+    }
+  }
+  best_value[lane] = value;
+  best_index[lane] = at;
+  workgroupBarrier();
+  if (lane > 0u || wanted >= params.rows) {
+    return;
+  }
+  for (var k = 1u; k < WG; k++) {
+    let x = best_value[k];
+    let i = best_index[k];
+    if (better(x, value) || (x == value && i < at)) {
+      value = x;
+      at = i;
+    }
+  }
+  indices[row] = at;
+}

@@ -1,0 +1,108 @@
+// One pass of a mixed-radix Fourier transform along rows (Stockham, decimation in time, out of place).
+//
+// With A_L[k, p] = sum over t < L of x[p + (n / L) t] w_L^(k t), w_L = exp(SIGN 2 pi i / L), stored at k (n / L) + p,
+// a pass of radix R goes from L to L' = L R:
+//   A_L'[k, p] = sum over s < R of w_L'^(k s) A_L[k mod L, p + (n / L') s],
+// from A_1 = x to A_n = the transform, in natural order throughout. One invocation per element of the result, R loads
+// each. Rows of real numbers or half spectra (n / 2 + 1 bins) are read by the first pass and written by the last, which
+// also apply the weights of a real inverse: scale for bin 0 and n / 2, 2 scale for the bins that stand for two.
+//
+// w is computed where it is needed: the angle is reduced to an eighth of a turn in integers, then Taylor polynomials of
+// degree 9 and 8 (3e-8); multiples of a quarter turn are exact. Not tuned: a pass goes through global memory.
+//
+// Constants: WG, R (2 to 5; 1 for n = 1), SIGN (true: exp(+i...)), REAL_IN, HALF_IN, REAL_OUT, HALF_OUT, WEIGHT_IN,
+// WEIGHT_OUT.
+
+struct Params {
+  count: u32, // invocations that do work
+  n: u32, // length of the transform
+  done: u32, // L
+  left: u32, // n / L'
+  ins: u32, // elements per row read
+  outs: u32, // elements per row written
+  scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+//:if REAL_IN
+@group(0) @binding(1) var<storage, read> source: array<f32>;
+//:else
+@group(0) @binding(1) var<storage, read> source: array<vec2f>;
+//:end
+//:if REAL_OUT
+@group(0) @binding(2) var<storage, read_write> result: array<f32>;
+//:else
+@group(0) @binding(2) var<storage, read_write> result: array<vec2f>;
+//:end
+
+// cos and sin of 2 pi k / n, k < n.
+fn turn(k: u32, n: u32) -> vec2f {
+  let q = (4u * k + n / 2u) / n;
+  let a = f32(i32(4u * k) - i32(q * n)) / f32(n) * 1.57079633;
+  let s = a * a;
+  let sine = a * (1.0 + s * (-0.166666667 + s * (0.00833333333 + s * (-0.000198412698 + s * 2.75573192e-6))));
+  let cosine = 1.0 + s * (-0.5 + s * (0.0416666667 + s * (-0.00138888889 + s * 2.48015873e-5)));
+  let swapped = (q & 1u) == 1u;
+  let x = select(cosine, sine, swapped) * select(1.0, -1.0, (q & 3u) == 1u || (q & 3u) == 2u);
+  let y = select(sine, cosine, swapped) * select(1.0, -1.0, (q & 3u) >= 2u);
+//:if SIGN
+  return vec2f(x, y);
+//:else
+  return vec2f(x, -y);
+//:end
+}
+
+fn weight(k: u32) -> f32 {
+  return params.scale * select(2.0, 1.0, k == 0u || 2u * k == params.n);
+}
+
+fn load(row: u32, at: u32) -> vec2f {
+//:if REAL_IN
+  return vec2f(source[row * params.ins + at], 0.0);
+//:else
+//:if HALF_IN
+  if (at >= params.ins) {
+    return vec2f(0.0);
+  }
+//:if WEIGHT_IN
+  return weight(at) * source[row * params.ins + at];
+//:else
+  return source[row * params.ins + at];
+//:end
+//:else
+  return source[row * params.ins + at];
+//:end
+//:end
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.count) {
+    return;
+  }
+  let row = i / params.outs;
+  let o = i % params.outs;
+  let k = o / params.left;
+  let first = k % params.done * params.left * R + o % params.left;
+  let length = params.done * R;
+  var sum = load(row, first);
+//:for s in 1..R
+  let w$s = turn(k * ${s}u % length, length);
+  let x$s = load(row, first + ${s}u * params.left);
+  sum += vec2f(w$s.x * x$s.x - w$s.y * x$s.y, w$s.x * x$s.y + w$s.y * x$s.x);
+//:end
+//:if REAL_OUT
+  result[i] = sum.x;
+//:else
+//:if WEIGHT_OUT
+  result[i] = weight(o) * sum;
+//:else
+  result[i] = sum;
+//:end
+//:end
+}

@@ -1,0 +1,69 @@
+// Reading by index, and what goes with it. One invocation per (vector of W) elements of the result.
+//
+// MODE 0  one-hot: y[i, c] = 1 where ids[i] = c, else 0.
+// MODE 1  pick along rows: y[r, j] = x[r, ids[r, j]].
+// MODE 2  its adjoint: dx[r, c] = sum over j in order of dy[r, j] where ids[r, j] = c. Every element looks through all
+//         of its row's indices: deterministic without atomics, meant for few indices per row.
+// MODE 3  rows of a table: y[i, :] = table[ids[i], :]. The table may come in pieces: only indices of the piece bound
+//         (params.first .. params.first + params.size) are written.
+//
+// An index beyond the end reads the last element in modes 1 and 3; in modes 0 and 2 it is nowhere.
+//
+// Constants: WG, W (4 only in mode 3), MODE.
+
+struct Params {
+  count: u32, // invocations that do work
+  size: u32, // classes, elements per row of x, or rows of the piece of the table
+  picks: u32, // indices per row
+  width: u32, // vectors per row of the table
+  first: u32, // first row of the piece of the table
+  last: u32, // largest index of the whole table
+}
+
+//:if W == 4
+alias E = vec4f;
+//:else
+alias E = f32;
+//:end
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> ids: array<u32>;
+@group(0) @binding(2) var<storage, read_write> result: array<E>;
+//:if MODE > 0
+@group(0) @binding(3) var<storage, read> source: array<E>;
+//:end
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.count) {
+    return;
+  }
+//:if MODE == 0
+  result[i] = select(0.0, 1.0, ids[i / params.size] == i % params.size);
+//:end
+//:if MODE == 1
+  result[i] = source[i / params.picks * params.size + min(ids[i], params.size - 1u)];
+//:end
+//:if MODE == 2
+  let base = i / params.size * params.picks;
+  let column = i % params.size;
+  var sum = 0.0;
+  for (var j = 0u; j < params.picks; j++) {
+    if (ids[base + j] == column) {
+      sum += source[base + j];
+    }
+  }
+  result[i] = sum;
+//:end
+//:if MODE == 3
+  let id = min(ids[i / params.width], params.last);
+  if (id >= params.first && id - params.first < params.size) {
+    result[i] = source[(id - params.first) * params.width + i % params.width];
+  }
+//:end
+}

@@ -1,0 +1,36 @@
+// Looks for NaN and infinity: found[slot] = min over bad elements i of 2 i + (1 for NaN, 0 for infinity).
+//
+// Values are read as bits, because a compiler may assume that floats are finite. The minimum of integers does not
+// depend on the order of the invocations. Only diagnostics use this, so it is the plainest kernel that works.
+//
+// Constants: WG.
+
+struct Params {
+  count: u32, // elements to look at
+  base: u32, // index of the first of them within the tensor
+  slot: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> values: array<u32>;
+@group(0) @binding(2) var<storage, read_write> found: array<atomic<u32>>;
+
+const EXPONENT = 0x7f800000u;
+const FRACTION = 0x007fffffu;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.count) {
+    return;
+  }
+  let bits = values[i];
+  if ((bits & EXPONENT) == EXPONENT) {
+    let is_nan = select(0u, 1u, (bits & FRACTION) != 0u);
+    atomicMin(&found[params.slot], (params.base + i) * 2u + is_nan);
+  }
+}

@@ -1,0 +1,115 @@
+// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
+//
+// Elements 4q .. 4q + 3 of a tensor come from the four words of counter (q, 0, step, 0) under the key (seed, stream):
+// no state, any element by itself, the same on every adapter, and a dropout mask is made again instead of stored.
+// engine/random.ts has the same in TypeScript. A word becomes the uniform number (word >> 8) / 2^24 in [0, 1).
+//
+// MODE 0  uniform in [alpha, beta).
+// MODE 1  normal, mean alpha, deviation beta: Box-Muller on words (0, 1) and (2, 3); sine and cosine of a full turn by
+//         polynomials on an eighth of it (Taylor to degree 9 and 8, 3e-8), since the adapter's have no stated error.
+// MODE 2  dropout: x / (1 - alpha) where the uniform number is at least alpha, else 0; beta = 1 / (1 - alpha).
+//
+// One invocation makes four elements. 32 x 32 -> 64 bit products are put together from 16-bit halves.
+//
+// Constants: WG, MODE, TENSOR (step is read from a tensor).
+
+//:include math
+
+struct Params {
+  count: u32, // elements bound
+  first: u32, // counter of the first four elements bound
+  seed: u32,
+  stream: u32,
+  step: u32,
+  alpha: f32,
+  beta: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> result: array<f32>;
+//:if MODE == 2
+@group(0) @binding(2) var<storage, read> source: array<f32>;
+//:end
+//:if TENSOR
+@group(0) @binding(${2+(MODE==2)}) var<storage, read> step_of: array<u32>;
+//:end
+
+fn high_product(a: u32, b: u32) -> u32 {
+  let al = a & 0xffffu;
+  let ah = a >> 16u;
+  let bl = b & 0xffffu;
+  let bh = b >> 16u;
+  let lh = al * bh;
+  let hl = ah * bl;
+  let middle = ((al * bl) >> 16u) + (lh & 0xffffu) + (hl & 0xffffu);
+  return ah * bh + (lh >> 16u) + (hl >> 16u) + (middle >> 16u);
+}
+
+fn philox(counter: vec4u, key: vec2u) -> vec4u {
+  var c = counter;
+  var k = key;
+//:for r in 0..10
+  c = vec4u(
+    high_product(0xcd9e8d57u, c.z) ^ c.y ^ k.x,
+    0xcd9e8d57u * c.z,
+    high_product(0xd2511f53u, c.x) ^ c.w ^ k.y,
+    0xd2511f53u * c.x,
+  );
+  k = k + vec2u(0x9e3779b9u, 0xbb67ae85u);
+//:end
+  return c;
+}
+
+//:if MODE == 1
+// Two normal numbers from two uniform ones.
+fn box_muller(u: f32, turn: f32) -> vec2f {
+  let radius = sqrt(-2.0 * log_f32(1.0 - u));
+  let quarter = round(turn * 4.0);
+  let a = (turn * 4.0 - quarter) * 1.57079633;
+  let s = a * a;
+  let sine = a * (1.0 + s * (-0.166666667 + s * (0.00833333333 + s * (-0.000198412698 + s * 2.75573192e-6))));
+  let cosine = 1.0 + s * (-0.5 + s * (0.0416666667 + s * (-0.00138888889 + s * 2.48015873e-5)));
+  let q = u32(quarter) & 3u;
+  let swapped = (q & 1u) == 1u;
+  let x = select(cosine, sine, swapped) * select(1.0, -1.0, q == 1u || q == 2u);
+  let y = select(sine, cosine, swapped) * select(1.0, -1.0, q >= 2u);
+  return radius * vec2f(x, y);
+}
+//:end
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i * 4u >= params.count) {
+    return;
+  }
+//:if TENSOR
+  let step = step_of[0];
+//:else
+  let step = params.step;
+//:end
+  let words = philox(vec4u(params.first + i, 0u, step, 0u), vec2u(params.seed, params.stream));
+  let u = vec4f(words >> vec4u(8u)) * 5.9604644775390625e-8;
+//:if MODE == 0
+  let values = params.alpha + (params.beta - params.alpha) * u;
+//:end
+//:if MODE == 1
+  let values = params.alpha + params.beta * vec4f(box_muller(u.x, u.y), box_muller(u.z, u.w));
+//:end
+//:if MODE == 2
+  let values = select(vec4f(0.0), vec4f(params.beta), u >= vec4f(params.alpha));
+//:end
+//:for k in 0..4
+  if (i * 4u + ${k}u < params.count) {
+//:if MODE == 2
+    result[i * 4u + ${k}u] = source[i * 4u + ${k}u] * values[$k];
+//:else
+    result[i * 4u + ${k}u] = values[$k];
+//:end
+  }
+//:end
+}

@@ -1,0 +1,139 @@
+/** Layers: shapes, names, seeds, lifetimes, and the transformer block against reference gradients. */
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { openDevice } from "../../engine/device.ts";
+import { ShapeError } from "../../engine/errors.ts";
+import {
+  Embedding,
+  LayerNorm,
+  Linear,
+  Module,
+  MultiHeadAttention,
+  Sequential,
+  TransformerBlock,
+  uniformFrom,
+} from "../../engine/nn.ts";
+import { mul, relu } from "../../engine/ops/elementwise.ts";
+import { sum } from "../../engine/ops/reduce.ts";
+import { scope } from "../../engine/scope.ts";
+import { backward } from "../../engine/tape.ts";
+import { readSafetensors } from "../../model/formats/safetensors.ts";
+
+const GOLDEN = new URL("../golden/vit_ops.safetensors", import.meta.url);
+
+/** Largest difference relative to the largest expected value. */
+function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let most = 0;
+  let scale = 0;
+  for (let i = 0; i < expected.length; i++) {
+    most = Math.max(most, Math.abs(actual[i] - expected[i]));
+    scale = Math.max(scale, Math.abs(expected[i]));
+  }
+  return most / scale;
+}
+
+Deno.test("a transformer block has the reference's output and gradients", async () => {
+  using device = await openDevice();
+  const { tensors } = readSafetensors(await Deno.readFile(GOLDEN));
+  const data = (name: string) => tensors.get(`block.${name}`)!.data as Float32Array;
+  const shape = tensors.get("block.x")!.shape;
+  using block = new TransformerBlock(device, 16, 2, 0);
+  const names = [...block.parameters()].map(([name]) => name);
+  assertEquals(
+    names.toSorted(),
+    [...tensors.keys()].filter((name) => /^block\.(norm|attn|mlp)/.test(name))
+      .map((name) => name.slice("block.".length)).toSorted(),
+  );
+  block.load(names.map((name) => [name, data(name)]));
+  using x = device.tensor(data("x"), shape).trainable();
+  using y = scope(() => {
+    const y = block.apply(x);
+    backward(sum(mul(y, device.tensor(data("dy"), shape))));
+    return y;
+  });
+  const checked = [["x", x] as const, ...block.parameters()];
+  const [output, ...grads] = await device.read([y, ...checked.map(([, tensor]) => tensor.grad!)]);
+  // PyTorch's own f32 differs from float64 by 3e-7 here; sums in another order may add some ulp.
+  assert(relativeError(output, data("y")) < 2e-6);
+  checked.forEach(([name], i) => {
+    const error = relativeError(grads[i], data(`d_${name}`));
+    assert(error < 3e-6, `${name}: ${error}`);
+  });
+});
+
+Deno.test("equal seeds give equal layers, and a shared generator different ones", async () => {
+  using device = await openDevice();
+  using a = new Linear(device, 7, 5, 3);
+  using b = new Linear(device, 7, 5, 3);
+  using c = new Linear(device, 7, 5, 4);
+  const [wa, wb, wc] = await device.read([a.weight, b.weight, c.weight]);
+  assertEquals(wa, wb);
+  assertNotEquals(wa, wc);
+  const bound = Math.sqrt(6 / 12);
+  assert(wa.every((value) => Math.abs(value) <= bound));
+  assert(wa.some((value) => Math.abs(value) > bound / 2));
+  const draw = uniformFrom(3);
+  using d = new Linear(device, 7, 5, draw);
+  using e = new Linear(device, 7, 5, draw);
+  const [wd, we] = await device.read([d.weight, e.weight]);
+  assertEquals(wd, wa);
+  assertNotEquals(wd, we);
+});
+
+Deno.test("an embedding looks rows up and adds the gradients of repeated ones", async () => {
+  using device = await openDevice();
+  using table = new Embedding(device, 5, 3, 1);
+  using ids = device.tensor(Uint32Array.of(4, 0, 4, 2), [2, 2]);
+  using y = scope(() => {
+    const y = table.apply(ids);
+    backward(sum(y));
+    return y;
+  });
+  assertEquals(y.shape, [2, 2, 3]);
+  const [values, weight, grad] = await device.read([y, table.weight, table.weight.grad!]);
+  assertEquals(
+    [...values],
+    [4, 0, 4, 2].flatMap((row) => [...weight.subarray(3 * row, 3 * row + 3)]),
+  );
+  assertEquals([...grad], [1, 0, 1, 0, 2].flatMap((count) => [count, count, count]));
+  using floats = device.zeros([2]);
+  assertThrows(() => table.apply(floats), ShapeError, "u32");
+});
+
+Deno.test("layers give all their memory back and outlive the scope they are made in", async () => {
+  using device = await openDevice();
+  const before = device.memory.liveBytes;
+  {
+    using model = scope(() =>
+      new Sequential(
+        new Linear(device, 6, 8, 1),
+        relu,
+        new Sequential(new LayerNorm(device, 8), new Linear(device, 8, 1, 2, { bias: false })),
+      )
+    );
+    assertEquals([...model.parameters()].map(([name, { shape }]) => `${name} [${shape}]`), [
+      "0.weight [8,6]",
+      "0.bias [8]",
+      "2.0.weight [8]",
+      "2.0.bias [8]",
+      "2.1.weight [1,8]",
+    ]);
+    scope(() => {
+      const y = model.apply(device.full([3, 6], 0.5));
+      assertEquals(y.shape, [3, 1]);
+      backward(sum(y));
+    });
+    for (const [, tensor] of model.parameters()) assert(tensor.grad);
+    await device.sync();
+  }
+  assertEquals(device.memory.liveBytes, before);
+});
+
+Deno.test("what does not fit is refused by name", async () => {
+  using device = await openDevice();
+  assertThrows(() => new MultiHeadAttention(device, 10, 3, 0), ShapeError, "3 heads");
+  using layer = new Linear(device, 3, 2, 0);
+  assert(layer instanceof Module);
+  assertThrows(() => layer.load([["weight", new Float32Array(5)]]), ShapeError, "[2, 3]");
+  assertThrows(() => layer.load([["gamma", new Float32Array(5)]]), ShapeError, "weight, bias");
+  assertThrows(() => layer.apply(device.zeros([2, 4])), ShapeError, "linear");
+});

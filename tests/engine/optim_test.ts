@@ -1,0 +1,311 @@
+/**
+ * Optimizers against the same updates in float64, over several steps, odd sizes and tensors of several axes.
+ *
+ * The tolerance is relative to the largest value: a step rounds a handful of times, each time by 6e-8 of values of about
+ * 1, so ten steps stay within 3e-6 (Adam divides by roots of small moments, which keeps relative errors).
+ */
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { type Device, openDevice } from "../../engine/device.ts";
+import { ShapeError } from "../../engine/errors.ts";
+import { Linear, Sequential } from "../../engine/nn.ts";
+import { gelu, mul } from "../../engine/ops/elementwise.ts";
+import { mse } from "../../engine/ops/loss.ts";
+import { sum } from "../../engine/ops/reduce.ts";
+import {
+  Adam,
+  AdamW,
+  clipGradients,
+  constantRate,
+  LARS,
+  type Optimizer,
+  SGD,
+  stepDecay,
+  warmupCosine,
+} from "../../engine/optim.ts";
+import { capture } from "../../engine/plan.ts";
+import { refRandom } from "../../engine/reference.ts";
+import { scope } from "../../engine/scope.ts";
+import { backward } from "../../engine/tape.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+
+const SHAPES = [[1], [7], [3, 5], [4, 8], [2, 3, 11], [129]];
+const STEPS = 10;
+const TOLERANCE = 3e-6;
+
+/** One tensor in float64: values, gradient of this step, memory. */
+interface Ref {
+  readonly shape: readonly number[];
+  p: Float64Array;
+  g: Float64Array;
+  readonly memory: Record<string, Float64Array>;
+}
+type RefStep = (refs: readonly Ref[], rate: number, step: number) => void;
+
+const gradientOf = (i: number, step: number): Float64Array =>
+  refRandom(SHAPES[i], 1000 + 100 * step + i, 0.5).data;
+const rateOf = (step: number): number => 0.05 + 0.01 * step;
+
+const norm = (x: Float64Array): number => Math.sqrt(x.reduce((a, b) => a + b * b, 0));
+
+function memory(ref: Ref, name: string): Float64Array {
+  return ref.memory[name] ??= new Float64Array(ref.p.length);
+}
+
+/** `g + decay p`. */
+const decayed = ({ p, g }: Ref, decay: number): Float64Array => g.map((x, k) => x + decay * p[k]);
+
+function momentumStep(ref: Ref, direction: Float64Array, momentum: number, rate: number): void {
+  const b = memory(ref, "momentum");
+  b.forEach((x, k) => b[k] = momentum * x + direction[k]);
+  ref.p = ref.p.map((x, k) => x - rate * b[k]);
+}
+
+const refSgd = (momentum: number, decay: number): RefStep => (refs, rate) =>
+  refs.forEach((ref) => momentumStep(ref, decayed(ref, decay), momentum, rate));
+
+const refLars = (momentum: number, decay: number, trust: number): RefStep => (refs, rate) =>
+  refs.forEach((ref) => {
+    if (ref.shape.length === 1) return momentumStep(ref, ref.g, momentum, rate);
+    const d = decayed(ref, decay);
+    const [a, b] = [norm(ref.p), norm(d)];
+    momentumStep(ref, d.map((x) => x * (a > 0 && b > 0 ? trust * a / b : 1)), momentum, rate);
+  });
+
+function refAdam(
+  options: { decay: number; decoupled: boolean; fairseq?: boolean; eps: number },
+): RefStep {
+  const [b1, b2] = [0.9, 0.98];
+  const { decay, decoupled, fairseq, eps } = options;
+  return (refs, rate, step) =>
+    refs.forEach((ref) => {
+      const g = decoupled ? ref.g : decayed(ref, decay);
+      const [m, v] = [memory(ref, "m"), memory(ref, "v")];
+      const [c1, c2] = [1 - b1 ** step, 1 - b2 ** step];
+      ref.p = ref.p.map((p, k) => {
+        m[k] = b1 * m[k] + (1 - b1) * g[k];
+        v[k] = b2 * v[k] + (1 - b2) * g[k] ** 2;
+        const kept = decoupled ? p * (1 - rate * decay) : p;
+        return fairseq
+          ? kept - rate * Math.sqrt(c2) / c1 * m[k] / (Math.sqrt(v[k]) + eps)
+          : kept - rate / c1 * m[k] / (Math.sqrt(v[k] / c2) + eps);
+      });
+    });
+}
+
+/** Scales all gradients to a global norm of at most `limit`. */
+const clipped = (limit: number, then: RefStep): RefStep => (refs, rate, step) => {
+  const total = Math.hypot(...refs.map(({ g }) => norm(g)));
+  refs.forEach((ref) => ref.g = ref.g.map((x) => x * Math.min(1, limit / (total + 1e-6))));
+  then(refs, rate, step);
+};
+
+/** Gives the parameters these gradients, through the tape. */
+function setGradients(parameters: readonly Tensor[], step: number): void {
+  scope(() =>
+    parameters.forEach((p, i) =>
+      backward(sum(mul(p, p.device.tensor(Float32Array.from(gradientOf(i, step)), p.shape))))
+    )
+  );
+}
+
+const startParameters = (device: Device): Tensor[] =>
+  SHAPES.map((shape, i) =>
+    device.tensor(Float32Array.from(refRandom(shape, i).data), shape).trainable()
+  );
+
+const adam = { rate: 1, betas: [0.9, 0.98], eps: 1e-3 } as const;
+const CASES: [string, (p: readonly Tensor[]) => Optimizer, RefStep][] = [
+  ["SGD", (p) => new SGD(p, { rate: 1 }), refSgd(0, 0)],
+  ["SGD with decay", (p) => new SGD(p, { rate: 1, weightDecay: 0.1 }), refSgd(0, 0.1)],
+  [
+    "SGD with momentum and decay",
+    (p) => new SGD(p, { rate: 1, momentum: 0.9, weightDecay: 0.1 }),
+    refSgd(0.9, 0.1),
+  ],
+  [
+    "SGD with clipping",
+    (p) => new SGD(p, { rate: 1, momentum: 0.5, clipNorm: 2 }),
+    clipped(2, refSgd(0.5, 0)),
+  ],
+  ["Adam", (p) => new Adam(p, adam), refAdam({ decay: 0, decoupled: false, eps: 1e-3 })],
+  [
+    "Adam with decay in the gradient",
+    (p) => new Adam(p, { ...adam, weightDecay: 0.1, clipNorm: 2 }),
+    clipped(2, refAdam({ decay: 0.1, decoupled: false, eps: 1e-3 })),
+  ],
+  [
+    "AdamW, torch's eps",
+    (p) => new AdamW(p, { ...adam, weightDecay: 0.1 }),
+    refAdam({ decay: 0.1, decoupled: true, eps: 1e-3 }),
+  ],
+  [
+    "AdamW, fairseq's eps, clipping",
+    (p) => new AdamW(p, { ...adam, weightDecay: 0.1, epsPlacement: "fairseq", clipNorm: 2 }),
+    clipped(2, refAdam({ decay: 0.1, decoupled: true, fairseq: true, eps: 1e-3 })),
+  ],
+  [
+    "LARS",
+    (p) => new LARS(p, { rate: 1, weightDecay: 0.1, trust: 0.5 }),
+    refLars(0.9, 0.1, 0.5),
+  ],
+];
+
+for (const [label, make, reference] of CASES) {
+  Deno.test(`${label}: ${STEPS} steps as in float64`, async () => {
+    using device = await openDevice();
+    const parameters = startParameters(device);
+    const refs = SHAPES.map((shape, i): Ref => ({
+      shape,
+      p: refRandom(shape, i).data,
+      g: new Float64Array(),
+      memory: {},
+    }));
+    using optimizer = make(parameters);
+    for (let step = 1; step <= STEPS; step++) {
+      setGradients(parameters, step);
+      optimizer.step(rateOf(step));
+      optimizer.zeroGrad();
+      assert(parameters.every(({ grad }) => grad === undefined));
+      refs.forEach((ref, i) => ref.g = gradientOf(i, step));
+      reference(refs, rateOf(step), step);
+    }
+    const state = new Map(optimizer.state());
+    const checked = refs.flatMap((ref, i) => [
+      { name: `[${ref.shape}]`, tensor: parameters[i], expected: ref.p },
+      ...Object.entries(ref.memory).flatMap(([key, expected]) => {
+        // Without momentum, nothing is remembered.
+        const tensor = state.get(`${i}.${key}`);
+        return tensor ? [{ name: `[${ref.shape}] ${key}`, tensor, expected }] : [];
+      }),
+    ]);
+    const values = await device.read(checked.map(({ tensor }) => tensor));
+    checked.forEach(({ name, expected }, i) => {
+      const scale = Math.max(...expected.map(Math.abs));
+      const error = Math.max(...expected.map((x, k) => Math.abs(x - values[i][k]))) / scale;
+      assert(error < TOLERANCE, `${name}: ${error}`);
+    });
+  });
+}
+
+Deno.test("a restored optimizer goes on with the same bits", async () => {
+  using device = await openDevice();
+  const run = async (interrupted: boolean) => {
+    const parameters = startParameters(device);
+    const options = { rate: 0.1, weightDecay: 0.01, clipNorm: 1 };
+    let optimizer = new AdamW(parameters, options);
+    for (let step = 1; step <= 4; step++) {
+      if (interrupted && step === 3) {
+        const state = optimizer.state();
+        const data = await device.read(state.map(([, tensor]) => tensor));
+        optimizer[Symbol.dispose]();
+        optimizer = new AdamW(parameters, options);
+        optimizer.restore(state.map(([name], i) => [name, data[i]]));
+        assertEquals(optimizer.steps, 2);
+      }
+      setGradients(parameters, step);
+      optimizer.step();
+      optimizer.zeroGrad();
+    }
+    const result = await device.read(parameters);
+    optimizer[Symbol.dispose]();
+    parameters.forEach((p) => p.dispose());
+    return result;
+  };
+  const before = device.memory.liveBytes;
+  assertEquals(await run(true), await run(false));
+  assertEquals(device.memory.liveBytes, before);
+});
+
+Deno.test("a captured update takes each step's rate and gives the same bits", async () => {
+  using device = await openDevice();
+  const train = async (captured: boolean) => {
+    using model = new Sequential(new Linear(device, 5, 7, 1), gelu, new Linear(device, 7, 3, 2));
+    using optimizer = new AdamW(model.parameters(), { rate: 1, weightDecay: 0.1, clipNorm: 1 });
+    const [x, y] = [5, 3].map((width, i) =>
+      device.tensor(Float32Array.from(refRandom([4, width], i).data), [4, width])
+    );
+    const update = (x: Tensor, y: Tensor): Tensor => {
+      const loss = mse(model.apply(x), y);
+      backward(loss);
+      optimizer.update();
+      optimizer.zeroGrad();
+      return loss;
+    };
+    // The first step makes the gradients' memory.
+    optimizer.advance(rateOf(0));
+    scope(() => void update(x, y));
+    using plan = captured ? capture(device, [x, y], update) : undefined;
+    for (let step = 1; step <= 5; step++) {
+      optimizer.advance(rateOf(step));
+      if (plan) plan.replay([x, y]);
+      else scope(() => void update(x, y));
+    }
+    const values = await device.read([...model.parameters()].map(([, tensor]) => tensor));
+    [x, y].forEach((tensor) => tensor.dispose());
+    return values;
+  };
+  assertEquals(await train(true), await train(false));
+});
+
+Deno.test("steps need no new memory, and tensors without a gradient stay", async () => {
+  using device = await openDevice();
+  using layer = new Linear(device, 5, 3, 1);
+  using optimizer = new LARS(layer.parameters(), { rate: 0.1, clipNorm: 1 });
+  const step = () => {
+    scope(() => backward(sum(layer.weight)));
+    optimizer.step();
+    optimizer.zeroGrad();
+  };
+  step();
+  step();
+  await device.sync();
+  const { liveBytes, buffersCreated } = device.memory;
+  for (let i = 0; i < 20; i++) step();
+  await device.sync();
+  assertEquals(device.memory.liveBytes, liveBytes);
+  assertEquals(device.memory.buffersCreated, buffersCreated);
+  assertEquals([...await layer.bias!.data()], [0, 0, 0]);
+  const [total, factor] = await optimizer.gradientNorm.data();
+  assertAlmostEquals(total, Math.sqrt(15), 1e-5);
+  assertAlmostEquals(factor, 1 / Math.sqrt(15), 1e-5);
+});
+
+Deno.test("clipGradients scales gradients in place", async () => {
+  using device = await openDevice();
+  const parameters = startParameters(device);
+  setGradients(parameters, 1);
+  const all = () => device.read(parameters.map(({ grad }) => grad!));
+  const before = await all();
+  using result = clipGradients(parameters, 0.5);
+  const [total, factor] = await result.data();
+  assertAlmostEquals(total, Math.hypot(...before.map((g) => norm(Float64Array.from(g)))), 1e-5);
+  const after = await all();
+  after.forEach((g, i) => g.forEach((x, k) => assertAlmostEquals(x, before[i][k] * factor, 1e-7)));
+  parameters.forEach((p) => p.zeroGrad());
+  assertThrows(() => clipGradients(parameters, 1), ShapeError, "no parameter");
+});
+
+Deno.test("what an optimizer cannot train is refused", async () => {
+  using device = await openDevice();
+  using fixed = device.zeros([3]);
+  using free = device.zeros([3]).trainable();
+  assertThrows(() => new SGD([], { rate: 1 }), ShapeError, "at least one");
+  assertThrows(() => new SGD([free, fixed], { rate: 1 }), ShapeError, "not trainable");
+  assertThrows(() => new SGD([free, free], { rate: 1 }), ShapeError, "twice");
+  using optimizer = new Adam([["w", free]], { rate: 1 });
+  assertThrows(() => optimizer.restore([]), ShapeError, "missing");
+  const state = [["step", Float32Array.of(3)], ["w.m", new Float32Array(2)]] as const;
+  assertThrows(() => optimizer.restore(state), ShapeError, "2 values");
+  assertEquals(optimizer.steps, 0);
+});
+
+Deno.test("schedules", () => {
+  assertEquals([0, 5, 1e6].map(constantRate(0.3)), [0.3, 0.3, 0.3]);
+  const cosine = warmupCosine(2, 4, 12, 0.5);
+  assertEquals([0, 1, 4].map(cosine), [0, 0.5, 2]);
+  assertAlmostEquals(cosine(8), 1.25);
+  assertAlmostEquals(cosine(12), 0.5);
+  assertAlmostEquals(cosine(100), 0.5);
+  const steps = stepDecay(1, 10, 0.5);
+  assertEquals([0, 9, 10, 29].map(steps), [1, 1, 0.5, 0.25]);
+});

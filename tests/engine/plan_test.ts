@@ -1,0 +1,219 @@
+/** Captured plans: same bits as eager, nothing made at replay, planned memory, refusals. */
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import {
+  add,
+  backward,
+  capture,
+  type Device,
+  KernelError,
+  layerNorm,
+  LifetimeError,
+  linear,
+  mul,
+  openDevice,
+  OutOfMemoryError,
+  scope,
+  selfAttention,
+  ShapeError,
+  sum,
+  type Tensor,
+  transpose,
+} from "../../engine/mod.ts";
+import { Matpac, patchGrid } from "../../model/matpac.ts";
+import { type PresetName, PRESETS } from "../../model/presets.ts";
+import { lossWeights, RECIPES } from "../../model/recipe.ts";
+import { randomMask } from "../../model/masking.ts";
+import { Prng } from "../../train/data/prng.ts";
+import { STEP_DEFAULTS, Trainer } from "../../train/step.ts";
+
+const values = (n: number, seed: number) =>
+  Float32Array.from({ length: n }, (_, i) => Math.sin(i * 1.3 + seed));
+
+/** A block with gradients, on odd sizes. */
+function network(
+  device: Device,
+): { weight: Tensor; f: (x: Tensor) => { y: Tensor; loss: Tensor } } {
+  const weight = device.tensor(values(48 * 16, 1), [48, 16]).trainable();
+  const [gamma, beta] = [device.full([16], 1), device.zeros([16])];
+  return {
+    weight,
+    f: (x) => {
+      const y = selfAttention(linear(layerNorm(x, gamma, beta), weight), 2);
+      const loss = sum(mul(y, y));
+      weight.zeroGrad();
+      backward(loss);
+      return { y, loss };
+    },
+  };
+}
+
+Deno.test("a replay gives the bits of the eager function, again and again, on new inputs", async () => {
+  using device = await openDevice();
+  const { weight, f } = network(device);
+  const shape = [3, 7, 16];
+  const inputs = [1, 2, 3].map((seed) => device.tensor(values(3 * 7 * 16, seed), shape));
+  const expected = [];
+  for (const x of inputs) {
+    const { y, loss } = scope(() => f(x));
+    expected.push([await y.data(), await loss.data(), await weight.grad!.data()]);
+  }
+  using plan = capture(device, [inputs[0]], f);
+  for (const round of [0, 1, 2, 0]) {
+    const { y, loss } = plan.replay([inputs[round]]);
+    assertEquals([await y.data(), await loss.data(), await weight.grad!.data()], expected[round]);
+  }
+});
+
+Deno.test("host values are inputs too, and a replay makes no buffer, bind group or pipeline", async () => {
+  using device = await openDevice();
+  const { f } = network(device);
+  const x = device.zeros([2, 5, 16]);
+  using plan = capture(device, [x], f);
+  plan.replay([values(160, 4)]);
+  const counters = () => [
+    device.memory.buffersCreated,
+    device.memory.liveBuffers,
+    device.counters.bindGroupsCreated,
+    device.pipelinesCreated,
+  ];
+  const before = counters();
+  const submits = device.counters.submits;
+  for (let i = 0; i < 20; i++) plan.replay([values(160, i)]);
+  assertEquals(counters(), before);
+  assertEquals(device.counters.submits - submits, 20);
+  assert((await plan.outputs.y.data()).every(Number.isFinite));
+});
+
+Deno.test("random chains of ops replay to their eager bits", async () => {
+  using device = await openDevice();
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.integer({ min: 0, max: 4 }), { minLength: 1, maxLength: 9 }),
+      fc.integer({ min: 1, max: 13 }),
+      async (codes, n) => {
+        const chain = (x: Tensor): Tensor =>
+          codes.reduce((y, code) =>
+            [
+              () => add(y, y),
+              () => mul(y, x),
+              () => transpose(y),
+              () => add(y, sum(y, { axes: [1], keepDims: true })),
+              () => mul(y, 0.5),
+            ][code](), x);
+        using x = device.tensor(values(n * n, n), [n, n]);
+        using eager = scope(() => add(chain(x), 0));
+        using plan = capture(device, [x], (input) => add(chain(input), 0));
+        assertEquals(await plan.replay([x]).data(), await eager.data());
+      },
+    ),
+    { numRuns: 40 },
+  );
+});
+
+Deno.test("intermediate results share the arena", async () => {
+  using device = await openDevice();
+  using x = device.full([1 << 16], 1);
+  using plan = capture(device, [x], (input) => {
+    let y = input;
+    for (let i = 0; i < 20; i++) y = add(y, 1);
+    return y;
+  });
+  // Two neighbours of the chain are alive at a time, and the last one is a result.
+  assertEquals(plan.memory.lowerBound <= 2 * (1 << 18) + 4096, true);
+  assert(plan.memory.arena <= 1.1 * plan.memory.lowerBound);
+  assertEquals((await plan.replay([x]).data())[5], 21);
+});
+
+Deno.test("the plans of tiny and small are within a tenth of what is alive at once", async () => {
+  using device = await openDevice();
+  for (const [name, batch] of [["tiny", 16], ["small", 4]] as [PresetName, number][]) {
+    const { geometry } = PRESETS[name];
+    using model = new Matpac(device, geometry, RECIPES.paper);
+    const schedules = {
+      total: 9,
+      lr: () => 0,
+      teacherTemp: () => 0.05,
+      emaEncoder: () => 1,
+      emaHead: () => 1,
+    };
+    using trainer = new Trainer(device, model, schedules, {
+      ...STEP_DEFAULTS,
+      weights: lossWeights(RECIPES.paper, 0.5),
+    });
+    using input = device.zeros([batch, 80, geometry.cropFrames]);
+    const random = new Prng(1);
+    trainer.step(
+      input,
+      randomMask(() => random.uniform(), batch, patchGrid(geometry).patches, 0.7),
+    );
+    const { arena, lowerBound } = trainer.plan!.memory;
+    assert(
+      arena <= 1.1 * lowerBound,
+      `${name}: ${arena} bytes planned, ${lowerBound} alive at once`,
+    );
+    assert(lowerBound > 1e7);
+  }
+});
+
+Deno.test("another shape, another dtype or another count of inputs is refused", async () => {
+  using device = await openDevice();
+  using x = device.zeros([4]);
+  using y = device.zeros([5]);
+  using plan = capture(device, [x], (input) => add(input, 1));
+  assertThrows(() => plan.replay([y]), ShapeError, "capture again for another shape");
+  assertThrows(() => plan.replay([new Float32Array(3)]), ShapeError);
+  assertThrows(() => plan.replay([new Uint32Array(4)]), ShapeError);
+  assertThrows(() => plan.replay([]), ShapeError, "0 inputs for a plan of 1");
+});
+
+Deno.test("what cannot be replayed is refused while recording", async () => {
+  using device = await openDevice();
+  using x = device.zeros([4]);
+  using outside = device.zeros([4]);
+  assertThrows(
+    () => capture(device, [x], () => device.write(outside, new Float32Array(4))),
+    KernelError,
+    "pass the values as an input",
+  );
+  let leaked: Tensor | undefined;
+  using plan = capture(device, [x], (input) => {
+    leaked = add(input, 1);
+    const kept = leaked.view([2, 2]);
+    return add(kept, 1);
+  });
+  assertEquals([...await plan.replay([x]).data()], [2, 2, 2, 2]);
+  // Freed by the recording's scope; even a handle saved elsewhere has no memory of its own.
+  await assertRejects(() => leaked!.data(), LifetimeError);
+  // After a failed recording ops run eagerly again.
+  using sum = add(outside, 3);
+  assertEquals(await sum.data(), Float32Array.of(3, 3, 3, 3));
+});
+
+Deno.test("constants made inside are part of the plan", async () => {
+  using device = await openDevice();
+  using x = device.tensor([1, 2, 3]);
+  using plan = capture(device, [x], (input) => mul(input, device.tensor([10, 20, 30])));
+  for (let i = 0; i < 2; i++) assertEquals([...await plan.replay([x]).data()], [10, 40, 90]);
+});
+
+Deno.test("a disposed plan gives its memory back and is refused", async () => {
+  using device = await openDevice();
+  using x = device.zeros([1000]);
+  const { liveBytes } = device.memory;
+  const plan = capture(device, [x], (input) => add(add(input, 1), 1));
+  assert(device.memory.liveBytes > liveBytes);
+  plan[Symbol.dispose]();
+  plan[Symbol.dispose]();
+  assertEquals(device.memory.liveBytes, liveBytes);
+  assertThrows(() => plan.replay([x]), LifetimeError, "disposed");
+});
+
+Deno.test("a plan above the memory limit says so", async () => {
+  using device = await openDevice({ memoryLimit: 1 << 20 });
+  using x = device.zeros([100_000]);
+  const { liveBytes } = device.memory;
+  const twice = (input: Tensor) => mul(add(input, 1), add(input, 2));
+  assertThrows(() => capture(device, [x], twice), OutOfMemoryError);
+  assertEquals(device.memory.liveBytes, liveBytes);
+});

@@ -1,0 +1,78 @@
+/**
+ * Pre-training: configuration, audio decoding, batches, the update, schedules, checkpoints and the loop that ties them
+ * together. Reading and writing need permission when they are called; importing needs none.
+ *
+ * ```ts
+ * import { decodeAudio, syntheticSource } from "@tessera/tessera/train";
+ *
+ * const { channels, sampleRate } = await decodeAudio(await Deno.readFile("dog.flac"));
+ * const corpus = syntheticSource({ size: 8, seed: 1, samples: 16000 });
+ * const clip = await corpus.load(0); // mono, 16 kHz
+ * ```
+ *
+ * @module
+ */
+export {
+  type Checkpoint,
+  checkpointName,
+  type CheckpointTensor,
+  loadCheckpoint,
+  saveCheckpoint,
+  writeTensors,
+} from "./checkpoint.ts";
+export { pretrainHelp, resolveConfig, type ResolvedConfig } from "./config.ts";
+export {
+  AudioError,
+  decodeAudio,
+  type DecodedAudio,
+  loadWaveform,
+  SAMPLE_RATE,
+  toMono,
+} from "./data/audio.ts";
+export { AUDIO_EXTENSIONS, FolderError, listAudioFiles } from "./data/files.ts";
+export {
+  type AudioFolderOptions,
+  audioFolderSource,
+  type Batch,
+  type ClipSource,
+  Loader,
+  type LoaderOptions,
+  type LoaderState,
+  NoDataError,
+  type SkippedClip,
+  syntheticSource,
+} from "./data/loader.ts";
+export { Prng, type PrngState } from "./data/prng.ts";
+export { resample, type ResampleKernel, resampleKernel } from "./data/resample.ts";
+export { SYNTHETIC_CLASSES, type SyntheticClip, syntheticClip } from "./data/synthetic.ts";
+export {
+  describeError,
+  EXIT_INTERRUPTED,
+  exitCodeOf,
+  InterruptedError,
+  UsageError,
+} from "./errors.ts";
+export { JsonLines, type MetricsRow, type SkippedRow } from "./log.ts";
+export { pretrain, type RunContext } from "./loop.ts";
+export { Progress, type ProgressOutput, type ProgressState } from "./progress.ts";
+export { openRunDirectory, type RunPaths, runPaths, writeRunConfig } from "./rundir.ts";
+export {
+  cropSamples,
+  emaDecay,
+  learningRate,
+  multipleChoiceTemperature,
+  type ScheduleConfig,
+  type Schedules,
+  schedulesOf,
+  teacherTemperature,
+} from "./schedule.ts";
+export { encoderTensors, loadWeights, restoreState, stateTensors } from "./state.ts";
+export {
+  normalisedStd,
+  readMetrics,
+  STEP_DEFAULTS,
+  type StepMetrics,
+  type StepSettings,
+  type StepValues,
+  Trainer,
+} from "./step.ts";
