@@ -80,7 +80,8 @@ export {
   type BackwardFunction,
   type Edge,
   type Node,
-  noGrad, recompute,
+  noGrad,
+  recompute,
 } from "./tape.ts";
 export type { Constants } from "./template.ts";
 export { type GradientSlot, type Storage, Tensor } from "./tensor.ts";
@@ -98,6 +99,7 @@ export { embedding, oneHot, scatterAdd, take, takeAlong } from "./ops/indexing.t
 export * from "./ops/sort.ts";
 export { crossEntropy } from "./ops/classify.ts";
 export { rmsNorm } from "./ops/rmsnorm.ts";
+export { frames, irfft, istft, overlapAdd, rfft, stft, type StftOptions } from "./ops/fft.ts";
 export { conv1d, type Conv1dOptions, conv2d, type Conv2dOptions } from "./ops/conv.ts";
 export { dropout, type DropoutOptions } from "./ops/dropout.ts";
 export {
@@ -129,6 +131,7 @@ export {
   sgdStep,
 } from "./ops/optimizer.ts";
 export {
+  Conv2d,
   Embedding,
   LayerNorm,
   Linear,

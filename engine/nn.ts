@@ -8,6 +8,7 @@ import type { Device } from "./device.ts";
 import type { HostArray } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
 import { selfAttention } from "./ops/attention.ts";
+import { conv2d, type Conv2dOptions } from "./ops/conv.ts";
 import { layerNorm } from "./ops/layernorm.ts";
 import { linear, type LinearOptions } from "./ops/matmul.ts";
 import { gather } from "./ops/tokens.ts";
@@ -49,10 +50,13 @@ function parameter(device: Device, shape: Shape, value: () => number): Tensor {
   return keep(device.tensor(data, shape)).trainable();
 }
 
-/** Xavier-uniform: within sqrt(6 / (in + out)), so that activations and gradients keep their size. */
-function xavier(device: Device, shape: readonly [out: number, inputs: number], seed: Seed): Tensor {
+/**
+ * Xavier-uniform: within sqrt(6 / (in + out)), so that activations and gradients keep their size. The first axis is
+ * `out`, all others together are `in`.
+ */
+function xavier(device: Device, shape: Shape, seed: Seed): Tensor {
   const draw = drawsOf(seed);
-  const bound = Math.sqrt(6 / (shape[0] + shape[1]));
+  const bound = Math.sqrt(6 / (shape[0] + sizeOf(shape.slice(1))));
   return parameter(device, shape, () => bound * (2 * draw() - 1));
 }
 
@@ -138,6 +142,43 @@ export class Linear extends Module {
   /** [..., inputs] to [..., outputs]; GELU or a residual addition run in the same kernel. */
   apply(x: Tensor, options: LinearOptions = {}): Tensor {
     return linear(x, this.weight, this.bias, options);
+  }
+}
+
+/** Cross-correlation of images with square kernels, plus a bias. */
+export class Conv2d extends Module {
+  /** [outputs, inputs, kernel, kernel], Xavier-uniform at first. */
+  readonly weight: Tensor;
+  /** [outputs], zeros at first. */
+  readonly bias: Tensor;
+  /** Parameters and inner layers by name. */
+  protected readonly parts: Readonly<Record<string, Tensor>>;
+
+  /**
+   * Draws the kernels.
+   *
+   * @param inputs channels of `x`
+   * @param outputs channels of the result
+   * @param kernel rows and columns of a kernel
+   * @param options stride, padding and dilation
+   */
+  constructor(
+    device: Device,
+    inputs: number,
+    outputs: number,
+    kernel: number,
+    seed: Seed,
+    readonly options: Conv2dOptions = {},
+  ) {
+    super();
+    this.weight = xavier(device, [outputs, inputs, kernel, kernel], seed);
+    this.bias = constant(device, outputs, 0);
+    this.parts = { weight: this.weight, bias: this.bias };
+  }
+
+  /** [batch, inputs, height, width] to [batch, outputs, rows, columns]. */
+  apply(x: Tensor): Tensor {
+    return conv2d(x, this.weight, this.bias, this.options);
   }
 }
 

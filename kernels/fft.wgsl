@@ -10,7 +10,7 @@
 // w is computed where it is needed: the angle is reduced to an eighth of a turn in integers, then Taylor polynomials of
 // degree 9 and 8 (3e-8); multiples of a quarter turn are exact. Not tuned: a pass goes through global memory.
 //
-// Constants: WG, R (2 to 5; 1 for n = 1), SIGN (true: exp(+i...)), REAL_IN, HALF_IN, REAL_OUT, HALF_OUT, WEIGHT_IN,
+// Constants: WG, R (2 to 5; 1 for n = 1), SIGN (true: exp(+i...)), REAL_IN, HALF_IN, REAL_OUT, WEIGHT_IN,
 // WEIGHT_OUT.
 
 struct Params {

@@ -3,6 +3,7 @@ import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert
 import { openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import {
+  Conv2d,
   Embedding,
   LayerNorm,
   Linear,
@@ -14,6 +15,7 @@ import {
 } from "../../engine/nn.ts";
 import { mul, relu } from "../../engine/ops/elementwise.ts";
 import { sum } from "../../engine/ops/reduce.ts";
+import { contiguous, permute, reshape } from "../../engine/ops/view.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import { readSafetensors } from "../../model/formats/safetensors.ts";
@@ -97,6 +99,29 @@ Deno.test("an embedding looks rows up and adds the gradients of repeated ones", 
   assertEquals([...grad], [1, 0, 1, 0, 2].flatMap((count) => [count, count, count]));
   using floats = device.zeros([2]);
   assertThrows(() => table.apply(floats), ShapeError, "u32");
+});
+
+Deno.test("a convolution whose stride is its kernel is a linear layer over patches", async () => {
+  using device = await openDevice();
+  using conv = new Conv2d(device, 3, 5, 2, 1, { stride: 2 });
+  using dense = new Linear(device, 12, 5, 0);
+  const before = await device.read([conv.weight]);
+  dense.load([["weight", before[0]], ["bias", new Float32Array(5).fill(0.5)]]);
+  conv.load([["bias", new Float32Array(5).fill(0.5)]]);
+  const images = Float32Array.from({ length: 2 * 3 * 4 * 6 }, (_, i) => Math.sin(i));
+  const results = scope(() => {
+    const x = device.tensor(images, [2, 3, 4, 6]);
+    const patches = permute(reshape(x, [2, 3, 2, 2, 3, 2]), [0, 2, 4, 1, 3, 5]);
+    const y = permute(conv.apply(x), [0, 2, 3, 1]);
+    const z = dense.apply(reshape(patches, [2, 2, 3, 12]));
+    backward(sum(mul(y, z)));
+    return [contiguous(y), z];
+  });
+  const [y, z] = await device.read(results);
+  assert(relativeError(y, z) < 1e-6);
+  const grads = await device.read([conv.weight.grad!, dense.weight.grad!]);
+  // Both sides are multiplied with the same numbers, so their gradients agree too.
+  assert(relativeError(grads[0], grads[1]) < 2e-6);
 });
 
 Deno.test("layers give all their memory back and outlive the scope they are made in", async () => {

@@ -2,9 +2,9 @@
  * Random chains of ops over small shapes, with tensors disposed along the way, against the ops' own float64 references.
  *
  * Every step is compared on the very values it was given, so that errors of earlier steps do not count: what is allowed
- * is 4e-6 of the largest of inputs, outputs and outputs for inputs without signs (sums may cancel). Gradients run through
- * the whole chain, where layer norm of nearly equal values multiplies rounding by up to 1000: 3e-4 of the largest
- * gradient met on the way.
+ * is 2e-6 of the largest of inputs, outputs and outputs for inputs without signs (sums may cancel). Gradients run through
+ * the whole chain, where layer norm of nearly equal values multiplies rounding by up to 1000: 1e-4 of the largest
+ * gradient met on the way. (Seen in 300 chains on lavapipe: 1.4e-7 and 4e-6.)
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
@@ -36,8 +36,8 @@ import {
 } from "../../engine/mod.ts";
 import { refFrom, refRandom, refZeros } from "../../engine/reference.ts";
 
-const FORWARD = 4e-6;
-const BACKWARD = 3e-4;
+const FORWARD = 2e-6;
+const BACKWARD = 1e-4;
 /** Same chains in every run; other seeds are for whoever changes an op. */
 const SEED = 2026;
 const RUNS = 80;
@@ -45,7 +45,7 @@ const SIZES = [1, 2, 3, 4, 5, 7, 8, 11, 13];
 
 /** Small numbers that decide everything about a step. */
 interface Choice {
-  readonly op: number;
+  readonly op: string;
   readonly operand: number;
   readonly other: number;
   readonly detail: number;
@@ -208,7 +208,6 @@ const RULES: Record<string, Rule> = {
     chain.step("concat", other % 2 ? [x, y, x] : [y, x], { axis });
   },
 };
-const NAMES = Object.keys(RULES);
 
 /** Largest number of elements a chain may carry on. */
 const MOST = 4000;
@@ -225,7 +224,7 @@ function run(device: Device, shape: readonly number[], choices: readonly Choice[
       if (live.length === 0) break;
       // Mostly the newest value, so that chains grow deep.
       const x = choice.operand % 3 ? live[live.length - 1] : pick(live, choice.operand);
-      RULES[pick(NAMES, choice.op)](chain, x, choice);
+      RULES[choice.op](chain, x, choice);
       // Leaves stay: theirs are the gradients. Everything else may go, whoever still needs its values.
       if (choice.dispose && x.made && chain.values.at(-1) !== x) x.tensor.dispose();
     }
@@ -304,7 +303,7 @@ async function compare(device: Device, { values, leaves, grads, last }: ReturnTy
 }
 
 const choice = fc.record({
-  op: fc.nat({ max: 1000 }),
+  op: fc.constantFrom(...Object.keys(RULES)),
   operand: fc.nat({ max: 100 }),
   other: fc.nat({ max: 1000 }),
   detail: fc.nat({ max: 1000 }),
@@ -315,12 +314,16 @@ const shapes = fc.array(fc.constantFrom(...SIZES), { minLength: 0, maxLength: 3 
 Deno.test("random chains of ops agree with float64, whatever is disposed on the way", async () => {
   using device = await openDevice();
   await fc.assert(
-    fc.asyncProperty(shapes, fc.array(choice, { minLength: 1, maxLength: 12 }), async (s, c) => {
-      const before = device.memory.liveBytes;
-      await check(device, s, c);
-      assertEquals(device.memory.liveBytes, before);
-    }),
-    { seed: SEED, numRuns: RUNS },
+    fc.asyncProperty(
+      shapes,
+      fc.array(choice, { minLength: 1, maxLength: 16, size: "max" }),
+      async (s, c) => {
+        const before = device.memory.liveBytes;
+        await check(device, s, c);
+        assertEquals(device.memory.liveBytes, before);
+      },
+    ),
+    { seed: SEED, numRuns: RUNS, unbiased: true },
   );
 });
 
