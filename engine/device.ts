@@ -327,6 +327,9 @@ export class Device implements Disposable {
 
   /** An uninitialised dense tensor. */
   empty(shape: Shape, dtype: DType = "f32"): Tensor {
+    if (!shape.every((size) => Number.isInteger(size) && size >= 0)) {
+      throw new ShapeError(`${show(shape)} is no shape: sizes are whole numbers from 0`);
+    }
     const buffer = this.#active.allocate(sizeOf(shape) * BYTES_PER_ELEMENT);
     return new Tensor(this, new Storage(this.#active, buffer), shape, dtype);
   }
@@ -363,6 +366,7 @@ export class Device implements Disposable {
    * @throws {ShapeError} if the count of values differs from the tensor's or the tensor is a strided view.
    */
   write(tensor: Tensor, data: HostArray): void {
+    this.#own("write", [tensor]);
     if (data.length !== tensor.size || !tensor.dense) {
       throw new ShapeError(
         `write: ${data.length} values do not fit ${tensor.dense ? "" : "the strided view "}${
@@ -386,6 +390,7 @@ export class Device implements Disposable {
 
   /** Copies one dense tensor onto another of the same size; they must lie in different buffers. */
   copy(from: Tensor, to: Tensor): void {
+    this.#own("copy", [from, to]);
     if (from.size !== to.size || !from.dense || !to.dense) {
       throw new ShapeError(
         `copy: ${show(from.shape)} does not fit ${show(to.shape)} (both must be dense)`,
@@ -403,6 +408,7 @@ export class Device implements Disposable {
    * @throws {DeviceLostError | OutOfMemoryError | KernelError} if recorded work failed.
    */
   async read(tensors: readonly Tensor[]): Promise<HostArray[]> {
+    this.#own("read", tensors);
     const sizes = tensors.map((t) => t.size * BYTES_PER_ELEMENT);
     const total = sizes.reduce((a, b) => a + b, 0);
     for (const t of tensors) {
@@ -423,6 +429,14 @@ export class Device implements Disposable {
     if (this.#anomalies) await this.#anomalies.verify();
     let at = 0;
     return tensors.map((t, i) => hostView(t.dtype, bytes.slice(at, at += sizes[i])));
+  }
+
+  #own(what: string, tensors: readonly Tensor[]): void {
+    for (const { device, shape } of tensors) {
+      if (device !== this) {
+        throw new LifetimeError(`${what}: the tensor ${show(shape)} lives on another device`);
+      }
+    }
   }
 
   /** The compiled kernel for these constants. */

@@ -5,10 +5,10 @@
  * @module
  */
 import { callSite } from "./anomaly.ts";
-import { LifetimeError } from "./errors.ts";
+import { LifetimeError, ShapeError } from "./errors.ts";
 import { materialize } from "./ops/copy.ts";
 import { scope } from "./scope.ts";
-import type { Shape } from "./shape.ts";
+import { type Shape, show } from "./shape.ts";
 import { type BackwardContext, isRecording, Node, retain } from "./tape.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -56,6 +56,11 @@ export interface OpSpec<A> {
   readonly name: string;
   /** Whether forward and backward take strided views; otherwise inputs and gradients arrive dense. */
   readonly strided?: boolean;
+  /**
+   * Element types of the operands: f32 throughout unless said otherwise; `same` takes any one type, `any` leaves the
+   * check to the op.
+   */
+  readonly dtypes?: "same" | "any";
   /** Outputs that carry no gradient, by index. */
   readonly auxiliary?: readonly number[];
   /** Checks shapes and computes the outputs. `save` keeps a tensor for backward. */
@@ -86,24 +91,41 @@ export function registry(): ReadonlyMap<string, Op<unknown>> {
   return ops as unknown as ReadonlyMap<string, Op<unknown>>;
 }
 
+function checkOperand(
+  { name, dtypes }: { name: string; dtypes?: "same" | "any" },
+  input: Tensor,
+  inputs: readonly Tensor[],
+): void {
+  const [first] = inputs;
+  if (input.disposed) {
+    throw new LifetimeError(
+      `${name}: an operand ${show(input.shape)} was used after it was disposed`,
+    );
+  }
+  if (input.device !== first.device) {
+    throw new LifetimeError(
+      `${name}: operands ${
+        inputs.map(({ shape }) => show(shape)).join(", ")
+      } live on different devices`,
+    );
+  }
+  const wanted = dtypes === "any" ? input.dtype : dtypes === "same" ? first.dtype : "f32";
+  if (input.dtype !== wanted) {
+    const given = inputs.map(({ shape, dtype }) => `${show(shape)} of ${dtype}`).join(", ");
+    throw new ShapeError(`${name}: operands ${given}: ${wanted} is needed throughout`);
+  }
+}
+
 /** Defines and registers an op. */
 export function defineOp<A>(spec: OpSpec<A>): Op<A> {
   const op: Op<A> = {
     ...spec,
     apply(inputs: readonly Tensor[], attrs: A): readonly Tensor[] {
       const device = inputs[0].device;
-      for (const input of inputs) {
-        if (input.disposed) {
-          throw new LifetimeError(
-            `${spec.name}: an operand [${input.shape}] was used after it was disposed`,
-          );
-        }
-        if (input.device !== device) {
-          throw new LifetimeError(`${spec.name}: operands live on different devices`);
-        }
-      }
+      for (const input of inputs) checkOperand(spec, input, inputs);
       const anomalies = device.anomalies;
       const site = anomalies && callSite();
+
       const record = spec.backward !== undefined && isRecording() &&
         inputs.some((input) => input.node !== undefined || input.requiresGrad);
       const toSave: Tensor[] = [];

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Device } from "./device.ts";
-import type { DType } from "./dtype.ts";
+import { BYTES_PER_ELEMENT, type DType } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
 import type { PoolBuffer } from "./memory.ts";
 import type { Recorder } from "./recorder.ts";
@@ -148,8 +148,22 @@ export class Tensor implements Disposable {
     this.node = undefined;
   }
 
-  /** Another tensor over the same memory. */
+  /**
+   * Another tensor over the same memory.
+   *
+   * @throws {ShapeError} if it would reach beyond that memory.
+   */
   view(shape: Shape, strides?: readonly number[], offset: number = this.offset): Tensor {
+    const steps = strides ?? denseStrides(shape);
+    const last = shape.reduce((sum, size, axis) => sum + (size - 1) * steps[axis], offset);
+    const held = this.storage.buffer.bytes / BYTES_PER_ELEMENT;
+    if (offset < 0 || (last >= held && sizeOf(shape) > 0)) {
+      throw new ShapeError(
+        `view: ${show(shape)} from element ${offset} leaves the memory of ${
+          show(this.shape)
+        } (${held} elements)`,
+      );
+    }
     return new Tensor(this.device, this.storage, shape, this.dtype, strides, offset);
   }
 

@@ -84,7 +84,14 @@ export interface StepValues {
 }
 
 /** Slots of the step-value buffer, 64 elements apart so that each can be bound on every adapter. */
-const SLOTS = { adamDecayed: 0, adamPlain: 1, teacherTemp: 2, emaEncoder: 3, emaHead: 4, centre: 5 } as const;
+const SLOTS = {
+  adamDecayed: 0,
+  adamPlain: 1,
+  teacherTemp: 2,
+  emaEncoder: 3,
+  emaHead: 4,
+  centre: 5,
+} as const;
 const SLOT = 64;
 
 /**

@@ -53,6 +53,7 @@ const origin = (rank: number, axis: number, start: number): number[] =>
 
 const stackOp = defineOp<{ readonly axis: number }>({
   name: "stack",
+  dtypes: "same",
   strided: true,
   forward(inputs, { axis }) {
     const shape = [...inputs[0].shape];
@@ -135,6 +136,7 @@ const firsts = (widths: PadAttrs["widths"]): number[] => widths.map(([before]) =
 
 const padOp = defineOp<PadAttrs>({
   name: "pad",
+  dtypes: "same",
   strided: true,
   forward([x], { widths, value }) {
     const y = x.device.empty(paddedShape(x.shape, widths), x.dtype);
@@ -236,6 +238,7 @@ function refRepeatVisit(
 
 const repeatOp = defineOp<RepeatAttrs>({
   name: "repeat",
+  dtypes: "same",
   forward([x], { counts }) {
     const { result, pairs, ones } = repeatShapes(x.shape, counts);
     const y = x.device.empty(result, x.dtype);
@@ -299,6 +302,7 @@ const partShape = (shape: Shape, axis: number, size: number): number[] =>
 
 const splitOp = defineOp<SplitAttrs>({
   name: "split",
+  dtypes: "same",
   strided: true,
   forward: ([x], { axis, sizes }) =>
     parts(sizes).map(([start, size]) =>

@@ -31,6 +31,7 @@ const column = (t: Tensor): Tensor => t.view([...t.shape, 1]);
 
 const indexOp = defineOp<null>({
   name: "crossEntropy",
+  dtypes: "any",
   forward([logits, target], _, save) {
     const log = noGrad(() => logSoftmax(logits));
     const loss = pickRows(log, column(target)).view(target.shape);
@@ -99,6 +100,7 @@ function rowSums(x: Tensor): Tensor {
 
 const distributionOp = defineOp<null>({
   name: "crossEntropyOfDistributions",
+  dtypes: "any",
   forward([logits, target], _, save) {
     const log = noGrad(() => logSoftmax(logits));
     const terms = log.device.empty(log.shape);

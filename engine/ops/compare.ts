@@ -32,6 +32,7 @@ function defineComparison(name: keyof typeof COMPARISONS): Op<null> {
   const [symbol, holds] = COMPARISONS[name];
   return defineOp<null>({
     name,
+    dtypes: "any",
     strided: true,
     forward([a, b]) {
       if (a.dtype !== b.dtype) {
@@ -137,6 +138,7 @@ function asF32(mask: Tensor): Tensor {
 
 const whereOp = defineOp<null>({
   name: "where",
+  dtypes: "any",
   strided: true,
   forward([given, a, b], _, save) {
     const mask = asF32(given);

@@ -32,6 +32,7 @@ function refDrop(x: RefArray, step: RefArray | undefined, attrs: DropoutAttrs): 
 
 const dropoutOp = defineOp<DropoutAttrs>({
   name: "dropout",
+  dtypes: "any",
   forward([x, step], attrs, save) {
     if (step) save(step);
     return [drop(x, step, attrs)];

@@ -169,6 +169,7 @@ const refIds = (shape: Shape, most: number, seed: number): RefArray =>
 
 const embeddingOp = defineOp<null>({
   name: "embedding",
+  dtypes: "any",
   forward([table, ids], _, save) {
     save(ids);
     return [rowsById(table, ids)];
@@ -251,6 +252,7 @@ export function take(x: Tensor, ids: Tensor, axis = 0): Tensor {
 
 const takeAlongOp = defineOp<null>({
   name: "takeAlong",
+  dtypes: "any",
   forward([x, ids], _, save) {
     save(ids);
     return [pickRows(x, ids)];
@@ -311,6 +313,7 @@ export function takeAlong(x: Tensor, ids: Tensor, axis = -1): Tensor {
 
 const scatterAddOp = defineOp<{ readonly rows: number }>({
   name: "scatterAdd",
+  dtypes: "any",
   forward([values, ids], { rows }, save) {
     save(ids);
     return [addRowsById(values, ids, [rows, ...values.shape.slice(1)])];
@@ -354,6 +357,7 @@ export function scatterAdd(values: Tensor, ids: Tensor, rows: number): Tensor {
 
 const oneHotOp = defineOp<{ readonly classes: number }>({
   name: "oneHot",
+  dtypes: "any",
   forward([ids], { classes }) {
     const { device } = ids;
     const y = device.empty([...ids.shape, classes]);

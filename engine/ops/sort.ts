@@ -39,6 +39,7 @@ function defineArg(name: "argmax" | "argmin"): Op<null> {
   const minimum = name === "argmin";
   return defineOp<null>({
     name,
+    dtypes: "any",
     auxiliary: [0],
     forward([x]) {
       const { device } = x;
@@ -113,6 +114,7 @@ interface OrderAttrs {
 
 const argsortOp = defineOp<OrderAttrs>({
   name: "argsort",
+  dtypes: "any",
   auxiliary: [0],
   forward([x], { descending }) {
     const { values, indices } = sortRows(x, x.shape[x.shape.length - 1], descending);
@@ -166,6 +168,7 @@ export function argsort(x: Tensor, { descending = false }: SortOptions = {}): Te
 
 const topkOp = defineOp<{ readonly k: number }>({
   name: "topk",
+  dtypes: "any",
   auxiliary: [1],
   forward([x], { k }, save) {
     const { values, indices } = sortRows(x, k, true);

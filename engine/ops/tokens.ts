@@ -78,6 +78,7 @@ function refMove(
 
 const gatherOp = defineOp<GatherAttributes>({
   name: "gather",
+  dtypes: "any",
   // Indices are read through their batch stride, so that a slice of a permutation needs no copy.
   strided: true,
   forward([x, ids], _, save) {

@@ -22,6 +22,7 @@ import { sumTo } from "./reduce.ts";
 
 const reshapeOp = defineOp<{ readonly shape: Shape }>({
   name: "reshape",
+  dtypes: "same",
   strided: true,
   forward([x], { shape }) {
     const source = x.dense ? x : materialize(x);
@@ -75,6 +76,7 @@ function refPermute(x: RefArray, order: readonly number[]): RefArray {
 
 const permuteOp = defineOp<{ readonly order: readonly number[] }>({
   name: "permute",
+  dtypes: "same",
   strided: true,
   forward: ([x], { order }) => [x.view(pick(x.shape, order), pick(x.strides, order))],
   backward({ grads: [dy] }, { order }) {
@@ -108,6 +110,7 @@ export function permute(x: Tensor, order: readonly number[]): Tensor {
 
 const contiguousOp = defineOp<null>({
   name: "contiguous",
+  dtypes: "same",
   strided: true,
   forward([x]) {
     const y = materialize(x);
@@ -165,6 +168,7 @@ const sliceView = (x: Tensor, { axis, start, length }: SliceAttributes): Tensor 
 
 const sliceOp = defineOp<SliceAttributes>({
   name: "slice",
+  dtypes: "same",
   strided: true,
   forward: ([x], attrs) => [sliceView(x, attrs)],
   backward({ grads: [dy], shapes: [shape] }, attrs) {
@@ -221,6 +225,7 @@ function writeInto(whole: Tensor, attrs: SliceAttributes, part: Tensor): void {
 
 const concatOp = defineOp<{ readonly axis: number }>({
   name: "concat",
+  dtypes: "same",
   strided: true,
   forward(inputs, { axis }) {
     const shape = inputs[0].shape.map((size, i) =>
@@ -279,6 +284,7 @@ const concatOp = defineOp<{ readonly axis: number }>({
  * @throws {ShapeError} if any other axis differs.
  */
 export function concat(tensors: readonly Tensor[], axis: number): Tensor {
+  if (tensors.length === 0) throw new ShapeError("concat: there is nothing to join");
   const [first] = tensors;
   const index = normalizeAxis("concat", axis, first.shape.length);
   for (const t of tensors) {
@@ -296,6 +302,7 @@ export function concat(tensors: readonly Tensor[], axis: number): Tensor {
 
 const expandOp = defineOp<{ readonly shape: Shape }>({
   name: "expand",
+  dtypes: "same",
   strided: true,
   forward: ([x], { shape }) => [x.view(shape, broadcastStrides(x.shape, x.strides, shape))],
   backward: ({ grads: [dy], shapes: [shape], into }) => [

@@ -1,12 +1,6 @@
 /** Philox against Random123's known answers; random tensors against the host's numbers and their moments. */
 import { assert, assertEquals } from "@std/assert";
-import {
-  hostUniform,
-  openDevice,
-  philox,
-  randomNormal,
-  randomUniform,
-} from "../../engine/mod.ts";
+import { hostUniform, openDevice, philox, randomNormal, randomUniform } from "../../engine/mod.ts";
 
 const device = await openDevice();
 const COUNT = 100_003;
