@@ -19,7 +19,7 @@ import {
   type Params,
   type Recorder,
 } from "./recorder.ts";
-import { scope } from "./scope.ts";
+import { scope, tensorsIn } from "./scope.ts";
 import { sameShape, show } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
 
@@ -182,15 +182,6 @@ export function capture<Output>(
     for (const { own } of recorder.buffers) if (own) device.recorder.release(own);
     throw error;
   }
-}
-
-/** Tensors inside a returned value. */
-function tensorsIn(value: unknown, depth = 0): Tensor[] {
-  if (value instanceof Tensor) return [value];
-  if (depth > 3 || value === null || typeof value !== "object" || ArrayBuffer.isView(value)) {
-    return [];
-  }
-  return Object.values(value).flatMap((item) => tensorsIn(item, depth + 1));
 }
 
 /** Gives every buffer a place in one arena, largest first, lowest free place; returns the arena's size. */

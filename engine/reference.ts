@@ -77,3 +77,25 @@ export function refUnbroadcast(data: Float64Array, from: Shape, to: Shape): RefA
   }
   return result;
 }
+
+function erf(x: number): number {
+  // Series for small |x|, continued fraction for large: both to float64 rounding.
+  const z = Math.abs(x);
+  if (z < 2.5) {
+    let term = z;
+    let sum = z;
+    for (let n = 1; Math.abs(term) > 1e-18 * Math.abs(sum); n++) {
+      term *= -z * z / n;
+      sum += term / (2 * n + 1);
+    }
+    return Math.sign(x) * 2 / Math.sqrt(Math.PI) * sum;
+  }
+  let fraction = 0;
+  for (let k = 60; k > 0; k--) fraction = k / 2 / (z + fraction);
+  return Math.sign(x) * (1 - Math.exp(-z * z) / Math.sqrt(Math.PI) / (z + fraction));
+}
+
+/** Standard normal distribution function. */
+export function refPhi(x: number): number {
+  return 0.5 * (1 + erf(x / Math.SQRT2));
+}

@@ -18,11 +18,13 @@ export function untrack(tensor: Tensor): void {
   for (const scope of stack) scope.delete(tensor);
 }
 
-function collect(value: unknown, found: Set<Tensor>, depth = 0): void {
-  if (value instanceof Tensor) found.add(value);
-  else if (depth < 4 && value !== null && typeof value === "object" && !ArrayBuffer.isView(value)) {
-    for (const item of Object.values(value)) collect(item, found, depth + 1);
-  }
+/** Tensors in a value: itself, or inside arrays and plain objects a few levels deep. */
+export function tensorsIn(value: unknown, depth = 0): Tensor[] {
+  if (value instanceof Tensor) return [value];
+  const leaf = value === null || typeof value !== "object" || ArrayBuffer.isView(value);
+  return leaf || depth > 3
+    ? []
+    : Object.values(value).flatMap((item) => tensorsIn(item, depth + 1));
 }
 
 /**
@@ -35,7 +37,7 @@ export function scope<T>(body: () => T): T {
   const own = new Set<Tensor>();
   stack.push(own);
   let result: T;
-  const kept = new Set<Tensor>();
+  let kept: ReadonlySet<Tensor> = new Set();
   try {
     result = body();
     if (result instanceof Promise) {
@@ -43,7 +45,7 @@ export function scope<T>(body: () => T): T {
         "scope: the body must be synchronous; return the tensors and read them outside",
       );
     }
-    collect(result, kept);
+    kept = new Set(tensorsIn(result));
   } finally {
     stack.pop();
     for (const tensor of own) {

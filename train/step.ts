@@ -19,7 +19,6 @@ import {
   type Plan,
   reshape,
   scope,
-  type Shape,
   sqrt,
   square,
   sub,
@@ -188,33 +187,24 @@ export class Trainer implements Disposable {
   step(input: Tensor, mask: Mask, inspect?: (forward: MatpacForward) => void): StepMetrics {
     const { model, settings: { capture = true } } = this;
     this.#writeStepValues();
-    const [batch] = input.shape;
-    const ids = [mask.shuffle, mask.restore];
     const metrics = capture && !inspect
-      ? this.#planFor(input, mask).replay([input, ...ids])
-      : this.#eager(
-        input,
-        ids.map((part) => [part, [batch, part.length / batch]]),
-        mask.visible,
-        inspect,
-      );
+      ? this.#planFor(input, mask).replay([input, mask.shuffle, mask.restore])
+      : this.#eager(input, mask, inspect);
     this.updates++;
     // A replay runs no script, so what forward notes is noted here.
     model.hasPendingCentre = true;
     return metrics;
   }
 
-  #eager(
-    input: Tensor,
-    ids: readonly (readonly [Uint32Array, Shape])[],
-    visible: number,
-    inspect?: (forward: MatpacForward) => void,
-  ): StepMetrics {
+  #eager(input: Tensor, mask: Mask, inspect?: (forward: MatpacForward) => void): StepMetrics {
     this.#discardMetrics();
     const { device } = this;
+    const [batch] = input.shape;
     this.#metrics = scope(() => {
-      const [shuffle, restore] = ids.map(([values, shape]) => device.tensor(values, shape));
-      return this.#update(input, { shuffle, restore, visible }, inspect);
+      const [shuffle, restore] = [mask.shuffle, mask.restore].map((ids) =>
+        device.tensor(ids, [batch, ids.length / batch])
+      );
+      return this.#update(input, { shuffle, restore, visible: mask.visible }, inspect);
     });
     device.flush();
     return this.#metrics;
@@ -314,7 +304,8 @@ export async function readMetrics(device: Device, metrics: StepMetrics): Promise
   const tensors = [loss, lossPred, lossCls, gradNorm, meanProbabilities, targetStd, predictionStd];
   const values = await device.read(tensors);
   let entropy = 0;
-  for (const p of values[4]) if (p > 0) entropy -= p * Math.log(p);
+  // The released code adds 1e-7 inside the logarithm; golden's logged values show it.
+  for (const p of values[4]) entropy -= p * Math.log(p + 1e-7);
   return {
     loss: values[0][0],
     loss_pred: values[1][0],

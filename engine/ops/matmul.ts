@@ -5,7 +5,14 @@
  */
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray, type Sample } from "../op.ts";
-import { refBroadcast, refFrom, refRandom, refUnbroadcast, refZeros } from "../reference.ts";
+import {
+  refBroadcast,
+  refFrom,
+  refPhi,
+  refRandom,
+  refUnbroadcast,
+  refZeros,
+} from "../reference.ts";
 import {
   broadcastShapes,
   broadcastStrides,
@@ -50,20 +57,8 @@ interface LinearAttributes {
 }
 
 const refGelu = {
-  // Phi by Simpson's rule on the density: independent of the kernels' polynomials, to 1e-13.
-  phi(x: number): number {
-    const z = Math.min(Math.abs(x), 9);
-    const steps = 400;
-    const h = z / steps;
-    let sum = 0;
-    for (let i = 0; i <= steps; i++) {
-      sum += (i === 0 || i === steps ? 1 : i % 2 ? 4 : 2) * Math.exp(-0.5 * (i * h) ** 2);
-    }
-    const half = sum * h / 3 / Math.sqrt(2 * Math.PI);
-    return x >= 0 ? 0.5 + half : 0.5 - half;
-  },
-  value: (x: number): number => x * refGelu.phi(x),
-  slope: (x: number): number => refGelu.phi(x) + x * Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI),
+  value: (x: number): number => x * refPhi(x),
+  slope: (x: number): number => refPhi(x) + x * Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI),
 };
 
 function refLinear(

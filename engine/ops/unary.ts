@@ -4,7 +4,7 @@
  * @module
  */
 import { defineOp, type Op, type Sample } from "../op.ts";
-import { refFrom, refRandom } from "../reference.ts";
+import { refFrom, refPhi, refRandom } from "../reference.ts";
 import type { Tensor } from "../tensor.ts";
 import { elementwise } from "./launch.ts";
 
@@ -21,26 +21,6 @@ interface UnaryRow {
   readonly values: readonly number[];
   readonly tolerance?: number;
 }
-
-function erf(x: number): number {
-  // Series for small |x|, continued fraction for large: both to float64 rounding.
-  const z = Math.abs(x);
-  if (z < 2.5) {
-    let term = z;
-    let sum = z;
-    for (let n = 1; Math.abs(term) > 1e-18 * Math.abs(sum); n++) {
-      term *= -z * z / n;
-      sum += term / (2 * n + 1);
-    }
-    return Math.sign(x) * 2 / Math.sqrt(Math.PI) * sum;
-  }
-  let fraction = 0;
-  for (let k = 60; k > 0; k--) fraction = k / 2 / (z + fraction);
-  return Math.sign(x) * (1 - Math.exp(-z * z) / Math.sqrt(Math.PI) / (z + fraction));
-}
-
-/** Standard normal distribution function in float64. */
-const phi = (a: number): number => 0.5 * (1 + erf(a / Math.SQRT2));
 
 const logistic = (a: number): number =>
   a < 0 ? Math.exp(a) / (1 + Math.exp(a)) : 1 / (1 + Math.exp(-a));
@@ -101,8 +81,8 @@ const UNARY = {
   gelu: {
     wgsl: "gelu_$V(a)",
     gradient: "b * gelu_grad_$V(a)",
-    f: (a) => a * phi(a),
-    df: (a) => phi(a) + a * Math.exp(-a * a / 2) / Math.sqrt(2 * Math.PI),
+    f: (a) => a * refPhi(a),
+    df: (a) => refPhi(a) + a * Math.exp(-a * a / 2) / Math.sqrt(2 * Math.PI),
     values: [0, 5, -5, 30, -30, 0.75, -0.75],
   },
   geluTanh: {

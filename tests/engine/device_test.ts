@@ -78,7 +78,7 @@ Deno.test("integers keep their type", async () => {
     Uint32Array.of(0, 2 ** 32 - 1),
     Int32Array.of(-(2 ** 31), 5),
   ]);
-  assertRejects(() => x.data(), ShapeError, "u32");
+  await assertRejects(() => x.data(), ShapeError, "u32");
 });
 
 Deno.test("a scope frees what it does not return, also when it throws", async () => {

@@ -16,11 +16,10 @@ import {
   type Schedules,
   teacherTemperature,
 } from "../schedule.ts";
+import { TEACHER_PREFIX } from "../state.ts";
 import { readMetrics, type StepValues, Trainer } from "../step.ts";
 import { type CheckRow, Report, type Tolerance, TOLERANCES } from "./compare.ts";
 import type { GoldenSet } from "./golden.ts";
-
-const TEACHERS = { encoder: "_ema.", head: "_cls_head_ema." } as const;
 
 /** Scalars of one reference step. */
 interface StepScalars {
@@ -99,8 +98,8 @@ function loadInitial(model: Matpac, golden: GoldenSet): void {
   const entries = (prefix: string, keep: (name: string) => boolean): [string, HostArray][] =>
     golden.below(prefix).filter(keep).map((name) => [name, golden.get(`${prefix}${name}`).data]);
   model.student.load(entries("init.", (name) => model.student.has(name)));
-  model.teacherEncoder.load(entries(`init.${TEACHERS.encoder}`, () => true));
-  model.teacherHead.load(entries(`init.${TEACHERS.head}`, () => true));
+  model.teacherEncoder.load(entries(`init.${TEACHER_PREFIX.encoder}`, () => true));
+  model.teacherHead.load(entries(`init.${TEACHER_PREFIX.head}`, () => true));
   model.device.write(model.centre, golden.get("init.cls_head_loss.center").data);
 }
 
@@ -275,10 +274,10 @@ async function compareAfter(
     await model.teacherHead.read(),
   ];
   for (const name of names) {
-    const [values, tolerance] = name.startsWith(TEACHERS.encoder)
-      ? [encoder.get(name.slice(TEACHERS.encoder.length)), TOLERANCES.teacher]
-      : name.startsWith(TEACHERS.head)
-      ? [head.get(name.slice(TEACHERS.head.length)), TOLERANCES.teacher]
+    const [values, tolerance] = name.startsWith(TEACHER_PREFIX.encoder)
+      ? [encoder.get(name.slice(TEACHER_PREFIX.encoder.length)), TOLERANCES.teacher]
+      : name.startsWith(TEACHER_PREFIX.head)
+      ? [head.get(name.slice(TEACHER_PREFIX.head.length)), TOLERANCES.teacher]
       : [student.get(name), TOLERANCES.updated];
     if (values) {
       report.compare(
