@@ -1,5 +1,6 @@
 /**
- * Anomaly mode: finds the first op whose output or gradient holds a NaN or an infinity.
+ * Anomaly mode: finds the first op whose output or gradient holds a NaN or an infinity, or that is given an index out of
+ * range.
  *
  * After each op a small kernel looks through what it read and what it made and leaves the first bad element in a slot
  * of its own; the next read or sync of the device looks at the slots. Nothing is awaited inside a step.
@@ -8,10 +9,10 @@
  */
 import source from "../kernels/nonfinite.wgsl" with { type: "text" };
 import type { Device } from "./device.ts";
-import { BYTES_PER_ELEMENT } from "./dtype.ts";
+import { isFloat } from "./dtype.ts";
 import { AnomalyError, type AnomalyPhase } from "./errors.ts";
 import { defineKernel } from "./kernel.ts";
-import { materialize } from "./ops/copy.ts";
+import { converted, materialize } from "./ops/copy.ts";
 import { scope, untrack } from "./scope.ts";
 import { show } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
@@ -34,6 +35,11 @@ interface Entry {
   readonly site: Error;
   /** Its inputs' slots follow each other from here, then its outputs'. */
   readonly slot: number;
+  /**
+   * For a check of indices, the only input: what they must be below. Their slots hold the first bad place and the
+   * complement of the largest index.
+   */
+  readonly size?: number;
 }
 
 /** Slots on their way to the host, and what they belong to. */
@@ -84,11 +90,8 @@ export class AnomalyDetector implements Disposable {
     outputs: readonly (Tensor | undefined)[],
     site: Error,
   ): void {
-    // What is being captured has no values yet.
-    if (this.#device.recorder.aliasing) return;
     const all = [...inputs, ...outputs];
-    if (this.#used + all.length > SLOTS) this.#collect();
-    if (all.length > SLOTS) return;
+    if (!this.#reserve(all.length)) return;
     const shapes = (tensors: readonly (Tensor | undefined)[]) => tensors.map((t) => t?.shape);
     this.#entries.push({
       op,
@@ -102,19 +105,47 @@ export class AnomalyDetector implements Disposable {
     this.#used += all.length;
   }
 
-  #look(tensor: Tensor, slot: number): void {
-    if (tensor.dtype !== "f32" || tensor.size === 0) return;
-    const dense = materialize(tensor);
+  /**
+   * Looks for indices that are not below `size`, before the op that is about to use them.
+   *
+   * @param ids u32, the indices of the op
+   */
+  checkIndices(op: string, ids: Tensor, size: number): void {
+    if (!this.#reserve(2)) return;
+    this.#entries.push({
+      op,
+      phase: "forward",
+      inputs: [ids.shape],
+      outputs: [],
+      site: callSite(),
+      slot: this.#used,
+      size,
+    });
+    scope(() => this.#look(ids, this.#used, size));
+    this.#used += 2;
+  }
+
+  /** Whether an entry of that many slots can be made now. */
+  #reserve(slots: number): boolean {
+    // What is being captured has no values yet.
+    if (this.#device.recorder.aliasing || slots > SLOTS) return false;
+    if (this.#used + slots > SLOTS) this.#collect();
+    return true;
+  }
+
+  #look(tensor: Tensor, slot: number, limit?: number): void {
+    if (limit === undefined && !isFloat(tensor.dtype) || tensor.size === 0) return;
+    const dense = tensor.dtype === "f16" ? converted(tensor, "f32") : materialize(tensor);
     const step = Math.floor(
       this.#device.bindingLimit / this.#device.offsetAlignment,
-    ) * this.#device.offsetAlignment / BYTES_PER_ELEMENT;
+    ) * this.#device.offsetAlignment / dense.itemSize;
     for (let start = 0; start < dense.size; start += step) {
       const count = Math.min(step, dense.size - start);
       this.#device.run(
         kernel,
-        { WG: WORKGROUP },
+        { WG: WORKGROUP, INDICES: limit !== undefined },
         [{ tensor: dense, start, count }, this.#slots],
-        { count, base: start, slot },
+        { count, base: start, slot, limit: limit ?? 0 },
         Math.ceil(count / WORKGROUP),
       );
     }
@@ -125,7 +156,7 @@ export class AnomalyDetector implements Disposable {
     const device = this.#device;
     if (this.#entries.length === 0) return;
     device.flush();
-    const bytes = this.#used * BYTES_PER_ELEMENT;
+    const bytes = this.#used * this.#slots.itemSize;
     const staging = device.gpu.createBuffer({
       size: bytes,
       usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
@@ -143,7 +174,7 @@ export class AnomalyDetector implements Disposable {
   /**
    * Looks at everything that was checked since the last call.
    *
-   * @throws {AnomalyError} that names the first op with a NaN or an infinity.
+   * @throws {AnomalyError} that names the first op with a NaN, an infinity, or an index out of range.
    */
   async verify(): Promise<void> {
     this.#collect();
@@ -166,8 +197,21 @@ export class AnomalyDetector implements Disposable {
   }
 }
 
-function anomalyOf(entry: Entry, found: Uint32Array): AnomalyError | undefined {
+function indexAnomaly(entry: Entry, size: number, found: Uint32Array): AnomalyError | undefined {
   const { op, phase, inputs, outputs, slot } = entry;
+  if (found[slot] === CLEAN) return undefined;
+  const site = frames(entry.site);
+  return new AnomalyError(
+    `${op} (${phase}): an index is out of range at element ${found[slot]} of the indices ${
+      show(inputs[0]!)
+    }: the largest is ${~found[slot + 1] >>> 0}, the size ${size}; the op was called\n${site}`,
+    { op, phase, inputs, outputs, site },
+  );
+}
+
+function anomalyOf(entry: Entry, found: Uint32Array): AnomalyError | undefined {
+  const { op, phase, inputs, outputs, slot, size } = entry;
+  if (size !== undefined) return indexAnomaly(entry, size, found);
   const outputSlot = slot + inputs.length;
   const bad = outputs.findIndex((_, i) => found[outputSlot + i] !== CLEAN);
   if (bad === -1) return undefined;

@@ -4,7 +4,7 @@
  * @module
  */
 import { AnomalyDetector } from "./anomaly.ts";
-import { BYTES_PER_ELEMENT, type DType, dtypeOf, type HostArray, hostView } from "./dtype.ts";
+import { type DType, dtypeOf, type HostArray, hostView, itemSizeOf } from "./dtype.ts";
 import {
   DeviceLostError,
   INSTALL_COMMAND,
@@ -13,10 +13,10 @@ import {
   OutOfMemoryError,
   ShapeError,
 } from "./errors.ts";
-import { fill } from "./ops/copy.ts";
+import { accumulate, fill } from "./ops/copy.ts";
 import { type Kernel, type Pipeline, pipelineFor } from "./kernel.ts";
 import { BufferPool, formatBytes, type MemoryCounters } from "./memory.ts";
-import { Readback } from "./readback.ts";
+import { type CopiedParts, Readback } from "./readback.ts";
 import {
   type BufferWindow,
   type DispatchObserver,
@@ -29,6 +29,7 @@ import {
 import { type Shape, show, sizeOf } from "./shape.ts";
 import type { Constants } from "./template.ts";
 import { Storage, Tensor } from "./tensor.ts";
+import { Tuning } from "./tune.ts";
 
 /** How to choose and limit a device. */
 export interface DeviceOptions {
@@ -44,6 +45,12 @@ export interface DeviceOptions {
   readonly fastReadback?: boolean;
   /** Use subgroup operations where the adapter has them; default true. */
   readonly subgroups?: boolean;
+  /** Use 16-bit floats where the adapter has them; default true. */
+  readonly f16?: boolean;
+  /** Kernel variants to use wherever they fit, by family, such as `{ gemm: "register-8x8" }`. */
+  readonly variants?: Readonly<Record<string, string>>;
+  /** Ignore measurements when choosing kernel variants: every machine with this adapter runs the same ones. */
+  readonly deterministic?: boolean;
   /** Warn about tensors that were collected without being disposed, with where they were made. */
   readonly leakWarnings?: boolean;
   /** Start in anomaly mode; see {@link Device.detectAnomalies}. */
@@ -135,9 +142,8 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     requiredLimits.minStorageBufferOffsetAlignment = options.offsetAlignment;
   }
   // "subgroups" is granted where the adapter has it although adapter.features hides it, so ask and see.
-  const optional = ["shader-f16", "timestamp-query"].filter((name) =>
-    adapter.features.has(name as GPUFeatureName)
-  );
+  const wanted = options.f16 === false ? ["timestamp-query"] : ["shader-f16", "timestamp-query"];
+  const optional = wanted.filter((name) => adapter.features.has(name as GPUFeatureName));
   const attempts = options.subgroups === false
     ? [optional]
     : [[...optional, "subgroups"], optional, []];
@@ -155,6 +161,27 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     }
   }
   throw new NoAdapterError(`the adapter "${adapter.info.description}" gives no device: ${failure}`);
+}
+
+/** Where the elements of a dense tensor lie. */
+function bytesOf(tensor: Tensor): BufferWindow {
+  const { storage, offset, size, itemSize } = tensor;
+  return { buffer: storage.buffer, offset: offset * itemSize, bytes: size * itemSize };
+}
+
+/** Whether copies and writes, which go in words of 4 bytes, can move the window. */
+function isWhole({ offset, bytes }: BufferWindow): boolean {
+  return offset % 4 === 0 && bytes % 4 === 0;
+}
+
+/** Values on their way to the host; see {@link Device.readLater}. */
+export interface PendingRead {
+  /**
+   * Waits for the values; asked again, gives the same ones.
+   *
+   * @throws {DeviceLostError | OutOfMemoryError | KernelError} if work before the copy failed.
+   */
+  values(): Promise<HostArray[]>;
 }
 
 /** A window of a tensor for a kernel: the whole tensor, or `count` elements from `start`. */
@@ -179,6 +206,8 @@ export class Device implements Disposable {
   readonly offsetAlignment: number;
   /** Settles when the device is lost; the error says why. */
   readonly lost: Promise<DeviceLostError>;
+  /** Which kernel variants run. */
+  readonly tuning: Tuning;
   /** Kernels compiled so far; constant once a loop has warmed up. */
   pipelinesCreated = 0;
   readonly #pool: BufferPool;
@@ -217,6 +246,7 @@ export class Device implements Disposable {
       gpu.limits.maxStorageBufferBindingSize,
     );
     this.offsetAlignment = gpu.limits.minStorageBufferOffsetAlignment;
+    this.tuning = new Tuning(options.variants ?? {}, options.deterministic ?? false);
     this.#pool = new BufferPool(gpu, options.memoryLimit ?? Infinity);
     this.#readback = new Readback(gpu, options.fastReadback);
     this.#active = this.#recorder = new EagerRecorder(gpu, this.#pool, () => this.check());
@@ -325,12 +355,23 @@ export class Device implements Disposable {
     this.#leaks?.unregister(tensor);
   }
 
-  /** An uninitialised dense tensor. */
+  /**
+   * An uninitialised dense tensor.
+   *
+   * @throws {ShapeError} if a size is no whole number, or for f16 on an adapter without it ({@link features}).
+   */
   empty(shape: Shape, dtype: DType = "f32"): Tensor {
     if (!shape.every((size) => Number.isInteger(size) && size >= 0)) {
       throw new ShapeError(`${show(shape)} is no shape: sizes are whole numbers from 0`);
     }
-    const buffer = this.#active.allocate(sizeOf(shape) * BYTES_PER_ELEMENT);
+    if (dtype === "f16" && !this.features.f16) {
+      throw new ShapeError(
+        `the adapter "${this.info.description}" has no 16-bit floats (shader-f16): ${
+          show(shape)
+        } cannot be f16`,
+      );
+    }
+    const buffer = this.#active.allocate(sizeOf(shape) * itemSizeOf(dtype));
     return new Tensor(this, new Storage(this.#active, buffer), shape, dtype);
   }
 
@@ -348,16 +389,16 @@ export class Device implements Disposable {
     return result;
   }
 
-  /** A dense f32 tensor of one value. */
-  full(shape: Shape, value: number): Tensor {
-    const result = this.empty(shape);
+  /** A dense tensor of one value. */
+  full(shape: Shape, value: number, dtype: DType = "f32"): Tensor {
+    const result = this.empty(shape, dtype);
     fill(result, value);
     return result;
   }
 
-  /** A dense f32 tensor of zeros. */
-  zeros(shape: Shape): Tensor {
-    return this.full(shape, 0);
+  /** A dense tensor of zeros. */
+  zeros(shape: Shape, dtype: DType = "f32"): Tensor {
+    return this.full(shape, 0, dtype);
   }
 
   /**
@@ -378,14 +419,20 @@ export class Device implements Disposable {
       throw new ShapeError(`write: ${dtypeOf(data)} values for a tensor of ${tensor.dtype}`);
     }
     if (data.length === 0) return;
-    this.recorder.write(
-      {
-        buffer: tensor.storage.buffer,
-        offset: tensor.offset * BYTES_PER_ELEMENT,
-        bytes: data.byteLength,
-      },
-      data,
-    );
+    const to = bytesOf(tensor);
+    if (isWhole(to)) {
+      this.recorder.write(to, data);
+      return;
+    }
+    // A buffer of its own is larger than the last pair of bytes, so that it can be written in words.
+    const padded = new Float16Array(data.length + 1);
+    padded.set(data);
+    const words = this.empty([padded.length], "f16");
+    this.recorder.write(bytesOf(words), padded);
+    const values = words.view(tensor.shape);
+    accumulate(tensor, values, false);
+    values.dispose();
+    words.dispose();
   }
 
   /** Copies one dense tensor onto another of the same size; they must lie in different buffers. */
@@ -396,10 +443,16 @@ export class Device implements Disposable {
         `copy: ${show(from.shape)} does not fit ${show(to.shape)} (both must be dense)`,
       );
     }
-    this.#active.copy(
-      { buffer: from.storage.buffer, offset: from.offset * 4, bytes: from.size * 4 },
-      { buffer: to.storage.buffer, offset: to.offset * 4, bytes: to.size * 4 },
-    );
+    if (from.dtype !== to.dtype) {
+      throw new ShapeError(`copy: ${from.dtype} ${show(from.shape)} onto ${to.dtype}`);
+    }
+    const [source, target] = [bytesOf(from), bytesOf(to)];
+    if (isWhole(source) && isWhole(target)) this.#active.copy(source, target);
+    else if (from.size > 0) {
+      const values = from.view(to.shape);
+      accumulate(to, values, false);
+      values.dispose();
+    }
   }
 
   /**
@@ -408,27 +461,59 @@ export class Device implements Disposable {
    * @throws {DeviceLostError | OutOfMemoryError | KernelError} if recorded work failed.
    */
   async read(tensors: readonly Tensor[]): Promise<HostArray[]> {
+    return await this.readLater(tensors).values();
+  }
+
+  /**
+   * Takes a copy of dense tensors on the device, in order with all recorded work, for the host to fetch later: what
+   * overwrites the tensors in between is not seen. Waits for nothing.
+   *
+   * @throws {DeviceLostError | OutOfMemoryError | KernelError} if recorded work failed.
+   */
+  readLater(tensors: readonly Tensor[]): PendingRead {
     this.#own("read", tensors);
-    const sizes = tensors.map((t) => t.size * BYTES_PER_ELEMENT);
-    const total = sizes.reduce((a, b) => a + b, 0);
-    for (const t of tensors) {
+    // Copies go in words of 4 bytes; half a word at either end is taken off again below.
+    const parts = tensors.map((t) => {
       if (!t.dense) throw new ShapeError(`read: ${show(t.shape)} is a strided view`);
-    }
+      const { buffer, offset, bytes } = bytesOf(t);
+      const skip = offset % 4;
+      return {
+        buffer: buffer.gpu,
+        offset: offset - skip,
+        bytes: Math.ceil((skip + bytes) / 4) * 4,
+        skip,
+        wanted: bytes,
+        dtype: t.dtype,
+      };
+    });
     this.check();
-    if (total === 0) return tensors.map((t) => hostView(t.dtype, new ArrayBuffer(0)));
     this.#recorder.flush();
-    const parts = tensors.map((t, i) => ({
-      buffer: t.storage.buffer.gpu,
-      offset: t.offset * BYTES_PER_ELEMENT,
-      bytes: sizes[i],
-    }));
-    let bytes = new ArrayBuffer(0);
-    await this.#settle(
-      this.#readback.fetch(parts, (work) => this.#settle(work)).then((all) => bytes = all),
-    );
-    if (this.#anomalies) await this.#anomalies.verify();
-    let at = 0;
-    return tensors.map((t, i) => hostView(t.dtype, bytes.slice(at, at += sizes[i])));
+    let copy: () => CopiedParts;
+    try {
+      const copied = this.#readback.copy(parts);
+      copy = () => copied;
+    } catch (error) {
+      // On a device that was just lost; fetching finds out and says so.
+      copy = () => {
+        throw error;
+      };
+    }
+    const fetch = async (): Promise<HostArray[]> => {
+      let all = new ArrayBuffer(0);
+      const work = async () => {
+        all = await this.#readback.fetch(copy(), (mapped) => this.#settle(mapped));
+      };
+      await this.#settle(work());
+      if (this.#anomalies) await this.#anomalies.verify();
+      let at = 0;
+      return parts.map(({ dtype, bytes, skip, wanted }) => {
+        const first = at + skip;
+        at += bytes;
+        return hostView(dtype, all.slice(first, first + wanted));
+      });
+    };
+    let fetched: Promise<HostArray[]> | undefined;
+    return { values: () => fetched ??= fetch() };
   }
 
   #own(what: string, tensors: readonly Tensor[]): void {
@@ -476,8 +561,8 @@ export class Device implements Disposable {
     if (tensor.device !== this) {
       throw new LifetimeError(`${kernel}: an operand lives on another device`);
     }
-    const offset = (tensor.offset + start) * BYTES_PER_ELEMENT;
-    const bytes = Math.max(count, 1) * BYTES_PER_ELEMENT;
+    const offset = (tensor.offset + start) * tensor.itemSize;
+    const bytes = Math.ceil(Math.max(count, 1) * tensor.itemSize / 4) * 4;
     if (offset % this.offsetAlignment !== 0 || bytes > this.bindingLimit) {
       throw new LifetimeError(
         `${kernel}: a window of ${formatBytes(bytes)} at byte ${offset} of ${
@@ -522,6 +607,8 @@ export class Device implements Disposable {
   /** Destroys the device; everything on it becomes unusable. */
   [Symbol.dispose](): void {
     this.#recorder.flush();
+    // wgpu ends the process when a queue goes with more than 9 s of work before it; Deno waits inside this call.
+    if (!this.#failure) this.gpu.queue.onSubmittedWorkDone().catch(() => {});
     this.#failure ??= new DeviceLostError("the device was disposed");
     this.gpu.destroy();
   }

@@ -4,23 +4,38 @@
  * @module
  */
 
-/** Element type of a tensor. All are four bytes wide. */
-export type DType = "f32" | "u32" | "i32";
+/**
+ * Element type of a tensor. `f16` is a storage type, for adapters that have shader-f16: kernels compute and accumulate
+ * in f32 whatever the operands are.
+ */
+export type DType = "f32" | "f16" | "u32" | "i32";
 
 /** The typed array that holds elements of a {@link DType} on the host. */
-export type HostArray = Float32Array | Uint32Array | Int32Array;
+export type HostArray = Float32Array | Float16Array | Uint32Array | Int32Array;
 
-/** Bytes per element; every {@link DType} has the same width. */
-export const BYTES_PER_ELEMENT = 4;
+const ARRAYS = { f32: Float32Array, f16: Float16Array, u32: Uint32Array, i32: Int32Array } as const;
+
+/** Bytes per element. */
+export function itemSizeOf(dtype: DType): number {
+  return ARRAYS[dtype].BYTES_PER_ELEMENT;
+}
+
+/** Whether elements are floating-point numbers. */
+export function isFloat(dtype: DType): boolean {
+  return dtype === "f32" || dtype === "f16";
+}
 
 /** The dtype whose elements `data` holds. */
 export function dtypeOf(data: HostArray): DType {
   if (data instanceof Float32Array) return "f32";
+  if (data instanceof Float16Array) return "f16";
   return data instanceof Uint32Array ? "u32" : "i32";
 }
 
 /** Views `bytes` as elements of `dtype` (no copy). */
 export function hostView(dtype: DType, bytes: ArrayBuffer): HostArray {
-  if (dtype === "f32") return new Float32Array(bytes);
-  return dtype === "u32" ? new Uint32Array(bytes) : new Int32Array(bytes);
+  return new ARRAYS[dtype](bytes);
 }
+
+/** Bytes per element of f32, u32 and i32. */
+export const BYTES_PER_ELEMENT = 4;

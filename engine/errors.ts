@@ -58,7 +58,7 @@ export interface Anomaly {
   readonly site: string;
 }
 
-/** Anomaly mode found the first op that made a NaN or an infinity. */
+/** Anomaly mode found the first op that made a NaN or an infinity, or was given an index out of range. */
 export class AnomalyError extends Error {
   /** Stable name. */
   override readonly name = "AnomalyError";

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import attentionBindingsSource from "../kernels/attention_bindings.wgsl" with { type: "text" };
 import gemmBindingsSource from "../kernels/gemm_bindings.wgsl" with { type: "text" };
 import gemmStoreSource from "../kernels/gemm_store.wgsl" with { type: "text" };
 import mathSource from "../kernels/math.wgsl" with { type: "text" };
@@ -13,6 +14,7 @@ import { KernelError } from "./errors.ts";
 import { type Constants, expand } from "./template.ts";
 
 const INCLUDES: Readonly<Record<string, string>> = {
+  attention_bindings: attentionBindingsSource,
   gemm_bindings: gemmBindingsSource,
   gemm_store: gemmStoreSource,
   math: mathSource,
@@ -85,7 +87,18 @@ export interface Pipeline {
 
 /** Declares a kernel from the text of its `.wgsl` file. Compiles nothing yet. */
 export function defineKernel(name: string, source: string, insight?: KernelInsight): Kernel {
+  sources.set(name, source);
   return { name, source, pipelines: new WeakMap(), insight };
+}
+
+/** Texts of all kernels that were declared, by name. */
+const sources = new Map<string, string>(Object.entries(INCLUDES));
+
+/** A digest of the text of every kernel that was declared: what measurements of kernels depend on. */
+export async function kernelDigest(): Promise<string> {
+  const text = [...sources].sort(([a], [b]) => a < b ? -1 : 1).flat().join("\n");
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return new Uint8Array(digest).toHex();
 }
 
 function header(constants: Constants): string {
@@ -110,7 +123,8 @@ export function generate(kernel: Kernel, constants: Constants): string {
     }
     return text;
   });
-  return `${header(constants)}\n${body}`;
+  const text = `${header(constants)}\n${body}`;
+  return /\bf16\b/.test(text.replace(/\/\/.*/g, "")) ? `enable f16;\n${text}` : text;
 }
 
 function parseFields(name: string, wgsl: string): { name: string; type: FieldType }[] {

@@ -30,6 +30,8 @@ export interface MemoryCounters {
   readonly pooledBytes: number;
   /** GPU buffers created so far; constant once a loop has warmed up. */
   readonly buffersCreated: number;
+  /** Most bytes that tensors may hold at once; infinite where nothing limits them. */
+  readonly limitBytes: number;
 }
 
 const GRANULE = 256;
@@ -58,7 +60,7 @@ export class BufferPool implements MemoryCounters {
    * @param gpu raw device
    * @param limitBytes most bytes that tensors may hold at once
    */
-  constructor(private readonly gpu: GPUDevice, private readonly limitBytes: number) {}
+  constructor(private readonly gpu: GPUDevice, readonly limitBytes: number) {}
 
   /**
    * A buffer of at least `bytes` bytes; its contents are arbitrary.

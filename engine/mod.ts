@@ -16,6 +16,7 @@ export {
   type DeviceFeatures,
   type DeviceOptions,
   openDevice,
+  type PendingRead,
   type TensorWindow,
 } from "./device.ts";
 export type { DType, HostArray } from "./dtype.ts";
@@ -71,8 +72,23 @@ export {
   registry,
   type Sample,
 } from "./op.ts";
-export { capture, type Plan, type PlanMemory } from "./plan.ts";
+export {
+  capture,
+  type KernelCount,
+  measure,
+  type MeasuredMemory,
+  type Plan,
+  type PlanMemory,
+} from "./plan.ts";
 export { scope } from "./scope.ts";
+export {
+  fingerprint,
+  type Tunable,
+  tune,
+  type TuneOptions,
+  Tuning,
+  type TuningEntry,
+} from "./tune.ts";
 export type { Shape } from "./shape.ts";
 export {
   backward,
@@ -94,13 +110,15 @@ export { gather } from "./ops/tokens.ts";
 export { max, mean, min, type ReduceOptions, sum } from "./ops/reduce.ts";
 export { variance, type VarianceOptions } from "./ops/variance.ts";
 export * from "./ops/compare.ts";
+export { cast } from "./ops/cast.ts";
 export * from "./ops/assemble.ts";
-export { embedding, oneHot, scatterAdd, take, takeAlong } from "./ops/indexing.ts";
+export { embedding, type Indices, oneHot, scatterAdd, take, takeAlong } from "./ops/indexing.ts";
 export * from "./ops/sort.ts";
 export { crossEntropy } from "./ops/classify.ts";
+export { storeRow } from "./ops/ring.ts";
 export { rmsNorm } from "./ops/rmsnorm.ts";
 export { frames, irfft, istft, overlapAdd, rfft, stft, type StftOptions } from "./ops/fft.ts";
-export { conv1d, type Conv1dOptions, conv2d, type Conv2dOptions } from "./ops/conv.ts";
+export { conv1d, type Conv1dOptions, conv2d, type Conv2dOptions, type Sides } from "./ops/conv.ts";
 export { dropout, type DropoutOptions } from "./ops/dropout.ts";
 export {
   hostUniform,
@@ -111,7 +129,7 @@ export {
   randomUniform,
   type UniformOptions,
 } from "./random.ts";
-export { layerNorm } from "./ops/layernorm.ts";
+export { layerNorm, residualLayerNorm } from "./ops/layernorm.ts";
 export { logSoftmax, softmax, type SoftmaxOptions } from "./ops/softmax.ts";
 export {
   centredCrossEntropy,

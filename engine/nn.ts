@@ -9,10 +9,9 @@ import type { HostArray } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
 import { selfAttention } from "./ops/attention.ts";
 import { conv2d, type Conv2dOptions } from "./ops/conv.ts";
+import { embedding, type Indices } from "./ops/indexing.ts";
 import { layerNorm } from "./ops/layernorm.ts";
 import { linear, type LinearOptions } from "./ops/matmul.ts";
-import { gather } from "./ops/tokens.ts";
-import { reshape } from "./ops/view.ts";
 import { type Shape, show, sizeOf } from "./shape.ts";
 import { keep } from "./tape.ts";
 import type { Tensor } from "./tensor.ts";
@@ -147,7 +146,7 @@ export class Linear extends Module {
 
 /** Cross-correlation of images with square kernels, plus a bias. */
 export class Conv2d extends Module {
-  /** [outputs, inputs, kernel, kernel], Xavier-uniform at first. */
+  /** [outputs, inputs / groups, kernel, kernel], Xavier-uniform at first. */
   readonly weight: Tensor;
   /** [outputs], zeros at first. */
   readonly bias: Tensor;
@@ -160,7 +159,8 @@ export class Conv2d extends Module {
    * @param inputs channels of `x`
    * @param outputs channels of the result
    * @param kernel rows and columns of a kernel
-   * @param options stride, padding and dilation
+   * @param options stride, padding, dilation and groups
+   * @throws {ShapeError} if the groups do not divide `inputs` and `outputs`.
    */
   constructor(
     device: Device,
@@ -171,7 +171,13 @@ export class Conv2d extends Module {
     readonly options: Conv2dOptions = {},
   ) {
     super();
-    this.weight = xavier(device, [outputs, inputs, kernel, kernel], seed);
+    const { groups = 1 } = options;
+    if (inputs % groups !== 0 || outputs % groups !== 0) {
+      throw new ShapeError(
+        `Conv2d: ${inputs} channels to ${outputs} do not divide into ${groups} groups`,
+      );
+    }
+    this.weight = xavier(device, [outputs, inputs / groups, kernel, kernel], seed);
     this.bias = constant(device, outputs, 0);
     this.parts = { weight: this.weight, bias: this.bias };
   }
@@ -230,19 +236,14 @@ export class Embedding extends Module {
   }
 
   /**
-   * Looks vectors up.
+   * Looks vectors up; see `embedding` for what an index out of range does.
    *
-   * @param ids u32 of any shape [...], each below `count`
+   * @param ids u32 of any shape [...], each below `count`, or a list of the host
    * @returns [..., width]
-   * @throws {ShapeError} if `ids` are not u32.
+   * @throws {ShapeError} if `ids` are not u32, or one of the host is not below `count`.
    */
-  apply(ids: Tensor): Tensor {
-    const [count, width] = this.weight.shape;
-    if (ids.dtype !== "u32") {
-      throw new ShapeError(`Embedding: indices ${show(ids.shape)} are ${ids.dtype}, not u32`);
-    }
-    const table = reshape(this.weight, [1, count, width]);
-    return reshape(gather(table, reshape(ids, [1, ids.size])), [...ids.shape, width]);
+  apply(ids: Indices): Tensor {
+    return embedding(this.weight, ids);
   }
 }
 

@@ -5,8 +5,9 @@
  * @module
  */
 import { callSite } from "./anomaly.ts";
+import { isFloat } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
-import { materialize } from "./ops/copy.ts";
+import { converted, materialize } from "./ops/copy.ts";
 import { scope } from "./scope.ts";
 import { type Shape, show } from "./shape.ts";
 import { type BackwardContext, isRecording, Node, retain } from "./tape.ts";
@@ -34,6 +35,11 @@ export interface Sample<A> {
   readonly attrs: A;
   /** Largest error relative to the largest reference value, with the reason; default 2e-6 (a few f32 ulp). */
   readonly tolerance?: number;
+  /**
+   * The same with f16 operands, with the reason; default 2^-10, twice the rounding of a result (and of what is saved for
+   * backward). NaN skips f16, where its range does not hold the values.
+   */
+  readonly halfTolerance?: number;
   /** Skip finite differences where the function has kinks or the values are extreme. */
   readonly skipDifferences?: boolean;
 }
@@ -57,10 +63,15 @@ export interface OpSpec<A> {
   /** Whether forward and backward take strided views; otherwise inputs and gradients arrive dense. */
   readonly strided?: boolean;
   /**
-   * Element types of the operands: f32 throughout unless said otherwise; `same` takes any one type, `any` leaves the
-   * check to the op.
+   * Element types of the operands: f32 throughout, or f16 throughout, unless said otherwise; `same` takes any one type,
+   * `any` leaves the check to the op.
    */
   readonly dtypes?: "same" | "any";
+  /**
+   * Whether forward and backward take f16 operands, results then being f16 as well; otherwise f16 operands are widened
+   * to f32 before them and f32 results and gradients narrowed after.
+   */
+  readonly half?: boolean;
   /** Outputs that carry no gradient, by index. */
   readonly auxiliary?: readonly number[];
   /** Checks shapes and computes the outputs. `save` keeps a tensor for backward. */
@@ -109,11 +120,36 @@ function checkOperand(
       } live on different devices`,
     );
   }
-  const wanted = dtypes === "any" ? input.dtype : dtypes === "same" ? first.dtype : "f32";
+  const wanted = dtypes === "any"
+    ? input.dtype
+    : dtypes === "same" || isFloat(first.dtype)
+    ? first.dtype
+    : "f32";
   if (input.dtype !== wanted) {
     const given = inputs.map(({ shape, dtype }) => `${show(shape)} of ${dtype}`).join(", ");
     throw new ShapeError(`${name}: operands ${given}: ${wanted} is needed throughout`);
   }
+}
+
+const widen = (x: Tensor): Tensor => x.dtype === "f16" ? converted(x, "f32") : x;
+const narrow = (y: Tensor): Tensor => y.dtype === "f32" ? converted(y, "f16") : y;
+
+/** Backward of an op that computes in f32 only. */
+function promotedBackward<A>(
+  spec: OpSpec<A>,
+  context: BackwardContext,
+  attrs: A,
+): readonly (Tensor | undefined)[] {
+  const { dtypes } = context;
+  const results = spec.backward!(
+    {
+      ...context,
+      grads: context.grads.map((grad) => grad && widen(grad)),
+      into: (i) => dtypes[i] === "f16" ? undefined : context.into(i),
+    },
+    attrs,
+  );
+  return results.map((grad, i) => grad && dtypes[i] === "f16" ? narrow(grad) : grad);
 }
 
 /** Defines and registers an op. */
@@ -128,19 +164,26 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
 
       const record = spec.backward !== undefined && isRecording() &&
         inputs.some((input) => input.node !== undefined || input.requiresGrad);
+      const promoted = !spec.half && inputs.some(({ dtype }) => dtype === "f16");
       const toSave: Tensor[] = [];
       const { outputs, saved } = scope(() => {
-        const prepared = spec.strided ? inputs : inputs.map(materialize);
-        const outputs = spec.forward(prepared, attrs, (tensor) => {
+        const widened = promoted ? inputs.map(widen) : inputs;
+        const prepared = spec.strided ? widened : widened.map(materialize);
+        const results = spec.forward(prepared, attrs, (tensor) => {
           if (record) toSave.push(tensor);
         });
+        const outputs = promoted
+          ? results.map((y, i) => spec.auxiliary?.includes(i) ? y : narrow(y))
+          : results;
         return { outputs, saved: toSave.map(retain) };
       });
       if (anomalies) anomalies.check(spec.name, "forward", inputs, outputs, site!);
       if (record) {
         const node = new Node(
           spec.name,
-          (context) => spec.backward!(context, attrs),
+          promoted
+            ? (context) => promotedBackward(spec, context, attrs)
+            : (context) => spec.backward!(context, attrs),
           spec.strided ?? false,
           inputs.map((input) => input.shape),
           inputs,

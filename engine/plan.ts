@@ -150,11 +150,16 @@ export interface Plan<Output> extends Disposable {
    * Runs the function again on new inputs.
    *
    * @param inputs tensors or host values, in the order of the recording
+   * @param onKernel is called after the first dispatch of each kernel; that waits for each, because drivers compile
+   * when a kernel first runs, and is meant for the first replay. The bits are the same
    * @throws {ShapeError} if an input has another shape or dtype than at the recording.
    * @throws {LifetimeError} after dispose.
    */
-  replay(inputs: readonly (Tensor | HostArray)[]): Output;
+  replay(inputs: readonly (Tensor | HostArray)[], onKernel?: KernelCount): Output;
 }
+
+/** Hears how many kernels have run for the first time, of how many. */
+export type KernelCount = (done: number, total: number) => void;
 
 /**
  * Records `body` and returns it as a plan. Nothing runs until the first replay, which gives the same bits as running
@@ -182,6 +187,59 @@ export function capture<Output>(
     for (const { own } of recorder.buffers) if (own) device.recorder.release(own);
     throw error;
   }
+}
+
+/** What {@link measure} found, in bytes. */
+export interface MeasuredMemory {
+  /** What `build` keeps. */
+  readonly state: number;
+  /** Arena of what `body` makes on the way. */
+  readonly arena: number;
+  /** What `body` returns. */
+  readonly outputs: number;
+  /** Largest single buffer among them. */
+  readonly largest: number;
+}
+
+/** Takes down what ops do, and forgets values. */
+class MeasuringRecorder extends PlanRecorder {
+  override write(): void {
+    // Sizes do not depend on values.
+  }
+}
+
+/**
+ * Finds out how much memory a captured function and its state would take, without taking any: both run against a
+ * recorder, and nothing they make may be used afterwards. Kernels are compiled as a side effect.
+ *
+ * @param build makes what outlives the function, such as parameters and optimizer; disposed at the end
+ * @param body the function to be captured
+ * @throws {RangeError} if a tensor is beyond what the adapter can bind
+ */
+export function measure<State extends Disposable>(
+  device: Device,
+  build: () => State,
+  body: (state: State) => unknown,
+): MeasuredMemory {
+  const building = new MeasuringRecorder(device);
+  const recorder = new MeasuringRecorder(device);
+  return scope(() => {
+    using state = device.recordInto(building, build);
+    const results = new Set(
+      tensorsIn(device.recordInto(recorder, () => body(state))).map(({ storage }) =>
+        storage.buffer
+      ),
+    );
+    const bytes = (buffers: readonly PlanBuffer[]) => buffers.reduce((n, b) => n + b.bytes, 0);
+    const used = recorder.buffers.filter((buffer) => buffer.last >= 0);
+    const arena = planArena(used.filter((buffer) => !results.has(buffer)));
+    return {
+      state: bytes(building.buffers),
+      arena,
+      outputs: bytes(used.filter((buffer) => results.has(buffer))),
+      largest: Math.max(arena, ...building.buffers.map((buffer) => buffer.bytes)),
+    };
+  });
 }
 
 /** Gives every buffer a place in one arena, largest first, lowest free place; returns the arena's size. */
@@ -323,7 +381,7 @@ class CapturedPlan<Output> implements Plan<Output> {
     gpu.queue.writeBuffer(this.#params, 0, bytes.u32);
   }
 
-  replay(inputs: readonly (Tensor | HostArray)[]): Output {
+  replay(inputs: readonly (Tensor | HostArray)[], onKernel?: KernelCount): Output {
     if (this.#disposed) throw new LifetimeError("a captured plan was used after it was disposed");
     if (inputs.length !== this.inputs.length) {
       throw new ShapeError(`replay: ${inputs.length} inputs for a plan of ${this.inputs.length}`);
@@ -343,8 +401,32 @@ class CapturedPlan<Output> implements Plan<Output> {
       }
     });
     if (this.device.observer) this.#runObserved();
-    else this.device.submitWith((encoder) => this.#encode(encoder), this.dispatches);
+    else if (onKernel) this.#runCounted(onKernel);
+    else this.device.submitWith((encoder) => this.#encode(encoder, this.#steps), this.dispatches);
     return this.outputs;
+  }
+
+  /** The same work with an end of submission behind the first dispatch of each kernel. */
+  #runCounted(onKernel: KernelCount): void {
+    const total =
+      new Set(this.#steps.flatMap((step) => "from" in step ? [] : [step.pipeline])).size;
+    const seen = new Set<GPUComputePipeline>();
+    let part: (Step | CopyEvent)[] = [];
+    const submit = () => {
+      const dispatches = part.filter((step) => !("from" in step)).length;
+      this.device.submitWith((encoder) => this.#encode(encoder, part), dispatches);
+      part = [];
+    };
+    for (const step of this.#steps) {
+      part.push(step);
+      if ("from" in step || seen.has(step.pipeline)) continue;
+      seen.add(step.pipeline);
+      submit();
+      // Deno waits inside this call; where it does not, the count runs ahead of the device.
+      this.device.gpu.queue.onSubmittedWorkDone().catch(() => {});
+      onKernel(seen.size, total);
+    }
+    submit();
   }
 
   /** The same work dispatch by dispatch, as a profile wants to see it. */
@@ -361,9 +443,9 @@ class CapturedPlan<Output> implements Plan<Output> {
     recorder.flush();
   }
 
-  #encode(encoder: GPUCommandEncoder): void {
+  #encode(encoder: GPUCommandEncoder, steps: readonly (Step | CopyEvent)[]): void {
     let pass: GPUComputePassEncoder | undefined;
-    for (const step of this.#steps) {
+    for (const step of steps) {
       if ("from" in step) {
         pass?.end();
         pass = undefined;

@@ -24,6 +24,14 @@ export interface ReadbackPart {
   readonly bytes: number;
 }
 
+/** Parts that lie in memory of the host's, or will when the device is done with them. */
+export interface CopiedParts {
+  /** Undefined when there is nothing to read. */
+  readonly staging: GPUBuffer | undefined;
+  /** Length in bytes. */
+  readonly total: number;
+}
+
 /** Reads parts of buffers, and keeps staging buffers for the next time. */
 export class Readback {
   readonly #fast: boolean;
@@ -38,25 +46,33 @@ export class Readback {
     this.#fast = fast ?? (runtime !== undefined && MAPS_AT_ONCE.has(runtime));
   }
 
+  /** Submits copies of the parts, one after the other, into memory that the host can map. Waits for nothing. */
+  copy(parts: readonly ReadbackPart[]): CopiedParts {
+    const total = parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    if (total === 0) return { staging: undefined, total };
+    const staging = this.#take(total);
+    const encoder = this.gpu.createCommandEncoder();
+    let at = 0;
+    for (const { buffer, offset, bytes } of parts) {
+      if (bytes > 0) encoder.copyBufferToBuffer(buffer, offset, staging, at, bytes);
+      at += bytes;
+    }
+    this.gpu.queue.submit([encoder.finish()]);
+    return { staging, total };
+  }
+
   /**
-   * Submits copies of the parts and returns their bytes, one after the other.
+   * The bytes of copied parts; once only. Deno waits for all submitted work at this call, not at {@link copy}: work
+   * that is submitted between the two keeps the device busy meanwhile.
    *
    * @param settle waits for a promise and throws the device's own failure rather than what it broke
    */
   async fetch(
-    parts: readonly ReadbackPart[],
+    { staging, total }: CopiedParts,
     settle: (work: Promise<unknown>) => Promise<void>,
   ): Promise<ArrayBuffer> {
-    const total = parts.reduce((sum, { bytes }) => sum + bytes, 0);
-    const staging = this.#take(total);
+    if (!staging) return new ArrayBuffer(0);
     try {
-      const encoder = this.gpu.createCommandEncoder();
-      let at = 0;
-      for (const { buffer, offset, bytes } of parts) {
-        if (bytes > 0) encoder.copyBufferToBuffer(buffer, offset, staging, at, bytes);
-        at += bytes;
-      }
-      this.gpu.queue.submit([encoder.finish()]);
       const mapped = staging.mapAsync(GPUMapMode.READ, 0, total);
       const result = this.#rangeAtOnce(staging, total);
       if (result) {

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { DType } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
 import { scope, untrack } from "./scope.ts";
 import { type Shape, show } from "./shape.ts";
@@ -24,6 +25,8 @@ export interface BackwardContext {
   readonly saved: readonly Tensor[];
   /** Shapes of the inputs. */
   readonly shapes: readonly Shape[];
+  /** Element types of the inputs. */
+  readonly dtypes: readonly DType[];
   /** Which inputs want a gradient. */
   readonly needs: readonly boolean[];
   /**
@@ -45,6 +48,7 @@ export class Node {
   readonly grads: (Tensor | undefined)[] = [];
   /** Where gradients go. */
   readonly edges: readonly Edge[];
+  readonly #dtypes: readonly DType[];
   /** Whether a backward pass has been here. */
   freed = false;
 
@@ -62,6 +66,7 @@ export class Node {
     /** Where the op was called, in anomaly mode. */
     readonly site?: Error,
   ) {
+    this.#dtypes = inputs.map(({ dtype }) => dtype);
     this.edges = inputs.map((input) =>
       input.node
         ? { node: input.node, output: input.nodeOutput }
@@ -83,6 +88,7 @@ export class Node {
         grads,
         saved: this.saved,
         shapes: this.shapes,
+        dtypes: this.#dtypes,
         needs: this.edges.map((edge) => edge !== undefined),
         // A leaf that is an input twice is written by its first edge only; later ones are added to that.
         into: (i) =>
@@ -228,7 +234,7 @@ export function backward(loss: Tensor, seed?: Tensor): void {
     scope(() => {
       root.grads[loss.nodeOutput] = seed
         ? seed.view(seed.shape, seed.strides)
-        : loss.device.full(loss.shape, 1);
+        : loss.device.full(loss.shape, 1, loss.dtype);
       for (const node of [...reachable].sort((a, b) => b.id - a.id)) {
         if (node.grads.some((g) => g)) node.propagate();
         else node.free();

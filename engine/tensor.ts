@@ -5,7 +5,7 @@
  * @module
  */
 import type { Device } from "./device.ts";
-import { BYTES_PER_ELEMENT, type DType } from "./dtype.ts";
+import { type DType, isFloat, itemSizeOf } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
 import type { PoolBuffer } from "./memory.ts";
 import type { Recorder } from "./recorder.ts";
@@ -55,6 +55,8 @@ export class Tensor implements Disposable {
   readonly dense: boolean;
   /** Number of elements. */
   readonly size: number;
+  /** Bytes per element. */
+  readonly itemSize: number;
   /** What made this tensor, when it was recorded. Internal to the tape. */
   node: Node | undefined;
   /** Which output of {@link node} this is. */
@@ -79,6 +81,7 @@ export class Tensor implements Disposable {
     this.strides = strides ?? denseStrides(shape);
     this.dense = strides === undefined || isDense(shape, strides);
     this.size = sizeOf(shape);
+    this.itemSize = itemSizeOf(dtype);
     this.#storage = storage;
     storage.retain();
     track(this);
@@ -112,10 +115,11 @@ export class Tensor implements Disposable {
    *
    * @param slot tensor of the same shape that receives it; default: made at the first backward pass
    * @returns this tensor
+   * @throws {ShapeError} if the elements are integers.
    */
   trainable(slot?: Tensor): this {
-    if (this.dtype !== "f32") {
-      throw new ShapeError(`only f32 tensors have gradients, not ${this.dtype}`);
+    if (!isFloat(this.dtype)) {
+      throw new ShapeError(`only f32 and f16 tensors have gradients, not ${this.dtype}`);
     }
     this.#requiresGrad = true;
     if (slot) this.#slot = { tensor: slot, filled: false };
@@ -130,7 +134,7 @@ export class Tensor implements Disposable {
   /** Memory for the gradient, made on first use. Internal to the tape. */
   gradientSlot(): GradientSlot {
     if (!this.#slot) {
-      const tensor = this.device.empty(this.shape);
+      const tensor = this.device.empty(this.shape, this.dtype);
       // A gradient lives as long as its leaf, whatever scope the backward pass runs in.
       untrack(tensor);
       this.#slot = { tensor, filled: false };
@@ -156,7 +160,7 @@ export class Tensor implements Disposable {
   view(shape: Shape, strides?: readonly number[], offset: number = this.offset): Tensor {
     const steps = strides ?? denseStrides(shape);
     const last = shape.reduce((sum, size, axis) => sum + (size - 1) * steps[axis], offset);
-    const held = this.storage.buffer.bytes / BYTES_PER_ELEMENT;
+    const held = this.storage.buffer.bytes / this.itemSize;
     if (offset < 0 || (last >= held && sizeOf(shape) > 0)) {
       throw new ShapeError(
         `view: ${show(shape)} from element ${offset} leaves the memory of ${
@@ -168,15 +172,16 @@ export class Tensor implements Disposable {
   }
 
   /**
-   * Reads the values, row-major.
+   * Reads the values, row-major; f16 is widened.
    *
-   * @throws {ShapeError} for a strided view (use `contiguous` first) or a tensor that is not f32 (use `Device.read`).
+   * @throws {ShapeError} for a strided view (use `contiguous` first) or a tensor of integers (use `Device.read`).
    */
   async data(): Promise<Float32Array> {
-    if (this.dtype !== "f32") {
+    if (!isFloat(this.dtype)) {
       throw new ShapeError(`data: the tensor ${show(this.shape)} is ${this.dtype}, not f32`);
     }
-    return (await this.device.read([this]))[0] as Float32Array;
+    const [values] = await this.device.read([this]);
+    return values instanceof Float32Array ? values : Float32Array.from(values);
   }
 
   /**

@@ -1,13 +1,16 @@
-// Index of the largest (or, with MIN, smallest) element of each row; the lowest index among equals.
+// Index of the largest (or, with MIN, smallest) element along the middle axis of [outer, width, inner]; the lowest index
+// among equals.
 //
-// A workgroup takes a row: its invocations walk it side by side and keep their best, the first one then looks through
-// the WG candidates in shared memory (one barrier). NaN is passed over unless an invocation starts from it.
+// A workgroup takes a row (one place of outer and inner): its invocations walk it side by side and keep their best, the
+// first one then looks through the WG candidates in shared memory (one barrier). With inner above 1 neighbouring
+// invocations read elements `inner` apart. NaN is passed over unless an invocation starts from it.
 //
 // Constants: WG, E (element type), MIN.
 
 struct Params {
-  rows: u32,
+  rows: u32, // outer * inner
   width: u32, // elements per row
+  inner: u32, // elements from one to the next of a row
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -33,12 +36,12 @@ fn main(
 ) {
   let wanted = group.x + group.y * groups.x;
   let row = min(wanted, params.rows - 1u);
-  let base = row * params.width;
+  let base = row / params.inner * params.width * params.inner + row % params.inner;
   // Invocations beyond a short row repeat its last element.
   var at = min(lane, params.width - 1u);
-  var value = source[base + at];
+  var value = source[base + at * params.inner];
   for (var k = lane + WG; k < params.width; k += WG) {
-    let x = source[base + k];
+    let x = source[base + k * params.inner];
     if (better(x, value)) {
       value = x;
       at = k;

@@ -6,7 +6,9 @@
 // memory: the kernel is bound by loads (on lavapipe a vec4 load costs 17 ns per 8 lanes, an f32 load 10 to 12).
 //
 // Constants: WG, W, RANK, INPUTS; SPLATi says that operand i repeats along the innermost axis; Ti and TO are its
-// element types, V is "vec4" or "f32" (suffix of math functions); READ_OUT loads the old output as o;
+// element types in memory, TC and TV those of operand 0 and of the output in registers (f16 becomes f32), S the
+// scalar of TC;
+// V is "vec4" or "f32" (suffix of math functions); READ_OUT loads the old output as o;
 // STRIDED_OUT walks the output with strides.
 
 //:include math
@@ -37,6 +39,7 @@ struct Params {
 @group(0) @binding(${INPUTS+1}) var<storage, read_write> result: array<$TO>;
 
 alias T = $TC;
+alias TV = $TV;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -71,21 +74,21 @@ fn main(
 //:end
 //:if INPUTS > 0
 //:if SPLAT0
-  let a = T(in0[at0]);
+  let a = T($S(in0[at0]));
 //:else
   let a = T(in0[at0 / W]);
 //:end
 //:end
 //:if INPUTS > 1
 //:if SPLAT1
-  let b = T(in1[at1]);
+  let b = T($S(in1[at1]));
 //:else
   let b = T(in1[at1 / W]);
 //:end
 //:end
 //:if INPUTS > 2
 //:if SPLAT2
-  let c = T(in2[at2]);
+  let c = T($S(in2[at2]));
 //:else
   let c = T(in2[at2 / W]);
 //:end
@@ -104,7 +107,7 @@ fn main(
   let at = params.offset_out / W + i;
 //:end
 //:if READ_OUT
-  let o = result[at];
+  let o = TV(result[at]);
 //:end
-  result[at] = $EXPR;
+  result[at] = $TO($EXPR);
 }

@@ -1,6 +1,7 @@
 // Parameters and buffers of the matrix products, the same for every kernel family so that one launcher serves them.
 //
-// Constants: VEC (buffers of vec4f, else of f32), BIAS, RESIDUAL, GELU.
+// Constants: E (f32 or f16: what is stored; everything is computed in f32), VEC (buffers of vec4, else of scalars),
+// BIAS, RESIDUAL, GELU.
 
 //:if GELU
 //:include math
@@ -26,21 +27,21 @@ struct Params {
 }
 
 //:if VEC
-alias E = vec4f;
+alias Item = vec4<$E>;
 //:else
-alias E = f32;
+alias Item = $E;
 //:end
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a_data: array<E>;
-@group(0) @binding(2) var<storage, read> b_data: array<E>;
-@group(0) @binding(3) var<storage, read_write> c_data: array<E>;
+@group(0) @binding(1) var<storage, read> a_data: array<Item>;
+@group(0) @binding(2) var<storage, read> b_data: array<Item>;
+@group(0) @binding(3) var<storage, read_write> c_data: array<Item>;
 //:if BIAS
-@group(0) @binding(4) var<storage, read> bias_data: array<E>;
+@group(0) @binding(4) var<storage, read> bias_data: array<Item>;
 //:end
 //:if RESIDUAL
-@group(0) @binding(${4+BIAS}) var<storage, read> residual_data: array<E>;
+@group(0) @binding(${4+BIAS}) var<storage, read> residual_data: array<Item>;
 //:end
 //:if GELU
-@group(0) @binding(${4+BIAS+RESIDUAL}) var<storage, read_write> pre_data: array<E>;
+@group(0) @binding(${4+BIAS+RESIDUAL}) var<storage, read_write> pre_data: array<Item>;
 //:end

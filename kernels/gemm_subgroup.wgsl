@@ -14,8 +14,8 @@
 // Edges: the conditions of gemm.wgsl with VEC hold. Rows and columns past the edge are clamped on load and dropped on
 // store; all lanes stay active. TAIL (with TA and not TB): K is no multiple of 4; the last steps run one by one.
 //
-// Constants: TA, TB, LANES (a multiple of 4), ROWS (a multiple of LANES), VECS, TAIL; STORE as in gemm_store.wgsl;
-// BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; VEC true for the shared parts.
+// Constants: E, TA, TB, LANES (a multiple of 4), ROWS (a multiple of LANES), VECS, TAIL; STORE, DOWN, ACROSS as in
+// gemm_store.wgsl; BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; VEC true for the shared parts.
 //
 // Measured on lavapipe (Mesa 22.3.6, 2 cores shared with others), 1024 x 768 x 768, best of 21 or 25, GFLOP/s as
 // NT / NN / TN: the work over half of the processor time that it took, which load from others disturbs less than
@@ -71,7 +71,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   for (var k = 0u; k < whole; k++) {
 //:if TB
 //:for c in 0..VECS*4
-    let t$c = b_data[b_at$c + k];
+    let t$c = vec4f(b_data[b_at$c + k]);
 //:end
 //:for q in 0..4
 //:for j in 0..VECS
@@ -81,7 +81,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:else
 //:for q in 0..4
 //:for j in 0..VECS
-    let b${q}_$j = b_data[b_at$j + (k * 4u + ${q}u) * ldb];
+    let b${q}_$j = vec4f(b_data[b_at$j + (k * 4u + ${q}u) * ldb]);
 //:end
 //:end
 //:end
@@ -92,7 +92,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:end
     // Each group of rows is loaded just before its use: shorter blocks of code compile faster.
 //:for i in 0..ROWS/LANES
-    let a$i = a_data[a_at$i + a_step];
+    let a$i = vec4f(a_data[a_at$i + a_step]);
 //:for r in i*LANES..i*LANES+LANES
 //:for q in 0..4
 //:if TA
@@ -113,10 +113,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:end
   for (var k = whole * 4u; k < params.k; k++) {
 //:for j in 0..VECS
-    let b$j = b_data[b_at$j + k * ldb];
+    let b$j = vec4f(b_data[b_at$j + k * ldb]);
 //:end
 //:for i in 0..(ROWS+4*LANES-1)/(4*LANES)
-    let a$i = a_data[tail_at$i + k * lda];
+    let a$i = vec4f(a_data[tail_at$i + k * lda]);
 //:end
 //:for r in 0..ROWS
 //:for j in 0..VECS

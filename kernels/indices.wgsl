@@ -7,9 +7,10 @@
 // MODE 3  rows of a table: y[i, :] = table[ids[i], :]. The table may come in pieces: only indices of the piece bound
 //         (params.first .. params.first + params.size) are written.
 //
-// An index beyond the end reads the last element in modes 1 and 3; in modes 0 and 2 it is nowhere.
+// An index beyond the end gives params.missing, a NaN, in modes 1 and 3 (3: written with the first piece); in modes 0 and
+// 2 it is nowhere. The NaN comes as a parameter because WGSL has no constant for it.
 //
-// Constants: WG, W (4 only in mode 3), MODE.
+// Constants: WG, W (4 only in mode 3), MODE, E (f32 or f16; sums are f32).
 
 struct Params {
   count: u32, // invocations that do work
@@ -17,20 +18,21 @@ struct Params {
   picks: u32, // indices per row
   width: u32, // vectors per row of the table
   first: u32, // first row of the piece of the table
-  last: u32, // largest index of the whole table
+  rows: u32, // rows of the whole table
+  missing: f32,
 }
 
 //:if W == 4
-alias E = vec4f;
+alias V = vec4<$E>;
 //:else
-alias E = f32;
+alias V = $E;
 //:end
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>;
-@group(0) @binding(2) var<storage, read_write> result: array<E>;
+@group(0) @binding(2) var<storage, read_write> result: array<V>;
 //:if MODE > 0
-@group(0) @binding(3) var<storage, read> source: array<E>;
+@group(0) @binding(3) var<storage, read> source: array<V>;
 //:end
 
 @compute @workgroup_size(WG)
@@ -44,10 +46,15 @@ fn main(
     return;
   }
 //:if MODE == 0
-  result[i] = select(0.0, 1.0, ids[i / params.size] == i % params.size);
+  result[i] = select(V(0.0), V(1.0), ids[i / params.size] == i % params.size);
 //:end
 //:if MODE == 1
-  result[i] = source[i / params.picks * params.size + min(ids[i], params.size - 1u)];
+  let id = ids[i];
+  if (id < params.size) {
+    result[i] = source[i / params.picks * params.size + id];
+  } else {
+    result[i] = V($E(params.missing));
+  }
 //:end
 //:if MODE == 2
   let base = i / params.size * params.picks;
@@ -55,15 +62,17 @@ fn main(
   var sum = 0.0;
   for (var j = 0u; j < params.picks; j++) {
     if (ids[base + j] == column) {
-      sum += source[base + j];
+      sum += f32(source[base + j]);
     }
   }
-  result[i] = sum;
+  result[i] = V(sum);
 //:end
 //:if MODE == 3
-  let id = min(ids[i / params.width], params.last);
+  let id = ids[i / params.width];
   if (id >= params.first && id - params.first < params.size) {
     result[i] = source[(id - params.first) * params.width + i % params.width];
+  } else if (params.first == 0u && id >= params.rows) {
+    result[i] = V($E(params.missing));
   }
 //:end
 }

@@ -1,25 +1,74 @@
 // Head of the kernels that reduce along the last axis of [rows, UNITS * W] (layernorm, softmax, normalize, loss).
 //
-// A workgroup of 64 takes 64 / LANES rows, LANES (8, 32 or 64) neighbouring invocations share one row and read
+// A workgroup of 64 takes 64 / LANES rows at a time, LANES (8, 32 or 64) neighbouring invocations share one row and read
 // neighbouring words: full 128-byte lines on a GPU, and on lavapipe one vector of 8 lanes per row. With KEEP each
 // invocation holds its PER = UNITS / LANES loads of W elements in named registers, so a row is read once; else
 // (ragged or very long rows) loops read it again for every pass.
-// Partial results meet in shared memory in octets: one round of 8 reads for 8 lanes, two rounds for more. That is 2
-// barriers per round instead of 6 or more in a binary tree (6.5 to 13 ns each on lavapipe), and every lane sees the
-// same sum. Several quantities share the barriers. Shared memory holds scalars: vec4 elements, which lavapipe takes
-// apart lane by lane, made softmax over 2048 1.4 times slower.
+// With SUBGROUPS partial sums meet by a butterfly of shuffles. Without, they meet in shared memory in octets: one round
+// of 8 reads for 8 lanes, two rounds for more, that is 2 barriers per round instead of 6 or more in a binary tree, and
+// several quantities share the barriers. Both give every lane the same sum. Shared memory holds scalars: vec4
+// elements, which lavapipe takes apart lane by lane, made softmax over 2048 1.4 times slower.
 //
-// Tried on lavapipe, 2 cores, best of 15 in ms, KEEP / loops, softmax over [2048, 2048], its cross entropy, and
-// layer norm of [4096, 768]: 8 lanes 7.7 / 8.7, 11.8 / 15.6, 5.9 / 7.4; 16 lanes 9.8 / 9.8, 11.3 / 17.1, 7.6 / 9.9;
-// 32 lanes 7.6 / 11.5, 13.1 / 19.3, 10.1 / 12.9; 64 lanes 10.0 / 14.4, 16.5 / 24.2, 17.4 / 20.2. (An addition of two
-// [4096, 768] takes 7.5: stores dominate.) 8 lanes where registers allow (192 vec4), else 32: half the registers of 16.
+// Measured on lavapipe, 2 cores shared with others, medians of 9 rounds in turn with a copy kernel (vec4<f32>, workgroups
+// of 256) of as many bytes; fractions of its rate (8 to 11 GB/s), which repeat to 10 or 15 %. Shared memory, lanes 32
+// from 192 vec4 on and one row per invocation / shuffles, 8 lanes to 512 vec4, several rows per load of the weights:
+// layer norm of [1072, 768], [2144, 192], [3056, 128] forward 0.33, 0.33, 0.25 / 0.55, 0.81, 0.89, all gradients 0.35,
+// 0.25, 0.23 / 0.67, 0.74, 0.75; softmax of [1024, 2048] 0.37 / 0.75, its gradient 0.40 / 0.8; centred cross entropy
+// there 0.28 / 0.5, its gradient 0.30 / 0.7. 32 lanes are slow there because each vector of 8 lanes then strides over
+// its row by 512 bytes; the copy falls to 3 GB/s in that order as well. With 64 vec4 per lane the cross entropy takes
+// 3 s to compile (0.5 s before), softmax 0.7 s.
 //
-// Constants: WG = 64, W, V ("vec4" or "f32", suffix of math functions), LANES, UNITS, KEEP, PER.
+// Constants: WG = 64, W, V ("vec4" or "f32", suffix of math functions), E ("f32" or "f16": what operands are stored
+// as), HALF (E is f16), LANES, UNITS, KEEP, PER, SUBGROUPS (a row then lies within one subgroup).
 
 //:include math
 
 //:if W == 4
+// exp_vec4 for x <= 0, without the cases above.
+fn exp_negative(x: vec4f) -> vec4f {
+  let c = select(x, vec4f(-87.2), x < vec4f(-87.2));
+  let n = round(c * MATH_LOG2E);
+  return math_scale(n, fma(n, vec4f(-MATH_LN2_HI), c) + n * -MATH_LN2_LO);
+}
+
+// Four f16 in two words, rounded to nearest even, infinite from 65520 on. pack2x16float leaves the rounding and large
+// values to the driver, and lavapipe takes a third longer for a layer norm with it.
+fn half_bits(v: vec4f) -> vec2u {
+  let bits = bitcast<vec4u>(v);
+  let a = bits & vec4u(0x7fffffffu);
+  // Rounds at bit 13 and takes 112 off the exponent.
+  let rounded = (a - vec4u(0x37fff001u) + ((a >> vec4u(13u)) & vec4u(1u))) >> vec4u(13u);
+  // Below 2^-14 f16 steps by 2^-24, as f32 does from 0.5 to 1.
+  let tiny = bitcast<vec4u>(abs(v) + 0.5) - vec4u(0x3f000000u);
+  let finite = select(min(rounded, vec4u(0x7c00u)), tiny, a < vec4u(0x38800000u));
+  let magnitude = select(finite, vec4u(0x7e00u), a > vec4u(0x7f800000u));
+  let h = magnitude | ((bits >> vec4u(16u)) & vec4u(0x8000u));
+  return h.xz | (h.yw << vec2u(16u));
+}
+
 alias T = vec4f;
+//:if HALF
+// Four f16 in two words: half the loads of vec4<f16> on lavapipe (a sum of 4 M takes 1.1 ms instead of 2.0).
+alias S = vec2u;
+
+fn wide(v: S) -> T {
+  return vec4f(unpack2x16float(v.x), unpack2x16float(v.y));
+}
+
+fn narrow(v: T) -> S {
+  return half_bits(v);
+}
+//:else
+alias S = vec4f;
+
+fn wide(v: S) -> T {
+  return v;
+}
+
+fn narrow(v: T) -> S {
+  return v;
+}
+//:end
 
 fn lane_sum(v: T) -> f32 {
   return (v.x + v.y) + (v.z + v.w);
@@ -29,7 +78,20 @@ fn lane_max(v: T) -> f32 {
   return max(max(v.x, v.y), max(v.z, v.w));
 }
 //:else
+fn exp_negative(x: f32) -> f32 {
+  return exp_f32(x);
+}
+
 alias T = f32;
+alias S = $E;
+
+fn wide(v: S) -> T {
+  return f32(v);
+}
+
+fn narrow(v: T) -> S {
+  return $E(v);
+}
 
 fn lane_sum(v: T) -> f32 {
   return v;
@@ -40,10 +102,41 @@ fn lane_max(v: T) -> f32 {
 }
 //:end
 
-var<workgroup> shared_rows: array<f32, ${3*WG}>;
+// max(a, b) by comparison, NaN passed over: lavapipe takes 4 times as long for a max of widened f16.
+fn larger(a: T, b: T) -> T {
+  return select(b, a, a > b);
+}
 
+//:if SUBGROUPS
 // row_sum1, row_sum2, row_sum3: sums of the first components over the invocations of a row, for all of which every
 // invocation of the workgroup must call it.
+//:for n in 1..4
+fn row_sum$n(value: vec4f, local: u32) -> vec4f {
+  var v = value;
+//:for s in 0..3+2*(LANES>8)
+//:for q in 0..n
+  v[$q] += subgroupShuffleXor(v[$q], 1u << ${s}u);
+//:end
+//:end
+  return v;
+}
+//:end
+
+// row_max1, row_max2: maxima likewise.
+//:for n in 1..3
+fn row_max$n(value: vec4f, local: u32) -> vec4f {
+  var v = value;
+//:for s in 0..3+2*(LANES>8)
+//:for q in 0..n
+  v[$q] = max(v[$q], subgroupShuffleXor(v[$q], 1u << ${s}u));
+//:end
+//:end
+  return v;
+}
+//:end
+//:else
+var<workgroup> shared_rows: array<f32, ${3*WG}>;
+
 //:for n in 1..4
 fn row_sum$n(value: vec4f, local: u32) -> vec4f {
   var v = value;
@@ -69,7 +162,6 @@ fn row_sum$n(value: vec4f, local: u32) -> vec4f {
 }
 //:end
 
-// row_max1, row_max2: maxima likewise.
 //:for n in 1..3
 fn row_max$n(value: vec4f, local: u32) -> vec4f {
   var v = value;
@@ -92,4 +184,5 @@ fn row_max$n(value: vec4f, local: u32) -> vec4f {
 //:end
   return v;
 }
+//:end
 //:end

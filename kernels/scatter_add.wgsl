@@ -2,9 +2,10 @@
 //
 // The indices come sorted (kernels/sort.wgsl), with the order that sorts them. One invocation per vector of the result
 // finds its run by binary search and adds it in order of position: no atomics, the same bits every time, and a cost
-// that does not grow with rows x indices.
+// that does not grow with rows x indices. An index beyond the last row is in nobody's run.
 //
-// Constants: WG, W (4 when rows are multiples of 4), ADD (add to the result instead of overwriting it).
+// Constants: WG, W (4 when rows are multiples of 4), E (f32 or f16; sums are f32), ADD (add to the result instead of
+// overwriting it).
 
 struct Params {
   count: u32, // invocations that do work
@@ -14,16 +15,18 @@ struct Params {
 }
 
 //:if W == 4
-alias E = vec4f;
+alias V = vec4<$E>;
+alias Sum = vec4f;
 //:else
-alias E = f32;
+alias V = $E;
+alias Sum = f32;
 //:end
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> source: array<E>;
+@group(0) @binding(1) var<storage, read> source: array<V>;
 @group(0) @binding(2) var<storage, read> sorted: array<u32>;
 @group(0) @binding(3) var<storage, read> order: array<u32>;
-@group(0) @binding(4) var<storage, read_write> result: array<E>;
+@group(0) @binding(4) var<storage, read_write> result: array<V>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -47,16 +50,16 @@ fn main(
       high = middle;
     }
   }
-  var sum = E(0.0);
+  var sum = Sum(0.0);
   for (var j = low; j < params.picks; j++) {
     if (sorted[j] != row) {
       break;
     }
-    sum += source[order[j] * params.width + column];
+    sum += Sum(source[order[j] * params.width + column]);
   }
 //:if ADD
-  result[i] += sum;
+  result[i] = V(Sum(result[i]) + sum);
 //:else
-  result[i] = sum;
+  result[i] = V(sum);
 //:end
 }

@@ -7,7 +7,8 @@
 // by any constant: by dy of the leading element, whose own term then vanishes and the rest keeps its digits (the
 // row's gradient is right to 1e-6 where it was off by more than its size).
 //
-// Constants: those of rows.wgsl; BACKWARD, LOG, TENSOR (the temperature is binding 3 instead of a parameter).
+// Constants: those of rows.wgsl; BACKWARD, LOG, TENSOR (the temperature is the last binding instead of a parameter), ET
+// (what it is stored as).
 
 struct Params {
   rows: u32,
@@ -16,16 +17,24 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 //:if BACKWARD
-@group(0) @binding(1) var<storage, read> y: array<T>;
-@group(0) @binding(2) var<storage, read> dy: array<T>;
-@group(0) @binding(3) var<storage, read_write> dx: array<T>;
+@group(0) @binding(1) var<storage, read> y: array<S>;
+@group(0) @binding(2) var<storage, read> dy: array<S>;
+@group(0) @binding(3) var<storage, read_write> dx: array<S>;
 //:else
-@group(0) @binding(1) var<storage, read> x: array<T>;
-@group(0) @binding(2) var<storage, read_write> y: array<T>;
+@group(0) @binding(1) var<storage, read> x: array<S>;
+@group(0) @binding(2) var<storage, read_write> y: array<S>;
 //:end
 //:if TENSOR
-@group(0) @binding(${3+BACKWARD}) var<storage, read> temperatures: array<f32>;
+@group(0) @binding(${3+BACKWARD}) var<storage, read> temperatures: array<$ET>;
 //:end
+
+fn load(at: u32) -> T {
+//:if BACKWARD
+  return wide(y[at]);
+//:else
+  return wide(x[at]);
+//:end
+}
 
 //:if BACKWARD
 // What the row sum adds up.
@@ -37,11 +46,11 @@ fn term(y: T, dy: T, shift: f32) -> T {
 //:end
 }
 
-fn gradient(y: T, dy: T, shift: f32, total: f32, t: f32) -> T {
+fn gradient(y: T, dy: T, shift: f32, total: f32, scale: f32) -> T {
 //:if LOG
-  return (dy - exp_$V(y) * total) / t;
+  return (dy - exp_negative(y) * total) * scale;
 //:else
-  return y * ((dy - shift) - total) / t;
+  return y * ((dy - shift) - total) * scale;
 //:end
 }
 //:end
@@ -58,15 +67,15 @@ fn main(
   let lane = local % LANES;
   let base = row * UNITS;
 //:if TENSOR
-  let t = temperatures[0];
+  let scale = 1.0 / f32(temperatures[0]);
 //:else
-  let t = params.temperature;
+  let scale = 1.0 / params.temperature;
 //:end
 //:if BACKWARD
 //:if KEEP
 //:for u in 0..PER
-  let y$u = y[base + lane + ${u*LANES}u];
-  let g$u = dy[base + lane + ${u*LANES}u];
+  let y$u = load(base + lane + ${u*LANES}u);
+  let g$u = wide(dy[base + lane + ${u*LANES}u]);
 //:end
 //:end
   var shift = 0.0;
@@ -74,22 +83,22 @@ fn main(
   var top = T(0.0);
 //:if KEEP
 //:for u in 0..PER
-  top = max(top, y$u);
+  top = larger(top, y$u);
 //:end
 //:else
   for (var k = lane; k < UNITS; k += LANES) {
-    top = max(top, y[base + k]);
+    top = larger(top, load(base + k));
   }
 //:end
   let leader = T(row_max1(vec4f(lane_max(top)), local).x);
   var lead = T(-3.0e38);
 //:if KEEP
 //:for u in 0..PER
-  lead = max(lead, select(T(-3.0e38), g$u, y$u == leader));
+  lead = larger(lead, select(T(-3.0e38), g$u, y$u == leader));
 //:end
 //:else
   for (var k = lane; k < UNITS; k += LANES) {
-    lead = max(lead, select(T(-3.0e38), dy[base + k], y[base + k] == leader));
+    lead = larger(lead, select(T(-3.0e38), wide(dy[base + k]), load(base + k) == leader));
   }
 //:end
   shift = row_max1(vec4f(lane_max(lead)), local).x;
@@ -101,7 +110,7 @@ fn main(
 //:end
 //:else
   for (var k = lane; k < UNITS; k += LANES) {
-    sum += term(y[base + k], dy[base + k], shift);
+    sum += term(load(base + k), wide(dy[base + k]), shift);
   }
 //:end
   let total = row_sum1(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x;
@@ -110,42 +119,44 @@ fn main(
   }
 //:if KEEP
 //:for u in 0..PER
-  dx[base + lane + ${u*LANES}u] = gradient(y$u, g$u, shift, total, t);
+  dx[base + lane + ${u*LANES}u] = narrow(gradient(y$u, g$u, shift, total, scale));
 //:end
 //:else
   for (var k = lane; k < UNITS; k += LANES) {
-    dx[base + k] = gradient(y[base + k], dy[base + k], shift, total, t);
+    dx[base + k] = narrow(gradient(load(base + k), wide(dy[base + k]), shift, total, scale));
   }
 //:end
 //:else
   // Lanes beyond a short row start from its first element, which changes no maximum.
-  var top = x[base + min(lane, UNITS - 1u)];
+  var top = load(base + min(lane, UNITS - 1u));
 //:if KEEP
 //:for u in 0..PER
-  let x$u = x[base + lane + ${u*LANES}u];
-  top = max(top, x$u);
+  let x$u = load(base + lane + ${u*LANES}u);
+  top = larger(top, x$u);
 //:end
 //:else
   for (var k = lane; k < UNITS; k += LANES) {
-    top = max(top, x[base + k]);
+    top = larger(top, load(base + k));
   }
 //:end
   let most = row_max1(vec4f(lane_max(top)), local).x;
   var sum = T(0.0);
 //:if KEEP
 //:for u in 0..PER
-  let a$u = (x$u - most) / t;
-  let e$u = exp_$V(a$u);
+  let a$u = (x$u - most) * scale;
+  let e$u = exp_negative(a$u);
   sum += e$u;
 //:end
 //:else
   for (var k = lane; k < UNITS; k += LANES) {
-    sum += exp_$V((x[base + k] - most) / t);
+    sum += exp_negative((load(base + k) - most) * scale);
   }
 //:end
   let total = row_sum1(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x;
 //:if LOG
   let log_total = log_f32(total);
+//:else
+  let share = 1.0 / total;
 //:end
   if (!live) {
     return;
@@ -153,18 +164,18 @@ fn main(
 //:if KEEP
 //:for u in 0..PER
 //:if LOG
-  y[base + lane + ${u*LANES}u] = a$u - log_total;
+  y[base + lane + ${u*LANES}u] = narrow(a$u - log_total);
 //:else
-  y[base + lane + ${u*LANES}u] = e$u / total;
+  y[base + lane + ${u*LANES}u] = narrow(e$u * share);
 //:end
 //:end
 //:else
   for (var k = lane; k < UNITS; k += LANES) {
-    let a = (x[base + k] - most) / t;
+    let a = (load(base + k) - most) * scale;
 //:if LOG
-    y[base + k] = a - log_total;
+    y[base + k] = narrow(a - log_total);
 //:else
-    y[base + k] = exp_$V(a) / total;
+    y[base + k] = narrow(exp_negative(a) * share);
 //:end
   }
 //:end

@@ -6,7 +6,7 @@
 // Floats are compared through the order-preserving map of their bits to u32: -0 and 0 are equal, NaN with a positive
 // sign is above infinity (below -infinity with a negative one).
 //
-// Constants: WG, E (f32, u32 or i32), DESCENDING (largest first, ties still by lower index).
+// Constants: WG, E (f32, f16, u32 or i32; FLOAT and SIGNED tell which), DESCENDING (largest first, ties still by lower index).
 
 struct Params {
   count: u32, // rows * width: invocations that do work
@@ -19,15 +19,16 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> values: array<$E>;
 @group(0) @binding(3) var<storage, read_write> indices: array<u32>;
 
-fn key(bits: u32) -> u32 {
+fn key(x: $E) -> u32 {
 //:if FLOAT
+  let bits = bitcast<u32>(f32(x));
   let plus = select(bits, 0u, bits == 0x80000000u);
   let k = select(plus | 0x80000000u, ~plus, plus >= 0x80000000u);
 //:else
 //:if SIGNED
-  let k = bits ^ 0x80000000u;
+  let k = bitcast<u32>(x) ^ 0x80000000u;
 //:else
-  let k = bits;
+  let k = x;
 //:end
 //:end
 //:if DESCENDING
@@ -55,16 +56,16 @@ fn main(
   let base = row * params.width;
   let i = at - base;
   let value = source[at];
-  let ki = key(bitcast<u32>(value));
+  let ki = key(value);
   var place = 0u;
   var j = 0u;
   for (; j + 3u < params.width; j += 4u) {
 //:for u in 0..4
-    place += before(j + ${u}u, key(bitcast<u32>(source[base + j + ${u}u])), i, ki);
+    place += before(j + ${u}u, key(source[base + j + ${u}u]), i, ki);
 //:end
   }
   for (; j < params.width; j++) {
-    place += before(j, key(bitcast<u32>(source[base + j])), i, ki);
+    place += before(j, key(source[base + j]), i, ki);
   }
   if (place < params.keep) {
     values[row * params.keep + place] = value;

@@ -6,7 +6,9 @@
 // MODE 2  gather-add for indices that may repeat: one invocation per vector of dx scans the batch's indices in order.
 //         Slow (length of the index list per element) but deterministic without atomics.
 //
-// Constants: WG, W (4 when rows are multiples of 4), MODE.
+// An index beyond the last token gives a row of params.missing and passes no gradient.
+//
+// Constants: WG, W (4 when rows are multiples of 4), MODE, E (f32 or f16; sums are f32).
 
 struct Params {
   count: u32, // invocations that do work
@@ -15,18 +17,21 @@ struct Params {
   width: u32, // vectors per token
   ids_stride: u32, // indices between batches
   offset_ids: u32,
+  missing: f32, // NaN, which WGSL has no constant for
 }
 
 //:if W == 4
-alias E = vec4f;
+alias V = vec4<$E>;
+alias Sum = vec4f;
 //:else
-alias E = f32;
+alias V = $E;
+alias Sum = f32;
 //:end
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> source: array<E>;
+@group(0) @binding(1) var<storage, read> source: array<V>;
 @group(0) @binding(2) var<storage, read> ids: array<u32>;
-@group(0) @binding(3) var<storage, read_write> result: array<E>;
+@group(0) @binding(3) var<storage, read_write> result: array<V>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -44,19 +49,22 @@ fn main(
   let batch = row / params.rows_in;
   let token = row % params.rows_in;
   let first = params.offset_ids + batch * params.ids_stride;
-  var sum = E(0.0);
+  var sum = Sum(0.0);
   for (var j = 0u; j < params.rows_out; j++) {
     if (ids[first + j] == token) {
-      sum += source[(batch * params.rows_out + j) * params.width + column];
+      sum += Sum(source[(batch * params.rows_out + j) * params.width + column]);
     }
   }
-  result[i] = sum;
+  result[i] = V(sum);
 //:else
   let batch = row / params.rows_out;
-  let token = min(
-    ids[params.offset_ids + batch * params.ids_stride + row % params.rows_out],
-    params.rows_in - 1u,
-  );
+  let token = ids[params.offset_ids + batch * params.ids_stride + row % params.rows_out];
+  if (token >= params.rows_in) {
+//:if MODE == 0
+    result[i] = V($E(params.missing));
+//:end
+    return;
+  }
   let there = (batch * params.rows_in + token) * params.width + column;
 //:if MODE == 0
   result[i] = source[there];

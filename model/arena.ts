@@ -58,6 +58,8 @@ export class ParameterArena implements Disposable {
   readonly #gradViews: Tensor[] = [];
 
   /**
+   * Lays the parameters out and makes their memory, filled with 0.
+   *
    * @param specs parameters in the order of the state dict
    * @param trainable whether gradients are collected
    */

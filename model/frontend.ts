@@ -51,6 +51,7 @@ export class LogMel implements Disposable {
   readonly #weights: Tensor;
   readonly #options: Required<FrontendOptions>;
 
+  /** Uploads window, filters and their tables. */
   constructor(readonly device: Device, options: FrontendOptions = {}) {
     this.#options = {
       centre: false,

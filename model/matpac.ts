@@ -159,6 +159,7 @@ export class Matpac implements Disposable {
     readonly head: readonly TeacherRun[];
   };
 
+  /** Makes all parameters; values come from initialisation or a file. */
   constructor(readonly device: Device, readonly geometry: Geometry, readonly recipe: Recipe) {
     this.student = new ParameterArena(device, studentSpecs(geometry, recipe), true);
     this.teacherEncoder = new ParameterArena(device, encoderSpecs("", geometry), false);

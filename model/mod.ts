@@ -37,6 +37,7 @@ export {
   Matpac,
   type MatpacForward,
   patchGrid,
+  type StepInputs,
   STUDENT_TEMPERATURE,
   studentSpecs,
   type TeacherRun,

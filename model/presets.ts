@@ -46,7 +46,9 @@ export type Span =
 
 /** Peak learning rate: as it stands, or for 256 clips per update and growing with the batch. */
 export interface PeakRate {
+  /** Learning rate at the peak. */
   readonly rate: number;
+  /** Whether it is for 256 clips per update and grows with the batch. */
   readonly perBatchOf256: boolean;
 }
 
@@ -79,7 +81,9 @@ export interface TrainingDefaults {
 
 /** A geometry with its training numbers. */
 export interface Preset {
+  /** Sizes of the model. */
   readonly geometry: Geometry;
+  /** Numbers of its training. */
   readonly training: TrainingDefaults;
 }
 

@@ -10,7 +10,7 @@ const CHECKS: readonly (readonly string[])[] = [
   ["fmt", "--check", "--quiet"],
   ["lint", "--quiet"],
   ["check", "--quiet"],
-  ["doc", "--lint", "--quiet", "engine/mod.ts"],
+  ["doc", "--lint", "--quiet", "engine/mod.ts", "model/mod.ts", "train/mod.ts"],
 ];
 
 /** What tests may do: read, write temporary folders, start this very Deno, be told to say more. */

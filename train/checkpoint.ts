@@ -4,11 +4,11 @@
  */
 
 import { basename, join } from "@std/path";
+import type { HostArray } from "../engine/mod.ts";
 import {
   bytesOf,
   encodeHeader,
   readSafetensors,
-  type SafetensorsDtype,
   SafetensorsError,
   type SafetensorsFile,
   type SafetensorsTensor,
@@ -17,14 +17,17 @@ import { runPaths, writeAtomic } from "./rundir.ts";
 
 /** A tensor to be saved, row-major. */
 export interface CheckpointTensor {
+  /** Sizes of the axes. */
   readonly shape: readonly number[];
-  readonly data: Float32Array | Uint32Array | Int32Array;
+  /** Values, row-major. */
+  readonly data: HostArray;
 }
 
 /** A checkpoint that was read. */
 export interface Checkpoint extends SafetensorsFile {
   /** Updates done when it was saved. */
   readonly step: number;
+  /** The file. */
   readonly path: string;
   /** Newer files that were passed over because they were damaged, with the reason. */
   readonly passedOver: readonly { readonly path: string; readonly reason: string }[];
@@ -74,7 +77,7 @@ export async function writeTensors(
 ): Promise<void> {
   const entries: [string, SafetensorsTensor][] = [];
   for (const [name, { shape, data }] of tensors) {
-    entries.push([name, { dtype: dtypeOf(data), shape, data }]);
+    entries.push([name, { shape, ...stored(data) }]);
   }
   await writeAtomic(path, [
     encodeHeader(entries, metadata),
@@ -131,7 +134,14 @@ async function readText(path: string): Promise<string | undefined> {
   }
 }
 
-function dtypeOf(data: CheckpointTensor["data"]): SafetensorsDtype {
-  if (data instanceof Float32Array) return "F32";
-  return data instanceof Uint32Array ? "U32" : "I32";
+/** The values as safetensors holds them; 16-bit floats as their bits. */
+function stored(data: HostArray): Pick<SafetensorsTensor, "dtype" | "data"> {
+  if (data instanceof Float16Array) {
+    return {
+      dtype: "F16",
+      data: new Uint16Array(data.buffer, data.byteOffset, data.length),
+    };
+  }
+  if (data instanceof Float32Array) return { dtype: "F32", data };
+  return data instanceof Uint32Array ? { dtype: "U32", data } : { dtype: "I32", data };
 }

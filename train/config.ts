@@ -34,8 +34,11 @@ export interface ResolvedConfig {
   readonly data: readonly string[];
   /** Run directory. */
   readonly out: string;
+  /** What is learned. */
   readonly objective: "matpac";
+  /** Which source is followed where paper and released code differ. */
   readonly recipe: RecipeName;
+  /** Size of the model. */
   readonly preset: PresetName;
   /** The preset's sizes with `--crop-frames` and `--mask-ratio` applied. */
   readonly geometry: Geometry;
@@ -43,28 +46,51 @@ export interface ResolvedConfig {
   readonly length: { readonly steps: number } | { readonly epochs: number };
   /** Clips per update. */
   readonly batch: number;
+  /** Number format of the computation. */
   readonly precision: "f32";
   /** Peak learning rate. */
   readonly lr: number;
+  /** Length of the rise of the learning rate. */
   readonly warmup: Span;
+  /** Decay of the teacher encoder's average. */
   readonly emaEncoder: readonly [start: number, end: number];
+  /** Decay of the teacher head's average. */
   readonly emaHead: readonly [start: number, end: number];
+  /** Temperature of the teacher's softmax. */
   readonly teacherTemp: readonly [start: number, end: number];
+  /** Length of the change of that temperature. */
   readonly teacherTempWarmup: Span;
+  /** Weight of prediction against classification. */
   readonly alpha: number;
+  /** Start of every random choice. */
   readonly seed: number;
+  /** Whether to go on from the newest checkpoint. */
   readonly resume: boolean;
   /** Weights to start from. */
   readonly init?: string;
+  /** Updates between two rows of metrics. */
   readonly logEvery: number;
+  /** Updates between two checkpoints. */
   readonly saveEvery: number;
   /** Checkpoints kept. */
   readonly keep: number;
   /** Whether blocks are computed again in the backward pass. */
   readonly recompute: boolean;
+  /** Most bytes of GPU memory. */
+  readonly memoryLimit?: number;
+  /** Whether every value is looked through for NaN and infinity. */
+  readonly anomaly: boolean;
+  /** When kernel variants are timed. */
+  readonly tune: "auto" | "on" | "off";
+  /** Kernel variants by family that are used wherever they fit. */
+  readonly variants: Readonly<Record<string, string>>;
+  /** Whether measurements are ignored when choosing kernel variants. */
+  readonly deterministic: boolean;
   /** Updates to profile. */
   readonly profile?: number;
+  /** Which adapter is wanted. */
   readonly adapter: "auto" | "gpu" | "software";
+  /** Whether there is no progress line. */
   readonly quiet: boolean;
   /** The same values under their option names: a file of them gives the same run again. */
   readonly options: Readonly<Record<string, unknown>>;
@@ -89,6 +115,9 @@ const NOT_INHERITED: readonly OptionName[] = [
   "out",
   "resume",
   "init",
+  "memory-limit",
+  "anomaly",
+  "tune",
   "profile",
   "quiet",
   "micro-batch",
@@ -274,6 +303,11 @@ function complete(given: Options, now: Date): ResolvedConfig {
     saveEvery,
     keep: given.keep,
     recompute: given.recompute,
+    ...(given["memory-limit"] !== undefined && { memoryLimit: given["memory-limit"] }),
+    anomaly: given.anomaly,
+    tune: given.tune,
+    variants: Object.fromEntries(given.variant.map((it) => it.split("="))),
+    deterministic: given.deterministic,
     ...(given.profile !== undefined && { profile: given.profile }),
     adapter: given.adapter,
     quiet: given.quiet,

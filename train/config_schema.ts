@@ -220,6 +220,42 @@ export const ENTRIES = {
     "Compute transformer blocks again in the backward pass instead of keeping their activations.",
     { kind: "flag", allowed: "true or false" },
   ),
+  "memory-limit": entry(
+    v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
+    "Most GPU memory that the run may take; one that needs more is refused before it starts.",
+    {
+      kind: "number",
+      metavar: "BYTES",
+      allowed: "a whole number from 1",
+      defaultText: "none",
+    },
+  ),
+  anomaly: entry(
+    v.optional(v.boolean(), false),
+    "Look through every value and stop at the first NaN or infinity, naming the op; several times slower.",
+    { kind: "flag", allowed: "true or false" },
+  ),
+  tune: entry(
+    v.optional(v.picklist(["auto", "on", "off"]), "auto"),
+    "Time kernel variants on this adapter before the first update and remember the fastest in the user's cache " +
+      "folder; auto: on GPUs, software adapters have fitted defaults.",
+    { kind: "text", metavar: "auto|on|off", allowed: "auto, on or off" },
+  ),
+  variant: entry(
+    v.optional(v.pipe(v.array(v.pipe(v.string(), v.regex(/^[a-z-]+=[\w-]+$/)))), []),
+    "Kernel variant to use wherever it fits, such as gemm=tiled-64x64; may be given several times.",
+    {
+      kind: "list",
+      metavar: "FAMILY=NAME",
+      allowed: "a kernel family, =, and one of its variants",
+      defaultText: "none",
+    },
+  ),
+  deterministic: entry(
+    v.optional(v.boolean(), false),
+    "Default kernel variants, whatever was measured: the same bits on every machine with this adapter.",
+    { kind: "flag", allowed: "true or false" },
+  ),
   profile: entry(
     v.optional(count(1)),
     "Updates to profile after three to warm up; writes profile.txt and profile.json (a Chrome trace).",

@@ -8,10 +8,12 @@
 
 /** Wrong option, wrong configuration or a wrong combination of them (exit 2). */
 export class UsageError extends Error {
+  /** Stable name, used to pick the exit code. */
   override name = "UsageError";
   /** What to print after the first line: the usage line, the allowed values, a hint. */
   readonly details: string | undefined;
 
+  /** `message` is the first line that is printed. */
   constructor(message: string, details?: string) {
     super(message);
     this.details = details;
@@ -20,6 +22,7 @@ export class UsageError extends Error {
 
 /** The run was stopped by SIGINT or SIGTERM, after its checkpoint was written (exit 130). */
 export class InterruptedError extends Error {
+  /** Stable name, used to pick the exit code. */
   override name = "InterruptedError";
 }
 
@@ -28,6 +31,7 @@ export const EXIT_INTERRUPTED = 130;
 
 // By name, so that this file needs neither the engine nor the data loader: `--help` stays quick.
 const EXIT_CODES: ReadonlyMap<string, number> = new Map([
+  ["AnomalyError", 1],
   ["UsageError", 2],
   ["NoAdapterError", 3],
   ["NoDataError", 4],

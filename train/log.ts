@@ -4,21 +4,33 @@
 export interface MetricsRow {
   /** Updates done. */
   readonly step: number;
+  /** Passes over the data that were begun before, from 0. */
   readonly epoch: number;
   /** Clips seen. */
   readonly samples: number;
+  /** Weighted loss. */
   readonly loss: number;
+  /** Mean prediction loss. */
   readonly loss_pred: number;
+  /** Mean classification loss. */
   readonly loss_cls: number;
+  /** Learning rate of the update. */
   readonly lr: number;
+  /** Temperature of the teacher's softmax. */
   readonly teacher_temp: number;
+  /** Decay of the teacher encoder's average. */
   readonly ema_encoder: number;
+  /** Decay of the teacher head's average. */
   readonly ema_head: number;
   /** L2 norm of the whole gradient before clipping. */
   readonly grad_norm: number;
+  /** exp of the entropy of the mean target distribution. */
   readonly target_perplexity: number;
+  /** Spread of the targets; near 0 they have collapsed. */
   readonly target_std: number;
+  /** Spread of the predictions. */
   readonly prediction_std: number;
+  /** Clips per second, as last measured. */
   readonly samples_per_s: number;
   /** Since the start of the process. */
   readonly seconds: number;
@@ -26,7 +38,9 @@ export interface MetricsRow {
 
 /** An input that could not be used. */
 export interface SkippedRow {
+  /** The input. */
   readonly path: string;
+  /** Why it could not be used. */
   readonly reason: string;
 }
 
@@ -53,6 +67,7 @@ export class JsonLines<Row extends object> implements Disposable {
     this.#file.syncDataSync();
   }
 
+  /** Closes the file. */
   [Symbol.dispose](): void {
     this.#file.close();
   }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Device, formatBytes, type Tensor } from "../engine/mod.ts";
+import type { Device, Tensor } from "../engine/mod.ts";
 import { LogMel } from "../model/frontend.ts";
 import { initialiseMatpac } from "../model/init.ts";
 import { randomMask } from "../model/masking.ts";
@@ -16,12 +16,15 @@ import { type ClipSource, Loader, type LoaderState } from "./data/loader.ts";
 import { Prng, type PrngState } from "./data/prng.ts";
 import { InterruptedError, UsageError } from "./errors.ts";
 import { JsonLines, type MetricsRow } from "./log.ts";
+import { measureRun, MEMORY_HINT, memoryText, refuseUnfit } from "./memory.ts";
+import { MetricsLog } from "./metrics.ts";
+import { prepareKernels } from "./tuning.ts";
 import { RunProfile } from "./profiling.ts";
 import type { Progress } from "./progress.ts";
 import type { RunPaths } from "./rundir.ts";
 import { cropSamples, type Schedules, schedulesOf } from "./schedule.ts";
 import { encoderTensors, loadWeights, restoreState, stateTensors } from "./state.ts";
-import { readMetrics, STEP_DEFAULTS, Trainer } from "./step.ts";
+import { STEP_DEFAULTS, Trainer } from "./step.ts";
 
 /** Independent sequences of random numbers of one run; the loader has its own. */
 const STREAMS = { parameters: 1, masks: 2 } as const;
@@ -31,10 +34,15 @@ const MOST_QUEUED = 8;
 
 /** What the loop needs besides the configuration. */
 export interface RunContext {
+  /** Runs everything. */
   readonly device: Device;
+  /** What to do. */
   readonly config: ResolvedConfig;
+  /** Where files go. */
   readonly paths: RunPaths;
+  /** Audio. */
   readonly source: ClipSource;
+  /** Who is told. */
   readonly progress: Progress;
   /** Aborts the run after the update under way. */
   readonly signal: AbortSignal;
@@ -157,16 +165,29 @@ class Run implements Disposable {
  * @throws {DeviceLostError | OutOfMemoryError} from the engine; the last checkpoint is whole
  */
 export async function pretrain(context: RunContext): Promise<void> {
-  const { config, paths } = context;
+  const { config, device, paths, progress } = context;
+  const memory = await prepareKernels(context, () => measureRun(device, config));
+  refuseUnfit(device, memory);
+  if (!config.quiet) {
+    progress.note(memoryText(memory));
+    if (device.anomalies) {
+      progress.note(
+        "looking through every value for NaN and infinity: updates run op by op, slowly",
+      );
+    }
+  }
   using run = new Run(context);
   if (config.init !== undefined) run.initFrom(config.init);
   if (config.resume) await run.resume();
-  using metrics = JsonLines.resume<MetricsRow>(paths.metrics, run.trainer.updates);
+  using file = JsonLines.resume<MetricsRow>(paths.metrics, run.trainer.updates);
+  const { trainer, schedules } = run;
+  const metrics = new MetricsLog({ config, schedules, trainer, file, progress });
   let saved = config.resume ? run.trainer.updates : -1;
   try {
     await updates(context, run, metrics, async () => {
+      await metrics.drain();
       await run.save();
-      metrics.flush();
+      file.flush();
       saved = run.trainer.updates;
     });
   } catch (error) {
@@ -181,18 +202,16 @@ export async function pretrain(context: RunContext): Promise<void> {
 async function updates(
   { device, config, paths, progress, signal }: RunContext,
   run: Run,
-  metrics: JsonLines<MetricsRow>,
+  metrics: MetricsLog,
   save: () => Promise<void>,
 ): Promise<void> {
   const { trainer, schedules, model } = run;
   const { patches } = patchGrid(config.geometry);
   const { quiet } = config;
   const profile = new RunProfile({ device, updates: config.profile, paths, progress, quiet });
-  const started = performance.now();
-  let measured = { time: started, updates: trainer.updates };
+  let queued = 0;
   while (trainer.updates < schedules.total) {
     await profile.before();
-    const u = trainer.updates;
     const { input, epoch } = await run.nextInput();
     const mask = randomMask(
       () => run.masks.uniform(),
@@ -200,43 +219,24 @@ async function updates(
       patches,
       config.geometry.maskRatio,
     );
-    const logged = (u + 1) % config.logEvery === 0 || u + 1 === schedules.total;
     const known = trainer.plan;
-    if (!known && !config.quiet) progress.note("recording the update and compiling its kernels …");
-    const onDevice = trainer.step(input, mask);
-    if (trainer.plan !== known && !config.quiet) progress.note(planLines(device, run));
+    const before = performance.now();
+    const onKernel = (done: number, total: number) =>
+      progress.stage("compiling kernels", done, total);
+    trainer.step(input, mask, undefined, quiet ? undefined : onKernel);
     input.dispose();
-    if (logged) {
-      const { clip_coefficient: _, ...values } = await readMetrics(device, onDevice);
-      if (!Number.isFinite(values.loss)) {
-        throw new Error(
-          `the loss of step ${u + 1} is ${values.loss}; a lower --lr or a longer --warmup may help`,
-        );
-      }
-      const now = performance.now();
-      const rate = config.batch * (trainer.updates - measured.updates) * 1000 /
-        (now - measured.time);
-      measured = { time: now, updates: trainer.updates };
-      metrics.write({
-        step: u + 1,
-        epoch,
-        samples: (u + 1) * config.batch,
-        ...values,
-        lr: schedules.lr(u),
-        teacher_temp: schedules.teacherTemp(u),
-        ema_encoder: schedules.emaEncoder(u),
-        ema_head: schedules.emaHead(u),
-        samples_per_s: rate,
-        seconds: (now - started) / 1000,
-      });
-      progress.update({
-        step: u + 1,
-        total: schedules.total,
-        loss: values.loss,
-        samplesPerSecond: rate,
-      });
-    } else if (u % MOST_QUEUED === 0) {
+    if (trainer.plan !== known && !quiet) {
+      const seconds = ((performance.now() - before) / 1000).toFixed(1);
+      progress.note(
+        `${device.pipelinesCreated} kernels, first update after ${seconds} s; ` +
+          `${trainer.plan?.dispatches} dispatches per update`,
+      );
+    }
+    if (await metrics.afterUpdate(epoch)) queued = 0;
+    // An anomaly is reported after the update it happened in.
+    else if (++queued === MOST_QUEUED || device.anomalies) {
       await device.sync();
+      queued = 0;
     }
     const last = trainer.updates === schedules.total;
     if (last || signal.aborted || trainer.updates % config.saveEvery === 0) await save();
@@ -248,17 +248,6 @@ async function updates(
   }
   await profile.finish();
   model.device.check();
-}
-
-/** What an update consists of and where the device's memory goes. */
-function planLines(device: Device, { model, trainer }: Run): string {
-  const { values } = model.student;
-  const teachers = model.teacherEncoder.values.size + model.teacherHead.values.size;
-  const bytes = (elements: number) => formatBytes(4 * elements);
-  return `${trainer.plan?.dispatches} dispatches per update, ${device.pipelinesCreated} kernels\n` +
-    `memory: parameters ${bytes(values.size)}, gradients ${bytes(values.size)}, ` +
-    `optimizer ${bytes(2 * values.size)}, teachers ${bytes(teachers)}, ` +
-    `activations ${formatBytes(trainer.plan?.memory.arena ?? 0)}`;
 }
 
 /** Adds to an error of the device where to go on from. */
@@ -273,9 +262,7 @@ function withResumeHint(error: unknown, out: string, saved: number): unknown {
         : "no checkpoint had been written yet",
     ];
     if (error.name === "OutOfMemoryError") {
-      lines.push(
-        "--batch, --crop-frames and a smaller --preset lower the need; --recompute cuts activations to a fifth",
-      );
+      lines.push(MEMORY_HINT);
     }
     return Object.assign(error, { details: lines.join("\n") });
   }

@@ -43,7 +43,7 @@ export {
   syntheticSource,
 } from "./data/loader.ts";
 export { Prng, type PrngState } from "./data/prng.ts";
-export { resample, type ResampleKernel, resampleKernel } from "./data/resample.ts";
+export { type Phase, resample, type ResampleKernel, resampleKernel } from "./data/resample.ts";
 export { SYNTHETIC_CLASSES, type SyntheticClip, syntheticClip } from "./data/synthetic.ts";
 export {
   describeError,
@@ -54,6 +54,7 @@ export {
 } from "./errors.ts";
 export { JsonLines, type MetricsRow, type SkippedRow } from "./log.ts";
 export { pretrain, type RunContext } from "./loop.ts";
+export { measureRun, memoryText, type RunMemory, totalBytes } from "./memory.ts";
 export { Progress, type ProgressOutput, type ProgressState } from "./progress.ts";
 export { openRunDirectory, type RunPaths, runPaths, writeRunConfig } from "./rundir.ts";
 export {
@@ -66,12 +67,11 @@ export {
   schedulesOf,
   teacherTemperature,
 } from "./schedule.ts";
-export { encoderTensors, loadWeights, restoreState, stateTensors } from "./state.ts";
+export { encoderTensors, loadWeights, restoreState, stateTensors, type Tensors } from "./state.ts";
 export {
   normalisedStd,
   readMetrics,
   STEP_DEFAULTS,
-  type StepMetrics,
   type StepSettings,
   type StepValues,
   Trainer,

@@ -11,12 +11,15 @@ export interface ProgressState {
   readonly step: number;
   /** Updates of the whole run. */
   readonly total: number;
+  /** Loss of the update. */
   readonly loss: number;
+  /** Clips per second. */
   readonly samplesPerSecond: number;
 }
 
 /** Where lines go; the default is standard output. */
 export interface ProgressOutput {
+  /** Prints text as it is. */
   write(text: string): void;
   /** Width in columns where the output is a terminal, else undefined; asked at every line. */
   columns(): number | undefined;
@@ -39,7 +42,9 @@ export class Progress implements Disposable {
   #latest = "";
   #shown = "";
   #live = false;
+  #stage = "";
 
+  /** Writes to standard output unless told otherwise. */
   constructor(options: { quiet?: boolean; output?: ProgressOutput } = {}) {
     this.#quiet = options.quiet ?? false;
     this.#output = options.output ?? standardOutput();
@@ -58,6 +63,17 @@ export class Progress implements Disposable {
     this.#show(columns !== undefined);
   }
 
+  /** Shows how far a stage of the start is: in a terminal in place until it is done, elsewhere once. */
+  stage(what: string, done: number, total: number): void {
+    if (this.#quiet) return;
+    const columns = this.#output.columns();
+    if (columns !== undefined) {
+      const text = `${what} ${done}/${total} …`.slice(0, Math.max(0, columns - 1));
+      this.#output.write(CLEAR_LINE + (done < total ? text : ""));
+    } else if (this.#stage !== what) this.#output.write(`${what} (${total}) …\n`);
+    this.#stage = what;
+  }
+
   /** Prints a line of its own, above the live line; also when quiet. */
   note(text: string): void {
     this.#output.write(this.#live ? `${CLEAR_LINE}${text}\n${this.#shown}` : `${text}\n`);
@@ -70,6 +86,7 @@ export class Progress implements Disposable {
     this.#live = false;
   }
 
+  /** As {@link finish}. */
   [Symbol.dispose](): void {
     this.finish();
   }

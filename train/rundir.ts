@@ -10,11 +10,17 @@ import { UsageError } from "./errors.ts";
 
 /** Paths inside a run directory. */
 export interface RunPaths {
+  /** The run directory itself. */
   readonly dir: string;
+  /** Every resolved value. */
   readonly config: string;
+  /** Logged steps. */
   readonly metrics: string;
+  /** Inputs that could not be used. */
   readonly skipped: string;
+  /** Folder of checkpoints. */
   readonly checkpoints: string;
+  /** The student's encoder at the end. */
   readonly encoder: string;
   /** Table of `--profile`. */
   readonly profileTable: string;

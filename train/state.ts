@@ -20,7 +20,8 @@ const MOMENTS = { m: "optimizer.m.", v: "optimizer.v." } as const;
 /** Parts of the student that make the encoder people use: no predictor, no head. */
 const ENCODER_PARTS = /^(cls_token|pos_embed|patch_embed\.|student_encoder\.)/;
 
-type Tensors = ReadonlyMap<string, SafetensorsTensor>;
+/** Tensors of a file by name. */
+export type Tensors = ReadonlyMap<string, SafetensorsTensor>;
 
 /** All tensors of a run, in a fixed order. */
 export async function stateTensors(

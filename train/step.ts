@@ -9,10 +9,13 @@ import {
   add,
   backward,
   capture,
+  concat,
   type Device,
   emaStep,
   gradientNorm,
+  type KernelCount,
   l2Normalize,
+  log,
   mean,
   mul,
   noGrad,
@@ -21,6 +24,7 @@ import {
   scope,
   sqrt,
   square,
+  storeRow,
   sub,
   sum,
   type Tensor,
@@ -50,35 +54,32 @@ export const STEP_DEFAULTS: Omit<StepSettings, "weights"> = {
   weightDecay: 0.05,
 };
 
-/** GPU scalars and small vectors of one update, to be read together. */
-export interface StepMetrics {
-  /** [1] weighted loss. */
-  readonly loss: Tensor;
-  /** [1] mean prediction loss. */
-  readonly lossPred: Tensor;
-  /** [1] mean classification loss. */
-  readonly lossCls: Tensor;
-  /** [2] gradient norm before clipping, clip coefficient. */
-  readonly gradNorm: Tensor;
-  /** [K] mean target probabilities. */
-  readonly meanProbabilities: Tensor;
-  /** [1] spread of the L2-normalised targets over tokens, mean over dimensions. */
-  readonly targetStd: Tensor;
-  /** [1] the same for predictions. */
-  readonly predictionStd: Tensor;
-}
+/**
+ * What an update leaves in its row of metrics, in this order: weighted loss, mean prediction and classification loss,
+ * gradient norm before clipping, clip coefficient, negative entropy of the mean target distribution, spread of targets
+ * and of predictions.
+ */
+const ROW = 8;
+/** Updates whose rows are kept on the device. */
+const KEPT_ROWS = 256;
 
 /** Metrics of one update on the host. */
 export interface StepValues {
+  /** Weighted loss. */
   readonly loss: number;
+  /** Mean prediction loss. */
   readonly loss_pred: number;
+  /** Mean classification loss. */
   readonly loss_cls: number;
+  /** L2 norm of the whole gradient before clipping. */
   readonly grad_norm: number;
   /** Factor that clipping put on the gradients. */
   readonly clip_coefficient: number;
   /** exp of the entropy of the mean target distribution: how many prototypes are in use. */
   readonly target_perplexity: number;
+  /** Spread of the L2-normalised targets over tokens, mean over dimensions. */
   readonly target_std: number;
+  /** The same for predictions. */
   readonly prediction_std: number;
 }
 
@@ -90,6 +91,7 @@ const SLOTS = {
   emaEncoder: 3,
   emaHead: 4,
   centre: 5,
+  place: 6,
 } as const;
 const SLOT = 64;
 
@@ -117,8 +119,10 @@ export class Trainer implements Disposable {
   readonly v: Tensor;
   /** Updates done. */
   updates = 0;
-  #plan: { readonly key: string; readonly plan: Plan<StepMetrics> } | undefined;
-  #metrics: StepMetrics | undefined;
+  #plan: { readonly key: string; readonly plan: Plan<Tensor> } | undefined;
+  #row: Tensor | undefined;
+  /** [KEPT_ROWS, ROW], the row of update u at u mod KEPT_ROWS. */
+  readonly #rows: Tensor;
   readonly #values: Tensor;
   readonly #slots: Readonly<Record<keyof typeof SLOTS, Tensor>>;
   readonly #groups: readonly {
@@ -129,6 +133,7 @@ export class Trainer implements Disposable {
     v: Tensor;
   }[];
 
+  /** Makes the optimizer's state, filled with 0. */
   constructor(
     readonly device: Device,
     readonly model: Matpac,
@@ -138,6 +143,7 @@ export class Trainer implements Disposable {
     const { values, grads, decayedSize } = model.student;
     this.m = device.zeros(values.shape);
     this.v = device.zeros(values.shape);
+    this.#rows = device.zeros([KEPT_ROWS, ROW]);
     this.#values = device.zeros([SLOT * Object.keys(SLOTS).length]);
     const slot = (name: keyof typeof SLOTS, size: number) =>
       this.#values.view([size], undefined, SLOTS[name] * SLOT);
@@ -148,6 +154,7 @@ export class Trainer implements Disposable {
       emaEncoder: slot("emaEncoder", 2),
       emaHead: slot("emaHead", 2),
       centre: slot("centre", 2),
+      place: slot("place", 1),
     };
     const group = (hyper: Tensor, start: number, size: number) => {
       const part = (t: Tensor) => t.view([size], undefined, t.offset + start);
@@ -174,6 +181,7 @@ export class Trainer implements Disposable {
     host.set([encoder, 1 - encoder], SLOTS.emaEncoder * SLOT);
     host.set([head, 1 - head], SLOTS.emaHead * SLOT);
     host.set(this.model.centreDecay(), SLOTS.centre * SLOT);
+    host[SLOTS.place * SLOT] = u % KEPT_ROWS;
     this.device.write(this.#values, host);
   }
 
@@ -182,39 +190,79 @@ export class Trainer implements Disposable {
    *
    * @param input [batch, bands, frames] standardised log-mel
    * @param inspect sees the forward pass and the raw gradients before the parameters change
-   * @returns metrics on the GPU, overwritten or freed by the next step
+   * @param onKernel hears at the first update of a plan how many of its kernels are ready, which waits for each
+   * @returns the update's metrics on the GPU for {@link readMetrics}, overwritten or freed by the next step
    */
-  step(input: Tensor, mask: Mask, inspect?: (forward: MatpacForward) => void): StepMetrics {
+  step(
+    input: Tensor,
+    mask: Mask,
+    inspect?: (forward: MatpacForward) => void,
+    onKernel?: KernelCount,
+  ): Tensor {
     const { model, settings: { capture = true } } = this;
     this.#writeStepValues();
-    const metrics = capture && !inspect
-      ? this.#planFor(input, mask).replay([input, mask.shuffle, mask.restore])
+    const row = capture && !inspect
+      ? this.#replay(input, mask, onKernel)
       : this.#eager(input, mask, inspect);
     this.updates++;
     // A replay runs no script, so what forward notes is noted here.
     model.hasPendingCentre = true;
-    return metrics;
+    return row;
   }
 
-  #eager(input: Tensor, mask: Mask, inspect?: (forward: MatpacForward) => void): StepMetrics {
-    this.#discardMetrics();
+  #replay(input: Tensor, mask: Mask, onKernel?: KernelCount): Tensor {
+    const known = this.#plan;
+    const plan = this.#planFor(input, mask);
+    return plan.replay(
+      [input, mask.shuffle, mask.restore],
+      this.#plan === known ? undefined : onKernel,
+    );
+  }
+
+  /**
+   * Copies the metrics of the newest updates, which the host can fetch later: updates that follow do not change them.
+   *
+   * @param count updates, the newest last; the last 256 are kept
+   */
+  recent(count: number): { values(): Promise<StepValues[]> } {
+    const kept = Math.min(count, KEPT_ROWS, this.updates);
+    const first = (this.updates - kept) % KEPT_ROWS;
+    const beforeWrap = Math.min(kept, KEPT_ROWS - first);
+    const parts = [[first, beforeWrap], [0, kept - beforeWrap]].map(([row, rows]) =>
+      this.#rows.view([rows, ROW], undefined, this.#rows.offset + row * ROW)
+    );
+    const copied = this.device.readLater(parts);
+    parts.forEach((part) => part.dispose());
+    return {
+      values: async () =>
+        (await copied.values()).flatMap((rows) =>
+          Array.from(
+            { length: rows.length / ROW },
+            (_, i) => stepValues(rows.subarray(i * ROW, (i + 1) * ROW)),
+          )
+        ),
+    };
+  }
+
+  #eager(input: Tensor, mask: Mask, inspect?: (forward: MatpacForward) => void): Tensor {
+    this.#row?.dispose();
     const { device } = this;
     const [batch] = input.shape;
-    this.#metrics = scope(() => {
+    this.#row = scope(() => {
       const [shuffle, restore] = [mask.shuffle, mask.restore].map((ids) =>
         device.tensor(ids, [batch, ids.length / batch])
       );
       return this.#update(input, { shuffle, restore, visible: mask.visible }, inspect);
     });
     device.flush();
-    return this.#metrics;
+    return this.#row;
   }
 
   /** The recorded update for inputs of this shape. */
-  #planFor(input: Tensor, mask: Mask): Plan<StepMetrics> {
+  #planFor(input: Tensor, mask: Mask): Plan<Tensor> {
     const key = `${input.shape},${mask.visible}`;
     if (this.#plan?.key !== key) {
-      this.#discardMetrics();
+      this.#row?.dispose();
       this.#plan?.plan[Symbol.dispose]();
       const { device } = this;
       const [batch] = input.shape;
@@ -233,15 +281,25 @@ export class Trainer implements Disposable {
   }
 
   /** The recorded update, once there is one: its memory is what training needs beside parameters and moments. */
-  get plan(): Plan<StepMetrics> | undefined {
+  get plan(): Plan<Tensor> | undefined {
     return this.#plan?.plan;
+  }
+
+  /**
+   * The work of one update with the step values as they are; {@link step} runs or replays it.
+   *
+   * @param input [batch, bands, frames] standardised log-mel
+   * @returns the update's row of metrics
+   */
+  record(input: Tensor, mask: DeviceMask): Tensor {
+    return this.#update(input, mask);
   }
 
   #update(
     input: Tensor,
     mask: DeviceMask,
     inspect?: (forward: MatpacForward) => void,
-  ): StepMetrics {
+  ): Tensor {
     const { model, settings } = this;
     const forward = model.forward(
       input,
@@ -251,19 +309,16 @@ export class Trainer implements Disposable {
     );
     // Inside the released forward pass: with the old student, head first.
     this.#average();
-    const statistics = statisticsOf(forward);
+    const { losses, statistics } = statisticsOf(forward);
     model.student.zeroGrad();
     backward(forward.loss);
     model.student.finishGrads();
     const gradNorm = gradientNorm([model.student.grads!], settings.clipNorm);
     inspect?.(forward);
     for (const { hyper, ...state } of this.#groups) adamStep(state, hyper, gradNorm);
-    return { ...statistics, loss: forward.loss, gradNorm };
-  }
-
-  #discardMetrics(): void {
-    for (const tensor of Object.values(this.#metrics ?? {})) tensor.dispose();
-    this.#metrics = undefined;
+    const row = noGrad(() => concat([...losses, gradNorm, ...statistics], 0));
+    storeRow(this.#rows, row, this.#slots.place);
+    return row;
   }
 
   #average(): void {
@@ -274,46 +329,58 @@ export class Trainer implements Disposable {
 
   /** Frees optimizer state and step values; the model is its owner's. */
   [Symbol.dispose](): void {
-    this.#discardMetrics();
+    this.#row?.dispose();
     this.#plan?.plan[Symbol.dispose]();
     for (const { values, grads, m, v } of this.#groups) {
       [values, grads, m, v].forEach((t) => t.dispose());
     }
-    for (const tensor of [...Object.values(this.#slots), this.#values, this.m, this.v]) {
-      tensor.dispose();
-    }
+    for (
+      const tensor of [
+        ...Object.values(this.#slots),
+        this.#values,
+        this.#rows,
+        this.m,
+        this.v,
+      ]
+    ) tensor.dispose();
   }
 }
 
-type Statistics = Omit<StepMetrics, "loss" | "gradNorm">;
-
-function statisticsOf(forward: MatpacForward): Statistics {
-  return noGrad(() => ({
-    lossPred: mean(forward.predictionLoss),
-    lossCls: mean(forward.classificationLoss),
-    meanProbabilities: mean(forward.probabilities, { axes: [0, 1] }),
-    targetStd: normalisedStd(forward.target),
-    predictionStd: normalisedStd(forward.prediction),
-  }));
+/** Parts of a row of metrics before and behind the gradient norm, each [1]. */
+function statisticsOf(forward: MatpacForward): { losses: Tensor[]; statistics: Tensor[] } {
+  return noGrad(() => {
+    const used = mean(forward.probabilities, { axes: [0, 1] });
+    // The released code adds 1e-7 inside the logarithm; golden's logged values show it.
+    const negativeEntropy = reshape(sum(mul(used, log(add(used, 1e-7)))), [1]);
+    return {
+      losses: [
+        reshape(forward.loss, [1]),
+        reshape(mean(forward.predictionLoss), [1]),
+        reshape(mean(forward.classificationLoss), [1]),
+      ],
+      statistics: [
+        negativeEntropy,
+        normalisedStd(forward.target),
+        normalisedStd(forward.prediction),
+      ],
+    };
+  });
 }
 
-/** Reads the metrics of an update in one transfer. */
-export async function readMetrics(device: Device, metrics: StepMetrics): Promise<StepValues> {
-  const { loss, lossPred, lossCls, gradNorm, meanProbabilities, targetStd, predictionStd } =
-    metrics;
-  const tensors = [loss, lossPred, lossCls, gradNorm, meanProbabilities, targetStd, predictionStd];
-  const values = await device.read(tensors);
-  let entropy = 0;
-  // The released code adds 1e-7 inside the logarithm; golden's logged values show it.
-  for (const p of values[4]) entropy -= p * Math.log(p + 1e-7);
+function stepValues(row: ArrayLike<number>): StepValues {
   return {
-    loss: values[0][0],
-    loss_pred: values[1][0],
-    loss_cls: values[2][0],
-    grad_norm: values[3][0],
-    clip_coefficient: values[3][1],
-    target_perplexity: Math.exp(entropy),
-    target_std: values[5][0],
-    prediction_std: values[6][0],
+    loss: row[0],
+    loss_pred: row[1],
+    loss_cls: row[2],
+    grad_norm: row[3],
+    clip_coefficient: row[4],
+    target_perplexity: Math.exp(-row[5]),
+    target_std: row[6],
+    prediction_std: row[7],
   };
+}
+
+/** Reads the metrics that {@link Trainer.step} returned. */
+export async function readMetrics(device: Device, row: Tensor): Promise<StepValues> {
+  return stepValues((await device.read([row]))[0]);
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type Op, type RefArray, type Sample } from "../op.ts";
 import { refBroadcast, refFrom, refRandom, refUnbroadcast } from "../reference.ts";
@@ -33,6 +34,7 @@ function defineComparison(name: keyof typeof COMPARISONS): Op<null> {
   return defineOp<null>({
     name,
     dtypes: "any",
+    half: true,
     strided: true,
     forward([a, b]) {
       if (a.dtype !== b.dtype) {
@@ -40,7 +42,10 @@ function defineComparison(name: keyof typeof COMPARISONS): Op<null> {
           `${name}: ${show(a.shape)} is ${a.dtype}, ${show(b.shape)} is ${b.dtype}`,
         );
       }
-      const y = a.device.empty(broadcastShapes(name, a.shape, b.shape));
+      const y = a.device.empty(
+        broadcastShapes(name, a.shape, b.shape),
+        a.dtype === "f16" ? "f16" : "f32",
+      );
       elementwise(y, [a, b], { expression: `select($V(0.0), $V(1.0), a ${symbol} b)` });
       return [y];
     },
@@ -81,7 +86,7 @@ const comparison = Object.fromEntries(
 
 function compare(name: keyof typeof COMPARISONS, a: Tensor, b: Tensor | number): Tensor {
   if (typeof b !== "number") return comparison[name].apply([a, b], null)[0];
-  if (a.dtype !== "f32" && (!Number.isInteger(b) || Math.fround(b) !== b)) {
+  if (!isFloat(a.dtype) && (!Number.isInteger(b) || Math.fround(b) !== b)) {
     throw new ShapeError(
       `${name}: ${b} beside ${a.dtype}; a whole number that f32 holds is needed`,
     );
@@ -92,7 +97,7 @@ function compare(name: keyof typeof COMPARISONS, a: Tensor, b: Tensor | number):
 }
 
 /**
- * 1 where `a = b`, else 0, with broadcasting; f32, without a gradient.
+ * 1 where `a = b`, else 0, with broadcasting; f32 (f16 for f16 operands), without a gradient.
  *
  * @throws {ShapeError} if shapes do not broadcast or dtypes differ.
  */
@@ -139,6 +144,7 @@ function asF32(mask: Tensor): Tensor {
 const whereOp = defineOp<null>({
   name: "where",
   dtypes: "any",
+  half: true,
   strided: true,
   forward([given, a, b], _, save) {
     const mask = asF32(given);
@@ -150,7 +156,7 @@ const whereOp = defineOp<null>({
   backward({ grads: [dy], saved: [mask], shapes, needs }) {
     const side = (i: number, expression: string): Tensor | undefined => {
       if (!needs[i]) return undefined;
-      const gradient = dy!.device.empty(dy!.shape);
+      const gradient = dy!.device.empty(dy!.shape, dy!.dtype);
       elementwise(gradient, [dy!, mask], { expression });
       return sameShape(shapes[i], gradient.shape) ? gradient : sumTo(gradient, shapes[i]);
     };
@@ -202,7 +208,7 @@ const whereOp = defineOp<null>({
  * `a` where `mask` is not 0, else `b`; the three broadcast. No gradient flows to the mask, and none of a side that
  * was not chosen.
  *
- * @param mask f32 or u32, as comparisons give it
+ * @param mask of any dtype, as comparisons give it
  * @throws {ShapeError} if shapes do not broadcast, or `a` and `b` differ in dtype.
  */
 export function where(mask: Tensor, a: Tensor | number, b: Tensor | number): Tensor {
@@ -212,11 +218,11 @@ export function where(mask: Tensor, a: Tensor | number, b: Tensor | number): Ten
       `where: ${show(a.shape)} is ${a.dtype}, ${show(b.shape)} is ${b.dtype}`,
     );
   }
-  if (like && like.dtype !== "f32" && (typeof a === "number" || typeof b === "number")) {
-    throw new ShapeError(`where: a number stands beside ${like.dtype}; numbers are f32`);
+  if (like && !isFloat(like.dtype) && (typeof a === "number" || typeof b === "number")) {
+    throw new ShapeError(`where: a number stands beside ${like.dtype}; numbers are floats`);
   }
   const operand = (value: Tensor | number) =>
-    typeof value === "number" ? mask.device.full([], value) : value;
+    typeof value === "number" ? mask.device.full([], value, like?.dtype) : value;
   return whereOp.apply([mask, operand(a), operand(b)], null)[0];
 }
 
@@ -227,9 +233,10 @@ interface ClampAttrs {
 
 const clampOp = defineOp<ClampAttrs>({
   name: "clamp",
+  half: true,
   strided: true,
   forward([x], { low, high }, save) {
-    const y = x.device.empty(x.shape);
+    const y = x.device.empty(x.shape, x.dtype);
     elementwise(y, [x], {
       expression: "min(max(a, T(params.alpha)), T(params.beta))",
       alpha: low,
@@ -239,7 +246,7 @@ const clampOp = defineOp<ClampAttrs>({
     return [y];
   },
   backward({ grads: [dy], saved: [x] }, { low, high }) {
-    const dx = x.device.empty(x.shape);
+    const dx = x.device.empty(x.shape, x.dtype);
     elementwise(dx, [x, dy!], {
       expression: "select(T(0.0), b, (a >= T(params.alpha)) & (a <= T(params.beta)))",
       alpha: low,
@@ -311,15 +318,16 @@ function power(exponent: number): string {
 
 const powOp = defineOp<PowAttrs>({
   name: "pow",
+  half: true,
   strided: true,
   forward([x], { exponent }, save) {
-    const y = x.device.empty(x.shape);
+    const y = x.device.empty(x.shape, x.dtype);
     elementwise(y, [x], { expression: power(exponent), alpha: exponent });
     save(x);
     return [y];
   },
   backward({ grads: [dy], saved: [x] }, { exponent }) {
-    const dx = x.device.empty(x.shape);
+    const dx = x.device.empty(x.shape, x.dtype);
     elementwise(dx, [x, dy!], {
       expression: exponent === 0 ? "T(0.0)" : `params.beta * b * (${power(exponent - 1)})`,
       alpha: exponent - 1,

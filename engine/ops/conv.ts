@@ -14,11 +14,17 @@ import { elementwise } from "./launch.ts";
 import { sumTo } from "./reduce.ts";
 import { reshape } from "./view.ts";
 
+type Pair = readonly [number, number];
+
 interface ConvAttrs {
   /** Rows, columns. */
-  readonly stride: readonly [number, number];
-  readonly padding: readonly [number, number];
-  readonly dilation: readonly [number, number];
+  readonly stride: Pair;
+  /** Zeros above and below, left and right. */
+  readonly padding: readonly [Pair, Pair];
+  /** Rows, columns. */
+  readonly dilation: Pair;
+  /** Channels of x and of the result fall into so many groups, each of which sees only its own. */
+  readonly groups: number;
 }
 
 /** Sizes of a convolution. */
@@ -27,10 +33,10 @@ interface Sizes {
   readonly channels: number;
   readonly outputs: number;
   /** Rows and columns of the padded input, the kernel and the result. */
-  readonly padded: readonly [number, number];
-  readonly kernel: readonly [number, number];
-  readonly result: readonly [number, number];
-  /** Values per patch. */
+  readonly padded: Pair;
+  readonly kernel: Pair;
+  readonly result: Pair;
+  /** Values per patch of one group. */
   readonly patch: number;
   /** Places over the whole batch. */
   readonly places: number;
@@ -42,12 +48,12 @@ function sizesOf(
   { stride, padding, dilation }: ConvAttrs,
 ): Sizes {
   const [batch, channels, ...image] = x;
-  const [outputs, , ...kernel] = weight;
-  const padded = image.map((size, i) => size + 2 * padding[i]);
+  const [outputs, perGroup, ...kernel] = weight;
+  const padded = image.map((size, i) => padding[i][0] + size + padding[i][1]);
   const result = padded.map((size, i) =>
     Math.floor((size - dilation[i] * (kernel[i] - 1) - 1) / stride[i]) + 1
   );
-  const pair = (list: number[]) => list as unknown as readonly [number, number];
+  const pair = (list: number[]) => list as unknown as Pair;
   return {
     batch,
     channels,
@@ -55,23 +61,23 @@ function sizesOf(
     padded: pair(padded),
     kernel: pair(kernel),
     result: pair(result),
-    patch: channels * kernel[0] * kernel[1],
+    patch: perGroup * kernel[0] * kernel[1],
     places: batch * result[0] * result[1],
   };
 }
 
 /** The part of a padded image [batch, channels, H, W] (dense) that holds the image itself. */
-function inside(padded: Tensor, image: Shape, [top, left]: readonly [number, number]): Tensor {
+function inside(padded: Tensor, image: Shape, [[top], [left]]: ConvAttrs["padding"]): Tensor {
   return padded.view(image, padded.strides, padded.offset + top * padded.strides[2] + left);
 }
 
 /** Every patch of x as a column: [channels * kh * kw, batch * rows * columns], dense. */
 function unfold(x: Tensor, attrs: ConvAttrs, sizes: Sizes): Tensor {
   const { device } = x;
-  const { batch, channels, kernel, padded, patch, places, result } = sizes;
+  const { batch, channels, kernel, padded, places, result } = sizes;
   const { stride, padding, dilation } = attrs;
   let image = x;
-  if (padding[0] > 0 || padding[1] > 0) {
+  if (padding.flat().some((width) => width > 0)) {
     image = device.zeros([batch, channels, ...padded]);
     elementwise(inside(image, x.shape, padding), [x], { expression: "a" });
   }
@@ -90,7 +96,7 @@ function unfold(x: Tensor, attrs: ConvAttrs, sizes: Sizes): Tensor {
   );
   const columns = device.empty(patches.shape);
   elementwise(columns, [patches], { expression: "a" });
-  return columns.view([patch, places]);
+  return columns.view([channels * kernel[0] * kernel[1], places]);
 }
 
 /** Adjoint of {@link unfold}: adds every column back where it was read, one kernel offset after the other. */
@@ -135,26 +141,39 @@ function refVisit(
   attrs: ConvAttrs,
   visit: (x: number, weight: number, y: number) => void,
 ): void {
-  const { batch, channels, outputs, kernel, result } = sizesOf(x, weight, attrs);
-  const { stride, padding, dilation } = attrs;
+  const { batch, channels, outputs, kernel, result, patch } = sizesOf(x, weight, attrs);
+  const { stride, padding: [[top], [left]], dilation, groups } = attrs;
   const [, , height, width] = x;
   for (let y = 0; y < batch * outputs * result[0] * result[1]; y++) {
     const column = y % result[1];
     const row = Math.floor(y / result[1]) % result[0];
     const o = Math.floor(y / result[1] / result[0]) % outputs;
     const b = Math.floor(y / result[1] / result[0] / outputs);
-    for (let w = 0; w < channels * kernel[0] * kernel[1]; w++) {
-      const c = Math.floor(w / kernel[0] / kernel[1]);
-      const i = row * stride[0] + Math.floor(w / kernel[1]) % kernel[0] * dilation[0] - padding[0];
-      const j = column * stride[1] + w % kernel[1] * dilation[1] - padding[1];
+    const group = Math.floor(o * groups / outputs);
+    for (let w = 0; w < patch; w++) {
+      const c = group * channels / groups + Math.floor(w / kernel[0] / kernel[1]);
+      const i = row * stride[0] + Math.floor(w / kernel[1]) % kernel[0] * dilation[0] - top;
+      const j = column * stride[1] + w % kernel[1] * dilation[1] - left;
       if (i < 0 || j < 0 || i >= height || j >= width) continue;
       visit(
         ((b * channels + c) * height + i) * width + j,
-        o * channels * kernel[0] * kernel[1] + w,
+        o * patch + w,
         y,
       );
     }
   }
+}
+
+/** The matrices of a convolution, one per group and next to each other in memory, as operands of {@link gemm}. */
+function matrices({ outputs, patch, places }: Sizes, groups: number) {
+  const rows = outputs / groups;
+  return {
+    groups,
+    rows,
+    weight: (tensor: Tensor) => ({ tensor, ld: patch, batchStride: rows * patch }),
+    columns: (tensor: Tensor) => ({ tensor, ld: places, batchStride: patch * places }),
+    product: (tensor: Tensor) => ({ tensor, ld: places, batchStride: rows * places }),
+  };
 }
 
 const outputShape = ({ batch, outputs, result }: Sizes): number[] => [batch, outputs, ...result];
@@ -167,13 +186,15 @@ const convOp = defineOp<ConvAttrs>({
     const { outputs, patch, places } = sizes;
     const columns = unfold(x, attrs, sizes);
     const product = device.empty([outputs, sizes.batch, ...sizes.result]);
+    const of = matrices(sizes, attrs.groups);
     gemm({
-      a: { tensor: weight, ld: patch },
-      b: { tensor: columns, ld: places },
-      c: { tensor: product, ld: places },
-      m: outputs,
+      a: of.weight(weight),
+      b: of.columns(columns),
+      c: of.product(product),
+      m: of.rows,
       n: places,
       k: patch,
+      batch: of.groups,
     });
     save(x);
     save(weight);
@@ -187,30 +208,33 @@ const convOp = defineOp<ConvAttrs>({
     const { device } = x;
     const sizes = sizesOf(x.shape, weight.shape, attrs);
     const { outputs, patch, places } = sizes;
+    const of = matrices(sizes, attrs.groups);
     const gradient = materialize(swapFront(dy!));
     let [dx, dweight, dbias]: (Tensor | undefined)[] = [];
     if (needs[1]) {
       const columns = unfold(x, attrs, sizes);
       dweight = device.empty(weight.shape);
       gemm({
-        a: { tensor: gradient, ld: places },
-        b: { tensor: columns, ld: places, transposed: true },
-        c: { tensor: dweight, ld: patch },
-        m: outputs,
+        a: of.product(gradient),
+        b: { ...of.columns(columns), transposed: true },
+        c: of.weight(dweight),
+        m: of.rows,
         n: patch,
         k: places,
+        batch: of.groups,
       });
       columns.dispose();
     }
     if (needs[0]) {
-      const columns = device.empty([patch, places]);
+      const columns = device.empty([attrs.groups * patch, places]);
       gemm({
-        a: { tensor: weight, ld: patch, transposed: true },
-        b: { tensor: gradient, ld: places },
-        c: { tensor: columns, ld: places },
+        a: { ...of.weight(weight), transposed: true },
+        b: of.product(gradient),
+        c: of.columns(columns),
         m: patch,
         n: places,
-        k: outputs,
+        k: of.rows,
+        batch: of.groups,
       });
       dx = fold(columns, x.shape, attrs, sizes);
     }
@@ -258,13 +282,33 @@ const convOp = defineOp<ConvAttrs>({
       ["larger", [2, 3, 33, 31], [4, 3, 3, 3], true, same(1, 1, 1)],
       ["1 x 5", [3, 4, 1, 31], [6, 4, 1, 5], true, {
         stride: [1, 2],
-        padding: [0, 2],
+        padding: [[0, 0], [2, 2]],
         dilation: [1, 1],
+        groups: 1,
       }],
       ["uneven", [1, 1, 6, 11], [2, 1, 2, 3], true, {
         stride: [2, 1],
-        padding: [1, 0],
+        padding: [[1, 1], [0, 0]],
         dilation: [1, 3],
+        groups: 1,
+      }],
+      ["causal", [2, 3, 1, 13], [5, 3, 1, 4], true, {
+        stride: [1, 1],
+        padding: [[0, 0], [6, 0]],
+        dilation: [1, 2],
+        groups: 1,
+      }],
+      ["every side its own padding", [1, 2, 5, 6], [3, 2, 3, 3], true, {
+        stride: [2, 1],
+        padding: [[0, 1], [3, 2]],
+        dilation: [1, 1],
+        groups: 1,
+      }],
+      ["3 groups", [2, 6, 7, 5], [9, 2, 3, 3], true, { ...same(1, 1, 1), groups: 3 }],
+      ["depthwise", [2, 5, 9, 7], [5, 1, 3, 3], true, { ...same(2, 1, 1), groups: 5 }],
+      ["depthwise, 2 kernels a channel", [1, 4, 6, 8], [8, 1, 2, 3], false, {
+        ...same(1, 0, 2),
+        groups: 4,
       }],
     ];
     return cases.map(([label, x, weight, bias, attrs], seed): Sample<ConvAttrs> => ({
@@ -282,52 +326,69 @@ const convOp = defineOp<ConvAttrs>({
 function same(stride: number, padding: number, dilation: number): ConvAttrs {
   return {
     stride: [stride, stride],
-    padding: [padding, padding],
+    padding: [[padding, padding], [padding, padding]],
     dilation: [dilation, dilation],
+    groups: 1,
   };
 }
 
 /** Options of {@link conv2d}; a single number stands for rows and columns. */
 export interface Conv2dOptions {
   /** Steps between neighbouring places; default 1. */
-  readonly stride?: number | readonly [number, number];
-  /** Zeros on both sides of each axis; default 0. */
-  readonly padding?: number | readonly [number, number];
+  readonly stride?: number | readonly [rows: number, columns: number];
+  /** Zeros around the image, for both sides of an axis together or each its own; default 0. */
+  readonly padding?:
+    | number
+    | readonly [rows: number | Sides, columns: number | Sides];
   /** Steps between neighbouring elements of a patch; default 1. */
-  readonly dilation?: number | readonly [number, number];
+  readonly dilation?: number | readonly [rows: number, columns: number];
+  /** Groups of channels that do not see each other; as many as channels: depthwise. Default 1. */
+  readonly groups?: number;
 }
 
 /** Options of {@link conv1d}. */
 export interface Conv1dOptions {
   /** Steps between neighbouring places; default 1. */
   readonly stride?: number;
-  /** Zeros on both sides; default 0. */
-  readonly padding?: number;
+  /** Zeros on both sides, or before and after: `[k - 1, 0]` is causal. Default 0. */
+  readonly padding?: number | Sides;
   /** Steps between neighbouring elements of a patch; default 1. */
   readonly dilation?: number;
+  /** Groups of channels that do not see each other; as many as channels: depthwise. Default 1. */
+  readonly groups?: number;
 }
+
+/** Elements before and after an axis. */
+export type Sides = readonly [before: number, after: number];
+
+const pairOf = (n: number | Pair): Pair => typeof n === "number" ? [n, n] : n;
 
 function run(
   name: string,
   [x, weight, bias]: readonly [Tensor, Tensor, Tensor | undefined],
   attrs: ConvAttrs,
 ): Tensor {
+  const { stride, padding, dilation, groups } = attrs;
+  const whole = (list: readonly number[], least: number) =>
+    list.every((n) => Number.isInteger(n) && n >= least);
+  if (!whole([...stride, ...dilation, groups], 1) || !whole(padding.flat(), 0)) {
+    throw new ShapeError(
+      `${name}: stride [${stride}], padding ${
+        JSON.stringify(padding)
+      }, dilation [${dilation}] and ` +
+        `groups ${groups} must be whole numbers, all but the padding from 1`,
+    );
+  }
   if (
-    x.shape[1] !== weight.shape[1] ||
+    x.shape[1] !== weight.shape[1] * groups || weight.shape[0] % groups !== 0 ||
     bias && (bias.shape.length !== 1 || bias.size !== weight.shape[0])
   ) {
     throw new ShapeError(
-      `${name}: x ${show(x.shape)} [batch, in, ...], weight ${show(weight.shape)} [out, in, ...]${
-        bias ? `, bias ${show(bias.shape)} [out]` : ""
-      } do not fit`,
-    );
-  }
-  const whole = (list: readonly number[], least: number) =>
-    list.every((n) => Number.isInteger(n) && n >= least);
-  if (!whole(attrs.stride, 1) || !whole(attrs.dilation, 1) || !whole(attrs.padding, 0)) {
-    throw new ShapeError(
-      `${name}: stride [${attrs.stride}], padding [${attrs.padding}] and dilation [${attrs.dilation}] ` +
-        "must be whole numbers, the first and the last from 1",
+      `${name}: x ${show(x.shape)} [batch, in, ...], weight ${
+        show(weight.shape)
+      } [out, in / groups, ...]${bias ? `, bias ${show(bias.shape)} [out]` : ""} do not fit${
+        groups > 1 ? ` in ${groups} groups` : ""
+      }`,
     );
   }
   const { result } = sizesOf(x.shape, weight.shape, attrs);
@@ -340,13 +401,13 @@ function run(
 }
 
 /**
- * Cross-correlation of images with kernels, as torch's `conv2d` (one group). Patches are copied out, which takes
- * `in * kh * kw` values for each place of the result.
+ * Cross-correlation of images with kernels, as torch's `conv2d`. Patches are copied out, which takes `in * kh * kw`
+ * values for each place of the result; groups are one batched matrix product.
  *
  * @param x [batch, in, height, width]
- * @param weight [out, in, kh, kw]
+ * @param weight [out, in / groups, kh, kw]; outputs of group g see its channels of `x` alone
  * @param bias [out]
- * @returns [batch, out, rows, columns], `rows = floor((height + 2 padding - dilation (kh - 1) - 1) / stride) + 1`
+ * @returns [batch, out, rows, columns], `rows = floor((above + height + below - dilation (kh - 1) - 1) / stride) + 1`
  * @throws {ShapeError} if sizes do not fit or the kernel is larger than the padded image.
  */
 export function conv2d(
@@ -360,21 +421,21 @@ export function conv2d(
       `conv2d: x ${show(x.shape)} and weight ${show(weight.shape)} must have 4 axes each`,
     );
   }
-  const pair = (n: number | readonly [number, number]): readonly [number, number] =>
-    typeof n === "number" ? [n, n] : n;
-  const { stride = 1, padding = 0, dilation = 1 } = options;
+  const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
+  const [rows, columns] = typeof padding === "number" ? [padding, padding] : padding;
   return run("conv2d", [x, weight, bias], {
-    stride: pair(stride),
-    padding: pair(padding),
-    dilation: pair(dilation),
+    stride: pairOf(stride),
+    padding: [pairOf(rows), pairOf(columns)],
+    dilation: pairOf(dilation),
+    groups,
   });
 }
 
 /**
- * Cross-correlation of sequences with kernels, as torch's `conv1d` (one group).
+ * Cross-correlation of sequences with kernels, as torch's `conv1d`.
  *
  * @param x [batch, in, length]
- * @param weight [out, in, k]
+ * @param weight [out, in / groups, k]
  * @param bias [out]
  * @returns [batch, out, places]
  * @throws {ShapeError} if sizes do not fit or the kernel is longer than the padded sequence.
@@ -390,12 +451,13 @@ export function conv1d(
       `conv1d: x ${show(x.shape)} and weight ${show(weight.shape)} must have 3 axes each`,
     );
   }
-  const { stride = 1, padding = 0, dilation = 1 } = options;
+  const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
   const flat = ([a, b, c]: Shape): number[] => [a, b, 1, c];
   const y = run("conv1d", [reshape(x, flat(x.shape)), reshape(weight, flat(weight.shape)), bias], {
     stride: [1, stride],
-    padding: [0, padding],
+    padding: [[0, 0], pairOf(padding)],
     dilation: [1, dilation],
+    groups,
   });
   return reshape(y, [y.shape[0], y.shape[1], y.shape[3]]);
 }

@@ -3,14 +3,14 @@
  *
  * @module
  */
-import { BYTES_PER_ELEMENT } from "../dtype.ts";
+import type { DType } from "../dtype.ts";
 import { broadcastShapes, sameShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { elementwise } from "./launch.ts";
 
 /** Whether kernels can bind the tensor as it is: dense and at an aligned offset. */
 export function isBindable(tensor: Tensor): boolean {
-  return tensor.dense && tensor.offset * BYTES_PER_ELEMENT % tensor.device.offsetAlignment === 0;
+  return tensor.dense && tensor.offset * tensor.itemSize % tensor.device.offsetAlignment === 0;
 }
 
 /** The tensor itself when kernels can bind it, else a dense copy. Records nothing. */
@@ -18,6 +18,13 @@ export function materialize(tensor: Tensor): Tensor {
   if (isBindable(tensor)) return tensor;
   const copy = tensor.device.empty(tensor.shape, tensor.dtype);
   elementwise(copy, [tensor], { expression: "a" });
+  return copy;
+}
+
+/** A dense copy in another dtype. Records nothing. */
+export function converted(tensor: Tensor, dtype: DType): Tensor {
+  const copy = tensor.device.empty(tensor.shape, dtype);
+  elementwise(copy, [tensor], { expression: "TV(a)" });
   return copy;
 }
 

@@ -75,9 +75,10 @@ function defineBinary(name: keyof typeof BINARY): Op<null> {
   ];
   return defineOp<null>({
     name,
+    half: true,
     strided: true,
     forward([a, b], _, save) {
-      const y = a.device.empty(broadcastShapes(name, a.shape, b.shape));
+      const y = a.device.empty(broadcastShapes(name, a.shape, b.shape), a.dtype);
       elementwise(y, [a, b], { expression: row.wgsl });
       if (!plain) {
         save(a);
@@ -90,7 +91,7 @@ function defineBinary(name: keyof typeof BINARY): Op<null> {
         if (!needs[i]) return undefined;
         let gradient = dy!;
         if (row.gradients[i] !== "c") {
-          gradient = dy!.device.empty(dy!.shape);
+          gradient = dy!.device.empty(dy!.shape, dy!.dtype);
           const operands = plain ? [dy!, dy!, dy!] : [saved[0], saved[1], dy!];
           elementwise(gradient, operands, { expression: row.gradients[i] });
         }
@@ -145,7 +146,7 @@ const binary = Object.fromEntries(
 ) as Record<keyof typeof BINARY, Op<null>>;
 
 const operand = (like: Tensor, value: Tensor | number): Tensor =>
-  typeof value === "number" ? like.device.full([], value) : value;
+  typeof value === "number" ? like.device.full([], value, like.dtype) : value;
 
 /** `a + b` with broadcasting; `b` may be a number. */
 export function add(a: Tensor, b: Tensor | number): Tensor {

@@ -1,30 +1,11 @@
 /**
- * Launching matrix products: picks a kernel family and its tile, and splits what a binding cannot hold.
+ * Launching matrix products: asks for the kernel variant, and splits what a binding or a launch cannot hold.
  *
  * @module
  */
-import source from "../../kernels/gemm.wgsl" with { type: "text" };
-import subgroupSource from "../../kernels/gemm_subgroup.wgsl" with { type: "text" };
-import type { Device } from "../device.ts";
-import { BYTES_PER_ELEMENT } from "../dtype.ts";
-import { defineKernel, type Kernel, type KernelInsight } from "../kernel.ts";
-import type { Constants } from "../template.ts";
+import { type GemmProblem, gemmVariants, LARGEST_REGISTER_TILE } from "./gemm_variants.ts";
+import type { TensorWindow } from "../device.ts";
 import type { Tensor } from "../tensor.ts";
-
-const insight: KernelInsight = {
-  flops: ({ params: { m, n, k }, grid }) => 2 * m * n * k * grid[2],
-  variant: ({ constants: c, params: { m, n, k }, grid }) =>
-    [
-      `${m}x${k}${c.TA ? "ᵀ" : ""} · ${k}x${n}${c.TB ? "ᵀ" : ""}`,
-      grid[2] > 1 && `batch ${grid[2]}`,
-      c.BIAS && "bias",
-      c.GELU && "gelu",
-      c.RESIDUAL && "residual",
-      c.ACC && "add",
-    ].filter(Boolean).join(" "),
-};
-const registerKernel = defineKernel("gemm", source, insight);
-const subgroupKernel = defineKernel("gemm_subgroup", subgroupSource, insight);
 
 /** One operand: where its first matrix starts and how it is walked, in elements. */
 export interface MatrixOperand {
@@ -68,81 +49,16 @@ export interface GemmArguments {
   readonly accumulate?: boolean;
 }
 
-/** Computes a matrix product. All operands are f32. */
+/**
+ * Computes a matrix product. Sums are f32 over k in order, whatever the operands are and in every kernel variant.
+ *
+ * @param args all tensors f32, or all f16
+ * @throws {RangeError} if a single row of an operand exceeds the adapter's binding limit.
+ */
 export function gemm(args: GemmArguments): void {
   const { m, n, k, batch = 1 } = args;
   if (m === 0 || n === 0 || batch === 0) return;
   launch(args, [0, m], [0, n], [0, k], [0, batch], args.accumulate ?? false);
-}
-
-/** A kernel and what one of its workgroups computes. */
-interface Tile {
-  readonly kernel: Kernel;
-  /** Constants of the family, besides the layouts and what is fused. */
-  readonly constants: Constants;
-  /** Rows of the result per workgroup. */
-  readonly rows: number;
-  /** Columns of the result per workgroup. */
-  readonly columns: number;
-}
-
-/** 8 x 8 per invocation: any shape, any adapter. */
-function registerTile(vector: boolean): Tile {
-  const constants = { VEC: vector, ROWS: 8, VECS: 2, STORE: 8, WX: 8, WY: 8 };
-  return { kernel: registerKernel, constants, rows: 64, columns: 64 };
-}
-
-/** One subgroup per workgroup, `rows` x `vecs` vec4 per invocation; for vector loads only. */
-function subgroupTile(rows: number, vecs: number, tail: boolean): Tile {
-  const constants = {
-    VEC: true,
-    LANES: SUBGROUP_LANES,
-    ROWS: rows,
-    VECS: vecs,
-    STORE: 8 / vecs,
-    TAIL: tail,
-  };
-  return { kernel: subgroupKernel, constants, rows, columns: 4 * vecs * SUBGROUP_LANES };
-}
-
-/** The only subgroup size that was measured. */
-const SUBGROUP_LANES = 8;
-const SUBGROUP_TILES = [[64, 1], [32, 1], [16, 1], [8, 1]] as const;
-/** Up to a tenth faster, but twice as long to compile (0.5 s): for products that take several ms. */
-const LARGE_SUBGROUP_TILE = [64, 2] as const;
-const LARGE_PRODUCT = 2 ** 28;
-
-/** Relative time of a tile, fitted to measurements on lavapipe: its multiply-adds, its loads of A, its loads of B. */
-function tileTime([rows, vecs]: readonly [number, number]): number {
-  return rows * vecs + 0.2 * rows + 12 * vecs;
-}
-
-/**
- * The family and tile for a product of the given sizes; the one place where that is decided.
- *
- * @param vector whether the operands allow vector loads
- * @param tail whether the kernel must end with steps of one
- */
-function chooseTile(
-  device: Device,
-  { m, n, k, batch }: { m: number; n: number; k: number; batch: number },
-  vector: boolean,
-  tail: boolean,
-): Tile {
-  const widest = device.gpu.limits.maxComputeWorkgroupsPerDimension * 4 * SUBGROUP_LANES;
-  if (!vector || device.info.subgroupSize !== SUBGROUP_LANES || n > widest) {
-    return registerTile(vector);
-  }
-  // lavapipe deals workgroups out to the cores in equal numbers, so the core with the most decides.
-  const time = (tile: readonly [number, number]) => {
-    const tiles = Math.ceil(m / tile[0]) * Math.ceil(n / (4 * tile[1] * SUBGROUP_LANES)) * batch;
-    return Math.ceil(tiles / navigator.hardwareConcurrency) * tileTime(tile);
-  };
-  const tiles = m * n * k * batch < LARGE_PRODUCT
-    ? SUBGROUP_TILES
-    : [LARGE_SUBGROUP_TILE, ...SUBGROUP_TILES];
-  const [rows, vecs] = tiles.reduce((best, tile) => time(tile) < time(best) ? tile : best);
-  return subgroupTile(rows, vecs, tail);
 }
 
 type Range = readonly [first: number, count: number];
@@ -163,8 +79,11 @@ function launch(
 ): void {
   const { a, b, c } = args;
   const { device } = c.tensor;
-  const alignment = device.offsetAlignment / BYTES_PER_ELEMENT;
-  const limit = device.bindingLimit / BYTES_PER_ELEMENT - alignment;
+  const { itemSize, dtype } = c.tensor;
+  const alignment = device.offsetAlignment / itemSize;
+  const limit = device.bindingLimit / itemSize - alignment;
+  const most = device.gpu.limits.maxComputeWorkgroupsPerDimension;
+  const longest = most * LARGEST_REGISTER_TILE;
 
   const span = (operand: MatrixOperand, rows: Range, columns: Range) => {
     const [outer, inner] = operand.transposed ? [columns, rows] : [rows, columns];
@@ -185,13 +104,14 @@ function launch(
   };
   const tooLarge = (part: { count: number } | undefined) =>
     part !== undefined && part.count > limit;
-  if (Object.values(spans).some(tooLarge)) {
+  const tooMany = batch[1] > most || m[1] > longest || n[1] > longest;
+  if (tooMany || Object.values(spans).some(tooLarge)) {
     const again = (over: { m?: Range; n?: Range; k?: Range; batch?: Range }, add: boolean) =>
       launch(args, over.m ?? m, over.n ?? n, over.k ?? k, over.batch ?? batch, add);
     if (batch[1] > 1) halves(batch).forEach((half) => again({ batch: half }, accumulate));
-    else if (tooLarge(spans.c) || (tooLarge(spans.a) && !a.transposed)) {
+    else if (m[1] > longest || tooLarge(spans.c) || (tooLarge(spans.a) && !a.transposed)) {
       halves(m).forEach((half) => again({ m: half }, accumulate));
-    } else if (tooLarge(spans.b) && b.transposed) {
+    } else if (n[1] > longest || (tooLarge(spans.b) && b.transposed)) {
       halves(n).forEach((half) => again({ n: half }, accumulate));
     } else splitInner(args, m, n, k, batch, accumulate);
     return;
@@ -212,7 +132,7 @@ function launch(
     offset_residual: 0,
     offset_pre: 0,
   };
-  const windows = [];
+  const windows: TensorWindow[] = [];
   let aligned =
     [a.ld, b.ld, c.ld, params.batch_a, params.batch_b, params.batch_c, n[1]].every((x) =>
       x % 4 === 0
@@ -230,23 +150,52 @@ function launch(
       count: part.first - start + part.count,
     });
   }
-  const tail = a.transposed === true && !b.transposed && k[1] % 4 !== 0;
-  const tile = chooseTile(device, { m: m[1], n: n[1], k: k[1], batch: batch[1] }, aligned, tail);
-  device.run(
-    tile.kernel,
-    {
-      ...tile.constants,
-      TA: a.transposed ?? false,
-      TB: b.transposed ?? false,
-      BIAS: args.bias !== undefined,
-      GELU: args.pre !== undefined,
-      RESIDUAL: args.residual !== undefined,
-      ACC: accumulate,
+  const sizes = { m: m[1], n: n[1], k: k[1], batch: batch[1], vector: aligned };
+  const variants = gemmVariants(device, sizes);
+  const run = (name: string, operands: readonly TensorWindow[]) => {
+    const { kernel, constants, rows, columns } = variants.find((v) => v.name === name)!;
+    device.run(
+      kernel,
+      {
+        ...constants,
+        // Only one family ends K with steps of one, and only where neither operand is loaded along it.
+        ...(kernel.name === "gemm_subgroup" &&
+          { TAIL: a.transposed === true && !b.transposed && k[1] % 4 !== 0 }),
+        E: dtype,
+        VEC: aligned,
+        TA: a.transposed ?? false,
+        TB: b.transposed ?? false,
+        BIAS: args.bias !== undefined,
+        GELU: args.pre !== undefined,
+        RESIDUAL: args.residual !== undefined,
+        ACC: accumulate,
+      },
+      operands,
+      params,
+      [Math.ceil(n[1] / columns), Math.ceil(m[1] / rows), batch[1]],
+    );
+  };
+  const layout = `${a.transposed ? "t" : "n"}${b.transposed ? "t" : "n"}`;
+  const picked = device.tuning.pick(
+    `gemm/${layout}/${dtype}/${shapeClass(sizes, a.transposed ?? false)}`,
+    variants.map(({ name }) => name),
+    () => {
+      const counts = windows.map(({ count }) => count);
+      return (name) => {
+        const scratch = counts.map((count) => device.empty([count], dtype));
+        run(name, scratch.map((tensor, i) => ({ tensor, start: 0, count: counts[i] })));
+        scratch.forEach((tensor) => tensor.dispose());
+      };
     },
-    windows,
-    params,
-    [Math.ceil(n[1] / tile.columns), Math.ceil(m[1] / tile.rows), batch[1]],
   );
+  run(picked, windows);
+}
+
+/** Sizes as measurements tell them apart: how many tokens go through a weight counts by powers of two only. */
+function shapeClass({ m, n, k, batch }: GemmProblem, gradient: boolean): string {
+  const rough = (size: number) => size < 64 ? size : 2 ** Math.ceil(Math.log2(size));
+  const sizes = gradient ? [m, n, rough(k)] : [rough(m), n, k];
+  return sizes.join("x") + (batch > 1 ? `x${rough(batch)}` : "");
 }
 
 /** Splits K: the first half writes, the second adds; bias and residual ride on the first. */

@@ -5,13 +5,14 @@
  */
 import source from "../../kernels/indices.wgsl" with { type: "text" };
 import scatterSource from "../../kernels/scatter_add.wgsl" with { type: "text" };
-import { BYTES_PER_ELEMENT } from "../dtype.ts";
+import type { Device } from "../device.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refFrom, refRandom, refZeros } from "../reference.ts";
 import { normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
+import { fill } from "./copy.ts";
 import { rowChunks, rowsOf } from "./launch.ts";
 import { sortRows } from "./rank.ts";
 import { rowsAndWidth } from "./rows.ts";
@@ -23,77 +24,81 @@ const WORKGROUP = 64;
 /** Indices that are sorted at once: sorting compares each with each. */
 const SORTED_AT_ONCE = 8192;
 
-const NO_PARAMS = { size: 0, picks: 0, width: 0, first: 0, last: 0 };
+/** Indices of an op: a u32 tensor, or values from the host, which are checked and uploaded. */
+export type Indices = Tensor | Uint32Array | readonly number[];
 
-/** `y[r, j] = x[r, ids[r, j]]` for dense `x` [..., n] and u32 `ids` [..., m]. Records nothing. */
-export function pickRows(x: Tensor, ids: Tensor): Tensor {
-  const { device } = x;
-  const { rows, width } = rowsAndWidth(x.shape);
+/** Parameters of kernels/indices.wgsl that a mode leaves alone. */
+const NO_PARAMS = { size: 0, picks: 0, width: 0, first: 0, rows: 0, missing: NaN };
+
+/** What kernels/indices.wgsl does between rows of `n` elements and their picks. */
+const ROW_MODES = { pick: 1, spread: 2 } as const;
+
+/** Reads picks of each row of `from` into `to`, or adds picks of `from` to the rows of `to`. */
+function alongRows(mode: keyof typeof ROW_MODES, from: Tensor, ids: Tensor, to: Tensor): void {
+  const { device } = from;
+  const { rows, width } = rowsAndWidth((mode === "pick" ? from : to).shape);
   const picks = ids.shape[ids.shape.length - 1];
-  const y = device.empty(ids.shape);
+  const [read, written] = mode === "pick" ? [width, picks] : [picks, width];
   for (const [first, count] of rowChunks(device, rows, [width, picks])) {
     device.run(
       kernel,
-      { WG: WORKGROUP, W: 1, MODE: 1 },
+      { WG: WORKGROUP, W: 1, MODE: ROW_MODES[mode], E: from.dtype },
       [
         rowsOf(ids, first, count, picks),
-        rowsOf(y, first, count, picks),
-        rowsOf(x, first, count, width),
+        rowsOf(to, first, count, written),
+        rowsOf(from, first, count, read),
       ],
-      { ...NO_PARAMS, count: count * picks, size: width, picks },
-      Math.ceil(count * picks / WORKGROUP),
+      { ...NO_PARAMS, count: count * written, size: width, picks },
+      Math.ceil(count * written / WORKGROUP),
     );
   }
+}
+
+/**
+ * `y[r, j] = x[r, ids[r, j]]` for dense `x` [..., n] and u32 `ids` [..., m]; NaN where an index is not below n. Records
+ * nothing.
+ */
+export function pickRows(x: Tensor, ids: Tensor): Tensor {
+  const y = x.device.empty(ids.shape, x.dtype);
+  alongRows("pick", x, ids, y);
   return y;
 }
 
 /** Adjoint of {@link pickRows}: a tensor of `shape` [..., n] that holds the sums. Records nothing. */
 export function spreadPicks(dy: Tensor, ids: Tensor, shape: Shape): Tensor {
-  const { device } = dy;
-  const { rows, width } = rowsAndWidth(shape);
-  const picks = ids.shape[ids.shape.length - 1];
-  const dx = device.empty(shape);
-  for (const [first, count] of rowChunks(device, rows, [width, picks])) {
-    device.run(
-      kernel,
-      { WG: WORKGROUP, W: 1, MODE: 2 },
-      [
-        rowsOf(ids, first, count, picks),
-        rowsOf(dx, first, count, width),
-        rowsOf(dy, first, count, picks),
-      ],
-      { ...NO_PARAMS, count: count * width, size: width, picks },
-      Math.ceil(count * width / WORKGROUP),
-    );
-  }
+  const dx = dy.device.empty(shape, dy.dtype);
+  alongRows("spread", dy, ids, dx);
   return dx;
 }
 
-/** Rows of a dense `[rows, ...]` table, for dense u32 `ids`: `[...ids, ...]`. Records nothing. */
+/**
+ * Rows of a dense `[rows, ...]` table, for dense u32 `ids`: `[...ids, ...]`, NaN where an index is not below `rows`.
+ * Records nothing.
+ */
 function rowsById(table: Tensor, ids: Tensor): Tensor {
   const { device } = table;
   const [rows, ...rest] = table.shape;
   const width = sizeOf(rest);
   const vector = width % 4 === 0 ? 4 : 1;
-  const y = device.empty([...ids.shape, ...rest]);
+  const y = device.empty([...ids.shape, ...rest], table.dtype);
   if (y.size === 0) return y;
   for (const [firstId, picks] of rowChunks(device, ids.size, [width, 1])) {
     for (const [first, count] of rowChunks(device, rows, [width])) {
       device.run(
         kernel,
-        { WG: WORKGROUP, W: vector, MODE: 3 },
+        { WG: WORKGROUP, W: vector, MODE: 3, E: table.dtype },
         [
           rowsOf(ids, firstId, picks, 1),
           rowsOf(y, firstId, picks, width),
           rowsOf(table, first, count, width),
         ],
         {
+          ...NO_PARAMS,
           count: picks * width / vector,
           size: count,
-          picks,
           width: width / vector,
           first,
-          last: rows - 1,
+          rows,
         },
         Math.ceil(picks * width / vector / WORKGROUP),
       );
@@ -104,19 +109,21 @@ function rowsById(table: Tensor, ids: Tensor): Tensor {
 
 /**
  * Adjoint of {@link rowsById}: a tensor of `shape` [rows, ...] with the sums of the rows of `values` that share an
- * index, added in order of position. Records nothing.
+ * index, added in order of position; those of an index that is not below `rows` are left out. Records nothing.
  */
 function addRowsById(values: Tensor, ids: Tensor, shape: Shape): Tensor {
   const { device } = values;
   const [rows, ...rest] = shape;
   const width = sizeOf(rest);
   const vector = width % 4 === 0 ? 4 : 1;
-  const result = device.empty(shape);
-  if (ids.size === 0) return device.zeros(shape);
-  const limit = Math.floor(device.bindingLimit / BYTES_PER_ELEMENT / Math.max(width, 1) / 64) * 64;
-  const step = ids.size * width * BYTES_PER_ELEMENT <= device.bindingLimit
-    ? SORTED_AT_ONCE
-    : Math.min(SORTED_AT_ONCE, limit);
+  const result = device.empty(shape, values.dtype);
+  if (ids.size === 0) {
+    fill(result, 0);
+    return result;
+  }
+  const largest = device.bindingLimit / values.itemSize;
+  const limit = Math.floor(largest / Math.max(width, 1) / 64) * 64;
+  const step = ids.size * width <= largest ? SORTED_AT_ONCE : Math.min(SORTED_AT_ONCE, limit);
   if (step === 0) {
     throw new RangeError(
       `scatterAdd: 64 rows of ${width} values exceed the adapter's binding limit`,
@@ -129,7 +136,7 @@ function addRowsById(values: Tensor, ids: Tensor, shape: Shape): Tensor {
     for (const [first, count] of rowChunks(device, rows, [width])) {
       device.run(
         scatterKernel,
-        { WG: WORKGROUP, W: vector, ADD: start > 0 },
+        { WG: WORKGROUP, W: vector, E: values.dtype, ADD: start > 0 },
         [
           rowsOf(values, start, picks, width),
           sorted,
@@ -167,10 +174,12 @@ function refAddRowsById(values: RefArray, ids: RefArray, shape: Shape): RefArray
 const refIds = (shape: Shape, most: number, seed: number): RefArray =>
   refFrom(shape, (i) => ((i + seed) * 7919 % 104729 + i * i) % most);
 
-const embeddingOp = defineOp<null>({
+const embeddingOp = defineOp<{ readonly name: string }>({
   name: "embedding",
   dtypes: "any",
-  forward([table, ids], _, save) {
+  half: true,
+  forward([table, ids], { name }, save) {
+    table.device.anomalies?.checkIndices(name, ids, table.shape[0]);
     save(ids);
     return [rowsById(table, ids)];
   },
@@ -196,7 +205,7 @@ const embeddingOp = defineOp<null>({
       label: `${show(ids)} of ${show(shape)}`,
       inputs: [refRandom(shape, seed), refIds(ids, shape[0], seed)],
       integer: { 1: "u32" as const },
-      attrs: null,
+      attrs: { name: "embedding" },
       // Sums of up to 1200 gradients.
       tolerance: seed === 7 ? 1e-5 : undefined,
     })),
@@ -209,20 +218,59 @@ function needIds(name: string, ids: Tensor): void {
 }
 
 /**
+ * Calls `use` with indices as a u32 tensor. Those of the host become one for that long, after each was looked at.
+ *
+ * @param size what each must be below
+ * @throws {ShapeError} if a tensor is not u32, or a host value is no index.
+ */
+function withIndices<T>(
+  name: string,
+  ids: Indices,
+  device: Device,
+  size: number,
+  use: (ids: Tensor) => T,
+): T {
+  if (ids instanceof Tensor) {
+    needIds(name, ids);
+    return use(ids);
+  }
+  const bad = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= size);
+  if (bad !== -1) {
+    throw new ShapeError(
+      `${name}: index ${bad} of ${ids.length} is ${
+        ids[bad]
+      }; whole numbers from 0 below ${size} are needed`,
+    );
+  }
+  using uploaded = device.tensor(Uint32Array.from(ids));
+  return use(uploaded);
+}
+
+function rowsOfTable(name: string, table: Tensor, ids: Indices): Tensor {
+  if (table.shape.length === 0 || table.shape[0] === 0) {
+    throw new ShapeError(`${name}: the table ${show(table.shape)} has no rows`);
+  }
+  return withIndices(
+    name,
+    ids,
+    table.device,
+    table.shape[0],
+    (indices) => embeddingOp.apply([table, indices], { name })[0],
+  );
+}
+
+/**
  * Rows of a table: `y[..., :] = table[ids[...], :]`. The gradient of the table adds in order of position, without
  * atomics.
  *
  * @param table [V, D] (or [V, ...])
- * @param ids u32 of any shape, each below V; larger ones read the last row and pass no gradient
+ * @param ids u32 of any shape, each below V, or a list of the host, which is checked at once. On the GPU nothing can be
+ * thrown: a larger index gives a row of NaN and passes no gradient, and anomaly mode reports it with op, index and size
  * @returns [...ids, D]
- * @throws {ShapeError} if the table has no rows or the indices are not u32.
+ * @throws {ShapeError} if the table has no rows, the indices are not u32, or one of the host is not below V.
  */
-export function embedding(table: Tensor, ids: Tensor): Tensor {
-  needIds("embedding", ids);
-  if (table.shape.length === 0 || table.shape[0] === 0) {
-    throw new ShapeError(`embedding: the table ${show(table.shape)} has no rows`);
-  }
-  return embeddingOp.apply([table, ids], null)[0];
+export function embedding(table: Tensor, ids: Indices): Tensor {
+  return rowsOfTable("embedding", table, ids);
 }
 
 /** Order that puts `axis` at `place`, and its inverse. */
@@ -235,25 +283,30 @@ function moved(rank: number, axis: number, place: number): number[] {
 /**
  * Picks whole slices: `y[..., i, ...] = x[..., ids[i], ...]` along an axis (NumPy's `take`, torch's `index_select`).
  *
- * @param ids u32 [n], each below the size of the axis
+ * @param ids u32 [n], each below the size of the axis, or a list of the host; what is out of range is treated as by
+ * {@link embedding}
  * @returns the shape of `x` with `n` in place of the axis; a view
- * @throws {ShapeError} if the axis does not exist or `ids` is not a list of u32.
+ * @throws {ShapeError} if the axis does not exist, `ids` is not a list of u32, or one of the host is out of range.
  */
-export function take(x: Tensor, ids: Tensor, axis = 0): Tensor {
-  needIds("take", ids);
-  if (ids.shape.length !== 1) {
+export function take(x: Tensor, ids: Indices, axis = 0): Tensor {
+  if (ids instanceof Tensor && ids.shape.length !== 1) {
     throw new ShapeError(`take: the indices are ${show(ids.shape)}, one axis is needed`);
   }
   const rank = x.shape.length;
   const index = normalizeAxis("take", axis, rank);
-  if (index === 0) return embedding(x, ids);
-  return permute(embedding(permute(x, moved(rank, index, 0)), ids), moved(rank, 0, index));
+  if (index === 0) return rowsOfTable("take", x, ids);
+  return permute(
+    rowsOfTable("take", permute(x, moved(rank, index, 0)), ids),
+    moved(rank, 0, index),
+  );
 }
 
 const takeAlongOp = defineOp<null>({
   name: "takeAlong",
   dtypes: "any",
+  half: true,
   forward([x, ids], _, save) {
+    x.device.anomalies?.checkIndices("takeAlong", ids, rowsAndWidth(x.shape).width);
     save(ids);
     return [pickRows(x, ids)];
   },
@@ -290,7 +343,8 @@ const takeAlongOp = defineOp<null>({
  * Picks single elements along an axis: for the last one `y[..., j] = x[..., ids[..., j]]` (NumPy's `take_along_axis`,
  * torch's `gather`). Backward looks through a row's indices for every element: meant for few indices per row.
  *
- * @param ids u32, of the shape of `x` beside the axis; each below the size of the axis
+ * @param ids u32, of the shape of `x` beside the axis; each below the size of the axis. Larger ones give NaN and pass no
+ * gradient, and anomaly mode reports them
  * @returns the shape of `ids`
  * @throws {ShapeError} if shapes differ beside the axis or `ids` is not u32.
  */
@@ -314,7 +368,9 @@ export function takeAlong(x: Tensor, ids: Tensor, axis = -1): Tensor {
 const scatterAddOp = defineOp<{ readonly rows: number }>({
   name: "scatterAdd",
   dtypes: "any",
+  half: true,
   forward([values, ids], { rows }, save) {
+    values.device.anomalies?.checkIndices("scatterAdd", ids, rows);
     save(ids);
     return [addRowsById(values, ids, [rows, ...values.shape.slice(1)])];
   },
@@ -340,19 +396,26 @@ const scatterAddOp = defineOp<{ readonly rows: number }>({
  * Adds rows by index: `y[ids[i], ...] += values[i, ...]`, starting from zeros, in order of `i` and without atomics.
  *
  * @param values [n, ...]
- * @param ids u32 [n], each below `rows`
+ * @param ids u32 [n], each below `rows`, or a list of the host, which is checked at once. On the GPU rows of a larger
+ * index are added nowhere and have NaN as their gradient, and anomaly mode reports them
  * @param rows rows of the result
  * @returns [rows, ...]
- * @throws {ShapeError} if there is not one u32 index per row of values.
+ * @throws {ShapeError} if there is not one u32 index per row of values, or one of the host is not below `rows`.
  */
-export function scatterAdd(values: Tensor, ids: Tensor, rows: number): Tensor {
-  needIds("scatterAdd", ids);
-  if (ids.shape.length !== 1 || ids.shape[0] !== values.shape[0]) {
+export function scatterAdd(values: Tensor, ids: Indices, rows: number): Tensor {
+  const shape = ids instanceof Tensor ? ids.shape : [ids.length];
+  if (shape.length !== 1 || shape[0] !== values.shape[0]) {
     throw new ShapeError(
-      `scatterAdd: values ${show(values.shape)} [n, ...] against indices ${show(ids.shape)} [n]`,
+      `scatterAdd: values ${show(values.shape)} [n, ...] against indices ${show(shape)} [n]`,
     );
   }
-  return scatterAddOp.apply([values, ids], { rows })[0];
+  return withIndices(
+    "scatterAdd",
+    ids,
+    values.device,
+    rows,
+    (indices) => scatterAddOp.apply([values, indices], { rows })[0],
+  );
 }
 
 const oneHotOp = defineOp<{ readonly classes: number }>({
@@ -364,7 +427,7 @@ const oneHotOp = defineOp<{ readonly classes: number }>({
     for (const [first, count] of rowChunks(device, ids.size, [1, classes])) {
       device.run(
         kernel,
-        { WG: WORKGROUP, W: 1, MODE: 0 },
+        { WG: WORKGROUP, W: 1, MODE: 0, E: "f32" },
         [rowsOf(ids, first, count, 1), rowsOf(y, first, count, classes)],
         { ...NO_PARAMS, count: count * classes, size: classes },
         Math.ceil(count * classes / WORKGROUP),

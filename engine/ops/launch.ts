@@ -18,7 +18,7 @@ const WORKGROUP = 64;
 export interface ElementwiseMap {
   /**
    * WGSL over a, b, c (operands), o (the old output, with `readOut`), params.alpha and params.beta.
-   * `T` is the operand type, f32 or vec4f; `$V` is "f32" or "vec4", the suffix of functions in math.wgsl.
+   * `T` is the type of the first operand in registers, such as f32 or vec4f (f16 is widened to f32); `$V` is "f32" or "vec4", the suffix of functions in math.wgsl.
    */
   readonly expression: string;
   /** Whether the expression uses `o`. */
@@ -59,9 +59,10 @@ function extent(shape: readonly number[], strides: readonly number[]): number {
 
 function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): void {
   const { device } = operands[0];
-  const alignment = device.offsetAlignment / BYTES_PER_ELEMENT;
-  const limit = device.bindingLimit / BYTES_PER_ELEMENT - alignment;
-  if (walk.strides.some((strides) => extent(walk.shape, strides) > limit)) {
+  const tooLong = (strides: readonly number[], i: number): boolean =>
+    extent(walk.shape, strides) * operands[i].itemSize >
+      device.bindingLimit - device.offsetAlignment;
+  if (walk.strides.some(tooLong)) {
     split(operands, map, walk);
     return;
   }
@@ -85,7 +86,9 @@ function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): v
     READ_OUT: map.readOut ?? false,
     STRIDED_OUT: stridedOut,
     TO: wgslType(operands[inputs].dtype, width),
-    TC: wgslType(operands[0].dtype, width),
+    S: computed(operands[0].dtype),
+    TC: wgslType(computed(operands[0].dtype), width),
+    TV: wgslType(computed(operands[inputs].dtype), width),
     V: vector ? "vec4" : "f32",
   };
   const params: Record<string, number> = {
@@ -99,7 +102,7 @@ function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): v
   }
   const windows = operands.map((tensor, i) => {
     const first = walk.offsets[i];
-    const start = first - first % alignment;
+    const start = first - first % (device.offsetAlignment / tensor.itemSize);
     const strides = walk.strides[i];
     if (i === inputs) {
       params.offset_out = first - start;
@@ -137,6 +140,11 @@ function split(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): vo
   });
 }
 
+/** What kernels compute with. */
+function computed(dtype: DType): DType {
+  return dtype === "f16" ? "f32" : dtype;
+}
+
 function wgslType(dtype: DType, width: number): string {
   return width === 1 ? dtype : `vec4<${dtype}>`;
 }
@@ -146,17 +154,19 @@ function wgslType(dtype: DType, width: number): string {
  *
  * @param rows number of rows in all
  * @param rowElements elements per row of each operand
+ * @param itemSize bytes per element of the narrowest operand
  * @returns `[first row, count]` of each launch
  */
 export function rowChunks(
   device: Tensor["device"],
   rows: number,
   rowElements: readonly number[],
+  itemSize = BYTES_PER_ELEMENT,
 ): [number, number][] {
   const widest = Math.max(...rowElements) * BYTES_PER_ELEMENT;
   if (rows * widest <= device.bindingLimit) return rows > 0 ? [[0, rows]] : [];
   // Chunks must start at aligned bytes in every operand; `align` rows do whatever the row length.
-  const align = device.offsetAlignment / BYTES_PER_ELEMENT;
+  const align = device.offsetAlignment / itemSize;
   const step = Math.max(...rowElements.map((width) => align / gcd(align, width)));
   const most = Math.floor(device.bindingLimit / widest / step) * step;
   if (most === 0) {

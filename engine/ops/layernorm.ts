@@ -1,5 +1,5 @@
 /**
- * Layer normalisation.
+ * Layer normalisation, of a tensor or of a sum of two.
  *
  * @module
  */
@@ -9,47 +9,149 @@ import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refFrom, refRandom, refZeros } from "../reference.ts";
-import { type Shape, show } from "../shape.ts";
+import { sameShape, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { rowChunks, rowsOf } from "./launch.ts";
 import { reduceInto } from "./reduce.ts";
-import { defineRowKernel, rowsAndWidth, runRows, writable } from "./rows.ts";
+import { defineRowKernel, repeats, rowLayout, rowsAndWidth, runRows, writable } from "./rows.ts";
 
 const kernel = defineRowKernel("layernorm", source);
 const paramsKernel = defineKernel("layernorm_params", paramsSource);
 const WORKGROUP = 64;
+/** Blocks of rows that keep an adapter busy. */
+const BLOCKS = { software: 64, gpu: 4096 };
+/** Rows per block: with fewer, writing partial sums costs more than reading twice; f32 sums of more lose digits. */
+const BLOCK_ROWS = { least: 4, most: 128 };
 
 interface NormAttrs {
   readonly eps: number;
 }
 
-/** dgamma and dbeta: partial sums over blocks of rows, then reductions over the blocks. */
-function paramGradients(x: Tensor, dy: Tensor, stats: Tensor, dgamma: Tensor, dbeta: Tensor): void {
+/** Operands of {@link normForward}. */
+export interface NormOperands {
+  /** `[..., D]` */
+  readonly x: Tensor;
+  /** Added to x first. */
+  readonly residual?: Tensor;
+  /** `[D]` */
+  readonly gamma: Tensor;
+  /** `[D]`; without it rows are not centred: root-mean-square normalisation. */
+  readonly beta?: Tensor;
+  /** Added to the variance. */
+  readonly eps: number;
+}
+
+/** Normalised rows, the sum with the residual where there is one, and statistics for {@link normBackward}. */
+export function normForward(
+  { x, residual, gamma, beta, eps }: NormOperands,
+): { y: Tensor; total?: Tensor; stats: Tensor } {
   const { device } = x;
   const { rows, width } = rowsAndWidth(x.shape);
-  const vector = width % 4 === 0 ? 4 : 1;
-  const units = width / vector;
-  // Enough blocks to keep an adapter busy, and few enough rows that f32 sums stay exact to a few ulp.
-  const block = Math.min(128, Math.max(8, Math.ceil(rows * units / 16384 / 8) * 8));
-  const chunks = rowChunks(device, rows, [width, 4]);
-  const sums = [dgamma, dbeta].map((out) =>
+  const y = device.empty(x.shape, x.dtype);
+  const stats = device.empty([rows, 4]);
+  const total = residual && device.empty(x.shape, x.dtype);
+  const operands = [
+    { tensor: x, perRow: width },
+    { tensor: gamma, perRow: 0 },
+    { tensor: y, perRow: width },
+    { tensor: stats, perRow: 4 },
+  ];
+  if (beta) operands.push({ tensor: beta, perRow: 0 });
+  if (residual) {
+    operands.push({ tensor: residual, perRow: width }, { tensor: total!, perRow: width });
+  }
+  const constants = {
+    CENTRE: beta !== undefined,
+    RESIDUAL: residual !== undefined,
+    BACKWARD: false,
+    DX: false,
+    PARAMS: false,
+  };
+  runRows(kernel, rows, width, operands, constants, { count: width, eps }, repeats(device, rows));
+  return { y, total, stats };
+}
+
+/** Operands and results of {@link normBackward}. */
+export interface NormGradients {
+  /** What was normalised: x, or the sum. */
+  readonly x: Tensor;
+  /** `[D]` */
+  readonly gamma: Tensor;
+  /** Of {@link normForward}. */
+  readonly stats: Tensor;
+  /** Gradient of the normalised rows. */
+  readonly dy: Tensor;
+  /** Gradient of the sum, which is added to dx. */
+  readonly dtotal?: Tensor;
+  /** Receives the gradient of x, if any is wanted. */
+  readonly dx?: Tensor;
+  /** Receive the gradients of gamma and, if rows were centred, of beta. */
+  readonly parameters: readonly Tensor[];
+  /** Whether rows were centred. */
+  readonly centre: boolean;
+}
+
+/** Gradients of {@link normForward}: in one pass over the rows where registers and the number of rows allow. */
+export function normBackward(
+  { x, gamma, stats, dy, dtotal, dx, parameters, centre }: NormGradients,
+): void {
+  const { device, dtype, itemSize } = x;
+  const { rows, width } = rowsAndWidth(x.shape);
+  const blocks = device.info.software ? BLOCKS.software : BLOCKS.gpu;
+  const wanted = Math.ceil(rows / blocks);
+  const layout = rowLayout(device, width, dtype);
+  const fused = parameters.length > 0 && layout.keep &&
+    (device.info.software || wanted >= BLOCK_ROWS.least);
+  const constants = {
+    CENTRE: centre,
+    RESIDUAL: dtotal !== undefined,
+    BACKWARD: true,
+    DX: dx !== undefined,
+    PARAMS: fused,
+  };
+  const params = { count: width, eps: 0 };
+  if (!fused && dx) {
+    const operands = [
+      { tensor: x, perRow: width },
+      { tensor: gamma, perRow: 0 },
+      { tensor: dy, perRow: width },
+      { tensor: stats, perRow: 4 },
+      ...[dx, ...(dtotal ? [dtotal] : [])].map((tensor) => ({ tensor, perRow: width })),
+    ];
+    runRows(kernel, rows, width, operands, constants, params, repeats(device, rows));
+  }
+  if (parameters.length === 0) return;
+
+  const block = Math.min(BLOCK_ROWS.most, Math.max(BLOCK_ROWS.least, wanted));
+  const chunks = rowChunks(device, rows, [width, 4], itemSize);
+  const sums = parameters.map((out) =>
     chunks.length === 1 ? out : device.empty([chunks.length, width])
   );
   chunks.forEach(([first, count], i) => {
+    const rowsIn = (tensor: Tensor) => rowsOf(tensor, first, count, width);
     const blocks = Math.ceil(count / block);
-    const partials = sums.map(() => device.empty([blocks, width]));
-    device.run(
-      paramsKernel,
-      { WG: WORKGROUP, W: vector, UNITS: units },
-      [
-        rowsOf(x, first, count, width),
-        rowsOf(dy, first, count, width),
-        rowsOf(stats, first, count, 4),
-        ...partials,
-      ],
-      { count: blocks * units, rows: count, block },
-      Math.ceil(blocks * units / WORKGROUP),
-    );
+    const partials = parameters.map(() => device.empty([blocks, width]));
+    const statistics = rowsOf(stats, first, count, 4);
+    if (fused) {
+      const written = [...(dx ? [dx] : []), ...(dx && dtotal ? [dtotal] : [])];
+      device.run(
+        kernel,
+        { ...layout.constants, ...constants },
+        [rowsIn(x), gamma, rowsIn(dy), statistics, ...written.map(rowsIn), ...partials],
+        { ...params, rows: count, repeat: block },
+        Math.ceil(blocks / layout.teams),
+      );
+    } else {
+      const vector = width % 4 === 0 ? 4 : 1;
+      const units = width / vector;
+      device.run(
+        paramsKernel,
+        { WG: WORKGROUP, W: vector, E: dtype, UNITS: units, CENTRE: centre },
+        [rowsIn(x), rowsIn(dy), statistics, ...partials],
+        { count: blocks * units, rows: count, block },
+        Math.ceil(blocks * units / WORKGROUP),
+      );
+    }
     partials.forEach((partial, which) => {
       const sum = sums[which];
       const target = sum.view([width], [1], sum.offset + i * width);
@@ -57,8 +159,9 @@ function paramGradients(x: Tensor, dy: Tensor, stats: Tensor, dgamma: Tensor, db
     });
   });
   if (chunks.length === 1) return;
-  reduceInto(dgamma, sums[0], { outer: 1, reduce: chunks.length, inner: width });
-  reduceInto(dbeta, sums[1], { outer: 1, reduce: chunks.length, inner: width });
+  parameters.forEach((out, which) =>
+    reduceInto(out, sums[which], { outer: 1, reduce: chunks.length, inner: width })
+  );
 }
 
 interface RefNorm {
@@ -121,88 +224,132 @@ function normSamples(): Sample<NormAttrs>[] {
   ];
 }
 
+/** Gradients of the op's inputs for one of its output, in float64. */
+function refNormBackward(
+  x: RefArray,
+  gamma: RefArray,
+  eps: number,
+  dy: RefArray,
+): [RefArray, RefArray, RefArray] {
+  const { xhat, rstd } = refNormalize(x, eps);
+  const { rows, width } = rowsAndWidth(x.shape);
+  const [dx, dgamma, dbeta] = [refZeros(x.shape), refZeros([width]), refZeros([width])];
+  for (let r = 0; r < rows; r++) {
+    let meanG = 0;
+    let meanGx = 0;
+    for (let k = 0; k < width; k++) {
+      const i = r * width + k;
+      const g = dy.data[i] * gamma.data[k];
+      meanG += g / width;
+      meanGx += g * xhat[i] / width;
+      dgamma.data[k] += dy.data[i] * xhat[i];
+      dbeta.data[k] += dy.data[i];
+    }
+    for (let k = 0; k < width; k++) {
+      const i = r * width + k;
+      dx.data[i] = rstd[r] * (dy.data[i] * gamma.data[k] - meanG - xhat[i] * meanGx);
+    }
+  }
+  return [dx, dgamma, dbeta];
+}
+
+function refNormForward(x: RefArray, gamma: RefArray, beta: RefArray, eps: number): RefArray {
+  const { xhat } = refNormalize(x, eps);
+  const width = gamma.data.length;
+  return refFrom(x.shape, (i) => xhat[i] * gamma.data[i % width] + beta.data[i % width]);
+}
+
+/** Where the gradients of gamma and beta go; nothing if neither is wanted. */
+function parameterGradients(
+  gamma: Tensor,
+  wanted: boolean,
+  slots: (Tensor | undefined)[],
+): Tensor[] {
+  return wanted ? slots.map((slot) => slot ?? gamma.device.empty(gamma.shape, gamma.dtype)) : [];
+}
+
 const layerNormOp = defineOp<NormAttrs>({
   name: "layerNorm",
+  half: true,
   forward([x, gamma, beta], { eps }, save) {
-    const { rows, width } = rowsAndWidth(x.shape);
-    const y = x.device.empty(x.shape);
-    const stats = x.device.empty([rows, 4]);
-    runRows(
-      kernel,
-      rows,
-      width,
-      [
-        { tensor: x, perRow: width },
-        { tensor: gamma, perRow: 0 },
-        { tensor: beta, perRow: 0 },
-        { tensor: y, perRow: width },
-        { tensor: stats, perRow: 4 },
-      ],
-      { BACKWARD: false },
-      { count: width, eps },
-    );
+    const { y, stats } = normForward({ x, gamma, beta, eps });
     save(x);
     save(gamma);
     save(stats);
     return [y];
   },
-  backward({ grads: [dy], saved: [x, gamma, stats], needs, into }, { eps }) {
-    const { rows, width } = rowsAndWidth(x.shape);
-    let dx: Tensor | undefined;
-    if (needs[0]) {
-      dx = writable(into(0), x);
-      runRows(
-        kernel,
-        rows,
-        width,
-        [
-          { tensor: x, perRow: width },
-          { tensor: gamma, perRow: 0 },
-          { tensor: dy!, perRow: width },
-          { tensor: stats, perRow: 4 },
-          { tensor: dx, perRow: width },
-        ],
-        { BACKWARD: true },
-        { count: width, eps },
-      );
-    }
-    if (!needs[1] && !needs[2]) return [dx];
-    const dgamma = into(1) ?? gamma.device.empty([width]);
-    const dbeta = into(2) ?? gamma.device.empty([width]);
-    paramGradients(x, dy!, stats, dgamma, dbeta);
-    return [dx, dgamma, dbeta];
+  backward({ grads: [dy], saved: [x, gamma, stats], needs, into }) {
+    const dx = needs[0] ? writable(into(0), x) : undefined;
+    const parameters = parameterGradients(gamma, needs[1] || needs[2], [into(1), into(2)]);
+    normBackward({ x, gamma, stats, dy: dy!, dx, parameters, centre: true });
+    return [dx, ...parameters];
   },
   reference: {
-    forward([x, gamma, beta], { eps }) {
-      const { xhat } = refNormalize(x, eps);
-      const width = gamma.data.length;
-      return [refFrom(x.shape, (i) => xhat[i] * gamma.data[i % width] + beta.data[i % width])];
-    },
-    backward([x, gamma], { eps }, [dy]) {
-      const { xhat, rstd } = refNormalize(x, eps);
-      const { rows, width } = rowsAndWidth(x.shape);
-      const [dx, dgamma, dbeta] = [refZeros(x.shape), refZeros([width]), refZeros([width])];
-      for (let r = 0; r < rows; r++) {
-        let meanG = 0;
-        let meanGx = 0;
-        for (let k = 0; k < width; k++) {
-          const i = r * width + k;
-          const g = dy.data[i] * gamma.data[k];
-          meanG += g / width;
-          meanGx += g * xhat[i] / width;
-          dgamma.data[k] += dy.data[i] * xhat[i];
-          dbeta.data[k] += dy.data[i];
-        }
-        for (let k = 0; k < width; k++) {
-          const i = r * width + k;
-          dx.data[i] = rstd[r] * (dy.data[i] * gamma.data[k] - meanG - xhat[i] * meanGx);
-        }
-      }
-      return [dx, dgamma, dbeta];
-    },
+    forward: ([x, gamma, beta], { eps }) => [refNormForward(x, gamma, beta, eps)],
+    backward: ([x, gamma], { eps }, [dy]) => refNormBackward(x, gamma, eps, dy),
   },
   samples: normSamples,
 });
+
+const refSum = (a: RefArray, b: RefArray): RefArray =>
+  refFrom(a.shape, (i) => a.data[i] + b.data[i]);
+
+const residualOp = defineOp<NormAttrs>({
+  name: "residualLayerNorm",
+  half: true,
+  forward([x, residual, gamma, beta], { eps }, save) {
+    const { y, total, stats } = normForward({ x, residual, gamma, beta, eps });
+    save(total!);
+    save(gamma);
+    save(stats);
+    return [y, total!];
+  },
+  backward({ grads: [dy, dtotal], saved: [total, gamma, stats], needs, into }) {
+    // Without dy nothing went through the normalisation.
+    if (!dy) return [dtotal, dtotal];
+    const dx = needs[0] || needs[1] ? writable(into(needs[0] ? 0 : 1), total) : undefined;
+    const parameters = parameterGradients(gamma, needs[2] || needs[3], [into(2), into(3)]);
+    normBackward({ x: total, gamma, stats, dy, dtotal, dx, parameters, centre: true });
+    return [dx, dx, ...parameters];
+  },
+  reference: {
+    forward([x, residual, gamma, beta], { eps }) {
+      const total = refSum(x, residual);
+      return [refNormForward(total, gamma, beta, eps), total];
+    },
+    backward([x, residual, gamma], { eps }, [dy, dtotal]) {
+      const [dx, dgamma, dbeta] = refNormBackward(refSum(x, residual), gamma, eps, dy);
+      const both = refSum(dx, dtotal);
+      return [both, both, dgamma, dbeta];
+    },
+  },
+  samples: () =>
+    // Beside 1000 the sum itself would be rounded to 3e-5, which is no error of the op.
+    normSamples().filter(({ label }) => !label.includes("offset")).map((
+      { inputs: [x, gamma, beta], ...sample },
+      seed,
+    ) => ({
+      ...sample,
+      inputs: [x, refRandom(x.shape, seed + 80), gamma, beta],
+    })),
+});
+
+function checkParameters(
+  name: string,
+  x: Tensor,
+  parameters: Readonly<Record<string, Tensor>>,
+): void {
+  const width = x.shape[x.shape.length - 1];
+  for (const [parameter, { shape }] of Object.entries(parameters)) {
+    if (shape.length !== 1 || shape[0] !== width) {
+      throw new ShapeError(
+        `${name}: ${parameter} is ${show(shape)}, x is ${
+          show(x.shape)
+        }; ${parameter} must be [${width}]`,
+      );
+    }
+  }
+}
 
 /**
  * Layer normalisation over the last axis with biased variance: `(x - mean) / sqrt(var + eps) * gamma + beta`
@@ -215,15 +362,36 @@ const layerNormOp = defineOp<NormAttrs>({
  * @throws {ShapeError} if gamma or beta are not of shape `[D]`.
  */
 export function layerNorm(x: Tensor, gamma: Tensor, beta: Tensor, eps = 1e-6): Tensor {
-  const width = x.shape[x.shape.length - 1];
-  for (const [name, parameter] of [["gamma", gamma], ["beta", beta]] as const) {
-    if (parameter.shape.length !== 1 || parameter.shape[0] !== width) {
-      throw new ShapeError(
-        `layerNorm: ${name} is ${show(parameter.shape)}, x is ${
-          show(x.shape)
-        }; ${name} must be [${width}]`,
-      );
-    }
-  }
+  checkParameters("layerNorm", x, { gamma, beta });
   return layerNormOp.apply([x, gamma, beta], { eps })[0];
+}
+
+/**
+ * {@link layerNorm} of `x + residual` in one pass over memory; the sum is a result as well, for the next residual
+ * connection. Gradients flow through both results.
+ *
+ * @param x `[..., D]`
+ * @param residual of the shape of x
+ * @param gamma `[D]`
+ * @param beta `[D]`
+ * @returns `y`, the normalised rows, and `sum`, both `[..., D]`
+ * @throws {ShapeError} if the shapes do not fit.
+ */
+export function residualLayerNorm(
+  x: Tensor,
+  residual: Tensor,
+  gamma: Tensor,
+  beta: Tensor,
+  eps = 1e-6,
+): { y: Tensor; sum: Tensor } {
+  if (!sameShape(x.shape, residual.shape)) {
+    throw new ShapeError(
+      `residualLayerNorm: x is ${show(x.shape)}, the residual ${
+        show(residual.shape)
+      }; they must agree`,
+    );
+  }
+  checkParameters("residualLayerNorm", x, { gamma, beta });
+  const [y, sum] = residualOp.apply([x, residual, gamma, beta], { eps });
+  return { y, sum };
 }

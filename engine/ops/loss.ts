@@ -12,7 +12,7 @@ import { sameShape, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { square, sub } from "./elementwise.ts";
 import { mean } from "./reduce.ts";
-import { defineRowKernel, rowsAndWidth, runRows, writable } from "./rows.ts";
+import { defineRowKernel, repeats, rowsAndWidth, runRows, writable } from "./rows.ts";
 import { refSoftmaxRow } from "./softmax.ts";
 
 const normalizeKernel = defineRowKernel("normalize", normalizeSource);
@@ -216,7 +216,8 @@ const crossEntropyOp = defineOp<CrossEntropyAttrs>({
       { tensor: stats, perRow: 2 },
     ];
     const params = { student_temperature: studentTemperature };
-    runRows(lossKernel, rows, width, operands, { BACKWARD: false }, params);
+    const repeat = repeats(student.device, rows);
+    runRows(lossKernel, rows, width, operands, { BACKWARD: false }, params, repeat);
     save(student);
     save(probabilities);
     save(stats);

@@ -75,6 +75,7 @@ function refLinear(
 
 const linearOp = defineOp<LinearAttributes>({
   name: "linear",
+  half: true,
   forward([x, weight, ...rest], { gelu, bias, residual }, save) {
     const [n, k] = weight.shape;
     if (weight.shape.length !== 2 || x.shape[x.shape.length - 1] !== k) {
@@ -94,8 +95,8 @@ const linearOp = defineOp<LinearAttributes>({
         `linear: residual ${show(residualTensor.shape)} against result ${show(shape)}`,
       );
     }
-    const y = x.device.empty(shape);
-    const pre = gelu ? x.device.empty(shape) : undefined;
+    const y = x.device.empty(shape, x.dtype);
+    const pre = gelu ? x.device.empty(shape, x.dtype) : undefined;
     gemm({
       a: { tensor: x, ld: k },
       b: { tensor: weight, ld: k, transposed: true },
@@ -120,12 +121,12 @@ const linearOp = defineOp<LinearAttributes>({
     const m = x.size / k;
     let dz = dy!;
     if (gelu) {
-      dz = dy!.device.empty(dy!.shape);
+      dz = dy!.device.empty(dy!.shape, dy!.dtype);
       elementwise(dz, [pre, dy!], { expression: "b * gelu_grad_$V(a)" });
     }
     const result: (Tensor | undefined)[] = [undefined, undefined];
     if (needs[0]) {
-      result[0] = x.device.empty(x.shape);
+      result[0] = x.device.empty(x.shape, x.dtype);
       gemm({
         a: { tensor: dz, ld: n },
         b: { tensor: weight, ld: k },
@@ -136,7 +137,7 @@ const linearOp = defineOp<LinearAttributes>({
       });
     }
     if (needs[1]) {
-      result[1] = into(1) ?? x.device.empty(weight.shape);
+      result[1] = into(1) ?? x.device.empty(weight.shape, x.dtype);
       gemm({
         a: { tensor: dz, ld: n, transposed: true },
         b: { tensor: x, ld: k },
@@ -248,7 +249,7 @@ function product(a: Tensor, b: Tensor, alpha = 1): Tensor {
   const [m, k] = a.shape.slice(-2);
   const n = b.shape[b.shape.length - 1];
   const batch = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
-  const c = a.device.empty([...batch, m, n]);
+  const c = a.device.empty([...batch, m, n], a.dtype);
   const operand = (t: Tensor): MatrixOperand =>
     asOperand(t, batch) ?? asOperand(materialize(t), batch) ??
       asOperand(expanded(t, batch), batch)!;
@@ -268,7 +269,7 @@ function product(a: Tensor, b: Tensor, alpha = 1): Tensor {
 /** A dense copy whose batch axes are stretched; needed when several of them broadcast unevenly. */
 function expanded(tensor: Tensor, batch: Shape): Tensor {
   const shape = [...batch, ...tensor.shape.slice(-2)];
-  const copy = tensor.device.empty(shape);
+  const copy = tensor.device.empty(shape, tensor.dtype);
   elementwise(copy, [tensor], { expression: "a" });
   return copy;
 }
@@ -284,6 +285,7 @@ function swapped(tensor: Tensor): Tensor {
 const matmulOp = defineOp<null>({
   name: "matmul",
   strided: true,
+  half: true,
   forward([a, b], _, save) {
     if (
       a.shape.length < 2 || b.shape.length < 2 ||

@@ -4,6 +4,7 @@
  * @module
  */
 import source from "../../kernels/sort.wgsl" with { type: "text" };
+import { isFloat } from "../dtype.ts";
 import { defineKernel } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { rowChunks, rowsOf } from "./launch.ts";
@@ -35,7 +36,7 @@ export function sortRows(
       {
         WG: WORKGROUP,
         E: x.dtype,
-        FLOAT: x.dtype === "f32",
+        FLOAT: isFloat(x.dtype),
         SIGNED: x.dtype === "i32",
         DESCENDING: descending,
       },

@@ -4,23 +4,27 @@
  * @module
  */
 import source from "../../kernels/reduce.wgsl" with { type: "text" };
-import { BYTES_PER_ELEMENT } from "../dtype.ts";
+import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refBroadcast, refFrom, refRandom, refUnbroadcast } from "../reference.ts";
 import { denseStrides, normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { materialize } from "./copy.ts";
 import { elementwise } from "./launch.ts";
+import { defineRowKernel } from "./rows.ts";
 
-const kernel = defineKernel("reduce", source);
+const kernel = defineRowKernel("reduce", source);
 const WORKGROUP = 64;
-/** Invocations that keep an adapter busy; with fewer the reduced axis is cut into more blocks. */
-const ENOUGH = 16384;
+/** Blocks that keep an adapter busy, and invocations side by side that do. */
+const ENOUGH = { blocks: 512, invocations: 16384 };
+/** Groups of eight invocations that keep a software adapter busy. */
+const ENOUGH_OCTETS = 64;
+/** Loads along a row that one invocation may take. */
+const COLUMNS = [24, 16, 12, 8, 6, 4, 3, 2] as const;
 
 /** What a reduction computes. */
-export type Reduction = "sum" | "max" | "sumOfSquares";
+export type Reduction = "sum" | "max" | "min" | "sumOfSquares";
 
 /** A dense tensor seen as `[outer, reduce, inner]`. */
 interface Extent {
@@ -37,32 +41,36 @@ interface Pass extends Extent {
   readonly width: number;
   /** Loads lie along the reduced axis. */
   readonly row: boolean;
-  /** Invocations that share a block. */
+  /** Invocations that share a block of a row. */
   readonly lanes: number;
+  /** Loads side by side of one invocation, where they do not lie along the reduced axis. */
+  readonly columns: number;
   /** Units (elements, or vec4 of a row) per block. */
   readonly block: number;
 }
 
+/** Most elements of a tensor that a window may hold. */
+const windowLimit = ({ device, itemSize }: Tensor): number =>
+  (device.bindingLimit - device.offsetAlignment) / itemSize;
+
 function runPass(input: Tensor, output: Tensor, pass: Pass): void {
   const { device } = input;
-  const { row, width, lanes, block, inner } = pass;
-  const alignment = device.offsetAlignment / BYTES_PER_ELEMENT;
-  const limit = device.bindingLimit / BYTES_PER_ELEMENT - alignment;
+  const { row, width, lanes, columns, block, inner } = pass;
   const unit = row ? width : inner;
   const units = pass.reduce / (row ? width : 1);
-  const groups = row ? 1 : inner / width;
+  const groups = row ? 1 : inner / width / columns;
   const window = (tensor: Tensor, start: number, count: number) => {
-    const before = (tensor.offset + start) % alignment;
+    const before = (tensor.offset + start) % (device.offsetAlignment / tensor.itemSize);
     return { operand: { tensor, start: start - before, count: count + before }, before };
   };
   /** Outer indices `o0 ..`, blocks `b0 ..`; part of the blocks only for a single outer index. */
   const launch = (o0: number, outer: number, b0: number, blocks: number): void => {
     const all = Math.ceil(units / block);
     const reduce = blocks === all ? units : Math.min(blocks * block, units - b0 * block);
-    const parts = blocks * lanes;
     const read = outer * reduce * unit;
-    const written = outer * parts * inner;
-    if (Math.max(read, written) > limit && (outer > 1 || blocks > 1)) {
+    const written = outer * blocks * inner;
+    const fits = read <= windowLimit(input) && written <= windowLimit(output);
+    if (!fits && (outer > 1 || blocks > 1)) {
       if (outer > 1) {
         const half = outer >> 1;
         launch(o0, half, 0, all);
@@ -75,25 +83,30 @@ function runPass(input: Tensor, output: Tensor, pass: Pass): void {
       return;
     }
     const from = window(input, (o0 * units + b0 * block) * unit, read);
-    const to = window(output, (o0 * all + b0) * lanes * inner, written);
-    const wide = width === 4 ? "vec4f" : "f32";
-    const count = outer * parts * groups;
+    const to = window(output, (o0 * all + b0) * inner, written);
+    const count = outer * blocks * groups;
     device.run(
       kernel,
       {
         WG: WORKGROUP,
         W: width,
+        E: input.dtype,
+        HALF: input.dtype === "f16",
+        EO: output.dtype,
+        HALF_OUT: output.dtype === "f16",
         LANES: lanes,
+        SUBGROUPS: device.info.subgroupSize >= lanes,
         ROW: row,
-        MAX: pass.kind === "max",
+        COLS: columns,
+        UNROLL: Math.ceil(8 / columns),
+        MAX: pass.kind === "max" || pass.kind === "min",
         SQUARE: pass.kind === "sumOfSquares",
-        TI: wide,
-        TO: row ? "f32" : wide,
+        NEGATE: pass.kind === "min",
       },
       [from.operand, to.operand],
       {
         count,
-        parts,
+        parts: blocks,
         groups,
         reduce,
         block,
@@ -101,7 +114,7 @@ function runPass(input: Tensor, output: Tensor, pass: Pass): void {
         offset_out: to.before / (row ? 1 : width),
         scale: pass.scale,
       },
-      Math.ceil(count / WORKGROUP),
+      Math.ceil(count * (row ? lanes : 1) / WORKGROUP),
     );
   };
   launch(0, pass.outer, 0, Math.ceil(units / block));
@@ -109,34 +122,47 @@ function runPass(input: Tensor, output: Tensor, pass: Pass): void {
 
 /** Chooses the cut of the next pass; undefined when not even two slices fit one binding. */
 function plan(input: Tensor, out: Tensor, extent: Extent, kind: Reduction): Pass | undefined {
-  const { device } = input;
+  const { software } = input.device.info;
   const { outer, reduce, inner } = extent;
-  const limit = (device.bindingLimit - device.offsetAlignment) / BYTES_PER_ELEMENT;
+  const limit = windowLimit(input);
   const row = inner === 1;
   const along = row ? reduce : inner;
-  const width = along % 4 === 0 && input.offset % 4 === 0 && out.offset % 4 === 0 ? 4 : 1;
-  const base = { ...extent, kind, scale: 1, width, row };
+  const aligned = input.offset % 4 === 0 && (row || out.offset % 4 === 0);
+  const width = along % 4 === 0 && aligned ? 4 : 1;
+  const base = { ...extent, kind, scale: 1, width, row, columns: 1 };
   if (row) {
     const units = reduce / width;
-    const fits = reduce <= limit;
-    // Short rows: one invocation each. Long ones: 32 invocations walk a block side by side, 16 units each.
-    if (units <= 128 && fits) return { ...base, lanes: 1, block: units };
-    const block = Math.min(512, Math.floor(limit / width / 64) * 64);
-    return block < 64 ? undefined : { ...base, lanes: 32, block };
+    const most = Math.floor(limit / width);
+    if (units <= Math.min(32, most)) return { ...base, lanes: 1, block: units };
+    const lanes = software ? 8 : 32;
+    const wanted = Math.ceil(units * outer / ENOUGH.blocks / (8 * lanes)) * 8 * lanes;
+    return { ...base, lanes, block: Math.min(wanted, 2048, most, units) };
   }
   const most = Math.floor(limit / inner);
-  const columns = outer * inner / width;
-  if (reduce <= most && (reduce <= 64 || columns >= ENOUGH && reduce <= 1024)) {
-    return { ...base, lanes: 1, block: reduce };
+  const invocations = outer * inner / width;
+  if (!software) {
+    if (reduce <= most && (reduce <= 64 || invocations >= ENOUGH.invocations && reduce <= 1024)) {
+      return { ...base, lanes: 1, block: reduce };
+    }
+    const wanted = Math.max(64, Math.ceil(reduce * invocations / ENOUGH.invocations / 64) * 64);
+    const block = Math.min(wanted, 256, most);
+    return block < 2 ? undefined : { ...base, lanes: 1, block };
   }
-  const wanted = Math.min(256, Math.max(64, Math.ceil(reduce * columns / ENOUGH / 64) * 64));
-  const block = Math.min(wanted, most);
-  return block < 2 ? undefined : { ...base, lanes: 1, block };
+  // One pass over few rows needs enough columns to share out; else blocks of rows are shared out.
+  const once = reduce <= Math.min(64, most);
+  const columns =
+    COLUMNS.find((c) => inner / width % (8 * c) === 0 && (!once || invocations / (8 * c) >= 16)) ??
+      1;
+  const octets = Math.ceil(invocations / columns / 8);
+  const wanted = Math.ceil(reduce * octets / ENOUGH_OCTETS);
+  const block = once ? reduce : Math.min(Math.max(16, wanted), 256, most, reduce);
+  return block < Math.min(2, reduce) ? undefined : { ...base, lanes: 1, columns, block };
 }
 
 /**
  * Reduces the middle axis of a dense tensor seen as `[outer, reduce, inner]` into `out` (`outer * inner` elements).
- * Records nothing. The order of additions depends only on the sizes, so results repeat bit for bit.
+ * Records nothing. `out` and `input` may differ in dtype; partial results are f32. The order of additions depends only
+ * on the sizes and the kind of adapter, so results repeat bit for bit.
  *
  * @param scale factor of the result, such as 1 / n
  */
@@ -150,30 +176,35 @@ export function reduceInto(
   const { outer, inner } = extent;
   if (out.size === 0) return;
   if (extent.reduce === 0) {
-    elementwise(out, [], { expression: "T(params.alpha)", alpha: kind === "max" ? -Infinity : 0 });
+    elementwise(out, [], { expression: "T(params.alpha)", alpha: NEUTRAL[kind] });
     return;
   }
   let current = input;
   let reduce = extent.reduce;
   let step = kind;
+  let factor = scale;
   for (;;) {
     const pass = plan(current, out, { outer, reduce, inner }, step);
     if (!pass) {
-      bySlices(out, current, { outer, reduce, inner }, step, scale);
+      bySlices(out, current, { outer, reduce, inner }, step, factor);
       break;
     }
-    const parts = Math.ceil(reduce / (pass.row ? pass.width : 1) / pass.block) * pass.lanes;
+    const parts = Math.ceil(reduce / (pass.row ? pass.width : 1) / pass.block);
     const last = parts === 1;
     const target = last ? out : input.device.empty([outer, parts, inner]);
-    runPass(current, target, { ...pass, scale: last ? scale : 1 });
+    // A minimum is minus the maximum of the negatives.
+    if (step === "min") factor = -factor;
+    runPass(current, target, { ...pass, scale: last ? factor : 1 });
     if (current !== input) current.dispose();
     if (last) return;
     current = target;
     reduce = parts;
-    if (step === "sumOfSquares") step = "sum";
+    step = step === "min" ? "max" : step === "sumOfSquares" ? "sum" : step;
   }
   if (current !== input) current.dispose();
 }
+
+const NEUTRAL = { sum: 0, sumOfSquares: 0, max: -Infinity, min: Infinity } as const;
 
 /** One addition per slice, for slices so large that no two fit a binding. */
 function bySlices(
@@ -185,19 +216,19 @@ function bySlices(
 ): void {
   const { outer, reduce, inner } = extent;
   const value = kind === "sumOfSquares" ? "a * a" : "a";
+  const step = kind === "max" || kind === "min" ? `${kind}(o, a)` : `o + ${value}`;
+  const total = out.device.empty([inner]);
   for (let o = 0; o < outer; o++) {
-    const target = out.view([inner], [1], out.offset + o * inner);
     for (let k = 0; k < reduce; k++) {
       const slice = input.view([inner], [1], input.offset + (o * reduce + k) * inner);
-      const expression = k === 0 ? value : kind === "max" ? "max(o, a)" : `o + ${value}`;
-      elementwise(target, [slice], { expression, readOut: k > 0 });
+      elementwise(total, [slice], { expression: k === 0 ? value : step, readOut: k > 0 });
       slice.dispose();
     }
-    if (scale !== 1) {
-      elementwise(target, [], { expression: "o * params.alpha", readOut: true, alpha: scale });
-    }
+    const target = out.view([inner], [1], out.offset + o * inner);
+    elementwise(target, [total], { expression: "a * params.alpha", alpha: scale });
     target.dispose();
   }
+  total.dispose();
 }
 
 /** Reduces the axes for which `reduced` holds; the result has size 1 there. Unrecorded. */
@@ -258,7 +289,7 @@ export function sumTo(tensor: Tensor, shape: Shape, out?: Tensor): Tensor {
     }
     return axis < lead || wanted !== size;
   });
-  const target = out ?? tensor.device.empty(shape);
+  const target = out ?? tensor.device.empty(shape, tensor.dtype);
   reduceAxes(tensor, reduced, "sum", 1, target);
   return target;
 }
@@ -336,8 +367,9 @@ function defineSum(name: "sum" | "mean") {
     name === "sum" ? 1 : 1 / reducedCount(shape, reduced);
   return defineOp<ReduceAttrs>({
     name,
+    half: true,
     forward([x], attrs) {
-      const y = x.device.empty(squeeze(x.shape, attrs));
+      const y = x.device.empty(squeeze(x.shape, attrs), x.dtype);
       reduceAxes(x, attrs.reduced, "sum", factor(x.shape, attrs.reduced), y);
       return [y];
     },
@@ -345,7 +377,7 @@ function defineSum(name: "sum" | "mean") {
       let scaled = dy!;
       const alpha = factor(shape, reduced);
       if (alpha !== 1) {
-        scaled = dy!.device.empty(dy!.shape);
+        scaled = dy!.device.empty(dy!.shape, dy!.dtype);
         elementwise(scaled, [dy!], { expression: "a * params.alpha", alpha });
       }
       return [expand(scaled, shape, reduced)];
@@ -381,28 +413,26 @@ function defineExtremum(name: "max" | "min") {
   };
   return defineOp<ReduceAttrs>({
     name,
+    half: true,
     forward([x], attrs, save) {
-      const y = x.device.empty(squeeze(x.shape, attrs));
-      let source = x;
-      if (sign < 0) {
-        // min x = -max(-x): the kernel knows one of them.
-        source = x.device.empty(x.shape);
-        elementwise(source, [x], { expression: "-a" });
-      }
-      reduceAxes(source, attrs.reduced, "max", sign, y);
+      const y = x.device.empty(squeeze(x.shape, attrs), x.dtype);
+      reduceAxes(x, attrs.reduced, name, 1, y);
       save(x);
       save(y);
       return [y];
     },
     backward({ grads: [dy], saved: [x, y] }, { reduced }) {
-      const mask = x.device.empty(x.shape);
+      const { device } = x;
+      const mask = device.empty(x.shape, x.dtype);
       elementwise(mask, [x, expand(y, x.shape, reduced)], {
         expression: "select(T(0.0), T(1.0), a == b)",
       });
-      const share = x.device.empty(dy!.shape);
-      const count = sumTo(mask, keptShape(x.shape, reduced));
+      // Counts and shares in f32: f16 counts to 2048 only.
+      const kept = keptShape(x.shape, reduced);
+      const count = sumTo(mask, kept, device.empty(kept));
+      const share = device.empty(dy!.shape);
       elementwise(share, [dy!, count.view(dy!.shape)], { expression: "a / b" });
-      const dx = x.device.empty(x.shape);
+      const dx = device.empty(x.shape, x.dtype);
       elementwise(dx, [mask, expand(share, x.shape, reduced)], { expression: "a * b" });
       return [dx];
     },
@@ -446,7 +476,7 @@ export interface ReduceOptions {
 /**
  * Checks options of a reduction.
  *
- * @throws {ShapeError} if an axis does not exist or the operand is not f32.
+ * @throws {ShapeError} if an axis does not exist or the operand is no float.
  */
 export function attrsOf(
   name: string,
@@ -454,7 +484,9 @@ export function attrsOf(
   { axes, keepDims = false }: ReduceOptions,
 ): ReduceAttrs {
   const rank = x.shape.length;
-  if (x.dtype !== "f32") throw new ShapeError(`${name}: the operand is ${x.dtype}, not f32`);
+  if (!isFloat(x.dtype)) {
+    throw new ShapeError(`${name}: the operand is ${x.dtype}, it must be f32 or f16`);
+  }
   const wanted = new Set(axes?.map((axis) => normalizeAxis(name, axis, rank)));
   return { reduced: x.shape.map((_, axis) => axes === undefined || wanted.has(axis)), keepDims };
 }

@@ -8,16 +8,12 @@ import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refFrom, refRandom, refZeros } from "../reference.ts";
 import { type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementwise } from "./launch.ts";
-import { reduceInto, sumTo } from "./reduce.ts";
-import { rowsAndWidth } from "./rows.ts";
+import { normBackward, normForward } from "./layernorm.ts";
+import { rowsAndWidth, writable } from "./rows.ts";
 
 interface RmsAttrs {
   readonly eps: number;
 }
-
-/** One value per row, the last axis kept. */
-const perRow = (x: Tensor): Tensor => x.device.empty([...x.shape.slice(0, -1), 1]);
 
 function refScales(x: RefArray, eps: number): Float64Array {
   const { rows, width } = rowsAndWidth(x.shape);
@@ -29,43 +25,19 @@ function refScales(x: RefArray, eps: number): Float64Array {
 
 const rmsNormOp = defineOp<RmsAttrs>({
   name: "rmsNorm",
+  half: true,
   forward([x, gamma], { eps }, save) {
-    const { rows, width } = rowsAndWidth(x.shape);
-    const scale = perRow(x);
-    reduceInto(scale, x, { outer: rows, reduce: width, inner: 1 }, "sumOfSquares", 1 / width);
-    elementwise(scale, [], {
-      expression: "inverseSqrt(o + params.alpha)",
-      readOut: true,
-      alpha: eps,
-    });
-    const y = x.device.empty(x.shape);
-    elementwise(y, [x, scale, gamma], { expression: "a * b * c" });
+    const { y, stats } = normForward({ x, gamma, eps });
     save(x);
     save(gamma);
-    save(scale);
+    save(stats);
     return [y];
   },
-  backward({ grads: [dy], saved: [x, gamma, scale], needs }) {
-    const { device } = x;
-    const { rows, width } = rowsAndWidth(x.shape);
-    const normal = device.empty(x.shape);
-    elementwise(normal, [x, scale], { expression: "a * b" });
-    const scratch = device.empty(x.shape);
-    let dgamma: Tensor | undefined;
-    if (needs[1]) {
-      elementwise(scratch, [normal, dy!], { expression: "a * b" });
-      dgamma = sumTo(scratch, gamma.shape);
-    }
-    if (!needs[0]) return [undefined, dgamma];
-    // dx = scale (g - n mean(g n)), g = gamma dy, n = x scale.
-    elementwise(scratch, [normal, dy!, gamma], { expression: "a * b * c" });
-    const along = perRow(x);
-    reduceInto(along, scratch, { outer: rows, reduce: width, inner: 1 }, "sum", 1 / width);
-    elementwise(scratch, [dy!, gamma], { expression: "a * b" });
-    const dx = device.empty(x.shape);
-    elementwise(dx, [scratch, normal, along], { expression: "a - b * c" });
-    elementwise(dx, [scale], { expression: "o * a", readOut: true });
-    return [dx, dgamma];
+  backward({ grads: [dy], saved: [x, gamma, stats], needs, into }) {
+    const dx = needs[0] ? writable(into(0), x) : undefined;
+    const parameters = needs[1] ? [into(1) ?? gamma.device.empty(gamma.shape, gamma.dtype)] : [];
+    normBackward({ x, gamma, stats, dy: dy!, dx, parameters, centre: false });
+    return [dx, ...parameters];
   },
   reference: {
     forward([x, gamma], { eps }) {

@@ -101,12 +101,18 @@ function defineSoftmax(name: "softmax" | "logSoftmax"): Op<SoftmaxAttrs> {
   };
   return defineOp<SoftmaxAttrs>({
     name,
+    half: true,
     forward([x, tensor], { temperature }, save) {
       const { rows, width } = rowsAndWidth(x.shape);
-      const y = x.device.empty(x.shape);
+      const y = x.device.empty(x.shape, x.dtype);
       const operands = [{ tensor: x, perRow: width }, { tensor: y, perRow: width }];
       if (tensor) operands.push({ tensor, perRow: 0 });
-      const constants = { BACKWARD: false, LOG: log, TENSOR: tensor !== undefined };
+      const constants = {
+        BACKWARD: false,
+        LOG: log,
+        TENSOR: tensor !== undefined,
+        ET: tensor?.dtype ?? "f32",
+      };
       runRows(kernel, rows, width, operands, constants, { temperature });
       save(y);
       if (tensor) save(tensor);
@@ -118,7 +124,12 @@ function defineSoftmax(name: "softmax" | "logSoftmax"): Op<SoftmaxAttrs> {
       const dx = writable(into(0), y);
       const operands = [y, dy!, dx].map((tensor) => ({ tensor, perRow: width }));
       if (tensor) operands.push({ tensor, perRow: 0 });
-      const constants = { BACKWARD: true, LOG: log, TENSOR: tensor !== undefined };
+      const constants = {
+        BACKWARD: true,
+        LOG: log,
+        TENSOR: tensor !== undefined,
+        ET: tensor?.dtype ?? "f32",
+      };
       runRows(kernel, rows, width, operands, constants, { temperature });
       return [dx];
     },

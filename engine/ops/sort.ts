@@ -1,5 +1,5 @@
 /**
- * Order along the last axis: argmax, argmin, argsort and topk.
+ * Order along an axis: argmax and argmin; along the last one: argsort and topk.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type Op, type RefArray, type Sample } from "../op.ts";
 import { refFrom, refRandom, refZeros } from "../reference.ts";
-import { type Shape, show } from "../shape.ts";
+import { normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { spreadPicks } from "./indexing.ts";
 import { rowChunks, rowsOf } from "./launch.ts";
@@ -35,51 +35,103 @@ const coarse = (shape: Shape, seed: number): RefArray => {
   return refFrom(shape, (i) => Math.round(data[i] * 2) / 2);
 };
 
-function defineArg(name: "argmax" | "argmin"): Op<null> {
+interface ArgAttrs {
+  readonly axis: number;
+  readonly keepDims: boolean;
+}
+
+const argShape = (shape: Shape, { axis, keepDims }: ArgAttrs): number[] =>
+  shape.flatMap((size, i) => i !== axis ? [size] : keepDims ? [1] : []);
+
+function defineArg(name: "argmax" | "argmin"): Op<ArgAttrs> {
   const minimum = name === "argmin";
-  return defineOp<null>({
+  return defineOp<ArgAttrs>({
     name,
     dtypes: "any",
+    half: true,
     auxiliary: [0],
-    forward([x]) {
-      const { device } = x;
-      const { rows, width } = rowsAndWidth(x.shape);
-      const y = device.empty(x.shape.slice(0, -1), "u32");
-      for (const [first, count] of rowChunks(device, rows, [width, 1])) {
+    forward([x], attrs) {
+      const { device, shape } = x;
+      const y = device.empty(argShape(shape, attrs), "u32");
+      if (y.size === 0) return [y];
+      const width = shape[attrs.axis];
+      const inner = sizeOf(shape.slice(attrs.axis + 1));
+      const outer = sizeOf(shape.slice(0, attrs.axis));
+      for (const [first, count] of rowChunks(device, outer, [width * inner, inner])) {
         device.run(
           kernel,
           { WG: WORKGROUP, E: x.dtype, MIN: minimum },
-          [rowsOf(x, first, count, width), rowsOf(y, first, count, 1)],
-          { rows: count, width },
-          count,
+          [rowsOf(x, first, count, width * inner), rowsOf(y, first, count, inner)],
+          { rows: count * inner, width, inner },
+          count * inner,
         );
       }
       return [y];
     },
     reference: {
-      forward([x]) {
-        const order = refOrder(x, !minimum);
-        return [refFrom(x.shape.slice(0, -1), (r) => order[r][0])];
+      forward([x], attrs) {
+        const { axis } = attrs;
+        const inner = sizeOf(x.shape.slice(axis + 1));
+        const better = (a: number, b: number) => minimum ? a < b : a > b;
+        return [refFrom(argShape(x.shape, attrs), (r) => {
+          const base = Math.floor(r / inner) * x.shape[axis] * inner + r % inner;
+          let best = 0;
+          for (let k = 1; k < x.shape[axis]; k++) {
+            if (better(x.data[base + k * inner], x.data[base + best * inner])) best = k;
+          }
+          return best;
+        })];
       },
     },
-    samples: (): Sample<null>[] => [
-      { label: "[1]", inputs: [refRandom([1], 1)], attrs: null },
-      { label: "[3, 7]", inputs: [refRandom([3, 7], 2)], attrs: null },
-      { label: "ties", inputs: [coarse([5, 64], 3)], attrs: null },
-      { label: "[2, 3, 1037]", inputs: [refRandom([2, 3, 1037], 4)], attrs: null },
-      { label: "all equal", inputs: [refZeros([2, 130])], attrs: null },
-      {
-        label: "u32",
-        inputs: [refFrom([3, 5], (i) => (i * 7) % 11)],
-        integer: { 0: "u32" },
-        attrs: null,
-      },
-    ],
+    samples: (): Sample<ArgAttrs>[] => {
+      const last = (rank: number) => ({ axis: rank - 1, keepDims: false });
+      return [
+        { label: "[1]", inputs: [refRandom([1], 1)], attrs: last(1) },
+        { label: "[3, 7]", inputs: [refRandom([3, 7], 2)], attrs: last(2) },
+        { label: "ties", inputs: [coarse([5, 64], 3)], attrs: last(2) },
+        { label: "[2, 3, 1037]", inputs: [refRandom([2, 3, 1037], 4)], attrs: last(3) },
+        { label: "all equal", inputs: [refZeros([2, 130])], attrs: last(2) },
+        {
+          label: "u32",
+          inputs: [refFrom([3, 5], (i) => (i * 7) % 11)],
+          integer: { 0: "u32" },
+          attrs: last(2),
+        },
+        { label: "columns", inputs: [coarse([67, 5], 5)], attrs: { axis: 0, keepDims: false } },
+        {
+          label: "middle axis, kept",
+          inputs: [refRandom([3, 131, 4], 6)],
+          attrs: { axis: 1, keepDims: true },
+        },
+        { label: "last, kept", inputs: [refRandom([2, 9], 7)], attrs: { axis: 1, keepDims: true } },
+      ];
+    },
   });
 }
 
 const argmaxOp = defineArg("argmax");
 const argminOp = defineArg("argmin");
+
+/** Options of {@link argmax} and {@link argmin}. */
+export interface ArgOptions {
+  /** Axis to look along, negative from the end; default the last. */
+  readonly axis?: number;
+  /** Keep that axis with size 1; default false. */
+  readonly keepDims?: boolean;
+}
+
+function arg(
+  name: string,
+  op: Op<ArgAttrs>,
+  x: Tensor,
+  { axis = -1, keepDims = false }: ArgOptions,
+): Tensor {
+  const index = normalizeAxis(name, axis, x.shape.length);
+  if (x.shape[index] === 0) {
+    throw new ShapeError(`${name}: ${show(x.shape)} has no elements along axis ${axis}`);
+  }
+  return op.apply([x], { axis: index, keepDims })[0];
+}
 
 function needRow(name: string, x: Tensor): number {
   const width = x.shape[x.shape.length - 1];
@@ -90,22 +142,20 @@ function needRow(name: string, x: Tensor): number {
 }
 
 /**
- * Index of the largest element along the last axis, the lowest among equals; u32, without a gradient. NaN may be
- * passed over.
+ * Index of the largest element along an axis, the lowest among equals; u32, without a gradient. NaN may be passed
+ * over.
  *
- * @param x `[..., n]`
- * @returns `[...]`
- * @throws {ShapeError} if there is no last axis or it is empty.
+ * @param x of any dtype
+ * @returns the shape of `x` without the axis, or with size 1 in its place (`keepDims`)
+ * @throws {ShapeError} if the axis does not exist or is empty.
  */
-export function argmax(x: Tensor): Tensor {
-  needRow("argmax", x);
-  return argmaxOp.apply([x], null)[0];
+export function argmax(x: Tensor, options: ArgOptions = {}): Tensor {
+  return arg("argmax", argmaxOp, x, options);
 }
 
-/** Index of the smallest element along the last axis; see {@link argmax}. */
-export function argmin(x: Tensor): Tensor {
-  needRow("argmin", x);
-  return argminOp.apply([x], null)[0];
+/** Index of the smallest element along an axis; see {@link argmax}. */
+export function argmin(x: Tensor, options: ArgOptions = {}): Tensor {
+  return arg("argmin", argminOp, x, options);
 }
 
 interface OrderAttrs {
@@ -115,6 +165,7 @@ interface OrderAttrs {
 const argsortOp = defineOp<OrderAttrs>({
   name: "argsort",
   dtypes: "any",
+  half: true,
   auxiliary: [0],
   forward([x], { descending }) {
     const { values, indices } = sortRows(x, x.shape[x.shape.length - 1], descending);
@@ -169,6 +220,7 @@ export function argsort(x: Tensor, { descending = false }: SortOptions = {}): Te
 const topkOp = defineOp<{ readonly k: number }>({
   name: "topk",
   dtypes: "any",
+  half: true,
   auxiliary: [1],
   forward([x], { k }, save) {
     const { values, indices } = sortRows(x, k, true);
@@ -208,6 +260,12 @@ const topkOp = defineOp<{ readonly k: number }>({
     },
     { label: "all of [2, 130]", inputs: [refRandom([2, 130], 4)], attrs: { k: 130 } },
     { label: "8 of [2, 2, 1037]", inputs: [refRandom([2, 2, 1037], 5)], attrs: { k: 8 } },
+    {
+      label: "i32",
+      inputs: [refFrom([2, 9], (i) => (i * 7) % 11 - 5)],
+      integer: { 0: "i32" },
+      attrs: { k: 4 },
+    },
   ],
 });
 

@@ -4,7 +4,6 @@
  * @module
  */
 import source from "../../kernels/tokens.wgsl" with { type: "text" };
-import { BYTES_PER_ELEMENT } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
@@ -27,13 +26,13 @@ function move(mode: keyof typeof MODES, from: Tensor, ids: Tensor, to: Tensor): 
   const vector = d % 4 === 0 ? 4 : 1;
   for (const [first, size] of rowChunks(device, batch, [rows * d, count * d, 1])) {
     const idStart = ids.offset + first * ids.strides[0];
-    const alignment = device.offsetAlignment / BYTES_PER_ELEMENT;
+    const alignment = device.offsetAlignment / ids.itemSize;
     const offset = idStart % alignment;
     const written = to === wide ? rows * d : count * d;
     const perItem = mode === "scatter" ? count * d : written;
     device.run(
       kernel,
-      { WG: WORKGROUP, W: vector, MODE: MODES[mode] },
+      { WG: WORKGROUP, W: vector, MODE: MODES[mode], E: from.dtype },
       [
         rowsOf(from, first, size, from === wide ? rows * d : count * d),
         {
@@ -50,6 +49,7 @@ function move(mode: keyof typeof MODES, from: Tensor, ids: Tensor, to: Tensor): 
         width: d / vector,
         ids_stride: ids.strides[0],
         offset_ids: offset,
+        missing: NaN,
       },
       Math.ceil(size * perItem / vector / WORKGROUP),
     );
@@ -79,20 +79,24 @@ function refMove(
 const gatherOp = defineOp<GatherAttributes>({
   name: "gather",
   dtypes: "any",
+  half: true,
   // Indices are read through their batch stride, so that a slice of a permutation needs no copy.
   strided: true,
   forward([x, ids], _, save) {
-    const [batch, , d] = x.shape;
-    const y = x.device.empty([batch, ids.shape[1], d]);
+    const [batch, tokens, d] = x.shape;
+    x.device.anomalies?.checkIndices("gather", ids, tokens);
+    const y = x.device.empty([batch, ids.shape[1], d], x.dtype);
     const indices = ids.strides[1] === 1 ? ids : materialize(ids);
     move("gather", materialize(x), indices, y);
     save(indices);
     return [y];
   },
   backward({ grads: [dy], saved: [ids], shapes: [shape] }, { unique }) {
-    const { device } = dy!;
+    const { device, dtype } = dy!;
     // Every row is written when the indices are a whole permutation.
-    const dx = !unique || ids.shape[1] === shape[1] ? device.empty(shape) : device.zeros(shape);
+    const dx = !unique || ids.shape[1] === shape[1]
+      ? device.empty(shape, dtype)
+      : device.zeros(shape, dtype);
     move(unique ? "scatter" : "gatherAdd", materialize(dy!), ids, dx);
     return [dx, undefined];
   },
@@ -134,7 +138,8 @@ const gatherOp = defineOp<GatherAttributes>({
  * Picks tokens: `y[b, i, :] = x[b, ids[b, i], :]`.
  *
  * @param x [batch, tokens, d]
- * @param ids u32 [batch, n], each below `tokens`; a slice along the second axis costs no copy
+ * @param ids u32 [batch, n], each below `tokens`; a slice along the second axis costs no copy. A larger index gives a
+ * token of NaN and passes no gradient, and anomaly mode reports it with op, index and size
  * @param options `unique` promises that no index repeats within a batch, which makes backward a plain scatter
  * @returns [batch, n, d]
  * @throws {ShapeError} if ranks, batches or dtypes do not fit.

@@ -152,15 +152,16 @@ function defineUnary(name: keyof typeof UNARY): Op<null> {
   const positive = POSITIVE.has(name);
   return defineOp<null>({
     name,
+    half: true,
     strided: true,
     forward([x], _, save) {
-      const y = x.device.empty(x.shape);
+      const y = x.device.empty(x.shape, x.dtype);
       elementwise(y, [x], { expression: row.wgsl });
       save(row.fromOutput ? y : x);
       return [y];
     },
     backward({ grads: [dy], saved: [s] }) {
-      const dx = dy!.device.empty(dy!.shape);
+      const dx = dy!.device.empty(dy!.shape, dy!.dtype);
       elementwise(dx, [s, dy!], { expression: row.gradient });
       return [dx];
     },

@@ -23,6 +23,7 @@ import { sumTo } from "./reduce.ts";
 const reshapeOp = defineOp<{ readonly shape: Shape }>({
   name: "reshape",
   dtypes: "same",
+  half: true,
   strided: true,
   forward([x], { shape }) {
     const source = x.dense ? x : materialize(x);
@@ -77,6 +78,7 @@ function refPermute(x: RefArray, order: readonly number[]): RefArray {
 const permuteOp = defineOp<{ readonly order: readonly number[] }>({
   name: "permute",
   dtypes: "same",
+  half: true,
   strided: true,
   forward: ([x], { order }) => [x.view(pick(x.shape, order), pick(x.strides, order))],
   backward({ grads: [dy] }, { order }) {
@@ -111,6 +113,7 @@ export function permute(x: Tensor, order: readonly number[]): Tensor {
 const contiguousOp = defineOp<null>({
   name: "contiguous",
   dtypes: "same",
+  half: true,
   strided: true,
   forward([x]) {
     const y = materialize(x);
@@ -169,10 +172,11 @@ const sliceView = (x: Tensor, { axis, start, length }: SliceAttributes): Tensor 
 const sliceOp = defineOp<SliceAttributes>({
   name: "slice",
   dtypes: "same",
+  half: true,
   strided: true,
   forward: ([x], attrs) => [sliceView(x, attrs)],
   backward({ grads: [dy], shapes: [shape] }, attrs) {
-    const dx = dy!.device.zeros(shape);
+    const dx = dy!.device.zeros(shape, dy!.dtype);
     writeInto(dx, attrs, dy!);
     return [dx];
   },
@@ -226,6 +230,7 @@ function writeInto(whole: Tensor, attrs: SliceAttributes, part: Tensor): void {
 const concatOp = defineOp<{ readonly axis: number }>({
   name: "concat",
   dtypes: "same",
+  half: true,
   strided: true,
   forward(inputs, { axis }) {
     const shape = inputs[0].shape.map((size, i) =>
@@ -303,6 +308,7 @@ export function concat(tensors: readonly Tensor[], axis: number): Tensor {
 const expandOp = defineOp<{ readonly shape: Shape }>({
   name: "expand",
   dtypes: "same",
+  half: true,
   strided: true,
   forward: ([x], { shape }) => [x.view(shape, broadcastStrides(x.shape, x.strides, shape))],
   backward: ({ grads: [dy], shapes: [shape], into }) => [

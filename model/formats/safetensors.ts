@@ -34,33 +34,45 @@ export type SafetensorsData =
 
 /** A tensor with its values, row-major. */
 export interface SafetensorsTensor {
+  /** Element type as the file names it. */
   readonly dtype: SafetensorsDtype;
+  /** Sizes of the axes. */
   readonly shape: readonly number[];
+  /** Values, row-major. */
   readonly data: SafetensorsData;
 }
 
 /** All tensors of a file, in the order of their offsets, and its free text. */
 export interface SafetensorsFile {
+  /** Tensors by name, in the order of the file. */
   readonly tensors: Map<string, SafetensorsTensor>;
+  /** Free text by key. */
   readonly metadata: Record<string, string>;
 }
 
 /** Where a tensor's bytes lie, counted from the end of the header. */
 export interface SafetensorsSlot {
+  /** Element type as the file names it. */
   readonly dtype: SafetensorsDtype;
+  /** Sizes of the axes. */
   readonly shape: readonly number[];
+  /** First byte within the data. */
   readonly begin: number;
+  /** Byte after the last. */
   readonly end: number;
 }
 
 /** A parsed header. */
 export interface SafetensorsHeader {
+  /** Tensors by name, in the order of the file. */
   readonly slots: Map<string, SafetensorsSlot>;
+  /** Free text by key. */
   readonly metadata: Record<string, string>;
 }
 
 /** The bytes are not a valid safetensors file; the message says where and why. */
 export class SafetensorsError extends Error {
+  /** Stable name. */
   override name = "SafetensorsError";
 }
 

@@ -8,8 +8,10 @@ import {
 import { openDevice } from "../../engine/device.ts";
 import { AnomalyError } from "../../engine/errors.ts";
 import { add, exp, log, mul, sqrt } from "../../engine/ops/elementwise.ts";
+import { embedding, scatterAdd, takeAlong } from "../../engine/ops/indexing.ts";
 import { matmul } from "../../engine/ops/matmul.ts";
 import { sum } from "../../engine/ops/reduce.ts";
+import { gather } from "../../engine/ops/tokens.ts";
 import { permute } from "../../engine/ops/view.ts";
 import { capture } from "../../engine/plan.ts";
 import { scope } from "../../engine/scope.ts";
@@ -56,6 +58,39 @@ Deno.test("anomalies: an input that was bad before is told apart", async () => {
   const error = await assertRejects(() => device.sync(), AnomalyError);
   assertEquals(error.anomaly.op, "add");
   assertStringIncludes(error.message, "input 0 [3] already holds infinity at element 1");
+});
+
+Deno.test("anomalies: an index out of range is named with op, size and place, before the NaN it makes", async () => {
+  using table = device.tensor([1, 2, 3, 4, 5, 6], [3, 2]);
+  using ids = device.tensor(Uint32Array.of(2, 0, 9, 3), [2, 2]);
+  function lookUp(): void {
+    scope(() => exp(embedding(table, ids)));
+  }
+  lookUp();
+  const error = await assertRejects(() => device.sync(), AnomalyError);
+  assertEquals([error.anomaly.op, error.anomaly.phase], ["embedding", "forward"]);
+  assertEquals(error.anomaly.inputs, [[2, 2]]);
+  assertStringIncludes(
+    error.message,
+    "embedding (forward): an index is out of range at element 2 of the indices [2, 2]: " +
+      "the largest is 9, the size 3",
+  );
+  assertMatch(error.anomaly.site, /lookUp .*anomaly_test\.ts:/);
+
+  using list = device.tensor(Uint32Array.of(0, 3));
+  using rows = device.tensor([1, 2, 3, 4], [2, 2]);
+  const others: [string, () => Tensor][] = [
+    ["takeAlong", () => takeAlong(rows, ids)],
+    ["scatterAdd", () => scatterAdd(rows, list, 3)],
+    ["gather", () => gather(rows.view([1, 2, 2]), list.view([1, 2]))],
+  ];
+  for (const [op, call] of others) {
+    scope(call);
+    const error = await assertRejects(() => device.sync(), AnomalyError, "is out of range");
+    assertEquals(error.anomaly.op, op);
+  }
+  scope(() => embedding(table, [2, 0]));
+  await device.sync();
 });
 
 Deno.test("anomalies: strided views are walked by their own elements", async () => {

@@ -124,6 +124,21 @@ Deno.test("a convolution whose stride is its kernel is a linear layer over patch
   assert(relativeError(grads[0], grads[1]) < 2e-6);
 });
 
+Deno.test("a convolution in groups sees its own channels only, and each side may be padded on its own", async () => {
+  using device = await openDevice();
+  using conv = new Conv2d(device, 4, 6, 1, 1, { groups: 2, padding: [[1, 0], 0] });
+  assertEquals(conv.weight.shape, [6, 2, 1, 1]);
+  conv.load([["weight", Float32Array.from({ length: 12 }, (_, i) => i)]]);
+  using x = device.tensor([1, 10, 100, 1000], [1, 4, 1, 1]);
+  using y = scope(() => conv.apply(x));
+  assertEquals(y.shape, [1, 6, 2, 1]);
+  assertEquals([...await y.data()], [
+    ...[0, 10, 0, 32, 0, 54],
+    ...[0, 7600, 0, 9800, 0, 12000],
+  ]);
+  assertThrows(() => new Conv2d(device, 4, 6, 1, 1, { groups: 3 }), ShapeError, "3 groups");
+});
+
 Deno.test("layers give all their memory back and outlive the scope they are made in", async () => {
   using device = await openDevice();
   const before = device.memory.liveBytes;

@@ -3,12 +3,15 @@
  * finite differences, and the GPU against itself with strided inputs, without subgroups and with small bindings.
  *
  * Tolerances are relative to the largest reference value of each output: `sample.tolerance`, default 2e-6 (a few f32
- * ulp after a short sum). Gradients pass one more product, so they may have twice that.
+ * ulp after a short sum). Gradients pass one more product, so they may have twice that. With f16 operands both start from
+ * inputs rounded to f16, and the tolerance is `sample.halfTolerance`, default 2^-10: rounding a result to f16 costs up to
+ * 2^-11 of it.
  */
 import { assert } from "@std/assert";
 import { type Device, openDevice } from "../../engine/device.ts";
-import type { HostArray } from "../../engine/dtype.ts";
+import type { DType, HostArray } from "../../engine/dtype.ts";
 import { type Op, type RefArray, registry, type Sample } from "../../engine/op.ts";
+import { cast } from "../../engine/ops/cast.ts";
 import { add, mul } from "../../engine/ops/elementwise.ts";
 import { sum } from "../../engine/ops/reduce.ts";
 import { refRandom } from "../../engine/reference.ts";
@@ -23,6 +26,7 @@ for (const entry of Deno.readDirSync(folder)) {
 }
 
 const DEFAULT_TOLERANCE = 2e-6;
+const DEFAULT_HALF_TOLERANCE = 2 ** -10;
 
 type AnyOp = Op<unknown>;
 type AnySample = Sample<unknown>;
@@ -61,8 +65,9 @@ const strided: Upload = (device, data, shape) => {
   return device.tensor(gapped).view(shape, strides, offset);
 };
 
-function hostArray(array: RefArray, dtype: "f32" | "u32" | "i32"): HostArray {
+function hostArray(array: RefArray, dtype: DType): HostArray {
   if (dtype === "f32") return Float32Array.from(array.data);
+  if (dtype === "f16") return Float16Array.from(array.data);
   return dtype === "u32" ? Uint32Array.from(array.data) : Int32Array.from(array.data);
 }
 
@@ -78,10 +83,11 @@ function launch(
   sample: AnySample,
   upload: Upload,
   seeds: (RefArray | undefined)[],
+  float: "f32" | "f16",
 ) {
   return scope(() => {
     const inputs = sample.inputs.map((array, i) => {
-      const tensor = upload(device, hostArray(array, sample.integer?.[i] ?? "f32"), array.shape);
+      const tensor = upload(device, hostArray(array, sample.integer?.[i] ?? float), array.shape);
       return wantsGradient(op, sample, i) ? tensor.trainable() : tensor;
     });
     const outputs = op.apply(inputs, sample.attrs);
@@ -89,11 +95,16 @@ function launch(
       const seeded = outputs.flatMap((y, i) => {
         const seed = seeds[i];
         return seed && y.node
-          ? [{ y, seed: upload(device, Float32Array.from(seed.data), seed.shape) }]
+          ? [{ y, seed: upload(device, hostArray(seed, y.dtype), seed.shape) }]
           : [];
       });
       if (seeded.length === 1) backward(seeded[0].y, seeded[0].seed);
-      else backward(seeded.map(({ y, seed }) => sum(mul(y, seed))).reduce((a, b) => add(a, b)));
+      else {
+        // Summed in f32: the loss itself may be out of the range of f16.
+        backward(
+          seeded.map(({ y, seed }) => sum(cast(mul(y, seed), "f32"))).reduce((a, b) => add(a, b)),
+        );
+      }
     }
     const tight = (t: Tensor) => t.dense ? t.view(t.shape) : sumFree(t);
     return {
@@ -114,8 +125,9 @@ async function runAll(
   samples: readonly AnySample[],
   upload: Upload,
   seeds: (RefArray | undefined)[][],
+  float: "f32" | "f16" = "f32",
 ): Promise<Result[]> {
-  const launched = samples.map((sample, i) => launch(device, op, sample, upload, seeds[i]));
+  const launched = samples.map((sample, i) => launch(device, op, sample, upload, seeds[i], float));
   const tensors = launched.flatMap((
     { outputs, grads },
   ) => [...outputs, ...grads.filter((g) => g !== undefined)]);
@@ -128,12 +140,16 @@ async function runAll(
 }
 
 /** Largest error relative to the largest finite reference value; infinite where non-finite values disagree. */
-function relativeError(actual: Float64Array, expected: Float64Array): number {
+function relativeError(
+  actual: Float64Array,
+  expected: Float64Array,
+  round: (value: number) => number = Math.fround,
+): number {
   if (actual.length !== expected.length) return Infinity;
   let most = 0;
   let scale = 0;
   for (let i = 0; i < expected.length; i++) {
-    const wanted = Math.fround(expected[i]);
+    const wanted = round(expected[i]);
     if (!Number.isFinite(wanted)) {
       if (!Object.is(actual[i], wanted)) return Infinity;
       continue;
@@ -290,6 +306,62 @@ for (const op of registry().values()) {
         );
       });
     };
+
+    await t.step({
+      name: "f16 operands: forward and backward match the reference",
+      ignore: !device.features.f16,
+      fn: async () => {
+        const round = (x: RefArray) => ({
+          shape: x.shape,
+          data: Float64Array.from(x.data, Math.f16round),
+        });
+        const hasFloat = (sample: AnySample) => sample.inputs.some((_, i) => isFloat(sample, i));
+        const halves = samples.filter(hasFloat).flatMap((sample) => {
+          const inputs = sample.inputs.map((x, i) => isFloat(sample, i) ? round(x) : x);
+          const fits = inputs.every(({ data }, i) =>
+            data.every((v, k) => Number.isFinite(v) === Number.isFinite(sample.inputs[i].data[k]))
+          );
+          return fits && !Number.isNaN(sample.halfTolerance) ? [{ ...sample, inputs }] : [];
+        });
+        assert(halves.length > 0 || !samples.some(hasFloat), "no sample fits f16");
+        const wanted = halves.map((s) => op.reference.forward(s.inputs, s.attrs));
+        const halfSeeds = wanted.map((outputs) => seedsFor(op, outputs).map((s) => s && round(s)));
+        const actual = await runAll(device, op, halves, dense, halfSeeds, "f16");
+        let [worst, worstGrad] = [0, 0];
+        halves.forEach((sample, s) => {
+          const tolerance = sample.halfTolerance ?? DEFAULT_HALF_TOLERANCE;
+          wanted[s].forEach((y, i) => {
+            const error = relativeError(actual[s].outputs[i], y.data, Math.f16round);
+            worst = Math.max(worst, error);
+            assert(
+              error <= tolerance,
+              `${sample.label}: output ${i} ${show(y.shape)} is off by ${error} > ${tolerance}`,
+            );
+          });
+          if (!actual[s].grads.some((g) => g)) return;
+          const filled = halfSeeds[s].map((seed, i) =>
+            seed ??
+              { shape: wanted[s][i].shape, data: new Float64Array(wanted[s][i].data.length) }
+          );
+          const grads = op.reference.backward!(sample.inputs, sample.attrs, filled);
+          actual[s].grads.forEach((grad, i) => {
+            if (!grad) return;
+            const error = relativeError(grad, grads[i]!.data, Math.f16round);
+            worstGrad = Math.max(worstGrad, error);
+            assert(
+              error <= 2 * tolerance,
+              `${sample.label}: gradient of input ${i} ${
+                show(sample.inputs[i].shape)
+              } is off by ${error} > ${2 * tolerance}`,
+            );
+          });
+        });
+        note.push(
+          `f16 ${worst.toExponential(1)}, of a gradient ${worstGrad.toExponential(1)}`,
+        );
+        assert(device.memory.liveBuffers === live, "buffers are still live");
+      },
+    });
 
     await t.step("the results hold without subgroups", async () => {
       const again = await runAll(plain, op, samples, dense, seeds);

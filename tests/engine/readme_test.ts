@@ -1,6 +1,7 @@
 /** The README's examples, taken from its text and run without any permission. */
-import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { fromFileUrl } from "@std/path";
+import { allOps, opTable, withTable } from "./op_table.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 
@@ -43,4 +44,15 @@ Deno.test("the README's regression runs as printed and finds the line", async ()
 Deno.test("the README's transformer runs as printed and tells shapes apart", async () => {
   const right = Number(await run(await example(1, 39)));
   assert(right > 0.9, `${100 * right} % right`);
+});
+
+Deno.test("the README's table of ops is the registry's; tests/engine/op_table.ts writes it", async () => {
+  const readme = await Deno.readTextFile(`${ROOT}README.md`);
+  const table = opTable(await allOps());
+  assertEquals(readme, withTable(readme, table));
+  const row = (name: string) => table.split("\n").find((line) => line.startsWith(`| ${name} `));
+  assertMatch(row("embedding")!, /\| yes +\| yes +\| beside +\| yes +\|$/);
+  assertMatch(row("argmax")!, /\| yes +\| yes +\| yes +\| no +\|$/);
+  assertMatch(row("oneHot")!, /\| no +\| no +\| beside +\| no +\|$/);
+  assertMatch(row("conv2d")!, /\| yes +\| through f32 +\| no +\| yes +\|$/);
 });

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import fc from "fast-check";
 import { type Device, openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
-import { max, mean, reduceInto, sum, sumOfSquares, sumTo } from "../../engine/ops/reduce.ts";
+import { max, mean, min, reduceInto, sum, sumOfSquares, sumTo } from "../../engine/ops/reduce.ts";
 import { refUnbroadcast } from "../../engine/reference.ts";
 import { scope } from "../../engine/scope.ts";
 import { sizeOf } from "../../engine/shape.ts";
@@ -101,4 +101,36 @@ Deno.test("empty axes give the neutral element", async () => {
   using lowest = device.empty([2]);
   reduceInto(lowest, x, { outer: 2, reduce: 0, inner: 1 }, "max");
   assertEquals([...await lowest.data()], [-Infinity, -Infinity]);
+});
+
+Deno.test("minima, maxima and sums agree with and without subgroups and in f16", async () => {
+  const plain = await openDevice({ subgroups: false });
+  for (
+    const [shape, axis] of [[[3, 777], 1], [[5, 1200], 1], [[700, 96], 0], [
+      [2, 130, 36],
+      1,
+    ]] as const
+  ) {
+    // Multiples of 1/8 up to 11/8: f16 holds them, and their sums in f32 are exact.
+    const data = whole(sizeOf(shape)).map((v) => v / 8);
+    const kept = shape.map((size, i) => i === axis ? 1 : size);
+    const inner = sizeOf(shape.slice(axis + 1));
+    const slices = Array.from({ length: sizeOf(kept) }, (_, i) =>
+      Array.from(
+        { length: shape[axis] },
+        (_, k) => data[(Math.floor(i / inner) * shape[axis] + k) * inner + i % inner],
+      ));
+    for (const on of [device, plain, small]) {
+      for (const values of on.features.f16 ? [data, Float16Array.from(data)] : [data]) {
+        using x = on.tensor(values, shape);
+        const results = [sum, max, min].map((op) => op(x, { axes: [axis] }));
+        const [total, top, bottom] = await on.read(results);
+        const round = values instanceof Float16Array ? Math.f16round : Math.fround;
+        assertEquals([...total], slices.map((s) => round(s.reduce((a, b) => a + b))));
+        assertEquals([...top], slices.map((s) => Math.max(...s)));
+        assertEquals([...bottom], slices.map((s) => Math.min(...s)));
+        results.forEach((t) => t.dispose());
+      }
+    }
+  }
 });

@@ -95,3 +95,27 @@ Deno.test("progress: a line never fills its width, whole parts are left out", ()
 Deno.test("progress: durations", () => {
   assertEquals([0, 0.6, 59.6, 3600, -1].map(durationText), ["0s", "1s", "1m", "1h", "0s"]);
 });
+
+Deno.test("progress: a stage of the start counts in place in a terminal and is cleared when done", () => {
+  const output = new FakeOutput(30);
+  const progress = new Progress({ output });
+  for (let done = 1; done <= 3; done++) progress.stage("compiling kernels", done, 3);
+  progress.note("3 kernels");
+  assertEquals(
+    output.text,
+    "\r\x1b[Kcompiling kernels 1/3 …\r\x1b[Kcompiling kernels 2/3 …\r\x1b[K3 kernels\n",
+  );
+  output.text = "";
+  output.width = 12;
+  progress.stage("compiling kernels", 1, 3);
+  assertEquals(output.text, "\r\x1b[Kcompiling k");
+});
+
+Deno.test("progress: elsewhere a stage is one line, and none when quiet", () => {
+  for (const quiet of [false, true]) {
+    const output = new FakeOutput(undefined);
+    const progress = new Progress({ output, quiet });
+    for (let done = 1; done <= 3; done++) progress.stage("compiling kernels", done, 3);
+    assertEquals(output.text, quiet ? "" : "compiling kernels (3) …\n");
+  }
+});

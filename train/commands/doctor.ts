@@ -65,6 +65,7 @@ function record(device: Device, ceilings: Ceilings): Record<string, unknown> {
     ceiling: {
       fma_gflops: ceilings.fmaGflops,
       copy_gbps: ceilings.copyGbps,
+      buffer_copy_gbps: ceilings.bufferCopyGbps,
       dispatch_us: ceilings.dispatchUs,
       readback_ms: ceilings.readbackMs,
     },
@@ -99,7 +100,12 @@ function report(device: Device, ceilings: Ceilings): string {
       [
         "copy",
         `${ceilings.copyGbps.toFixed(1)} GB/s`,
-        "read plus written; ceiling of element-wise work",
+        "a kernel, read plus written; ceiling of element-wise work",
+      ],
+      [
+        "buffer copy",
+        `${ceilings.bufferCopyGbps.toFixed(1)} GB/s`,
+        "read plus written; moving tensors without a kernel",
       ],
       ["dispatch", `${ceilings.dispatchUs.toFixed(1)} µs`, "cost of each kernel launch"],
       [

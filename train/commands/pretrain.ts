@@ -21,7 +21,13 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   // What can be wrong without a run is found before there is a run directory.
   const log: { skipped?: JsonLines<SkippedRow> } = {};
   const source = await sourceOf(config, (path, reason) => log.skipped?.write({ path, reason }));
-  using device = await openDevice({ adapter: config.adapter });
+  using device = await openDevice({
+    adapter: config.adapter,
+    memoryLimit: config.memoryLimit,
+    detectAnomalies: config.anomaly,
+    variants: config.variants,
+    deterministic: config.deterministic,
+  });
   const paths = await openRunDirectory(config);
   await writeRunConfig(paths, config, device.info);
   using skipped = JsonLines.create<SkippedRow>(paths.skipped);

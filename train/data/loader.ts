@@ -162,7 +162,11 @@ export class Loader {
   #state: LoaderState;
   #pending: Promise<Prepared> | undefined;
 
-  /** @throws RangeError when batch or cropSamples are not possible; NoDataError when the source is empty. */
+  /**
+   * Starts at the first clip of the first epoch.
+   *
+   * @throws RangeError when batch or cropSamples are not possible; NoDataError when the source is empty.
+   */
   constructor(options: LoaderOptions) {
     const { source, batch, cropSamples, seed } = options;
     if (!Number.isSafeInteger(batch) || batch < 1) {

@@ -15,6 +15,8 @@ export class Prng {
   #d: number;
 
   /**
+   * Starts the sequence that belongs to these numbers.
+   *
    * @param seed any integer that a double holds exactly.
    * @param streams further integers that select an independent sequence, such as an epoch or a clip index.
    */

@@ -10,8 +10,10 @@ const MAX_WEIGHTS = 1 << 24;
 const MAX_KERNELS = 8;
 
 /** One interpolation phase: `weights[0]` belongs to input sample `offset` of the group. */
-interface Phase {
+export interface Phase {
+  /** Input sample of the first weight. */
   readonly offset: number;
+  /** Taps, in order of the input samples. */
   readonly weights: Float32Array;
 }
 

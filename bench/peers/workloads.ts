@@ -1,0 +1,68 @@
+/**
+ * What other engines are asked to do: the same numbers in, the same results out. Shared by both processes.
+ *
+ * @module
+ */
+
+/** A computation with operands that both sides make alike. */
+export interface Workload {
+  /** Name of our benchmark. */
+  readonly name: string;
+  readonly op: "matmul" | "attention" | "layernorm" | "softmax";
+  /** Shapes of the operands; the last one of a backward pass is the gradient of the result. */
+  readonly shapes: readonly (readonly number[])[];
+  readonly backward?: boolean;
+  /** Of a softmax. */
+  readonly temperature?: number;
+}
+
+const HEADS = [8, 12, 134, 64];
+
+/** All of them. */
+export const WORKLOADS: readonly Workload[] = [
+  { name: "gemm/nn/1024x768x768", op: "matmul", shapes: [[1024, 768], [768, 768]] },
+  { name: "attention/forward/b8h12t134d64", op: "attention", shapes: [HEADS, HEADS, HEADS] },
+  {
+    name: "attention/forward+backward/b8h12t134d64",
+    op: "attention",
+    shapes: [HEADS, HEADS, HEADS, HEADS],
+    backward: true,
+  },
+  { name: "layernorm/forward/1072x768", op: "layernorm", shapes: [[1072, 768], [768], [768]] },
+  { name: "softmax/forward/1064x2048", op: "softmax", shapes: [[1064, 2048]], temperature: 0.1 },
+];
+
+/** Epsilon of the layer norm. */
+export const EPS = 1e-6;
+
+/** Operand `index` of a workload: numbers spread evenly over [-1, 1], from a multiplicative hash of the position. */
+export function operand({ shapes }: Workload, index: number): Float32Array<ArrayBuffer> {
+  const size = shapes[index].reduce((a, b) => a * b, 1);
+  return Float32Array.from({ length: size }, (_, i) => {
+    let x = Math.imul(i + 1 + index * 0x10001, 0x9e3779b1);
+    x = Math.imul(x ^ (x >>> 15), 0x85ebca6b);
+    return ((x ^ (x >>> 13)) >>> 0) / 2 ** 31 - 1;
+  });
+}
+
+/** Values of a result that are compared: some thousand, spread over all of it. */
+export function excerpt(values: ArrayLike<number>): number[] {
+  const step = Math.max(1, Math.floor(values.length / 1009));
+  return Array.from({ length: Math.floor(values.length / step) }, (_, i) => values[i * step]);
+}
+
+/** To the child: what to do. */
+export type Request =
+  | { readonly do: "prepare"; readonly name: string }
+  | { readonly do: "sample"; readonly minimumMs: number };
+
+/** From the child, one line of JSON per request; `results` are excerpts, `ms` is per run. */
+export type Answer =
+  | { readonly ready: string }
+  | { readonly results: readonly (readonly number[])[] }
+  | { readonly ms: number }
+  | { readonly unsupported: string }
+  | { readonly error: string };
+
+/** What an answer line starts with, since libraries print lines of their own. */
+export const MARK = "@bench ";

@@ -1,0 +1,134 @@
+/**
+ * Whole training steps.
+ *
+ * @module
+ */
+import { initialiseMatpac } from "../model/init.ts";
+import { randomMask, visibleCount } from "../model/masking.ts";
+import { Matpac, patchGrid } from "../model/matpac.ts";
+import { type Geometry, PRESETS } from "../model/presets.ts";
+import { lossWeights, RECIPES } from "../model/recipe.ts";
+import { Prng } from "../train/data/prng.ts";
+import { STEP_DEFAULTS, Trainer } from "../train/step.ts";
+import { prepared, random } from "./case.ts";
+import type { Benchmark } from "./harness.ts";
+
+/** Operations of one clip's update: the student three times (forward, two backward), the teacher once. */
+export function stepFlops(geometry: Geometry): number {
+  const {
+    width: d,
+    depth,
+    predictorWidth: w,
+    predictorDepth,
+    headHidden: h,
+    bottleneck,
+    prototypes,
+    patchSize,
+    maskRatio,
+  } = geometry;
+  const { patches } = patchGrid(geometry);
+  const visible = visibleCount(patches, maskRatio);
+  const masked = patches - visible;
+  const layer = (tokens: number, size: number) =>
+    12 * size * size * tokens + 2 * tokens * tokens * size;
+  const head = d * h + h * h + h * bottleneck + bottleneck * prototypes;
+  const student = patchSize ** 2 * d * patches + depth * layer(1 + visible, d) +
+    (1 + visible) * d * w +
+    predictorDepth * layer(1 + patches, w) + masked * (w * d + head);
+  const teacher = depth * layer(1 + masked, d) + masked * head;
+  return 2 * (3 * student + teacher);
+}
+
+/** Time that a method of an object takes, until it is disposed. */
+function stopwatch<K extends string>(
+  target: Record<K, unknown> | object,
+  method: K,
+): { ms: number } & Disposable {
+  const owner = target as Record<string, (...words: unknown[]) => unknown>;
+  const watch = {
+    ms: 0,
+    [Symbol.dispose]: () => {
+      delete owner[method];
+    },
+  };
+  const original = owner[method].bind(target);
+  owner[method] = (...words) => {
+    const start = performance.now();
+    try {
+      return original(...words);
+    } finally {
+      watch.ms += performance.now() - start;
+    }
+  };
+  return watch;
+}
+
+const SCHEDULES = {
+  total: 100,
+  lr: () => 1e-4,
+  teacherTemp: () => 0.05,
+  emaEncoder: () => 0.99,
+  emaHead: () => 0.99,
+};
+
+function benchmark(
+  name: string,
+  geometry: Geometry,
+  batch: number,
+  tier: Benchmark["tier"],
+): Benchmark {
+  return {
+    name,
+    tier,
+    bound: "fma",
+    flops: batch * stepFlops(geometry),
+    count: 3,
+    prepare(device) {
+      const recipe = RECIPES.paper;
+      const model = new Matpac(device, geometry, recipe);
+      const prng = new Prng(1);
+      initialiseMatpac(model, prng);
+      const weights = lossWeights(recipe, 0.5);
+      const trainer = new Trainer(device, model, SCHEDULES, { ...STEP_DEFAULTS, weights });
+      const input = random(device, [batch, geometry.melBands, geometry.cropFrames]);
+      const { patches } = patchGrid(geometry);
+      const mask = randomMask(() => prng.uniform(), batch, patches, geometry.maskRatio);
+      const submits = stopwatch(device.gpu.queue, "submit");
+      let script = Infinity;
+      let dispatches = 0;
+      return Promise.resolve(prepared(name, {
+        operands: [input],
+        // A plan lives from one step to the next.
+        owner: true,
+        outputs() {
+          const before = device.counters.dispatches;
+          const start = performance.now() - submits.ms;
+          trainer.step(input, mask);
+          // A software adapter computes inside submit; that is not the script's time.
+          script = Math.min(script, performance.now() - submits.ms - start);
+          dispatches = device.counters.dispatches - before;
+          return [];
+        },
+        extra: (ms) => ({
+          samples_per_s: batch * 1000 / ms,
+          peak_bytes: device.memory.liveBytes,
+          us_per_dispatch: script * 1000 / dispatches,
+        }),
+        close() {
+          submits[Symbol.dispose]();
+          trainer[Symbol.dispose]();
+          model[Symbol.dispose]();
+        },
+      }));
+    },
+  };
+}
+
+const { tiny, base } = PRESETS;
+
+/** The presets' steps; crops of 608 frames are the paper's. */
+export const STEP_BENCHMARKS: readonly Benchmark[] = [
+  benchmark("step/tiny", tiny.geometry, tiny.training.batch, "quick"),
+  benchmark("step/tiny/608x16", { ...tiny.geometry, cropFrames: 608 }, 16, "full"),
+  benchmark("step/base", base.geometry, 4, "full"),
+];

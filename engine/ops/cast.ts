@@ -1,0 +1,79 @@
+/**
+ * Conversion between element types.
+ *
+ * @module
+ */
+import { type DType, isFloat } from "../dtype.ts";
+import { defineOp } from "../op.ts";
+import { refFrom, refRandom } from "../reference.ts";
+import type { Tensor } from "../tensor.ts";
+import { converted } from "./copy.ts";
+
+interface CastAttributes {
+  readonly to: DType;
+}
+
+/** What a number becomes in `dtype`. */
+function refCast(value: number, dtype: DType): number {
+  if (dtype === "f16") return Math.f16round(value);
+  // Samples hold values of f32 already.
+  if (dtype === "f32") return value;
+  const [low, high] = dtype === "u32" ? [0, 2 ** 32 - 1] : [-(2 ** 31), 2 ** 31 - 1];
+  return Math.min(Math.max(Math.trunc(value), low), high);
+}
+
+const castOp = defineOp<CastAttributes>({
+  name: "cast",
+  dtypes: "any",
+  half: true,
+  strided: true,
+  forward: ([x], { to }) => [converted(x, to)],
+  backward: ({ grads: [dy], dtypes: [from] }) => [isFloat(from) ? converted(dy!, from) : undefined],
+  reference: {
+    forward: ([x], { to }) => [refFrom(x.shape, (i) => refCast(x.data[i], to))],
+    backward: (_, __, [dy]) => [dy],
+  },
+  samples: () => [
+    {
+      label: "f32 to i32",
+      inputs: [{ shape: [6], data: Float64Array.of(0, 1.9, -1.9, 4096, -70000, 0.5) }],
+      constant: [0],
+      attrs: { to: "i32" },
+    },
+    {
+      label: "u32 to f32",
+      inputs: [{ shape: [2, 2], data: Float64Array.of(0, 1, 77777, 2 ** 24) }],
+      integer: { 0: "u32" },
+      attrs: { to: "f32" },
+    },
+    {
+      label: "i32 to u32",
+      inputs: [{ shape: [3], data: Float64Array.of(0, 5, 2 ** 30) }],
+      integer: { 0: "i32" },
+      attrs: { to: "u32" },
+    },
+    {
+      label: "f32 to f16",
+      inputs: [refRandom([3, 5], 2)],
+      attrs: { to: "f16" },
+      skipDifferences: true,
+      // The gradient passes f16 as well.
+      tolerance: 2 ** -11,
+    },
+    {
+      label: "same",
+      inputs: [refRandom([3, 5], 1)],
+      attrs: { to: "f32" },
+    },
+  ],
+});
+
+/**
+ * The values in another element type. Floats become integers by truncation towards zero, floats out of range of f16
+ * infinite. The gradient is cast back; none flows through integers.
+ *
+ * @throws {ShapeError} for f16 on an adapter without shader-f16.
+ */
+export function cast(x: Tensor, dtype: DType): Tensor {
+  return castOp.apply([x], { to: dtype })[0];
+}

@@ -1,0 +1,255 @@
+// Attention in tiles for GPUs: forward (PASS 0), the gradient of q (PASS 1), the gradients of k and v (PASS 2).
+//
+//   PASS  owned    scores by walked tokens          weights                                   sums
+//   0     queries  s = scale q k^T                  p = exp(s - max so far)                   o = p v
+//   1     queries  s, dp = do v^T                   ds = exp(s - lse) (dp - delta)            dq = scale ds k
+//   2     keys     s^T = scale k q^T, dp^T = v do^T p = exp(s^T - lse), ds = p (dp^T - delta) dv = p do, dk = scale ds q
+//
+// with lse the log-sum-exp per row that PASS 0 leaves and delta = sum(do * o) per row that PASS 1 leaves (Dao et al.,
+// FlashAttention, arXiv:2205.14135). Nothing is added by atomics: one lane sums an element in the order of the tokens.
+//
+// Tile scheme: a workgroup of 8 TY lanes owns 4 TY tokens and walks over the others 32 at a time. Lane (tx, ty) owns
+// tokens ty, TY + ty, 2 TY + ty, 3 TY + ty. Of the 32 walked tokens it computes the scores of tx, 8 + tx, 16 + tx,
+// 24 + tx: 4 x 4 products in registers out of chunks of 8 vec4 of channels in workgroup memory. Their weights go to
+// workgroup memory, one vec4 for the four tokens of a lane; then every lane sums vec4 8 c + tx of channels, for each
+// chunk c, over all 32 tokens. Both halves make 8 multiply-adds per vec4 that is loaded from workgroup memory.
+// The maximum and the sum of the online softmax are combined between the 8 lanes of a ty in workgroup memory, so no
+// subgroups are needed. Tokens past the end are clamped on load and get no weight; channels past the end are zeros.
+//
+// Constants: those of attention_bindings; PASS, TY (8 or 16), CAUSAL; the roles of the operands: PRODUCTS of LEFT$s (of
+// the owned tokens) by RIGHT$s, OUTPUTS of weights by FACTOR$o.
+//
+// Workgroup memory: 10 KiB with TY 8, 15.5 KiB with TY 16. The speed on a GPU is unmeasured. On lavapipe (Mesa 22.3.6,
+// 2 cores) the three passes make 5.3, 5.1 and 5.5 GFLOP/s with TY 8, and 4.7, 4.6 and 4.8 with TY 16 (B8 H12 T134 D64), a
+// tenth of the kernels with rows in registers: barriers and small vectors are dear there.
+
+//:include attention_bindings
+
+const OWNED: u32 = ${TY*4}u;
+const WALKED: u32 = 32u;
+const CHUNKS: u32 = ${(D4+7)/8}u;
+// Rows of 8 vec4 lie 9 apart, and rows of TY weights TY + 1, so that lanes meet in different banks.
+const PITCH: u32 = 9u;
+
+// Chunk of the owned tokens; later the weights by walked token, one vec4 for the four tokens of a lane.
+var<workgroup> left: array<vec4f, ${TY*36}>;
+// Chunk of the walked tokens.
+var<workgroup> right: array<vec4f, 288>;
+//:if PASS < 2
+var<workgroup> partial: array<vec4f, ${TY*8}>;
+//:end
+
+@compute @workgroup_size(${TY*8})
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let tx = lane & 7u;
+  let ty = lane >> 3u;
+//:if PASS == 2
+  let owned = params.tk;
+  let walked = params.tq;
+//:else
+  let owned = params.tq;
+  let walked = params.tk;
+//:end
+  let first = group.x * OWNED;
+//:for r in 0..4
+  let own$r = first + ${r}u * ${TY}u + ty;
+  let clamped$r = min(own$r, owned - 1u);
+//:end
+  let own = vec4u(own0, own1, own2, own3);
+//:for o in 0..OUTPUTS
+//:for r in 0..4
+//:for c in 0..(D4+7)/8
+  var acc${o}_${r}_$c = vec4f(0.0);
+//:end
+//:end
+//:end
+
+//:if PASS == 0
+  var top = vec4f(HIDDEN);
+  var total = vec4f(0.0);
+//:end
+//:if PASS == 1
+//:for r in 0..4
+  let lse$r = lse_data[at_lse(group, clamped$r)];
+  let do_at$r = at_do(group, clamped$r);
+  let o_at$r = at_o(group, clamped$r);
+  var sum$r = 0.0;
+//:for c in 0..(D4+7)/8
+  sum$r += dot(load_do(do_at$r, ${c*8}u + tx), load_o(o_at$r, ${c*8}u + tx));
+//:end
+//:end
+  partial[lane] = vec4f(sum0, sum1, sum2, sum3);
+  workgroupBarrier();
+  var delta = vec4f(0.0);
+//:for i in 0..8
+  delta += partial[ty * 8u + ${i}u];
+//:end
+  let lse = vec4f(lse0, lse1, lse2, lse3);
+//:end
+
+//:if CAUSAL && PASS == 2
+  for (var j = first; j < walked; j += WALKED) {
+//:else
+//:if CAUSAL
+  let end = min(walked, first + OWNED);
+//:else
+  let end = walked;
+//:end
+  for (var j = 0u; j < end; j += WALKED) {
+//:end
+//:for s in 0..PRODUCTS
+//:for u in 0..4
+    var x${s}_$u = vec4f(0.0);
+//:end
+    for (var c = 0u; c < CHUNKS; c++) {
+      workgroupBarrier();
+//:for i in 0..4
+      left[(${i*TY}u + ty) * PITCH + tx] =
+        load_${LEFT$s}(at_${LEFT$s}(group, clamped$i), c * 8u + tx);
+//:end
+//:for i in 0..32/TY
+      right[(${i*TY}u + ty) * PITCH + tx] =
+        load_${RIGHT$s}(at_${RIGHT$s}(group, min(j + ${i*TY}u + ty, walked - 1u)), c * 8u + tx);
+//:end
+      workgroupBarrier();
+      for (var i = 0u; i < 8u; i += 2u) {
+//:for w in 0..2
+//:for r in 0..4
+        let a${r}_$w = left[(${r*TY}u + ty) * PITCH + i + ${w}u];
+//:end
+//:for u in 0..4
+        let b${u}_$w = right[(${u*8}u + tx) * PITCH + i + ${w}u];
+        x${s}_$u += vec4f(
+//:for r in 0..4
+          dot(a${r}_$w, b${u}_$w),
+//:end
+        );
+//:end
+//:end
+      }
+    }
+//:end
+
+//:for u in 0..4
+    let token$u = j + ${u*8}u + tx;
+//:if CAUSAL && PASS == 2
+    let seen$u = vec4<bool>(token$u < walked) & (own <= vec4u(token$u));
+//:else
+//:if CAUSAL
+    let seen$u = vec4<bool>(token$u < walked) & (vec4u(token$u) <= own);
+//:else
+    let seen$u = vec4<bool>(token$u < walked);
+//:end
+//:end
+//:end
+//:if PASS == 0
+//:for u in 0..4
+    let s$u = select(vec4f(HIDDEN), x0_$u * params.scale, seen$u);
+//:end
+    partial[lane] = max(max(s0, s1), max(s2, s3));
+    workgroupBarrier();
+    var risen = top;
+//:for i in 0..8
+    risen = max(risen, partial[ty * 8u + ${i}u]);
+//:end
+    let shrink = exp_vec4(top - risen);
+    top = risen;
+//:for u in 0..4
+    let weight0_$u = exp_vec4(s$u - top);
+//:end
+    total = total * shrink + ((weight0_0 + weight0_1) + (weight0_2 + weight0_3));
+//:for r in 0..4
+//:for c in 0..(D4+7)/8
+    acc0_${r}_$c *= shrink[$r];
+//:end
+//:end
+//:end
+//:if PASS == 1
+//:for u in 0..4
+    let p$u = exp_vec4(x0_$u * params.scale - lse);
+    let weight0_$u = select(vec4f(0.0), p$u * (x1_$u - delta), seen$u);
+//:end
+//:end
+//:if PASS == 2
+//:for u in 0..4
+    let row$u = min(token$u, walked - 1u);
+    let p$u = exp_vec4(x0_$u * params.scale - lse_data[at_lse(group, row$u)]);
+    let weight0_$u = select(vec4f(0.0), p$u, seen$u);
+    let weight1_$u = weight0_$u * (x1_$u - delta_data[at_delta(group, row$u)]);
+//:end
+//:end
+
+//:for o in 0..OUTPUTS
+//:if PASS > 0
+    workgroupBarrier();
+//:end
+//:for u in 0..4
+    left[(${u*8}u + tx) * ${TY+1}u + ty] = weight${o}_$u;
+//:end
+//:for c in 0..(D4+7)/8
+//:if c > 0
+    workgroupBarrier();
+//:end
+//:for i in 0..32/TY
+    right[(${i*TY}u + ty) * PITCH + tx] =
+      load_${FACTOR$o}(at_${FACTOR$o}(group, min(j + ${i*TY}u + ty, walked - 1u)), ${c*8}u + tx);
+//:end
+    workgroupBarrier();
+    for (var i = 0u; i < WALKED; i += 4u) {
+//:for w in 0..4
+      let weight${o}_${c}_$w = left[(i + ${w}u) * ${TY+1}u + ty];
+      let factor${o}_${c}_$w = right[(i + ${w}u) * PITCH + tx];
+//:for r in 0..4
+      acc${o}_${r}_$c = fma(vec4f(weight${o}_${c}_$w[$r]), factor${o}_${c}_$w, acc${o}_${r}_$c);
+//:end
+//:end
+    }
+//:end
+//:end
+  }
+
+//:if PASS == 0
+  partial[lane] = total;
+  workgroupBarrier();
+  total = vec4f(0.0);
+//:for i in 0..8
+  total += partial[ty * 8u + ${i}u];
+//:end
+  let lse = top + log_vec4(total);
+//:end
+//:for r in 0..4
+  if (own$r < owned) {
+//:if PASS == 0
+    let factor = 1.0 / total[$r];
+//:else
+    let factor = params.scale;
+//:end
+//:for o in 0..OUTPUTS
+    let at$o = at_${OUTPUT$o}(group, own$r);
+//:for c in 0..(D4+7)/8
+//:if PASS == 2 && o == 0
+    let result${o}_$c = acc${o}_${r}_$c;
+//:else
+    let result${o}_$c = acc${o}_${r}_$c * factor;
+//:end
+    if (${c*8}u + tx < ${D4}u) {
+      store_${OUTPUT$o}(at$o, ${c*8}u + tx, result${o}_$c);
+    }
+//:end
+//:end
+//:if PASS == 0
+    if (tx == 0u) {
+      lse_data[at_lse(group, own$r)] = lse[$r];
+    }
+//:end
+//:if PASS == 1
+    if (tx == 0u) {
+      delta_data[at_delta(group, own$r)] = delta[$r];
+    }
+//:end
+  }
+//:end
+}

@@ -1,0 +1,201 @@
+// C = alpha * op(A) * op(B) (+ bias) (+ residual), or C += …, as gemm.wgsl, in tiles of shared memory: for GPUs.
+//
+// Tile scheme: 256 invocations own 16 ROWS rows x 64 VECS columns of C, each ROWS rows x VECS vec4 of columns, both in
+// groups of four that lie 64 apart, so that neighbouring lanes read neighbouring vec4 of shared memory and store
+// neighbouring vec4 of C. 32 neighbouring invocations form 4 rows of 8, so that their reads of A and of B meet in few
+// distinct vec4.
+//
+// Per slice of BK steps of K, each invocation loads one block of 4 x 4 elements of A or of B (the first ones of A, the
+// next of B), turns it round in registers where the operand is stored along K, and writes it as 4 vec4: a tile holds
+// [step of K][row or column]. The block of the next slice is loaded before the multiply-adds of the current one, which
+// hide its latency. Two barriers per slice.
+//
+//   tile        ROWS VECS BK   shared   blocks of A + B
+//   128 x 128      8    2 16   16 KiB   128 + 128
+//   128 x 64       8    1 16   12 KiB   128 +  64
+//   64 x 64        4    1 32   16 KiB   128 + 128
+//
+// naga clamps every dynamic index of shared memory: the first index of a tile is a constant where it is read, so the
+// clamp of the second is the same for all steps of K. Lanes pair two blocks along K (32 B of a row) with blocks of
+// neighbouring rows: whole sectors from memory, and writes to shared memory that meet in a bank at most twice.
+//
+// Every element of C is summed over k in order, as in gemm.wgsl, so that all families give the same bits.
+//
+// Edges: the conditions of gemm.wgsl. Rows and columns past the edge repeat the last and are dropped on store; steps
+// past the end of K are zero in both operands.
+//
+// Constants: E, TA, TB, VEC, BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; ROWS, VECS, BK as in the table; STORE = ROWS,
+// DOWN = ACROSS = 64 for gemm_store.wgsl.
+//
+// The speed on a GPU is UNMEASURED: none was at hand; the scheme is distilled from others' reports (KERNELS.md,
+// section 5). Its results are checked on lavapipe, where shared memory is no cheaper than storage: 1024 x 768 x 768,
+// f32, best of 3, GFLOP/s of about 82 in registers: 64 x 64 6, 128 x 64 10, 128 x 128 12; gemm.wgsl 20 to 26,
+// gemm_subgroup.wgsl 54. First dispatch, that is compiling, 0.4 to 0.6 s.
+
+//:include gemm_bindings
+
+var<workgroup> a_tile: array<array<vec4f, ${ROWS*4}>, BK>;
+var<workgroup> b_tile: array<array<vec4f, ${VECS*16}>, BK>;
+
+const A_BLOCKS: u32 = ${ROWS*BK}u;
+const B_BLOCKS: u32 = ${VECS*4*BK}u;
+
+// A block from k on, one column per step of K. Its vectors as stored start at `at` (counted in items); without VEC
+// their elements lie at the distances `across`.
+fn load_a(at: vec4u, across: vec4u, k: u32) -> mat4x4f {
+//:for i in 0..4
+  var x$i = vec4f(0.0);
+//:if VEC
+  if (k + ${TA*i}u < params.k) {
+    x$i = vec4f(a_data[at[$i]]);
+  }
+//:else
+//:for c in 0..4
+  if (k + ${TA*i+(1-TA)*c}u < params.k) {
+    x$i[$c] = f32(a_data[at[$i] + across[$c]]);
+  }
+//:end
+//:end
+//:end
+//:if TA
+  return mat4x4f(x0, x1, x2, x3);
+//:else
+  return transpose(mat4x4f(x0, x1, x2, x3));
+//:end
+}
+
+fn load_b(at: vec4u, across: vec4u, k: u32) -> mat4x4f {
+//:for i in 0..4
+  var x$i = vec4f(0.0);
+//:if VEC
+  if (k + ${(1-TB)*i}u < params.k) {
+    x$i = vec4f(b_data[at[$i]]);
+  }
+//:else
+//:for c in 0..4
+  if (k + ${(1-TB)*i+TB*c}u < params.k) {
+    x$i[$c] = f32(b_data[at[$i] + across[$c]]);
+  }
+//:end
+//:end
+//:end
+//:if TB
+  return transpose(mat4x4f(x0, x1, x2, x3));
+//:else
+  return mat4x4f(x0, x1, x2, x3);
+//:end
+}
+
+// Which block of a slice an invocation loads: x counts rows or columns of C, of which there are `width` blocks, y
+// steps of K.
+fn along_k(index: u32, width: u32) -> vec2u {
+  return vec2u(index / 2u % width, index % 2u + index / (2u * width) * 2u);
+}
+
+fn across_k(index: u32, width: u32) -> vec2u {
+  return vec2u(index % width, index / width);
+}
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let x = lane % 8u + lane / 32u % 2u * 8u;
+  let y = lane / 8u % 4u + lane / 64u * 4u;
+  let row = group.y * ${ROWS*16}u + y * 4u;
+  let column = group.x * ${VECS*64}u + x * 4u;
+  let c_base = params.offset_c + group.z * params.batch_c;
+//:for r in 0..ROWS
+//:for j in 0..VECS
+  var acc${r}_$j = vec4f(0.0);
+//:end
+//:end
+
+  // Where the block of this invocation starts: its four vectors, the elements of these, and the way to the next slice.
+  let corners = vec4u(0u, 1u, 2u, 3u);
+  var block = vec2u(0u);
+  var at = vec4u(0u);
+  var across = corners;
+  var stride = 0u;
+  if (lane < A_BLOCKS) {
+    let base = params.offset_a + group.z * params.batch_a;
+//:if TA
+    block = across_k(lane, ${ROWS*4}u);
+//:if VEC
+    let first = min(group.y * ${ROWS*16}u + block.x * 4u, params.m - 4u);
+//:else
+    let first = min(group.y * ${ROWS*16}u + block.x * 4u, params.m - 1u);
+    across = min(first + corners, vec4u(params.m - 1u)) - first;
+//:end
+    at = base + first + (block.y * 4u + corners) * params.lda;
+    stride = BK * params.lda;
+//:else
+    block = along_k(lane, ${ROWS*4}u);
+    let first = group.y * ${ROWS*16}u + block.x * 4u;
+    at = base + min(first + corners, vec4u(params.m - 1u)) * params.lda + block.y * 4u;
+    stride = BK;
+//:end
+  } else if (lane < A_BLOCKS + B_BLOCKS) {
+    let base = params.offset_b + group.z * params.batch_b;
+//:if TB
+    block = along_k(lane - A_BLOCKS, ${VECS*16}u);
+    let first = group.x * ${VECS*64}u + block.x * 4u;
+    at = base + min(first + corners, vec4u(params.n - 1u)) * params.ldb + block.y * 4u;
+    stride = BK;
+//:else
+    block = across_k(lane - A_BLOCKS, ${VECS*16}u);
+//:if VEC
+    let first = min(group.x * ${VECS*64}u + block.x * 4u, params.n - 4u);
+//:else
+    let first = min(group.x * ${VECS*64}u + block.x * 4u, params.n - 1u);
+    across = min(first + corners, vec4u(params.n - 1u)) - first;
+//:end
+    at = base + first + (block.y * 4u + corners) * params.ldb;
+    stride = BK * params.ldb;
+//:end
+  }
+//:if VEC
+  at /= 4u;
+  stride /= 4u;
+//:end
+
+  let step = block.y * 4u;
+  var next = mat4x4f();
+  if (lane < A_BLOCKS) {
+    next = load_a(at, across, step);
+  } else if (lane < A_BLOCKS + B_BLOCKS) {
+    next = load_b(at, across, step);
+  }
+  for (var k = 0u; k < params.k; k += BK) {
+    if (lane < A_BLOCKS) {
+//:for q in 0..4
+      a_tile[step + ${q}u][block.x] = next[$q];
+//:end
+    } else if (lane < A_BLOCKS + B_BLOCKS) {
+//:for q in 0..4
+      b_tile[step + ${q}u][block.x] = next[$q];
+//:end
+    }
+    workgroupBarrier();
+    at += stride;
+    if (lane < A_BLOCKS) {
+      next = load_a(at, across, k + BK + step);
+    } else if (lane < A_BLOCKS + B_BLOCKS) {
+      next = load_b(at, across, k + BK + step);
+    }
+//:for q in 0..BK
+//:for i in 0..ROWS/4
+    let a${q}_$i = a_tile[$q][y + ${i*16}u];
+//:end
+//:for j in 0..VECS
+    let b${q}_$j = b_tile[$q][x + ${j*16}u];
+//:end
+//:for r in 0..ROWS
+//:for j in 0..VECS
+    acc${r}_$j = fma(vec4f(a${q}_${r/4}[${r%4}]), b${q}_$j, acc${r}_$j);
+//:end
+//:end
+//:end
+    workgroupBarrier();
+  }
+
+//:include gemm_store
+}

@@ -1,0 +1,153 @@
+/**
+ * Every family of attention kernels, f32 and f16, without subgroups and with them, against the float64 reference at odd
+ * lengths and head sizes; memory of long sequences.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { type Device, openDevice } from "../../engine/device.ts";
+import type { DType } from "../../engine/dtype.ts";
+import { type RefArray, registry } from "../../engine/op.ts";
+import { attention, selfAttention } from "../../engine/ops/attention.ts";
+import { refFrom, refRandom } from "../../engine/reference.ts";
+import { scope } from "../../engine/scope.ts";
+import { backward } from "../../engine/tape.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+
+/** [B, H, Tq, Tk, d, causal]; workgroups own 8 to 96 tokens, tiles walk over 32, chunks are 32 channels. */
+type Case = readonly [number, number, number, number, number, boolean];
+
+const FEW: readonly Case[] = [
+  [1, 2, 1, 3, 16, false],
+  [1, 1, 5, 71, 6, false],
+  [1, 2, 33, 65, 64, false],
+  [1, 1, 34, 99, 36, true],
+];
+const MANY: readonly Case[] = [
+  ...FEW,
+  [2, 1, 37, 5, 20, false],
+  [1, 1, 31, 29, 35, false],
+  [1, 1, 9, 35, 128, false],
+  [2, 2, 13, 13, 8, true],
+  [1, 1, 70, 67, 16, true],
+  [1, 1, 99, 34, 32, true],
+];
+
+// As in the samples of the op: a logit of size L is off by some 1e-7 L in f32. In f16 a result is off by 2^-11 of itself,
+// and so is what backward reads of it. Gradients pass one more product: twice that.
+const TOLERANCE: Readonly<Record<string, number>> = { f32: 4e-6, f16: 2 ** -10 };
+
+/** Reproducible inputs that `dtype` holds exactly. */
+function inputs(
+  device: Device,
+  dtype: DType,
+  shapes: readonly number[][],
+): { readonly arrays: readonly RefArray[]; readonly tensors: readonly Tensor[] } {
+  const arrays = shapes.map((shape, seed) => {
+    const { data } = refRandom(shape, seed + shape[2]);
+    return refFrom(shape, (i) => dtype === "f16" ? Math.f16round(data[i]) : Math.fround(data[i]));
+  });
+  const Host = dtype === "f16" ? Float16Array : Float32Array;
+  return { arrays, tensors: arrays.map((x) => device.tensor(Host.from(x.data), x.shape)) };
+}
+
+function assertClose(label: string, actual: ArrayLike<number>, expected: RefArray, most: number) {
+  const largest = expected.data.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+  const error = expected.data.reduce((a, b, i) => Math.max(a, Math.abs(b - actual[i])), 0);
+  assertEquals(actual.length, expected.data.length, label);
+  assert(error <= most * largest, `${label} is off by ${error / largest} > ${most}`);
+}
+
+const KERNELS: Readonly<Record<string, readonly string[]>> = {
+  "rows": ["attention_backward_kv", "attention_backward_q", "attention_forward"],
+  "tiled": ["attention_tiled"],
+  "tiled-64": ["attention_tiled"],
+};
+
+for (const [variant, kernels] of Object.entries(KERNELS)) {
+  for (const subgroups of variant === "rows" ? [false, true] : [false]) {
+    const title = `attention kernels "${variant}" ${subgroups ? "with" : "without"} subgroups`;
+    Deno.test(`${title} match the reference`, async (t) => {
+      using device = await openDevice({ variants: { attention: variant }, subgroups });
+      const ran = new Set<string>();
+      device.observe({
+        beforeDispatch: ({ name }) => void ran.add(name),
+        afterDispatch() {},
+        submitted() {},
+      });
+      for (const dtype of ["f32", "f16"] as const) {
+        await t.step({
+          name: dtype,
+          ignore: dtype === "f16" && !device.features.f16,
+          fn: async () => {
+            // Compiling takes most of the time; dtype, tile size and subgroups change little of the text.
+            const few = dtype === "f16" || variant === "tiled-64" || subgroups;
+            for (const [b, h, tq, tk, d, causal] of few ? FEW : MANY) {
+              const shapes = [[b, h, tq, d], [b, h, tk, d], [b, h, tk, d], [b, h, tq, d]];
+              const { arrays: [q, k, v, dy], tensors } = inputs(device, dtype, shapes);
+              const operands = tensors.slice(0, 3).map((x) => x.trainable());
+              const y = attention(operands[0], operands[1], operands[2], { causal });
+              const result = y.view(y.shape);
+              backward(y, tensors[3]);
+              const values = await device.read([result, ...operands.map((x) => x.grad!)]);
+              const { reference } = registry().get("attention")!;
+              const attrs = { scale: d ** -0.5, causal };
+              const [o] = reference.forward([q, k, v], attrs);
+              const label = `${b}x${h} heads ${tq}x${tk}x${d}${causal ? " causal" : ""}:`;
+              assertClose(`${label} result`, values[0], o, TOLERANCE[dtype]);
+              reference.backward!([q, k, v], attrs, [dy]).forEach((expected, i) =>
+                assertClose(
+                  `${label} d${"qkv"[i]}`,
+                  values[i + 1],
+                  expected!,
+                  2 * TOLERANCE[dtype],
+                )
+              );
+            }
+          },
+        });
+      }
+      assertEquals([...ran].filter((name) => name.startsWith("attention")).sort(), kernels);
+    });
+  }
+}
+
+Deno.test("every family reads and writes fused projections in place", async () => {
+  const [batch, tokens, heads, d] = [2, 41, 3, 12];
+  for (const variant of Object.keys(KERNELS)) {
+    using device = await openDevice({ variants: { attention: variant } });
+    const shapes = [[batch, tokens, 3 * heads * d], [batch, tokens, heads * d]];
+    for (const dtype of device.features.f16 ? ["f32", "f16"] as const : ["f32"] as const) {
+      const { arrays: [qkv, dy], tensors } = inputs(device, dtype, shapes);
+      const y = selfAttention(tensors[0].trainable(), heads);
+      const result = y.view(y.shape);
+      backward(y, tensors[1]);
+      const [actual, gradient] = await device.read([result, tensors[0].grad!]);
+      const { reference } = registry().get("selfAttention")!;
+      const attrs = { heads, scale: d ** -0.5 };
+      const [o] = reference.forward([qkv], attrs);
+      const [dqkv] = reference.backward!([qkv], attrs, [dy]);
+      const label = `${variant} ${dtype}:`;
+      assertClose(`${label} result`, actual, o, TOLERANCE[dtype]);
+      assertClose(`${label} gradient`, gradient, dqkv!, 2 * TOLERANCE[dtype]);
+    }
+  }
+});
+
+Deno.test("4096 tokens forward and backward need no score matrix", async () => {
+  using device = await openDevice();
+  const [tokens, heads, d] = [4096, 1, 8];
+  const floats = tokens * heads * d;
+  scope(() => {
+    const shape = [1, tokens, 3 * heads * d];
+    const qkv = device.full(shape, 0.25).trainable();
+    const y = selfAttention(qkv, heads);
+    backward(y, device.full(y.shape, 1));
+    return [];
+  });
+  await device.sync();
+  // qkv and its gradient, the result and its gradient, log-sum-exp and delta.
+  const expected = 4 * (2 * 3 * floats + 2 * floats + 2 * heads * tokens);
+  const scores = 4 * heads * tokens * tokens;
+  const { peakBytes } = device.memory;
+  assert(peakBytes <= 1.02 * expected, `${peakBytes} bytes at most, ${expected} expected`);
+  assert(peakBytes < scores / 50, `${peakBytes} bytes, where one score matrix takes ${scores}`);
+});

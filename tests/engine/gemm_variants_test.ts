@@ -1,0 +1,132 @@
+/**
+ * Every kernel variant of the matrix product, forced in turn: against float64, and bit for bit against the plainest one,
+ * in f32 and f16.
+ */
+import { assert, assertEquals } from "@std/assert";
+import type { HostArray } from "../../engine/dtype.ts";
+import { gemmVariants } from "../../engine/ops/gemm_variants.ts";
+import {
+  compute,
+  type Dispatch,
+  label,
+  prepare,
+  type Product,
+  sameBits,
+  verify,
+  watched,
+} from "./gemm_products.ts";
+
+/** Every layout, with epilogues spread over them: what is fused does not depend on the layout. */
+const FORMS: readonly Partial<Product>[] = [
+  { bias: true, residual: true, accumulate: true, alpha: -0.5 },
+  { tb: true, bias: true, gelu: true },
+  { ta: true, accumulate: true, batch: 2 },
+  { ta: true, tb: true, residual: true, batch: 3 },
+];
+
+/** For vector loads: single steps, tiles of every size just exceeded, several slices of K and their ends. */
+const ALIGNED = [[4, 4, 4], [20, 36, 8], [68, 132, 36], [132, 68, 100], [260, 12, 20]];
+/** For scalar loads. */
+const ODD = [[1, 1, 1], [3, 5, 7], [67, 131, 33], [131, 61, 18], [1, 257, 65], [129, 2, 16]];
+
+const plainest = "register-8x8";
+const everywhere = [plainest, "tiled-64x64", "tiled-128x64", "tiled-128x128"];
+const withSubgroups = [8, 16, 32, 64].map((rows) => `subgroup-${rows}x32`).concat("subgroup-64x64");
+
+/** What a variant should show of itself. */
+const EXPECTED: Readonly<Record<string, Omit<Dispatch, "vector">>> = {
+  "register-8x8": { kernel: "gemm", tile: "8 x 2" },
+  "tiled-64x64": { kernel: "gemm_tiled", tile: "4 x 1" },
+  "tiled-128x64": { kernel: "gemm_tiled", tile: "8 x 1" },
+  "tiled-128x128": { kernel: "gemm_tiled", tile: "8 x 2" },
+  "subgroup-8x32": { kernel: "gemm_subgroup", tile: "8 x 1" },
+  "subgroup-16x32": { kernel: "gemm_subgroup", tile: "16 x 1" },
+  "subgroup-32x32": { kernel: "gemm_subgroup", tile: "32 x 1" },
+  "subgroup-64x32": { kernel: "gemm_subgroup", tile: "64 x 1" },
+  "subgroup-64x64": { kernel: "gemm_subgroup", tile: "64 x 2" },
+};
+
+function products(vector: boolean, half: boolean): Product[] {
+  return FORMS.flatMap((form) => {
+    const sizes = vector ? [...ALIGNED] : ODD;
+    // The one layout whose K need not be a multiple of 4.
+    if (vector && form.ta && !form.tb) sizes.push([132, 36, 14], [8, 68, 33]);
+    return sizes.map(([m, n, k]) => ({ m, n, k, ...form, half }));
+  });
+}
+
+const capable = await watched({});
+const { device } = capable;
+const hasSubgroups = device.info.subgroupSize === 8;
+const dtypes = device.features.f16 ? [false, true] : [false];
+const results = new Map<string, readonly HostArray[]>();
+
+/** Runs everything that `variant` can compute on a device where it is forced. */
+async function check(variant: string, subgroups: boolean): Promise<void> {
+  const { device, dispatches } = await watched({ subgroups, variants: { gemm: variant } });
+  using _ = device;
+  for (const half of dtypes) {
+    for (const vector of subgroups ? [true] : [true, false]) {
+      for (const product of products(vector, half)) {
+        const operands = prepare(product);
+        dispatches.length = 0;
+        const values = await compute(device, product, operands);
+        assertEquals(dispatches, [{ ...EXPECTED[variant], vector }], label(product));
+        verify(product, operands, values);
+        const name = label(product);
+        const first = results.get(name) ?? values;
+        results.set(name, first);
+        // All variants sum over k in order.
+        assert(sameBits(values, first), `${name}: the bits differ from those of ${plainest}`);
+      }
+    }
+  }
+}
+
+// The plainest first: the others are held against it.
+for (const variant of everywhere) {
+  Deno.test(`${variant} matches float64`, () => check(variant, false));
+}
+for (const variant of withSubgroups) {
+  Deno.test({
+    name: `${variant} matches float64`,
+    ignore: !hasSubgroups,
+    fn: () => check(variant, true),
+  });
+}
+
+Deno.test("every variant is tested", () => {
+  const problem = { m: 1024, n: 1024, k: 64, batch: 1, vector: true };
+  const offered = gemmVariants(device, problem).map(({ name }) => name);
+  const tested = hasSubgroups ? [...everywhere, ...withSubgroups] : everywhere;
+  assertEquals(offered.toSorted(), tested.toSorted());
+});
+
+Deno.test("on GPUs the largest shared tile that gives each multiprocessor its work comes first", () => {
+  const gpu = Object.create(device, { info: { value: { ...device.info, software: false } } });
+  const first = (m: number, n: number, batch = 1) =>
+    gemmVariants(gpu, { m, n, k: 768, batch, vector: true })[0].name;
+  assertEquals(first(128 * 132, 256), "tiled-128x128");
+  assertEquals(first(128 * 132 - 128, 256), "tiled-128x64");
+  assertEquals(first(128, 128, 264), "tiled-128x128");
+  assertEquals(first(2144, 192), "tiled-64x64");
+  assertEquals(first(1, 1), "tiled-64x64");
+});
+
+Deno.test("a product measures its variants on memory of its own", async () => {
+  const { device, dispatches } = await watched({});
+  using _ = device;
+  const product = { m: 132, n: 68, k: 36, bias: true };
+  const operands = prepare(product);
+  const { open } = device.tuning.collect(() => void compute(device, product, operands));
+  assertEquals(open.map(({ key }) => key), ["gemm/nn/f32/256x68x36"]);
+  const [{ variants, run }] = open;
+  const before = device.memory.liveBytes;
+  for (const variant of variants) {
+    dispatches.length = 0;
+    run(variant);
+    assertEquals(dispatches, [{ ...EXPECTED[variant], vector: true }]);
+  }
+  assertEquals(device.memory.liveBytes, before);
+  await device.sync();
+});

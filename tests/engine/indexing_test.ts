@@ -1,0 +1,96 @@
+/** Indices out of range: on the host a clear error, on the GPU a defined result. */
+import { assertEquals, assertThrows } from "@std/assert";
+import { openDevice } from "../../engine/device.ts";
+import { ShapeError } from "../../engine/errors.ts";
+import { embedding, scatterAdd, take, takeAlong } from "../../engine/ops/indexing.ts";
+import { sum } from "../../engine/ops/reduce.ts";
+import { gather } from "../../engine/ops/tokens.ts";
+import { scope } from "../../engine/scope.ts";
+import { backward } from "../../engine/tape.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+
+const device = await openDevice();
+/** 33 rows of 4 floats do not fit a binding, so that tables come in pieces. */
+const small = await openDevice({ bindingLimit: 512 });
+
+const ids = (values: number[], shape?: number[], on = device): Tensor =>
+  on.tensor(Uint32Array.from(values), shape);
+const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+
+/** Result and gradient of `x` where the result's is 1. */
+async function both(x: Tensor, f: (x: Tensor) => Tensor): Promise<[number[], number[]]> {
+  using y = scope(() => {
+    const y = f(x.trainable());
+    backward(sum(y));
+    return y;
+  });
+  const [values, grads] = await x.device.read([y, x.grad!]);
+  return [[...values], [...grads]];
+}
+
+Deno.test("indices out of range: an embedding's row is NaN and its table gets no gradient from it", async () => {
+  for (const width of [3, 4]) {
+    using table = device.tensor(range(2 * width), [2, width]);
+    const [y, dtable] = await both(table, (t) => embedding(t, ids([1, 2, 0, 2 ** 32 - 1])));
+    const rows = [1, NaN, 0, NaN];
+    assertEquals(y, rows.flatMap((row) => range(width).map((c) => row * width + c)));
+    assertEquals(dtable, Array(2 * width).fill(1));
+  }
+});
+
+Deno.test("indices out of range: the same when the table is bound in pieces", async () => {
+  using table = small.tensor(range(4 * 100), [100, 4]);
+  const [y, dtable] = await both(table, (t) => embedding(t, ids([99, 100, 3], undefined, small)));
+  assertEquals(y, [396, 397, 398, 399, NaN, NaN, NaN, NaN, 12, 13, 14, 15]);
+  assertEquals(dtable.map((g, i) => g ? Math.floor(i / 4) : -1).filter((row) => row >= 0), [
+    ...[3, 3, 3, 3],
+    ...[99, 99, 99, 99],
+  ]);
+});
+
+Deno.test("indices out of range: takeAlong, scatterAdd and gather", async () => {
+  using x = device.tensor(range(6), [2, 3]);
+  assertEquals(
+    await both(x, (t) => takeAlong(t, ids([0, 3, 2, 7], [2, 2]))),
+    [[0, NaN, 5, NaN], [1, 0, 0, 0, 0, 1]],
+  );
+  using values = device.tensor([1, 2, 3, 4], [2, 2]);
+  assertEquals(
+    await both(values, (t) => scatterAdd(t, ids([2, 1]), 2)),
+    [[0, 0, 3, 4], [NaN, NaN, 1, 1]],
+  );
+  for (const unique of [true, false]) {
+    using tokens = device.tensor(range(6), [1, 3, 2]);
+    assertEquals(
+      await both(tokens, (t) => gather(t, ids([3, 1], [1, 2]), { unique })),
+      [[NaN, NaN, 2, 3], [0, 0, 1, 1, 0, 0]],
+    );
+  }
+});
+
+Deno.test("indices of the host are used as given and leave nothing behind", async () => {
+  using x = device.tensor(range(6), [2, 3]);
+  const { liveBuffers } = device.memory;
+  {
+    using rows = embedding(x, [1, 1]);
+    using columns = scope(() => take(x, new Uint32Array([2, 0]), 1));
+    using dense = scope(() => scatterAdd(x, [1, 1], 2));
+    assertEquals([...await rows.data()], [3, 4, 5, 3, 4, 5]);
+    assertEquals(columns.shape, [2, 2]);
+    assertEquals([...await dense.data()], [0, 0, 0, 3, 5, 7]);
+  }
+  assertEquals(device.memory.liveBuffers, liveBuffers);
+});
+
+Deno.test("indices of the host are checked before anything runs", () => {
+  using x = device.tensor(range(6), [2, 3]);
+  const before = device.counters.dispatches;
+  const message = (index: number, of: number, value: number, size: number) =>
+    `index ${index} of ${of} is ${value}; whole numbers from 0 below ${size} are needed`;
+  assertThrows(() => embedding(x, [0, 2]), ShapeError, `embedding: ${message(1, 2, 2, 2)}`);
+  assertThrows(() => take(x, [3], 1), ShapeError, `take: ${message(0, 1, 3, 3)}`);
+  assertThrows(() => take(x, [-1]), ShapeError, message(0, 1, -1, 2));
+  assertThrows(() => take(x, [0.5]), ShapeError, message(0, 1, 0.5, 2));
+  assertThrows(() => scatterAdd(x, [0, 4], 4), ShapeError, `scatterAdd: ${message(1, 2, 4, 4)}`);
+  assertEquals(device.counters.dispatches, before);
+});

@@ -1,0 +1,73 @@
+/** Memory that is known before it is taken, and kernels that are counted as they run first. */
+import { assert, assertEquals } from "@std/assert";
+import { openDevice } from "../../engine/device.ts";
+import { add, mul } from "../../engine/ops/elementwise.ts";
+import { matmul } from "../../engine/ops/matmul.ts";
+import { sum } from "../../engine/ops/reduce.ts";
+import { sgdStep } from "../../engine/ops/optimizer.ts";
+import { capture, measure } from "../../engine/plan.ts";
+import { backward } from "../../engine/tape.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+
+const device = await openDevice();
+
+function build(): { weight: Tensor; x: Tensor } & Disposable {
+  const weight = device.zeros([300, 200]);
+  device.write(weight, new Float32Array(60_000).fill(0.5));
+  weight.trainable(device.zeros([300, 200]));
+  const x = device.empty([100, 300]);
+  return {
+    weight,
+    x,
+    [Symbol.dispose]() {
+      weight.dispose();
+      x.dispose();
+    },
+  };
+}
+
+function body(weight: Tensor, x: Tensor): Tensor {
+  weight.zeroGrad();
+  const loss = sum(mul(matmul(x, weight), add(matmul(x, weight), 1)));
+  backward(loss);
+  sgdStep([weight], 1e-3);
+  return loss;
+}
+
+Deno.test("what is measured is what capture takes, and measuring takes nothing", async () => {
+  const { liveBytes, buffersCreated } = device.memory;
+  const measured = measure(device, build, ({ weight, x }) => body(weight, x));
+  assertEquals([device.memory.liveBytes, device.memory.buffersCreated], [
+    liveBytes,
+    buffersCreated,
+  ]);
+  using state = build();
+  assertEquals(device.memory.liveBytes - liveBytes, measured.state);
+  using x = device.full([100, 300], 0.25);
+  using plan = capture(device, [x], (input) => body(state.weight, input));
+  assertEquals(measured.arena, plan.memory.arena);
+  assertEquals(measured.largest, Math.max(measured.arena, 300 * 200 * 4));
+  assertEquals(measured.outputs, 256);
+  assert(Number.isFinite(await plan.replay([x]).item()));
+});
+
+Deno.test("kernels are counted at their first dispatch, and the bits stay", async () => {
+  using x = device.full([100, 300], 0.25);
+  const results: Float32Array[] = [];
+  for (const counted of [true, false]) {
+    using state = build();
+    using plan = capture(device, [x], (input) => body(state.weight, input));
+    const counts: string[] = [];
+    const before = device.counters.dispatches;
+    plan.replay([x], counted ? (done, total) => void counts.push(`${done}/${total}`) : undefined);
+    assertEquals(device.counters.dispatches - before, plan.dispatches);
+    if (counted) {
+      const total = counts.length;
+      assert(total > 2 && total < plan.dispatches, `${total} of ${plan.dispatches}`);
+      assertEquals(counts, Array.from({ length: total }, (_, i) => `${i + 1}/${total}`));
+    }
+    plan.replay([x]);
+    results.push(await state.weight.data());
+  }
+  assertEquals(results[0], results[1]);
+});

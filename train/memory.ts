@@ -1,0 +1,141 @@
+/**
+ * What a run will take of the device's memory, found out before any of it is taken.
+ *
+ * @module
+ */
+import { type Device, formatBytes, measure, OutOfMemoryError } from "../engine/mod.ts";
+import { LogMel } from "../model/frontend.ts";
+import { visibleCount } from "../model/masking.ts";
+import { Matpac, patchGrid } from "../model/matpac.ts";
+import { lossWeights, RECIPES } from "../model/recipe.ts";
+import type { ResolvedConfig } from "./config.ts";
+import { cropSamples } from "./schedule.ts";
+import { STEP_DEFAULTS, Trainer } from "./step.ts";
+
+/** Bytes by purpose. */
+export interface RunMemory {
+  /** Parameters of the student. */
+  readonly parameters: number;
+  /** Their gradients. */
+  readonly gradients: number;
+  /** Moments of the optimizer. */
+  readonly optimizer: number;
+  /** Both teachers. */
+  readonly teachers: number;
+  /** Intermediate results of an update, which share one arena. */
+  readonly activations: number;
+  /** Batches on their way in, metrics on their way out, tables. */
+  readonly staging: number;
+  /** Largest single buffer. */
+  readonly largest: number;
+}
+
+const SCHEDULES = { total: 1, lr: zero, teacherTemp: zero, emaEncoder: zero, emaHead: zero };
+
+function zero(): number {
+  return 0;
+}
+
+/** What lowers the need, for messages. */
+export const MEMORY_HINT = "--batch, --crop-frames and a smaller --preset lower the need; " +
+  "--recompute cuts activations to a fifth";
+
+/**
+ * Measures a run of this configuration: its update is recorded as in training, with no memory behind it.
+ *
+ * @throws {OutOfMemoryError} if one of its tensors is beyond what the adapter can bind.
+ */
+export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
+  const { geometry, batch } = config;
+  const { patches } = patchGrid(geometry);
+  let known: Pick<RunMemory, "parameters" | "teachers"> | undefined;
+  const build = () => {
+    const recipe = RECIPES[config.recipe];
+    const model = new Matpac(device, geometry, recipe);
+    model.recompute = config.recompute;
+    const weights = lossWeights(recipe, config.alpha);
+    const trainer = new Trainer(device, model, SCHEDULES, { ...STEP_DEFAULTS, weights });
+    const frontend = new LogMel(device);
+    // A batch on its way in: audio and what the front end makes of it. A plan has inputs of its own.
+    const waves = device.empty([batch, cropSamples(geometry)]);
+    const images = [1, 2].map(() => device.empty([batch, geometry.melBands, geometry.cropFrames]));
+    const ids = [1, 2].map(() => device.empty([batch, patches], "u32"));
+    known = {
+      parameters: model.student.values.size * model.student.values.itemSize,
+      teachers: [model.teacherEncoder, model.teacherHead]
+        .reduce((sum, { values }) => sum + values.size * values.itemSize, 0),
+    };
+    const parts = [trainer, model, frontend, waves, ...images, ...ids];
+    return {
+      trainer,
+      input: images[0],
+      ids,
+      [Symbol.dispose]: () => parts.forEach((part) => part[Symbol.dispose]()),
+    };
+  };
+  const visible = visibleCount(patches, geometry.maskRatio);
+  try {
+    const { state, arena, outputs, largest } = measure(
+      device,
+      build,
+      ({ trainer, input, ids: [shuffle, restore] }) =>
+        trainer.record(input, { shuffle, restore, visible }),
+    );
+    const { parameters, teachers } = known!;
+    return {
+      parameters,
+      gradients: parameters,
+      optimizer: 2 * parameters,
+      teachers,
+      activations: arena,
+      staging: state + outputs - 4 * parameters - teachers,
+      largest,
+    };
+  } catch (error) {
+    if (!(error instanceof RangeError) && (error as Error).name !== "LifetimeError") throw error;
+    throw refusal(`an update cannot be bound on this adapter: ${(error as Error).message}`);
+  }
+}
+
+/** Bytes of a run in all. */
+export function totalBytes(memory: RunMemory): number {
+  const { parameters, gradients, optimizer, teachers, activations, staging } = memory;
+  return parameters + gradients + optimizer + teachers + activations + staging;
+}
+
+/** One line for a person. */
+export function memoryText(memory: RunMemory): string {
+  const { largest: _, ...parts } = memory;
+  const list = Object.entries(parts).map(([name, bytes]) => `${name} ${formatBytes(bytes)}`);
+  return `memory: ${list.join(", ")}; ${formatBytes(totalBytes(memory))} in all`;
+}
+
+/**
+ * Refuses a run that does not fit the adapter or the device's limit, before it takes any memory.
+ *
+ * @throws {OutOfMemoryError} saying what lowers the need.
+ */
+export function refuseUnfit(device: Device, memory: RunMemory): void {
+  const total = totalBytes(memory);
+  const { maxBufferSize } = device.gpu.limits;
+  const limit = device.memory.limitBytes;
+  if (memory.largest > maxBufferSize) {
+    throw refusal(
+      `the run needs a buffer of ${formatBytes(memory.largest)}, but this adapter's largest is ${
+        formatBytes(maxBufferSize)
+      }`,
+      memory,
+    );
+  }
+  if (total > limit) {
+    throw refusal(
+      `the run needs ${formatBytes(total)}, above the limit of ${formatBytes(limit)}`,
+      memory,
+    );
+  }
+}
+
+function refusal(message: string, memory?: RunMemory): OutOfMemoryError {
+  const details = [...(memory ? [memoryText(memory)] : []), MEMORY_HINT].join("\n");
+  return Object.assign(new OutOfMemoryError(message), { details });
+}
