@@ -7,6 +7,7 @@
  * @module
  */
 import attentionBindingsSource from "../kernels/attention_bindings.wgsl" with { type: "text" };
+import eachSource from "../kernels/each.wgsl" with { type: "text" };
 import gemmBindingsSource from "../kernels/gemm_bindings.wgsl" with { type: "text" };
 import gemmStoreSource from "../kernels/gemm_store.wgsl" with { type: "text" };
 import mathSource from "../kernels/math.wgsl" with { type: "text" };
@@ -15,6 +16,7 @@ import { type Constants, expand } from "./template.ts";
 
 const INCLUDES: Readonly<Record<string, string>> = {
   attention_bindings: attentionBindingsSource,
+  each: eachSource,
   gemm_bindings: gemmBindingsSource,
   gemm_store: gemmStoreSource,
   math: mathSource,

@@ -38,16 +38,9 @@ struct Hyper {
 @group(0) @binding(5) var<storage, read_write> m_state: array<T>;
 @group(0) @binding(6) var<storage, read_write> v_state: array<T>;
 
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.count) {
-    return;
-  }
+//:include each
+
+fn each(i: u32) {
   let g = grads[i] * clip[1];
   let m = hyper.beta1 * m_state[i] + hyper.one_minus_beta1 * g;
   let v = hyper.beta2 * v_state[i] + hyper.one_minus_beta2 * (g * g);

@@ -41,16 +41,9 @@ struct Params {
 alias T = $TC;
 alias TV = $TV;
 
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.count) {
-    return;
-  }
+//:include each
+
+fn each(i: u32) {
   // Innermost axis first; its coordinate counts groups of W elements.
   var rest = i;
 //:for q in 0..RANK

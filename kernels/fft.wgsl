@@ -75,16 +75,9 @@ fn load(row: u32, at: u32) -> vec2f {
 //:end
 }
 
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.count) {
-    return;
-  }
+//:include each
+
+fn each(i: u32) {
   let row = i / params.outs;
   let o = i % params.outs;
   let k = o / params.left;

@@ -35,16 +35,9 @@ alias V = $E;
 @group(0) @binding(3) var<storage, read> source: array<V>;
 //:end
 
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.count) {
-    return;
-  }
+//:include each
+
+fn each(i: u32) {
 //:if MODE == 0
   result[i] = select(V(0.0), V(1.0), ids[i / params.size] == i % params.size);
 //:end

@@ -30,16 +30,9 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dbeta: array<T>;
 //:end
 
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) grid: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * grid.x) * WG + lane;
-  if (i >= params.count) {
-    return;
-  }
+//:include each
+
+fn each(i: u32) {
   let k = i % UNITS;
   let first = i / UNITS * params.block;
   let end = min(params.rows, first + params.block);

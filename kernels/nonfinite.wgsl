@@ -22,16 +22,9 @@ struct Params {
 const EXPONENT = 0x7f800000u;
 const FRACTION = 0x007fffffu;
 
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.count) {
-    return;
-  }
+//:include each
+
+fn each(i: u32) {
   let bits = values[i];
 //:if INDICES
   if (bits >= params.limit) {

@@ -23,16 +23,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> source: array<$E>;
 @group(0) @binding(2) var<storage, read_write> result: array<$E>;
 
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let at = (group.x + group.y * groups.x) * WG + lane;
-  if (at >= params.count) {
-    return;
-  }
+//:include each
+
+fn each(at: u32) {
   let i = at % params.inner;
   let last = params.size - 1u;
 //:if ADJOINT

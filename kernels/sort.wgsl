@@ -42,16 +42,9 @@ fn before(j: u32, kj: u32, i: u32, ki: u32) -> u32 {
   return select(0u, 1u, kj < ki || (kj == ki && j < i));
 }
 
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let at = (group.x + group.y * groups.x) * WG + lane;
-  if (at >= params.count) {
-    return;
-  }
+//:include each
+
+fn each(at: u32) {
   let row = at / params.width;
   let base = row * params.width;
   let i = at - base;

@@ -33,16 +33,9 @@ alias Sum = f32;
 @group(0) @binding(2) var<storage, read> ids: array<u32>;
 @group(0) @binding(3) var<storage, read_write> result: array<V>;
 
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.count) {
-    return;
-  }
+//:include each
+
+fn each(i: u32) {
   let column = i % params.width;
   let row = i / params.width;
 //:if MODE == 2

@@ -84,6 +84,8 @@ async function open(): Promise<Engine> {
         },
         async results() {
           run();
+          await latest!.data();
+          run();
           return [await latest!.data()];
         },
       });
