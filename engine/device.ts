@@ -3,11 +3,11 @@
  *
  * @module
  */
+import { type AdapterInfo, findAdapter, isSoftware, WANTED_LIMITS } from "./adapter.ts";
 import { AnomalyDetector } from "./anomaly.ts";
 import { type DType, dtypeOf, type HostArray, hostView, itemSizeOf } from "./dtype.ts";
 import {
   DeviceLostError,
-  INSTALL_COMMAND,
   LifetimeError,
   NoAdapterError,
   OutOfMemoryError,
@@ -57,22 +57,6 @@ export interface DeviceOptions {
   readonly detectAnomalies?: boolean;
 }
 
-/** What the adapter is. */
-export interface AdapterInfo {
-  /** Vendor name or number. */
-  readonly vendor: string;
-  /** Family of the GPU, where the driver tells. */
-  readonly architecture: string;
-  /** Device name or number. */
-  readonly device: string;
-  /** The driver's text for a person. */
-  readonly description: string;
-  /** Whether it runs on the CPU. */
-  readonly software: boolean;
-  /** Lanes per subgroup where they are fixed, else 0. */
-  readonly subgroupSize: number;
-}
-
 /** Optional capabilities that were granted. */
 export interface DeviceFeatures {
   /** Subgroup operations in WGSL. */
@@ -85,49 +69,6 @@ export interface DeviceFeatures {
 
 /** How long after a failed call the loss of the device may take to be announced. */
 const LOSS_NOTICE_MS = 200;
-
-function isSoftware(info: GPUAdapterInfo): boolean {
-  return info.isFallbackAdapter === true ||
-    /llvmpipe|lavapipe|swiftshader|basic render/i.test(`${info.description} ${info.device}`);
-}
-
-async function findAdapter(wanted: "auto" | "gpu" | "software"): Promise<GPUAdapter> {
-  const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
-  if (!gpu) {
-    throw new NoAdapterError(
-      "this runtime has no WebGPU (navigator.gpu is missing); use Deno 2.9 or newer",
-    );
-  }
-  const adapter = await gpu.requestAdapter(
-    wanted === "software"
-      ? { forceFallbackAdapter: true }
-      : { powerPreference: "high-performance" },
-  );
-  if (!adapter) {
-    throw new NoAdapterError(
-      `no WebGPU adapter (looked for Vulkan, Metal and Direct3D 12 drivers); install a software one with: ` +
-        INSTALL_COMMAND,
-    );
-  }
-  if (wanted === "gpu" && isSoftware(adapter.info)) {
-    throw new NoAdapterError(
-      `only the software adapter "${adapter.info.description}" was found, but a GPU was asked for; ` +
-        `install the GPU's driver or allow software adapters`,
-    );
-  }
-  return adapter;
-}
-
-const WANTED_LIMITS = [
-  "maxBufferSize",
-  "maxStorageBufferBindingSize",
-  "maxStorageBuffersPerShaderStage",
-  "maxComputeInvocationsPerWorkgroup",
-  "maxComputeWorkgroupSizeX",
-  "maxComputeWorkgroupSizeY",
-  "maxComputeWorkgroupStorageSize",
-  "minStorageBufferOffsetAlignment",
-] as const;
 
 /**
  * Opens a device on the best adapter.

@@ -10,8 +10,8 @@
  * @module
  */
 export type { AnomalyDetector } from "./anomaly.ts";
+export type { AdapterInfo } from "./adapter.ts";
 export {
-  type AdapterInfo,
   Device,
   type DeviceFeatures,
   type DeviceOptions,

@@ -34,6 +34,19 @@ export function tensorsIn(value: unknown, depth = 0): Tensor[] {
  * @throws {TypeError} if `body` returns a promise.
  */
 export function scope<T>(body: () => T): T {
+  return freeing(body, true);
+}
+
+/**
+ * The same for ops that are made of other ops: what is returned stays on the tape. Internal to ops.
+ *
+ * @param body synchronous
+ */
+export function composite<T>(body: () => T): T {
+  return freeing(body, false);
+}
+
+function freeing<T>(body: () => T, detach: boolean): T {
   const own = new Set<Tensor>();
   stack.push(own);
   let result: T;
@@ -50,7 +63,9 @@ export function scope<T>(body: () => T): T {
     stack.pop();
     for (const tensor of own) {
       if (kept.has(tensor)) {
-        tensor.detachFromTape();
+        if (detach) tensor.detachFromTape();
+        track(tensor);
+      } else if (tensor.saved && !detach) {
         track(tensor);
       } else {
         tensor.dispose();

@@ -246,7 +246,9 @@ export function backward(loss: Tensor, seed?: Tensor): void {
 
 /** Keeps `tensor` alive for a backward pass, whatever its maker does with its own handle. */
 export function retain(tensor: Tensor): Tensor {
-  return tensor.view(tensor.shape, tensor.strides);
+  const handle = tensor.view(tensor.shape, tensor.strides);
+  handle.saved = true;
+  return handle;
 }
 
 /** Removes a tensor from every scope: its owner disposes it by hand. */

@@ -59,6 +59,8 @@ export class Tensor implements Disposable {
   readonly itemSize: number;
   /** What made this tensor, when it was recorded. Internal to the tape. */
   node: Node | undefined;
+  /** Whether this handle keeps memory for a backward pass. Internal to the tape. */
+  saved = false;
   /** Which output of {@link node} this is. */
   nodeOutput = 0;
   #requiresGrad = false;

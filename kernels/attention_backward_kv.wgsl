@@ -101,6 +101,14 @@ fn main(
   if (key$r < params.tk) {
     let dk_at = at_dk(group, key$r);
     let dv_at = at_dv(group, key$r);
+//:if MASK
+    // A hidden key's sums are void, perhaps infinite: its scores are no part of the log-sum-exp.
+    let seen = attends(group, key$r);
+//:for c in 0..D4
+    dk${r}_$c = select(vec4f(0.0), dk${r}_$c, seen);
+    dv${r}_$c = select(vec4f(0.0), dv${r}_$c, seen);
+//:end
+//:end
 //:for c in 0..D4
     store_dk(dk_at, ${c}u, dk${r}_$c * params.scale);
     store_dv(dv_at, ${c}u, dv${r}_$c);

@@ -46,6 +46,9 @@ fn main(
   for (var j = 0u; j < keys; j++) {
     let k_at = k_base + j * params.token_k;
     let v_at = v_base + j * params.token_v;
+//:if MASK
+    let seen = attends(group, j);
+//:end
 //:if SUBGROUPS
 //:for w in 0..WORDS
     let k_own$w = load_k(k_at, ${w*8}u + part);
@@ -75,6 +78,9 @@ fn main(
     var ds$r = exp_f32(s$r.x + s$r.y - lse$r) * (dp$r.x + dp$r.y - delta$r);
 //:if CAUSAL
     ds$r = select(0.0, ds$r, j <= row$r);
+//:end
+//:if MASK
+    ds$r = select(0.0, ds$r, seen);
 //:end
 //:end
 //:for c in 0..D4

@@ -2,8 +2,8 @@
 //
 // An operand is read as (batch, head, token) with strides and an offset, so that the three parts of a fused qkv tensor
 // are three operands in one buffer. Operands in order: READS that are only read and then up to WIDE those that are
-// written, all of D elements per token; from WIDE to OPERANDS statistics of one f32 per token. Per operand i: NAME$i,
-// BUFFER$i, and for statistics ACCESS$i. SHARED is 1 where the last written operand lies in the buffer of the one before
+// written, all of D elements per token; from WIDE to OPERANDS statistics of one scalar per token. Per operand i: NAME$i,
+// BUFFER$i, and for statistics ACCESS$i and TYPE$i. SHARED is 1 where the last written operand lies in the buffer of the one before
 // (dk and dv of a fused gradient): WebGPU does not let a buffer be bound for writing twice.
 //
 // E is the scalar in memory, f32 or f16; what is loaded becomes f32. VEC: buffers of vec4 (D, strides and offsets are
@@ -37,11 +37,13 @@ alias Element = $E;
 @group(0) @binding(${i+1}) var<storage, read_write> ${NAME$i}_data: array<Element>;
 //:end
 //:for i in WIDE..OPERANDS
-@group(0) @binding(${i+1-SHARED}) var<storage, ${ACCESS$i}> ${NAME$i}_data: array<f32>;
+@group(0) @binding(${i+1-SHARED}) var<storage, ${ACCESS$i}> ${NAME$i}_data: array<${TYPE$i}>;
 //:end
 
 // Stands for -inf, which WGSL constants cannot hold; its exponential is 0.
 const HIDDEN: f32 = -3.0e38;
+// Stands for the log-sum-exp of a row that sees no key (by MASK): backward takes every probability of the row as 0.
+const UNSEEING: f32 = 3.0e38;
 
 // Where a token of a head begins in its buffer; `group` is the workgroup: head along y, batch along z.
 //:for i in 0..OPERANDS
@@ -76,6 +78,13 @@ fn store_${NAME$i}(at: u32, c: u32, x: vec4f) {
   }
 //:end
 //:end
+}
+//:end
+
+//:if MASK
+// Whether a key takes part: the statistic `mask`, per batch and key, is not 0.
+fn attends(group: vec3u, key: u32) -> bool {
+  return bool(mask_data[at_mask(group, key)]);
 }
 //:end
 

@@ -7,8 +7,8 @@
 //
 // Rows past the end are clamped on load and dropped on store.
 //
-// Constants: those of attention_bindings; ROWS, STEP; WX lanes per workgroup; CAUSAL hides keys after the query;
-// SUBGROUPS (with VEC): 8 lanes load 8 different vec4 of a K or V row at once and pass them round by
+// Constants: those of attention_bindings; ROWS, STEP; WX lanes per workgroup; CAUSAL hides keys after the query,
+// MASK those whose mask is 0; SUBGROUPS (with VEC): 8 lanes load 8 different vec4 of a K or V row at once and pass them round by
 // subgroupBroadcast, instead of all lanes loading the same ones. It needs subgroups of at least 8 lanes. WORDS vec4 of
 // a row per lane then.
 //
@@ -60,6 +60,9 @@ fn main(
     let key$u = min(j + ${u}u, params.tk - 1u);
     let k_at$u = k_base + key$u * params.token_k;
     let v_at$u = v_base + key$u * params.token_v;
+//:if MASK
+    let seen$u = attends(group, key$u);
+//:end
 //:if SUBGROUPS
 //:for w in 0..WORDS
     let k_own${u}_$w = load_k(k_at$u, ${w*8}u + part);
@@ -87,6 +90,9 @@ fn main(
     var s${r}_$u = dot${r}_$u.x + dot${r}_$u.y;
 //:if CAUSAL
     s${r}_$u = select(HIDDEN, s${r}_$u, j + ${u}u <= row$r);
+//:end
+//:if MASK
+    s${r}_$u = select(HIDDEN, s${r}_$u, seen$u);
 //:end
 //:if u > 0
     s${r}_$u = select(HIDDEN, s${r}_$u, j + ${u}u < params.tk);
@@ -121,11 +127,19 @@ fn main(
 //:for r in 0..ROWS
   if (row$r < params.tq) {
     let o_at = at_o(group, row$r);
+//:if MASK
+    // Hidden keys in front of the first visible one had weight 1 until that one shrank them to 0.
+    let sees = m$r > HIDDEN;
+    let share = select(0.0, 1.0 / l$r, sees);
+    let lse = select(UNSEEING, m$r + log_f32(l$r), sees);
+//:else
     let share = 1.0 / l$r;
+    let lse = m$r + log_f32(l$r);
+//:end
 //:for c in 0..D4
     store_o(o_at, ${c}u, acc${r}_$c * share);
 //:end
-    lse_data[at_lse(group, row$r)] = m$r + log_f32(l$r);
+    lse_data[at_lse(group, row$r)] = lse;
   }
 //:end
 }

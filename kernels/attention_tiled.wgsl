@@ -16,7 +16,7 @@
 // The maximum and the sum of the online softmax are combined between the 8 lanes of a ty in workgroup memory, so no
 // subgroups are needed. Tokens past the end are clamped on load and get no weight; channels past the end are zeros.
 //
-// Constants: those of attention_bindings; PASS, TY (8 or 16), CAUSAL; the roles of the operands: PRODUCTS of LEFT$s (of
+// Constants: those of attention_bindings; PASS, TY (8 or 16), CAUSAL, MASK; the roles of the operands: PRODUCTS of LEFT$s (of
 // the owned tokens) by RIGHT$s, OUTPUTS of weights by FACTOR$o.
 //
 // Workgroup memory: 10 KiB with TY 8, 15.5 KiB with TY 16. The speed on a GPU is unmeasured. On lavapipe (Mesa 22.3.6,
@@ -59,6 +59,13 @@ fn main(
   let clamped$r = min(own$r, owned - 1u);
 //:end
   let own = vec4u(own0, own1, own2, own3);
+//:if MASK && PASS == 2
+  let attended = vec4<bool>(
+//:for r in 0..4
+    attends(group, clamped$r),
+//:end
+  );
+//:end
 //:for o in 0..OUTPUTS
 //:for r in 0..4
 //:for c in 0..(D4+7)/8
@@ -136,13 +143,19 @@ fn main(
 //:for u in 0..4
     let token$u = j + ${u*8}u + tx;
 //:if CAUSAL && PASS == 2
-    let seen$u = vec4<bool>(token$u < walked) & (own <= vec4u(token$u));
+    var seen$u = vec4<bool>(token$u < walked) & (own <= vec4u(token$u));
 //:else
 //:if CAUSAL
-    let seen$u = vec4<bool>(token$u < walked) & (vec4u(token$u) <= own);
+    var seen$u = vec4<bool>(token$u < walked) & (vec4u(token$u) <= own);
 //:else
-    let seen$u = vec4<bool>(token$u < walked);
+    var seen$u = vec4<bool>(token$u < walked);
 //:end
+//:end
+//:if MASK && PASS == 2
+    seen$u &= attended;
+//:end
+//:if MASK && PASS < 2
+    seen$u &= vec4<bool>(attends(group, min(token$u, walked - 1u)));
 //:end
 //:end
 //:if PASS == 0
@@ -218,12 +231,20 @@ fn main(
 //:for i in 0..8
   total += partial[ty * 8u + ${i}u];
 //:end
+//:if MASK
+  // Hidden keys in front of the first visible one had weight 1 until that one shrank them to 0.
+  let sees = top > vec4f(HIDDEN);
+  let share = select(vec4f(0.0), 1.0 / total, sees);
+  let lse = select(vec4f(UNSEEING), top + log_vec4(total), sees);
+//:else
+  let share = 1.0 / total;
   let lse = top + log_vec4(total);
+//:end
 //:end
 //:for r in 0..4
   if (own$r < owned) {
 //:if PASS == 0
-    let factor = 1.0 / total[$r];
+    let factor = share[$r];
 //:else
     let factor = params.scale;
 //:end

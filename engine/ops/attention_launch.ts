@@ -9,7 +9,6 @@ import backwardQSource from "../../kernels/attention_backward_q.wgsl" with { typ
 import forwardSource from "../../kernels/attention_forward.wgsl" with { type: "text" };
 import tiledSource from "../../kernels/attention_tiled.wgsl" with { type: "text" };
 import type { Device } from "../device.ts";
-import type { DType } from "../dtype.ts";
 import { defineKernel, type Kernel, type KernelInsight } from "../kernel.ts";
 import type { Constants } from "../template.ts";
 import type { Tensor } from "../tensor.ts";
@@ -72,6 +71,12 @@ export function headsOf(tensor: Tensor, heads: number, part = 0, parts = 1): Ope
   };
 }
 
+/** Walks a dense [B, T] tensor that all heads share. */
+export function perToken(tensor: Tensor): Operand {
+  const [, tokens] = tensor.shape;
+  return { tensor, start: 0, batch: tokens, head: 0, token: 1, tokens, width: 1 };
+}
+
 /** Walks a dense [B, H, T] tensor. */
 export function perRow(tensor: Tensor): Operand {
   const [, heads, tokens] = tensor.shape;
@@ -87,7 +92,7 @@ interface Pass {
   readonly reads: Operands;
   /** Written, `d` elements per token. */
   readonly writes: Operands;
-  /** One f32 per token. */
+  /** One scalar per token. */
   readonly statistics: Readonly<Record<string, { readonly operand: Operand; written: boolean }>>;
 }
 
@@ -108,10 +113,10 @@ const insight = (products: (constants: Constants) => number): KernelInsight => (
   flops: ({ constants, params: { tq, tk }, grid: [, heads, batch] }) =>
     products(constants) * 2 * tq * tk * Number(constants.D) * heads * batch *
     (constants.CAUSAL ? 0.5 : 1),
-  variant: ({ constants: { D, CAUSAL, E }, params: { tq, tk }, grid: [, heads, batch] }) =>
+  variant: ({ constants: { D, CAUSAL, MASK, E }, params: { tq, tk }, grid: [, heads, batch] }) =>
     `${batch}x${heads} heads ${tq}x${tk}x${D}${E === "f16" ? " f16" : ""}${
       CAUSAL ? " causal" : ""
-    }`,
+    }${MASK ? " masked" : ""}`,
 });
 
 const rowsKernels = {
@@ -281,7 +286,10 @@ function launch(
     params[`token_${name}`] = operand.token / step;
     names[`NAME${i}`] = name;
     names[`BUFFER${i}`] = `${windowOf[name] === windowOf.dk ? "dk" : name}_data`;
-    if (name in statistics) names[`ACCESS${i}`] = statistics[name].written ? "read_write" : "read";
+    if (name in statistics) {
+      names[`ACCESS${i}`] = statistics[name].written ? "read_write" : "read";
+      names[`TYPE${i}`] = operand.tensor.dtype;
+    }
   });
   const plan = family(device, pass.kind, problem, vector);
   const owned = pass.kind === "backwardKv" ? problem.tk : problem.tq;
@@ -293,6 +301,7 @@ function launch(
       VEC: vector,
       E: dtype,
       CAUSAL: problem.causal,
+      MASK: "mask" in statistics,
       READS: Object.keys(reads).length,
       WIDE: Object.keys(reads).length + Object.keys(writes).length,
       OPERANDS: all.length,
@@ -318,9 +327,11 @@ export interface ForwardOperands {
   readonly k: Operand;
   /** Values. */
   readonly v: Operand;
+  /** u32 or f32 per key: keys where it is 0 are hidden. */
+  readonly mask?: Operand;
   /** Receives the result. */
   readonly o: Operand;
-  /** f32; receives the log-sum-exp of each row's scores. */
+  /** f32; receives the log-sum-exp of each row's visible scores, 3e38 where there is none. */
   readonly lse: Operand;
 }
 
@@ -336,13 +347,16 @@ export interface BackwardOperands extends ForwardOperands {
   readonly dv?: Operand;
 }
 
+const maskOf = ({ mask }: ForwardOperands): Pass["statistics"] =>
+  mask ? { mask: { operand: mask, written: false } } : {};
+
 function forwardWith(family: Family, problem: Problem, operands: ForwardOperands): void {
   const { q, k, v, o, lse } = operands;
   launch(family, problem, {
     kind: "forward",
     reads: { q, k, v },
     writes: { o },
-    statistics: { lse: { operand: lse, written: true } },
+    statistics: { lse: { operand: lse, written: true }, ...maskOf(operands) },
   });
 }
 
@@ -353,7 +367,11 @@ function backwardWith(family: Family, problem: Problem, operands: BackwardOperan
     kind: "backwardQ",
     reads: { q, k, v, o, do: dout },
     writes: { dq },
-    statistics: { lse: { operand: lse, written: false }, delta: { operand: delta, written: true } },
+    statistics: {
+      lse: { operand: lse, written: false },
+      delta: { operand: delta, written: true },
+      ...maskOf(operands),
+    },
   });
   if (!dk || !dv) return;
   launch(family, problem, {
@@ -363,53 +381,65 @@ function backwardWith(family: Family, problem: Problem, operands: BackwardOperan
     statistics: {
       lse: { operand: lse, written: false },
       delta: { operand: delta, written: false },
+      ...maskOf(operands),
     },
   });
 }
 
+/** Memory for the tuner to try a family on. */
+interface Scratch {
+  /** One scalar per channel. */
+  tokens(count: number): Operand;
+  /** One f32 per query. */
+  lse(): Operand;
+  /** A key mask where the problem at hand has one. */
+  readonly mask?: Operand;
+}
+
 /** The family to run: the tuner's choice, else by the kind of adapter. */
 function choose(
-  device: Device,
   direction: "forward" | "backward",
-  dtype: DType,
   problem: Problem,
-  launchOn: (family: Family, scratch: (tokens: number) => Operand, lse: () => Operand) => void,
+  { q, mask }: ForwardOperands,
+  launchOn: (family: Family, scratch: Scratch) => void,
 ): Family {
+  const { device, dtype } = q.tensor;
   const { batch, heads, tq, tk, d, causal } = problem;
   const names = device.info.software
     ? ["rows", "tiled", "tiled-64"]
     : ["tiled", "tiled-64", "rows"];
   const up = (tokens: number) => Math.ceil(tokens / 32) * 32;
   const shape = `${2 ** Math.ceil(Math.log2(batch * heads))}x${up(tq)}x${up(tk)}x${d}`;
-  const key = `attention/${direction}/${dtype}/${shape}${causal ? "/causal" : ""}`;
+  const key = `attention/${direction}/${dtype}/${shape}${causal ? "/causal" : ""}${
+    mask ? "/mask" : ""
+  }`;
   const name = device.tuning.pick(key, names, () => (variant) =>
-    launchOn(
-      FAMILIES[variant],
-      (tokens) => heads4(device.empty([batch, heads, tokens, d], dtype)),
-      () => perRow(device.empty([batch, heads, tq])),
-    ));
+    launchOn(FAMILIES[variant], {
+      tokens: (count) => heads4(device.empty([batch, heads, count, d], dtype)),
+      lse: () => perRow(device.empty([batch, heads, tq])),
+      mask: mask && perToken(device.empty([batch, tk], mask.tensor.dtype)),
+    }));
   return FAMILIES[name];
 }
 
 /** Writes the result to `o` and the log-sum-exp of each row to `lse`. */
 export function runForward(problem: Problem, operands: ForwardOperands): void {
-  const { device, dtype } = operands.q.tensor;
   const { tq, tk } = problem;
-  const family = choose(device, "forward", dtype, problem, (family, scratch, lse) => {
-    const [q, k, v, o] = [tq, tk, tk, tq].map(scratch);
-    forwardWith(family, problem, { q, k, v, o, lse: lse() });
+  const family = choose("forward", problem, operands, (family, scratch) => {
+    const [q, k, v, o] = [tq, tk, tk, tq].map(scratch.tokens);
+    forwardWith(family, problem, { q, k, v, mask: scratch.mask, o, lse: scratch.lse() });
   });
   forwardWith(family, problem, operands);
 }
 
 /** Writes the gradients. */
 export function runBackward(problem: Problem, operands: BackwardOperands): void {
-  const { device, dtype } = operands.q.tensor;
   const { tq, tk } = problem;
-  const family = choose(device, "backward", dtype, problem, (family, scratch, lse) => {
-    const [q, o, dout, dq] = [tq, tq, tq, tq].map(scratch);
-    const [k, v, dk, dv] = [tk, tk, tk, tk].map(scratch);
-    backwardWith(family, problem, { q, k, v, o, lse: lse(), dout, dq, dk, dv });
+  const family = choose("backward", problem, operands, (family, scratch) => {
+    const [q, o, dout, dq] = [tq, tq, tq, tq].map(scratch.tokens);
+    const [k, v, dk, dv] = [tk, tk, tk, tk].map(scratch.tokens);
+    const [mask, lse] = [scratch.mask, scratch.lse()];
+    backwardWith(family, problem, { q, k, v, mask, o, lse, dout, dq, dk, dv });
   });
   backwardWith(family, problem, operands);
 }

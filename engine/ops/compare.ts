@@ -7,9 +7,9 @@ import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type Op, type RefArray, type Sample } from "../op.ts";
 import { refBroadcast, refFrom, refRandom, refUnbroadcast } from "../reference.ts";
+import { composite } from "../scope.ts";
 import { broadcastShapes, sameShape, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { fill } from "./copy.ts";
 import { elementwise } from "./launch.ts";
 import { sumTo } from "./reduce.ts";
 
@@ -91,9 +91,7 @@ function compare(name: keyof typeof COMPARISONS, a: Tensor, b: Tensor | number):
       `${name}: ${b} beside ${a.dtype}; a whole number that f32 holds is needed`,
     );
   }
-  const value = a.device.empty([], a.dtype);
-  fill(value, b);
-  return comparison[name].apply([a, value], null)[0];
+  return composite(() => comparison[name].apply([a, a.device.full([], b, a.dtype)], null)[0]);
 }
 
 /**
@@ -223,7 +221,7 @@ export function where(mask: Tensor, a: Tensor | number, b: Tensor | number): Ten
   }
   const operand = (value: Tensor | number) =>
     typeof value === "number" ? mask.device.full([], value, like?.dtype) : value;
-  return whereOp.apply([mask, operand(a), operand(b)], null)[0];
+  return composite(() => whereOp.apply([mask, operand(a), operand(b)], null)[0]);
 }
 
 interface ClampAttrs {

@@ -6,6 +6,7 @@
  */
 import { defineOp, type Op, type Sample } from "../op.ts";
 import { refBroadcast, refFrom, refRandom, refUnbroadcast } from "../reference.ts";
+import { composite } from "../scope.ts";
 import { broadcastShapes, sameShape, type Shape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
@@ -145,37 +146,39 @@ const binary = Object.fromEntries(
   Object.keys(BINARY).map((name) => [name, defineBinary(name as keyof typeof BINARY)]),
 ) as Record<keyof typeof BINARY, Op<null>>;
 
-const operand = (like: Tensor, value: Tensor | number): Tensor =>
-  typeof value === "number" ? like.device.full([], value, like.dtype) : value;
+function apply(name: keyof typeof BINARY, a: Tensor, b: Tensor | number): Tensor {
+  if (typeof b !== "number") return binary[name].apply([a, b], null)[0];
+  return composite(() => binary[name].apply([a, a.device.full([], b, a.dtype)], null)[0]);
+}
 
 /** `a + b` with broadcasting; `b` may be a number. */
 export function add(a: Tensor, b: Tensor | number): Tensor {
-  return binary.add.apply([a, operand(a, b)], null)[0];
+  return apply("add", a, b);
 }
 
 /** `a - b` with broadcasting. */
 export function sub(a: Tensor, b: Tensor | number): Tensor {
-  return binary.sub.apply([a, operand(a, b)], null)[0];
+  return apply("sub", a, b);
 }
 
 /** `a * b` with broadcasting. */
 export function mul(a: Tensor, b: Tensor | number): Tensor {
-  return binary.mul.apply([a, operand(a, b)], null)[0];
+  return apply("mul", a, b);
 }
 
 /** `a / b` with broadcasting. */
 export function div(a: Tensor, b: Tensor | number): Tensor {
-  return binary.div.apply([a, operand(a, b)], null)[0];
+  return apply("div", a, b);
 }
 
 /** Larger of two values with broadcasting; equal values share the gradient. */
 export function maximum(a: Tensor, b: Tensor | number): Tensor {
-  return binary.maximum.apply([a, operand(a, b)], null)[0];
+  return apply("maximum", a, b);
 }
 
 /** Smaller of two values with broadcasting; equal values share the gradient. */
 export function minimum(a: Tensor, b: Tensor | number): Tensor {
-  return binary.minimum.apply([a, operand(a, b)], null)[0];
+  return apply("minimum", a, b);
 }
 
 /**
@@ -186,5 +189,5 @@ export function minimum(a: Tensor, b: Tensor | number): Tensor {
  * @param targets t, in 0..1
  */
 export function bceWithLogits(logits: Tensor, targets: Tensor | number): Tensor {
-  return binary.bceWithLogits.apply([logits, operand(logits, targets)], null)[0];
+  return apply("bceWithLogits", logits, targets);
 }

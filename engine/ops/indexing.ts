@@ -10,6 +10,7 @@ import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refFrom, refRandom, refZeros } from "../reference.ts";
+import { composite } from "../scope.ts";
 import { normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import { fill } from "./copy.ts";
@@ -295,9 +296,11 @@ export function take(x: Tensor, ids: Indices, axis = 0): Tensor {
   const rank = x.shape.length;
   const index = normalizeAxis("take", axis, rank);
   if (index === 0) return rowsOfTable("take", x, ids);
-  return permute(
-    rowsOfTable("take", permute(x, moved(rank, index, 0)), ids),
-    moved(rank, 0, index),
+  return composite(() =>
+    permute(
+      rowsOfTable("take", permute(x, moved(rank, index, 0)), ids),
+      moved(rank, 0, index),
+    )
   );
 }
 
@@ -361,8 +364,10 @@ export function takeAlong(x: Tensor, ids: Tensor, axis = -1): Tensor {
   }
   if (index === rank - 1) return takeAlongOp.apply([x, ids], null)[0];
   const order = moved(rank, index, rank - 1);
-  const [y] = takeAlongOp.apply([permute(x, order), permute(ids, order)], null);
-  return permute(y, moved(rank, rank - 1, index));
+  return composite(() => {
+    const [y] = takeAlongOp.apply([permute(x, order), permute(ids, order)], null);
+    return permute(y, moved(rank, rank - 1, index));
+  });
 }
 
 const scatterAddOp = defineOp<{ readonly rows: number }>({

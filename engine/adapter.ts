@@ -1,0 +1,72 @@
+/**
+ * Finding a WebGPU adapter and saying what it is.
+ *
+ * @module
+ */
+import { INSTALL_COMMAND, NoAdapterError } from "./errors.ts";
+
+/** What the adapter is. */
+export interface AdapterInfo {
+  /** Vendor name or number. */
+  readonly vendor: string;
+  /** Family of the GPU, where the driver tells. */
+  readonly architecture: string;
+  /** Device name or number. */
+  readonly device: string;
+  /** The driver's text for a person. */
+  readonly description: string;
+  /** Whether it runs on the CPU. */
+  readonly software: boolean;
+  /** Lanes per subgroup where they are fixed, else 0. */
+  readonly subgroupSize: number;
+}
+
+/** Whether an adapter computes on the CPU. */
+export function isSoftware(info: GPUAdapterInfo): boolean {
+  return info.isFallbackAdapter === true ||
+    /llvmpipe|lavapipe|swiftshader|basic render/i.test(`${info.description} ${info.device}`);
+}
+
+/**
+ * The best adapter of the wanted kind.
+ *
+ * @throws {NoAdapterError} when nothing fits; the message says what to install.
+ */
+export async function findAdapter(wanted: "auto" | "gpu" | "software"): Promise<GPUAdapter> {
+  const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
+  if (!gpu) {
+    throw new NoAdapterError(
+      "this runtime has no WebGPU (navigator.gpu is missing); use Deno 2.9 or newer",
+    );
+  }
+  const adapter = await gpu.requestAdapter(
+    wanted === "software"
+      ? { forceFallbackAdapter: true }
+      : { powerPreference: "high-performance" },
+  );
+  if (!adapter) {
+    throw new NoAdapterError(
+      `no WebGPU adapter (looked for Vulkan, Metal and Direct3D 12 drivers); install a software one with: ` +
+        INSTALL_COMMAND,
+    );
+  }
+  if (wanted === "gpu" && isSoftware(adapter.info)) {
+    throw new NoAdapterError(
+      `only the software adapter "${adapter.info.description}" was found, but a GPU was asked for; ` +
+        `install the GPU's driver or allow software adapters`,
+    );
+  }
+  return adapter;
+}
+
+/** Limits of which a device is given as much as the adapter has. */
+export const WANTED_LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupSizeY",
+  "maxComputeWorkgroupStorageSize",
+  "minStorageBufferOffsetAlignment",
+] as const;
