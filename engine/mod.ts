@@ -19,7 +19,7 @@ export {
   type PendingRead,
   type TensorWindow,
 } from "./device.ts";
-export type { DType, HostArray } from "./dtype.ts";
+export { type DType, type HostArray, itemSizeOf } from "./dtype.ts";
 export {
   type Anomaly,
   AnomalyError,
@@ -139,11 +139,14 @@ export {
   mse,
 } from "./ops/loss.ts";
 export { attention, type AttentionOptions, selfAttention } from "./ops/attention.ts";
+export { loadRow, LOSS_SCALE_FIELDS, lossScaleStep } from "./ops/loss_scale.ts";
 export {
   type AdamHyper,
   adamHyperValues,
   type AdamState,
   adamStep,
+  addScaled,
+  assign,
   emaStep,
   gradientNorm,
   sgdStep,

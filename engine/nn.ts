@@ -7,7 +7,7 @@
 import type { Device } from "./device.ts";
 import type { HostArray } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
-import { selfAttention } from "./ops/attention.ts";
+import { type AttentionOptions, selfAttention } from "./ops/attention.ts";
 import { conv2d, type Conv2dOptions } from "./ops/conv.ts";
 import { embedding, type Indices } from "./ops/indexing.ts";
 import { layerNorm } from "./ops/layernorm.ts";
@@ -274,9 +274,16 @@ export class MultiHeadAttention extends Module {
     this.parts = { qkv: this.qkv, proj: this.proj };
   }
 
-  /** [batch, tokens, width] to the same shape; `residual` is added in the last kernel. */
-  apply(x: Tensor, options: Pick<LinearOptions, "residual"> = {}): Tensor {
-    return this.proj.apply(selfAttention(this.qkv.apply(x), this.heads), options);
+  /**
+   * [batch, tokens, width] to the same shape; `residual` is added in the last kernel, `keyMask` [batch, tokens] is 0 for
+   * tokens that none may attend to.
+   */
+  apply(
+    x: Tensor,
+    { residual, keyMask }: Pick<LinearOptions, "residual"> & Pick<AttentionOptions, "keyMask"> = {},
+  ): Tensor {
+    const mixed = selfAttention(this.qkv.apply(x), this.heads, { keyMask });
+    return this.proj.apply(mixed, { residual });
   }
 }
 
@@ -339,9 +346,9 @@ export class TransformerBlock extends Module {
     this.parts = { norm1: this.norm1, attn: this.attn, norm2: this.norm2, mlp: this.mlp };
   }
 
-  /** [batch, tokens, width] to the same shape. */
-  apply(x: Tensor): Tensor {
-    const attended = this.attn.apply(this.norm1.apply(x), { residual: x });
+  /** [batch, tokens, width] to the same shape; `keyMask` [batch, tokens] is 0 for tokens that none may attend to. */
+  apply(x: Tensor, { keyMask }: Pick<AttentionOptions, "keyMask"> = {}): Tensor {
+    const attended = this.attn.apply(this.norm1.apply(x), { residual: x, keyMask });
     return this.mlp.apply(this.norm2.apply(attended), { residual: attended });
   }
 }

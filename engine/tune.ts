@@ -29,13 +29,15 @@ export interface TuningEntry {
   readonly ratios: Readonly<Record<string, number>>;
 }
 
-/** Which variant runs where; one per device. */
+/** Which variant runs where. */
 export class Tuning {
   #entries = new Map<string, TuningEntry>();
   #open: Map<string, Tunable> | undefined;
   readonly #used = new Set<string>();
 
   /**
+   * One per device.
+   *
    * @param overrides variant by family, used wherever it fits
    * @param fixed ignore what was measured, so that every machine runs the same variants
    */

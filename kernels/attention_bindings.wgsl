@@ -3,8 +3,8 @@
 // An operand is read as (batch, head, token) with strides and an offset, so that the three parts of a fused qkv tensor
 // are three operands in one buffer. Operands in order: READS that are only read and then up to WIDE those that are
 // written, all of D elements per token; from WIDE to OPERANDS statistics of one scalar per token. Per operand i: NAME$i,
-// BUFFER$i, and for statistics ACCESS$i and TYPE$i. SHARED is 1 where the last written operand lies in the buffer of the one before
-// (dk and dv of a fused gradient): WebGPU does not let a buffer be bound for writing twice.
+// BUFFER$i, and for statistics ACCESS$i and TYPE$i. SHARED is 1 where the last written operand lies in the buffer of the
+// one before (dk and dv of a fused gradient): WebGPU does not let a buffer be bound for writing twice.
 //
 // E is the scalar in memory, f32 or f16; what is loaded becomes f32. VEC: buffers of vec4 (D, strides and offsets are
 // multiples of 4; offsets and strides then count vec4), else of single elements, the last vec4 padded by zeros.
@@ -42,8 +42,6 @@ alias Element = $E;
 
 // Stands for -inf, which WGSL constants cannot hold; its exponential is 0.
 const HIDDEN: f32 = -3.0e38;
-// Stands for the log-sum-exp of a row that sees no key (by MASK): backward takes every probability of the row as 0.
-const UNSEEING: f32 = 3.0e38;
 
 // Where a token of a head begins in its buffer; `group` is the workgroup: head along y, batch along z.
 //:for i in 0..OPERANDS

@@ -3,14 +3,15 @@
 // Each lane owns ROWS query rows in registers (q, pre-scaled, and the unnormalised result) and walks over all keys,
 // STEP at a time, with the online softmax: running maximum m, running sum l, earlier results rescaled by
 // exp(m_old - m_new). Every K and V element that is loaded serves the ROWS rows of the lane. One f32 per row goes
-// to `lse`: m + log l, the natural log of the sum of exponentials, which is all that backward needs.
+// to `lse`: m + log l, the natural log of the sum of exponentials, which is all that backward needs. A row that sees no
+// key by MASK gets zeros and lse near HIDDEN; backward gives hidden keys no weight whatever their exponential.
 //
 // Rows past the end are clamped on load and dropped on store.
 //
 // Constants: those of attention_bindings; ROWS, STEP; WX lanes per workgroup; CAUSAL hides keys after the query,
-// MASK those whose mask is 0; SUBGROUPS (with VEC): 8 lanes load 8 different vec4 of a K or V row at once and pass them round by
-// subgroupBroadcast, instead of all lanes loading the same ones. It needs subgroups of at least 8 lanes. WORDS vec4 of
-// a row per lane then.
+// MASK those whose mask is 0; SUBGROUPS (with VEC): 8 lanes load 8 different vec4 of a K or V row at once and pass them
+// round by subgroupBroadcast, instead of all lanes loading the same ones. It needs subgroups of at least 8 lanes. WORDS
+// vec4 of a row per lane then.
 //
 // Measured on lavapipe (Mesa 22.3.6, 2 cores), GFLOP/s counting 4 B H T^2 D, best of 4 medians of 5; time of the first
 // dispatch, that is compiling, in brackets.
@@ -19,6 +20,9 @@
 //   B8 H16 T134 D32:  ROWS 4 STEP 1 43, STEP 2 49, STEP 4 52; ROWS 3 STEP 2 51, STEP 4 55
 //   As chosen:        B8 H12 D64 T58 32, T134 55, T191 62; B8 H16 D32 T58 44, T134 48, T191 60
 //   Without SUBGROUPS, B8 H12 T134 D64, STEP 2: ROWS 1 6, 2 9 (0.7 s), 3 13
+// With MASK, one load per key and a select per row, time over that without (T134, B8 H12 D64 and B8 H16 D32): forward
+// 1.07 and 1.11, with backward 1.03 and 1.04; f16 forward 1.03 and 1.07, with backward 1.00 and 1.07. B8 H12 D64 T58
+// forward 1.06; with backward it varies too much from run to run to say (0.95 to 1.39).
 // Chosen: ROWS * D <= 192 (128 without SUBGROUPS, where compiling takes longer) with ROWS <= 4, as many as leave the
 // fewest rows idle. Four partial sums per product instead of two: no faster here, slower in backward. Loading q and
 // storing o in loops over channels, with the registers shifted along, made the text shorter, but neither compiling nor
@@ -128,18 +132,15 @@ fn main(
   if (row$r < params.tq) {
     let o_at = at_o(group, row$r);
 //:if MASK
-    // Hidden keys in front of the first visible one had weight 1 until that one shrank them to 0.
-    let sees = m$r > HIDDEN;
-    let share = select(0.0, 1.0 / l$r, sees);
-    let lse = select(UNSEEING, m$r + log_f32(l$r), sees);
+    // Hidden keys have weight 1 until the first visible one shrinks them to 0; without one they are all there is.
+    let share = select(0.0, 1.0 / l$r, m$r > HIDDEN);
 //:else
     let share = 1.0 / l$r;
-    let lse = m$r + log_f32(l$r);
 //:end
 //:for c in 0..D4
     store_o(o_at, ${c}u, acc${r}_$c * share);
 //:end
-    lse_data[at_lse(group, row$r)] = lse;
+    lse_data[at_lse(group, row$r)] = m$r + log_f32(l$r);
   }
 //:end
 }

@@ -16,8 +16,8 @@
 // The maximum and the sum of the online softmax are combined between the 8 lanes of a ty in workgroup memory, so no
 // subgroups are needed. Tokens past the end are clamped on load and get no weight; channels past the end are zeros.
 //
-// Constants: those of attention_bindings; PASS, TY (8 or 16), CAUSAL, MASK; the roles of the operands: PRODUCTS of LEFT$s (of
-// the owned tokens) by RIGHT$s, OUTPUTS of weights by FACTOR$o.
+// Constants: those of attention_bindings; PASS, TY (8 or 16), CAUSAL, MASK; the roles of the operands: PRODUCTS of
+// LEFT$s (of the owned tokens) by RIGHT$s, OUTPUTS of weights by FACTOR$o.
 //
 // Workgroup memory: 10 KiB with TY 8, 15.5 KiB with TY 16. The speed on a GPU is unmeasured. On lavapipe (Mesa 22.3.6,
 // 2 cores) the three passes make 5.3, 5.1 and 5.5 GFLOP/s with TY 8, and 4.7, 4.6 and 4.8 with TY 16 (B8 H12 T134 D64), a
@@ -232,14 +232,12 @@ fn main(
   total += partial[ty * 8u + ${i}u];
 //:end
 //:if MASK
-  // Hidden keys in front of the first visible one had weight 1 until that one shrank them to 0.
-  let sees = top > vec4f(HIDDEN);
-  let share = select(vec4f(0.0), 1.0 / total, sees);
-  let lse = select(vec4f(UNSEEING), top + log_vec4(total), sees);
+  // Hidden keys have weight 1 until the first visible one shrinks them to 0; without one they are all there is.
+  let share = select(vec4f(0.0), 1.0 / total, top > vec4f(HIDDEN));
 //:else
   let share = 1.0 / total;
-  let lse = top + log_vec4(total);
 //:end
+  let lse = top + log_vec4(total);
 //:end
 //:for r in 0..4
   if (own$r < owned) {

@@ -38,6 +38,7 @@ struct Params {
 //:end
 @group(0) @binding(${INPUTS+1}) var<storage, read_write> result: array<$TO>;
 
+alias S = $S;
 alias T = $TC;
 alias TV = $TV;
 
@@ -67,21 +68,21 @@ fn each(i: u32) {
 //:end
 //:if INPUTS > 0
 //:if SPLAT0
-  let a = T($S(in0[at0]));
+  let a = T(S(in0[at0]));
 //:else
   let a = T(in0[at0 / W]);
 //:end
 //:end
 //:if INPUTS > 1
 //:if SPLAT1
-  let b = T($S(in1[at1]));
+  let b = T(S(in1[at1]));
 //:else
   let b = T(in1[at1 / W]);
 //:end
 //:end
 //:if INPUTS > 2
 //:if SPLAT2
-  let c = T($S(in2[at2]));
+  let c = T(S(in2[at2]));
 //:else
   let c = T(in2[at2 / W]);
 //:end

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refFrom, refRandom, refZeros } from "../reference.ts";
@@ -13,7 +14,9 @@ import type { Tensor } from "../tensor.ts";
 import {
   heads4,
   headsOf,
+  type Operand,
   perRow,
+  perToken,
   type Problem,
   runBackward,
   runForward,
@@ -53,15 +56,48 @@ function problemOf(
   return { batch, heads, tq, tk, d, scale, causal };
 }
 
+/** @throws {ShapeError} if operands differ in dtype or the key mask does not fit them. */
+function checkOperands(
+  op: string,
+  operands: readonly Tensor[],
+  { batch, tk }: Problem,
+  mask: Tensor | undefined,
+): void {
+  const [{ shape, dtype }] = operands;
+  const list = (tensors: readonly Tensor[]) =>
+    tensors.map((x) => `${show(x.shape)} of ${x.dtype}`).join(", ");
+  if (!isFloat(dtype) || operands.some((x) => x.dtype !== dtype)) {
+    throw new ShapeError(`${op}: operands ${list(operands)}: f32 or f16 is needed throughout`);
+  }
+  if (!mask) return;
+  if (!sameShape(mask.shape, [batch, tk]) || mask.dtype !== "u32" && mask.dtype !== "f32") {
+    throw new ShapeError(
+      `${op}: the key mask is ${list([mask])} beside ${show(shape)}: ${
+        show([batch, tk])
+      } of u32 or f32 is needed`,
+    );
+  }
+}
+
+/** @throws {ShapeError} if the key mask lives on another device than `beside`. */
+function checkDevice(op: string, mask: Tensor | undefined, beside: Tensor): void {
+  if (!mask || mask.device === beside.device) return;
+  throw new ShapeError(
+    `${op}: the key mask ${show(mask.shape)} lives on another device than ${show(beside.shape)}`,
+  );
+}
+
+const maskOperand = (mask: Tensor | undefined): { mask?: Operand } =>
+  mask ? { mask: perToken(mask) } : {};
+
 interface AttentionAttributes {
   readonly scale: number;
   readonly causal: boolean;
 }
 
-/** Probabilities of every head, [B, H, Tq, Tk]. */
+/** Probabilities of every head, [B, H, Tq, Tk]; zeros where a query sees no key. */
 function refProbabilities(
-  q: RefArray,
-  k: RefArray,
+  [q, k, , mask]: readonly RefArray[],
   { scale, causal }: AttentionAttributes,
 ): Float64Array {
   const [batch, heads, tq, d] = q.shape;
@@ -75,18 +111,24 @@ function refProbabilities(
       for (let c = 0; c < d; c++) {
         logits[j] += scale * q.data[row * d + c] * k.data[(head * tk + j) * d + c];
       }
+      if (mask && mask.data[Math.floor(head / heads) * tk + j] === 0) logits[j] = -Infinity;
     }
     const top = logits.reduce((a, b) => Math.max(a, b));
+    if (top === -Infinity) {
+      logits.fill(0);
+      continue;
+    }
     const sum = logits.reduce((a, b) => a + Math.exp(b - top), 0);
     for (let j = 0; j < keys; j++) logits[j] = Math.exp(logits[j] - top) / sum;
   }
   return p;
 }
 
-function refForward([q, k, v]: readonly RefArray[], attrs: AttentionAttributes): RefArray {
+function refForward(inputs: readonly RefArray[], attrs: AttentionAttributes): RefArray {
+  const [q, k, v] = inputs;
   const [batch, heads, tq, d] = q.shape;
   const tk = k.shape[2];
-  const p = refProbabilities(q, k, attrs);
+  const p = refProbabilities(inputs, attrs);
   const o = refZeros(q.shape);
   for (let row = 0; row < batch * heads * tq; row++) {
     const head = Math.floor(row / tq);
@@ -100,13 +142,14 @@ function refForward([q, k, v]: readonly RefArray[], attrs: AttentionAttributes):
 }
 
 function refBackward(
-  [q, k, v]: readonly RefArray[],
+  inputs: readonly RefArray[],
   attrs: AttentionAttributes,
   dout: RefArray,
 ): [RefArray, RefArray, RefArray] {
+  const [q, k, v] = inputs;
   const [batch, heads, tq, d] = q.shape;
   const tk = k.shape[2];
-  const p = refProbabilities(q, k, attrs);
+  const p = refProbabilities(inputs, attrs);
   const [dq, dk, dv] = [refZeros(q.shape), refZeros(k.shape), refZeros(v.shape)];
   for (let row = 0; row < batch * heads * tq; row++) {
     const head = Math.floor(row / tq);
@@ -135,23 +178,67 @@ function refBackward(
 // A logit of size L is off by some 1e-7 L in f32, and its probability by as much relative to itself.
 const ORDINARY = 4e-6;
 
+/** A key mask [batch, keys]: batch 0 and every third from there sees nothing if `blind`, each other another part. */
+function refMask(batch: number, keys: number, blind: boolean): RefArray {
+  return refFrom([batch, keys], (i) => {
+    const [b, j] = [Math.floor(i / keys), i % keys];
+    return blind && b % 3 === 0 ? 0 : +((j * 7 + b * 5) % 11 < 6);
+  });
+}
+
+function maskedSamples(): Sample<AttentionAttributes>[] {
+  const cases: [number, number, number, number, number, boolean, RefArray][] = [
+    [1, 1, 1, 1, 4, false, refFrom([1, 1], () => 0)],
+    [3, 2, 13, 19, 8, false, refMask(3, 19, false)],
+    [2, 1, 9, 37, 64, false, refMask(2, 37, true)],
+    [2, 2, 5, 7, 6, false, refMask(2, 7, true)],
+    // The first keys are hidden, so that the first queries see none.
+    [2, 2, 35, 35, 16, true, refFrom([2, 35], (i) => +(i % 35 > 3 + Math.floor(i / 35) * 9))],
+    [1, 1, 33, 41, 128, true, refMask(1, 41, false)],
+    // One key is left, the last.
+    [1, 2, 7, 67, 32, false, refFrom([1, 67], (i) => +(i === 66))],
+  ];
+  return cases.map(([b, h, tq, tk, d, causal, mask], seed) => ({
+    label: `[${b}, ${h}, ${tq}, ${d}] over ${tk} keys${causal ? ", causal" : ""}, masked`,
+    inputs: [
+      refRandom([b, h, tq, d], seed + 400),
+      refRandom([b, h, tk, d], seed + 500),
+      refRandom([b, h, tk, d], seed + 600),
+      mask,
+    ],
+    integer: { 3: "u32" },
+    attrs: { scale: d ** -0.5, causal },
+    tolerance: ORDINARY,
+  }));
+}
+
 const attentionOp = defineOp<AttentionAttributes>({
   name: "attention",
   strided: true,
+  dtypes: "any",
   half: true,
   forward(inputs, { scale, causal }, save) {
-    const [q, k, v] = inputs.map(readable);
+    const [q, k, v] = inputs.slice(0, 3).map(readable);
     const problem = problemOf("attention", q.shape, k.shape, v.shape, scale, causal);
+    checkOperands("attention", [q, k, v], problem, inputs[3]);
+    const mask = inputs[3] && materialize(inputs[3]);
     const o = q.device.empty(q.shape, q.dtype);
     const lse = q.device.empty(q.shape.slice(0, 3));
     if (q.size > 0) {
       const [walkQ, walkK, walkV, walkO] = [q, k, v, o].map(heads4);
-      runForward(problem, { q: walkQ, k: walkK, v: walkV, o: walkO, lse: perRow(lse) });
+      runForward(problem, {
+        q: walkQ,
+        k: walkK,
+        v: walkV,
+        ...maskOperand(mask),
+        o: walkO,
+        lse: perRow(lse),
+      });
     }
-    [q, k, v, o, lse].forEach(save);
+    [q, k, v, o, lse, ...mask ? [mask] : []].forEach(save);
     return [o];
   },
-  backward({ grads: [dy], saved: [q, k, v, o, lse], needs }, { scale, causal }) {
+  backward({ grads: [dy], saved: [q, k, v, o, lse, mask], needs }, { scale, causal }) {
     const problem = problemOf("attention", q.shape, k.shape, v.shape, scale, causal);
     const [dq, dk, dv] = [q, k, v].map((input) => input.device.empty(input.shape, input.dtype));
     const keys = needs[1] || needs[2] ? { dk: heads4(dk), dv: heads4(dv) } : {};
@@ -159,13 +246,15 @@ const attentionOp = defineOp<AttentionAttributes>({
       q: heads4(q),
       k: heads4(k),
       v: heads4(v),
+      ...maskOperand(mask),
       o: heads4(o),
       lse: perRow(lse),
       dout: heads4(readable(dy!)),
       dq: heads4(dq),
       ...keys,
     });
-    return [dq, dk, dv].map((gradient, i) => needs[i] ? gradient : undefined);
+    const gradients = [dq, dk, dv].map((gradient, i) => needs[i] ? gradient : undefined);
+    return mask ? [...gradients, undefined] : gradients;
   },
   reference: {
     forward: (inputs, attrs) => [refForward(inputs, attrs)],
@@ -219,7 +308,7 @@ const attentionOp = defineOp<AttentionAttributes>({
         skipDifferences: size > 10,
       });
     }
-    return list;
+    return [...list, ...maskedSamples()];
   },
 });
 
@@ -227,6 +316,12 @@ const attentionOp = defineOp<AttentionAttributes>({
 export interface AttentionOptions {
   /** Factor of the scores; default d^-0.5. */
   readonly scale?: number;
+  /**
+   * [B, keys] of u32 or f32, the same for all heads of a batch: 1 where a key takes part, 0 where it is ignored (the
+   * opposite of torch's `key_padding_mask`). An ignored key has probability 0 and gets zero gradients; its k and v must
+   * be finite. A query that sees no key gets a zero result and a zero gradient. The mask itself gets no gradient.
+   */
+  readonly keyMask?: Tensor;
   /** Query i sees keys 0 to i only; default false. */
   readonly causal?: boolean;
 }
@@ -238,13 +333,16 @@ export interface AttentionOptions {
  * @param q [B, H, Tq, d], d from 1 to 128
  * @param k [B, H, Tk, d], Tk at least 1
  * @param v [B, H, Tk, d]
+ * @param options see {@link AttentionOptions}; a key counts if both the key mask and `causal` let it
  * @returns [B, H, Tq, d], dense
- * @throws {ShapeError} if the shapes do not fit each other or d is above 128.
+ * @throws {ShapeError} if shapes or dtypes do not fit each other, d is above 128, or the key mask is not [B, Tk] of u32 or
+ *   f32 on the same device.
  * @throws {RangeError} if a single head is larger than the adapter's binding limit.
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
-  const { scale = q.shape[q.shape.length - 1] ** -0.5, causal = false } = options;
-  return attentionOp.apply([q, k, v], { scale, causal })[0];
+  const { scale = q.shape[q.shape.length - 1] ** -0.5, causal = false, keyMask } = options;
+  checkDevice("attention", keyMask, q);
+  return attentionOp.apply([q, k, v, ...keyMask ? [keyMask] : []], { scale, causal })[0];
 }
 
 interface SelfAttentionAttributes {
@@ -288,35 +386,41 @@ function refJoin(parts: readonly RefArray[]): RefArray {
 
 const selfAttentionOp = defineOp<SelfAttentionAttributes>({
   name: "selfAttention",
+  dtypes: "any",
   half: true,
-  forward([qkv], { heads, scale }, save) {
+  forward([qkv, mask], { heads, scale }, save) {
     const problem = fusedProblem(qkv.shape, heads, scale);
+    checkOperands("selfAttention", [qkv], problem, mask);
     const { batch, tq, d } = problem;
     const o = qkv.device.empty([batch, tq, heads * d], qkv.dtype);
     const lse = qkv.device.empty([batch, heads, tq]);
     const [q, k, v] = [0, 1, 2].map((part) => headsOf(qkv, heads, part, 3));
-    if (batch > 0) runForward(problem, { q, k, v, o: headsOf(o, heads), lse: perRow(lse) });
-    [qkv, o, lse].forEach(save);
+    if (batch > 0) {
+      const masked = maskOperand(mask);
+      runForward(problem, { q, k, v, ...masked, o: headsOf(o, heads), lse: perRow(lse) });
+    }
+    [qkv, o, lse, ...mask ? [mask] : []].forEach(save);
     return [o];
   },
-  backward({ grads: [dy], saved: [qkv, o, lse], into }, { heads, scale }) {
+  backward({ grads: [dy], saved: [qkv, o, lse, mask], into }, { heads, scale }) {
     const dqkv = into(0) ?? qkv.device.empty(qkv.shape, qkv.dtype);
     const [q, k, v] = [0, 1, 2].map((part) => headsOf(qkv, heads, part, 3));
     const [dq, dk, dv] = [0, 1, 2].map((part) => headsOf(dqkv, heads, part, 3));
     const [out, dout] = [headsOf(o, heads), headsOf(dy!, heads)];
     const problem = fusedProblem(qkv.shape, heads, scale);
-    runBackward(problem, { q, k, v, o: out, lse: perRow(lse), dout, dq, dk, dv });
-    return [dqkv];
+    const rows = { ...maskOperand(mask), o: out, lse: perRow(lse), dout };
+    runBackward(problem, { q, k, v, ...rows, dq, dk, dv });
+    return mask ? [dqkv, undefined] : [dqkv];
   },
   reference: {
-    forward: ([qkv], { heads, scale }) => [
-      refJoin([refForward(refSplit(qkv, heads, 3), { scale, causal: false })]),
+    forward: ([qkv, ...mask], { heads, scale }) => [
+      refJoin([refForward([...refSplit(qkv, heads, 3), ...mask], { scale, causal: false })]),
     ],
-    backward: ([qkv], { heads, scale }, [dy]) => [
-      refJoin(
-        refBackward(refSplit(qkv, heads, 3), { scale, causal: false }, refSplit(dy, heads, 1)[0]),
-      ),
-    ],
+    backward: ([qkv, ...mask], { heads, scale }, [dy]) => {
+      const parts = [...refSplit(qkv, heads, 3), ...mask];
+      const [dout] = refSplit(dy, heads, 1);
+      return [refJoin(refBackward(parts, { scale, causal: false }, dout))];
+    },
   },
   samples() {
     const cases: [number, number, number, number][] = [
@@ -327,12 +431,23 @@ const selfAttentionOp = defineOp<SelfAttentionAttributes>({
       [2, 41, 1, 64],
       [1, 5, 4, 3],
     ];
-    return cases.map(([b, t, heads, d], seed) => ({
+    const samples = cases.map(([b, t, heads, d], seed): Sample<SelfAttentionAttributes> => ({
       label: `[${b}, ${t}, 3 * ${heads} * ${d}]`,
       inputs: [refRandom([b, t, 3 * heads * d], seed + 300)],
       attrs: { heads, scale: d ** -0.5 },
       tolerance: ORDINARY,
     }));
+    // Masked: of several batches the first sees nothing.
+    const masked = samples.map((sample): Sample<SelfAttentionAttributes> => {
+      const [[b, t]] = sample.inputs.map(({ shape }) => shape);
+      return {
+        ...sample,
+        label: `${sample.label}, masked`,
+        inputs: [...sample.inputs, refMask(b, t, b > 1)],
+        integer: { 1: "u32" },
+      };
+    });
+    return [...samples, ...masked];
   },
 });
 
@@ -354,16 +469,19 @@ function fusedProblem(shape: readonly number[], heads: number, scale: number): P
  *
  * @param qkv [B, T, 3 * heads * d], d from 1 to 128
  * @param heads number of heads
- * @param options `scale` of the scores, default d^-0.5
+ * @param options see {@link AttentionOptions}
  * @returns [B, T, heads * d], heads side by side
- * @throws {ShapeError} if the last axis does not divide into 3 * heads parts of at most 128.
+ * @throws {ShapeError} if the last axis does not divide into 3 * heads parts of at most 128, or the key mask is not [B, T]
+ *   of u32 or f32 on the same device.
  * @throws {RangeError} if a single head is larger than the adapter's binding limit.
  */
 export function selfAttention(
   qkv: Tensor,
   heads: number,
-  options: { readonly scale?: number } = {},
+  options: Omit<AttentionOptions, "causal"> = {},
 ): Tensor {
   const d = qkv.shape[qkv.shape.length - 1] / 3 / heads;
-  return selfAttentionOp.apply([qkv], { heads, scale: options.scale ?? d ** -0.5 })[0];
+  const { scale = d ** -0.5, keyMask } = options;
+  checkDevice("selfAttention", keyMask, qkv);
+  return selfAttentionOp.apply([qkv, ...keyMask ? [keyMask] : []], { heads, scale })[0];
 }

@@ -331,7 +331,7 @@ export interface ForwardOperands {
   readonly mask?: Operand;
   /** Receives the result. */
   readonly o: Operand;
-  /** f32; receives the log-sum-exp of each row's visible scores, 3e38 where there is none. */
+  /** f32; receives the log-sum-exp of each row's visible scores, near -3e38 where there is none. */
   readonly lse: Operand;
 }
 

@@ -35,7 +35,7 @@ export function accumulate(target: Tensor, value: Tensor, add: boolean): void {
 
 /** Overwrites a tensor with one value. */
 export function fill(target: Tensor, value: number): void {
-  elementwise(target, [], { expression: "T(params.alpha)", alpha: value });
+  elementwise(target, [], { expression: "T(S(params.alpha))", alpha: value });
 }
 
 /** `a + b` as a new dense tensor. */

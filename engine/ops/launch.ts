@@ -18,7 +18,7 @@ const WORKGROUP = 64;
 export interface ElementwiseMap {
   /**
    * WGSL over a, b, c (operands), o (the old output, with `readOut`), params.alpha and params.beta.
-   * `T` is the type of the first operand in registers, such as f32 or vec4f (f16 is widened to f32); `$V` is "f32" or "vec4", the suffix of functions in math.wgsl.
+   * `T` is the type of the first operand in registers, such as f32 or vec4f (f16 is widened to f32), `S` its scalar; `$V` is "f32" or "vec4", the suffix of functions in math.wgsl.
    */
   readonly expression: string;
   /** Whether the expression uses `o`. */

@@ -5,12 +5,13 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type Device, openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
+import { TransformerBlock } from "../../engine/nn.ts";
 import { registry } from "../../engine/op.ts";
 import { attention, selfAttention } from "../../engine/ops/attention.ts";
 import { linear } from "../../engine/ops/matmul.ts";
 import { refRandom } from "../../engine/reference.ts";
 import { scope } from "../../engine/scope.ts";
-import { show } from "../../engine/shape.ts";
+import { show, sizeOf } from "../../engine/shape.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { readSafetensors } from "../../model/formats/safetensors.ts";
@@ -63,16 +64,23 @@ for (const [name, { heads, seq, head_dim, wrt }] of Object.entries(cases)) {
   });
 }
 
-/** Result and gradient of self-attention on reproducible inputs, as one list of values. */
+/** Result and gradient of self-attention on reproducible inputs, as one list of values; `masked`: per batch other keys. */
 async function trial(
   on: Device,
   [batch, tokens, heads, d]: readonly [number, number, number, number],
+  masked = false,
 ): Promise<number[]> {
   const values = (shape: number[], seed: number) =>
     on.tensor(Float32Array.from(refRandom(shape, seed).data), shape);
   const read = scope(() => {
     const qkv = values([batch, tokens, 3 * heads * d], 1).trainable();
-    const y = selfAttention(qkv, heads);
+    const keyMask = masked
+      ? on.tensor(
+        Uint32Array.from({ length: batch * tokens }, (_, i) => +(i * i % 7 < 3)),
+        [batch, tokens],
+      )
+      : undefined;
+    const y = selfAttention(qkv, heads, { keyMask });
     const result = y.view(y.shape);
     backward(y, values([batch, tokens, heads * d], 2));
     return [result, qkv.grad!.view(qkv.shape)];
@@ -84,16 +92,104 @@ async function trial(
 
 Deno.test("launches split over batches and heads give the same bits", async () => {
   const shape = [5, 4, 8, 16] as const;
-  const whole = await trial(device, shape);
-  const counts: number[] = [];
-  // One batch of the fused tensor takes 6144 bytes, its k and v 5632, those of four heads 5376.
-  for (const bindingLimit of [1 << 20, 16384, 6144, 5500]) {
-    using limited = await openDevice({ bindingLimit });
-    assertEquals(await trial(limited, shape), whole, `with bindings of ${bindingLimit} bytes`);
-    counts.push(limited.counters.dispatches);
+  for (const masked of [false, true]) {
+    const whole = await trial(device, shape, masked);
+    const counts: number[] = [];
+    // One batch of the fused tensor takes 6144 bytes, its k and v 5632, those of four heads 5376.
+    for (const bindingLimit of [1 << 20, 16384, 6144, 5500]) {
+      using limited = await openDevice({ bindingLimit });
+      const label = `with bindings of ${bindingLimit} bytes${masked ? " and a key mask" : ""}`;
+      assertEquals(await trial(limited, shape, masked), whole, label);
+      counts.push(limited.counters.dispatches);
+    }
+    // Forward, dq, and dk with dv: whole; 2 + 1 + 2 batches; one batch each; the last by halves of the heads.
+    assertEquals(counts, [3, 9, 15, 20]);
   }
-  // Forward, dq, and dk with dv: whole; 2 + 1 + 2 batches; one batch each; the last by halves of the heads.
-  assertEquals(counts, [3, 9, 15, 20]);
+});
+
+/** Attention and its gradients [o, dq, dk, dv] over [batch, 2 heads, tokens, 8] with a key mask. */
+async function masked(
+  host: readonly Float32Array[],
+  shape: readonly number[],
+  mask: Uint32Array | Float32Array,
+  causal: boolean,
+): Promise<ArrayLike<number>[]> {
+  const read = scope(() => {
+    const operands = host.slice(0, 3).map((x) => device.tensor(x, shape).trainable());
+    const keyMask = device.tensor(mask, [shape[0], shape[2]]);
+    const y = attention(operands[0], operands[1], operands[2], { keyMask, causal });
+    const result = y.view(y.shape);
+    backward(y, device.tensor(host[3], shape));
+    return [result, ...operands.map((x) => x.grad!.view(shape))];
+  });
+  const values = await device.read(read);
+  read.forEach((tensor) => tensor.dispose());
+  return values;
+}
+
+Deno.test("what a masked key holds changes no bit, and a query without keys is zero throughout", async () => {
+  const shape = [3, 2, 45, 8];
+  const [batch, heads, tokens, d] = shape;
+  // Batch 0 sees nothing, batch 1 nothing before key 40, batch 2 every other key from the second.
+  const mask = Uint32Array.from({ length: batch * tokens }, (_, i) => {
+    const [b, j] = [Math.floor(i / tokens), i % tokens];
+    return b === 0 ? 0 : b === 1 ? +(j >= 40) : j % 2;
+  });
+  const host = [1, 2, 3, 4].map((seed) => Float32Array.from(refRandom(shape, seed).data));
+  const at = (i: number) => ({
+    b: Math.floor(i / d / tokens / heads),
+    token: Math.floor(i / d) % tokens,
+  });
+  const hidden = (i: number) => mask[at(i).b * tokens + at(i).token] === 0;
+  // Scores in the thousands, far above the log-sum-exp: exponentials of the hidden overflow.
+  const other = host.map((x, part) =>
+    part === 1 || part === 2 ? x.map((value, i) => hidden(i) ? 5e4 * (1 + i % 3) : value) : x
+  );
+  for (const causal of [false, true]) {
+    const first = await masked(host, shape, mask, causal);
+    assertEquals(await masked(other, shape, mask, causal), first);
+    assertEquals(await masked(host, shape, Float32Array.from(mask), causal), first, "f32 mask");
+    const blind = (i: number) => {
+      const { b, token } = at(i);
+      const seen = mask.subarray(b * tokens, b * tokens + (causal ? token + 1 : tokens));
+      return seen.every((x) => x === 0);
+    };
+    first.forEach((values, part) => {
+      const isZero = part < 2 ? blind : hidden;
+      for (let i = 0; i < values.length; i++) {
+        // Of a query that sees a single key dq is 0 as well, and so may dk be.
+        assert(
+          isZero(i)
+            ? values[i] === 0
+            : part % 3 === 0
+            ? Math.abs(values[i]) > 0
+            : isFinite(values[i]),
+          `${["o", "dq", "dk", "dv"][part]}[${i}] is ${values[i]}, causal ${causal}`,
+        );
+      }
+    });
+  }
+});
+
+Deno.test("a transformer block hands the key mask on", async () => {
+  const [batch, tokens, width] = [2, 9, 12];
+  using block = new TransformerBlock(device, width, 3, 7);
+  const x = Float32Array.from(refRandom([batch, tokens, width], 8).data);
+  const ignored = (i: number) => Math.floor(i / width) % tokens % 4 === 1;
+  const other = x.map((value, i) => ignored(i) ? value * value + 0.5 : value);
+  const keyMask = device.tensor(
+    Uint32Array.from({ length: batch * tokens }, (_, i) => +!ignored(i * width)),
+    [batch, tokens],
+  );
+  const run = (host: Float32Array) =>
+    block.apply(device.tensor(host, [batch, tokens, width]), { keyMask }).data();
+  const [a, b] = [await run(x), await run(other)];
+  const all = await block.apply(device.tensor(x, [batch, tokens, width])).data();
+  a.forEach((value, i) => {
+    // An ignored token still is a query, and sees itself through the residual.
+    assertEquals(value === b[i], !ignored(i), `element ${i}`);
+    assert(value !== all[i], `element ${i} is the same without a mask`);
+  });
 });
 
 Deno.test("a head above the binding limit is refused", async () => {
@@ -172,4 +268,50 @@ Deno.test("shapes that do not fit are named", () => {
     [show([3, 4]), () => attention(zeros(3, 4), zeros(3, 4), zeros(3, 4))],
   ];
   for (const [message, call] of cases) assertThrows(call, ShapeError, message);
+});
+
+const u32 = (on: Device, shape: readonly number[]) =>
+  on.tensor(new Uint32Array(sizeOf(shape)), shape);
+
+Deno.test("a key mask that does not fit is named with what it is beside", async () => {
+  using elsewhere = await openDevice();
+  const [q, k] = [device.zeros([2, 3, 5, 4]), device.zeros([2, 3, 7, 4])];
+  const qkv = device.zeros([2, 5, 24]);
+  const masks: [Tensor, string, string][] = [
+    [u32(device, [2, 5]), "[2, 5] of u32 beside [2, 3, 5, 4]", "[2, 7] of u32 or f32"],
+    [u32(device, [7]), "[7] of u32 beside [2, 3, 5, 4]", "[2, 7] of u32 or f32"],
+    [
+      device.tensor(new Int32Array(sizeOf([2, 7])), [2, 7]),
+      "[2, 7] of i32 beside [2, 3, 5, 4]",
+      "[2, 7] of u32 or f32",
+    ],
+    [u32(elsewhere, [2, 7]), "[2, 7] lives on another device", "[2, 3, 5, 4]"],
+  ];
+  for (const [keyMask, ...messages] of masks) {
+    for (const message of messages) {
+      assertThrows(() => attention(q, k, k, { keyMask }), ShapeError, message);
+    }
+  }
+  const fused: [Tensor, string][] = [
+    [u32(device, [2, 6]), "[2, 6] of u32 beside [2, 5, 24]: [2, 5] of u32 or f32"],
+    [
+      device.tensor(new Int32Array(sizeOf([2, 5])), [2, 5]),
+      "[2, 5] of i32 beside [2, 5, 24]: [2, 5] of u32 or f32",
+    ],
+    [u32(elsewhere, [2, 5]), "[2, 5] lives on another device than [2, 5, 24]"],
+  ];
+  for (const [keyMask, message] of fused) {
+    assertThrows(() => selfAttention(qkv, 2, { keyMask }), ShapeError, message);
+  }
+});
+
+Deno.test("q, k and v need one float dtype", () => {
+  const [floats, whole] = [device.zeros([1, 1, 2, 4]), u32(device, [1, 1, 2, 4])];
+  assertThrows(() => attention(floats, whole, floats), ShapeError, "[1, 1, 2, 4] of u32");
+  assertThrows(() => attention(whole, whole, whole), ShapeError, "f32 or f16");
+  assertThrows(
+    () => selfAttention(device.tensor(new Int32Array(sizeOf([1, 2, 12])), [1, 2, 12]), 1),
+    ShapeError,
+    "of i32",
+  );
 });

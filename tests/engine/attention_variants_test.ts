@@ -11,15 +11,20 @@ import { refFrom, refRandom } from "../../engine/reference.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { tune } from "../../engine/tune.ts";
 
-/** [B, H, Tq, Tk, d, causal]; workgroups own 8 to 96 tokens, tiles walk over 32, chunks are 32 channels. */
-type Case = readonly [number, number, number, number, number, boolean];
+/**
+ * [B, H, Tq, Tk, d, causal, key mask]; workgroups own 8 to 96 tokens, tiles walk over 32, chunks are 32 channels. Of a
+ * mask the first batch hides all keys, the second those up to the middle and every third from there.
+ */
+type Case = readonly [number, number, number, number, number, boolean, boolean?];
 
 const FEW: readonly Case[] = [
   [1, 2, 1, 3, 16, false],
   [1, 1, 5, 71, 6, false],
   [1, 2, 33, 65, 64, false],
   [1, 1, 34, 99, 36, true],
+  [2, 2, 35, 71, 36, false, true],
 ];
 const MANY: readonly Case[] = [
   ...FEW,
@@ -29,6 +34,8 @@ const MANY: readonly Case[] = [
   [2, 2, 13, 13, 8, true],
   [1, 1, 70, 67, 16, true],
   [1, 1, 99, 34, 32, true],
+  [3, 1, 66, 67, 20, true, true],
+  [2, 1, 7, 9, 35, false, true],
 ];
 
 // As in the samples of the op: a logit of size L is off by some 1e-7 L in f32. In f16 a result is off by 2^-11 of itself,
@@ -48,6 +55,12 @@ function inputs(
   const Host = dtype === "f16" ? Float16Array : Float32Array;
   return { arrays, tensors: arrays.map((x) => device.tensor(Host.from(x.data), x.shape)) };
 }
+
+const keyMask = (batch: number, keys: number): RefArray =>
+  refFrom([batch, keys], (i) => {
+    const [b, j] = [Math.floor(i / keys), i % keys];
+    return +(b > 0 && j > keys / 2 && j % 3 !== 0);
+  });
 
 function assertClose(label: string, actual: ArrayLike<number>, expected: RefArray, most: number) {
   const largest = expected.data.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
@@ -80,20 +93,28 @@ for (const [variant, kernels] of Object.entries(KERNELS)) {
           fn: async () => {
             // Compiling takes most of the time; dtype, tile size and subgroups change little of the text.
             const few = dtype === "f16" || variant === "tiled-64" || subgroups;
-            for (const [b, h, tq, tk, d, causal] of few ? FEW : MANY) {
+            for (const [b, h, tq, tk, d, causal, masked] of few ? FEW : MANY) {
               const shapes = [[b, h, tq, d], [b, h, tk, d], [b, h, tk, d], [b, h, tq, d]];
               const { arrays: [q, k, v, dy], tensors } = inputs(device, dtype, shapes);
               const operands = tensors.slice(0, 3).map((x) => x.trainable());
-              const y = attention(operands[0], operands[1], operands[2], { causal });
+              const mask = masked ? [keyMask(b, tk)] : [];
+              const [given] = mask.map(({ shape, data }) =>
+                device.tensor(Uint32Array.from(data), shape)
+              );
+              const options = { causal, keyMask: given };
+              const y = attention(operands[0], operands[1], operands[2], options);
               const result = y.view(y.shape);
               backward(y, tensors[3]);
               const values = await device.read([result, ...operands.map((x) => x.grad!)]);
               const { reference } = registry().get("attention")!;
               const attrs = { scale: d ** -0.5, causal };
-              const [o] = reference.forward([q, k, v], attrs);
-              const label = `${b}x${h} heads ${tq}x${tk}x${d}${causal ? " causal" : ""}:`;
+              const arrays = [q, k, v, ...mask];
+              const [o] = reference.forward(arrays, attrs);
+              const label = `${b}x${h} heads ${tq}x${tk}x${d}${causal ? " causal" : ""}${
+                masked ? " masked" : ""
+              }:`;
               assertClose(`${label} result`, values[0], o, TOLERANCE[dtype]);
-              reference.backward!([q, k, v], attrs, [dy]).forEach((expected, i) =>
+              reference.backward!(arrays, attrs, [dy]).forEach((expected, i) =>
                 assertClose(
                   `${label} d${"qkv"[i]}`,
                   values[i + 1],
@@ -130,6 +151,22 @@ Deno.test("every family reads and writes fused projections in place", async () =
       assertClose(`${label} gradient`, gradient, dqkv!, 2 * TOLERANCE[dtype]);
     }
   }
+});
+
+Deno.test("the tuner tries every family on masked attention, apart from unmasked", async () => {
+  using device = await openDevice();
+  const qkv = device.full([1, 9, 3 * 8], 0.5);
+  const mask = keyMask(1, 9);
+  const given = device.tensor(Uint32Array.from(mask.data), mask.shape);
+  const { open } = device.tuning.collect(() => {
+    selfAttention(qkv, 2);
+    selfAttention(qkv, 2, { keyMask: given });
+  });
+  const [plain, masked] = open.map(({ key }) => key);
+  assertEquals(masked, `${plain}/mask`);
+  await tune(device, open, { rounds: 1, burstMs: 1 });
+  const { ratios } = device.tuning.entries.get(masked)!;
+  assertEquals(Object.keys(ratios).sort(), Object.keys(KERNELS));
 });
 
 Deno.test("4096 tokens forward and backward need no score matrix", async () => {

@@ -293,3 +293,15 @@ Deno.test("wrong dtypes, devices, shapes and windows are refused where they are 
   using sum = add(floats, 1);
   assertEquals([...await sum.data()], [1, 1, 1, 1]);
 });
+
+Deno.test("every dtype can be filled, whatever the count of elements", async () => {
+  using device = await openDevice();
+  for (const dtype of ["f32", "f16", "u32", "i32"] as const) {
+    if (dtype === "f16" && !device.features.f16) continue;
+    for (const count of [1, 4, 7, 64]) {
+      using filled = device.full([count], 3, dtype);
+      const [values] = await device.read([filled]);
+      assertEquals([...values], Array(count).fill(3), `${count} of ${dtype}`);
+    }
+  }
+});
