@@ -193,9 +193,9 @@ export function capture<Output>(
 export interface MeasuredMemory {
   /** What `build` keeps. */
   readonly state: number;
-  /** Arena of what `body` makes on the way. */
+  /** Arenas of what the functions make on the way. */
   readonly arena: number;
-  /** What `body` returns. */
+  /** What they return. */
   readonly outputs: number;
   /** Largest single buffer among them. */
   readonly largest: number;
@@ -209,35 +209,41 @@ class MeasuringRecorder extends PlanRecorder {
 }
 
 /**
- * Finds out how much memory a captured function and its state would take, without taking any: both run against a
+ * Finds out how much memory captured functions and their state would take, without taking any: they run against a
  * recorder, and nothing they make may be used afterwards. Kernels are compiled as a side effect.
  *
- * @param build makes what outlives the function, such as parameters and optimizer; disposed at the end
- * @param body the function to be captured
+ * @param build makes what outlives the functions, such as parameters and optimizer; disposed at the end
+ * @param bodies the functions to be captured, each on its own
  * @throws {RangeError} if a tensor is beyond what the adapter can bind
  */
 export function measure<State extends Disposable>(
   device: Device,
   build: () => State,
-  body: (state: State) => unknown,
+  ...bodies: readonly ((state: State) => unknown)[]
 ): MeasuredMemory {
   const building = new MeasuringRecorder(device);
-  const recorder = new MeasuringRecorder(device);
   return scope(() => {
     using state = device.recordInto(building, build);
-    const results = new Set(
-      tensorsIn(device.recordInto(recorder, () => body(state))).map(({ storage }) =>
-        storage.buffer
-      ),
-    );
     const bytes = (buffers: readonly PlanBuffer[]) => buffers.reduce((n, b) => n + b.bytes, 0);
-    const used = recorder.buffers.filter((buffer) => buffer.last >= 0);
-    const arena = planArena(used.filter((buffer) => !results.has(buffer)));
+    const measured = bodies.map((body) => {
+      const recorder = new MeasuringRecorder(device);
+      const results = new Set(
+        tensorsIn(device.recordInto(recorder, () => scope(() => body(state))))
+          .map(({ storage }) => storage.buffer),
+      );
+      const used = recorder.buffers.filter((buffer) => buffer.last >= 0);
+      return {
+        // Even an empty arena is a buffer.
+        arena: Math.max(ALIGNMENT, planArena(used.filter((buffer) => !results.has(buffer)))),
+        outputs: bytes(used.filter((buffer) => results.has(buffer))),
+      };
+    });
+    const arenas = measured.map(({ arena }) => arena);
     return {
       state: bytes(building.buffers),
-      arena,
-      outputs: bytes(used.filter((buffer) => results.has(buffer))),
-      largest: Math.max(arena, ...building.buffers.map((buffer) => buffer.bytes)),
+      arena: arenas.reduce((sum, arena) => sum + arena, 0),
+      outputs: measured.reduce((sum, { outputs }) => sum + outputs, 0),
+      largest: Math.max(...arenas, ...building.buffers.map((buffer) => buffer.bytes)),
     };
   });
 }

@@ -11,7 +11,8 @@
 // updates one T: a vec4f, or an f32 where the size is no multiple of 4. Bound by memory: 16 bytes read four times,
 // written three times.
 //
-// Constants: WG, T.
+// Constants: WG, T; GATED leaves everything as it is where the clip coefficient is 0: the mark of an update whose gradients
+// overflowed (see loss_scale.wgsl), which multiplying would turn into NaN.
 
 alias T = $T;
 
@@ -41,6 +42,11 @@ struct Hyper {
 //:include each
 
 fn each(i: u32) {
+//:if GATED
+  if (clip[1] == 0.0) {
+    return;
+  }
+//:end
   let g = grads[i] * clip[1];
   let m = hyper.beta1 * m_state[i] + hyper.one_minus_beta1 * g;
   let v = hyper.beta2 * v_state[i] + hyper.one_minus_beta2 * (g * g);

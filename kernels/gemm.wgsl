@@ -9,39 +9,18 @@
 // ratio of multiply-adds per load counts (KERNELS.md section 6). K is unrolled by 4 in the text because naga puts a
 // counter on every loop.
 //
-// Edges: with VEC, M (when A is transposed), N and the leading dimensions are multiples of 4; rows and columns past
-// the edge are clamped on load and dropped on store. Without VEC every element is loaded alone and bounds are checked.
+// Edges: rows and columns past the edge are clamped on load, by whole groups of four where these are neighbours in
+// memory, and dropped on store. TAIL: K is no multiple of 4; the last steps run one by one.
 //
-// Constants: E (f32 or f16: what is stored; sums are f32), TA, TB, VEC, ROWS (a multiple of 4), VECS, WX, WY, STORE
-// (rows unrolled in gemm_store.wgsl), DOWN = ACROSS = 4 for it, BIAS, GELU (stores gelu(c) and keeps c in `pre`),
-// RESIDUAL, ACC. gemm_subgroup.wgsl is faster where subgroups have a known size, gemm_tiled.wgsl is meant for GPUs.
+// Constants: E (f32 or f16: what is stored; sums are f32), TA, TB, VA, VB, VC (gemm_bindings.wgsl), TAIL, ROWS (a
+// multiple of 4), VECS, WX, WY, STORE (rows unrolled in gemm_store.wgsl), DOWN = ACROSS = 4 for it, BIAS, GELU (stores
+// gelu(c) and keeps c in `pre`), RESIDUAL, ACC.
+// gemm_subgroup.wgsl is faster where subgroups have a known size, gemm_tiled.wgsl is meant for GPUs.
 //
 // f16 on lavapipe (Mesa 22.3.6), 1024 x 768 x 768, NT / NN / TN, best of 3, GFLOP/s: 23 / 23 / 22, f32 26 / 21 / 20;
 // gemm_subgroup.wgsl 51 / 49 / 39, f32 54 / 54 / 54. It saves memory there, no time.
 
 //:include gemm_bindings
-
-//:if !VEC
-fn load_a(base: u32, row: u32, k: u32) -> f32 {
-  let r = min(row, params.m - 1u);
-  let c = min(k, params.k - 1u);
-//:if TA
-  return select(0.0, f32(a_data[base + c * params.lda + r]), k < params.k);
-//:else
-  return select(0.0, f32(a_data[base + r * params.lda + c]), k < params.k);
-//:end
-}
-
-fn load_b(base: u32, k: u32, column: u32) -> f32 {
-  let r = min(k, params.k - 1u);
-  let c = min(column, params.n - 1u);
-//:if TB
-  return select(0.0, f32(b_data[base + c * params.ldb + r]), k < params.k);
-//:else
-  return select(0.0, f32(b_data[base + r * params.ldb + c]), k < params.k);
-//:end
-}
-//:end
 
 @compute @workgroup_size(WX, WY)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane: vec3u) {
@@ -50,35 +29,33 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
   if (row >= params.m || column >= params.n) {
     return;
   }
-  let a_base = params.offset_a + group.z * params.batch_a;
-  let b_base = params.offset_b + group.z * params.batch_b;
-  let c_base = params.offset_c + group.z * params.batch_c;
+  let c_start = group.z * params.batch_c;
+  // Everything up to the stores counts in items.
+  let a_base = (params.offset_a + group.z * params.batch_a) / VA;
+  let b_base = (params.offset_b + group.z * params.batch_b) / VB;
+  let lda = params.lda / VA;
+  let ldb = params.ldb / VB;
 //:for r in 0..ROWS
 //:for j in 0..VECS
   var acc${r}_$j = vec4f(0.0);
 //:end
 //:end
-
-//:if VEC
-  // Everything below counts in vec4.
-  let lda = params.lda / 4u;
-  let ldb = params.ldb / 4u;
 //:if TA
 //:for i in 0..ROWS/4
-  let a_at$i = a_base / 4u + min(row + ${i*4}u, params.m - 4u) / 4u;
+  let a_at$i = a_base + min(row / 4u + ${i}u, (params.m - 1u) / 4u) * ${4/VA}u;
 //:end
 //:else
 //:for r in 0..ROWS
-  let a_at$r = a_base / 4u + min(row + ${r}u, params.m - 1u) * lda;
+  let a_at$r = a_base + min(row + ${r}u, params.m - 1u) * lda;
 //:end
 //:end
 //:if TB
 //:for c in 0..VECS*4
-  let b_at$c = b_base / 4u + min(column + ${c}u, params.n - 1u) * ldb;
+  let b_at$c = b_base + min(column + ${c}u, params.n - 1u) * ldb;
 //:end
 //:else
 //:for j in 0..VECS
-  let b_at$j = b_base / 4u + min(column + ${j*4}u, params.n - 4u) / 4u;
+  let b_at$j = b_base + min(column / 4u + ${j}u, (params.n - 1u) / 4u) * ${4/VB}u;
 //:end
 //:end
   let whole = params.k / 4u;
@@ -86,17 +63,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
 //:if TA
 //:for q in 0..4
 //:for i in 0..ROWS/4
-    let a${q}_${i} = vec4f(a_data[a_at$i + (k * 4u + ${q}u) * lda]);
+    let a${q}_${i} = load_a(a_at$i + (k * 4u + ${q}u) * lda);
 //:end
 //:end
 //:else
 //:for r in 0..ROWS
-    let a$r = vec4f(a_data[a_at$r + k]);
+    let a$r = load_a(a_at$r + k * ${4/VA}u);
 //:end
 //:end
 //:if TB
 //:for c in 0..VECS*4
-    let t$c = vec4f(b_data[b_at$c + k]);
+    let t$c = load_b(b_at$c + k * ${4/VB}u);
 //:end
 //:for q in 0..4
 //:for j in 0..VECS
@@ -106,7 +83,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
 //:else
 //:for q in 0..4
 //:for j in 0..VECS
-    let b${q}_${j} = vec4f(b_data[b_at$j + (k * 4u + ${q}u) * ldb]);
+    let b${q}_${j} = load_b(b_at$j + (k * 4u + ${q}u) * ldb);
 //:end
 //:end
 //:end
@@ -122,37 +99,48 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
 //:end
 //:end
   }
-//:if TA && !TB
-  // K need not be a multiple of 4 when neither operand is loaded along it.
+//:if TAIL
+  // The last steps one by one. Vectors along K are loaded once and turned, the next step first.
+//:if !TA
+//:for r in 0..ROWS
+  var a$r = load_a(a_at$r + whole * ${4/VA}u);
+//:end
+//:end
+//:if TB
+//:for c in 0..VECS*4
+  var t$c = load_b(b_at$c + whole * ${4/VB}u);
+//:end
+//:end
   for (var k = whole * 4u; k < params.k; k++) {
+//:if TA
 //:for i in 0..ROWS/4
-    let a$i = vec4f(a_data[a_at$i + k * lda]);
+    let a$i = load_a(a_at$i + k * lda);
+//:end
 //:end
 //:for j in 0..VECS
-    let b$j = vec4f(b_data[b_at$j + k * ldb]);
-//:end
-//:for r in 0..ROWS
-//:for j in 0..VECS
-    acc${r}_${j} = fma(vec4f(a${r/4}[${r%4}]), b$j, acc${r}_${j});
-//:end
-//:end
-  }
-//:end
+//:if TB
+    let b$j = vec4f(t${j*4}.x, t${j*4+1}.x, t${j*4+2}.x, t${j*4+3}.x);
 //:else
-  for (var k = 0u; k < params.k; k += 2u) {
-//:for q in 0..2
-//:for j in 0..VECS
-    let b${q}_${j} = vec4f(
-//:for c in 0..4
-      load_b(b_base, k + ${q}u, column + ${j*4+c}u),
+    let b$j = load_b(b_at$j + k * ldb);
 //:end
-    );
 //:end
 //:for r in 0..ROWS
-    let a${r}_${q} = load_a(a_base, row + ${r}u, k + ${q}u);
 //:for j in 0..VECS
-    acc${r}_$j = fma(vec4f(a${r}_${q}), b${q}_$j, acc${r}_$j);
+//:if TA
+    acc${r}_${j} = fma(vec4f(a${r/4}[${r%4}]), b$j, acc${r}_${j});
+//:else
+    acc${r}_${j} = fma(vec4f(a${r}.x), b$j, acc${r}_${j});
 //:end
+//:end
+//:end
+//:if !TA
+//:for r in 0..ROWS
+    a$r = a$r.yzwx;
+//:end
+//:end
+//:if TB
+//:for c in 0..VECS*4
+    t$c = t$c.yzwx;
 //:end
 //:end
   }

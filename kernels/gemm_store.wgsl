@@ -1,20 +1,18 @@
   // The end of main in every matrix product: writes acc0_0 … (ROWS rows of VECS vec4, from `row` and `column` on)
-  // to the matrix at c_base, dropping what lies past the edge. STORE rows (a divisor of ROWS) are unrolled; where that
+  // to the matrix that lies c_start after the first element of C, dropping what lies past the edge. STORE rows (a
+  // divisor of ROWS) are unrolled; where that
   // is fewer than ROWS, a loop writes them and moves the others up: on lavapipe a load or a store takes as long to
   // compile as a dozen multiply-adds of vec4. ROWS 64, STORE 8 compiles in half the time of STORE 64 (with GELU in a
   // sixth) and runs as fast.
   // Groups of four rows lie DOWN rows apart, neighbouring vec4 of a row ACROSS columns; both are 4 in a closed tile.
 //:if BIAS
 //:for j in 0..VECS
-//:if VEC
-  let bias$j = vec4f(bias_data[(params.offset_bias + min(column + ${j*ACROSS}u, params.n - 4u)) / 4u]);
-//:else
+  let bias_at$j = (params.offset_bias + min(column + ${j*ACROSS}u, (params.n - 1u) / 4u * 4u)) / VC;
   let bias$j = vec4f(
-//:for c in 0..4
-    f32(bias_data[params.offset_bias + min(column + ${j*ACROSS+c}u, params.n - 1u)]),
+//:for i in 0..4/VC
+    WideC(bias_data[bias_at$j + ${i}u]),
 //:end
   );
-//:end
 //:end
 //:end
 //:if STORE < ROWS
@@ -26,47 +24,48 @@
 //:for r in 0..STORE
   if (top + ${r/4*DOWN+r%4}u < params.m) {
 //:for j in 0..VECS
-//:if VEC
     if (column + ${j*ACROSS}u < params.n) {
-      let at = (c_base + (top + ${r/4*DOWN+r%4}u) * params.ldc + column + ${j*ACROSS}u) / 4u;
+      // Items from the first of C, residual or pre on.
+      let at = (c_start + (top + ${r/4*DOWN+r%4}u) * params.ldc + column + ${j*ACROSS}u) / VC;
       var v = acc${r}_${j} * params.alpha;
 //:if BIAS
       v += bias$j;
 //:end
 //:if RESIDUAL
-      v += vec4f(residual_data[at - params.offset_c / 4u + params.offset_residual / 4u]);
+      v += vec4f(
+//:for i in 0..4/VC
+        WideC(residual_data[params.offset_residual / VC + at + ${i}u]),
+//:end
+      );
 //:end
 //:if GELU
-      pre_data[at - params.offset_c / 4u + params.offset_pre / 4u] = vec4<$E>(v);
+      let before = v;
       v = gelu_vec4(v);
 //:end
 //:if ACC
-      v += vec4f(c_data[at]);
+      v += vec4f(
+//:for i in 0..4/VC
+        WideC(c_data[params.offset_c / VC + at + ${i}u]),
 //:end
-      c_data[at] = vec4<$E>(v);
-    }
-//:else
-//:for c in 0..4
-    if (column + ${j*ACROSS+c}u < params.n) {
-      let at = c_base + (top + ${r/4*DOWN+r%4}u) * params.ldc + column + ${j*ACROSS+c}u;
-      var v = acc${r}_${j}[$c] * params.alpha;
-//:if BIAS
-      v += bias$j[$c];
+      );
 //:end
-//:if RESIDUAL
-      v += f32(residual_data[at - params.offset_c + params.offset_residual]);
-//:end
+//:for i in 0..4/VC
+      if (column + ${j*ACROSS+i*VC}u < params.n) {
 //:if GELU
-      pre_data[at - params.offset_c + params.offset_pre] = $E(v);
-      v = gelu_f32(v);
+        pre_data[params.offset_pre / VC + at + ${i}u] = ItemC(
+//:for e in i*VC..i*VC+VC
+          $E(before[$e]),
 //:end
-//:if ACC
-      v += f32(c_data[at]);
+        );
 //:end
-      c_data[at] = $E(v);
+        c_data[params.offset_c / VC + at + ${i}u] = ItemC(
+//:for e in i*VC..i*VC+VC
+          $E(v[$e]),
+//:end
+        );
+      }
+//:end
     }
-//:end
-//:end
 //:end
   }
 //:end

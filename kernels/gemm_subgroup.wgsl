@@ -11,11 +11,10 @@
 //
 // Every element of C is summed over k in order, as in gemm.wgsl, so that tiles of all sizes give the same bits.
 //
-// Edges: the conditions of gemm.wgsl with VEC hold. Rows and columns past the edge are clamped on load and dropped on
-// store; all lanes stay active. TAIL (with TA and not TB): K is no multiple of 4; the last steps run one by one.
+// Edges as in gemm.wgsl; all lanes stay active.
 //
-// Constants: E, TA, TB, LANES (a multiple of 4), ROWS (a multiple of LANES), VECS, TAIL; STORE, DOWN, ACROSS as in
-// gemm_store.wgsl; BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; VEC true for the shared parts.
+// Constants: E, TA, TB, VA, VB, VC, TAIL, BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; LANES (a multiple of 4), ROWS (a
+// multiple of LANES), VECS; STORE, DOWN, ACROSS as in gemm_store.wgsl.
 //
 // Measured on lavapipe (Mesa 22.3.6, 2 cores shared with others), 1024 x 768 x 768, best of 21 or 25, GFLOP/s as
 // NT / NN / TN: the work over half of the processor time that it took, which load from others disturbs less than
@@ -29,6 +28,10 @@
 //   8 steps of K per round    ROWS 64: 63 / 62 / 54, but twice the time to compile; ROWS 16: 45 / 45 / 38
 //   rows inside, steps outside, in a group of rows: 59 / 57 / 55 where rows outside give 62 / 61 / 58 (VECS 2, ROWS 48)
 //   workgroups with rows first: no faster, also where B is larger than the cache
+//   one element at a time (VA = VB = VC = 1), 509 x 757 x 761, ROWS 64, VECS 2: 36 to 38, but 1.1 s to compile
+//   NN and TN where B exceeds the 1 MiB L2 cache of a core: 256 x 2048 x K TN, K 256 63, 512 50, 1064 37 to 41; NT 56.
+//     ROWS 128, VECS 1 gives 46 there; leading dimensions that are no power of two, or touching the lines of the next
+//     round of B and A ahead (one line per lane), change nothing.
 // The machine code shows why: the multiply-adds run near the peak, but more than half of the time goes to loads, each
 // of them a loop over the lanes with a bounds check per component. Elements of vec4<u64>, 8 floats each, halve these
 // checks (Deno grants wgpu-shader-int64): ROWS 32, VECS 2, NN 70 instead of 57. Not used: sizes would have to be
@@ -40,12 +43,12 @@
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let row = group.y * ROWS;
   let column = (group.x * LANES + lane) * ${VECS*4}u;
-  let c_base = params.offset_c + group.z * params.batch_c;
-  // Everything up to the stores counts in vec4.
-  let a_base = (params.offset_a + group.z * params.batch_a) / 4u;
-  let b_base = (params.offset_b + group.z * params.batch_b) / 4u;
-  let lda = params.lda / 4u;
-  let ldb = params.ldb / 4u;
+  let c_start = group.z * params.batch_c;
+  // Everything up to the stores counts in items.
+  let a_base = (params.offset_a + group.z * params.batch_a) / VA;
+  let b_base = (params.offset_b + group.z * params.batch_b) / VB;
+  let lda = params.lda / VA;
+  let ldb = params.ldb / VB;
 //:for r in 0..ROWS
 //:for j in 0..VECS
   var acc${r}_$j = vec4f(0.0);
@@ -53,7 +56,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:end
 //:for i in 0..ROWS/LANES
 //:if TA
-  let a_at$i = a_base + min((row + ${i*LANES}u + lane) / 4u, params.m / 4u - 1u) + lane % 4u * lda;
+  let a_at$i = a_base + min((row + ${i*LANES}u + lane) / 4u, (params.m - 1u) / 4u) * ${4/VA}u + lane % 4u * lda;
 //:else
   let a_at$i = a_base + min(row + ${i*LANES}u + lane, params.m - 1u) * lda;
 //:end
@@ -64,14 +67,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:end
 //:else
 //:for j in 0..VECS
-  let b_at$j = b_base + min(column + ${j*4}u, params.n - 4u) / 4u;
+  let b_at$j = b_base + min(column / 4u + ${j}u, (params.n - 1u) / 4u) * ${4/VB}u;
 //:end
 //:end
   let whole = params.k / 4u;
   for (var k = 0u; k < whole; k++) {
 //:if TB
 //:for c in 0..VECS*4
-    let t$c = vec4f(b_data[b_at$c + k]);
+    let t$c = load_b(b_at$c + k * ${4/VB}u);
 //:end
 //:for q in 0..4
 //:for j in 0..VECS
@@ -81,18 +84,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:else
 //:for q in 0..4
 //:for j in 0..VECS
-    let b${q}_$j = vec4f(b_data[b_at$j + (k * 4u + ${q}u) * ldb]);
+    let b${q}_$j = load_b(b_at$j + (k * 4u + ${q}u) * ldb);
 //:end
 //:end
 //:end
 //:if TA
     let a_step = k * 4u * lda;
 //:else
-    let a_step = k;
+    let a_step = k * ${4/VA}u;
 //:end
     // Each group of rows is loaded just before its use: shorter blocks of code compile faster.
 //:for i in 0..ROWS/LANES
-    let a$i = vec4f(a_data[a_at$i + a_step]);
+    let a$i = load_a(a_at$i + a_step);
 //:for r in i*LANES..i*LANES+LANES
 //:for q in 0..4
 //:if TA
@@ -108,19 +111,51 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:end
   }
 //:if TAIL
+  // The last steps one by one. Vectors along K are loaded once and turned, the next step first.
+//:if TA
 //:for i in 0..(ROWS+4*LANES-1)/(4*LANES)
-  let tail_at$i = a_base + min(row / 4u + ${i*LANES}u + lane, params.m / 4u - 1u);
+  let tail_at$i = a_base + min(row / 4u + ${i*LANES}u + lane, (params.m - 1u) / 4u) * ${4/VA}u;
+//:end
+//:else
+//:for i in 0..ROWS/LANES
+  var a$i = load_a(a_at$i + whole * ${4/VA}u);
+//:end
+//:end
+//:if TB
+//:for c in 0..VECS*4
+  var t$c = load_b(b_at$c + whole * ${4/VB}u);
+//:end
 //:end
   for (var k = whole * 4u; k < params.k; k++) {
 //:for j in 0..VECS
-    let b$j = vec4f(b_data[b_at$j + k * ldb]);
+//:if TB
+    let b$j = vec4f(t${j*4}.x, t${j*4+1}.x, t${j*4+2}.x, t${j*4+3}.x);
+//:else
+    let b$j = load_b(b_at$j + k * ldb);
 //:end
+//:end
+//:if TB
+//:for c in 0..VECS*4
+    t$c = t$c.yzwx;
+//:end
+//:end
+//:if TA
 //:for i in 0..(ROWS+4*LANES-1)/(4*LANES)
-    let a$i = vec4f(a_data[tail_at$i + k * lda]);
+    let a$i = load_a(tail_at$i + k * lda);
+//:end
 //:end
 //:for r in 0..ROWS
 //:for j in 0..VECS
+//:if TA
     acc${r}_$j = fma(vec4f(subgroupBroadcast(a${r/(4*LANES)}[${r%4}], ${r/4%LANES}u)), b$j, acc${r}_$j);
+//:else
+    acc${r}_$j = fma(vec4f(subgroupBroadcast(a${r/LANES}.x, ${r%LANES}u)), b$j, acc${r}_$j);
+//:end
+//:end
+//:end
+//:if !TA
+//:for i in 0..ROWS/LANES
+    a$i = a$i.yzwx;
 //:end
 //:end
   }

@@ -21,11 +21,11 @@
 //
 // Every element of C is summed over k in order, as in gemm.wgsl, so that all families give the same bits.
 //
-// Edges: the conditions of gemm.wgsl. Rows and columns past the edge repeat the last and are dropped on store; steps
-// past the end of K are zero in both operands.
+// Edges: rows and columns past the edge are clamped on load and dropped on store, as in gemm.wgsl; steps past the end
+// of K are zero in both operands (TAIL: they may lie within a group of four).
 //
-// Constants: E, TA, TB, VEC, BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; ROWS, VECS, BK as in the table; STORE = ROWS,
-// DOWN = ACROSS = 64 for gemm_store.wgsl.
+// Constants: E, TA, TB, VA, VB, VC, TAIL, BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; ROWS, VECS, BK as in the table;
+// STORE = ROWS, DOWN = ACROSS = 64 for gemm_store.wgsl.
 //
 // The speed on a GPU is UNMEASURED: none was at hand; the scheme is distilled from others' reports (KERNELS.md,
 // section 5). Its results are checked on lavapipe, where shared memory is no cheaper than storage: 1024 x 768 x 768,
@@ -40,49 +40,50 @@ var<workgroup> b_tile: array<array<vec4f, ${VECS*16}>, BK>;
 const A_BLOCKS: u32 = ${ROWS*BK}u;
 const B_BLOCKS: u32 = ${VECS*4*BK}u;
 
-// A block from k on, one column per step of K. Its vectors as stored start at `at` (counted in items); without VEC
-// their elements lie at the distances `across`.
-fn load_a(at: vec4u, across: vec4u, k: u32) -> mat4x4f {
+// A block from k on, one column per step of K, from its four vectors as stored.
+fn block_a(at: vec4u, k: u32) -> mat4x4f {
+//:if TA
 //:for i in 0..4
   var x$i = vec4f(0.0);
-//:if VEC
-  if (k + ${TA*i}u < params.k) {
-    x$i = vec4f(a_data[at[$i]]);
-  }
-//:else
-//:for c in 0..4
-  if (k + ${TA*i+(1-TA)*c}u < params.k) {
-    x$i[$c] = f32(a_data[at[$i] + across[$c]]);
+  if (k + ${i}u < params.k) {
+    x$i = load_a(at[$i]);
   }
 //:end
-//:end
-//:end
-//:if TA
   return mat4x4f(x0, x1, x2, x3);
 //:else
+  if (k >= params.k) {
+    return mat4x4f();
+  }
+//:for i in 0..4
+  var x$i = load_a(at[$i]);
+//:if TAIL
+  x$i = select(vec4f(0.0), x$i, k + vec4u(0u, 1u, 2u, 3u) < vec4u(params.k));
+//:end
+//:end
   return transpose(mat4x4f(x0, x1, x2, x3));
 //:end
 }
 
-fn load_b(at: vec4u, across: vec4u, k: u32) -> mat4x4f {
+fn block_b(at: vec4u, k: u32) -> mat4x4f {
+//:if !TB
 //:for i in 0..4
   var x$i = vec4f(0.0);
-//:if VEC
-  if (k + ${(1-TB)*i}u < params.k) {
-    x$i = vec4f(b_data[at[$i]]);
-  }
-//:else
-//:for c in 0..4
-  if (k + ${(1-TB)*i+TB*c}u < params.k) {
-    x$i[$c] = f32(b_data[at[$i] + across[$c]]);
+  if (k + ${i}u < params.k) {
+    x$i = load_b(at[$i]);
   }
 //:end
-//:end
-//:end
-//:if TB
-  return transpose(mat4x4f(x0, x1, x2, x3));
-//:else
   return mat4x4f(x0, x1, x2, x3);
+//:else
+  if (k >= params.k) {
+    return mat4x4f();
+  }
+//:for i in 0..4
+  var x$i = load_b(at[$i]);
+//:if TAIL
+  x$i = select(vec4f(0.0), x$i, k + vec4u(0u, 1u, 2u, 3u) < vec4u(params.k));
+//:end
+//:end
+  return transpose(mat4x4f(x0, x1, x2, x3));
 //:end
 }
 
@@ -102,67 +103,52 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let y = lane / 8u % 4u + lane / 64u * 4u;
   let row = group.y * ${ROWS*16}u + y * 4u;
   let column = group.x * ${VECS*64}u + x * 4u;
-  let c_base = params.offset_c + group.z * params.batch_c;
+  let c_start = group.z * params.batch_c;
 //:for r in 0..ROWS
 //:for j in 0..VECS
   var acc${r}_$j = vec4f(0.0);
 //:end
 //:end
 
-  // Where the block of this invocation starts: its four vectors, the elements of these, and the way to the next slice.
+  // Where the block of this invocation starts, that is its four vectors, and the way to the next slice, in items.
   let corners = vec4u(0u, 1u, 2u, 3u);
   var block = vec2u(0u);
   var at = vec4u(0u);
-  var across = corners;
   var stride = 0u;
   if (lane < A_BLOCKS) {
     let base = params.offset_a + group.z * params.batch_a;
 //:if TA
     block = across_k(lane, ${ROWS*4}u);
-//:if VEC
-    let first = min(group.y * ${ROWS*16}u + block.x * 4u, params.m - 4u);
-//:else
-    let first = min(group.y * ${ROWS*16}u + block.x * 4u, params.m - 1u);
-    across = min(first + corners, vec4u(params.m - 1u)) - first;
-//:end
-    at = base + first + (block.y * 4u + corners) * params.lda;
-    stride = BK * params.lda;
+    let first = min(group.y * ${ROWS*16}u + block.x * 4u, (params.m - 1u) / 4u * 4u);
+    at = (base + first + (block.y * 4u + corners) * params.lda) / VA;
+    stride = BK * params.lda / VA;
 //:else
     block = along_k(lane, ${ROWS*4}u);
     let first = group.y * ${ROWS*16}u + block.x * 4u;
-    at = base + min(first + corners, vec4u(params.m - 1u)) * params.lda + block.y * 4u;
-    stride = BK;
+    at = (base + min(first + corners, vec4u(params.m - 1u)) * params.lda + block.y * 4u) / VA;
+    stride = ${BK/VA}u;
 //:end
   } else if (lane < A_BLOCKS + B_BLOCKS) {
     let base = params.offset_b + group.z * params.batch_b;
 //:if TB
     block = along_k(lane - A_BLOCKS, ${VECS*16}u);
     let first = group.x * ${VECS*64}u + block.x * 4u;
-    at = base + min(first + corners, vec4u(params.n - 1u)) * params.ldb + block.y * 4u;
-    stride = BK;
+    at = (base + min(first + corners, vec4u(params.n - 1u)) * params.ldb + block.y * 4u) / VB;
+    stride = ${BK/VB}u;
 //:else
     block = across_k(lane - A_BLOCKS, ${VECS*16}u);
-//:if VEC
-    let first = min(group.x * ${VECS*64}u + block.x * 4u, params.n - 4u);
-//:else
-    let first = min(group.x * ${VECS*64}u + block.x * 4u, params.n - 1u);
-    across = min(first + corners, vec4u(params.n - 1u)) - first;
-//:end
-    at = base + first + (block.y * 4u + corners) * params.ldb;
-    stride = BK * params.ldb;
+    let first = min(group.x * ${VECS*64}u + block.x * 4u, (params.n - 1u) / 4u * 4u);
+    at = (base + first + (block.y * 4u + corners) * params.ldb) / VB;
+    stride = BK * params.ldb / VB;
 //:end
   }
-//:if VEC
-  at /= 4u;
-  stride /= 4u;
-//:end
 
   let step = block.y * 4u;
   var next = mat4x4f();
   if (lane < A_BLOCKS) {
-    next = load_a(at, across, step);
+    next = block_a(at, step);
   } else if (lane < A_BLOCKS + B_BLOCKS) {
-    next = load_b(at, across, step);
+    next = block_b(at, step);
   }
   for (var k = 0u; k < params.k; k += BK) {
     if (lane < A_BLOCKS) {
@@ -177,9 +163,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     workgroupBarrier();
     at += stride;
     if (lane < A_BLOCKS) {
-      next = load_a(at, across, k + BK + step);
+      next = block_a(at, k + BK + step);
     } else if (lane < A_BLOCKS + B_BLOCKS) {
-      next = load_b(at, across, k + BK + step);
+      next = block_b(at, k + BK + step);
     }
 //:for q in 0..BK
 //:for i in 0..ROWS/4

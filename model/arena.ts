@@ -4,9 +4,12 @@
  * @module
  */
 import {
+  assign,
   type Device,
+  type DType,
   fill,
   type HostArray,
+  itemSizeOf,
   type Shape,
   ShapeError,
   type Tensor,
@@ -18,16 +21,18 @@ export interface ParameterSpec {
   readonly name: string;
   /** Sizes of the axes. */
   readonly shape: Shape;
+  /** Keeps its value: no gradient, no optimizer. */
+  readonly frozen?: boolean;
 }
 
-/** Elements to which each parameter's start is aligned: 256 bytes, the strictest offset WebGPU asks for. */
-const ALIGNMENT = 64;
+/** Bytes to which each parameter's start is aligned: the strictest offset WebGPU asks for. */
+const ALIGNMENT = 256;
 
 const count = (shape: Shape): number => shape.reduce((a, b) => a * b, 1);
 
 /** Whether M2D's optimizer decays a parameter: not one-dimensional ones and not biases (SPEC section 4). */
-export function isDecayed({ name, shape }: ParameterSpec): boolean {
-  return shape.length > 1 && !name.endsWith(".bias");
+export function isDecayed({ name, shape, frozen }: ParameterSpec): boolean {
+  return !frozen && shape.length > 1 && !name.endsWith(".bias");
 }
 
 interface Place extends ParameterSpec {
@@ -42,55 +47,88 @@ export interface SharedRun {
   readonly other: Tensor;
 }
 
+/** What an arena holds, and how. */
+export interface ArenaOptions {
+  /** Whether gradients are collected. */
+  readonly trainable: boolean;
+  /** Element type of parameters and gradients; default f32. */
+  readonly dtype?: DType;
+  /** Narrowest element type among the arenas that share this one's layout; default its own. */
+  readonly narrowest?: DType;
+}
+
 /**
- * Parameters of one network (and their gradients when it is trained) in flat f32 tensors. Decayed parameters come
- * first, then the others; within both, specification order.
+ * Parameters of one network (and their gradients when it is trained) in flat tensors. Decayed parameters come
+ * first, then the others, then frozen ones; within each, specification order.
  */
 export class ParameterArena implements Disposable {
-  /** All parameters, padded to 256 bytes each; the padding stays 0. */
+  /** All parameters, padded to 256 bytes each (of the narrowest element type); the padding stays 0. */
   readonly values: Tensor;
   /** All gradients, laid out like {@link values}; only when trainable. */
   readonly grads: Tensor | undefined;
   /** Elements of the decayed parameters, which lie first. */
   readonly decayedSize: number;
+  /** Elements of all parameters but the frozen ones, which lie last. */
+  readonly trainedSize: number;
   readonly #places = new Map<string, Place>();
   readonly #views = new Map<string, Tensor>();
   readonly #gradViews: Tensor[] = [];
+  readonly #options: ArenaOptions;
+  /** Elements to which each parameter's start is aligned. */
+  readonly #alignment: number;
 
   /**
    * Lays the parameters out and makes their memory, filled with 0.
    *
    * @param specs parameters in the order of the state dict
-   * @param trainable whether gradients are collected
    */
   constructor(
     readonly device: Device,
     readonly specs: readonly ParameterSpec[],
-    trainable: boolean,
+    options: ArenaOptions,
   ) {
+    const { trainable, dtype = "f32", narrowest = dtype } = options;
+    this.#options = options;
+    this.#alignment = ALIGNMENT / itemSizeOf(narrowest);
     let size = 0;
     const place = (spec: ParameterSpec) => {
       if (this.#places.has(spec.name)) {
         throw new ShapeError(`the parameter ${spec.name} is named twice`);
       }
       this.#places.set(spec.name, { ...spec, start: size });
-      size += Math.ceil(count(spec.shape) / ALIGNMENT) * ALIGNMENT;
+      size += this.#padded(spec);
     };
     specs.filter(isDecayed).forEach(place);
     this.decayedSize = size;
-    specs.filter((spec) => !isDecayed(spec)).forEach(place);
-    this.values = device.zeros([size]);
-    this.grads = trainable ? device.zeros([size]) : undefined;
+    specs.filter((spec) => !isDecayed(spec) && !spec.frozen).forEach(place);
+    this.trainedSize = size;
+    specs.filter(({ frozen }) => frozen).forEach(place);
+    this.values = device.zeros([size], dtype);
+    this.grads = trainable ? device.zeros([size], dtype) : undefined;
     for (const spec of specs) {
       const { start } = this.#places.get(spec.name)!;
       const view = this.values.view(spec.shape, undefined, this.values.offset + start);
-      if (this.grads) {
+      if (this.grads && !spec.frozen) {
         const grad = this.grads.view(spec.shape, undefined, this.grads.offset + start);
         this.#gradViews.push(grad);
         view.trainable(grad);
       }
       this.#views.set(spec.name, view);
     }
+  }
+
+  #padded({ shape }: ParameterSpec): number {
+    return Math.ceil(count(shape) / this.#alignment) * this.#alignment;
+  }
+
+  /** An f16 arena of the same layout, its values not yet copied. */
+  halved(): ParameterArena {
+    return new ParameterArena(this.device, this.specs, { ...this.#options, dtype: "f16" });
+  }
+
+  /** Overwrites all parameters with those of an arena of the same layout, rounded to this one's element type. */
+  copyFrom(other: ParameterArena): void {
+    assign(this.values, other.values);
   }
 
   /** Number of parameters, padding not counted. */
@@ -119,6 +157,14 @@ export class ParameterArena implements Disposable {
     for (const view of this.#views.values()) view.zeroGrad();
   }
 
+  /** Sets all gradients to 0; backward passes that follow add to them until {@link zeroGrad}. */
+  clearGrads(): void {
+    fill(this.grads!, 0);
+    for (const view of this.#views.values()) {
+      if (view.requiresGrad) view.gradientSlot().filled = true;
+    }
+  }
+
   /**
    * Makes the flat gradients whole after a backward pass: parameters that it did not reach get 0.
    *
@@ -127,7 +173,7 @@ export class ParameterArena implements Disposable {
   finishGrads(): string[] {
     const missing: string[] = [];
     for (const [name, view] of this.#views) {
-      if (view.grad) continue;
+      if (view.grad || this.#places.get(name)!.frozen) continue;
       const slot = view.gradientSlot();
       fill(slot.tensor, 0);
       missing.push(name);
@@ -156,12 +202,16 @@ export class ParameterArena implements Disposable {
   async read(
     flat: Tensor = this.values,
   ): Promise<Map<string, { shape: Shape; data: Float32Array }>> {
-    const data = await flat.data();
+    return this.byParameter(await flat.data());
+  }
+
+  /** Views of the parameters in the values of a flat tensor that is laid out like this arena. */
+  byParameter(flat: Float32Array): Map<string, { shape: Shape; data: Float32Array }> {
     return new Map(this.specs.map((spec) => {
       const { start } = this.#places.get(spec.name)!;
       return [spec.name, {
         shape: spec.shape,
-        data: data.subarray(start, start + count(spec.shape)),
+        data: flat.subarray(start, start + count(spec.shape)),
       }];
     }));
   }
@@ -195,7 +245,7 @@ export class ParameterArena implements Disposable {
           `no parameter ${rename(place.name)} of shape [${place.shape}] to average`,
         );
       }
-      const size = Math.ceil(count(place.shape) / ALIGNMENT) * ALIGNMENT;
+      const size = this.#padded(place);
       const last = runs[runs.length - 1];
       if (last && last.own + last.size === mine.start && last.other + last.size === place.start) {
         last.size += size;

@@ -8,16 +8,25 @@ import type { ParameterSpec } from "./arena.ts";
 import type { Geometry } from "./presets.ts";
 import { dense, linearSpecs, type Lookup } from "./vit.ts";
 
-/** Parameters of a head below `prefix`. */
+/**
+ * Parameters of a head below `prefix`.
+ *
+ * @param frozenGains whether the last layer's gains keep their value
+ */
 export function headSpecs(
   prefix: string,
   { width, headHidden, bottleneck, prototypes }: Geometry,
+  frozenGains = false,
 ): ParameterSpec[] {
   return [
     ...linearSpecs(`${prefix}mlp.0`, width, headHidden),
     ...linearSpecs(`${prefix}mlp.2`, headHidden, headHidden),
     ...linearSpecs(`${prefix}mlp.4`, headHidden, bottleneck),
-    { name: `${prefix}last_layer.weight_g`, shape: [prototypes, 1] },
+    {
+      name: `${prefix}last_layer.weight_g`,
+      shape: [prototypes, 1],
+      ...(frozenGains && { frozen: true }),
+    },
     { name: `${prefix}last_layer.weight_v`, shape: [prototypes, bottleneck] },
   ];
 }

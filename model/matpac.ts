@@ -5,6 +5,8 @@
  */
 import {
   add,
+  addScaled,
+  cast,
   centredCrossEntropy,
   concat,
   contiguous,
@@ -18,6 +20,7 @@ import {
   noGrad,
   scope,
   slice,
+  sub,
   type Tensor,
 } from "../engine/mod.ts";
 import { ParameterArena, type ParameterSpec } from "./arena.ts";
@@ -78,7 +81,7 @@ export function studentSpecs(geometry: Geometry, recipe: Recipe): ParameterSpec[
       .flat(),
     ...normSpecs("decoder.decoder_norm", predictorWidth),
     ...linearSpecs("decoder.decoder_pred", predictorWidth, width),
-    ...headSpecs("cls_student_head.", geometry),
+    ...headSpecs("cls_student_head.", geometry, recipe.headGains === "fixed"),
   ];
 }
 
@@ -92,15 +95,31 @@ export interface DeviceMask {
   readonly visible: number;
 }
 
+/** The centre in one of several forward passes that share an update. */
+export interface SharedCentre {
+  /** [K] centre that all passes use, the pending batch mean already folded in. */
+  readonly used: Tensor;
+  /** [K] to which each pass adds its part of the mean over the whole batch. */
+  readonly batchMean: Tensor;
+  /** A pass's part of the batch. */
+  readonly share: number;
+}
+
 /** GPU values that change from step to step, so that a recorded step can be replayed. */
 export interface StepInputs {
   /** [1] temperature of the teacher's softmax. */
   readonly teacherTemperature: Tensor;
-  /** [2] from {@link Matpac.centreDecay}. */
-  readonly centreDecay: Tensor;
+  /** [2] from {@link Matpac.centreDecay}, or the centre of passes that do not keep it themselves. */
+  readonly centre: Tensor | SharedCentre;
 }
 
-/** Everything a forward pass computes; B clips, M masked of L patches, D width, K prototypes. */
+/** Number format of forward and backward passes: f32, or f16 with f32 masters and losses. */
+export type Precision = "f32" | "mixed";
+
+/**
+ * Everything a forward pass computes; B clips, M masked of L patches, D width, K prototypes. Under mixed precision
+ * tokens are f16; target, prediction, logits and what follows from them are f32.
+ */
 export interface MatpacForward {
   /** [B, L, D] patch embeddings before positions. */
   readonly patchTokens: Tensor;
@@ -136,6 +155,20 @@ export interface TeacherRun {
   readonly other: Tensor;
 }
 
+/** What forward passes compute with: parameters and tables themselves, or f16 copies. */
+interface Working {
+  readonly student: ParameterArena;
+  readonly teacherEncoder: ParameterArena;
+  readonly teacherHead: ParameterArena;
+  readonly positions: Tensor;
+  readonly predictorPositions: Tensor;
+}
+
+/** Losses and statistics are computed in f32. */
+function widened(x: Tensor): Tensor {
+  return x.dtype === "f16" ? cast(x, "f32") : x;
+}
+
 /** Student, teachers and centre of MATPAC. */
 export class Matpac implements Disposable {
   /** Trained parameters. */
@@ -154,16 +187,25 @@ export class Matpac implements Disposable {
   hasPendingCentre = false;
   readonly #positions: Tensor;
   readonly #predictorPositions: Tensor;
+  readonly #working: Working;
   readonly #teacherRuns: {
     readonly encoder: readonly TeacherRun[];
     readonly head: readonly TeacherRun[];
   };
 
   /** Makes all parameters; values come from initialisation or a file. */
-  constructor(readonly device: Device, readonly geometry: Geometry, readonly recipe: Recipe) {
-    this.student = new ParameterArena(device, studentSpecs(geometry, recipe), true);
-    this.teacherEncoder = new ParameterArena(device, encoderSpecs("", geometry), false);
-    this.teacherHead = new ParameterArena(device, headSpecs("", geometry), false);
+  constructor(
+    readonly device: Device,
+    readonly geometry: Geometry,
+    readonly recipe: Recipe,
+    readonly precision: Precision = "f32",
+  ) {
+    const narrowest = precision === "mixed" ? "f16" : "f32";
+    const arena = (specs: ParameterSpec[], trainable: boolean) =>
+      new ParameterArena(device, specs, { trainable, narrowest });
+    this.student = arena(studentSpecs(geometry, recipe), true);
+    this.teacherEncoder = arena(encoderSpecs("", geometry), false);
+    this.teacherHead = arena(headSpecs("", geometry, recipe.headGains === "fixed"), false);
     this.centre = device.zeros([geometry.prototypes]);
     this.pendingCentre = device.zeros([geometry.prototypes]);
     const table = (name: string, width: number): Tensor => {
@@ -175,9 +217,63 @@ export class Matpac implements Disposable {
     };
     this.#positions = table("pos_embed", geometry.width);
     this.#predictorPositions = table("decoder.decoder_pos_embed", geometry.predictorWidth);
+    this.#working = precision === "mixed" ? this.#halved() : {
+      student: this.student,
+      teacherEncoder: this.teacherEncoder,
+      teacherHead: this.teacherHead,
+      positions: this.#positions,
+      predictorPositions: this.#predictorPositions,
+    };
     this.#teacherRuns = {
       encoder: this.student.runsOf(this.teacherEncoder, (name) => `student_encoder.${name}`),
       head: this.student.runsOf(this.teacherHead, (name) => `cls_student_head.${name}`),
+    };
+  }
+
+  #halved(): Working {
+    const student = this.student.halved();
+    const { pos_embed: own, "decoder.decoder_pos_embed": predictor } = this.fixedPositions;
+    const table = (name: string, fixed?: Tensor) =>
+      fixed ? noGrad(() => cast(fixed, "f16")) : student.get(name);
+    return {
+      student,
+      teacherEncoder: this.teacherEncoder.halved(),
+      teacherHead: this.teacherHead.halved(),
+      positions: table("pos_embed", own),
+      predictorPositions: table("decoder.decoder_pos_embed", predictor),
+    };
+  }
+
+  /** What backward passes fill: {@link student}, or its f16 copy. */
+  get trained(): ParameterArena {
+    return this.#working.student;
+  }
+
+  /** Rounds the f16 copies anew from parameters and teachers; nothing to do in f32. Due before each update. */
+  refreshCopies(): void {
+    if (this.precision === "f32") return;
+    for (const part of ["student", "teacherEncoder", "teacherHead"] as const) {
+      this.#working[part].copyFrom(this[part]);
+    }
+  }
+
+  /** Bytes of parameters, gradients and teachers, f16 copies included. */
+  get bytes(): {
+    readonly parameters: number;
+    readonly gradients: number;
+    readonly teachers: number;
+  } {
+    const { student, teacherEncoder, teacherHead } = this.#working;
+    const bytes = (...tensors: readonly (Tensor | undefined)[]) =>
+      [...new Set(tensors)].reduce((sum, it) => sum + (it ? it.size * it.itemSize : 0), 0);
+    return {
+      parameters: bytes(this.student.values, student.values),
+      gradients: bytes(this.student.grads, student.grads),
+      teachers: bytes(
+        ...[this.teacherEncoder, this.teacherHead, teacherEncoder, teacherHead].map((it) =>
+          it.values
+        ),
+      ),
     };
   }
 
@@ -202,7 +298,7 @@ export class Matpac implements Disposable {
 
   #predict(studentTokens: Tensor, mask: DeviceMask): Tensor {
     const { predictorWidth: width, predictorDepth, predictorHeads } = this.geometry;
-    const p = within((name) => this.student.get(name), "decoder.");
+    const p = within((name) => this.#working.student.get(name), "decoder.");
     const [batch, patches] = mask.shuffle.shape;
     const masked = patches - mask.visible;
     const embedded = dense(p, "decoder_embed", studentTokens);
@@ -211,7 +307,10 @@ export class Matpac implements Disposable {
       expand(p("mask_token"), [batch, masked, width]),
     ], 1);
     const grid = gather(shuffled, mask.restore, { unique: true });
-    const sequence = add(concat([slice(embedded, 1, 0, 1), grid], 1), this.#predictorPositions);
+    const sequence = add(
+      concat([slice(embedded, 1, 0, 1), grid], 1),
+      this.#working.predictorPositions,
+    );
     const hidden = norm(
       p,
       "decoder_norm",
@@ -227,7 +326,7 @@ export class Matpac implements Disposable {
 
   /**
    * Losses of one batch, and everything on the way to them. Applies the pending centre first and leaves this
-   * batch's pending (SPEC section 3).
+   * batch's pending (SPEC section 3), unless the caller keeps the centre.
    *
    * @param input [B, bands, frames] standardised log-mel
    * @param values what changes from step to step
@@ -236,16 +335,18 @@ export class Matpac implements Disposable {
   forward(
     input: Tensor,
     mask: DeviceMask,
-    { teacherTemperature, centreDecay }: StepInputs,
+    { teacherTemperature, centre }: StepInputs,
     weights: { readonly pred: number; readonly cls: number },
   ): MatpacForward {
     const { geometry, recipe } = this;
-    const p: Lookup = (name) => this.student.get(name);
-    const patchTokens = patchEmbed(within(p, "patch_embed."), input, geometry.patchSize);
+    const working = this.#working;
+    const p: Lookup = (name) => working.student.get(name);
+    const image = this.precision === "mixed" ? cast(input, "f16") : input;
+    const patchTokens = patchEmbed(within(p, "patch_embed."), image, geometry.patchSize);
     const [batch, patches] = patchTokens.shape;
     const masked = patches - mask.visible;
-    const tokens = add(patchTokens, slice(this.#positions, 1, 1, patches));
-    const cls = expand(add(p("cls_token"), slice(this.#positions, 1, 0, 1)), [
+    const tokens = add(patchTokens, slice(working.positions, 1, 1, patches));
+    const cls = expand(add(p("cls_token"), slice(working.positions, 1, 0, 1)), [
       batch,
       1,
       geometry.width,
@@ -253,8 +354,9 @@ export class Matpac implements Disposable {
 
     const visible = gather(tokens, slice(mask.shuffle, 1, 0, mask.visible), { unique: true });
     const studentTokens = this.#encode(within(p, "student_encoder."), concat([cls, visible], 1));
-    const prediction = this.#predict(studentTokens, mask);
-    const studentLogits = headLogits(within(p, "cls_student_head."), prediction);
+    const predicted = this.#predict(studentTokens, mask);
+    const studentLogits = widened(headLogits(within(p, "cls_student_head."), predicted));
+    const prediction = widened(predicted);
 
     const { maskedTokens, teacherTokens, target, teacherLogits } = scope(() =>
       noGrad(() => {
@@ -262,35 +364,43 @@ export class Matpac implements Disposable {
           unique: true,
         });
         const teacherTokens = this.#encode(
-          (name) => this.teacherEncoder.get(name),
+          (name) => working.teacherEncoder.get(name),
           concat([cls, maskedTokens], 1),
         );
         // Both losses read it row by row, so it is made dense once.
-        const target = contiguous(slice(teacherTokens, 1, 1, masked));
+        const latents = contiguous(slice(teacherTokens, 1, 1, masked));
         return {
           maskedTokens,
           teacherTokens,
-          target,
-          teacherLogits: headLogits((name) => this.teacherHead.get(name), target),
+          target: widened(latents),
+          teacherLogits: widened(headLogits((name) => working.teacherHead.get(name), latents)),
         };
       })
     );
 
-    emaStep(this.centre, this.pendingCentre, centreDecay);
+    const shared = "used" in centre ? centre : undefined;
+    if (!("used" in centre)) emaStep(this.centre, this.pendingCentre, centre);
     const { loss: classificationLoss, probabilities } = centredCrossEntropy(
       studentLogits,
       teacherLogits,
-      this.centre,
+      shared?.used ?? this.centre,
       { studentTemperature: STUDENT_TEMPERATURE, teacherTemperature },
     );
     noGrad(() => {
       const source = recipe.centerOn === "logits" ? teacherLogits : probabilities;
       using batchMean = mean(source, { axes: [0, 1] });
-      this.device.copy(batchMean, this.pendingCentre);
-      this.hasPendingCentre = true;
+      if (shared) addScaled(shared.batchMean, batchMean, shared.share);
+      else {
+        this.device.copy(batchMean, this.pendingCentre);
+        this.hasPendingCentre = true;
+      }
     });
 
-    const predictionLoss = cosineLoss(prediction, target);
+    // Standardising is centring here: the cosine does not see a token's scale.
+    const wanted = recipe.targets === "raw"
+      ? target
+      : noGrad(() => sub(target, mean(target, { axes: [2], keepDims: true })));
+    const predictionLoss = cosineLoss(prediction, wanted);
     const loss = add(
       mul(mean(predictionLoss), weights.pred),
       mul(mean(classificationLoss), weights.cls),
@@ -312,8 +422,8 @@ export class Matpac implements Disposable {
   }
 
   /** Decay of the centre and its complement in the next forward pass: [1, 0] as long as no batch is pending. */
-  centreDecay(): readonly [number, number] {
-    return this.hasPendingCentre ? [CENTRE_MOMENTUM, 1 - CENTRE_MOMENTUM] : [1, 0];
+  centreDecay(pending: boolean = this.hasPendingCentre): readonly [number, number] {
+    return pending ? [CENTRE_MOMENTUM, 1 - CENTRE_MOMENTUM] : [1, 0];
   }
 
   /** The centre as the next forward pass will use it, [K]. */
@@ -335,11 +445,10 @@ export class Matpac implements Disposable {
       own.dispose();
       other.dispose();
     }
-    for (
-      const tensor of [this.centre, this.pendingCentre, this.#positions, this.#predictorPositions]
-    ) tensor.dispose();
-    for (const arena of [this.student, this.teacherEncoder, this.teacherHead]) {
-      arena[Symbol.dispose]();
-    }
+    const { positions, predictorPositions, ...copies } = this.#working;
+    const tables = [this.#positions, this.#predictorPositions, positions, predictorPositions];
+    for (const tensor of [this.centre, this.pendingCentre, ...tables]) tensor.dispose();
+    const arenas = [this.student, this.teacherEncoder, this.teacherHead];
+    for (const arena of [...arenas, ...Object.values(copies)]) arena[Symbol.dispose]();
   }
 }

@@ -28,6 +28,7 @@ export {
   SPECTRUM_BINS,
   type TableOrder,
 } from "./frontend_tables.ts";
+export { embedChunk } from "./embed.ts";
 export { headLogits, headSpecs } from "./head.ts";
 export { initialiseMatpac, type RandomSource } from "./init.ts";
 export { type Mask, maskFromNoise, randomMask, visibleCount } from "./masking.ts";
@@ -55,7 +56,18 @@ export {
   spanSteps,
   type TrainingDefaults,
 } from "./presets.ts";
-export { lossWeights, type Recipe, RECIPES } from "./recipe.ts";
+export {
+  type Deviation,
+  type DeviationName,
+  DEVIATIONS,
+  deviations,
+  lossWeights,
+  mixedRecipe,
+  type Recipe,
+  RECIPES,
+  type Side,
+  sideOf,
+} from "./recipe.ts";
 export {
   block,
   blocks,

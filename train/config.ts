@@ -9,6 +9,7 @@ import { parse as parseJsonc } from "@std/jsonc";
 import { join } from "@std/path";
 import { parse as parseToml } from "@std/toml";
 import * as v from "valibot";
+import type { Precision } from "../model/matpac.ts";
 import {
   type Geometry,
   peakLearningRate,
@@ -17,6 +18,7 @@ import {
   type RecipeName,
   type Span,
 } from "../model/presets.ts";
+import { type DeviationName, deviations, mixedRecipe, type Recipe } from "../model/recipe.ts";
 import { type CommandSpec, helpText, parseArguments } from "./cli/parser.ts";
 import {
   infoOf,
@@ -32,12 +34,20 @@ import { UsageError } from "./errors.ts";
 export interface ResolvedConfig {
   /** Sources of clips; empty means the synthetic corpus. */
   readonly data: readonly string[];
+  /** Weight of each source; absent: every clip once per epoch. */
+  readonly dataWeights?: readonly number[];
+  /** Whose mean and standard deviation log-mel values are standardised with. */
+  readonly standardise: "paper" | "store";
+  /** Threads that read and decode. */
+  readonly workers?: number;
   /** Run directory. */
   readonly out: string;
   /** What is learned. */
   readonly objective: "matpac";
   /** Which source is followed where paper and released code differ. */
   readonly recipe: RecipeName;
+  /** That recipe's choices with the `--recipe-*` options applied. */
+  readonly choices: Recipe;
   /** Size of the model. */
   readonly preset: PresetName;
   /** The preset's sizes with `--crop-frames` and `--mask-ratio` applied. */
@@ -46,8 +56,10 @@ export interface ResolvedConfig {
   readonly length: { readonly steps: number } | { readonly epochs: number };
   /** Clips per update. */
   readonly batch: number;
-  /** Number format of the computation. */
-  readonly precision: "f32";
+  /** Clips per forward and backward pass; divides {@link batch}. */
+  readonly microBatch: number;
+  /** Number format of forward and backward passes. */
+  readonly precision: Precision;
   /** Peak learning rate. */
   readonly lr: number;
   /** Length of the rise of the learning rate. */
@@ -72,8 +84,14 @@ export interface ResolvedConfig {
   readonly logEvery: number;
   /** Updates between two checkpoints. */
   readonly saveEvery: number;
-  /** Checkpoints kept. */
+  /** Labelled folder to evaluate on. */
+  readonly eval?: string;
+  /** Updates between two evaluations. */
+  readonly evalEvery: number;
+  /** Newest checkpoints kept. */
   readonly keep: number;
+  /** Checkpoints of lowest loss kept beside them. */
+  readonly keepBest: number;
   /** Whether blocks are computed again in the backward pass. */
   readonly recompute: boolean;
   /** Most bytes of GPU memory. */
@@ -114,19 +132,27 @@ const PRETRAIN: CommandSpec = {
 const NOT_INHERITED: readonly OptionName[] = [
   "out",
   "resume",
-  "init",
   "memory-limit",
   "anomaly",
   "tune",
   "profile",
   "quiet",
-  "micro-batch",
+  "workers",
 ];
 
 interface Layer {
   /** Named in messages, after the value: "on the command line", "in run.toml". */
   readonly source: string;
   readonly values: Readonly<Record<string, unknown>>;
+}
+
+/** The options that make a run what it is, however often it is resumed: what its files hold of them. */
+export function lastingOptions({ options }: Pick<ResolvedConfig, "options">): string {
+  const lasting = Object.entries(options).filter(([name]) =>
+    !(NOT_INHERITED as readonly string[]).includes(name)
+  );
+  // Inherited or given, in one order: the same run has the same text.
+  return JSON.stringify(Object.fromEntries(lasting.sort(([a], [b]) => a < b ? -1 : 1)));
 }
 
 /** The text of `deno task pretrain --help`. */
@@ -151,6 +177,10 @@ export function resolveConfig(argv: readonly string[], now: Date = new Date()): 
     const out = last(layers, "out");
     if (typeof out !== "string") {
       throw new UsageError("--resume: needs --out DIR, the run to go on with");
+    }
+    // The run's own is inherited: it counts when there is no checkpoint yet.
+    if (last(layers, "init") !== undefined) {
+      throw new UsageError("--init: not together with --resume, which has weights of its own");
     }
     layers.unshift(inherited(out));
   }
@@ -249,15 +279,11 @@ function show(value: unknown): string {
 function complete(given: Options, now: Date): ResolvedConfig {
   const { geometry: sizes, training } = PRESETS[given.preset];
   const batch = given.batch ?? training.batch;
-  if (given["micro-batch"] !== undefined && given["micro-batch"] !== batch) {
-    throw new UsageError(
-      `--micro-batch ${given["micro-batch"]}: must be the value of --batch (${batch}); ` +
-        "accumulation is not there yet",
-    );
+  const microBatch = given["micro-batch"] ?? batch;
+  if (batch % microBatch !== 0) {
+    throw new UsageError(`--micro-batch ${microBatch}: must divide --batch (${batch})`);
   }
-  if (given.resume && given.init !== undefined) {
-    throw new UsageError("--init: not together with --resume, which has weights of its own");
-  }
+  const choices = mixedRecipe(given.recipe, sidesOf(given));
   const geometry: Geometry = {
     ...sizes,
     cropFrames: given["crop-frames"] ?? sizes.cropFrames,
@@ -275,19 +301,28 @@ function complete(given: Options, now: Date): ResolvedConfig {
     : given.epochs !== undefined
     ? { epochs: given.epochs }
     : training.length;
-  const lr = given.lr ?? peakLearningRate(training.peakRate[given.recipe], batch);
+  const lr = given.lr ?? peakLearningRate(
+    training.peakRate[choices.lrScaling === "batch" ? "paper" : "released"],
+    batch,
+  );
   const logEvery = given["log-every"] ?? training.logEvery;
   const saveEvery = given["save-every"] ?? training.saveEvery;
+  const evalEvery = given["eval-every"] ?? saveEvery;
   const out = given.out ?? join("runs", `${stamp(now)}-${given.preset}`);
   return {
     data: given.data,
+    ...(given["data-weights"] !== undefined && { dataWeights: given["data-weights"] }),
+    standardise: given.standardise,
+    ...(given.workers !== undefined && { workers: given.workers }),
     out,
     objective: given.objective,
     recipe: given.recipe,
+    choices,
     preset: given.preset,
     geometry,
     length,
     batch,
+    microBatch,
     precision: given.precision,
     lr,
     warmup: given.warmup === undefined ? training.warmup : { steps: given.warmup },
@@ -301,7 +336,10 @@ function complete(given: Options, now: Date): ResolvedConfig {
     ...(given.init !== undefined && { init: given.init }),
     logEvery,
     saveEvery,
+    ...(given.eval !== undefined && { eval: given.eval }),
+    evalEvery,
     keep: given.keep,
+    keepBest: given["keep-best"],
     recompute: given.recompute,
     ...(given["memory-limit"] !== undefined && { memoryLimit: given["memory-limit"] }),
     anomaly: given.anomaly,
@@ -321,8 +359,19 @@ function complete(given: Options, now: Date): ResolvedConfig {
       "crop-frames": geometry.cropFrames,
       "log-every": logEvery,
       "save-every": saveEvery,
+      "eval-every": evalEvery,
     },
   };
+}
+
+/** The rows of SPEC section 9 for which a side was given. */
+function sidesOf(given: Options): Partial<Record<DeviationName, RecipeName>> {
+  return Object.fromEntries(
+    deviations().flatMap(([name]) => {
+      const side = given[`recipe-${name}`];
+      return side === undefined ? [] : [[name, side]];
+    }),
+  );
 }
 
 /** Patches of a crop: rows of bands times columns of frames, what fills no patch dropped. */

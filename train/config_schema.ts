@@ -5,6 +5,7 @@
 
 import * as v from "valibot";
 import { PRESETS, type Span, type TrainingDefaults } from "../model/presets.ts";
+import { type Deviation, type DeviationName, deviations, sideOf } from "../model/recipe.ts";
 import type { OptionSpec } from "./cli/parser.ts";
 
 /** What an entry says about itself beside its type. */
@@ -46,6 +47,30 @@ function spanText(span: Span): string | number {
 }
 const path = v.pipe(v.string(), v.minLength(1));
 
+function sideEntry(row: Deviation) {
+  const sides = ["paper", "released"] as const;
+  const taken = sides.map((it) => sideOf(it, row));
+  return entry(
+    v.optional(v.picklist(sides)),
+    `${row.topic[0].toUpperCase()}${row.topic.slice(1)}: paper ${row.paper.text}; ` +
+      `released ${row.released.text}.`,
+    {
+      kind: "text",
+      metavar: sides.join("|"),
+      allowed: sides.join(" or "),
+      defaultText: taken[0] === "neither"
+        ? "as the data has"
+        : taken[0] === taken[1]
+        ? taken[0]
+        : "--recipe",
+    },
+  );
+}
+/** One option for each row of SPEC section 9 that a run can choose a side of. */
+const SIDE_ENTRIES = Object.fromEntries(
+  deviations().map(([name, row]) => [`recipe-${name}`, sideEntry(row)]),
+) as Record<`recipe-${DeviationName}`, ReturnType<typeof sideEntry>>;
+
 /** Entries by option name, in the order of `--help`. */
 export const ENTRIES = {
   data: entry(
@@ -56,6 +81,43 @@ export const ENTRIES = {
       metavar: "PATH",
       allowed: "a path or a list of paths",
       defaultText: "built-in synthetic corpus",
+    },
+  ),
+  "data-weights": entry(
+    v.optional(v.union([
+      v.pipe(v.array(positive), v.minLength(1)),
+      v.pipe(
+        v.string(),
+        v.transform((it) => it.split(",").map((word) => word.trim() === "" ? NaN : Number(word))),
+        v.array(positive),
+      ),
+    ])),
+    "One number for each --data: clips come from them in that proportion.",
+    {
+      kind: "text",
+      metavar: "X,X",
+      allowed: "numbers above 0 with commas between them",
+      defaultText: "every clip once per epoch",
+    },
+  ),
+  standardise: entry(
+    v.optional(v.picklist(["paper", "store"]), "paper"),
+    "Mean and standard deviation that log-mel values are standardised with: the paper's -7.056 and 4.193, or those " +
+      "that prepare left in the stores.",
+    {
+      kind: "text",
+      metavar: "paper|store",
+      allowed: "paper or store",
+    },
+  ),
+  workers: entry(
+    v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(256))),
+    "Threads that read and decode clips ahead of the GPU; 0 does it between updates.",
+    {
+      kind: "number",
+      metavar: "N",
+      allowed: "a whole number from 0 to 256",
+      defaultText: "one less than there are cores, from 1 to 8",
     },
   ),
   out: entry(
@@ -86,6 +148,7 @@ export const ENTRIES = {
       allowed: "paper or released",
     },
   ),
+  ...SIDE_ENTRIES,
   preset: entry(
     v.optional(v.picklist(["tiny", "small", "base"]), "tiny"),
     "Size of the model, with its training numbers; base is the paper's.",
@@ -116,16 +179,17 @@ export const ENTRIES = {
   ),
   "micro-batch": entry(
     v.optional(count(1)),
-    "Clips per pass; only the value of --batch for now.",
+    "Clips per pass; gradients add up to those of --batch clips, of which it is a divisor. Fewer need less memory.",
     countInfo(1, "--batch"),
   ),
   precision: entry(
-    v.optional(v.picklist(["f32"]), "f32"),
-    "Number format of the computation.",
+    v.optional(v.picklist(["f32", "mixed"]), "f32"),
+    "Number format of weights and activations in forward and backward passes; mixed: 16-bit floats with a dynamic loss " +
+      "scale, and f32 for master weights, optimizer, teachers and losses.",
     {
       kind: "text",
-      metavar: "f32",
-      allowed: "f32 (mixed is not there yet)",
+      metavar: "f32|mixed",
+      allowed: "f32 or mixed",
     },
   ),
   lr: entry(
@@ -210,10 +274,32 @@ export const ENTRIES = {
     "Updates between two checkpoints.",
     countInfo(1, byPreset((it) => it.saveEvery)),
   ),
+  eval: entry(
+    v.optional(path),
+    "Labelled folder (audio/ and meta.csv) on which the student's encoder is tried during training: accuracy of " +
+      "the nearest class centroid.",
+    {
+      kind: "text",
+      metavar: "DATASET",
+      allowed: "a path",
+      defaultText: "none",
+    },
+  ),
+  "eval-every": entry(
+    v.optional(count(1)),
+    "Updates between two evaluations; one is made before the first update and one after the last, too.",
+    countInfo(1, "--save-every"),
+  ),
   keep: entry(
     v.optional(count(1), 3),
     "Newest checkpoints that are kept.",
     countInfo(1),
+  ),
+  "keep-best": entry(
+    v.optional(count(0), 1),
+    "Checkpoints kept beside the newest: those with the lowest mean loss since the checkpoint before (of at most " +
+      "256 updates). A low loss need not mean good features.",
+    countInfo(0),
   ),
   recompute: entry(
     v.optional(v.boolean(), false),

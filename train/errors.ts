@@ -2,8 +2,8 @@
  * Errors with exit codes, and how they are reported.
  *
  * The codes are part of the interface that scripts rely on:
- * 0 done, 1 a check failed, 2 wrong usage, 3 no adapter, 4 no usable data,
- * 5 device lost or out of memory, 130 interrupted.
+ * 0 done, 1 a check failed, the training diverged or the disk is full, 2 wrong usage, 3 no adapter,
+ * 4 no usable data, 5 device lost or out of memory, 130 interrupted.
  */
 
 /** Wrong option, wrong configuration or a wrong combination of them (exit 2). */
@@ -26,12 +26,39 @@ export class InterruptedError extends Error {
   override name = "InterruptedError";
 }
 
+/** The training left the finite numbers, or a loss scale collapsed (exit 1). */
+export class DivergedError extends Error {
+  /** Stable name, used to pick the exit code. */
+  override name = "DivergedError";
+
+  /** `step` counts from 1: the first update that shows it. */
+  constructor(message: string, readonly step: number) {
+    super(message);
+  }
+}
+
+/** A file could not be written because the disk, or the user's share of it, is full (exit 1). */
+export class DiskFullError extends Error {
+  /** Stable name, used to pick the exit code. */
+  override name = "DiskFullError";
+}
+
+const DISK_FULL: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT"]);
+
+/** `error` as a {@link DiskFullError} that names the file where it means that, else as it is. */
+export function nameDiskFull(error: unknown, path: string): unknown {
+  if (!(error instanceof Error && "code" in error && DISK_FULL.has(error.code))) return error;
+  return new DiskFullError(`${path} could not be written: ${error.message}`, { cause: error });
+}
+
 /** Exit code of a process that was interrupted: 128 + SIGINT. */
 export const EXIT_INTERRUPTED = 130;
 
 // By name, so that this file needs neither the engine nor the data loader: `--help` stays quick.
 const EXIT_CODES: ReadonlyMap<string, number> = new Map([
   ["AnomalyError", 1],
+  ["DivergedError", 1],
+  ["DiskFullError", 1],
   ["UsageError", 2],
   ["NoAdapterError", 3],
   ["NoDataError", 4],

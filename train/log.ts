@@ -30,11 +30,34 @@ export interface MetricsRow {
   readonly target_std: number;
   /** Spread of the predictions. */
   readonly prediction_std: number;
+  /** Prototypes that are the target of some token; 1 when targets have collapsed. */
+  readonly distinct_targets: number;
+  /** Mixed precision: what the loss is multiplied by after this update. */
+  readonly loss_scale?: number;
+  /** Mixed precision: updates left out so far because gradients overflowed; their own values are null where not finite. */
+  readonly skipped_updates?: number;
+  /** Share of clips whose nearest class centroid is right, in the rows of evaluations. */
+  readonly eval_accuracy?: number;
   /** Clips per second, as last measured. */
   readonly samples_per_s: number;
+  /** Seconds that the updates since the row before waited for their batches. */
+  readonly loader_wait: number;
+  /** Bytes of GPU memory in use. */
+  readonly gpu_live_bytes: number;
+  /** The most that were in use so far. */
+  readonly gpu_peak_bytes: number;
   /** Since the start of the process. */
   readonly seconds: number;
 }
+
+/** Fields that are measured: runs that are otherwise the same may differ in them. */
+export const MEASURED_FIELDS: readonly (keyof MetricsRow)[] = [
+  "samples_per_s",
+  "loader_wait",
+  "gpu_live_bytes",
+  "gpu_peak_bytes",
+  "seconds",
+];
 
 /** An input that could not be used. */
 export interface SkippedRow {

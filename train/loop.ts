@@ -4,32 +4,42 @@
  * @module
  */
 import type { Device, Tensor } from "../engine/mod.ts";
-import { LogMel } from "../model/frontend.ts";
+import { LogMel, MATPAC_STATISTICS } from "../model/frontend.ts";
 import { initialiseMatpac } from "../model/init.ts";
-import { randomMask } from "../model/masking.ts";
+import { randomMask, visibleCount } from "../model/masking.ts";
 import { Matpac, patchGrid } from "../model/matpac.ts";
-import { lossWeights, RECIPES } from "../model/recipe.ts";
+import { lossWeights } from "../model/recipe.ts";
 import { readSafetensors } from "../model/formats/safetensors.ts";
-import { loadCheckpoint, saveCheckpoint, writeTensors } from "./checkpoint.ts";
-import type { ResolvedConfig } from "./config.ts";
+import { breath } from "./breath.ts";
+import {
+  type CheckpointSnapshot,
+  CheckpointWriter,
+  loadCheckpoint,
+  writeTensors,
+} from "./checkpoint.ts";
+import { lastingOptions, type ResolvedConfig } from "./config.ts";
+import { batchInput } from "./data/input.ts";
 import { type ClipSource, Loader, type LoaderState } from "./data/loader.ts";
 import { Prng, type PrngState } from "./data/prng.ts";
-import { InterruptedError, UsageError } from "./errors.ts";
+import { DivergedError, InterruptedError, UsageError } from "./errors.ts";
 import { JsonLines, type MetricsRow } from "./log.ts";
-import { measureRun, MEMORY_HINT, memoryText, refuseUnfit } from "./memory.ts";
-import { MetricsLog } from "./metrics.ts";
+import { measureRun, memoryText, precisionOn, refuseUnfit } from "./memory.ts";
+import { MetricsLog, refuseDivergence } from "./metrics.ts";
 import { prepareKernels } from "./tuning.ts";
 import { RunProfile } from "./profiling.ts";
 import type { Progress } from "./progress.ts";
 import type { RunPaths } from "./rundir.ts";
 import { cropSamples, type Schedules, schedulesOf } from "./schedule.ts";
-import { encoderTensors, loadWeights, restoreState, stateTensors } from "./state.ts";
+import { type EvaluatorOptions, RunEvaluation } from "./evaluate.ts";
+import { EventFile } from "./tensorboard.ts";
+import { encoderTensors, loadWeights, restoreState, snapshotState } from "./state.ts";
 import { STEP_DEFAULTS, Trainer } from "./step.ts";
+import { explained } from "./trouble.ts";
 
 /** Independent sequences of random numbers of one run; the loader has its own. */
 const STREAMS = { parameters: 1, masks: 2 } as const;
 
-/** Updates that may be queued on the device before the loop waits for it. */
+/** Updates, and passes of one update, that may be queued on the device before the loop waits for it. */
 const MOST_QUEUED = 8;
 
 /** What the loop needs besides the configuration. */
@@ -46,12 +56,22 @@ export interface RunContext {
   readonly progress: Progress;
   /** Aborts the run after the update under way. */
   readonly signal: AbortSignal;
+  /** What the encoder is tried on under `--eval`. */
+  readonly evaluation?: Pick<EvaluatorOptions, "folder" | "onSkip">;
 }
 
 /** Generators and loader position, as checkpoints keep them. */
 interface GeneratorState {
   readonly masks: PrngState;
   readonly loader: LoaderState;
+}
+
+/** State of the host that checkpoints hold as JSON under a name of their metadata. */
+interface SavedPart<State> {
+  /** As it is after the last update, ready for JSON. */
+  state(): unknown;
+  /** Puts it back; throws where it does not fit. */
+  restore(state: State): void;
 }
 
 /** Everything that changes during a run. */
@@ -62,19 +82,46 @@ class Run implements Disposable {
   readonly loader: Loader;
   readonly frontend: LogMel;
   masks: Prng;
+  /** By name; what lives on the device is listed in state.ts. */
+  readonly parts: Readonly<Record<string, SavedPart<never>>> = {
+    generators: {
+      state: (): GeneratorState => ({ masks: this.masks.state(), loader: this.loader.state() }),
+      restore: ({ masks, loader }: GeneratorState) => {
+        this.masks = Prng.fromState(masks);
+        this.loader.restore(loader);
+      },
+    } satisfies SavedPart<GeneratorState>,
+    pending_center: {
+      state: () => this.model.hasPendingCentre,
+      restore: (pending: boolean) => {
+        this.model.hasPendingCentre = pending;
+      },
+    } satisfies SavedPart<boolean>,
+  };
+  /** The checkpoint that the run goes on from. */
+  from: { readonly step: number; readonly path: string } | undefined;
+  /** Updates done at the last checkpoint. */
+  #saved = 0;
   readonly #context: RunContext;
 
   constructor(context: RunContext) {
     const { config, device, source } = context;
     this.#context = context;
-    const recipe = RECIPES[config.recipe];
     this.schedules = schedulesOf(config, source.size);
-    this.model = new Matpac(device, config.geometry, recipe);
+    this.model = new Matpac(
+      device,
+      config.geometry,
+      config.choices,
+      precisionOn(device, config.precision),
+    );
     this.model.recompute = config.recompute;
+    const { patches } = patchGrid(config.geometry);
+    const visible = visibleCount(patches, config.geometry.maskRatio);
     initialiseMatpac(this.model, new Prng(config.seed, STREAMS.parameters));
     this.trainer = new Trainer(device, this.model, this.schedules, {
       ...STEP_DEFAULTS,
-      weights: lossWeights(recipe, config.alpha),
+      weights: lossWeights(config.choices, config.alpha, patches - visible),
+      passes: config.batch / config.microBatch,
       // Anomalies are looked for op by op as they run, which a recorded update does not do.
       get capture() {
         return device.anomalies === undefined;
@@ -82,35 +129,58 @@ class Run implements Disposable {
     });
     this.loader = new Loader({
       source,
-      batch: config.batch,
+      batch: config.microBatch,
       cropSamples: cropSamples(config.geometry),
       seed: config.seed,
     });
-    this.frontend = new LogMel(device);
+    this.frontend = new LogMel(device, {
+      statistics: source.statistics ?? MATPAC_STATISTICS,
+    });
     this.masks = new Prng(config.seed, STREAMS.masks);
   }
 
-  /** Continues from the newest checkpoint. @throws {UsageError} if there is none or it does not fit. */
+  /**
+   * Continues from the newest checkpoint; a run that has none yet stays at its start.
+   *
+   * @throws {UsageError} if it does not fit, or if none can be read.
+   */
   async resume(): Promise<void> {
     const { paths, progress } = this.#context;
     const checkpoint = await loadCheckpoint(paths.dir);
-    if (!checkpoint) throw new UsageError(`--resume: ${paths.dir} holds no checkpoint`);
-    for (const { path, reason } of checkpoint.passedOver) {
-      progress.note(`passed over ${path}: ${reason}`);
-    }
+    if (!checkpoint) return;
+    const { tensors, metadata, passedOver, step, path } = checkpoint;
+    for (const { path, reason } of passedOver) progress.note(`passed over ${path}: ${reason}`);
     try {
-      const { pending_center, generators } = checkpoint.metadata;
-      await restoreState(this.model, this.trainer, checkpoint.tensors, pending_center === "true");
-      const state: GeneratorState = JSON.parse(generators);
-      this.masks = Prng.fromState(state.masks);
-      this.loader.restore(state.loader);
+      await restoreState(this, tensors);
+      for (const [name, part] of Object.entries(this.parts)) {
+        if (!Object.hasOwn(metadata, name)) throw new Error(`it does not hold ${name}`);
+        part.restore(JSON.parse(metadata[name]) as never);
+      }
     } catch (error) {
       throw new UsageError(
-        `--resume: ${checkpoint.path} does not fit this run: ${(error as Error).message}`,
+        `--resume: ${path} does not fit this run: ${(error as Error).message}`,
       );
     }
-    this.trainer.updates = checkpoint.step;
-    progress.note(`resumed after step ${checkpoint.step} from ${checkpoint.path}`);
+    this.trainer.updates = this.#saved = step;
+    this.from = { step, path };
+  }
+
+  /**
+   * Goes to the newest checkpoint, or without one to the start.
+   *
+   * @param resume whether there may be a checkpoint
+   * @throws {UsageError} as {@link resume} and {@link initFrom}.
+   */
+  async begin(resume: boolean): Promise<void> {
+    const { config, progress } = this.#context;
+    if (resume) await this.resume();
+    if (!this.from && config.init !== undefined) this.initFrom(config.init);
+    if (!resume) return;
+    progress.note(
+      this.from
+        ? `resumed after step ${this.from.step} from ${this.from.path}`
+        : "there is no checkpoint yet: from the start",
+    );
   }
 
   /** Starts from the weights in a file. @throws {UsageError} if it cannot be read or does not fit. */
@@ -124,29 +194,62 @@ class Run implements Disposable {
     }
   }
 
-  /** Standardised log-mel of the next batch, [batch, bands, frames]. */
-  async nextInput(): Promise<{ input: Tensor; epoch: number }> {
-    const { device, config } = this.#context;
-    const { samples, epoch } = await this.loader.next();
-    using waves = device.tensor(samples, [config.batch, samples.length / config.batch]);
-    return { input: this.frontend.apply(waves), epoch };
+  /** Standardised log-mel of the next pass, [micro-batch, bands, frames]. */
+  async nextInput(): Promise<{ input: Tensor; epoch: number; loaderWait: number }> {
+    const { device } = this.#context;
+    const before = performance.now();
+    const batch = await this.loader.next();
+    const loaderWait = (performance.now() - before) / 1000;
+    return { input: batchInput(device, this.frontend, batch), epoch: batch.epoch, loaderWait };
   }
 
-  /** Saves everything needed to go on. */
-  async save(): Promise<string> {
-    const { config, paths } = this.#context;
-    const generators: GeneratorState = { masks: this.masks.state(), loader: this.loader.state() };
-    return await saveCheckpoint(
-      paths.dir,
-      this.trainer.updates,
-      await stateTensors(this.model, this.trainer),
-      {
-        config: JSON.stringify(config.options),
-        generators: JSON.stringify(generators),
-        pending_center: String(this.model.hasPendingCentre),
+  /**
+   * Works one update, pass by pass.
+   *
+   * @param onKernel as in {@link Trainer.step}
+   * @returns the epoch of its first clip and the seconds that it waited for clips
+   */
+  async update(
+    onKernel?: (done: number, total: number) => void,
+  ): Promise<{ epoch: number; loaderWait: number }> {
+    const { device, config: { microBatch, geometry } } = this.#context;
+    const { patches } = patchGrid(geometry);
+    const notes: { epoch?: number; loaderWait: number } = { loaderWait: 0 };
+    for (let pass = 1;; pass++) {
+      const { input, epoch, loaderWait } = await this.nextInput();
+      notes.loaderWait += loaderWait;
+      const first = notes.epoch ??= epoch;
+      const mask = randomMask(() => this.masks.uniform(), microBatch, patches, geometry.maskRatio);
+      const complete = this.trainer.pass(input, mask, onKernel);
+      input.dispose();
+      if (complete) return { epoch: first, loaderWait: notes.loaderWait };
+      // Each pass that waits holds its clips.
+      if (pass % MOST_QUEUED === 0) await device.sync();
+    }
+  }
+
+  /** Copies everything needed to go on, on the device and on the host; call it once for each checkpoint. */
+  snapshot(): CheckpointSnapshot {
+    const { config } = this.#context;
+    const { updates } = this.trainer;
+    const recent = this.trainer.recent(updates - this.#saved);
+    this.#saved = updates;
+    const tensors = snapshotState(this);
+    const metadata = {
+      config: lastingOptions(config),
+      ...Object.fromEntries(
+        Object.entries(this.parts).map(([name, part]) => [name, JSON.stringify(part.state())]),
+      ),
+    };
+    return {
+      fetch: async () => {
+        const values = await recent.values();
+        refuseDivergence(values, updates);
+        const applied = values.filter(({ skipped }) => !skipped);
+        const loss = applied.reduce((sum, { loss }) => sum + loss, 0) / applied.length;
+        return { tensors: await tensors.fetch(), metadata: { ...metadata, loss: String(loss) } };
       },
-      config.keep,
-    );
+    };
   }
 
   [Symbol.dispose](): void {
@@ -162,12 +265,21 @@ class Run implements Disposable {
  * @throws {InterruptedError} when the signal aborted; a checkpoint was written
  * @throws {UsageError} if a checkpoint or file to start from does not fit
  * @throws {NoDataError} if no clip can be used
- * @throws {DeviceLostError | OutOfMemoryError} from the engine; the last checkpoint is whole
+ * @throws {DivergedError} when a loss is not finite, with a report on the op it comes from
+ * @throws {DiskFullError} when a file cannot be written
+ * @throws {DeviceLostError | OutOfMemoryError} from the engine
+ *
+ * Such an error's `details` name the last complete checkpoint and how to go on from it.
  */
 export async function pretrain(context: RunContext): Promise<void> {
   const { config, device, paths, progress } = context;
   const memory = await prepareKernels(context, () => measureRun(device, config));
   refuseUnfit(device, memory);
+  if (precisionOn(device, config.precision) !== config.precision) {
+    progress.note(
+      `warning: the adapter "${device.info.description}" has no 16-bit floats (shader-f16): training in f32`,
+    );
+  }
   if (!config.quiet) {
     progress.note(memoryText(memory));
     if (device.anomalies) {
@@ -176,95 +288,128 @@ export async function pretrain(context: RunContext): Promise<void> {
       );
     }
   }
-  using run = new Run(context);
-  if (config.init !== undefined) run.initFrom(config.init);
-  if (config.resume) await run.resume();
-  using file = JsonLines.resume<MetricsRow>(paths.metrics, run.trainer.updates);
-  const { trainer, schedules } = run;
-  const metrics = new MetricsLog({ config, schedules, trainer, file, progress });
-  let saved = config.resume ? run.trainer.updates : -1;
+  const writer = new CheckpointWriter(paths.dir, config);
   try {
-    await updates(context, run, metrics, async () => {
-      await metrics.drain();
-      await run.save();
-      file.flush();
-      saved = run.trainer.updates;
+    using run = new Run(context);
+    await run.begin(config.resume);
+    if (run.from) await writer.goOnFrom(run.from);
+    await train(context, run, writer);
+    await writeTensors(paths.encoder, await encoderTensors(run.model), {
+      config: lastingOptions(config),
+      standardisation: JSON.stringify(context.source.statistics ?? MATPAC_STATISTICS),
+      step: String(run.trainer.updates),
     });
   } catch (error) {
-    throw withResumeHint(error, config.out, saved);
+    const report = error instanceof DivergedError && !device.anomalies
+      ? await anomalyReport(context, error.step)
+      : undefined;
+    throw explained(error, { out: config.out, saved: writer.saved, report });
   }
-  await writeTensors(paths.encoder, await encoderTensors(run.model), {
-    config: JSON.stringify(config.options),
-    step: String(run.trainer.updates),
-  });
+}
+
+/** Trains from where the run is to its end. */
+async function train(context: RunContext, run: Run, writer: CheckpointWriter): Promise<void> {
+  const { config, paths, progress } = context;
+  const { trainer, schedules } = run;
+  using file = JsonLines.resume<MetricsRow>(paths.metrics, trainer.updates);
+  using events = EventFile.open(paths.dir, trainer.updates);
+  const metrics = new MetricsLog({ config, schedules, trainer, file, events, progress });
+  try {
+    await updates(context, run, metrics, writer, async () => {
+      // A checkpoint's rows are on the disk before it is.
+      await metrics.drain();
+      file.flush();
+      events.flush();
+      await writer.save(trainer.updates, () => run.snapshot());
+    });
+  } finally {
+    // What is under way may still become whole. Its own trouble has been thrown, or comes second.
+    await writer.finish().catch(() => {});
+  }
 }
 
 async function updates(
-  { device, config, paths, progress, signal }: RunContext,
+  { device, config, paths, progress, signal, evaluation }: RunContext,
   run: Run,
   metrics: MetricsLog,
+  writer: CheckpointWriter,
   save: () => Promise<void>,
 ): Promise<void> {
-  const { trainer, schedules, model } = run;
-  const { patches } = patchGrid(config.geometry);
+  const { trainer, schedules } = run;
   const { quiet } = config;
   const profile = new RunProfile({ device, updates: config.profile, paths, progress, quiet });
+  const trial = evaluation && new RunEvaluation({
+    ...{ ...evaluation, device, metrics, model: run.model, frontend: run.frontend },
+    every: config.evalEvery,
+    ...(!quiet && { progress }),
+  });
+  if (trainer.updates === 0) await trial?.run(0);
   let queued = 0;
   while (trainer.updates < schedules.total) {
     await profile.before();
-    const { input, epoch } = await run.nextInput();
-    const mask = randomMask(
-      () => run.masks.uniform(),
-      config.batch,
-      patches,
-      config.geometry.maskRatio,
-    );
     const known = trainer.plan;
     const before = performance.now();
     const onKernel = (done: number, total: number) =>
       progress.stage("compiling kernels", done, total);
-    trainer.step(input, mask, undefined, quiet ? undefined : onKernel);
-    input.dispose();
+    const notes = await run.update(quiet ? undefined : onKernel);
     if (trainer.plan !== known && !quiet) {
       const seconds = ((performance.now() - before) / 1000).toFixed(1);
       progress.note(
         `${device.pipelinesCreated} kernels, first update after ${seconds} s; ` +
-          `${trainer.plan?.dispatches} dispatches per update`,
+          `${trainer.dispatches} dispatches per update`,
       );
     }
-    if (await metrics.afterUpdate(epoch)) queued = 0;
+    const tried = trial?.isDue(trainer.updates, schedules.total) ?? false;
+    if (await metrics.afterUpdate({ ...notes, logged: tried })) queued = 0;
     // An anomaly is reported after the update it happened in.
     else if (++queued === MOST_QUEUED || device.anomalies) {
       await device.sync();
       queued = 0;
     }
+    if (tried) await trial?.run(trainer.updates);
+    await breath();
+    writer.check();
     const last = trainer.updates === schedules.total;
     if (last || signal.aborted || trainer.updates % config.saveEvery === 0) await save();
     if (signal.aborted && !last) {
+      await writer.finish();
       throw new InterruptedError(
         `interrupted after step ${trainer.updates}; the checkpoint is written`,
       );
     }
   }
+  await writer.finish();
   await profile.finish();
-  model.device.check();
+  device.check();
 }
 
-/** Adds to an error of the device where to go on from. */
-function withResumeHint(error: unknown, out: string, saved: number): unknown {
-  if (
-    error instanceof Error &&
-    /^(DeviceLostError|OutOfMemoryError|InterruptedError)$/.test(error.name)
-  ) {
-    const lines = [
-      saved >= 0
-        ? `the checkpoint of step ${saved} is safe; go on with: deno task pretrain --resume --out ${out}`
-        : "no checkpoint had been written yet",
-    ];
-    if (error.name === "OutOfMemoryError") {
-      lines.push(MEMORY_HINT);
+/**
+ * Works the updates from the last checkpoint to a bad one again, which gives the same bits, the last two of them in
+ * anomaly mode: what a loss shows may have happened in the update before.
+ *
+ * @param step updates done after the bad one
+ * @returns what anomaly mode found, or why it found nothing
+ */
+async function anomalyReport(context: RunContext, step: number): Promise<string> {
+  const { device, progress, signal } = context;
+  try {
+    using run = new Run(context);
+    progress.note(`step ${step} went astray: looking for the op it comes from`);
+    await run.begin(true);
+    while (run.trainer.updates < step) {
+      if (signal.aborted) return "the search for the op it comes from was interrupted";
+      if (run.trainer.updates >= step - 2) device.detectAnomalies(true);
+      await run.update();
+      await device.sync();
+      progress.stage("updates worked again", run.trainer.updates, step);
     }
-    return Object.assign(error, { details: lines.join("\n") });
+    return "worked again op by op, every value was finite";
+  } catch (error) {
+    const { name, message } = error as Error;
+    return name === "AnomalyError"
+      ? `first seen in ${message}`
+      : `the op it comes from could not be found: ${message}; --anomaly looks for it from the start`;
+  } finally {
+    device.detectAnomalies(false);
   }
-  return error;
 }

@@ -22,6 +22,10 @@ const COMMANDS: Readonly<
     summary: "pre-trains MATPAC on audio",
     load: () => import("./commands/pretrain.ts"),
   },
+  prepare: {
+    summary: "turns a folder of audio into a store of log-mel spectrograms",
+    load: () => import("./commands/prepare.ts"),
+  },
   verify: {
     summary: "holds this machine's adapter against reference numbers",
     load: () => import("./commands/verify.ts"),
@@ -76,14 +80,17 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** Aborts at the first SIGINT or SIGTERM; at the second one ends the process at once. */
-function listen(controller: AbortController): void {
+/**
+ * Aborts at the first SIGINT or SIGTERM. From then on signals do what they do by default: a second one ends the process
+ * at once, also while the script waits for the GPU and could not run a listener.
+ */
+export function listen(controller: AbortController): void {
+  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
   const stop = (): void => {
-    if (controller.signal.aborted) Deno.exit(EXIT_INTERRUPTED);
+    for (const it of signals) Deno.removeSignalListener(it, stop);
     controller.abort();
   };
-  Deno.addSignalListener("SIGINT", stop);
-  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", stop);
+  for (const it of signals) Deno.addSignalListener(it, stop);
 }
 
 if (import.meta.main) {

@@ -3,18 +3,18 @@
  *
  * @module
  */
-import { type Device, formatBytes, measure, OutOfMemoryError } from "../engine/mod.ts";
+import { type Device, formatBytes, measure, OutOfMemoryError, type Tensor } from "../engine/mod.ts";
 import { LogMel } from "../model/frontend.ts";
 import { visibleCount } from "../model/masking.ts";
-import { Matpac, patchGrid } from "../model/matpac.ts";
-import { lossWeights, RECIPES } from "../model/recipe.ts";
+import { Matpac, patchGrid, type Precision } from "../model/matpac.ts";
+import { lossWeights } from "../model/recipe.ts";
 import type { ResolvedConfig } from "./config.ts";
 import { cropSamples } from "./schedule.ts";
 import { STEP_DEFAULTS, Trainer } from "./step.ts";
 
 /** Bytes by purpose. */
 export interface RunMemory {
-  /** Parameters of the student. */
+  /** Parameters of the student, f16 copies included. */
   readonly parameters: number;
   /** Their gradients. */
   readonly gradients: number;
@@ -36,9 +36,18 @@ function zero(): number {
   return 0;
 }
 
+function bytesOf({ size, itemSize }: Tensor): number {
+  return size * itemSize;
+}
+
 /** What lowers the need, for messages. */
-export const MEMORY_HINT = "--batch, --crop-frames and a smaller --preset lower the need; " +
-  "--recompute cuts activations to a fifth";
+export const MEMORY_HINT = "--micro-batch, --crop-frames and a smaller --preset lower the need; " +
+  "--recompute cuts activations to a fifth, --precision mixed to about half";
+
+/** The number format a run computes in: f32 where the adapter has no 16-bit floats. */
+export function precisionOn(device: Device, wanted: Precision): Precision {
+  return device.features.f16 ? wanted : "f32";
+}
 
 /**
  * Measures a run of this configuration: its update is recorded as in training, with no memory behind it.
@@ -46,25 +55,27 @@ export const MEMORY_HINT = "--batch, --crop-frames and a smaller --preset lower 
  * @throws {OutOfMemoryError} if one of its tensors is beyond what the adapter can bind.
  */
 export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
-  const { geometry, batch } = config;
+  const { geometry, microBatch: batch } = config;
   const { patches } = patchGrid(geometry);
-  let known: Pick<RunMemory, "parameters" | "teachers"> | undefined;
+  const visible = visibleCount(patches, geometry.maskRatio);
+  const passes = config.batch / batch;
+  const precision = precisionOn(device, config.precision);
+  let known: Omit<RunMemory, "activations" | "staging" | "largest"> | undefined;
   const build = () => {
-    const recipe = RECIPES[config.recipe];
-    const model = new Matpac(device, geometry, recipe);
+    const model = new Matpac(device, geometry, config.choices, precision);
     model.recompute = config.recompute;
-    const weights = lossWeights(recipe, config.alpha);
-    const trainer = new Trainer(device, model, SCHEDULES, { ...STEP_DEFAULTS, weights });
+    const weights = lossWeights(config.choices, config.alpha, patches - visible);
+    const trainer = new Trainer(device, model, SCHEDULES, {
+      ...STEP_DEFAULTS,
+      weights,
+      passes,
+    });
     const frontend = new LogMel(device);
     // A batch on its way in: audio and what the front end makes of it. A plan has inputs of its own.
     const waves = device.empty([batch, cropSamples(geometry)]);
     const images = [1, 2].map(() => device.empty([batch, geometry.melBands, geometry.cropFrames]));
     const ids = [1, 2].map(() => device.empty([batch, patches], "u32"));
-    known = {
-      parameters: model.student.values.size * model.student.values.itemSize,
-      teachers: [model.teacherEncoder, model.teacherHead]
-        .reduce((sum, { values }) => sum + values.size * values.itemSize, 0),
-    };
+    known = { ...model.bytes, optimizer: bytesOf(trainer.m) + bytesOf(trainer.v) };
     const parts = [trainer, model, frontend, waves, ...images, ...ids];
     return {
       trainer,
@@ -73,24 +84,19 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
       [Symbol.dispose]: () => parts.forEach((part) => part[Symbol.dispose]()),
     };
   };
-  const visible = visibleCount(patches, geometry.maskRatio);
   try {
+    const parts = ({ trainer, input, ids: [shuffle, restore] }: ReturnType<typeof build>) =>
+      trainer.parts(input, { shuffle, restore, visible });
     const { state, arena, outputs, largest } = measure(
       device,
       build,
-      ({ trainer, input, ids: [shuffle, restore] }) =>
-        trainer.record(input, { shuffle, restore, visible }),
+      ...Array.from(
+        { length: passes > 1 ? 3 : 1 },
+        (_, i) => (built: ReturnType<typeof build>) => parts(built)[i](),
+      ),
     );
-    const { parameters, teachers } = known!;
-    return {
-      parameters,
-      gradients: parameters,
-      optimizer: 2 * parameters,
-      teachers,
-      activations: arena,
-      staging: state + outputs - 4 * parameters - teachers,
-      largest,
-    };
+    const kept = Object.values(known!).reduce((sum, bytes) => sum + bytes, 0);
+    return { ...known!, activations: arena, staging: state + outputs - kept, largest };
   } catch (error) {
     if (!(error instanceof RangeError) && (error as Error).name !== "LifetimeError") throw error;
     throw refusal(`an update cannot be bound on this adapter: ${(error as Error).message}`);

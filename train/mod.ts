@@ -30,18 +30,39 @@ export {
   toMono,
 } from "./data/audio.ts";
 export { AUDIO_EXTENSIONS, FolderError, listAudioFiles } from "./data/files.ts";
+export { NoDataError } from "./data/errors.ts";
+export { batchInput } from "./data/input.ts";
 export {
-  type AudioFolderOptions,
-  audioFolderSource,
   type Batch,
-  type ClipSource,
   Loader,
   type LoaderOptions,
   type LoaderState,
-  NoDataError,
-  type SkippedClip,
-  syntheticSource,
+  type PartState,
 } from "./data/loader.ts";
+export { type DataOptions, dataSource } from "./data/mixture.ts";
+export { type NpyDtype } from "./data/npy.ts";
+export { type CropRequest } from "./data/npy_store.ts";
+export { WorkerPool } from "./data/pool.ts";
+export {
+  type PrepareOptions,
+  type PrepareResult,
+  type PrepareState,
+  prepareStore,
+} from "./data/prepare.ts";
+export {
+  type AudioFolderOptions,
+  audioFolderSource,
+  type ClipSource,
+  type Crop,
+  type CropPlace,
+  type FileSourceOptions,
+  type SkippedClip,
+  type SourcePart,
+  type Statistics,
+  syntheticSource,
+  type WaveformSource,
+} from "./data/sources.ts";
+export { FileError, type Piece, type PiecesRequest } from "./data/tasks.ts";
 export { Prng, type PrngState } from "./data/prng.ts";
 export { type Phase, resample, type ResampleKernel, resampleKernel } from "./data/resample.ts";
 export { SYNTHETIC_CLASSES, type SyntheticClip, syntheticClip } from "./data/synthetic.ts";
@@ -52,7 +73,9 @@ export {
   InterruptedError,
   UsageError,
 } from "./errors.ts";
-export { JsonLines, type MetricsRow, type SkippedRow } from "./log.ts";
+export { JsonLines, MEASURED_FIELDS, type MetricsRow, type SkippedRow } from "./log.ts";
+export { centroidAccuracy, type Embedded, Evaluator, type EvaluatorOptions } from "./evaluate.ts";
+export { type LabelledClip, type LabelledFolder, labelledFolder } from "./data/labelled.ts";
 export { pretrain, type RunContext } from "./loop.ts";
 export { measureRun, memoryText, type RunMemory, totalBytes } from "./memory.ts";
 export { Progress, type ProgressOutput, type ProgressState } from "./progress.ts";
@@ -67,7 +90,7 @@ export {
   schedulesOf,
   teacherTemperature,
 } from "./schedule.ts";
-export { encoderTensors, loadWeights, restoreState, stateTensors, type Tensors } from "./state.ts";
+export { encoderTensors, loadWeights, restoreState, snapshotState, type Tensors } from "./state.ts";
 export {
   normalisedStd,
   readMetrics,
@@ -76,3 +99,4 @@ export {
   type StepValues,
   Trainer,
 } from "./step.ts";
+export { EventFile } from "./tensorboard.ts";

@@ -3,10 +3,10 @@
  * never sees half done.
  */
 
-import { fromFileUrl, isAbsolute, join, resolve } from "@std/path";
+import { dirname, fromFileUrl, isAbsolute, join, resolve } from "@std/path";
 import project from "../deno.json" with { type: "json" };
 import type { ResolvedConfig } from "./config.ts";
-import { UsageError } from "./errors.ts";
+import { nameDiskFull, UsageError } from "./errors.ts";
 
 /** Paths inside a run directory. */
 export interface RunPaths {
@@ -42,8 +42,11 @@ export function runPaths(dir: string): RunPaths {
   };
 }
 
+/** What a file that is being written is called until it is whole. */
+const BESIDE = ".tmp";
+
 /**
- * Makes the run directory and its `checkpoints` folder.
+ * Makes the run directory; when a run is resumed, removes what a killed process left half written.
  *
  * @throws UsageError when it holds something already and the run is not resumed, or when
  * it cannot be made
@@ -59,7 +62,8 @@ export async function openRunDirectory(
         `--out ${out}: is not empty; give another directory, or --resume to go on with that run`,
       );
     }
-    await Deno.mkdir(paths.checkpoints, { recursive: true });
+    await Deno.mkdir(out, { recursive: true });
+    for (const dir of [out, paths.checkpoints]) await removeUnfinished(dir);
   } catch (error) {
     if (error instanceof UsageError) throw error;
     throw new UsageError(
@@ -70,14 +74,26 @@ export async function openRunDirectory(
   return paths;
 }
 
+/** Whether there is more than what a process leaves that was killed before its configuration was written. */
 async function holdsSomething(dir: string): Promise<boolean> {
-  try {
-    for await (const _ of Deno.readDir(dir)) return true;
-    return false;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
+  return (await namesIn(dir)).some((name) => !name.endsWith(BESIDE));
+}
+
+async function removeUnfinished(dir: string): Promise<void> {
+  for (const name of await namesIn(dir)) {
+    if (name.endsWith(BESIDE)) await Deno.remove(join(dir, name));
   }
+}
+
+/** Names in a folder; none when there is no folder. */
+export async function namesIn(dir: string): Promise<string[]> {
+  const names: string[] = [];
+  try {
+    for await (const { name } of Deno.readDir(dir)) names.push(name);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return names;
 }
 
 /**
@@ -105,14 +121,16 @@ export async function writeRunConfig(
 
 /**
  * Writes `chunks` one after the other beside `path`, syncs, and renames: `path` is either
- * what it was or complete.
+ * what it was or complete, also after a loss of power where the file system keeps its promises.
+ *
+ * @throws {DiskFullError} if there is no room
  */
 export async function writeAtomic(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
-  const beside = `${path}.tmp`;
+  const beside = `${path}${BESIDE}`;
   try {
     {
       using file = await Deno.open(beside, { write: true, create: true, truncate: true });
-      for (const chunk of chunks) {
+      for (const chunk of gathered(chunks)) {
         for (let done = 0; done < chunk.byteLength;) {
           done += await file.write(chunk.subarray(done));
         }
@@ -122,7 +140,49 @@ export async function writeAtomic(path: string, chunks: Iterable<Uint8Array>): P
     await Deno.rename(beside, path);
   } catch (error) {
     await Deno.remove(beside).catch(() => {});
-    throw error;
+    throw nameDiskFull(error, path);
+  }
+  await syncFolder(dirname(path));
+}
+
+/** Bytes that small chunks are gathered to: beside training, each write waits for an update. */
+const GATHERED_BYTES = 1 << 24;
+
+/** The same bytes in fewer chunks. */
+function* gathered(chunks: Iterable<Uint8Array>): Generator<Uint8Array> {
+  let small: Uint8Array[] = [];
+  let bytes = 0;
+  for (const chunk of chunks) {
+    if (bytes + chunk.byteLength > GATHERED_BYTES) {
+      yield concat(small, bytes);
+      [small, bytes] = [[], 0];
+    }
+    if (chunk.byteLength > GATHERED_BYTES) yield chunk;
+    else {
+      small.push(chunk);
+      bytes += chunk.byteLength;
+    }
+  }
+  yield concat(small, bytes);
+}
+
+function concat(chunks: readonly Uint8Array[], bytes: number): Uint8Array {
+  const whole = new Uint8Array(bytes);
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  return whole;
+}
+
+/** Makes a rename in a folder last. Not every system can open a folder: then that is left to it. */
+async function syncFolder(dir: string): Promise<void> {
+  try {
+    using folder = await Deno.open(dir, { read: true });
+    await folder.sync();
+  } catch {
+    // The file itself is synced.
   }
 }
 

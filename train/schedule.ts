@@ -69,11 +69,15 @@ export type ScheduleConfig = Pick<
   | "emaHead"
   | "teacherTemp"
   | "teacherTempWarmup"
+  | "choices"
 >;
 
-/** The schedules of a configuration once the number of clips is known. */
-export function schedulesOf(config: ScheduleConfig, clips: number): Schedules {
-  const { batch } = config;
+/**
+ * The schedules of a configuration once the number of clips is known. A recipe that names the number of clips of an epoch
+ * has precedence over the data's.
+ */
+export function schedulesOf(config: ScheduleConfig, dataClips: number): Schedules {
+  const { batch, choices: { epochClips: clips = dataClips } } = config;
   const total = "steps" in config.length
     ? config.length.steps
     : Math.max(1, Math.floor(clips * config.length.epochs / batch));

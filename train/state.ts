@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { HostArray } from "../engine/mod.ts";
+import type { DType, HostArray, Shape, Tensor } from "../engine/mod.ts";
 import type { ParameterArena } from "../model/arena.ts";
 import type { Matpac } from "../model/matpac.ts";
 import type { SafetensorsTensor } from "../model/formats/safetensors.ts";
@@ -15,6 +15,7 @@ export const TEACHER_PREFIX = { encoder: "_ema.", head: "_cls_head_ema." } as co
 
 const CENTRE = "cls_head_loss.center";
 const PENDING_CENTRE = "cls_head_loss.pending_center";
+const LOSS_SCALE = "optimizer.loss_scale";
 const MOMENTS = { m: "optimizer.m.", v: "optimizer.v." } as const;
 
 /** Parts of the student that make the encoder people use: no predictor, no head. */
@@ -23,41 +24,112 @@ const ENCODER_PARTS = /^(cls_token|pos_embed|patch_embed\.|student_encoder\.)/;
 /** Tensors of a file by name. */
 export type Tensors = ReadonlyMap<string, SafetensorsTensor>;
 
-/** All tensors of a run, in a fixed order. */
-export async function stateTensors(
-  model: Matpac,
-  trainer: Trainer,
-): Promise<[string, CheckpointTensor][]> {
-  const named = async (prefix: string, arena: ParameterArena, flat = arena.values) =>
-    [...await arena.read(flat)].map((
-      [name, tensor],
-    ): [string, CheckpointTensor] => [prefix + name, tensor]);
-  const [centre, pending] = await model.device.read([model.centre, model.pendingCentre]);
-  const prototypes = model.centre.size;
+/** Named tensors on their way to the host. */
+export interface PendingTensors {
+  /** Waits for them. */
+  fetch(): Promise<[string, CheckpointTensor][]>;
+}
+
+/** Part of a run's state that is a tensor of its own; one more line here saves and restores another. */
+function singles({ model, trainer: { lossScale } }: RunState): [string, Tensor, Shape][] {
+  const prototypes: Shape = [1, 1, model.centre.size];
   return [
-    ...await named("", model.student),
-    ...await fixedPositions(model),
-    ...await named(TEACHER_PREFIX.encoder, model.teacherEncoder),
-    ...await named(TEACHER_PREFIX.head, model.teacherHead),
-    [CENTRE, { shape: [1, 1, prototypes], data: centre }],
-    [PENDING_CENTRE, { shape: [1, 1, prototypes], data: pending }],
-    ...await named(MOMENTS.m, model.student, trainer.m),
-    ...await named(MOMENTS.v, model.student, trainer.v),
+    [CENTRE, model.centre, prototypes],
+    [PENDING_CENTRE, model.pendingCentre, prototypes],
+    ...lossScale
+      ? [[LOSS_SCALE, lossScale.state, lossScale.state.shape] as [string, Tensor, Shape]]
+      : [],
   ];
 }
 
+/** Flat tensors that hold a value for each parameter of an arena, with the prefix of their names. */
+function flats({ model, trainer }: RunState): [string, ParameterArena, Tensor][] {
+  const { student, teacherEncoder, teacherHead } = model;
+  return [
+    ["", student, student.values],
+    [TEACHER_PREFIX.encoder, teacherEncoder, teacherEncoder.values],
+    [TEACHER_PREFIX.head, teacherHead, teacherHead.values],
+    [MOMENTS.m, student, trainer.m],
+    [MOMENTS.v, student, trainer.v],
+  ];
+}
+
+/** What {@link snapshotState} copies. */
+export interface RunState {
+  /** Student, teachers and centre. */
+  readonly model: Matpac;
+  /** The optimizer's state. */
+  readonly trainer: Trainer;
+}
+
+/**
+ * Copies all tensors of a run on the device, in order with its work; they are fetched later, in a fixed order, while
+ * updates that follow go on.
+ */
+export function snapshotState(state: RunState): PendingTensors {
+  const parts: (() => Promise<[string, CheckpointTensor][]>)[] = [
+    ...flats(state).map(([prefix, arena, flat]) => {
+      const copied = copyOf(flat);
+      return async () =>
+        [...arena.byParameter(await copied() as Float32Array)].map((
+          [name, tensor],
+        ): [string, CheckpointTensor] => [prefix + name, tensor]);
+    }),
+    ...[...singles(state), ...fixedPositions(state.model)].map(([name, tensor, shape]) => {
+      const copied = copyOf(tensor);
+      return async (): Promise<[string, CheckpointTensor][]> => [
+        [name, { shape, data: await copied() }],
+      ];
+    }),
+  ];
+  return {
+    fetch: async () => {
+      const all: [string, CheckpointTensor][] = [];
+      for (const part of parts) all.push(...await part());
+      return all;
+    },
+  };
+}
+
+/** Elements that are copied into one buffer of the host: buffers are rounded up to powers of two. */
+const PIECE = 2 ** 24;
+
+/** Copies a dense tensor on the device now; its values are fetched when they are asked for. */
+function copyOf(tensor: Tensor): () => Promise<HostArray> {
+  const { device, size, offset } = tensor;
+  const pieces = Array.from({ length: Math.ceil(size / PIECE) }, (_, i) => {
+    const view = tensor.view([Math.min(PIECE, size - i * PIECE)], undefined, offset + i * PIECE);
+    const read = device.readLater([view]);
+    view.dispose();
+    return read;
+  });
+  return async () => {
+    let whole: HostArray | undefined;
+    for (const [i, piece] of pieces.entries()) {
+      const [values] = await piece.values();
+      if (pieces.length === 1) return values;
+      whole ??= new (values.constructor as new (length: number) => HostArray)(size);
+      whole.set(values, i * PIECE);
+    }
+    return whole!;
+  };
+}
+
 /** Position tables that are no parameters, under their official names; none when they are learned. */
-async function fixedPositions(model: Matpac): Promise<[string, CheckpointTensor][]> {
-  const tables = Object.entries(model.fixedPositions);
-  const values = await model.device.read(tables.map(([, tensor]) => tensor));
-  return tables.map(([name, { shape }], i) => [name, { shape, data: values[i] }]);
+function fixedPositions(model: Matpac): [string, Tensor, Shape][] {
+  return Object.entries(model.fixedPositions).map(([name, it]) => [name, it, it.shape]);
 }
 
 /** The student's encoder alone: what embedding, probing and exporting need. */
 export async function encoderTensors(model: Matpac): Promise<[string, CheckpointTensor][]> {
+  const tables = fixedPositions(model);
+  const values = await model.device.read(tables.map(([, tensor]) => tensor));
   const all: [string, CheckpointTensor][] = [
     ...await model.student.read(),
-    ...await fixedPositions(model),
+    ...tables.map(([name, , shape], i): [string, CheckpointTensor] => [
+      name,
+      { shape, data: values[i] },
+    ]),
   ];
   return all.filter(([name]) => ENCODER_PARTS.test(name));
 }
@@ -65,39 +137,33 @@ export async function encoderTensors(model: Matpac): Promise<[string, Checkpoint
 function pick(tensors: Tensors, prefix: string, arena: ParameterArena): [string, HostArray][] {
   return arena.specs.flatMap(({ name }): [string, HostArray][] => {
     const tensor = tensors.get(prefix + name);
-    return tensor ? [[name, asFloat(prefix + name, tensor)]] : [];
+    return tensor ? [[name, asType(prefix + name, tensor, "f32")]] : [];
   });
 }
 
-function asFloat(name: string, { dtype, data }: SafetensorsTensor): Float32Array {
-  if (dtype !== "F32") throw new Error(`tensor ${name} is ${dtype}; F32 is needed`);
-  return data as Float32Array;
-}
-
-/** Names that a model needs and a file lacks. */
-function missing(tensors: Tensors, model: Matpac): string[] {
-  const wanted = [
-    ...model.student.specs.map(({ name }) => name),
-    ...model.teacherEncoder.specs.map(({ name }) => TEACHER_PREFIX.encoder + name),
-    ...model.teacherHead.specs.map(({ name }) => TEACHER_PREFIX.head + name),
-    CENTRE,
-  ];
-  return wanted.filter((name) => !tensors.has(name));
+/** A tensor's values, if they are of the type that is needed. */
+function asType(name: string, { dtype, data }: SafetensorsTensor, wanted: DType): HostArray {
+  if (dtype !== wanted.toUpperCase()) {
+    throw new Error(`tensor ${name} is ${dtype}; ${wanted.toUpperCase()} is needed`);
+  }
+  return dtype === "F16"
+    ? new Float16Array(data.buffer, data.byteOffset, data.length)
+    : data as HostArray;
 }
 
 /**
  * Restores model and optimizer from a checkpoint.
  *
- * @param pendingCentre whether the saved batch mean waits to be folded into the centre
- * @throws {Error} naming the first missing tensor or the first of another size.
+ * @throws {Error} naming the first missing tensor or the first of another size or type.
  */
-export async function restoreState(
-  model: Matpac,
-  trainer: Trainer,
-  tensors: Tensors,
-  pendingCentre: boolean,
-): Promise<void> {
-  const [absent] = missing(tensors, model);
+export async function restoreState(state: RunState, tensors: Tensors): Promise<void> {
+  const { model, trainer } = state;
+  const wanted = [
+    ...flats(state).flatMap(([prefix, arena]) => arena.specs.map(({ name }) => prefix + name)),
+    // A run may go on in mixed precision that was not before.
+    ...singles(state).map(([name]) => name).filter((name) => name !== LOSS_SCALE),
+  ];
+  const absent = wanted.find((name) => !tensors.has(name));
   if (absent !== undefined) throw new Error(`the checkpoint has no tensor ${absent}`);
   loadWeights(model, tensors);
   for (const key of ["m", "v"] as const) {
@@ -106,9 +172,13 @@ export async function restoreState(
     );
     await model.student.write(trainer[key], values);
   }
-  const pending = tensors.get(PENDING_CENTRE);
-  if (pending) model.device.write(model.pendingCentre, asFloat(PENDING_CENTRE, pending));
-  model.hasPendingCentre = pendingCentre && pending !== undefined;
+  for (const [name, tensor] of singles(state)) {
+    const saved = tensors.get(name);
+    if (!saved) continue;
+    const values = asType(name, saved, tensor.dtype);
+    if (name === LOSS_SCALE) trainer.lossScale!.restore(values as Float32Array);
+    else model.device.write(tensor, values);
+  }
 }
 
 /**
@@ -130,6 +200,6 @@ export function loadWeights(model: Matpac, tensors: Tensors): number {
     used += entries.length;
   }
   const centre = tensors.get(CENTRE);
-  if (centre) model.device.write(model.centre, asFloat(CENTRE, centre));
+  if (centre) model.device.write(model.centre, asType(CENTRE, centre, "f32"));
   return used;
 }

@@ -1,37 +1,41 @@
 /**
- * One training update of MATPAC: forward, averages, backward, clipping, Adam (SPEC sections 3 and 4).
+ * One training update of MATPAC: forward, averages, backward, clipping, Adam (SPEC sections 3 and 4), in one pass over the
+ * batch or in several.
  *
  * @module
  */
 import {
   adamHyperValues,
   adamStep,
-  add,
+  addScaled,
+  assign,
   backward,
   capture,
   concat,
   type Device,
   emaStep,
+  fill,
   gradientNorm,
   type KernelCount,
-  l2Normalize,
-  log,
-  mean,
-  mul,
   noGrad,
   type Plan,
-  reshape,
   scope,
-  sqrt,
-  square,
   storeRow,
-  sub,
-  sum,
   type Tensor,
 } from "../engine/mod.ts";
 import type { Mask } from "../model/masking.ts";
-import type { DeviceMask, Matpac, MatpacForward } from "../model/matpac.ts";
+import {
+  type DeviceMask,
+  type Matpac,
+  type MatpacForward,
+  patchGrid,
+  type SharedCentre,
+} from "../model/matpac.ts";
+import { LossScale } from "./loss_scale.ts";
 import type { Schedules } from "./schedule.ts";
+import { BatchStatistics, ROW, statisticsOf, type StepValues, stepValues } from "./step_metrics.ts";
+
+export { normalisedStd, readMetrics, type StepValues } from "./step_metrics.ts";
 
 /** Settings that stay the same over a run. */
 export interface StepSettings {
@@ -43,6 +47,8 @@ export interface StepSettings {
   readonly betas: readonly [number, number];
   /** Decoupled weight decay of the parameters that have any. */
   readonly weightDecay: number;
+  /** Forward and backward passes that make an update, each with an equal part of its batch; default 1. */
+  readonly passes?: number;
   /** Record the update once and replay it; default true. The bits are the same either way. */
   readonly capture?: boolean;
 }
@@ -54,34 +60,8 @@ export const STEP_DEFAULTS: Omit<StepSettings, "weights"> = {
   weightDecay: 0.05,
 };
 
-/**
- * What an update leaves in its row of metrics, in this order: weighted loss, mean prediction and classification loss,
- * gradient norm before clipping, clip coefficient, negative entropy of the mean target distribution, spread of targets
- * and of predictions.
- */
-const ROW = 8;
 /** Updates whose rows are kept on the device. */
 const KEPT_ROWS = 256;
-
-/** Metrics of one update on the host. */
-export interface StepValues {
-  /** Weighted loss. */
-  readonly loss: number;
-  /** Mean prediction loss. */
-  readonly loss_pred: number;
-  /** Mean classification loss. */
-  readonly loss_cls: number;
-  /** L2 norm of the whole gradient before clipping. */
-  readonly grad_norm: number;
-  /** Factor that clipping put on the gradients. */
-  readonly clip_coefficient: number;
-  /** exp of the entropy of the mean target distribution: how many prototypes are in use. */
-  readonly target_perplexity: number;
-  /** Spread of the L2-normalised targets over tokens, mean over dimensions. */
-  readonly target_std: number;
-  /** The same for predictions. */
-  readonly prediction_std: number;
-}
 
 /** Slots of the step-value buffer, 64 elements apart so that each can be bound on every adapter. */
 const SLOTS = {
@@ -95,20 +75,17 @@ const SLOTS = {
 } as const;
 const SLOT = 64;
 
-/**
- * Spread of L2-normalised vectors: root of the unbiased variance over tokens + 1e-6, mean over dimensions (what the
- * released code logs, SPEC section 3).
- *
- * @param x [..., D]
- * @returns [1]
- */
-export function normalisedStd(x: Tensor): Tensor {
-  const width = x.shape[x.shape.length - 1];
-  const rows = x.size / width;
-  const unit = l2Normalize(reshape(x, [rows, width]));
-  const centred = sub(unit, mean(unit, { axes: [0], keepDims: true }));
-  const variance = mul(sum(square(centred), { axes: [0] }), 1 / Math.max(1, rows - 1));
-  return reshape(mean(sqrt(add(variance, 1e-6))), [1]);
+/** A recorded update: in one plan, or its passes apart from what comes before and after them. */
+interface Plans {
+  /** Shapes that it was recorded for. */
+  readonly key: string;
+  /** Whether the pass has run. */
+  used: boolean;
+  readonly plans: {
+    readonly begin?: Plan<void>;
+    readonly pass: Plan<Tensor | undefined>;
+    readonly finish?: Plan<Tensor>;
+  };
 }
 
 /** Runs updates on a model and keeps the optimizer's state. */
@@ -119,12 +96,15 @@ export class Trainer implements Disposable {
   readonly v: Tensor;
   /** Updates done. */
   updates = 0;
-  #plan: { readonly key: string; readonly plan: Plan<Tensor> } | undefined;
+  /** Passes done of the update under way. */
+  #done = 0;
+  #plans: Plans | undefined;
   #row: Tensor | undefined;
-  /** [KEPT_ROWS, ROW], the row of update u at u mod KEPT_ROWS. */
+  /** [KEPT_ROWS, columns], the row of update u at u mod KEPT_ROWS. */
   readonly #rows: Tensor;
   readonly #values: Tensor;
-  readonly #slots: Readonly<Record<keyof typeof SLOTS, Tensor>>;
+  /** Parts of the step-value buffer; `all` is all but the place. */
+  readonly #slots: Readonly<Record<keyof typeof SLOTS | "all", Tensor>>;
   readonly #groups: readonly {
     hyper: Tensor;
     values: Tensor;
@@ -132,6 +112,14 @@ export class Trainer implements Disposable {
     m: Tensor;
     v: Tensor;
   }[];
+  /** What passes of one update share; undefined where a plain f32 pass is the whole update. */
+  readonly #shared:
+    | { readonly centre: SharedCentre; readonly statistics: BatchStatistics }
+    | undefined;
+  /** Under mixed precision. */
+  readonly lossScale: LossScale | undefined;
+  /** The first update of this process, and whether a batch mean waited then to be folded into the centre. */
+  #first: { readonly update: number; readonly pending: boolean } | undefined;
 
   /** Makes the optimizer's state, filled with 0. */
   constructor(
@@ -140,10 +128,11 @@ export class Trainer implements Disposable {
     private readonly schedules: Schedules,
     private readonly settings: StepSettings,
   ) {
-    const { values, grads, decayedSize } = model.student;
+    const { values, grads, decayedSize, trainedSize } = model.student;
+    const { passes = 1 } = settings;
     this.m = device.zeros(values.shape);
     this.v = device.zeros(values.shape);
-    this.#rows = device.zeros([KEPT_ROWS, ROW]);
+    this.#rows = device.zeros([KEPT_ROWS, ROW[model.precision]]);
     this.#values = device.zeros([SLOT * Object.keys(SLOTS).length]);
     const slot = (name: keyof typeof SLOTS, size: number) =>
       this.#values.view([size], undefined, SLOTS[name] * SLOT);
@@ -155,22 +144,32 @@ export class Trainer implements Disposable {
       emaHead: slot("emaHead", 2),
       centre: slot("centre", 2),
       place: slot("place", 1),
+      all: this.#values.view([SLOTS.place * SLOT]),
     };
     const group = (hyper: Tensor, start: number, size: number) => {
       const part = (t: Tensor) => t.view([size], undefined, t.offset + start);
       return { hyper, values: part(values), grads: part(grads!), m: part(this.m), v: part(this.v) };
     };
     this.#groups = model.recipe.weightDecayOn === "all"
-      ? [group(this.#slots.adamDecayed, 0, values.size)]
+      ? [group(this.#slots.adamDecayed, 0, trainedSize)]
       : [
         group(this.#slots.adamDecayed, 0, decayedSize),
-        group(this.#slots.adamPlain, decayedSize, values.size - decayedSize),
+        group(this.#slots.adamPlain, decayedSize, trainedSize - decayedSize),
       ];
+    if (model.precision === "mixed") this.lossScale = new LossScale(device, SLOTS.place * SLOT);
+    if (passes > 1 || this.lossScale) {
+      const [used, batchMean] = [1, 2].map(() => device.empty(model.centre.shape));
+      this.#shared = {
+        centre: { used, batchMean, share: 1 / passes },
+        statistics: new BatchStatistics(device, model.geometry),
+      };
+    }
   }
 
-  #writeStepValues(): void {
-    const { schedules, settings: { betas, weightDecay }, updates: u } = this;
-    const host = new Float32Array(this.#values.size);
+  /** Step values of update u but its place, as they lie in the buffer. */
+  #stepValues(u: number, centreDecay: readonly [number, number]): Float32Array {
+    const { schedules, settings: { betas, weightDecay } } = this;
+    const host = new Float32Array(SLOTS.place * SLOT);
     const adam = { lr: schedules.lr(u), betas, step: u + 1, ...this.model.recipe.adam };
     // No averaging at the first update: a decay of 1 changes nothing.
     const [encoder, head] = u > 0 ? [schedules.emaEncoder(u), schedules.emaHead(u)] : [1, 1];
@@ -180,18 +179,30 @@ export class Trainer implements Disposable {
     // 1 - decay in float64: the float32 difference would lose its last digits.
     host.set([encoder, 1 - encoder], SLOTS.emaEncoder * SLOT);
     host.set([head, 1 - head], SLOTS.emaHead * SLOT);
-    host.set(this.model.centreDecay(), SLOTS.centre * SLOT);
-    host[SLOTS.place * SLOT] = u % KEPT_ROWS;
-    this.device.write(this.#values, host);
+    host.set(centreDecay, SLOTS.centre * SLOT);
+    return host;
+  }
+
+  #writeStepValues(): void {
+    const { model, lossScale, updates } = this;
+    if (lossScale) {
+      const u = lossScale.latest(updates);
+      this.#first ??= { update: u, pending: model.hasPendingCentre };
+      // By applied updates: a skipped one leaves no batch mean.
+      const pending = u > 0 && (u > this.#first.update || this.#first.pending);
+      lossScale.offer(updates, this.#stepValues(u, model.centreDecay(pending)));
+    } else this.device.write(this.#slots.all, this.#stepValues(updates, model.centreDecay()));
+    this.device.write(this.#slots.place, Float32Array.of(updates % KEPT_ROWS));
   }
 
   /**
-   * One update. Work is submitted, not awaited.
+   * One update from its whole batch. Work is submitted, not awaited.
    *
    * @param input [batch, bands, frames] standardised log-mel
    * @param inspect sees the forward pass and the raw gradients before the parameters change
    * @param onKernel hears at the first update of a plan how many of its kernels are ready, which waits for each
    * @returns the update's metrics on the GPU for {@link readMetrics}, overwritten or freed by the next step
+   * @throws {RangeError} if an update has several passes; see {@link pass}.
    */
   step(
     input: Tensor,
@@ -199,23 +210,62 @@ export class Trainer implements Disposable {
     inspect?: (forward: MatpacForward) => void,
     onKernel?: KernelCount,
   ): Tensor {
-    const { model, settings: { capture = true } } = this;
+    const { settings: { capture = true, passes = 1 } } = this;
+    if (passes !== 1) throw new RangeError(`an update has ${passes} passes, step makes one`);
     this.#writeStepValues();
     const row = capture && !inspect
-      ? this.#replay(input, mask, onKernel)
-      : this.#eager(input, mask, inspect);
-    this.updates++;
-    // A replay runs no script, so what forward notes is noted here.
-    model.hasPendingCentre = true;
+      ? this.#replay(input, mask, onKernel)!
+      : this.#eager(() => this.#whole(input, this.#onDevice(mask), inspect));
+    this.#advance();
     return row;
   }
 
-  #replay(input: Tensor, mask: Mask, onKernel?: KernelCount): Tensor {
-    const known = this.#plan;
-    const plan = this.#planFor(input, mask);
-    return plan.replay(
+  /**
+   * One pass with its part of an update's batch; the last one updates. Work is submitted, not awaited.
+   *
+   * @param input [batch / passes, bands, frames] standardised log-mel
+   * @param onKernel as in {@link step}
+   * @returns whether this completed an update
+   */
+  pass(input: Tensor, mask: Mask, onKernel?: KernelCount): boolean {
+    const { settings: { capture = true, passes = 1 } } = this;
+    if (passes === 1) {
+      this.step(input, mask, undefined, onKernel);
+      return true;
+    }
+    const first = this.#done === 0;
+    const last = ++this.#done === passes;
+    if (first) this.#writeStepValues();
+    if (capture) {
+      const { begin, finish } = this.#plansFor(input, mask).plans;
+      if (first) begin!.replay([]);
+      this.#replay(input, mask, onKernel);
+      if (last) finish!.replay([]);
+    } else {
+      if (first) scope(() => this.#begin());
+      scope(() => void this.#pass(input, this.#onDevice(mask)));
+      if (last) this.#eager(() => this.#finish());
+      this.device.flush();
+    }
+    if (last) this.#advance();
+    return last;
+  }
+
+  #advance(): void {
+    this.#done = 0;
+    this.updates++;
+    // A replay runs no script, so what forward notes is noted here.
+    this.model.hasPendingCentre = true;
+  }
+
+  /** Replays the pass, or the whole update where it is one. */
+  #replay(input: Tensor, mask: Mask, onKernel?: KernelCount): Tensor | undefined {
+    const plans = this.#plansFor(input, mask);
+    const fresh = !plans.used;
+    plans.used = true;
+    return plans.plans.pass.replay(
       [input, mask.shuffle, mask.restore],
-      this.#plan === known ? undefined : onKernel,
+      fresh ? onKernel : undefined,
     );
   }
 
@@ -225,112 +275,219 @@ export class Trainer implements Disposable {
    * @param count updates, the newest last; the last 256 are kept
    */
   recent(count: number): { values(): Promise<StepValues[]> } {
+    const columns = ROW[this.model.precision];
     const kept = Math.min(count, KEPT_ROWS, this.updates);
     const first = (this.updates - kept) % KEPT_ROWS;
     const beforeWrap = Math.min(kept, KEPT_ROWS - first);
     const parts = [[first, beforeWrap], [0, kept - beforeWrap]].map(([row, rows]) =>
-      this.#rows.view([rows, ROW], undefined, this.#rows.offset + row * ROW)
+      this.#rows.view([rows, columns], undefined, this.#rows.offset + row * columns)
     );
     const copied = this.device.readLater(parts);
     parts.forEach((part) => part.dispose());
     return {
-      values: async () =>
-        (await copied.values()).flatMap((rows) =>
+      values: async () => {
+        const values = (await copied.values()).flatMap((rows) =>
           Array.from(
-            { length: rows.length / ROW },
-            (_, i) => stepValues(rows.subarray(i * ROW, (i + 1) * ROW)),
+            { length: rows.length / columns },
+            (_, i) => stepValues(rows.subarray(i * columns, (i + 1) * columns)),
           )
-        ),
+        );
+        this.lossScale?.noteSkipped(values[values.length - 1]?.skipped_updates ?? 0);
+        return values;
+      },
     };
   }
 
-  #eager(input: Tensor, mask: Mask, inspect?: (forward: MatpacForward) => void): Tensor {
+  #onDevice({ shuffle, restore, visible }: Mask): DeviceMask {
+    const batch = shuffle.length / patchGrid(this.model.geometry).patches;
+    const [a, b] = [shuffle, restore].map((ids) =>
+      this.device.tensor(ids, [batch, ids.length / batch])
+    );
+    return { shuffle: a, restore: b, visible };
+  }
+
+  /** Runs what makes an update's row op by op. */
+  #eager(update: () => Tensor): Tensor {
     this.#row?.dispose();
-    const { device } = this;
-    const [batch] = input.shape;
-    this.#row = scope(() => {
-      const [shuffle, restore] = [mask.shuffle, mask.restore].map((ids) =>
-        device.tensor(ids, [batch, ids.length / batch])
-      );
-      return this.#update(input, { shuffle, restore, visible: mask.visible }, inspect);
-    });
-    device.flush();
+    this.#row = scope(update);
+    this.device.flush();
     return this.#row;
   }
 
   /** The recorded update for inputs of this shape. */
-  #planFor(input: Tensor, mask: Mask): Plan<Tensor> {
+  #plansFor(input: Tensor, mask: Mask): Plans {
     const key = `${input.shape},${mask.visible}`;
-    if (this.#plan?.key !== key) {
+    if (this.#plans?.key !== key) {
       this.#row?.dispose();
-      this.#plan?.plan[Symbol.dispose]();
-      const { device } = this;
+      this.#freePlans();
+      const { device, settings: { passes = 1 } } = this;
       const [batch] = input.shape;
       const ids = scope(() => device.tensor(mask.shuffle, [batch, mask.shuffle.length / batch]));
-      const plan = capture(
+      const { visible } = mask;
+      const parts = passes > 1;
+      const begin = parts ? capture(device, [], () => this.#begin()) : undefined;
+      const pass = capture(
         device,
         [input, ids, ids],
-        (x, shuffle, restore) => this.#update(x, { shuffle, restore, visible: mask.visible }),
+        (x, shuffle, restore) => this.#recorded(x, { shuffle, restore, visible }),
       );
+      const finish = parts ? capture(device, [], () => this.#finish()) : undefined;
       ids.dispose();
       // What eager steps left in the pool is not needed again.
       device.trim();
-      this.#plan = { key, plan };
+      this.#plans = { key, used: false, plans: { begin, pass, finish } };
     }
-    return this.#plan.plan;
+    return this.#plans;
   }
 
-  /** The recorded update, once there is one: its memory is what training needs beside parameters and moments. */
-  get plan(): Plan<Tensor> | undefined {
-    return this.#plan?.plan;
+  #recorded(input: Tensor, mask: DeviceMask): Tensor | undefined {
+    if ((this.settings.passes ?? 1) === 1) return this.#whole(input, mask);
+    this.#pass(input, mask);
+    return undefined;
+  }
+
+  #freePlans(): void {
+    for (const plan of Object.values(this.#plans?.plans ?? {})) plan?.[Symbol.dispose]();
+    this.#plans = undefined;
+  }
+
+  /** The recorded pass, once there is one: its memory is what training needs beside parameters and moments. */
+  get plan(): Plan<Tensor | undefined> | undefined {
+    return this.#plans?.plans.pass;
+  }
+
+  /** Dispatches of a recorded update. */
+  get dispatches(): number | undefined {
+    if (!this.#plans) return undefined;
+    const { begin, pass, finish } = this.#plans.plans;
+    const { passes = 1 } = this.settings;
+    return (begin?.dispatches ?? 0) + passes * pass.dispatches + (finish?.dispatches ?? 0);
   }
 
   /**
-   * The work of one update with the step values as they are; {@link step} runs or replays it.
+   * The parts of an update that are recorded each on its own, in order, with the step values as they are; {@link step} and
+   * {@link pass} run or replay them.
    *
-   * @param input [batch, bands, frames] standardised log-mel
-   * @returns the update's row of metrics
+   * @param input [batch / passes, bands, frames] standardised log-mel
    */
-  record(input: Tensor, mask: DeviceMask): Tensor {
-    return this.#update(input, mask);
+  parts(input: Tensor, mask: DeviceMask): (() => Tensor | undefined)[] {
+    const pass = () => this.#recorded(input, mask);
+    if ((this.settings.passes ?? 1) === 1) return [pass];
+    return [() => (this.#begin(), undefined), pass, () => this.#finish()];
   }
 
-  #update(
+  #whole(
     input: Tensor,
     mask: DeviceMask,
     inspect?: (forward: MatpacForward) => void,
   ): Tensor {
     const { model, settings } = this;
+    if (this.#shared) {
+      this.#begin();
+      const forward = this.#pass(input, mask);
+      return this.#finish(() => inspect?.(forward));
+    }
     const forward = model.forward(
       input,
       mask,
-      { teacherTemperature: this.#slots.teacherTemp, centreDecay: this.#slots.centre },
+      { teacherTemperature: this.#slots.teacherTemp, centre: this.#slots.centre },
       settings.weights,
     );
     // Inside the released forward pass: with the old student, head first.
-    this.#average();
+    this.#average(this.#slots);
     const { losses, statistics } = statisticsOf(forward);
     model.student.zeroGrad();
     backward(forward.loss);
     model.student.finishGrads();
     const gradNorm = gradientNorm([model.student.grads!], settings.clipNorm);
     inspect?.(forward);
-    for (const { hyper, ...state } of this.#groups) adamStep(state, hyper, gradNorm);
-    const row = noGrad(() => concat([...losses, gradNorm, ...statistics], 0));
-    storeRow(this.#rows, row, this.#slots.place);
-    return row;
+    this.#optimise(gradNorm);
+    return this.#store([...losses, gradNorm, ...statistics]);
   }
 
-  #average(): void {
+  /** Makes ready for the passes of an update: its centre, and room to add up in. */
+  #begin(): void {
+    const { model, lossScale } = this;
+    const { centre: { used, batchMean }, statistics } = this.#shared!;
+    lossScale?.take(this.#slots.all);
+    model.refreshCopies();
+    assign(used, model.centre);
+    emaStep(used, model.pendingCentre, this.#slots.centre);
+    fill(batchMean, 0);
+    statistics.clear();
+    model.student.clearGrads();
+  }
+
+  /** Adds a pass's part of losses, statistics and gradients. */
+  #pass(input: Tensor, mask: DeviceMask): MatpacForward {
+    const { model, lossScale } = this;
+    const { centre, statistics } = this.#shared!;
+    const { share } = centre;
+    const forward = model.forward(
+      input,
+      mask,
+      { teacherTemperature: this.#slots.teacherTemp, centre },
+      this.settings.weights,
+    );
+    statistics.add(forward, share);
+    const { loss, predictionLoss: { size: tokens } } = forward;
+    if (!lossScale) {
+      backward(loss, this.device.full(loss.shape, share));
+      return forward;
+    }
+    model.trained.zeroGrad();
+    backward(loss, lossScale.seed(tokens, loss.shape));
+    model.trained.finishGrads();
+    addScaled(model.student.grads!, model.trained.grads!, share / tokens, lossScale.inverse);
+    return forward;
+  }
+
+  /** What follows the passes of an update; under mixed precision without effect where gradients overflowed. */
+  #finish(inspect?: () => void): Tensor {
+    const { model, lossScale } = this;
+    const { centre: { used, batchMean }, statistics } = this.#shared!;
+    const gradNorm = gradientNorm([model.student.grads!], this.settings.clipNorm);
+    inspect?.();
+    lossScale?.settle(gradNorm);
+    const { emaEncoder, emaHead } = this.#slots;
+    this.#average(
+      lossScale
+        ? { emaEncoder: lossScale.gated(emaEncoder), emaHead: lossScale.gated(emaHead) }
+        : this.#slots,
+    );
+    assign(model.centre, used, lossScale?.gate);
+    assign(model.pendingCentre, batchMean, lossScale?.gate);
+    this.#optimise(gradNorm);
+    const { losses, statistics: behind } = statistics.values();
+    return this.#store([...losses, gradNorm, ...behind, ...lossScale?.row ?? []]);
+  }
+
+  #average(decays: { readonly emaEncoder: Tensor; readonly emaHead: Tensor }): void {
     const { encoder, head } = this.model.teacherRuns;
-    for (const { own, other } of head) emaStep(other, own, this.#slots.emaHead);
-    for (const { own, other } of encoder) emaStep(other, own, this.#slots.emaEncoder);
+    for (const { own, other } of head) emaStep(other, own, decays.emaHead);
+    for (const { own, other } of encoder) emaStep(other, own, decays.emaEncoder);
+  }
+
+  #optimise(gradNorm: Tensor): void {
+    for (const { hyper, ...state } of this.#groups) {
+      adamStep(state, hyper, gradNorm, this.lossScale !== undefined);
+    }
+  }
+
+  #store(metrics: readonly Tensor[]): Tensor {
+    const row = noGrad(() => concat(metrics, 0));
+    storeRow(this.#rows, row, this.#slots.place);
+    return row;
   }
 
   /** Frees optimizer state and step values; the model is its owner's. */
   [Symbol.dispose](): void {
     this.#row?.dispose();
-    this.#plan?.plan[Symbol.dispose]();
+    this.#freePlans();
+    this.lossScale?.[Symbol.dispose]();
+    this.#shared?.statistics[Symbol.dispose]();
+    this.#shared?.centre.used.dispose();
+    this.#shared?.centre.batchMean.dispose();
     for (const { values, grads, m, v } of this.#groups) {
       [values, grads, m, v].forEach((t) => t.dispose());
     }
@@ -344,43 +501,4 @@ export class Trainer implements Disposable {
       ]
     ) tensor.dispose();
   }
-}
-
-/** Parts of a row of metrics before and behind the gradient norm, each [1]. */
-function statisticsOf(forward: MatpacForward): { losses: Tensor[]; statistics: Tensor[] } {
-  return noGrad(() => {
-    const used = mean(forward.probabilities, { axes: [0, 1] });
-    // The released code adds 1e-7 inside the logarithm; golden's logged values show it.
-    const negativeEntropy = reshape(sum(mul(used, log(add(used, 1e-7)))), [1]);
-    return {
-      losses: [
-        reshape(forward.loss, [1]),
-        reshape(mean(forward.predictionLoss), [1]),
-        reshape(mean(forward.classificationLoss), [1]),
-      ],
-      statistics: [
-        negativeEntropy,
-        normalisedStd(forward.target),
-        normalisedStd(forward.prediction),
-      ],
-    };
-  });
-}
-
-function stepValues(row: ArrayLike<number>): StepValues {
-  return {
-    loss: row[0],
-    loss_pred: row[1],
-    loss_cls: row[2],
-    grad_norm: row[3],
-    clip_coefficient: row[4],
-    target_perplexity: Math.exp(-row[5]),
-    target_std: row[6],
-    prediction_std: row[7],
-  };
-}
-
-/** Reads the metrics that {@link Trainer.step} returned. */
-export async function readMetrics(device: Device, row: Tensor): Promise<StepValues> {
-  return stepValues((await device.read([row]))[0]);
 }

@@ -133,24 +133,27 @@ function launch(
     offset_pre: 0,
   };
   const windows: TensorWindow[] = [];
-  let aligned =
-    [a.ld, b.ld, c.ld, params.batch_a, params.batch_b, params.batch_c, n[1]].every((x) =>
-      x % 4 === 0
-    ) &&
-    (a.transposed ? m[1] % 4 === 0 : k[1] % 4 === 0) && (!b.transposed || k[1] % 4 === 0);
   for (const name of ["a", "b", "c", "bias", "residual", "pre"] as const) {
     const part = spans[name];
     if (!part) continue;
     const start = part.first - part.first % alignment;
     params[`offset_${name}`] = part.first - start;
-    aligned &&= part.first % 4 === 0;
     windows.push({
       tensor: part.tensor,
       start: start - part.tensor.offset,
       count: part.first - start + part.count,
     });
   }
-  const sizes = { m: m[1], n: n[1], k: k[1], batch: batch[1], vector: aligned };
+  const sizes = {
+    m: m[1],
+    n: n[1],
+    k: k[1],
+    batch: batch[1],
+    widthA: widthOf(a.transposed ? m[1] : k[1], a.ld, params.batch_a, spans.a.first),
+    widthB: widthOf(b.transposed ? k[1] : n[1], b.ld, params.batch_b, spans.b.first),
+  };
+  const firsts = [spans.c, spans.bias, spans.residual, spans.pre].map((part) => part?.first ?? 0);
+  const widthC = widthOf(n[1], c.ld, params.batch_c, ...firsts);
   const variants = gemmVariants(device, sizes);
   const run = (name: string, operands: readonly TensorWindow[]) => {
     const { kernel, constants, rows, columns } = variants.find((v) => v.name === name)!;
@@ -158,11 +161,11 @@ function launch(
       kernel,
       {
         ...constants,
-        // Only one family ends K with steps of one, and only where neither operand is loaded along it.
-        ...(kernel.name === "gemm_subgroup" &&
-          { TAIL: a.transposed === true && !b.transposed && k[1] % 4 !== 0 }),
         E: dtype,
-        VEC: aligned,
+        VA: sizes.widthA,
+        VB: sizes.widthB,
+        VC: widthC,
+        TAIL: k[1] % 4 !== 0,
         TA: a.transposed ?? false,
         TB: b.transposed ?? false,
         BIAS: args.bias !== undefined,
@@ -189,6 +192,12 @@ function launch(
     },
   );
   run(picked, windows);
+}
+
+/** Elements that can be loaded or stored at once where rows have this length and start at these distances. */
+function widthOf(...distances: readonly number[]): 4 | 2 | 1 {
+  const divides = (width: number) => distances.every((distance) => distance % width === 0);
+  return divides(4) ? 4 : divides(2) ? 2 : 1;
 }
 
 /** Sizes as measurements tell them apart: how many tokens go through a weight counts by powers of two only. */

@@ -56,7 +56,7 @@ const REGISTER: GemmVariant = {
 /** The only subgroup size that was measured. */
 const SUBGROUP_LANES = 8;
 
-/** One subgroup per workgroup, `rows` x `vecs` vec4 per invocation; for vector loads only. */
+/** One subgroup per workgroup, `rows` x `vecs` vec4 per invocation. */
 function subgroupTile(rows: number, vecs: number): GemmVariant {
   const columns = 4 * vecs * SUBGROUP_LANES;
   return {
@@ -78,7 +78,7 @@ function subgroupTile(rows: number, vecs: number): GemmVariant {
 /** Up to a tenth faster than the others, but twice as long to compile (0.5 s): for products that take several ms. */
 const LARGE_SUBGROUP_TILE = subgroupTile(64, 2);
 const LARGE_PRODUCT = 2 ** 28;
-const SUBGROUP_TILES = [64, 32, 16, 8].map((rows) => subgroupTile(rows, 1));
+const SUBGROUP_TILES = [64, 48, 32, 16, 8].map((rows) => subgroupTile(rows, 1));
 
 /** 256 invocations that share memory, `rows` x `vecs` vec4 each; `slice` steps of K at a time. */
 function sharedTile(rows: number, vecs: number, slice: number): GemmVariant {
@@ -106,17 +106,22 @@ export interface GemmProblem {
   readonly k: number;
   /** Number of products. */
   readonly batch: number;
-  /** Whether the operands allow vector loads. */
-  readonly vector: boolean;
+  /** Elements of the left operand that can be loaded at once: 4, 2 or 1. */
+  readonly widthA: number;
+  /** Likewise, of the right operand. */
+  readonly widthB: number;
 }
 
 const tilesOf = ({ rows, columns }: GemmVariant, { m, n, batch }: GemmProblem): number =>
   Math.ceil(m / rows) * Math.ceil(n / columns) * batch;
 
+/** Time for four elements in loads of this many, relative to one load of four, on lavapipe. */
+const LOAD_TIME: Readonly<Record<number, number>> = { 4: 1, 2: 1.5, 1: 2.3 };
+
 /** Relative time of a subgroup tile, fitted to measurements on lavapipe: multiply-adds, loads of A, loads of B. */
-function tileTime({ ROWS, VECS }: Constants): number {
+function tileTime({ ROWS, VECS }: Constants, { widthA, widthB }: GemmProblem): number {
   const [rows, vecs] = [Number(ROWS), Number(VECS)];
-  return rows * vecs + 0.2 * rows + 12 * vecs;
+  return rows * vecs + 0.2 * rows * LOAD_TIME[widthA] + 12 * vecs * LOAD_TIME[widthB];
 }
 
 /** The first variant to use, without measurements of this machine. */
@@ -133,7 +138,8 @@ function startWith(
   const { m, n, k, batch } = problem;
   // lavapipe deals workgroups out to the cores in equal numbers, so the core with the most decides.
   const time = (tile: GemmVariant) =>
-    Math.ceil(tilesOf(tile, problem) / navigator.hardwareConcurrency) * tileTime(tile.constants);
+    Math.ceil(tilesOf(tile, problem) / navigator.hardwareConcurrency) *
+    tileTime(tile.constants, problem);
   const candidates = fitting.filter((tile) =>
     tile.kernel === subgroupKernel &&
     (tile !== LARGE_SUBGROUP_TILE || m * n * k * batch >= LARGE_PRODUCT)
@@ -146,7 +152,7 @@ function startWith(
 /** The variants that can compute a product on this device, the one to start with first. */
 export function gemmVariants(device: Device, problem: GemmProblem): readonly GemmVariant[] {
   const most = device.gpu.limits.maxComputeWorkgroupsPerDimension;
-  const subgroups = problem.vector && device.info.subgroupSize === SUBGROUP_LANES;
+  const subgroups = device.info.subgroupSize === SUBGROUP_LANES;
   const fitting = [
     REGISTER,
     ...(subgroups ? [LARGE_SUBGROUP_TILE, ...SUBGROUP_TILES] : []),

@@ -120,9 +120,10 @@ export interface AdamState {
  * @param state dense tensors of one size; multiples of 4 are faster
  * @param hyper f32 [8] from {@link adamHyperValues}
  * @param clip f32 [2] from {@link gradientNorm}
+ * @param gated whether a clip coefficient of 0 leaves everything as it is, whatever the gradients are
  * @throws {ShapeError} if sizes differ.
  */
-export function adamStep(state: AdamState, hyper: Tensor, clip: Tensor): void {
+export function adamStep(state: AdamState, hyper: Tensor, clip: Tensor, gated = false): void {
   const { values, grads, m, v } = state;
   if ([grads, m, v].some((t) => t.size !== values.size)) {
     throw new ShapeError(
@@ -136,7 +137,7 @@ export function adamStep(state: AdamState, hyper: Tensor, clip: Tensor): void {
     const part = (tensor: Tensor) => ({ tensor, start, count });
     values.device.run(
       adamKernel,
-      { WG: WORKGROUP, T: width === 4 ? "vec4f" : "f32" },
+      { WG: WORKGROUP, T: width === 4 ? "vec4f" : "f32", GATED: gated },
       [hyper, clip, part(grads), part(values), part(m), part(v)],
       { count: count / width },
       Math.ceil(count / width / WORKGROUP),
@@ -159,4 +160,39 @@ export function emaStep(average: Tensor, value: Tensor, decays: Tensor): void {
   elementwise(average, [value, decay, rest], { expression: "b * o + c * a", readOut: true });
   decay.dispose();
   rest.dispose();
+}
+
+/**
+ * `target += factor * value`, in f32 whatever `value` is stored as.
+ *
+ * @param target dense
+ * @param value of the same size
+ * @param factor a number, or with `scale` times that tensor of one element
+ */
+export function addScaled(target: Tensor, value: Tensor, factor: number, scale?: Tensor): void {
+  const flat = value.view([value.size]);
+  const into = target.view([target.size]);
+  const by = scale?.view([]);
+  elementwise(into, by ? [flat, by] : [flat], {
+    expression: by ? "o + params.alpha * b * a" : "o + params.alpha * a",
+    readOut: true,
+    alpha: factor,
+  });
+  [flat, into, by].forEach((view) => view?.dispose());
+}
+
+/**
+ * `target = value`, converted to the target's element type. Both are dense and of one size.
+ *
+ * @param gate of one element: 0 leaves the target as it is
+ */
+export function assign(target: Tensor, value: Tensor, gate?: Tensor): void {
+  const flat = value.view([value.size]);
+  const into = target.view([target.size]);
+  const open = gate?.view([]);
+  elementwise(into, open ? [flat, open] : [flat], {
+    expression: open ? "select(o, a, b > T(0.0))" : "TV(a)",
+    readOut: open !== undefined,
+  });
+  [flat, into, open].forEach((view) => view?.dispose());
 }

@@ -19,8 +19,8 @@ export interface Dispatch {
   readonly kernel: string;
   /** Rows and vec4 columns per invocation. */
   readonly tile: string;
-  /** Whether it loads vectors. */
-  readonly vector: boolean;
+  /** Elements per access to the left operand, to the right one and to the result. */
+  readonly widths: string;
 }
 
 /** A device that notes the matrix products it runs. */
@@ -35,7 +35,7 @@ export async function watched(
       dispatches.push({
         kernel: kernel.name,
         tile: `${constants.ROWS} x ${constants.VECS}`,
-        vector: constants.VEC === true,
+        widths: `${constants.VA} ${constants.VB} ${constants.VC}`,
       });
     }
     run(kernel, constants, ...rest);
@@ -58,11 +58,19 @@ export interface Product {
   readonly accumulate?: boolean;
   /** All operands and results are f16. */
   readonly half?: boolean;
+  /** Elements between rows and matrices of the left operand, of the right one and of the result; default 4 each. */
+  readonly gaps?: readonly [a: number, b: number, c: number];
 }
 
 /** A stored matrix of a batch: `rows` x `columns`, `gap` more elements per row and matrix, from element `start` on. */
-function stored(rows: number, columns: number, batch: number, seed: number, half = false) {
-  const [start, gap] = [8, 4];
+function stored(
+  rows: number,
+  columns: number,
+  batch: number,
+  seed: number,
+  { half = false, gap = 4 }: { half?: boolean; gap?: number } = {},
+) {
+  const start = 8;
   const ld = columns + gap;
   const step = rows * ld + gap;
   let state = seed * 2654435761 >>> 0;
@@ -81,8 +89,8 @@ function stored(rows: number, columns: number, batch: number, seed: number, half
 }
 
 /** As {@link stored}, NaN wherever no element of a matrix lies: what is read there by mistake shows. */
-function operand(rows: number, columns: number, batch: number, seed: number, half = false) {
-  const matrix = stored(rows, columns, batch, seed, half);
+function operand(...[rows, columns, batch, seed, form]: Parameters<typeof stored>) {
+  const matrix = stored(rows, columns, batch, seed, form);
   const { data, start, ld, step } = matrix;
   data.forEach((_, i) => {
     const inside = (i - start) % step;
@@ -92,14 +100,15 @@ function operand(rows: number, columns: number, batch: number, seed: number, hal
 }
 
 /** Operands of a product and what its result overwrites or adds to. */
-export function prepare({ m, n, k, ta, tb, batch = 1, half }: Product) {
+export function prepare({ m, n, k, ta, tb, batch = 1, half, gaps = [4, 4, 4] }: Product) {
   const [a, b] = [ta ? [k, m] : [m, k], tb ? [n, k] : [k, n]];
+  const [formA, formB, formC] = gaps.map((gap) => ({ half, gap }));
   return {
-    a: operand(a[0], a[1], batch, 1, half),
-    b: operand(b[0], b[1], batch, 2, half),
-    c: stored(m, n, batch, 3, half),
-    bias: stored(1, n, 1, 4, half),
-    residual: stored(m, n, batch, 5, half),
+    a: operand(a[0], a[1], batch, 1, formA),
+    b: operand(b[0], b[1], batch, 2, formB),
+    c: stored(m, n, batch, 3, formC),
+    bias: stored(1, n, 1, 4, { half }),
+    residual: stored(m, n, batch, 5, formC),
   };
 }
 

@@ -24,17 +24,31 @@ const FORMS: readonly Partial<Product>[] = [
   { ta: true, tb: true, residual: true, batch: 3 },
 ];
 
-/** For vector loads: single steps, tiles of every size just exceeded, several slices of K and their ends. */
+/** For accesses to four elements: single steps, tiles of every size just exceeded, several slices of K and their ends. */
 const ALIGNED = [[4, 4, 4], [20, 36, 8], [68, 132, 36], [132, 68, 100], [260, 12, 20]];
-/** For scalar loads. */
-const ODD = [[1, 1, 1], [3, 5, 7], [67, 131, 33], [131, 61, 18], [1, 257, 65], [129, 2, 16]];
+/** For accesses to single elements. */
+const ODD = [[1, 1, 1], [3, 5, 7], [67, 131, 33], [131, 61, 19], [1, 257, 65], [129, 3, 17]];
+
+/** One size or distance that is no multiple of four, and the accesses it leaves. */
+const MIXED: readonly (Product & { readonly widths: string })[] = [
+  { m: 36, n: 37, k: 8, tb: true, gaps: [4, 4, 3], bias: true, gelu: true, widths: "4 4 1" },
+  { m: 68, n: 38, k: 12, gaps: [4, 2, 2], residual: true, accumulate: true, widths: "4 2 2" },
+  { m: 35, n: 36, k: 9, gaps: [3, 4, 4], batch: 2, widths: "1 4 4" },
+  { m: 37, n: 20, k: 16, gaps: [1, 4, 4], widths: "1 4 4" },
+  { m: 20, n: 38, k: 10, tb: true, gaps: [2, 1, 2], half: true, widths: "2 1 2" },
+  { m: 67, n: 36, k: 11, ta: true, gaps: [1, 4, 4], accumulate: true, widths: "1 4 4" },
+  { m: 36, n: 66, k: 7, ta: true, gaps: [4, 2, 4], widths: "4 2 2" },
+  { m: 38, n: 36, k: 13, ta: true, tb: true, gaps: [2, 3, 4], batch: 2, widths: "2 1 4" },
+];
 
 const plainest = "register-8x8";
 const everywhere = [plainest, "tiled-64x64", "tiled-128x64", "tiled-128x128"];
-const withSubgroups = [8, 16, 32, 64].map((rows) => `subgroup-${rows}x32`).concat("subgroup-64x64");
+const withSubgroups = [8, 16, 32, 48, 64].map((rows) => `subgroup-${rows}x32`).concat(
+  "subgroup-64x64",
+);
 
 /** What a variant should show of itself. */
-const EXPECTED: Readonly<Record<string, Omit<Dispatch, "vector">>> = {
+const EXPECTED: Readonly<Record<string, Omit<Dispatch, "widths">>> = {
   "register-8x8": { kernel: "gemm", tile: "8 x 2" },
   "tiled-64x64": { kernel: "gemm_tiled", tile: "4 x 1" },
   "tiled-128x64": { kernel: "gemm_tiled", tile: "8 x 1" },
@@ -42,17 +56,24 @@ const EXPECTED: Readonly<Record<string, Omit<Dispatch, "vector">>> = {
   "subgroup-8x32": { kernel: "gemm_subgroup", tile: "8 x 1" },
   "subgroup-16x32": { kernel: "gemm_subgroup", tile: "16 x 1" },
   "subgroup-32x32": { kernel: "gemm_subgroup", tile: "32 x 1" },
+  "subgroup-48x32": { kernel: "gemm_subgroup", tile: "48 x 1" },
   "subgroup-64x32": { kernel: "gemm_subgroup", tile: "64 x 1" },
   "subgroup-64x64": { kernel: "gemm_subgroup", tile: "64 x 2" },
 };
 
-function products(vector: boolean, half: boolean): Product[] {
-  return FORMS.flatMap((form) => {
-    const sizes = vector ? [...ALIGNED] : ODD;
-    // The one layout whose K need not be a multiple of 4.
-    if (vector && form.ta && !form.tb) sizes.push([132, 36, 14], [8, 68, 33]);
-    return sizes.map(([m, n, k]) => ({ m, n, k, ...form, half }));
+/** What is computed and with which accesses. */
+function products(half: boolean): (readonly [Product, string])[] {
+  const fitted = FORMS.flatMap((form) => {
+    const aligned = [...ALIGNED];
+    // The one layout that loads nothing along K.
+    if (form.ta && !form.tb) aligned.push([132, 36, 14], [8, 68, 33]);
+    return [[aligned, "4 4 4"] as const, [ODD, "1 1 1"] as const].flatMap(([sizes, widths]) =>
+      sizes.map(([m, n, k]) => [{ m, n, k, ...form, half }, widths] as const)
+    );
   });
+  // Each costs a compilation; dtypes differ in nothing that depends on the widths.
+  const mixed = MIXED.filter((p) => half === (p.half ?? false));
+  return [...fitted, ...mixed.map(({ widths, ...p }) => [p, widths] as const)];
 }
 
 const capable = await watched({});
@@ -66,19 +87,17 @@ async function check(variant: string, subgroups: boolean): Promise<void> {
   const { device, dispatches } = await watched({ subgroups, variants: { gemm: variant } });
   using _ = device;
   for (const half of dtypes) {
-    for (const vector of subgroups ? [true] : [true, false]) {
-      for (const product of products(vector, half)) {
-        const operands = prepare(product);
-        dispatches.length = 0;
-        const values = await compute(device, product, operands);
-        assertEquals(dispatches, [{ ...EXPECTED[variant], vector }], label(product));
-        verify(product, operands, values);
-        const name = label(product);
-        const first = results.get(name) ?? values;
-        results.set(name, first);
-        // All variants sum over k in order.
-        assert(sameBits(values, first), `${name}: the bits differ from those of ${plainest}`);
-      }
+    for (const [product, widths] of products(half)) {
+      const operands = prepare(product);
+      dispatches.length = 0;
+      const values = await compute(device, product, operands);
+      assertEquals(dispatches, [{ ...EXPECTED[variant], widths }], label(product));
+      verify(product, operands, values);
+      const name = label(product);
+      const first = results.get(name) ?? values;
+      results.set(name, first);
+      // All variants sum over k in order.
+      assert(sameBits(values, first), `${name}: the bits differ from those of ${plainest}`);
     }
   }
 }
@@ -96,7 +115,7 @@ for (const variant of withSubgroups) {
 }
 
 Deno.test("every variant is tested", () => {
-  const problem = { m: 1024, n: 1024, k: 64, batch: 1, vector: true };
+  const problem = { m: 1024, n: 1024, k: 64, batch: 1, widthA: 4, widthB: 4 };
   const offered = gemmVariants(device, problem).map(({ name }) => name);
   const tested = hasSubgroups ? [...everywhere, ...withSubgroups] : everywhere;
   assertEquals(offered.toSorted(), tested.toSorted());
@@ -105,7 +124,7 @@ Deno.test("every variant is tested", () => {
 Deno.test("on GPUs the largest shared tile that gives each multiprocessor its work comes first", () => {
   const gpu = Object.create(device, { info: { value: { ...device.info, software: false } } });
   const first = (m: number, n: number, batch = 1) =>
-    gemmVariants(gpu, { m, n, k: 768, batch, vector: true })[0].name;
+    gemmVariants(gpu, { m, n, k: 768, batch, widthA: 4, widthB: 4 })[0].name;
   assertEquals(first(128 * 132, 256), "tiled-128x128");
   assertEquals(first(128 * 132 - 128, 256), "tiled-128x64");
   assertEquals(first(128, 128, 264), "tiled-128x128");
@@ -125,7 +144,7 @@ Deno.test("a product measures its variants on memory of its own", async () => {
   for (const variant of variants) {
     dispatches.length = 0;
     run(variant);
-    assertEquals(dispatches, [{ ...EXPECTED[variant], vector: true }]);
+    assertEquals(dispatches, [{ ...EXPECTED[variant], widths: "4 4 4" }]);
   }
   assertEquals(device.memory.liveBytes, before);
   await device.sync();

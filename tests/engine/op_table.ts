@@ -4,9 +4,8 @@
  * @module
  */
 import { type Op, registry } from "../../engine/op.ts";
+import { markdownTable, README, withTable } from "../readme.ts";
 
-const README = new URL("../../README.md", import.meta.url);
-const [BEGIN, END] = ["<!-- ops: begin -->", "<!-- ops: end -->"];
 const HEAD = ["op", "f32", "f16", "u32, i32", "gradient"];
 
 /** What integer operands are to an op, as its samples show. */
@@ -34,24 +33,7 @@ export function opTable(ops: Iterable<Op<unknown>>): string {
     const floats = isIndexOnly(op) ? ["no", "no"] : ["yes", op.half ? "yes" : "through f32"];
     return [op.name, ...floats, integers(op), op.backward ? "yes" : "no"];
   });
-  const widths = HEAD.map((title, i) =>
-    Math.max(title.length, ...rows.map((row) => row[i].length))
-  );
-  const line = (cells: readonly string[]) =>
-    `| ${cells.map((cell, i) => cell.padEnd(widths[i])).join(" | ")} |`;
-  return [line(HEAD), line(widths.map((width) => "-".repeat(width))), ...rows.map(line)].join("\n");
-}
-
-/**
- * README's text with a table in place of the one it has.
- *
- * @throws {Error} if the markers are not there.
- */
-export function withTable(readme: string, table: string): string {
-  const [before, rest] = readme.split(BEGIN);
-  const after = rest?.split(END)[1];
-  if (after === undefined) throw new Error(`README.md has no ${BEGIN} … ${END}`);
-  return `${before}${BEGIN}\n\n${table}\n\n${END}${after}`;
+  return markdownTable(HEAD, rows);
 }
 
 /** All ops there are. */
@@ -65,5 +47,5 @@ export async function allOps(): Promise<Op<unknown>[]> {
 
 if (import.meta.main) {
   const table = opTable(await allOps());
-  Deno.writeTextFileSync(README, withTable(Deno.readTextFileSync(README), table));
+  Deno.writeTextFileSync(README, withTable(Deno.readTextFileSync(README), "ops", table));
 }

@@ -8,6 +8,9 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import { type Device, openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { Linear, Sequential } from "../../engine/nn.ts";
+import { loadRow, LOSS_SCALE_FIELDS, lossScaleStep } from "../../engine/ops/loss_scale.ts";
+import { adamHyperValues, adamStep, addScaled, assign } from "../../engine/ops/optimizer.ts";
+import { storeRow } from "../../engine/ops/ring.ts";
 import { gelu, mul } from "../../engine/ops/elementwise.ts";
 import { mse } from "../../engine/ops/loss.ts";
 import { sum } from "../../engine/ops/reduce.ts";
@@ -308,4 +311,97 @@ Deno.test("schedules", () => {
   assertAlmostEquals(cosine(100), 0.5);
   const steps = stepDecay(1, 10, 0.5);
   assertEquals([0, 9, 10, 29].map(steps), [1, 1, 0.5, 0.25]);
+});
+
+Deno.test("the loss scale follows overflows, whatever the norm's bits", async () => {
+  using device = await openDevice();
+  using state = device.tensor([128, 1 / 128, 0, 0, 0, 0]);
+  const expected = { scale: 128, clean: 0, skipped: 0, applied: 0 };
+  const largest = 3.4028234663852886e38;
+  const norms = [1, 0, Infinity, largest, NaN, -NaN, 2, 3, 1e-45, 4, 5, 6, Infinity];
+  for (const norm of norms) {
+    using clip = device.tensor([norm, 0.5]);
+    lossScaleStep(state, clip, 3);
+    const finite = Number.isFinite(norm);
+    if (finite) {
+      expected.applied++;
+      if (++expected.clean === 3) Object.assign(expected, { scale: expected.scale * 2, clean: 0 });
+    } else {
+      expected.skipped++;
+      Object.assign(expected, { scale: expected.scale / 2, clean: 0 });
+    }
+    const { scale, clean, skipped, applied } = expected;
+    const fields = [scale, 1 / scale, clean, skipped, applied, +finite];
+    assertEquals([...await state.data()], fields, `after a norm of ${norm}`);
+    assertEquals((await clip.data())[1], finite ? 0.5 : 0);
+  }
+  using short = device.zeros([2]);
+  assertEquals(LOSS_SCALE_FIELDS.length, state.size);
+  assertThrows(() => lossScaleStep(short, short, 3), ShapeError, "[6] and [2]");
+});
+
+Deno.test("a gated Adam step leaves everything as it is where the clip coefficient is 0", async () => {
+  using device = await openDevice();
+  const hyper = { lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0.1 } as const;
+  using values = device.tensor(adamHyperValues({ ...hyper, step: 1, epsPlacement: "torch" }));
+  for (const size of [7, 12]) {
+    const start = [1, 2, 3, 4].map((seed) => Float32Array.from(refRandom([size], seed).data));
+    const step = async (coefficient: number, gated: boolean, bad: boolean) => {
+      const grads = start[0].map((g, i) => bad ? [NaN, Infinity, -Infinity][i % 3] : g);
+      const [g, p, m, v] = [grads, start[1], start[2], start[3].map(Math.abs)]
+        .map((data) => device.tensor(data));
+      using clip = device.tensor([NaN, coefficient]);
+      adamStep({ values: p, grads: g, m, v }, values, clip, gated);
+      const after = await device.read([p, m, v]);
+      [g, p, m, v].forEach((it) => it.dispose());
+      return after;
+    };
+    const kept = [start[1], start[2], start[3].map(Math.abs)];
+    assertEquals(await step(0, true, true), kept);
+    assertEquals(await step(0.5, true, false), await step(0.5, false, false));
+  }
+});
+
+Deno.test("rows come back out of a ring by a place on the device", async () => {
+  using device = await openDevice();
+  using ring = device.zeros([3, 70]);
+  using place = device.zeros([1]);
+  const rows = [0, 1, 2].map((seed) => Float32Array.from(refRandom([70], seed).data));
+  rows.forEach((data, i) => {
+    using row = device.tensor(data);
+    device.write(place, Float32Array.of(i + 3));
+    storeRow(ring, row, place);
+  });
+  using places = device.tensor([9, 4, 2]);
+  for (const [index, row] of [0, 1, 2].entries()) {
+    using out = device.empty([70]);
+    loadRow(out, ring, places, index);
+    assertEquals(await out.data(), rows[row]);
+  }
+  using wrong = device.empty([71]);
+  assertThrows(() => loadRow(wrong, ring, places), ShapeError, "do not fit");
+  assertThrows(() => loadRow(places, ring, places, 3), ShapeError, "do not fit");
+});
+
+Deno.test("scaled sums and gated assignments, across element types", async () => {
+  using device = await openDevice();
+  for (const size of [5, 64]) {
+    const data = Float32Array.from(refRandom([size], 1).data);
+    using half = device.empty([size], "f16");
+    using full = device.tensor(data);
+    assign(half, full);
+    const rounded = data.map(Math.f16round);
+    assertEquals(await half.data(), rounded);
+    using factors = device.tensor([8, 0.25]);
+    addScaled(full, half, 2, factors.view([1], undefined, 1));
+    // Half of an f16 value is exact, its sum with an f32 rounds once.
+    assertEquals(await full.data(), data.map((x, i) => Math.fround(x + rounded[i] / 2)));
+    for (const [gate, expected] of [[0, data], [1, rounded]] as const) {
+      using open = device.tensor([gate]);
+      using target = device.tensor(data);
+      using wide = device.tensor(rounded);
+      assign(target, wide, open);
+      assertEquals(await target.data(), expected);
+    }
+  }
 });

@@ -1,7 +1,8 @@
 /** The README's examples, taken from its text and run without any permission. */
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { fromFileUrl } from "@std/path";
-import { allOps, opTable, withTable } from "./op_table.ts";
+import { withTable } from "../readme.ts";
+import { allOps, opTable } from "./op_table.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 
@@ -49,7 +50,7 @@ Deno.test("the README's transformer runs as printed and tells shapes apart", asy
 Deno.test("the README's table of ops is the registry's; tests/engine/op_table.ts writes it", async () => {
   const readme = await Deno.readTextFile(`${ROOT}README.md`);
   const table = opTable(await allOps());
-  assertEquals(readme, withTable(readme, table));
+  assertEquals(readme, withTable(readme, "ops", table));
   const row = (name: string) => table.split("\n").find((line) => line.startsWith(`| ${name} `));
   assertMatch(row("embedding")!, /\| yes +\| yes +\| beside +\| yes +\|$/);
   assertMatch(row("argmax")!, /\| yes +\| yes +\| yes +\| no +\|$/);

@@ -251,7 +251,7 @@ Deno.test("paper: the centre averages raw teacher logits", async () => {
     return model.forward(
       input,
       { shuffle: ids(mask.shuffle), restore: ids(mask.restore), visible: mask.visible },
-      { teacherTemperature: temperature, centreDecay },
+      { teacherTemperature: temperature, centre: centreDecay },
       { pred: 0.5, cls: 0.5 },
     ).teacherLogits;
   });
@@ -307,7 +307,7 @@ Deno.test("base: losses of the first step are those of SPEC section 3", async ()
     const forward = model.forward(
       input,
       { shuffle: ids(mask.shuffle), restore: ids(mask.restore), visible: mask.visible },
-      { teacherTemperature: temperature, centreDecay },
+      { teacherTemperature: temperature, centre: centreDecay },
       { pred: 0.5, cls: 0.5 },
     );
     return [forward.predictionLoss, forward.classificationLoss];

@@ -1,7 +1,14 @@
-import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { type CheckpointTensor, loadCheckpoint, saveCheckpoint } from "../../train/checkpoint.ts";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { readSafetensors } from "../../model/formats/safetensors.ts";
+import {
+  type CheckpointTensor,
+  CheckpointWriter,
+  loadCheckpoint,
+  saveCheckpoint,
+} from "../../train/checkpoint.ts";
 import { resolveConfig } from "../../train/config.ts";
-import { UsageError } from "../../train/errors.ts";
+import { DiskFullError, DivergedError, UsageError } from "../../train/errors.ts";
+import { fullDisk } from "./full_disk.ts";
 import {
   gitCommit,
   openRunDirectory,
@@ -56,13 +63,15 @@ Deno.test("checkpoint: the same state gives the same bytes", () =>
 
 Deno.test("checkpoint: only the newest are kept", () =>
   inTempDir(async (dir) => {
-    for (const step of [1, 2, 3, 100_000_000]) await saveCheckpoint(dir, step, TENSORS, {}, 2);
+    for (const step of [1, 2, 3, 100_000_000]) {
+      await saveCheckpoint(dir, step, TENSORS, {}, { keep: 2 });
+    }
     assertEquals(names(`${dir}/checkpoints`), [
       "latest",
       "step-00000003.safetensors",
       "step-100000000.safetensors",
     ]);
-    await saveCheckpoint(dir, 4, TENSORS, {}, 1);
+    await saveCheckpoint(dir, 4, TENSORS, {}, { keep: 1 });
     assertEquals(names(`${dir}/checkpoints`), ["latest", "step-00000004.safetensors"]);
   }));
 
@@ -75,11 +84,157 @@ Deno.test("checkpoint: a damaged newest one is passed over with its reason", () 
     await Deno.writeTextFile(`${dir}/checkpoints/step-00000009.safetensors.tmp`, "half");
     const back = await loadCheckpoint(dir);
     assertEquals(back?.step, 1);
+    assertEquals(back?.metadata, { step: "1" });
     assertEquals(back?.passedOver.map((it) => it.path), [newest]);
     assertStringIncludes(back?.passedOver[0].reason ?? "", "past the end");
     await Deno.remove(`${dir}/checkpoints/latest`);
     await Deno.remove(newest);
     assertEquals((await loadCheckpoint(dir))?.step, 1);
+  }));
+
+Deno.test("checkpoint: one changed bit anywhere is noticed, by this reader alone", () =>
+  inTempDir(async (dir) => {
+    await saveCheckpoint(dir, 1, TENSORS, { generators: '{"masks":7}' });
+    const newest = await saveCheckpoint(dir, 2, TENSORS, { generators: '{"masks":7}' });
+    const whole = await Deno.readFile(newest);
+    const text = new TextDecoder("latin1").decode(whole);
+    // In a digit of the generators' state, in the name of a tensor, in the checksum and in the last value.
+    const places = [
+      text.indexOf("7}"),
+      text.indexOf("state.counter"),
+      text.indexOf("crc32") + 9,
+      whole.length - 1,
+    ];
+    for (const at of places) {
+      const bytes = whole.slice();
+      bytes[at] ^= 1;
+      await Deno.writeFile(newest, bytes);
+      assertEquals(readSafetensors(bytes).tensors.size, TENSORS.length, "plain readers read on");
+      const back = await loadCheckpoint(dir);
+      assertEquals(back?.step, 1, `byte ${at}`);
+      assertStringIncludes(back?.passedOver[0].reason ?? "", "checksum");
+    }
+    await Deno.remove(`${dir}/checkpoints/step-00000001.safetensors`);
+    const error = await assertRejects(() => loadCheckpoint(dir), UsageError, "can be read");
+    assertStringIncludes(error.details ?? "", newest);
+  }));
+
+Deno.test("checkpoint: CRC-32 of the whole file with the digits taken as zeros", () =>
+  inTempDir(async (dir) => {
+    const bytes = await Deno.readFile(await saveCheckpoint(dir, 1, TENSORS, {}));
+    const at = new TextDecoder("latin1").decode(bytes).indexOf('"crc32":"') + 9;
+    const digits = new TextDecoder().decode(bytes.subarray(at, at + 8));
+    bytes.fill(0x30, at, at + 8);
+    // Bit by bit, as the polynomial is defined (ISO 3309).
+    let crc = -1;
+    for (const byte of bytes) {
+      crc ^= byte;
+      for (let bit = 0; bit < 8; bit++) crc = crc >>> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+    }
+    assertEquals(digits, (~crc >>> 0).toString(16).padStart(8, "0"));
+  }));
+
+Deno.test("checkpoint: those of lowest loss stay beside the newest", () =>
+  inTempDir(async (dir) => {
+    const kept = async (step: number, loss: string, keepBest: number) => {
+      await saveCheckpoint(dir, step, TENSORS, { loss }, { keep: 2, keepBest });
+      return names(`${dir}/checkpoints`).flatMap((it) => /0(\d)\.saf/.exec(it)?.[1] ?? []).join("");
+    };
+    const best = () => Deno.readTextFileSync(`${dir}/checkpoints/best`);
+    assertEquals(await kept(1, "5", 1), "1");
+    assertEquals(await kept(2, "3", 1), "12");
+    assertEquals(await kept(3, "4", 1), "23");
+    assertEquals(await kept(4, "3.5", 1), "234");
+    assertEquals(best(), "step-00000002.safetensors\n");
+    assertEquals(await kept(5, "NaN", 1), "245", "no number is not the best");
+    assertEquals(await kept(6, "1", 1), "56");
+    assertEquals(best(), "step-00000006.safetensors\n");
+    assertEquals(await kept(7, "2", 2), "67");
+    assertEquals(await kept(8, "9", 2), "678");
+    assertEquals(await kept(9, "8", 0), "89");
+  }));
+
+Deno.test("checkpoint writer: one at a time, snapshots in between, the last one awaited", () =>
+  inTempDir(async (dir) => {
+    const writer = new CheckpointWriter(dir, { keep: 9 });
+    const order: string[] = [];
+    let open = () => {};
+    const gate = new Promise<void>((done) => open = done);
+    const save = (step: number, wait: Promise<void>) =>
+      writer.save(step, () => {
+        order.push(`snapshot ${step}`);
+        return {
+          fetch: async () => {
+            await wait;
+            order.push(`fetch ${step}`);
+            return { tensors: TENSORS, metadata: {} };
+          },
+        };
+      });
+    await save(1, gate);
+    assertEquals([order, writer.saved], [["snapshot 1"], undefined]);
+    const second = save(2, Promise.resolve());
+    await new Promise((done) => setTimeout(done, 5));
+    assertEquals(order, ["snapshot 1"], "the second waits for the first");
+    open();
+    await second;
+    assertEquals(writer.saved?.step, 1);
+    await writer.finish();
+    assertEquals(order, ["snapshot 1", "fetch 1", "snapshot 2", "fetch 2"]);
+    assertEquals([writer.saved?.step, (await loadCheckpoint(dir))?.step], [2, 2]);
+  }));
+
+Deno.test("checkpoint writer: going on makes room, but keeps newer files that could not be read", () =>
+  inTempDir(async (dir) => {
+    for (const step of [1, 2, 3, 4, 5]) {
+      await saveCheckpoint(dir, step, TENSORS, { loss: String(step === 2 ? 0 : step) });
+    }
+    const path = `${dir}/checkpoints/step-00000004.safetensors`;
+    const writer = new CheckpointWriter(dir, { keep: 1, keepBest: 1 });
+    await writer.goOnFrom({ step: 4, path });
+    const left = [2, 4, 5].map((step) => `step-0000000${step}.safetensors`);
+    assertEquals(names(`${dir}/checkpoints`), ["latest", ...left]);
+    assertEquals(writer.saved, { step: 4, path });
+  }));
+
+Deno.test("checkpoint writer: a NaN is not written, and ends the run", () =>
+  inTempDir(async (dir) => {
+    const writer = new CheckpointWriter(dir, {});
+    const save = (step: number, data: Float32Array) =>
+      writer.save(step, () => ({
+        fetch: () => Promise.resolve({ tensors: [["w", { shape: [2], data }]], metadata: {} }),
+      }));
+    await save(1, new Float32Array(2));
+    await save(2, new Float32Array([1, -Infinity]));
+    const error = await assertRejects(() => writer.finish(), DivergedError, "w holds a NaN or");
+    assertEquals(error.step, 2);
+    await assertRejects(() => save(3, new Float32Array(2)), DivergedError);
+    assertEquals([writer.saved?.step, (await loadCheckpoint(dir))?.step], [1, 1]);
+    let thrown = false;
+    try {
+      writer.check();
+    } catch {
+      thrown = true;
+    }
+    assert(thrown);
+  }));
+
+Deno.test("checkpoint writer: a full disk leaves the checkpoints before it", () =>
+  inTempDir(async (dir) => {
+    const writer = new CheckpointWriter(dir, { keep: 1 });
+    const save = (step: number) =>
+      writer.save(step, () => ({
+        fetch: () => Promise.resolve({ tensors: TENSORS, metadata: {} }),
+      }));
+    await save(1);
+    await writer.finish();
+    {
+      using _ = fullDisk((path) => path.includes("step-00000002"));
+      await save(2);
+      await assertRejects(() => writer.finish(), DiskFullError, "step-00000002.safetensors");
+    }
+    assertEquals(names(`${dir}/checkpoints`), ["latest", "step-00000001.safetensors"]);
+    assertEquals([writer.saved?.step, (await loadCheckpoint(dir))?.step], [1, 1]);
   }));
 
 Deno.test("run directory: a failed write leaves what was there", () =>
@@ -99,7 +254,12 @@ Deno.test("run directory: one that holds something is refused unless resumed", (
   inTempDir(async (dir) => {
     const out = `${dir}/run`;
     const paths = await openRunDirectory({ out, resume: false });
-    assertEquals(names(out), ["checkpoints"]);
+    assertEquals(names(out), []);
+    // As a process leaves it that is killed before it has written its configuration.
+    await Deno.writeTextFile(`${out}/config.json.tmp`, "{");
+    assertEquals(await openRunDirectory({ out, resume: false }), paths);
+    assertEquals(names(out), []);
+    await Deno.writeTextFile(`${out}/config.json`, "{}");
     await assertRejects(() => openRunDirectory({ out, resume: false }), UsageError, "--resume");
     assertEquals(await openRunDirectory({ out, resume: true }), paths);
     await Deno.writeTextFile(`${dir}/plain`, "");

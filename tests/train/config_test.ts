@@ -1,7 +1,8 @@
 import { assertEquals, assertInstanceOf, assertStringIncludes, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { peakLearningRate, PRESETS, spanSteps } from "../../model/presets.ts";
-import { pretrainHelp, resolveConfig } from "../../train/config.ts";
+import { deviations, RECIPES } from "../../model/recipe.ts";
+import { lastingOptions, pretrainHelp, resolveConfig } from "../../train/config.ts";
 import { ENTRIES } from "../../train/config_schema.ts";
 import { UsageError } from "../../train/errors.ts";
 
@@ -73,8 +74,8 @@ Deno.test("config: messages say key, value, source and what is allowed", () => {
   assertStringIncludes(rejected("--crop-frames", "200"), "a multiple of 16 from 32");
   assertStringIncludes(rejected("--mask-ratio", "0.999"), "leaves 0 of 65 patches");
   assertStringIncludes(rejected("--objective", "m2d"), "not there yet");
-  assertStringIncludes(rejected("--precision", "mixed"), "not there yet");
-  assertStringIncludes(rejected("--micro-batch", "4"), "--micro-batch 4: must be the value of");
+  assertStringIncludes(rejected("--precision", "f16"), "must be f32 or mixed");
+  assertStringIncludes(rejected("--micro-batch", "5"), "--micro-batch 5: must divide --batch (16)");
   assertStringIncludes(rejected("--steps", "1", "--epochs", "1"), "give one of them");
   assertStringIncludes(rejected("--stepps", "1"), "--stepps");
   assertStringIncludes(rejected("--steps"), "--steps");
@@ -99,8 +100,13 @@ Deno.test("config: no word makes anything but a configuration or a UsageError", 
   }));
 });
 
-Deno.test("config: a micro-batch equal to the batch is accepted", () => {
-  assertEquals(resolveConfig(["--batch", "8", "--micro-batch", "8"]).batch, 8);
+Deno.test("config: a micro-batch divides the batch, and is the batch unless given", () => {
+  const sizes = (...words: string[]) => {
+    const { batch, microBatch } = resolveConfig(["--batch", "8", ...words]);
+    return [batch, microBatch];
+  };
+  assertEquals(sizes("--micro-batch", "2"), [8, 2]);
+  assertEquals(sizes(), [8, 8]);
 });
 
 Deno.test("config: TOML and JSONC files, with the command line on top", () => {
@@ -120,7 +126,7 @@ Deno.test("config: TOML and JSONC files, with the command line on top", () => {
 Deno.test("config: what is wrong in a file is named with the file", () => {
   withFile("run.toml", 'mask_ratio = 0.5\nlr = "fast"\n', (file) => {
     const text = rejected("--config", file);
-    assertStringIncludes(text, `mask_ratio (in ${file}): no such option; allowed are data, out`);
+    assertStringIncludes(text, `mask_ratio (in ${file}): no such option; allowed are data, `);
     assertStringIncludes(text, `--lr fast (in ${file}): must be a number above 0`);
   });
   withFile("run.toml", "= 3", (file) => {
@@ -149,6 +155,10 @@ Deno.test("config: options of a run give the same run again, and --resume takes 
       options: { ...first.options, out, resume: true, steps: 9 },
     });
     assertStringIncludes(rejected("--resume", "--out", out, "--init", "x"), "--init");
+    assertEquals([first.keepBest, lastingOptions(again)], [
+      1,
+      lastingOptions({ ...first, options: { ...first.options, steps: 9 } }),
+    ]);
   });
   withFile("run.json", JSON.stringify(first.options), (file) => {
     assertEquals(resolveConfig(["--config", file]), first);
@@ -161,4 +171,57 @@ Deno.test("config: help lists every option with its default", () => {
   for (const name of Object.keys(ENTRIES)) assertStringIncludes(help, `--${name}`);
   assertStringIncludes(help, "(default: 1337)");
   assertStringIncludes(help, "tiny 16, small 64, base 2048");
+});
+
+Deno.test("config: every row of the recipes can be chosen by itself, and a resumed run keeps it", () => {
+  const words = ["--preset", "base", "--recipe", "released", "--recipe-center", "paper"];
+  const config = resolveConfig([...words, "--recipe-lr-scaling", "paper"], NOON);
+  assertEquals(config.recipe, "released");
+  assertEquals(config.choices, {
+    ...RECIPES.released,
+    centerOn: "logits",
+    lrScaling: "batch",
+  });
+  assertEquals(config.lr, 2.4e-3);
+  assertEquals(resolveConfig(["--recipe-dataset-size", "released"]).choices.epochClips, 2_012_615);
+  withFile("config.json", JSON.stringify({ options: config.options }), (file) => {
+    const out = file.slice(0, -"/config.json".length);
+    const again = resolveConfig(["--resume", "--out", out, "--recipe-alpha", "paper"]);
+    assertEquals(again.choices, { ...config.choices, alpha: "weights" });
+  });
+  assertStringIncludes(rejected("--recipe-head", "dino"), "must be paper or released");
+  const help = pretrainHelp().replace(/\s+/g, " ");
+  for (const [name, { paper, released }] of deviations()) {
+    assertStringIncludes(help, `--recipe-${name}`);
+    assertStringIncludes(help, `paper ${paper.text}; released ${released.text}.`);
+  }
+});
+
+Deno.test("config: evaluations come with checkpoints unless told otherwise", () => {
+  const config = resolveConfig(["--eval", "sounds", "--save-every", "7"]);
+  assertEquals([config.eval, config.evalEvery], ["sounds", 7]);
+  assertEquals(resolveConfig(["--eval-every", "3"]).evalEvery, 3);
+  assertEquals(resolveConfig([]).eval, undefined);
+  assertStringIncludes(rejected("--eval-every", "0"), "a whole number from 1");
+});
+
+Deno.test("config: sources have weights on the command line and in files, kept by a resumed run", () => {
+  const config = resolveConfig(["--data", "a", "--data", "b", "--data-weights", "3, 0.5"]);
+  assertEquals([config.dataWeights, config.standardise], [[3, 0.5], "paper"]);
+  assertEquals(resolveConfig([]).dataWeights, undefined);
+  for (const weights of ["", "3,", "3,0", "3,-1", "x", "3;1"]) {
+    assertStringIncludes(rejected("--data-weights", weights), "numbers above 0 with commas");
+  }
+  withFile("run.toml", "data-weights = [3, 1]\nstandardise = 'store'", (file) => {
+    const { dataWeights, standardise } = resolveConfig(["--config", file]);
+    assertEquals([dataWeights, standardise], [[3, 1], "store"]);
+  });
+  const words = ["--data", "a", "--data-weights", "2", "--workers", "3"];
+  const { options, workers } = resolveConfig(words);
+  assertEquals(workers, 3);
+  withFile("config.json", JSON.stringify({ options }), (file) => {
+    const again = resolveConfig(["--resume", "--out", file.slice(0, -"/config.json".length)]);
+    assertEquals([again.dataWeights, again.workers], [[2], undefined]);
+  });
+  assertStringIncludes(rejected("--workers", "1.5"), "a whole number from 0 to 256");
 });

@@ -4,6 +4,7 @@ import { join } from "@std/path";
 import { openDevice } from "../../engine/mod.ts";
 import { resolveConfig } from "../../train/config.ts";
 import { syntheticSource } from "../../train/data/loader.ts";
+import { MEASURED_FIELDS } from "../../train/log.ts";
 import { pretrain } from "../../train/loop.ts";
 import { Progress } from "../../train/progress.ts";
 import { openRunDirectory } from "../../train/rundir.ts";
@@ -25,8 +26,11 @@ async function rows(fastReadback: boolean, ...words: string[]): Promise<Record<s
     await pretrain({ device, config, paths, source, progress, signal });
     const text = await Deno.readTextFile(paths.metrics);
     return text.trim().split("\n").map((line) => {
-      const { seconds: _, samples_per_s: rate, ...row } = JSON.parse(line);
-      assert(rate > 0);
+      const row = JSON.parse(line);
+      assert(row.samples_per_s > 0);
+      assert(row.loader_wait >= 0 && row.loader_wait < row.seconds);
+      assert(row.gpu_live_bytes > 0 && row.gpu_live_bytes <= row.gpu_peak_bytes);
+      for (const field of MEASURED_FIELDS) delete row[field];
       return row;
     });
   } finally {

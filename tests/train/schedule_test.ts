@@ -1,6 +1,8 @@
-/** SPEC section 13 item 7: spot values of section 4. */
-import { assertAlmostEquals, assertEquals } from "@std/assert";
+/** SPEC section 13 item 7: spot values of section 4, and golden's tables. */
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { peakLearningRate, PRESETS } from "../../model/presets.ts";
+import { mixedRecipe, RECIPES } from "../../model/recipe.ts";
+import { resolveConfig } from "../../train/config.ts";
 import {
   emaDecay,
   learningRate,
@@ -8,6 +10,18 @@ import {
   schedulesOf,
   teacherTemperature,
 } from "../../train/schedule.ts";
+import golden from "../golden/matpac_step.json" with { type: "json" };
+
+/** Clips of AudioSet as the released schedules count them. */
+const CLIPS = 2_012_615;
+const { schedules } = golden.scalars;
+
+/** Both sides compute in float64, in another order. */
+const close = (actual: number, expected: number, what: string) =>
+  assert(
+    Math.abs(actual - expected) <= 1e-14 + 1e-12 * Math.abs(expected),
+    `${what}: ${actual}, not ${expected}`,
+  );
 
 Deno.test("the published schedules have their spot values", () => {
   const [total, warmup] = [294_816, 19_654];
@@ -28,14 +42,72 @@ Deno.test("the published schedules have their spot values", () => {
   assertEquals(multipleChoiceTemperature(230_256) > 1e-4, false);
 });
 
+Deno.test("schedules of base by epochs and by steps are the official code's tables", () => {
+  const words = ["--preset", "base", "--recipe", "released"];
+  const { cosine_lr: cosine, full_size: full } = schedules;
+  const steps = [
+    ...[...words, "--steps", String(full.max_update)],
+    ...["--warmup", String(cosine.warmup_updates)],
+  ];
+  for (const argv of [words, steps]) {
+    const config = resolveConfig(argv);
+    const run = schedulesOf(config, CLIPS);
+    assertEquals(run.total, full.max_update);
+    for (const { u, lr } of cosine.rows) close(run.lr(u), lr, `lr(${u})`);
+    for (const row of full.rows) {
+      const { u } = row;
+      close(run.teacherTemp(u), row.teacher_temp, `temperature(${u})`);
+      // null: the official code does not average at update 0.
+      const { encoder_decay_set_in_forward: encoder, head_decay_set_in_forward: head } = row;
+      if (encoder !== null) close(run.emaEncoder(u), encoder, `encoder decay(${u})`);
+      // SPEC section 9 row 13: past its end the official head falls to the encoder's decay.
+      if (head !== null && u < run.total) close(run.emaHead(u), head, `head decay(${u})`);
+    }
+  }
+});
+
+Deno.test("schedules of a short run are the official code's tables", () => {
+  const { max_update: total, teacher_temp_warmup_steps: warmup, rows } = schedules;
+  const run = schedulesOf(
+    {
+      ...PRESETS.base.training,
+      lr: 3e-4,
+      length: { steps: total },
+      teacherTempWarmup: { steps: warmup },
+      choices: RECIPES.released,
+    },
+    CLIPS,
+  );
+  for (const row of rows) {
+    close(run.teacherTemp(row.u), row.teacher_temp, `temperature(${row.u})`);
+    if (row.u === 0) continue;
+    close(run.emaEncoder(row.u), row.encoder_decay_set_in_forward!, `encoder decay(${row.u})`);
+    const head = row.u < total ? row.head_decay_set_in_forward! : 1;
+    close(run.emaHead(row.u), head, `head decay(${row.u})`);
+  }
+  for (const { u, temperature } of schedules.mcl_temperature.rows) {
+    close(multipleChoiceTemperature(u), temperature, `multiple-choice temperature(${u})`);
+  }
+});
+
 Deno.test("base follows the published lengths from 2,012,615 clips", () => {
   const { training } = PRESETS.base;
-  const schedules = schedulesOf({ ...training, lr: 3e-4 }, 2_012_615);
-  assertEquals(schedules.total, 294_816);
-  assertAlmostEquals(schedules.lr(9827), 1.5e-4, 1e-12);
-  assertAlmostEquals(schedules.lr(19_654), 3e-4, 1e-12);
-  assertAlmostEquals(schedules.teacherTemp(9827), 0.07, 1e-15);
-  assertAlmostEquals(schedules.emaEncoder(100_000), 0.99996357, 1e-8);
+  const run = schedulesOf({ ...training, lr: 3e-4, choices: RECIPES.paper }, CLIPS);
+  assertEquals(run.total, 294_816);
+  assertAlmostEquals(run.lr(9827), 1.5e-4, 1e-12);
+  assertAlmostEquals(run.lr(19_654), 3e-4, 1e-12);
+  assertAlmostEquals(run.teacherTemp(9827), 0.07, 1e-15);
+  assertAlmostEquals(run.emaEncoder(100_000), 0.99996357, 1e-8);
+});
+
+Deno.test("the number of clips of an epoch comes from the data, the paper or the released code", () => {
+  const { training } = PRESETS.base;
+  const total = (side?: "paper" | "released") => {
+    const choices = mixedRecipe("paper", { "dataset-size": side });
+    return schedulesOf({ ...training, lr: 1, choices }, 20_480).total;
+  };
+  // floor(clips * 300 / 2048)
+  assertEquals([total(), total("paper"), total("released")], [3000, 294_758, 294_816]);
 });
 
 Deno.test("the paper scales the rate with the batch, the released code does not", () => {

@@ -2,7 +2,11 @@
 
 import { formatBytes, openDevice } from "../../engine/mod.ts";
 import { pretrainHelp, resolveConfig, type ResolvedConfig } from "../config.ts";
-import { audioFolderSource, type ClipSource, syntheticSource } from "../data/loader.ts";
+import { labelledFolder } from "../data/labelled.ts";
+import { dataSource } from "../data/mixture.ts";
+import { defaultWorkers, WorkerPool } from "../data/pool.ts";
+import { type ClipSource, syntheticSource } from "../data/sources.ts";
+import { UsageError } from "../errors.ts";
 import { JsonLines, type SkippedRow } from "../log.ts";
 import { pretrain } from "../loop.ts";
 import { Progress } from "../progress.ts";
@@ -20,7 +24,15 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   const config = resolveConfig(argv);
   // What can be wrong without a run is found before there is a run directory.
   const log: { skipped?: JsonLines<SkippedRow> } = {};
-  const source = await sourceOf(config, (path, reason) => log.skipped?.write({ path, reason }));
+  const listed = new Set<string>();
+  const onSkip = (path: string, reason: string): void => {
+    if (!listed.has(path)) log.skipped?.write({ path, reason });
+    listed.add(path);
+  };
+  const workers = config.data.length > 0 ? config.workers ?? defaultWorkers() : 0;
+  using pool = new WorkerPool(workers);
+  const source = await sourceOf(config, pool, onSkip);
+  const folder = config.eval === undefined ? undefined : labelledFolder(config.eval);
   using device = await openDevice({
     adapter: config.adapter,
     memoryLimit: config.memoryLimit,
@@ -30,8 +42,10 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   });
   const paths = await openRunDirectory(config);
   await writeRunConfig(paths, config, device.info);
+  const before = config.resume ? await skippedIn(paths.skipped) : [];
   using skipped = JsonLines.create<SkippedRow>(paths.skipped);
   log.skipped = skipped;
+  for (const { path, reason } of before) onSkip(path, reason);
   using progress = new Progress({ quiet: config.quiet });
   if (!config.quiet) {
     const { preset, recipe, geometry, batch } = config;
@@ -44,7 +58,10 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     );
   }
   try {
-    await pretrain({ device, config, paths, source, progress, signal });
+    await pretrain({
+      ...{ device, config, paths, source, progress, signal },
+      ...(folder && { evaluation: { folder, onSkip } }),
+    });
   } finally {
     if (source.skipped.length > 0) {
       progress.note(
@@ -62,12 +79,25 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
 
 async function sourceOf(
   config: ResolvedConfig,
+  pool: WorkerPool,
   onSkip: (path: string, reason: string) => void,
 ): Promise<ClipSource> {
-  if (config.data.length > 0) return await audioFolderSource(config.data, { onSkip });
+  const { data, dataWeights: weights, standardise } = config;
+  if (data.length > 0) {
+    return await dataSource(data, { standardise, pool, onSkip, ...(weights && { weights }) });
+  }
+  if (weights || standardise === "store") {
+    throw new UsageError(`--${weights ? "data-weights" : "standardise store"}: needs --data`);
+  }
   return syntheticSource({
     size: SYNTHETIC_CLIPS,
     seed: config.seed,
     samples: cropSamples(config.geometry),
   });
+}
+
+/** What the run that goes on has listed; a last line that was cut off does not count. */
+async function skippedIn(path: string): Promise<SkippedRow[]> {
+  const text = await Deno.readTextFile(path).catch(() => "");
+  return text.split("\n").slice(0, -1).map((line) => JSON.parse(line));
 }

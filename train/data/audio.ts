@@ -2,10 +2,11 @@ import { FLACDecoder } from "@wasm-audio-decoders/flac";
 import { OggVorbisDecoder } from "@wasm-audio-decoders/ogg-vorbis";
 import { MPEGDecoder } from "mpg123-decoder";
 import { OggOpusDecoder } from "ogg-opus-decoder";
+import { readFully } from "./bytes.ts";
 import { AudioError, type DecodedAudio, id3v2Size, readMpeg, readOgg } from "./containers.ts";
 import { flacFromOgg, type FlacStream, splitFlac } from "./flac_frames.ts";
-import { resample } from "./resample.ts";
-import { isWav, readWav } from "./wav.ts";
+import { resample, Resampler } from "./resample.ts";
+import { type ByteSource, isWav, openWav, readWav } from "./wav.ts";
 
 export { AudioError, type DecodedAudio } from "./containers.ts";
 
@@ -52,16 +53,22 @@ export async function decodeAudio(bytes: Uint8Array): Promise<DecodedAudio> {
   if (bytes.length === 0) throw new AudioError("file is empty");
   const audio = await decodeBySignature(bytes);
   const frames = audio.channels[0]?.length ?? 0;
-  if (frames === 0) throw new AudioError("no audio in the file: 0 samples");
-  for (const channel of audio.channels) {
+  if (frames === 0) throw new AudioError(NO_SAMPLES);
+  refuseNonFinite(audio.channels, 0, frames);
+  return audio;
+}
+
+const NO_SAMPLES = "no audio in the file: 0 samples";
+
+function refuseNonFinite(channels: readonly Float32Array[], first: number, frames: number): void {
+  for (const channel of channels) {
     const bad = firstNonFinite(channel);
     if (bad >= 0) {
       throw new AudioError(
-        `non-finite sample (${channel[bad]}) at frame ${bad} of ${frames}`,
+        `non-finite sample (${channel[bad]}) at frame ${first + bad} of ${frames}`,
       );
     }
   }
-  return audio;
 }
 
 /**
@@ -99,6 +106,71 @@ export async function loadWaveform(
     if (error instanceof RangeError) throw new AudioError(error.message);
     throw error;
   }
+}
+
+/** Frames of a WAV file that are decoded at a time. */
+const BLOCK_FRAMES = 1 << 20;
+
+/**
+ * As {@link loadWaveform}, in blocks. WAV files are read as needed, so that they may be larger than memory; of other
+ * formats the whole file is decoded, then resampled in blocks.
+ *
+ * @returns blocks of mono audio at 16 kHz, behind one another the waveform; some may be empty
+ * @throws AudioError as {@link loadWaveform}, also after some blocks; also for fewer than `fewest` samples.
+ */
+export async function* waveformBlocks(path: string, fewest = 1): AsyncGenerator<Float32Array> {
+  using file = openFile(path);
+  const { sampleRate, frames, read } = isWav(file.read(0, 12))
+    ? openWav(file)
+    : decodedReader(await decodeAudio(file.read(0, file.size)));
+  if (frames === 0) throw new AudioError(NO_SAMPLES);
+  if (frames < fewest) throw new AudioError(`${frames} samples are too few; at least ${fewest}`);
+  const resampler = resamplerFor(sampleRate);
+  for (let first = 0; first < frames; first += BLOCK_FRAMES) {
+    const channels = read(first, Math.min(BLOCK_FRAMES, frames - first));
+    refuseNonFinite(channels, first, frames);
+    yield resampler.push(toMono(channels));
+  }
+  yield resampler.finish();
+}
+
+function decodedReader({ sampleRate, channels }: DecodedAudio) {
+  return {
+    sampleRate,
+    frames: channels[0].length,
+    read: (first: number, count: number) =>
+      channels.map((channel) => channel.subarray(first, first + count)),
+  };
+}
+
+function resamplerFor(rate: number): Resampler {
+  try {
+    return new Resampler(rate, SAMPLE_RATE);
+  } catch (error) {
+    if (error instanceof RangeError) throw new AudioError(error.message);
+    throw error;
+  }
+}
+
+/** An open file as a source of bytes. @throws AudioError when it cannot be opened. */
+function openFile(path: string): ByteSource & Disposable {
+  const attempt = <T>(action: () => T): T => {
+    try {
+      return action();
+    } catch (error) {
+      throw new AudioError(`cannot be read: ${messageOf(error)}`);
+    }
+  };
+  const file = attempt(() => Deno.openSync(path));
+  return {
+    size: attempt(() => file.statSync().size),
+    read: (at, length) =>
+      attempt(() => {
+        file.seekSync(at, Deno.SeekMode.Start);
+        return readFully(file, length);
+      }),
+    [Symbol.dispose]: () => file.close(),
+  };
 }
 
 async function readFile(path: string): Promise<Uint8Array> {

@@ -26,16 +26,32 @@ export class FolderError extends Error {
  * @throws FolderError when a folder does not exist, is a file or must not be read.
  */
 export async function listAudioFiles(folder: string): Promise<string[]> {
-  const files: string[] = [];
-  await walk(folder, new Set(), files);
-  return files;
+  return await Array.fromAsync(walkFiles(folder, AUDIO_EXTENSIONS));
 }
 
-async function walk(
+/**
+ * The files under a folder that have one of some endings, found as {@link listAudioFiles} does, one after the other.
+ *
+ * @param extensions endings in lower case; files have them in any case
+ * @throws FolderError as {@link listAudioFiles}.
+ */
+export async function* walkFiles(
+  folder: string,
+  extensions: readonly string[],
+): AsyncGenerator<string> {
+  yield* walk(folder, new Set(), extensions);
+}
+
+/** Whether a name has one of the endings of audio files. */
+export function isAudioName(name: string): boolean {
+  return hasExtension(name, AUDIO_EXTENSIONS);
+}
+
+async function* walk(
   folder: string,
   visited: Set<string>,
-  files: string[],
-): Promise<void> {
+  extensions: readonly string[],
+): AsyncGenerator<string> {
   const entries: Deno.DirEntry[] = [];
   try {
     const real = await Deno.realPath(folder);
@@ -50,16 +66,16 @@ async function walk(
     if (entry.name.startsWith(".")) continue;
     const path = join(folder, entry.name);
     if (entry.isDirectory || (entry.isSymlink && await isFolder(path))) {
-      await walk(path, visited, files);
-    } else if (isAudioName(entry.name)) {
-      files.push(path);
+      yield* walk(path, visited, extensions);
+    } else if (hasExtension(entry.name, extensions)) {
+      yield path;
     }
   }
 }
 
-function isAudioName(name: string): boolean {
+function hasExtension(name: string, extensions: readonly string[]): boolean {
   const lower = name.toLowerCase();
-  return AUDIO_EXTENSIONS.some((extension) => lower.endsWith(extension));
+  return extensions.some((extension) => lower.endsWith(extension));
 }
 
 async function isFolder(path: string): Promise<boolean> {

@@ -1,134 +1,54 @@
-import { AudioError, loadWaveform } from "./audio.ts";
-import { AUDIO_EXTENSIONS, listAudioFiles } from "./files.ts";
-import { Prng, type PrngState } from "./prng.ts";
-import { syntheticClip } from "./synthetic.ts";
+import { MEL_80 } from "../../model/frontend_tables.ts";
+import { NoDataError } from "./errors.ts";
+import { Prng } from "./prng.ts";
+export { NoDataError } from "./errors.ts";
+export {
+  type AudioFolderOptions,
+  audioFolderSource,
+  type ClipSource,
+  type SkippedClip,
+  syntheticSource,
+} from "./sources.ts";
+import {
+  type ClipSource,
+  type Crop,
+  samplesOf,
+  type SkippedClip,
+  type SourcePart,
+} from "./sources.ts";
 
-/** Hop and window of the front end in samples (SPEC 1.1). */
-const HOP = 160;
-const WINDOW = 400;
-const MEBIBYTE = 2 ** 20;
-
-/** What one training step consumes. */
+/** What one training step consumes; row r is in `samples` or in `logmels`, the other one's row r is 0. */
 export interface Batch {
-  /** [batch, cropSamples], mono, 16 kHz, row-major, all finite. */
-  readonly samples: Float32Array;
+  /** [batch, cropSamples], mono, 16 kHz, row-major, all finite; absent when no row is a waveform. */
+  readonly samples?: Float32Array;
+  /** [batch, 80, frames], standardised, all finite; absent when no row is a log-mel. */
+  readonly logmels?: Float32Array;
+  /** What each row is. */
+  readonly kinds: readonly Crop["kind"][];
   /** The source's clip index per row. */
   readonly clips: number[];
-  /** Epoch of the first row, from 0. */
+  /** Epoch of the first row, from 0: passes over as many clips as the source has. */
   readonly epoch: number;
 }
 
-/** An input that could not be used. */
-export interface SkippedClip {
-  /** Path of the file, or the clip's description. */
-  readonly path: string;
-  /** What is wrong with it. */
-  readonly reason: string;
-}
-
-/** A numbered collection of waveforms. */
-export interface ClipSource {
-  /** Number of clips, usable or not. */
-  readonly size: number;
-  /** For messages: "folder /data/esc10", "synthetic corpus". */
-  readonly name: string;
-  /** Clips found unusable so far, in the order they were met. */
-  readonly skipped: readonly SkippedClip[];
-  /** Mono 16 kHz [samples], at least one; undefined when the clip is unusable and recorded in `skipped`. */
-  load(index: number): Promise<Float32Array | undefined>;
-  /** The clip's path or name, for messages. */
-  describe(index: number): string;
-}
-
-/** Nothing to train on. The message names the source and how many files were found and skipped. */
-export class NoDataError extends Error {
-  /** The class name, as printed. */
-  override readonly name = "NoDataError";
-}
-
-/** Options of `audioFolderSource`. */
-export interface AudioFolderOptions {
-  /** Called once per file that cannot be used. */
-  readonly onSkip?: (path: string, reason: string) => void;
-  /** Budget for decoded waveforms kept in memory, bytes; default 512 MiB. */
-  readonly cacheBytes?: number;
-}
-
-/**
- * All audio files under some folders, decoded on demand. Waveforms are kept until the budget is used up, so that later
- * epochs do not decode them again; those that no longer fit are decoded each time. (Nothing is evicted: when every clip
- * is read once per epoch, a full least-recently-used cache would hardly ever hit.)
- *
- * @throws FolderError when a folder cannot be listed.
- * @throws NoDataError when the folders hold no audio file at all.
- */
-export async function audioFolderSource(
-  folders: readonly string[],
-  options: AudioFolderOptions = {},
-): Promise<ClipSource> {
-  const { onSkip, cacheBytes = 512 * MEBIBYTE } = options;
-  const paths: string[] = [];
-  for (const folder of folders) paths.push(...await listAudioFiles(folder));
-  const name = `folder ${folders.join(", ")}`;
-  if (paths.length === 0) {
-    throw new NoDataError(
-      `no audio in ${name}: no ${AUDIO_EXTENSIONS.join(" ")} files`,
-    );
-  }
-  const cache = new Map<number, Float32Array>();
-  const skipped: SkippedClip[] = [];
-  let free = cacheBytes;
-  return {
-    size: paths.length,
-    name,
-    skipped,
-    describe: (index) => paths[index],
-    async load(index: number): Promise<Float32Array | undefined> {
-      const cached = cache.get(index);
-      if (cached) return cached;
-      const path = paths[index];
-      try {
-        const waveform = await loadWaveform(path);
-        if (waveform.byteLength <= free) {
-          free -= waveform.byteLength;
-          cache.set(index, waveform);
-        }
-        return waveform;
-      } catch (error) {
-        if (!(error instanceof AudioError)) throw error;
-        skipped.push({ path, reason: error.message });
-        onSkip?.(path, error.message);
-        return undefined;
-      }
-    },
-  };
-}
-
-/**
- * The built-in corpus as a source: `size` clips of `samples` samples each, made on demand.
- */
-export function syntheticSource(
-  { size, seed, samples }: { size: number; seed: number; samples: number },
-): ClipSource {
-  return {
-    size,
-    name: "synthetic corpus",
-    skipped: [],
-    describe: (index) => `synthetic clip ${index}`,
-    load: (index) => Promise.resolve(syntheticClip(seed, index, samples).waveform),
-  };
-}
-
-/** Where a loader stands, ready for JSON. */
-export interface LoaderState {
+/** Where the loader stands in one part of the source. */
+export interface PartState {
   /** Epoch of the next clip, from 0. */
   readonly epoch: number;
   /** Clips of that epoch already used or skipped. */
   readonly position: number;
-  /** Generator of the crop positions. */
-  readonly generator: PrngState;
-  /** Number of clips in the source, to notice another data set. */
-  readonly clips: number;
+}
+
+/** Where a loader stands, ready for JSON. */
+export interface LoaderState {
+  /** Determines order and crops. */
+  readonly seed: number;
+  /** Rows handed out. */
+  readonly rows: number;
+  /** One per part of the source. */
+  readonly parts: readonly PartState[];
+  /** Number of clips in each part, to notice another data set. */
+  readonly clips: readonly number[];
 }
 
 /** Constructor arguments of `Loader`. */
@@ -141,6 +61,8 @@ export interface LoaderOptions {
   readonly cropSamples: number;
   /** Determines order and crops. */
   readonly seed: number;
+  /** Batches prepared ahead; default 2. */
+  readonly ahead?: number;
 }
 
 interface Prepared {
@@ -148,19 +70,33 @@ interface Prepared {
   readonly after: LoaderState;
 }
 
+interface Row {
+  readonly clip: number;
+  readonly crop: Crop;
+}
+
+/** Independent sequences of random numbers; those of a run's parameters and masks have positive numbers. */
+const STREAMS = { order: -1, crops: -2, parts: -3 } as const;
+
 /**
- * Endless random crops. Every epoch visits each usable clip once in a new seeded order. A crop starts at a uniformly
- * random frame from 0 to T - cropFrames inclusive (SPEC 1.2, item 5); a shorter clip is padded with silence at its end.
- * The last batch of an epoch is completed from the next epoch. One batch is prepared ahead.
+ * Endless random crops. Every epoch visits each usable clip of a part once in a new seeded order. A crop starts at a
+ * uniformly random frame from 0 to T - cropFrames inclusive (SPEC 1.2, item 5); a shorter clip is padded with silence
+ * at its end. The last batch of an epoch is completed from the next epoch. Batches are prepared ahead, their rows
+ * side by side.
  *
- * The same seed and source give the same batches, also across `state` and `restore`.
+ * Order, crops and the choice of parts are functions of seed, epoch, clip and row alone. So the same seed and source
+ * give the same rows, however many are in a batch, whichever thread is first, and also across `state` and `restore`.
  */
 export class Loader {
   readonly #options: LoaderOptions;
-  readonly #unusable = new Set<number>();
-  #order: { epoch: number; clips: Uint32Array } | undefined;
+  readonly #frames: number;
+  readonly #parts: readonly (SourcePart & { readonly first: number })[];
+  /** Clips whose last use failed, per part. */
+  readonly #failing: readonly Set<number>[];
+  readonly #orders: ({ epoch: number; seed: number; clips: Uint32Array } | undefined)[] = [];
   #state: LoaderState;
-  #pending: Promise<Prepared> | undefined;
+  /** Batches under way, in order. */
+  #queue: Promise<Prepared>[] = [];
 
   /**
    * Starts at the first clip of the first epoch.
@@ -172,18 +108,28 @@ export class Loader {
     if (!Number.isSafeInteger(batch) || batch < 1) {
       throw new RangeError(`batch must be a positive integer, got ${batch}`);
     }
-    if (cropSamples < WINDOW || (cropSamples - WINDOW) % HOP !== 0) {
+    const hop = samplesOf(2) - samplesOf(1);
+    this.#frames = 1 + (cropSamples - samplesOf(1)) / hop;
+    if (!Number.isSafeInteger(this.#frames) || this.#frames < 1) {
       throw new RangeError(
-        `cropSamples must be (frames - 1) * ${HOP} + ${WINDOW}, got ${cropSamples}`,
+        `cropSamples must be (frames - 1) * ${hop} + ${samplesOf(1)}, got ${cropSamples}`,
       );
     }
-    if (source.size < 1) throw new NoDataError(`${source.name} has no clips`);
+    const parts = source.parts ?? [{ name: source.name, size: source.size, weight: 1 }];
+    let first = 0;
+    this.#parts = parts.map((part) => {
+      if (part.size < 1) throw new NoDataError(`${part.name} has no clips`);
+      const placed = { ...part, first };
+      first += part.size;
+      return placed;
+    });
+    this.#failing = parts.map(() => new Set());
     this.#options = options;
     this.#state = {
-      epoch: 0,
-      position: 0,
-      generator: new Prng(seed, -1).state(),
-      clips: source.size,
+      seed,
+      rows: 0,
+      parts: parts.map(() => ({ epoch: 0, position: 0 })),
+      clips: parts.map(({ size }) => size),
     };
   }
 
@@ -193,107 +139,146 @@ export class Loader {
   }
 
   /**
-   * The next batch; starts on the one after it. Calls may overlap: they are answered in order.
+   * The next batch; starts on those after it. Calls may overlap: they are answered in order.
    *
    * @throws NoDataError when no clip of the source is usable.
    */
   async next(): Promise<Batch> {
-    const current = this.#pending ?? this.#prepare(this.#state);
-    const following = current.then(({ after }) => this.#prepare(after));
-    // A failure ahead of time is reported by the call that asks for that batch.
-    following.catch(() => {});
-    this.#pending = following;
+    const { ahead = 2 } = this.#options;
+    const current = this.#queue[0] ?? this.#prepare(this.#state);
+    const queue = [current, ...this.#queue.slice(1)];
+    while (queue.length < 1 + ahead) {
+      const following = queue[queue.length - 1].then(({ after }) => this.#prepare(after));
+      // A failure ahead of time is reported by the call that asks for that batch.
+      following.catch(() => {});
+      queue.push(following);
+    }
+    this.#queue = queue.slice(1);
     const { batch, after } = await current;
     this.#state = after;
     return batch;
   }
 
-  /** The position after the last batch handed out; the one prepared ahead does not count. */
+  /** The position after the last batch handed out; those prepared ahead do not count. */
   state(): LoaderState {
     return this.#state;
   }
 
   /**
-   * Continues from a saved position.
+   * Continues from a saved position, with the seed of that time.
    *
-   * @throws RangeError when the state belongs to a source with another number of clips.
+   * @throws RangeError when the state belongs to a source with other numbers of clips.
    */
   restore(state: LoaderState): void {
     const { source } = this.#options;
-    if (state.clips !== source.size) {
+    const now = this.#state.clips;
+    if (`${state.clips}` !== `${now}`) {
       throw new RangeError(
-        `cannot resume: the data had ${state.clips} clips then, ` +
-          `${source.name} has ${source.size} now`,
+        `cannot resume: the data had ${state.clips.join(" and ")} clips then, ` +
+          `${source.name} has ${now.join(" and ")} now`,
       );
     }
     this.#state = state;
-    this.#pending = undefined;
+    this.#queue = [];
   }
 
   async #prepare(from: LoaderState): Promise<Prepared> {
-    const { source, batch, cropSamples } = this.#options;
-    const prng = Prng.fromState(from.generator);
-    const samples = new Float32Array(batch * cropSamples);
-    const clips: number[] = [];
-    let { epoch, position } = from;
-    let firstEpoch = epoch;
-    while (clips.length < batch) {
-      if (position === source.size) {
-        epoch++;
-        position = 0;
-      }
-      const index = this.#orderOf(epoch)[position++];
-      const waveform = await this.#load(index);
-      if (!waveform) continue;
-      if (clips.length === 0) firstEpoch = epoch;
-      samples.set(
-        randomCrop(waveform, cropSamples, prng),
-        clips.length * cropSamples,
-      );
-      clips.push(index);
-    }
+    const { source, batch } = this.#options;
+    const picks = Array.from({ length: batch }, (_, i) => this.#partOf(from.seed, from.rows + i));
+    const wanted = this.#parts.map((_, part) => picks.filter((it) => it === part).length);
+    const taken = await Promise.all(
+      wanted.map((count, part) => this.#take(from.seed, part, from.parts[part], count)),
+    );
+    const queues = taken.map(({ rows }) => rows.values());
+    const rows = picks.map((part) => queues[part].next().value!);
+    const drawn = from.parts.reduce(
+      (sum, { epoch, position }, part) => sum + epoch * this.#parts[part].size + position,
+      0,
+    );
     return {
-      batch: { samples, clips, epoch: firstEpoch },
-      after: { ...from, epoch, position, generator: prng.state() },
+      batch: { ...this.#assemble(rows), epoch: Math.floor(drawn / source.size) },
+      after: { ...from, rows: from.rows + batch, parts: taken.map(({ after }) => after) },
     };
   }
 
-  async #load(index: number): Promise<Float32Array | undefined> {
-    if (this.#unusable.has(index)) return undefined;
+  #assemble(rows: readonly Row[]): Omit<Batch, "epoch"> {
+    const array = (kind: Crop["kind"], size: number): Float32Array | undefined => {
+      if (rows.every(({ crop }) => crop.kind !== kind)) return undefined;
+      const values = new Float32Array(rows.length * size);
+      rows.forEach(({ crop }, row) => crop.kind === kind && values.set(crop.values, row * size));
+      return values;
+    };
+    const samples = array("waveform", this.#options.cropSamples);
+    const logmels = array("logmel", MEL_80.bands * this.#frames);
+    return {
+      ...(samples && { samples }),
+      ...(logmels && { logmels }),
+      kinds: rows.map(({ crop }) => crop.kind),
+      clips: rows.map(({ clip }) => clip),
+    };
+  }
+
+  /** The next `count` usable crops of a part, in the order of its epochs. */
+  async #take(
+    seed: number,
+    part: number,
+    from: PartState,
+    count: number,
+  ): Promise<{ rows: Row[]; after: PartState }> {
+    const { size, first } = this.#parts[part];
+    const rows: Row[] = [];
+    let { epoch, position } = from;
+    while (rows.length < count) {
+      const crops = Array.from({ length: count - rows.length }, () => {
+        if (position === size) {
+          epoch++;
+          position = 0;
+        }
+        const clip = first + this.#orderOf(seed, part, epoch)[position++];
+        return this.#crop(seed, part, epoch, clip);
+      });
+      for (const row of await Promise.all(crops)) if (row) rows.push(row);
+    }
+    return { rows, after: { epoch, position } };
+  }
+
+  async #crop(seed: number, part: number, epoch: number, clip: number): Promise<Row | undefined> {
     const { source } = this.#options;
-    const waveform = await source.load(index);
-    if (waveform) return waveform;
-    this.#unusable.add(index);
-    if (this.#unusable.size === source.size) {
+    const position = new Prng(seed, STREAMS.crops, epoch, clip).uniform();
+    const crop = await source.crop(clip, { frames: this.#frames, position });
+    const failing = this.#failing[part];
+    if (crop) {
+      failing.delete(clip);
+      return { clip, crop };
+    }
+    failing.add(clip);
+    const { name, size } = this.#parts[part];
+    if (failing.size === size) {
       const [first] = source.skipped;
       throw new NoDataError(
-        `no usable audio in ${source.name}: all ${source.size} files were skipped` +
+        `no usable audio in ${name}: all ${size} files were skipped` +
           (first ? `, the first one ${first.path}: ${first.reason}` : ""),
       );
     }
     return undefined;
   }
 
-  /** Each epoch's order has its own generator, so that it need not be saved. */
-  #orderOf(epoch: number): Uint32Array {
-    if (this.#order?.epoch !== epoch) {
-      const { seed, source } = this.#options;
-      const clips = new Prng(seed, epoch).permutation(source.size);
-      this.#order = { epoch, clips };
-    }
-    return this.#order.clips;
+  /** Which part a row comes from. */
+  #partOf(seed: number, row: number): number {
+    const parts = this.#parts;
+    if (parts.length === 1) return 0;
+    const total = parts.reduce((sum, { weight }) => sum + weight, 0);
+    let place = new Prng(seed, STREAMS.parts, row).uniform() * total;
+    const found = parts.findIndex(({ weight }) => (place -= weight) < 0);
+    return found < 0 ? parts.length - 1 : found;
   }
-}
 
-/** A view of at most `length` samples from a random frame-aligned position. */
-function randomCrop(
-  waveform: Float32Array,
-  length: number,
-  prng: Prng,
-): Float32Array {
-  if (waveform.length <= length) return waveform;
-  // T - cropFrames: both have the same window, so only hops count.
-  const starts = Math.floor((waveform.length - length) / HOP) + 1;
-  const start = HOP * prng.integer(starts);
-  return waveform.subarray(start, start + length);
+  /** Each epoch's order has its own generator, so that it need not be saved. */
+  #orderOf(seed: number, part: number, epoch: number): Uint32Array {
+    const known = this.#orders[part];
+    if (known?.epoch === epoch && known.seed === seed) return known.clips;
+    const clips = new Prng(seed, STREAMS.order, part, epoch).permutation(this.#parts[part].size);
+    this.#orders[part] = { epoch, seed, clips };
+    return clips;
+  }
 }

@@ -95,10 +95,13 @@ export class Prng {
 
   /** A uniformly random order of 0 to n - 1 (Fisher-Yates). */
   permutation(n: number): Uint32Array {
-    const order = Uint32Array.from({ length: n }, (_, i) => i);
+    const order = new Uint32Array(n);
+    for (let i = 0; i < n; i++) order[i] = i;
     for (let i = n - 1; i > 0; i--) {
       const j = this.integer(i + 1);
-      [order[i], order[j]] = [order[j], order[i]];
+      const swapped = order[i];
+      order[i] = order[j];
+      order[j] = swapped;
     }
     return order;
   }

@@ -51,13 +51,69 @@ export function resample(
   to: number,
 ): Float32Array {
   if (from === to) return input;
-  const { orig, next, phases } = resampleKernel(from, to);
-  const length = Math.ceil(input.length * next / orig);
-  const output = new Float32Array(length);
+  const kernel = resampleKernel(from, to);
+  return outputs(input, 0, kernel, 0, Math.ceil(input.length * kernel.next / kernel.orig));
+}
+
+/**
+ * {@link resample} for a signal that comes in blocks: the results behind one another are the same bits. Holds no more
+ * than a block and the filter's reach.
+ */
+export class Resampler {
+  readonly #kernel: ResampleKernel | undefined;
+  /** Input from sample `#start` on, as far as results still need it. */
+  #kept = new Float32Array(0);
+  #start = 0;
+  /** Results so far, a multiple of the kernel's `next`. */
+  #done = 0;
+
+  /** @throws RangeError as {@link resample}. */
+  constructor(from: number, to: number) {
+    if (from !== to) this.#kernel = resampleKernel(from, to);
+  }
+
+  /** The results that the input up to and with this block determines. */
+  push(block: Float32Array): Float32Array {
+    const kernel = this.#kernel;
+    if (!kernel) return block;
+    const { orig, next, width } = kernel;
+    const input = new Float32Array(this.#kept.length + block.length);
+    input.set(this.#kept);
+    input.set(block, this.#kept.length);
+    // A group reaches `width` samples beyond its own `orig`.
+    const groups = Math.floor((this.#start + input.length - width) / orig);
+    const to = Math.max(this.#done, groups * next);
+    const result = outputs(input, this.#start, kernel, this.#done, to);
+    this.#done = to;
+    const needed = Math.max(this.#start, to / next * orig - width);
+    this.#kept = input.slice(needed - this.#start);
+    this.#start = needed;
+    return result;
+  }
+
+  /** The last results, zeros following the input. */
+  finish(): Float32Array {
+    const kernel = this.#kernel;
+    if (!kernel) return new Float32Array(0);
+    const length = Math.ceil((this.#start + this.#kept.length) * kernel.next / kernel.orig);
+    return outputs(this.#kept, this.#start, kernel, this.#done, length);
+  }
+}
+
+/** Results `from` (a multiple of `next`) up to `to`, of which `input` holds the samples from `start` on. */
+function outputs(
+  input: Float32Array,
+  start: number,
+  { orig, next, phases }: ResampleKernel,
+  from: number,
+  to: number,
+): Float32Array {
+  const output = new Float32Array(to - from);
+  const first = from / next * orig - start;
   for (let p = 0; p < next; p++) {
     const { offset, weights } = phases[p];
-    for (let i = p, start = offset; i < length; i += next, start += orig) {
-      output[i] = dot(input, start, weights);
+    for (let i = p, at = first + offset; i < output.length; i += next, at += orig) {
+      output[i] = dot(input, at, weights);
     }
   }
   return output;

@@ -34,8 +34,28 @@ const OTHER_CODECS: Readonly<Record<number, string>> = {
   0xff: "AAC",
 };
 
+/** The extensible fmt chunk has 40 bytes; what may follow says nothing more. */
+const MAX_FORMAT_BYTES = 40;
 /** Bytes 2 to 15 of every sub-format GUID that wraps a plain format tag. */
 const GUID_TAIL = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71];
+
+/** Bytes that need not be in memory as a whole. */
+export interface ByteSource {
+  /** Bytes in all. */
+  readonly size: number;
+  /** Bytes from `at` on, fewer at the end. */
+  read(at: number, length: number): Uint8Array;
+}
+
+/** A WAV file of which any part can be read. */
+export interface WavReader {
+  /** Frames per second. */
+  readonly sampleRate: number;
+  /** Frames that are there. */
+  readonly frames: number;
+  /** One Float32Array [count] per channel; `first + count` at most `frames`. */
+  read(first: number, count: number): Float32Array[];
+}
 
 /**
  * Reads a RIFF/WAVE file (also RF64 and BW64): 8/16/24/32-bit PCM, 32/64-bit float, mu-law, A-law, plain or
@@ -50,25 +70,36 @@ const GUID_TAIL = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71];
  * @throws AudioError when the header is incomplete, contradictory or names a codec that is not supported.
  */
 export function readWav(bytes: Uint8Array): DecodedAudio {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (!isWav(bytes)) throw new AudioError("not a WAV file: no RIFF/WAVE header");
-  const { format, data } = findChunks(view);
-  const { channels, encoding } = format;
-  const frames = Math.floor(
-    (data.end - data.start) / (channels * encoding.bytes),
-  );
-  const read = sampleReader(view, encoding);
-  const output = Array.from(
-    { length: channels },
-    () => new Float32Array(frames),
-  );
+  const wav = openWav({
+    size: bytes.length,
+    read: (at, length) => bytes.subarray(at, at + length),
+  });
+  return { sampleRate: wav.sampleRate, channels: wav.read(0, wav.frames) };
+}
+
+/**
+ * Reads the header of a WAV file, for parts of it to be read later.
+ *
+ * @throws AudioError as `readWav`.
+ */
+export function openWav(source: ByteSource): WavReader {
+  if (!isWav(source.read(0, 12))) throw new AudioError("not a WAV file: no RIFF/WAVE header");
+  const { format, data } = findChunks(source);
+  const { channels, encoding, sampleRate } = format;
   const step = channels * encoding.bytes;
-  for (let c = 0; c < channels; c++) {
-    const channel = output[c];
-    let at = data.start + c * encoding.bytes;
-    for (let i = 0; i < frames; i++, at += step) channel[i] = read(at);
-  }
-  return { sampleRate: format.sampleRate, channels: output };
+  return {
+    sampleRate,
+    frames: Math.floor((data.end - data.start) / step),
+    read(first, count): Float32Array[] {
+      const bytes = source.read(data.start + first * step, count * step);
+      const read = sampleReader(viewOf(bytes), encoding);
+      return Array.from({ length: channels }, (_, c) => {
+        const channel = new Float32Array(count);
+        for (let i = 0, at = c * encoding.bytes; i < count; i++, at += step) channel[i] = read(at);
+        return channel;
+      });
+    },
+  };
 }
 
 /** Whether the content starts like a WAV file: "RIFF", "RF64" or "BW64", four size bytes, "WAVE". */
@@ -82,20 +113,23 @@ function ascii(bytes: Uint8Array, at: number): string {
   return String.fromCharCode(...bytes.subarray(at, at + 4));
 }
 
-function findChunks(view: DataView): { format: Format; data: Chunk } {
-  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+function findChunks(source: ByteSource): { format: Format; data: Chunk } {
   let format: Format | undefined;
   let data: Chunk | undefined;
   let at = 12;
-  while (at + 8 <= view.byteLength && !(format && data)) {
-    const id = ascii(bytes, at);
-    const size = view.getUint32(at + 4, true);
+  while (at + 8 <= source.size && !(format && data)) {
+    const header = source.read(at, 8);
+    const id = ascii(header, 0);
+    const size = viewOf(header).getUint32(4, true);
     const start = at + 8;
-    const end = Math.min(start + size, view.byteLength);
-    if (id === "fmt ") format = parseFormat(view, { start, end });
+    const end = Math.min(start + size, source.size);
+    if (id === "fmt ") {
+      const content = viewOf(source.read(start, Math.min(end - start, MAX_FORMAT_BYTES)));
+      format = parseFormat(content, { start: 0, end: content.byteLength });
+    }
     if (id === "data") {
-      const open = size === 0 && !isChunkList(view, start);
-      data = { start, end: open ? view.byteLength : end };
+      const open = size === 0 && !isChunkList(source, start);
+      data = { start, end: open ? source.size : end };
     }
     // A chunk of odd size is followed by one pad byte.
     at = start + size + (size & 1);
@@ -107,18 +141,20 @@ function findChunks(view: DataView): { format: Format; data: Chunk } {
   return { format, data };
 }
 
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
 /**
  * Whether a chunk header that fits the file starts here. Tells an empty data chunk that is followed by other chunks
  * from one whose size was never filled in (a recorder that was cut off), whose samples follow.
  */
-function isChunkList(view: DataView, at: number): boolean {
-  if (at === view.byteLength) return true;
-  if (at + 8 > view.byteLength) return false;
-  for (let i = 0; i < 4; i++) {
-    const code = view.getUint8(at + i);
-    if (code < 0x20 || code > 0x7e) return false;
-  }
-  return at + 8 + view.getUint32(at + 4, true) <= view.byteLength;
+function isChunkList(source: ByteSource, at: number): boolean {
+  if (at === source.size) return true;
+  if (at + 8 > source.size) return false;
+  const header = source.read(at, 8);
+  for (const code of header.subarray(0, 4)) if (code < 0x20 || code > 0x7e) return false;
+  return at + 8 + viewOf(header).getUint32(4, true) <= source.size;
 }
 
 function parseFormat(view: DataView, { start, end }: Chunk): Format {

@@ -33,6 +33,7 @@ interface StepScalars {
     readonly var_z_hat_m: number;
     readonly var_z_m: number;
     readonly cls_perplexity: number;
+    readonly n_diff_target: number;
   };
 }
 
@@ -253,6 +254,7 @@ function compareScalars(
       expected.logged.cls_perplexity,
       TOLERANCES.forward,
     ],
+    ["distinct_targets", values.distinct_targets, expected.logged.n_diff_target, TOLERANCES.exact],
   ];
   for (const [name, actual, reference, tolerance] of rows) {
     report.compare(`${label}.${name}`, [actual], [reference], tolerance);

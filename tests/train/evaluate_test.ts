@@ -1,0 +1,243 @@
+/** The evaluation during training: labelled folders, centroids, embeddings of the official package, whole runs. */
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { join } from "@std/path";
+import { openDevice } from "../../engine/mod.ts";
+import { readSafetensors } from "../../model/formats/safetensors.ts";
+import { LogMel } from "../../model/frontend.ts";
+import { initialiseMatpac } from "../../model/init.ts";
+import { Matpac } from "../../model/matpac.ts";
+import { PRESETS } from "../../model/presets.ts";
+import { RECIPES } from "../../model/recipe.ts";
+import { run as pretrainCommand } from "../../train/commands/pretrain.ts";
+import { Prng } from "../../train/data/prng.ts";
+import { labelledFolder } from "../../train/data/labelled.ts";
+import { centroidAccuracy, Evaluator } from "../../train/evaluate.ts";
+import { exitCodeOf } from "../../train/errors.ts";
+import { loadWeights } from "../../train/state.ts";
+
+/** 16-bit mono WAV at 16 kHz. */
+function wav(samples: Float32Array): Uint8Array {
+  const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
+  const text = (at: number, value: string) =>
+    [...value].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
+  text(0, "RIFF");
+  view.setUint32(4, view.byteLength - 8, true);
+  text(8, "WAVEfmt ");
+  [[16, 16, 4], [20, 1, 2], [22, 1, 2], [24, 16000, 4], [28, 32000, 4], [32, 2, 2], [34, 16, 2]]
+    .forEach(([at, value, size]) =>
+      size === 4 ? view.setUint32(at, value, true) : view.setUint16(at, value, true)
+    );
+  text(36, "data");
+  view.setUint32(40, 2 * samples.length, true);
+  samples.forEach((x, i) => view.setInt16(44 + 2 * i, Math.round(32767 * x), true));
+  return new Uint8Array(view.buffer);
+}
+
+/** Classes that any encoder can tell apart: a low tone, a high tone, noise, clicks. */
+const CLASSES: Readonly<Record<string, (t: number, random: Prng) => number>> = {
+  low: (t) => 0.5 * Math.sin(2 * Math.PI * 200 * t),
+  high: (t) => 0.5 * Math.sin(2 * Math.PI * 3000 * t),
+  noise: (_, random) => random.uniform() - 0.5,
+  clicks: (t) => Math.floor(t * 16000) % 1600 === 0 ? 0.9 : 0,
+};
+
+async function inTempDir(body: (dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    await body(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+/** A folder of `perClass` clips of each class in two folds, of slightly different loudness and length. */
+async function writeFolder(dir: string, perClass: number): Promise<void> {
+  await Deno.mkdir(join(dir, "audio"), { recursive: true });
+  const random = new Prng(3);
+  const lines = ["filename,fold,category"];
+  for (const [name, wave] of Object.entries(CLASSES)) {
+    for (let i = 0; i < perClass; i++) {
+      const gain = 0.5 + 0.5 * random.uniform();
+      const samples = Float32Array.from(
+        { length: 8000 + 400 * (i % 2) },
+        (_, n) => gain * wave(n / 16000, random),
+      );
+      await Deno.writeFile(join(dir, "audio", `${name}-${i}.wav`), wav(samples));
+      lines.push(`${name}-${i}.wav,${1 + i % 2},"${name}"`);
+    }
+  }
+  await Deno.writeTextFile(join(dir, "meta.csv"), lines.join("\n") + "\n");
+}
+
+const point = (labels: string[], part: string, ...embedding: number[]) => ({
+  clip: { path: "", labels, part },
+  embedding: Float64Array.from(embedding),
+});
+
+Deno.test("evaluation: the nearest centroid by cosine, one part left out at a time", () => {
+  const folder = { protocol: "leave-one-part-out" } as const;
+  const clear = [
+    point(["a"], "1", 10, 1),
+    point(["b"], "1", 10, -1),
+    point(["a"], "2", 10, 2),
+    point(["b"], "2", 10, -3),
+  ];
+  assertEquals(centroidAccuracy(folder, clear), 1);
+  // Fold 2 has its classes on top of each other, a below b: only the two clips of a are right.
+  assertEquals(centroidAccuracy(folder, [...clear.slice(0, 3), point(["b"], "2", 10, 3)]), 0.5);
+  // A class that is in one fold alone cannot be found.
+  assertEquals(centroidAccuracy(folder, [...clear, point(["c"], "2", 0, 5)]), 4 / 5);
+  // With several labels any one is right; as a training clip it counts for each.
+  assertEquals(
+    centroidAccuracy(folder, [...clear.slice(0, 3), point(["a", "b"], "2", 10, 3)]),
+    0.75,
+  );
+});
+
+Deno.test("evaluation: with a split, training clips make the centroids and test clips are tried", () => {
+  const points = [
+    point(["a"], "train", 0, 1),
+    point(["b"], "train", 0, -1),
+    point(["b"], "validation", 0, 1),
+    point(["a"], "test", 0, 2),
+    point(["b"], "test", 0, 3),
+  ];
+  assertEquals(centroidAccuracy({ protocol: "split" }, points), 0.5);
+  assertEquals(centroidAccuracy({ protocol: "split" }, points.slice(0, 3)), 0);
+});
+
+Deno.test("evaluation: meta.csv of a labelled folder", () =>
+  inTempDir(async (dir) => {
+    const read = (text: string) => {
+      Deno.writeTextFileSync(join(dir, "meta.csv"), text);
+      return labelledFolder(dir);
+    };
+    const folds = read(
+      '\ufefffilename,fold,target,category\n"a,1.wav",1,7,dog; cat\nb.wav,2,8,cat\n',
+    );
+    assertEquals(folds.protocol, "leave-one-part-out");
+    assertEquals(folds.clips, [
+      { path: join(dir, "audio", "a,1.wav"), labels: ["dog", "cat"], part: "1" },
+      { path: join(dir, "audio", "b.wav"), labels: ["cat"], part: "2" },
+    ]);
+    const split = read("filename,label,split\na.wav,x,train\nb.wav,y,test\n");
+    assertEquals([split.protocol, split.clips[1].part], ["split", "test"]);
+    assertEquals(read("filename,target\na,1\nb,2\n").clips.map(({ part }) => part), ["0", "1"]);
+    for (
+      const [text, message] of [
+        ["filename,fold\na.wav,1\n", "label or category"],
+        ["label,fold\na,1\n", "filename"],
+        ["filename,label,fold\n", "line per clip"],
+        ["filename,label,fold\na,x,1\nb,,1\n", "clip 2 lacks"],
+        ["filename,label,fold\na,x,1\nb,y,1\n", "needs two folds"],
+        ["filename,label,split\na,x,train\n", "nothing to try"],
+        ['filename,label\n"a,x\n', "cannot be read"],
+      ]
+    ) {
+      const error = assertThrows(() => read(text), Error, message);
+      assertEquals(exitCodeOf(error), 4);
+    }
+    await Deno.remove(join(dir, "meta.csv"));
+    assertThrows(() => labelledFolder(dir), Error, "is no labelled folder");
+  }));
+
+Deno.test("evaluation: embeddings are those of the official package in precise mode", () =>
+  inTempDir(async (dir) => {
+    // From matpac_enconly.pt and checkpoint_pt.safetensors of the reference data: weights, audio, embedding.
+    const golden = readSafetensors(
+      Deno.readFileSync(new URL("../golden/embed.safetensors", import.meta.url)),
+    ).tensors;
+    const geometry = {
+      ...PRESETS.tiny.geometry,
+      width: 16,
+      depth: 3,
+      heads: 2,
+      predictorWidth: 12,
+      predictorDepth: 1,
+      predictorHeads: 2,
+      headHidden: 12,
+      prototypes: 10,
+      cropFrames: 64,
+    };
+    using device = await openDevice();
+    using frontend = new LogMel(device);
+    for (const positions of ["fixed", "learned"] as const) {
+      using model = new Matpac(device, geometry, { ...RECIPES.released, positions });
+      const weights = new Map(
+        [...golden].filter(([name]) => name.startsWith("model."))
+          .map(([name, tensor]) => [name.slice("model.".length), tensor]),
+      );
+      // The fixed table is computed.
+      assertEquals(loadWeights(model, weights), weights.size - (positions === "fixed" ? 1 : 0));
+      const names = ["w1", "w2"];
+      const clips = names.map((name, i) => ({ path: name, labels: ["x"], part: String(i) }));
+      const evaluator = new Evaluator({
+        device,
+        model,
+        frontend,
+        folder: { dir, clips, protocol: "leave-one-part-out" },
+        load: (path) => Promise.resolve(golden.get(`wave.${path}`)!.data as Float32Array),
+      });
+      const embedded = await evaluator.embed();
+      assertEquals(embedded.length, 2);
+      for (const { clip, embedding } of embedded) {
+        const expected = golden.get(`emb.${clip.path}.precise`)!.data as Float32Array;
+        // The reference has 1e-5 from audio in float32 (golden/README.md); four times that for other orders of sums.
+        embedding.forEach((x, i) => assertAlmostEquals(x, expected[i], 4e-5, clip.path));
+      }
+    }
+  }));
+
+Deno.test("evaluation: a model that was never trained tells separable classes apart", () =>
+  inTempDir(async (dir) => {
+    await writeFolder(dir, 4);
+    await Deno.writeTextFile(join(dir, "audio", "low-0.wav"), "damaged");
+    using device = await openDevice();
+    using frontend = new LogMel(device);
+    using model = new Matpac(device, { ...PRESETS.tiny.geometry, cropFrames: 32 }, RECIPES.paper);
+    initialiseMatpac(model, new Prng(1));
+    const skipped: string[] = [];
+    const evaluator = new Evaluator({
+      device,
+      model,
+      frontend,
+      folder: labelledFolder(dir),
+      onSkip: (path) => skipped.push(path),
+    });
+    assertEquals(await evaluator.accuracy(), 1);
+    const { liveBytes } = device.memory;
+    assertEquals(await evaluator.accuracy(), 1);
+    assertEquals(device.memory.liveBytes, liveBytes);
+    assertEquals(skipped, [join(dir, "audio", "low-0.wav")], "reported once");
+    await Deno.remove(join(dir, "audio"), { recursive: true });
+    assertEquals(await evaluator.accuracy(), 1, "decoded audio is kept");
+    const gone = new Evaluator({ device, model, frontend, folder: labelledFolder(dir) });
+    await assertRejects(() => gone.accuracy(), Error, "16 of 16 clips cannot be used");
+  }));
+
+Deno.test("evaluation: a run logs it and computes the same with and without it", () =>
+  inTempDir(async (dir) => {
+    const data = join(dir, "labelled");
+    await writeFolder(data, 2);
+    const words = "--batch 2 --crop-frames 48 --steps 5 --log-every 2 --quiet --save-every 5";
+    const rows = async (name: string, ...more: string[]) => {
+      const out = join(dir, name);
+      const argv = [...words.split(" "), "--out", out, ...more];
+      assertEquals(await pretrainCommand(argv, new AbortController().signal), 0);
+      const text = await Deno.readTextFile(join(out, "metrics.jsonl"));
+      return text.trim().split("\n").map((line) => JSON.parse(line));
+    };
+    const plain = await rows("plain");
+    const evaluated = await rows("evaluated", "--eval", data, "--eval-every", "3");
+    assertEquals(plain.map(({ step }) => step), [2, 4, 5]);
+    assertEquals(evaluated.map(({ step }) => step), [2, 3, 4, 5]);
+    assertEquals(evaluated.map((row) => "eval_accuracy" in row), [false, true, false, true]);
+    for (const { eval_accuracy: accuracy = 1 } of evaluated) assert(accuracy > 0.5);
+    const losses = (all: typeof plain) =>
+      Object.fromEntries(all.map(({ step, loss, grad_norm }) => [step, [loss, grad_norm]]));
+    const { 3: _, ...same } = losses(evaluated);
+    assertEquals(same, losses(plain));
+    const error = await assertRejects(() => rows("absent", "--eval", join(dir, "absent")));
+    assertEquals(exitCodeOf(error), 4);
+    await assertRejects(() => Deno.stat(join(dir, "absent")), Deno.errors.NotFound);
+  }));

@@ -1,0 +1,93 @@
+/**
+ * Labelled folders (INTERFACE, "Labelled folders"): audio/ and meta.csv.
+ *
+ * @module
+ */
+import { parse } from "@std/csv";
+import { join } from "@std/path";
+import { NoDataError } from "./errors.ts";
+
+/** A clip of a labelled folder. */
+export interface LabelledClip {
+  /** Audio file. */
+  readonly path: string;
+  /** Its classes, at least one. */
+  readonly labels: readonly string[];
+  /** The part of the data it is in, by which clips to learn from and clips to try are kept apart. */
+  readonly part: string;
+}
+
+/** A labelled folder (INTERFACE, "Labelled folders"). */
+export interface LabelledFolder {
+  /** Where it is. */
+  readonly dir: string;
+  /** In the order of meta.csv. */
+  readonly clips: readonly LabelledClip[];
+  /** Each part in turn is tried with the others as training clips, or only `test` with `train`. */
+  readonly protocol: "leave-one-part-out" | "split";
+}
+
+/**
+ * Reads `meta.csv` of a labelled folder: `filename`, `label`, `category` or `target`, and `fold` or `split`; without
+ * either, every fifth line is a fold.
+ *
+ * @throws {NoDataError} if the file cannot be read, lacks a column, or has no usable line.
+ */
+export function labelledFolder(dir: string): LabelledFolder {
+  const file = join(dir, "meta.csv");
+  let rows: Record<string, string | undefined>[];
+  try {
+    rows = parse(Deno.readTextFileSync(file).replace(/^\ufeff/, ""), { skipFirstRow: true });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new NoDataError(`${dir} is no labelled folder: ${file} cannot be read: ${reason}`);
+  }
+  const has = (name: string) => rows.length > 0 && Object.hasOwn(rows[0], name);
+  const labelColumn = ["label", "category", "target"].find(has);
+  if (!has("filename") || labelColumn === undefined) {
+    throw new NoDataError(`${file}: needs a line per clip with filename and label or category`);
+  }
+  const partColumn = ["fold", "split"].find(has);
+  const clips = rows.map((row, i) => {
+    const { filename = "", [labelColumn]: cell = "" } = row;
+    const labels = cell.split(";").map((it) => it.trim()).filter((it) => it !== "");
+    const part = partColumn === undefined ? String(i % 5) : (row[partColumn] ?? "").trim();
+    if (filename === "" || labels.length === 0 || part === "") {
+      // The header is line 1.
+      throw new NoDataError(
+        `${file}: clip ${i + 1} lacks filename, ${labelColumn} or ${partColumn}`,
+      );
+    }
+    return { path: join(dir, "audio", filename), labels, part };
+  });
+  const folder: LabelledFolder = {
+    dir,
+    clips,
+    protocol: partColumn === "split" ? "split" : "leave-one-part-out",
+  };
+  const [{ tried, known }] = trials(folder, clips, ({ part }) => part);
+  if (tried.length === 0 || known.length === 0) {
+    throw new NoDataError(
+      `${file}: nothing to learn from or nothing to try; ` +
+        "it needs two folds, or train and test (or validation) in split",
+    );
+  }
+  return folder;
+}
+
+/** Which clips are tried with the centroids of which others. */
+export function trials<Item>(
+  { protocol }: Pick<LabelledFolder, "protocol">,
+  items: readonly Item[],
+  partOf: (item: Item) => string,
+): { tried: Item[]; known: Item[] }[] {
+  const parts = new Set(items.map(partOf));
+  const among = (...wanted: string[]) => items.filter((it) => wanted.includes(partOf(it)));
+  if (protocol === "split") {
+    return [{ tried: among(parts.has("test") ? "test" : "validation"), known: among("train") }];
+  }
+  return [...parts].map((part) => ({
+    tried: among(part),
+    known: items.filter((it) => partOf(it) !== part),
+  }));
+}

@@ -1,0 +1,26 @@
+/// <reference lib="deno.worker" />
+/** A worker thread: does the tasks it is sent, one after the other, and answers each. */
+import type { Answer, Order } from "./pool.ts";
+import { createTasks, FileError } from "./tasks.ts";
+
+const tasks = createTasks();
+let last: Promise<void> = Promise.resolve();
+
+self.onmessage = ({ data }: MessageEvent<Order>) => {
+  last = last.then(() => perform(data));
+};
+
+async function perform({ id, name, argument }: Order): Promise<void> {
+  let answer: Answer;
+  const owned: ArrayBufferLike[] = [];
+  try {
+    const value = await tasks[name](argument as never);
+    const samples = value instanceof Float32Array ? value : value.samples;
+    owned.push(samples.buffer);
+    answer = { id, value };
+  } catch (error) {
+    const { message, stack } = error instanceof Error ? error : new Error(String(error));
+    answer = { id, error: error instanceof FileError ? { message } : { message, stack } };
+  }
+  self.postMessage(answer, owned as ArrayBuffer[]);
+}
