@@ -38,6 +38,8 @@ export {
   Matpac,
   type MatpacForward,
   patchGrid,
+  type Precision,
+  type SharedCentre,
   type StepInputs,
   STUDENT_TEMPERATURE,
   studentSpecs,

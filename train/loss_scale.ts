@@ -42,7 +42,11 @@ export class LossScale implements Disposable {
   #skipped = 0;
   #started = false;
 
-  /** @param width f32 elements that an update's step values take */
+  /**
+   * Fills the state with the values of a fresh run.
+   *
+   * @param width f32 elements that an update's step values take
+   */
   constructor(private readonly device: Device, private readonly width: number) {
     this.state = device.zeros([LOSS_SCALE_FIELDS.length]);
     const field = (name: typeof LOSS_SCALE_FIELDS[number]) =>

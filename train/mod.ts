@@ -16,6 +16,7 @@ export {
   type Checkpoint,
   checkpointName,
   type CheckpointTensor,
+  type Keeping,
   loadCheckpoint,
   saveCheckpoint,
   writeTensors,
@@ -90,7 +91,17 @@ export {
   schedulesOf,
   teacherTemperature,
 } from "./schedule.ts";
-export { encoderTensors, loadWeights, restoreState, snapshotState, type Tensors } from "./state.ts";
+export {
+  encoderTensors,
+  loadWeights,
+  type PendingTensors,
+  restoreState,
+  type RunState,
+  snapshotState,
+  type Tensors,
+} from "./state.ts";
+export type { Precision } from "../model/matpac.ts";
+export { LossScale } from "./loss_scale.ts";
 export {
   normalisedStd,
   readMetrics,

@@ -12,13 +12,32 @@ async function bench(...words: string[]) {
   return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
 }
 
+/** Names of the rows that a check calls failed. */
+function failed(out: string): string[] {
+  return [...out.matchAll(/^(\S+) .* failed$/gm)].map(([, name]) => name);
+}
+
 Deno.test("no kernel has fallen below half of what the baseline expects of it", async () => {
-  // Fractions of ceilings measured beside each kernel, a band of half, a second try for what fell.
-  const { code, out, err } = await bench("--check", "--quick", "--band", "0.5");
-  const verdict = out.trimEnd().split("\n").at(-1)!;
-  assert(/^check: /.test(verdict), `${out}\n${err}`);
-  if (/too noisy to judge:|nothing is judged/.test(verdict)) console.log(`not judged: ${verdict}`);
-  assertEquals(code, 0, out);
+  // Fractions of ceilings measured beside each kernel, a band of half, a second try for what fell. What else runs on a
+  // shared machine can halve a fraction now and then, but not every time; a kernel at half its speed fails every time.
+  let names: string[] = [];
+  for (let attempt = 0; attempt < 4; attempt++) {
+    const filter = names.map((name) => name.replace(/[^\w/-]/g, "\\$&")).join("|");
+    const { code, out, err } = await bench(
+      ...["--check", "--quick", "--band", "0.5"],
+      ...(names.length > 0 ? ["--filter", `^(${filter})$`] : []),
+    );
+    const verdict = out.trimEnd().split("\n").at(-1)!;
+    assert(/^check: /.test(verdict), `${out}\n${err}`);
+    if (/too noisy to judge:|nothing is judged/.test(verdict)) {
+      console.log(`not judged: ${verdict}`);
+    }
+    if (code === 0) return;
+    names = failed(out);
+    assert(names.length > 0, out);
+    console.log(`attempt ${attempt + 1}: ${verdict}: ${names.join(", ")}`);
+  }
+  assertEquals(names, [], "these fell below half of the baseline four times in a row");
 });
 
 Deno.test("wrong words are refused before anything is measured", async () => {

@@ -48,7 +48,9 @@ Deno.test("a run stays within what was measured, and one byte less refuses it wi
     assertEquals(exitCodeOf(error), 5);
     assertStringIncludes((error as Error).message, "the run needs");
     const { details } = error as Error & { details: string };
-    for (const option of ["--micro-batch", "--crop-frames", "--preset", "--recompute", "activations"]) {
+    for (
+      const option of ["--micro-batch", "--crop-frames", "--preset", "--recompute", "activations"]
+    ) {
       assertStringIncludes(details, option);
     }
   }));
