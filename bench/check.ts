@@ -11,6 +11,8 @@ export interface Expectation {
   readonly fraction: number;
   /** How far a run may fall below, as a share of the fraction. */
   readonly band: number;
+  /** Time of the plain kernel over ours, where there is one. */
+  readonly naive_ratio?: number;
 }
 
 /** Expectations by adapter and benchmark name. */
@@ -21,6 +23,7 @@ export interface Measured {
   readonly name: string;
   readonly fraction: number;
   readonly fraction_spread: number;
+  readonly naive_ratio?: number;
 }
 
 /** A row against its expectation. */
@@ -50,15 +53,15 @@ export function adapterKey(
  * @param runs of the same benchmarks
  */
 export function learn(runs: readonly (readonly Measured[])[]): Record<string, Expectation> {
-  const fractions = new Map<string, number[]>();
-  for (const { name, fraction } of runs.flat()) {
-    fractions.set(name, [...fractions.get(name) ?? [], fraction]);
-  }
-  return Object.fromEntries([...fractions].map(([name, values]) => {
+  const byName = Map.groupBy(runs.flat(), ({ name }) => name);
+  return Object.fromEntries([...byName].map(([name, rows]) => {
+    const values = rows.map((row) => row.fraction);
+    const ratios = rows.flatMap(({ naive_ratio }) => naive_ratio ?? []);
     const fraction = median(values);
     const farthest = Math.max(...values.map((it) => Math.abs(it - fraction))) / fraction;
     const band = Math.min(WIDEST, Math.max(NARROWEST, 2 * farthest));
-    return [name, { fraction: round(fraction), band: round(band) }];
+    const plain = ratios.length > 0 && { naive_ratio: round(median(ratios)) };
+    return [name, { fraction: round(fraction), band: round(band), ...plain }];
   }));
 }
 
@@ -67,7 +70,9 @@ function round(x: number): number {
 }
 
 /**
- * Judges rows; those that nothing is expected of are left out.
+ * Judges rows; those that nothing is expected of are left out. A kernel fell only if it did so against both yardsticks,
+ * its ceiling and its plain kernel: what else runs on a shared machine takes caches and memory from kernels but nothing
+ * from multiply-adds in registers, and slows a plain kernel as well.
  *
  * @param band takes the place of the learned bands
  */
@@ -77,12 +82,15 @@ export function judge(
   band?: number,
 ): Judgement[] {
   return rows.filter(({ name }) => Object.hasOwn(expectations, name)).map((row) => {
-    const { name, fraction, fraction_spread } = row;
+    const { name, fraction, fraction_spread, naive_ratio } = row;
     const expected = expectations[name];
     const width = band ?? expected.band;
-    const fell = fraction < expected.fraction * (1 - width);
+    const fellBehind = (value?: number, wanted?: number) =>
+      value === undefined || wanted === undefined || value < wanted * (1 - width);
+    const fell = fraction < expected.fraction * (1 - width) &&
+      fellBehind(naive_ratio, expected.naive_ratio);
     const verdict = !fell ? "passed" : fraction_spread > width ? "noisy" : "failed";
-    return { name, fraction, fraction_spread, expected, band: width, verdict };
+    return { ...row, expected, band: width, verdict };
   });
 }
 

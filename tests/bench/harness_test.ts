@@ -97,6 +97,15 @@ Deno.test("judging: passed, failed, too noisy; what nothing is expected of is le
   for (const word of ["b", "60.0%", "48.0%", "47.0%", "failed"]) assert(table[1].includes(word));
 });
 
+Deno.test("a kernel that fell against its ceiling alone, not against its plain kernel, is no failure", () => {
+  const expectations = { a: { fraction: 0.6, band: 0.2, naive_ratio: 10 } };
+  const verdictOf = (naive_ratio?: number) =>
+    judge([{ ...row("a", 0.3), naive_ratio }], expectations)[0].verdict;
+  assertEquals([9, 8.1, 7.9, undefined].map(verdictOf), ["passed", "passed", "failed", "failed"]);
+  const learned = learn([6, 9, 7].map((naive_ratio) => [{ ...row("a", 0.5), naive_ratio }]));
+  assertEquals(learned.a, { fraction: 0.5, band: 0.15, naive_ratio: 7 });
+});
+
 Deno.test("baselines of processors know the number of cores", () => {
   assertEquals(adapterKey({ description: "llvmpipe", software: true }, 2), "llvmpipe, 2 cores");
   assertEquals(adapterKey({ description: "H200", software: false }, 2), "H200");
