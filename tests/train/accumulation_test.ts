@@ -19,6 +19,7 @@ import { Prng } from "../../train/data/prng.ts";
 import { measureRun } from "../../train/memory.ts";
 import type { Schedules } from "../../train/schedule.ts";
 import { STEP_DEFAULTS, type StepValues, Trainer } from "../../train/step.ts";
+import { inTempDir } from "./data/files.ts";
 
 const SMALL: Geometry = {
   ...PRESETS.tiny.geometry,
@@ -177,15 +178,6 @@ Deno.test("memory stays from update to update, and step makes whole updates only
   const mask = randomMask(() => random.uniform(), 1, PATCHES, SMALL.maskRatio);
   assertThrows(() => trainer.step(input, mask), RangeError, "2 passes");
 });
-
-async function inTempDir(body: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
 
 const WORDS = ["--batch", "4", "--crop-frames", "48", "--quiet", "--log-every", "1", "--seed", "5"];
 

@@ -16,21 +16,13 @@ import {
   writeAtomic,
   writeRunConfig,
 } from "../../train/rundir.ts";
+import { inTempDir } from "./data/files.ts";
 
 const TENSORS: [string, CheckpointTensor][] = [
   ["w", { shape: [2, 3], data: new Float32Array([1, 2, 3, 4, 5, -0]) }],
   ["state.counter", { shape: [2], data: new Uint32Array([2 ** 32 - 1, 7]) }],
   ["order", { shape: [1], data: new Int32Array([-5]) }],
 ];
-
-async function inTempDir(body: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
 
 function names(dir: string): string[] {
   return [...Deno.readDirSync(dir)].map((it) => it.name).sort();

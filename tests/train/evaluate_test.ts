@@ -14,6 +14,7 @@ import { labelledFolder } from "../../train/data/labelled.ts";
 import { centroidAccuracy, Evaluator } from "../../train/evaluate.ts";
 import { exitCodeOf } from "../../train/errors.ts";
 import { loadWeights } from "../../train/state.ts";
+import { inTempDir } from "./data/files.ts";
 
 /** 16-bit mono WAV at 16 kHz. */
 function wav(samples: Float32Array): Uint8Array {
@@ -40,15 +41,6 @@ const CLASSES: Readonly<Record<string, (t: number, random: Prng) => number>> = {
   noise: (_, random) => random.uniform() - 0.5,
   clicks: (t) => Math.floor(t * 16000) % 1600 === 0 ? 0.9 : 0,
 };
-
-async function inTempDir(body: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
 
 /** A folder of `perClass` clips of each class in two folds, of slightly different loudness and length. */
 async function writeFolder(dir: string, perClass: number): Promise<void> {

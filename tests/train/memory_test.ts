@@ -6,18 +6,10 @@ import { run } from "../../train/commands/pretrain.ts";
 import { resolveConfig } from "../../train/config.ts";
 import { exitCodeOf } from "../../train/errors.ts";
 import { measureRun, memoryText, totalBytes } from "../../train/memory.ts";
+import { inTempDir } from "./data/files.ts";
 
 const WORDS = ["--quiet", "--steps", "2"];
 const QUICK = [...WORDS, "--batch", "2", "--crop-frames", "48"];
-
-async function inTempDir(body: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
 
 const pretrain = (words: string[]) => run(words, new AbortController().signal);
 

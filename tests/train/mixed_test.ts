@@ -27,6 +27,7 @@ import { Progress } from "../../train/progress.ts";
 import { openRunDirectory } from "../../train/rundir.ts";
 import { cropSamples, type Schedules } from "../../train/schedule.ts";
 import { STEP_DEFAULTS, type StepValues, Trainer } from "../../train/step.ts";
+import { inTempDir } from "./data/files.ts";
 
 const SMALL: Geometry = {
   ...PRESETS.tiny.geometry,
@@ -275,15 +276,6 @@ Deno.test("a loss scale that has collapsed stops the run; a skipped update's los
   assertThrows(() => refuseDivergence([row, collapsed], 5), Error, "at step 5 the loss scale");
   assertThrows(() => refuseDivergence([{ ...row, skipped: false }], 5), Error, "step 5 is NaN");
 });
-
-async function inTempDir(body: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
 
 const WORDS = ["--batch", "2", "--crop-frames", "48", "--precision", "mixed"];
 

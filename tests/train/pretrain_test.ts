@@ -20,6 +20,7 @@ import { Progress } from "../../train/progress.ts";
 import { openRunDirectory, writeRunConfig } from "../../train/rundir.ts";
 import { cropSamples } from "../../train/schedule.ts";
 import { fullDisk } from "./full_disk.ts";
+import { inTempDir, wav } from "./data/files.ts";
 
 /** A run of a few seconds: the tiny preset on crops of two columns of patches. */
 const QUICK = [
@@ -34,15 +35,6 @@ const QUICK = [
   "auto",
 ];
 
-async function inTempDir(body: (dir: string) => Promise<void>): Promise<void> {
-  const dir = await Deno.makeTempDir();
-  try {
-    await body(dir);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-}
-
 const command = (...argv: string[]) =>
   pretrainCommand([...QUICK, ...argv], new AbortController().signal);
 
@@ -54,28 +46,6 @@ async function metricsOf(out: string): Promise<Record<string, number>[]> {
     for (const field of MEASURED_FIELDS) delete row[field];
     return row;
   });
-}
-
-function wav(samples: Float32Array, rate = 16000): Uint8Array {
-  const bytes = new Uint8Array(44 + samples.length * 2);
-  const view = new DataView(bytes.buffer);
-  const text = (at: number, value: string) => bytes.set(new TextEncoder().encode(value), at);
-  text(0, "RIFF");
-  view.setUint32(4, bytes.length - 8, true);
-  text(8, "WAVEfmt ");
-  view.setUint32(16, 16, true);
-  view.setUint16(20, 1, true);
-  view.setUint16(22, 1, true);
-  view.setUint32(24, rate, true);
-  view.setUint32(28, rate * 2, true);
-  view.setUint16(32, 2, true);
-  view.setUint16(34, 16, true);
-  text(36, "data");
-  view.setUint32(40, samples.length * 2, true);
-  samples.forEach((x, i) =>
-    view.setInt16(44 + 2 * i, Math.round(32767 * Math.max(-1, Math.min(1, x))), true)
-  );
-  return bytes;
 }
 
 Deno.test("two runs with one seed give the same metrics and the same checkpoint bytes; another seed does not", () =>

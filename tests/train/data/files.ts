@@ -11,7 +11,7 @@ export async function inTempDir(body: (dir: string) => Promise<void> | void): Pr
 }
 
 /** A mono WAV file of 16-bit samples. */
-export function wav(samples: Float32Array, rate: number): Uint8Array {
+export function wav(samples: Float32Array, rate = 16000): Uint8Array {
   const bytes = new Uint8Array(44 + samples.length * 2);
   const view = new DataView(bytes.buffer);
   const text = (at: number, value: string) => bytes.set(new TextEncoder().encode(value), at);
