@@ -37,7 +37,7 @@ export interface Sample<A> {
   readonly tolerance?: number;
   /**
    * The same with f16 operands, with the reason; default 2^-10, twice the rounding of a result (and of what is saved for
-   * backward). NaN skips f16, where its range does not hold the values.
+   * backward).
    */
   readonly halfTolerance?: number;
   /** Skip finite differences where the function has kinks or the values are extreme. */

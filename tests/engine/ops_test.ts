@@ -170,6 +170,57 @@ function sameBits(a: Result, b: Result): boolean {
     x.every((value, i) => value === y[i] || Number.isNaN(value) && Number.isNaN(y[i]));
 }
 
+/** Seeds with zeros for outputs that carry no gradient. */
+function filledSeeds(
+  seeds: readonly (RefArray | undefined)[],
+  outputs: readonly RefArray[],
+): RefArray[] {
+  return outputs.map((y, i) =>
+    seeds[i] ?? { shape: y.shape, data: new Float64Array(y.data.length) }
+  );
+}
+
+/**
+ * Asserts that results are those of the float64 reference, gradients within twice the tolerance.
+ *
+ * @param tolerances of each sample, and how the element type rounds
+ * @returns the largest errors in words
+ */
+function holdsReference(
+  op: AnyOp,
+  samples: readonly AnySample[],
+  results: readonly Result[],
+  expected: readonly (readonly RefArray[])[],
+  seeds: readonly (readonly (RefArray | undefined)[])[],
+  tolerances: { of(sample: AnySample): number; round(value: number): number },
+): string {
+  const worst = { output: 0, gradient: 0 };
+  samples.forEach((sample, s) => {
+    const hold = (
+      kind: keyof typeof worst,
+      i: number,
+      actual: Float64Array,
+      { shape, data }: RefArray,
+    ) => {
+      const tolerance = tolerances.of(sample) * (kind === "gradient" ? 2 : 1);
+      const error = relativeError(actual, data, tolerances.round);
+      worst[kind] = Math.max(worst[kind], error);
+      assert(
+        error <= tolerance,
+        `${sample.label}: ${kind} ${i} ${show(shape)} is off by ${error} > ${tolerance}`,
+      );
+    };
+    expected[s].forEach((y, i) => hold("output", i, results[s].outputs[i], y));
+    if (!results[s].grads.some((g) => g)) return;
+    const filled = filledSeeds(seeds[s], expected[s]);
+    const wanted = op.reference.backward!(sample.inputs, sample.attrs, filled);
+    results[s].grads.forEach((grad, i) => grad && hold("gradient", i, grad, wanted[i]!));
+  });
+  return `largest error ${worst.output.toExponential(1)}, of a gradient ${
+    worst.gradient.toExponential(1)
+  }`;
+}
+
 /** Compares reference.backward with central differences of reference.forward, element by element or along lines. */
 function differences(
   op: AnyOp,
@@ -229,47 +280,18 @@ for (const op of registry().values()) {
     const note: string[] = [];
 
     await t.step("forward and backward match the float64 reference", () => {
-      let [worst, worstGrad] = [0, 0];
-      samples.forEach((sample, s) => {
-        const tolerance = sample.tolerance ?? DEFAULT_TOLERANCE;
-        expected[s].forEach((y, i) => {
-          const error = relativeError(first[s].outputs[i], y.data);
-          worst = Math.max(worst, error);
-          assert(
-            error <= tolerance,
-            `${sample.label}: output ${i} ${show(y.shape)} is off by ${error} > ${tolerance}`,
-          );
-        });
-        if (!first[s].grads.some((g) => g)) return;
-        const filled = seeds[s].map((seed, i) =>
-          seed ??
-            { shape: expected[s][i].shape, data: new Float64Array(expected[s][i].data.length) }
-        );
-        const wanted = op.reference.backward!(sample.inputs, sample.attrs, filled);
-        first[s].grads.forEach((grad, i) => {
-          if (!grad) return;
-          const error = relativeError(grad, wanted[i]!.data);
-          worstGrad = Math.max(worstGrad, error);
-          assert(
-            error <= 2 * tolerance,
-            `${sample.label}: gradient of input ${i} ${
-              show(sample.inputs[i].shape)
-            } is off by ${error} > ${2 * tolerance}`,
-          );
-        });
-      });
       note.push(
-        `largest error ${worst.toExponential(1)}, of a gradient ${worstGrad.toExponential(1)}`,
+        holdsReference(op, samples, first, expected, seeds, {
+          of: ({ tolerance }) => tolerance ?? DEFAULT_TOLERANCE,
+          round: Math.fround,
+        }),
       );
     });
 
     await t.step("the reference's gradient matches finite differences", () => {
       samples.forEach((sample, s) => {
         if (sample.skipDifferences || !op.reference.backward) return;
-        const filled = seeds[s].map((seed, i) =>
-          seed ??
-            { shape: expected[s][i].shape, data: new Float64Array(expected[s][i].data.length) }
-        );
+        const filled = filledSeeds(seeds[s], expected[s]);
         const grads = op.reference.backward(sample.inputs, sample.attrs, filled);
         differences(
           op,
@@ -321,43 +343,17 @@ for (const op of registry().values()) {
           const fits = inputs.every(({ data }, i) =>
             data.every((v, k) => Number.isFinite(v) === Number.isFinite(sample.inputs[i].data[k]))
           );
-          return fits && !Number.isNaN(sample.halfTolerance) ? [{ ...sample, inputs }] : [];
+          return fits ? [{ ...sample, inputs }] : [];
         });
         assert(halves.length > 0 || !samples.some(hasFloat), "no sample fits f16");
         const wanted = halves.map((s) => op.reference.forward(s.inputs, s.attrs));
         const halfSeeds = wanted.map((outputs) => seedsFor(op, outputs).map((s) => s && round(s)));
         const actual = await runAll(device, op, halves, dense, halfSeeds, "f16");
-        let [worst, worstGrad] = [0, 0];
-        halves.forEach((sample, s) => {
-          const tolerance = sample.halfTolerance ?? DEFAULT_HALF_TOLERANCE;
-          wanted[s].forEach((y, i) => {
-            const error = relativeError(actual[s].outputs[i], y.data, Math.f16round);
-            worst = Math.max(worst, error);
-            assert(
-              error <= tolerance,
-              `${sample.label}: output ${i} ${show(y.shape)} is off by ${error} > ${tolerance}`,
-            );
-          });
-          if (!actual[s].grads.some((g) => g)) return;
-          const filled = halfSeeds[s].map((seed, i) =>
-            seed ??
-              { shape: wanted[s][i].shape, data: new Float64Array(wanted[s][i].data.length) }
-          );
-          const grads = op.reference.backward!(sample.inputs, sample.attrs, filled);
-          actual[s].grads.forEach((grad, i) => {
-            if (!grad) return;
-            const error = relativeError(grad, grads[i]!.data, Math.f16round);
-            worstGrad = Math.max(worstGrad, error);
-            assert(
-              error <= 2 * tolerance,
-              `${sample.label}: gradient of input ${i} ${
-                show(sample.inputs[i].shape)
-              } is off by ${error} > ${2 * tolerance}`,
-            );
-          });
-        });
         note.push(
-          `f16 ${worst.toExponential(1)}, of a gradient ${worstGrad.toExponential(1)}`,
+          "f16 " + holdsReference(op, halves, actual, wanted, halfSeeds, {
+            of: ({ halfTolerance }) => halfTolerance ?? DEFAULT_HALF_TOLERANCE,
+            round: Math.f16round,
+          }),
         );
         assert(device.memory.liveBuffers === live, "buffers are still live");
       },
