@@ -112,6 +112,7 @@ export { variance, type VarianceOptions } from "./ops/variance.ts";
 export * from "./ops/compare.ts";
 export { cast } from "./ops/cast.ts";
 export * from "./ops/assemble.ts";
+export { pad, type PadMode } from "./ops/pad.ts";
 export { embedding, type Indices, oneHot, scatterAdd, take, takeAlong } from "./ops/indexing.ts";
 export * from "./ops/sort.ts";
 export { crossEntropy } from "./ops/classify.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { DType } from "../dtype.ts";
-import { broadcastShapes, sameShape } from "../shape.ts";
+import { broadcastShapes, sameShape, type Shape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { elementwise } from "./launch.ts";
 
@@ -44,4 +44,17 @@ export function sumOf(a: Tensor, b: Tensor): Tensor {
   const sum = a.device.empty(shape, a.dtype);
   elementwise(sum, [a, b], { expression: "a + b" });
   return sum;
+}
+
+/** A view of the block of `shape` that starts `start` elements into each axis of `whole`. */
+export function partOf(whole: Tensor, start: readonly number[], shape: Shape): Tensor {
+  const first = start.reduce((at, from, axis) => at + from * whole.strides[axis], whole.offset);
+  return whole.view(shape, whole.strides, first);
+}
+
+/** Writes `value` into a part of `target`: `start` elements into each axis, of the shape of `value`. */
+export function writePart(target: Tensor, start: readonly number[], value: Tensor): void {
+  const part = partOf(target, start, value.shape);
+  elementwise(part, [value], { expression: "a" });
+  part.dispose();
 }

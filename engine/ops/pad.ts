@@ -1,0 +1,230 @@
+/**
+ * Margins around a tensor.
+ *
+ * @module
+ */
+import padSource from "../../kernels/pad.wgsl" with { type: "text" };
+import { ShapeError } from "../errors.ts";
+import { defineKernel } from "../kernel.ts";
+import { defineOp, type Sample } from "../op.ts";
+import { refRandom, refZeros } from "../reference.ts";
+import { denseStrides, type Shape, show, sizeOf } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { fill, materialize, partOf, writePart } from "./copy.ts";
+import { rowChunks, rowsOf } from "./launch.ts";
+
+const padKernel = defineKernel("pad", padSource);
+const WORKGROUP = 64;
+
+/** How {@link pad} fills the margins with values of the tensor itself. */
+export type PadMode = "reflect" | "replicate" | "circular";
+
+interface PadAttrs {
+  /** Elements before and after, per axis. */
+  readonly widths: readonly (readonly [number, number])[];
+  /** One value, or how values of the tensor are repeated. */
+  readonly fill: number | PadMode;
+}
+
+const PAD_MODES: Readonly<Record<PadMode, number>> = { reflect: 0, replicate: 1, circular: 2 };
+
+const paddedShape = (shape: Shape, widths: PadAttrs["widths"]): number[] =>
+  shape.map((size, axis) => widths[axis][0] + size + widths[axis][1]);
+const firsts = (widths: PadAttrs["widths"]): number[] => widths.map(([before]) => before);
+
+/** One axis of a dense tensor: padded, or (`adjoint`) the gradient of the padded one folded back. */
+function padAxis(
+  x: Tensor,
+  axis: number,
+  [before, after]: readonly [number, number],
+  mode: PadMode,
+  adjoint: boolean,
+): Tensor {
+  const { device, shape, dtype } = x;
+  const [size, total] = adjoint
+    ? [shape[axis] - before - after, shape[axis]]
+    : [shape[axis], before + shape[axis] + after];
+  const target = adjoint ? size : total;
+  const y = device.empty(shape.map((s, i) => i === axis ? target : s), dtype);
+  if (y.size === 0) return y;
+  const inner = sizeOf(shape.slice(axis + 1));
+  const [from, to] = [shape[axis] * inner, target * inner];
+  for (const [first, count] of rowChunks(device, sizeOf(shape.slice(0, axis)), [from, to])) {
+    device.run(
+      padKernel,
+      { WG: WORKGROUP, E: dtype, MODE: PAD_MODES[mode], ADJOINT: adjoint },
+      [rowsOf(x, first, count, from), rowsOf(y, first, count, to)],
+      { count: count * to, size, before, total, inner },
+      Math.ceil(count * to / WORKGROUP),
+    );
+  }
+  return y;
+}
+
+/** The padded element that place `j` of an axis repeats; undefined where it is a constant. */
+function refPadded(
+  j: number,
+  size: number,
+  before: number,
+  fill: PadAttrs["fill"],
+): number | undefined {
+  const p = j - before;
+  if (p >= 0 && p < size) return p;
+  if (fill === "replicate") return p < 0 ? 0 : size - 1;
+  if (fill === "circular") return (p + size) % size;
+  if (fill === "reflect") return p < 0 ? -p : 2 * (size - 1) - p;
+  return undefined;
+}
+
+/** Visits every element of a padded array: (index in it, index in x or undefined). */
+function refPadVisit(
+  shape: Shape,
+  { widths, fill }: PadAttrs,
+  visit: (to: number, from: number | undefined) => void,
+): void {
+  const whole = paddedShape(shape, widths);
+  const [steps, strides] = [denseStrides(whole), denseStrides(shape)];
+  for (let to = 0; to < sizeOf(whole); to++) {
+    let from: number | undefined = 0;
+    for (let axis = 0; axis < shape.length && from !== undefined; axis++) {
+      const j = Math.floor(to / steps[axis]) % whole[axis];
+      const k = refPadded(j, shape[axis], widths[axis][0], fill);
+      from = k === undefined ? undefined : from + k * strides[axis];
+    }
+    visit(to, from);
+  }
+}
+
+const padOp = defineOp<PadAttrs>({
+  name: "pad",
+  dtypes: "same",
+  half: true,
+  strided: true,
+  forward([x], { widths, fill: value }) {
+    if (typeof value === "number") {
+      const y = x.device.empty(paddedShape(x.shape, widths), x.dtype);
+      fill(y, value);
+      writePart(y, firsts(widths), x);
+      return [y];
+    }
+    let y = x;
+    widths.forEach((sides, axis) => {
+      if (sides[0] + sides[1] > 0) y = padAxis(materialize(y), axis, sides, value, false);
+    });
+    return [y === x ? x.view(x.shape, x.strides) : y];
+  },
+  backward({ grads: [dy], shapes: [shape] }, { widths, fill: value }) {
+    if (typeof value === "number") return [partOf(dy!, firsts(widths), shape)];
+    let dx = dy!;
+    widths.forEach((sides, axis) => {
+      if (sides[0] + sides[1] > 0) dx = padAxis(materialize(dx), axis, sides, value, true);
+    });
+    return [dx];
+  },
+  reference: {
+    forward([x], attrs) {
+      const y = refZeros(paddedShape(x.shape, attrs.widths));
+      refPadVisit(
+        x.shape,
+        attrs,
+        (to, from) => y.data[to] = from === undefined ? attrs.fill as number : x.data[from],
+      );
+      return [y];
+    },
+    backward([x], attrs, [dy]) {
+      const dx = refZeros(x.shape);
+      refPadVisit(x.shape, attrs, (to, from) => {
+        if (from !== undefined) dx.data[from] += dy.data[to];
+      });
+      return [dx];
+    },
+  },
+  samples: (): Sample<PadAttrs>[] => [
+    { label: "[1]", inputs: [refRandom([1], 1)], attrs: { widths: [[2, 3]], fill: 0.5 } },
+    {
+      label: "image",
+      inputs: [refRandom([2, 3, 5, 4], 2)],
+      attrs: { widths: [[0, 0], [0, 0], [1, 1], [2, 2]], fill: 0 },
+    },
+    {
+      label: "one side",
+      inputs: [refRandom([3, 8], 3)],
+      attrs: { widths: [[0, 2], [4, 0]], fill: -1 },
+    },
+    {
+      label: "none",
+      inputs: [refRandom([3, 7], 4)],
+      attrs: { widths: [[0, 0], [0, 0]], fill: 9 },
+    },
+    ...(Object.keys(PAD_MODES) as PadMode[]).flatMap((mode, k): Sample<PadAttrs>[] => [
+      {
+        label: `${mode}, as far as it goes`,
+        inputs: [refRandom([5], k + 10)],
+        attrs: { widths: [mode === "circular" ? [5, 5] : [4, 4]], fill: mode },
+      },
+      {
+        label: `${mode}, image`,
+        inputs: [refRandom([2, 3, 5, 4], k + 20)],
+        attrs: { widths: [[0, 0], [0, 0], [1, 2], [3, 0]], fill: mode },
+      },
+      {
+        label: `${mode}, outer axes`,
+        inputs: [refRandom([3, 4, 7], k + 30)],
+        attrs: { widths: [[1, 2], [0, 3], [0, 0]], fill: mode },
+      },
+      {
+        label: `${mode}, none`,
+        inputs: [refRandom([3, 2], k + 40)],
+        attrs: { widths: [[0, 0], [0, 0]], fill: mode },
+      },
+    ]),
+    {
+      label: "replicate, beyond the size",
+      inputs: [refRandom([1, 65, 2], 50)],
+      attrs: { widths: [[3, 4], [70, 0], [0, 9]], fill: "replicate" },
+      // 71 gradients meet in one element.
+      tolerance: 4e-6,
+    },
+  ],
+});
+
+/**
+ * Surrounds a tensor with margins: of one value, or of its own values.
+ *
+ * - `"reflect"` mirrors at the first and last element, which are not repeated (d c b | a b c d | c b a);
+ * - `"replicate"` repeats them (a a a | a b c d | d d d);
+ * - `"circular"` goes round (b c d | a b c d | a b c).
+ *
+ * @param widths elements `[before, after]` for each axis; below the axis' size to reflect, up to it to go round
+ * @param filling a number, default 0, or how values are repeated
+ * @throws {ShapeError} if there is not one non-negative pair per axis, or a margin is wider than the axis allows.
+ */
+export function pad(
+  x: Tensor,
+  widths: readonly (readonly [number, number])[],
+  filling: number | PadMode = 0,
+): Tensor {
+  if (
+    widths.length !== x.shape.length || widths.flat().some((w) => !Number.isInteger(w) || w < 0)
+  ) {
+    throw new ShapeError(
+      `pad: ${show(x.shape)} needs ${x.shape.length} pairs of whole numbers from 0, not ${
+        JSON.stringify(widths)
+      }`,
+    );
+  }
+  widths.forEach((sides, axis) => {
+    const size = x.shape[axis];
+    const most = typeof filling === "number" || filling === "replicate" && size > 0
+      ? Infinity
+      : Math.max(0, filling === "reflect" ? size - 1 : size);
+    if (Math.max(...sides) > most) {
+      throw new ShapeError(
+        `pad: ${filling} margins of axis ${axis} of ${show(x.shape)} can be ${most} wide, not ${
+          Math.max(...sides)
+        }`,
+      );
+    }
+  });
+  return padOp.apply([x], { widths, fill: filling })[0];
+}
