@@ -2,9 +2,10 @@
 //
 // An operand is read as (batch, head, token) with strides and an offset, so that the three parts of a fused qkv tensor
 // are three operands in one buffer. Operands in order: READS that are only read and then up to WIDE those that are
-// written, all of D elements per token; from WIDE to OPERANDS statistics of one scalar per token. Per operand i: NAME$i,
-// BUFFER$i, and for statistics ACCESS$i and TYPE$i. SHARED is 1 where the last written operand lies in the buffer of the
-// one before (dk and dv of a fused gradient): WebGPU does not let a buffer be bound for writing twice.
+// written, all of D elements per token; from WIDE to OPERANDS statistics: a few scalars per token, or f32 sums of D
+// elements. Per operand i: NAME$i, BUFFER$i, and for statistics ACCESS$i and TYPE$i. SHARED is how many written
+// operands, the last ones, lie in the buffer of the first (gradients of a fused tensor): WebGPU does not let a buffer be
+// bound for writing twice.
 //
 // E is the scalar in memory, f32 or f16; what is loaded becomes f32. VEC: buffers of vec4 (D, strides and offsets are
 // multiples of 4; offsets and strides then count vec4), else of single elements, the last vec4 padded by zeros.

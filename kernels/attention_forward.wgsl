@@ -9,21 +9,29 @@
 // Rows past the end are clamped on load and dropped on store.
 //
 // Constants: those of attention_bindings; ROWS, STEP; WX lanes per workgroup; CAUSAL hides keys after the query,
-// MASK those whose mask is 0; SUBGROUPS (with VEC): 8 lanes load 8 different vec4 of a K or V row at once and pass them
-// round by subgroupBroadcast, instead of all lanes loading the same ones. It needs subgroups of at least 8 lanes. WORDS
-// vec4 of a row per lane then.
+// MASK those whose mask is 0; SUBGROUPS (with VEC): 8 lanes load 8 different vec4 of a K or V row at once, instead of
+// all lanes loading the same ones. K is passed round by subgroupBroadcast; for the result it is the probabilities that
+// are, and a lane owns the channels it loads of all 8 ROWS queries. It needs subgroups of at least 8 lanes. WORDS vec4
+// of a row per lane then.
 //
-// Measured on lavapipe (Mesa 22.3.6, 2 cores), GFLOP/s counting 4 B H T^2 D, best of 4 medians of 5; time of the first
-// dispatch, that is compiling, in brackets.
+// Measured on lavapipe (Mesa 22.3.6, 2 cores), ms, median of 9, B8 H12 D64 STEP 2, each lane owning all channels of its
+// own queries or, as now with SUBGROUPS, its own channels of all queries:
+//   T58   own ROWS 2 2.44;  all ROWS 3 2.34, ROWS 4 2.04, ROWS 5 3.0;  ROWS 4 STEP 1 2.36
+//   T134  own ROWS 3 8.4;   all ROWS 3 8.25, ROWS 4 9.0;   ROWS 6 10.4, STEP 1 8.0 (2.2 s to compile)
+//   T191  own ROWS 3 24.0;  all ROWS 3 23.4, ROWS 4 22.1, ROWS 6 22.1 (the machine was slower)
+// own ROWS 4 took 25 ms at T134 in a run where own ROWS 3 took 8.4 to 13. A third of the time goes to the loads of K
+// and V, each of them a loop over the lanes with a bounds check per component.
+// The first way, GFLOP/s counting 4 B H T^2 D, best of 4 medians of 5; time of the first dispatch, that is compiling,
+// in brackets.
 //   B8 H12 T134 D64:  ROWS 3 STEP 1 48 (0.4 s), STEP 2 54 (0.5 s), STEP 4 39 (0.6 s); ROWS 4 STEP 2 43 (0.8 s);
 //                     ROWS 2 STEP 4 36
 //   B8 H16 T134 D32:  ROWS 4 STEP 1 43, STEP 2 49, STEP 4 52; ROWS 3 STEP 2 51, STEP 4 55
-//   As chosen:        B8 H12 D64 T58 32, T134 55, T191 62; B8 H16 D32 T58 44, T134 48, T191 60
+//   As chosen then:   B8 H12 D64 T58 32, T134 55, T191 62; B8 H16 D32 T58 44, T134 48, T191 60
 //   Without SUBGROUPS, B8 H12 T134 D64, STEP 2: ROWS 1 6, 2 9 (0.7 s), 3 13
 // With MASK, one load per key and a select per row, time over that without (T134, B8 H12 D64 and B8 H16 D32): forward
 // 1.07 and 1.11, with backward 1.03 and 1.04; f16 forward 1.03 and 1.07, with backward 1.00 and 1.07. B8 H12 D64 T58
 // forward 1.06; with backward it varies too much from run to run to say (0.95 to 1.39).
-// Chosen: ROWS * D <= 192 (128 without SUBGROUPS, where compiling takes longer) with ROWS <= 4, as many as leave the
+// Chosen: ROWS * D <= 256 (128 without SUBGROUPS, where compiling takes longer) with ROWS <= 4, as many as leave the
 // fewest rows idle. Four partial sums per product instead of two: no faster here, slower in backward. Loading q and
 // storing o in loops over channels, with the registers shifted along, made the text shorter, but neither compiling nor
 // running faster by more than the noise. No GPU was measured.
@@ -50,7 +58,17 @@ fn main(
   var l$r = 0.0;
 //:for c in 0..D4
   let q${r}_$c = load_q(q_at$r, ${c}u) * params.scale;
+//:end
+//:if SUBGROUPS
+//:for i in 0..8
+//:for w in 0..WORDS
+  var acc${r}_${i}_$w = vec4f(0.0);
+//:end
+//:end
+//:else
+//:for c in 0..D4
   var acc${r}_$c = vec4f(0.0);
+//:end
 //:end
 //:end
 
@@ -111,13 +129,26 @@ fn main(
     l$r += p${r}_$u;
 //:end
 //:end
+//:if SUBGROUPS
+//:for r in 0..ROWS
+//:for i in 0..8
+    let shrink${r}_$i = subgroupBroadcast(shrink$r, ${i}u);
+//:for u in 0..STEP
+    let p${r}_${u}_$i = vec4f(subgroupBroadcast(p${r}_$u, ${i}u));
+//:end
+//:for w in 0..WORDS
+    var next${r}_${i}_$w = acc${r}_${i}_$w * shrink${r}_$i;
+//:for u in 0..STEP
+    next${r}_${i}_$w = fma(p${r}_${u}_$i, v_own${u}_$w, next${r}_${i}_$w);
+//:end
+    acc${r}_${i}_$w = next${r}_${i}_$w;
+//:end
+//:end
+//:end
+//:else
 //:for c in 0..D4
 //:for u in 0..STEP
-//:if SUBGROUPS
-    let v${u}_$c = subgroupBroadcast(v_own${u}_${c/8}, ${c%8}u);
-//:else
     let v${u}_$c = load_v(v_at$u, ${c}u);
-//:end
 //:end
 //:for r in 0..ROWS
     acc${r}_$c *= shrink$r;
@@ -126,19 +157,33 @@ fn main(
 //:end
 //:end
 //:end
+//:end
   }
 
 //:for r in 0..ROWS
-  if (row$r < params.tq) {
-    let o_at = at_o(group, row$r);
 //:if MASK
-    // Hidden keys have weight 1 until the first visible one shrinks them to 0; without one they are all there is.
-    let share = select(0.0, 1.0 / l$r, m$r > HIDDEN);
+  // Hidden keys have weight 1 until the first visible one shrinks them to 0; without one they are all there is.
+  let share$r = select(0.0, 1.0 / l$r, m$r > HIDDEN);
 //:else
-    let share = 1.0 / l$r;
+  let share$r = 1.0 / l$r;
 //:end
+//:if SUBGROUPS
+//:for i in 0..8
+  let share${r}_$i = subgroupBroadcast(share$r, ${i}u);
+  let token${r}_$i = group.x * (WX * ROWS) + ${r*8+i}u;
+//:for w in 0..WORDS
+  if (token${r}_$i < params.tq && ${8*w}u + part < ${D4}u) {
+    store_o(at_o(group, token${r}_$i), ${8*w}u + part, acc${r}_${i}_$w * share${r}_$i);
+  }
+//:end
+//:end
+//:end
+  if (row$r < params.tq) {
+//:if !SUBGROUPS
+    let o_at = at_o(group, row$r);
 //:for c in 0..D4
-    store_o(o_at, ${c}u, acc${r}_$c * share);
+    store_o(o_at, ${c}u, acc${r}_$c * share$r);
+//:end
 //:end
     lse_data[at_lse(group, row$r)] = m$r + log_f32(l$r);
   }

@@ -79,14 +79,6 @@ function checkOperands(
   }
 }
 
-/** @throws {ShapeError} if the key mask lives on another device than `beside`. */
-function checkDevice(op: string, mask: Tensor | undefined, beside: Tensor): void {
-  if (!mask || mask.device === beside.device) return;
-  throw new ShapeError(
-    `${op}: the key mask ${show(mask.shape)} lives on another device than ${show(beside.shape)}`,
-  );
-}
-
 const maskOperand = (mask: Tensor | undefined): { mask?: Operand } =>
   mask ? { mask: perToken(mask) } : {};
 
@@ -336,12 +328,12 @@ export interface AttentionOptions {
  * @param options see {@link AttentionOptions}; a key counts if both the key mask and `causal` let it
  * @returns [B, H, Tq, d], dense
  * @throws {ShapeError} if shapes or dtypes do not fit each other, d is above 128, or the key mask is not [B, Tk] of u32 or
- *   f32 on the same device.
+ *   f32.
+ * @throws {LifetimeError} if operands live on different devices or were disposed.
  * @throws {RangeError} if a single head is larger than the adapter's binding limit.
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   const { scale = q.shape[q.shape.length - 1] ** -0.5, causal = false, keyMask } = options;
-  checkDevice("attention", keyMask, q);
   return attentionOp.apply([q, k, v, ...keyMask ? [keyMask] : []], { scale, causal })[0];
 }
 
@@ -472,7 +464,8 @@ function fusedProblem(shape: readonly number[], heads: number, scale: number): P
  * @param options see {@link AttentionOptions}
  * @returns [B, T, heads * d], heads side by side
  * @throws {ShapeError} if the last axis does not divide into 3 * heads parts of at most 128, or the key mask is not [B, T]
- *   of u32 or f32 on the same device.
+ *   of u32 or f32.
+ * @throws {LifetimeError} if operands live on different devices or were disposed.
  * @throws {RangeError} if a single head is larger than the adapter's binding limit.
  */
 export function selfAttention(
@@ -482,6 +475,5 @@ export function selfAttention(
 ): Tensor {
   const d = qkv.shape[qkv.shape.length - 1] / 3 / heads;
   const { scale = d ** -0.5, keyMask } = options;
-  checkDevice("selfAttention", keyMask, qkv);
   return selfAttentionOp.apply([qkv, ...keyMask ? [keyMask] : []], { heads, scale })[0];
 }

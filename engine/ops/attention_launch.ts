@@ -1,17 +1,19 @@
 /**
- * Launching the attention kernels: how operands are walked, which kernel family runs, and how launches are split where a
- * binding would exceed the adapter's limit.
+ * Launching the attention kernels: how operands are walked, and how launches are split where a binding would exceed the
+ * adapter's limit.
  *
  * @module
  */
-import backwardKvSource from "../../kernels/attention_backward_kv.wgsl" with { type: "text" };
-import backwardQSource from "../../kernels/attention_backward_q.wgsl" with { type: "text" };
-import forwardSource from "../../kernels/attention_forward.wgsl" with { type: "text" };
-import tiledSource from "../../kernels/attention_tiled.wgsl" with { type: "text" };
-import type { Device } from "../device.ts";
-import { defineKernel, type Kernel, type KernelInsight } from "../kernel.ts";
-import type { Constants } from "../template.ts";
 import type { Tensor } from "../tensor.ts";
+import {
+  FAMILIES,
+  familiesFor,
+  type Family,
+  type PassKind,
+  type Problem,
+} from "./attention_families.ts";
+
+export type { Problem } from "./attention_families.ts";
 
 /** A tensor walked by batch, head and token; strides in elements. */
 export interface Operand {
@@ -27,26 +29,8 @@ export interface Operand {
   readonly token: number;
   /** Number of tokens. */
   readonly tokens: number;
-  /** Elements per token: the head size, or 1 for statistics per row. */
+  /** Elements per token: the head size, or less for statistics. */
   readonly width: number;
-}
-
-/** Sizes of one attention. */
-export interface Problem {
-  /** Number of batches. */
-  readonly batch: number;
-  /** Heads per batch. */
-  readonly heads: number;
-  /** Queries. */
-  readonly tq: number;
-  /** Keys. */
-  readonly tk: number;
-  /** Head size. */
-  readonly d: number;
-  /** Factor of the scores. */
-  readonly scale: number;
-  /** Whether query i sees keys 0 to i only. */
-  readonly causal: boolean;
 }
 
 /** Walks a [B, H, T, d] tensor whose last axis has stride 1. */
@@ -85,130 +69,29 @@ export function perRow(tensor: Tensor): Operand {
 
 type Operands = Readonly<Record<string, Operand>>;
 
-/** One of the three computations; a family of kernels has a kernel for each. */
+/** One of the computations. */
 interface Pass {
-  readonly kind: "forward" | "backwardQ" | "backwardKv";
+  readonly kind: PassKind;
   /** Only read, `d` elements per token. */
   readonly reads: Operands;
   /** Written, `d` elements per token. */
   readonly writes: Operands;
-  /** One scalar per token. */
+  /** Written and read back by other passes: scalars per token, or f32 where the rest may be f16. */
   readonly statistics: Readonly<Record<string, { readonly operand: Operand; written: boolean }>>;
 }
-
-/** How a family of kernels computes a pass. */
-interface Plan {
-  readonly kernel: Kernel;
-  /** Tokens that one workgroup owns. */
-  readonly owned: number;
-  /** Constants besides those of kernels/attention_bindings.wgsl. */
-  readonly constants: Constants;
-}
-
-/** `vector`: all operands can be read by vec4. */
-type Family = (device: Device, pass: Pass["kind"], problem: Problem, vector: boolean) => Plan;
-
-/** `products`: how many products of queries by keys by head size the kernel makes, each 2 tq tk d operations. */
-const insight = (products: (constants: Constants) => number): KernelInsight => ({
-  flops: ({ constants, params: { tq, tk }, grid: [, heads, batch] }) =>
-    products(constants) * 2 * tq * tk * Number(constants.D) * heads * batch *
-    (constants.CAUSAL ? 0.5 : 1),
-  variant: ({ constants: { D, CAUSAL, MASK, E }, params: { tq, tk }, grid: [, heads, batch] }) =>
-    `${batch}x${heads} heads ${tq}x${tk}x${D}${E === "f16" ? " f16" : ""}${
-      CAUSAL ? " causal" : ""
-    }${MASK ? " masked" : ""}`,
-});
-
-const rowsKernels = {
-  forward: defineKernel("attention_forward", forwardSource, insight(() => 2)),
-  backwardQ: defineKernel("attention_backward_q", backwardQSource, insight(() => 3)),
-  backwardKv: defineKernel("attention_backward_kv", backwardKvSource, insight(() => 4)),
-};
-
-/** Vectors of the head size that a row keeps in registers. */
-const LIVE = { forward: 2, backwardQ: 3, backwardKv: 4 };
-
-/** Rows in registers: any adapter; with subgroups the family for software adapters. */
-const rows: Family = (device, pass, { d, tq, tk }, vector) => {
-  const { software, subgroupSize } = device.info;
-  const lanes = software ? 8 : 32;
-  const shuffles = vector && software && subgroupSize >= 8;
-  // On a GPU a lane has 255 registers. A CPU adapter spills to its cache for next to nothing; there the bound is
-  // the time to compile (kernels/attention_backward_kv.wgsl).
-  const channels = software ? (shuffles ? 192 : 128) : 192 / LIVE[pass];
-  const most = Math.min(4, Math.floor(channels / d));
-  const owned = pass === "backwardKv" ? tk : tq;
-  // A workgroup's time goes with its rows and, by about half a row, with what they share.
-  const time = (perLane: number) => Math.ceil(owned / (lanes * perLane)) * (perLane + 0.6);
-  let perLane = 1;
-  for (let n = 2; n <= most; n++) if (time(n) < time(perLane)) perLane = n;
-  return {
-    kernel: rowsKernels[pass],
-    owned: lanes * perLane,
-    constants: {
-      WX: lanes,
-      ROWS: perLane,
-      ...pass === "forward" ? { STEP: vector && d <= 64 ? 2 : 1 } : {},
-      SUBGROUPS: shuffles,
-      WORDS: Math.ceil(d / 32),
-    },
-  };
-};
-
-const tiledKernel = defineKernel(
-  "attention_tiled",
-  tiledSource,
-  insight(({ PASS }) => Number(PASS) + 2),
-);
-
-/** Roles of the operands in kernels/attention_tiled.wgsl: products of left by right, weights times factor. */
-const TILED = {
-  forward: { PASS: 0, LEFT0: "q", RIGHT0: "k", FACTOR0: "v", OUTPUT0: "o" },
-  backwardQ: {
-    PASS: 1,
-    LEFT0: "q",
-    RIGHT0: "k",
-    LEFT1: "do",
-    RIGHT1: "v",
-    FACTOR0: "k",
-    OUTPUT0: "dq",
-  },
-  backwardKv: {
-    PASS: 2,
-    LEFT0: "k",
-    RIGHT0: "q",
-    LEFT1: "v",
-    RIGHT1: "do",
-    FACTOR0: "do",
-    OUTPUT0: "dv",
-    FACTOR1: "q",
-    OUTPUT1: "dk",
-  },
-};
-
-/** Tiles in workgroup memory, 4 * `ty` owned tokens by 32 walked ones: the family for GPUs. */
-const tiled = (ty: number): Family => (_device, pass) => ({
-  kernel: tiledKernel,
-  owned: 4 * ty,
-  constants: {
-    ...TILED[pass],
-    TY: ty,
-    PRODUCTS: pass === "forward" ? 1 : 2,
-    OUTPUTS: pass === "backwardKv" ? 2 : 1,
-  },
-});
-
-const FAMILIES: Readonly<Record<string, Family>> = {
-  rows,
-  "tiled": tiled(8),
-  "tiled-64": tiled(16),
-};
 
 /** Elements from the first to behind the last that the operand's heads touch. */
 function extent(operand: Operand, batches: number, heads: number): number {
   return (batches - 1) * operand.batch + (heads - 1) * operand.head +
     (operand.tokens - 1) * operand.token + operand.width;
 }
+
+/** Whether every row of `d` elements can be read by vec4, however batches and heads are split. */
+const inVectors = ({ d }: Problem, operands: readonly Operand[]): boolean =>
+  d % 4 === 0 &&
+  operands.every(({ tensor, start, batch, head, token, width }) =>
+    width !== d || [tensor.offset + start, batch, head, token].every((x) => x % 4 === 0)
+  );
 
 type Range = readonly [first: number, count: number];
 
@@ -244,13 +127,17 @@ function launch(
     tensor.offset + start + batches[0] * batch + heads[0] * head;
   const windows: Window[] = [];
   const windowOf: Record<string, Window> = {};
+  const bufferOf: Record<string, string> = {};
   for (const [name, operand] of all) {
     const { tensor } = operand;
     const at = firstOf(operand);
     const end = at + extent(operand, batches[1], heads[1]);
     const first = at - at % (device.offsetAlignment / tensor.itemSize);
-    // dk and dv of a fused tensor: WebGPU lets a buffer be bound for writing only once.
-    const shared = name === "dv" && windowOf.dk.tensor === tensor ? windowOf.dk : undefined;
+    // Gradients of a fused tensor: WebGPU lets a buffer be bound for writing only once.
+    const before = name in writes
+      ? Object.keys(writes).find((n) => windowOf[n]?.tensor === tensor)
+      : undefined;
+    const shared = before === undefined ? undefined : windowOf[before];
     if (shared) {
       shared.first = Math.min(shared.first, first);
       shared.end = Math.max(shared.end, end);
@@ -258,6 +145,7 @@ function launch(
       windows.push({ tensor, first, end });
     }
     windowOf[name] = shared ?? windows[windows.length - 1];
+    bufferOf[name] = `${before ?? name}_data`;
   }
   if (windows.some((w) => (w.end - w.first) * w.tensor.itemSize > device.bindingLimit)) {
     const again = (b: Range, h: Range) => launch(family, problem, pass, b, h);
@@ -271,28 +159,25 @@ function launch(
     return;
   }
 
-  const vector = d % 4 === 0 &&
-    all.every(([, operand]) =>
-      operand.width === 1 ||
-      [firstOf(operand), operand.batch, operand.head, operand.token].every((x) => x % 4 === 0)
-    );
+  const vector = inVectors(problem, all.map(([, operand]) => operand));
   const params: Record<string, number> = { tq: problem.tq, tk: problem.tk, scale: problem.scale };
   const names: Record<string, string> = {};
   all.forEach(([name, operand], i) => {
-    const step = vector && !(name in statistics) ? 4 : 1;
+    const step = vector && operand.width === d ? 4 : 1;
     params[`offset_${name}`] = (firstOf(operand) - windowOf[name].first) / step;
     params[`batch_${name}`] = operand.batch / step;
     params[`head_${name}`] = operand.head / step;
     params[`token_${name}`] = operand.token / step;
     names[`NAME${i}`] = name;
-    names[`BUFFER${i}`] = `${windowOf[name] === windowOf.dk ? "dk" : name}_data`;
+    names[`BUFFER${i}`] = bufferOf[name];
     if (name in statistics) {
       names[`ACCESS${i}`] = statistics[name].written ? "read_write" : "read";
-      names[`TYPE${i}`] = operand.tensor.dtype;
+      names[`TYPE${i}`] = step === 4 ? `vec4<${operand.tensor.dtype}>` : operand.tensor.dtype;
     }
   });
-  const plan = family(device, pass.kind, problem, vector);
+  const plan = family.plan(device, pass.kind, problem, vector);
   const owned = pass.kind === "backwardKv" ? problem.tk : problem.tq;
+  const total = "sum" in statistics ? "sum" : "dq";
   device.run(
     plan.kernel,
     {
@@ -306,6 +191,9 @@ function launch(
       WIDE: Object.keys(reads).length + Object.keys(writes).length,
       OPERANDS: all.length,
       SHARED: all.length - windows.length,
+      SUMS: total === "sum",
+      TOTAL: total,
+      TOTAL_DATA: bufferOf[total] ?? "",
       ...names,
       ...plan.constants,
     },
@@ -360,8 +248,37 @@ function forwardWith(family: Family, problem: Problem, operands: ForwardOperands
   });
 }
 
+function backwardAtOnce(
+  family: Family,
+  problem: Problem,
+  operands: Required<Omit<BackwardOperands, "mask">> & Pick<BackwardOperands, "mask">,
+): void {
+  const { q, k, v, o, lse, dout, dq, dk, dv } = operands;
+  const { device, shape } = lse.tensor;
+  const pair = heads4(device.empty([...shape, 2]));
+  // Sums over many keys need more than the bits of f16.
+  const sum: Pass["statistics"] = dq.tensor.dtype === "f16"
+    ? { sum: { operand: heads4(device.empty([...shape, problem.d])), written: true } }
+    : {};
+  launch(family, problem, {
+    kind: "backward",
+    reads: { q, k, v, o, do: dout },
+    writes: { dq, dk, dv },
+    statistics: {
+      lse: { operand: lse, written: false },
+      pair: { operand: pair, written: true },
+      ...sum,
+      ...maskOf(operands),
+    },
+  });
+}
+
 function backwardWith(family: Family, problem: Problem, operands: BackwardOperands): void {
   const { q, k, v, o, lse, dout, dq, dk, dv } = operands;
+  if (family.single && dk && dv && inVectors(problem, [q, k, v, o, dout, dq, dk, dv])) {
+    backwardAtOnce(family, problem, { ...operands, dk, dv });
+    return;
+  }
   const delta = perRow(lse.tensor.device.empty(lse.tensor.shape));
   launch(family, problem, {
     kind: "backwardQ",
@@ -405,9 +322,7 @@ function choose(
 ): Family {
   const { device, dtype } = q.tensor;
   const { batch, heads, tq, tk, d, causal } = problem;
-  const names = device.info.software
-    ? ["rows", "tiled", "tiled-64"]
-    : ["tiled", "tiled-64", "rows"];
+  const names = familiesFor(device, direction, problem);
   const up = (tokens: number) => Math.ceil(tokens / 32) * 32;
   const shape = `${2 ** Math.ceil(Math.log2(batch * heads))}x${up(tq)}x${up(tk)}x${d}`;
   const key = `attention/${direction}/${dtype}/${shape}${causal ? "/causal" : ""}${

@@ -37,6 +37,14 @@ const MANY: readonly Case[] = [
   [3, 1, 66, 67, 20, true, true],
   [2, 1, 7, 9, 35, false, true],
 ];
+/** One kernel for all gradients: whole words of 32 channels, several tiles of 8 to 48 keys, fewer keys than queries. */
+const SINGLE: readonly Case[] = [
+  ...FEW,
+  [1, 1, 9, 35, 128, false],
+  [1, 2, 49, 18, 32, true],
+  [3, 1, 13, 13, 20, true, true],
+  [2, 1, 13, 107, 16, false, true],
+];
 
 // As in the samples of the op: a logit of size L is off by some 1e-7 L in f32. In f16 a result is off by 2^-11 of itself,
 // and so is what backward reads of it. Gradients pass one more product: twice that.
@@ -69,64 +77,78 @@ function assertClose(label: string, actual: ArrayLike<number>, expected: RefArra
   assert(error <= most * largest, `${label} is off by ${error / largest} > ${most}`);
 }
 
+const ROWS = ["attention_backward_kv", "attention_backward_q", "attention_forward"];
+/** The kernels of a family; "single" has one for head sizes that are multiples of 4. */
 const KERNELS: Readonly<Record<string, readonly string[]>> = {
-  "rows": ["attention_backward_kv", "attention_backward_q", "attention_forward"],
+  "rows": ROWS,
+  "single": ["attention_backward", ...ROWS],
   "tiled": ["attention_tiled"],
   "tiled-64": ["attention_tiled"],
 };
 
+const software = await (async () => {
+  using device = await openDevice();
+  return device.info.software;
+})();
+
 for (const [variant, kernels] of Object.entries(KERNELS)) {
-  for (const subgroups of variant === "rows" ? [false, true] : [false]) {
+  for (const subgroups of { rows: [false, true], single: [true] }[variant] ?? [false]) {
     const title = `attention kernels "${variant}" ${subgroups ? "with" : "without"} subgroups`;
-    Deno.test(`${title} match the reference`, async (t) => {
-      using device = await openDevice({ variants: { attention: variant }, subgroups });
-      const ran = new Set<string>();
-      device.observe({
-        beforeDispatch: ({ name }) => void ran.add(name),
-        afterDispatch() {},
-        submitted() {},
-      });
-      for (const dtype of ["f32", "f16"] as const) {
-        await t.step({
-          name: dtype,
-          ignore: dtype === "f16" && !device.features.f16,
-          fn: async () => {
-            // Compiling takes most of the time; dtype, tile size and subgroups change little of the text.
-            const few = dtype === "f16" || variant === "tiled-64" || subgroups;
-            for (const [b, h, tq, tk, d, causal, masked] of few ? FEW : MANY) {
-              const shapes = [[b, h, tq, d], [b, h, tk, d], [b, h, tk, d], [b, h, tq, d]];
-              const { arrays: [q, k, v, dy], tensors } = inputs(device, dtype, shapes);
-              const operands = tensors.slice(0, 3).map((x) => x.trainable());
-              const mask = masked ? [keyMask(b, tk)] : [];
-              const [given] = mask.map(({ shape, data }) =>
-                device.tensor(Uint32Array.from(data), shape)
-              );
-              const options = { causal, keyMask: given };
-              const y = attention(operands[0], operands[1], operands[2], options);
-              const result = y.view(y.shape);
-              backward(y, tensors[3]);
-              const values = await device.read([result, ...operands.map((x) => x.grad!)]);
-              const { reference } = registry().get("attention")!;
-              const attrs = { scale: d ** -0.5, causal };
-              const arrays = [q, k, v, ...mask];
-              const [o] = reference.forward(arrays, attrs);
-              const label = `${b}x${h} heads ${tq}x${tk}x${d}${causal ? " causal" : ""}${
-                masked ? " masked" : ""
-              }:`;
-              assertClose(`${label} result`, values[0], o, TOLERANCE[dtype]);
-              reference.backward!(arrays, attrs, [dy]).forEach((expected, i) =>
-                assertClose(
-                  `${label} d${"qkv"[i]}`,
-                  values[i + 1],
-                  expected!,
-                  2 * TOLERANCE[dtype],
-                )
-              );
-            }
-          },
+    const ignore = variant === "single" && !software;
+    Deno.test({
+      name: `${title} match the reference`,
+      ignore,
+      fn: async (t) => {
+        using device = await openDevice({ variants: { attention: variant }, subgroups });
+        const ran = new Set<string>();
+        device.observe({
+          beforeDispatch: ({ name }) => void ran.add(name),
+          afterDispatch() {},
+          submitted() {},
         });
-      }
-      assertEquals([...ran].filter((name) => name.startsWith("attention")).sort(), kernels);
+        for (const dtype of ["f32", "f16"] as const) {
+          await t.step({
+            name: dtype,
+            ignore: dtype === "f16" && !device.features.f16,
+            fn: async () => {
+              // Compiling takes most of the time; dtype, tile size and subgroups change little of the text.
+              const few = dtype === "f16" || variant === "tiled-64" || subgroups;
+              const cases = variant === "single" && dtype === "f32" ? SINGLE : few ? FEW : MANY;
+              for (const [b, h, tq, tk, d, causal, masked] of cases) {
+                const shapes = [[b, h, tq, d], [b, h, tk, d], [b, h, tk, d], [b, h, tq, d]];
+                const { arrays: [q, k, v, dy], tensors } = inputs(device, dtype, shapes);
+                const operands = tensors.slice(0, 3).map((x) => x.trainable());
+                const mask = masked ? [keyMask(b, tk)] : [];
+                const [given] = mask.map(({ shape, data }) =>
+                  device.tensor(Uint32Array.from(data), shape)
+                );
+                const options = { causal, keyMask: given };
+                const y = attention(operands[0], operands[1], operands[2], options);
+                const result = y.view(y.shape);
+                backward(y, tensors[3]);
+                const values = await device.read([result, ...operands.map((x) => x.grad!)]);
+                const { reference } = registry().get("attention")!;
+                const attrs = { scale: d ** -0.5, causal };
+                const arrays = [q, k, v, ...mask];
+                const [o] = reference.forward(arrays, attrs);
+                const label = `${b}x${h} heads ${tq}x${tk}x${d}${causal ? " causal" : ""}${
+                  masked ? " masked" : ""
+                }:`;
+                assertClose(`${label} result`, values[0], o, TOLERANCE[dtype]);
+                reference.backward!(arrays, attrs, [dy]).forEach((expected, i) =>
+                  assertClose(
+                    `${label} d${"qkv"[i]}`,
+                    values[i + 1],
+                    expected!,
+                    2 * TOLERANCE[dtype],
+                  )
+                );
+              }
+            },
+          });
+        }
+        assertEquals([...ran].filter((name) => name.startsWith("attention")).sort(), kernels);
+      },
     });
   }
 }
@@ -166,25 +188,49 @@ Deno.test("the tuner tries every family on masked attention, apart from unmasked
   assertEquals(masked, `${plain}/mask`);
   await tune(device, open, { rounds: 1, burstMs: 1 });
   const { ratios } = device.tuning.entries.get(masked)!;
-  assertEquals(Object.keys(ratios).sort(), Object.keys(KERNELS));
+  const everywhere = Object.keys(KERNELS).filter((name) => name !== "single");
+  assertEquals(Object.keys(ratios).sort(), everywhere);
 });
 
-Deno.test("4096 tokens forward and backward need no score matrix", async () => {
-  using device = await openDevice();
-  const [tokens, heads, d] = [4096, 1, 8];
-  const floats = tokens * heads * d;
-  scope(() => {
-    const shape = [1, tokens, 3 * heads * d];
-    const qkv = device.full(shape, 0.25).trainable();
-    const y = selfAttention(qkv, heads);
-    backward(y, device.full(y.shape, 1));
-    return [];
-  });
-  await device.sync();
-  // qkv and its gradient, the result and its gradient, log-sum-exp and delta.
-  const expected = 4 * (2 * 3 * floats + 2 * floats + 2 * heads * tokens);
-  const scores = 4 * heads * tokens * tokens;
-  const { peakBytes } = device.memory;
-  assert(peakBytes <= 1.02 * expected, `${peakBytes} bytes at most, ${expected} expected`);
-  assert(peakBytes < scores / 50, `${peakBytes} bytes, where one score matrix takes ${scores}`);
+Deno.test({
+  name: "a software adapter starts backward with one kernel where heads are many, and tunes it",
+  ignore: !software,
+  fn: async () => {
+    for (const [heads, first] of [[16, "single"], [2, "rows"]] as const) {
+      using device = await openDevice();
+      const { open } = device.tuning.collect(() => {
+        const qkv = device.full([1, 9, 3 * heads * 8], 0.5).trainable();
+        const y = selfAttention(qkv, heads);
+        backward(y, device.full(y.shape, 1));
+      });
+      const { key, variants } = open.find(({ key }) => key.startsWith("attention/backward"))!;
+      assertEquals(variants[0], first);
+      await tune(device, open, { rounds: 1, burstMs: 1 });
+      const { ratios } = device.tuning.entries.get(key)!;
+      assertEquals(Object.keys(ratios).sort(), Object.keys(KERNELS));
+    }
+  },
 });
+
+for (const variant of ["rows", "single"]) {
+  Deno.test(`4096 tokens forward and backward need no score matrix: ${variant}`, async () => {
+    using device = await openDevice({ variants: { attention: variant } });
+    const [tokens, heads, d] = [4096, 1, 8];
+    const floats = tokens * heads * d;
+    scope(() => {
+      const shape = [1, tokens, 3 * heads * d];
+      const qkv = device.full(shape, 0.25).trainable();
+      const y = selfAttention(qkv, heads);
+      backward(y, device.full(y.shape, 1));
+      return [];
+    });
+    await device.sync();
+    // qkv and its gradient, the result and its gradient, log-sum-exp, delta and at most the log-sum-exp again.
+    const expected = 4 *
+      (2 * 3 * floats + 2 * floats + (variant === "single" ? 3 : 2) * heads * tokens);
+    const scores = 4 * heads * tokens * tokens;
+    const { peakBytes } = device.memory;
+    assert(peakBytes <= 1.02 * expected, `${peakBytes} bytes at most, ${expected} expected`);
+    assert(peakBytes < scores / 50, `${peakBytes} bytes, where one score matrix takes ${scores}`);
+  });
+}

@@ -1,0 +1,201 @@
+// All three gradients of attention in one pass, for adapters with few cores: 5 products of queries by keys by head size
+// where attention_backward_q and attention_backward_kv make 7, as each of them makes the scores and do v^T again.
+//
+// A workgroup is one subgroup of 8 lanes and owns a head. It takes 8 ROWS keys at a time and walks over all queries:
+//   s, dp       scale q k, do v: a lane owns ROWS keys; q and do are passed round by subgroupBroadcast
+//   p, ds       exp(s - lse), scale p (dp - delta)
+//   dv, dk, dq  += p do, ds q, ds k: a lane owns channels 4 l to 4 l + 3 of every 32; p and ds are passed round
+// k is held both ways, dk and dv in registers, dq in memory: the lane that adds to an element is the only one that
+// reads or writes it, in the order of the keys, so that there are no atomics, no barriers, and the same bits every time.
+//
+// At first lse and delta = sum(do * o) of a query are put side by side into `pair`, by lane 0 and lane 1, which read
+// them back with one load.
+//
+// Constants: those of attention_bindings, VEC being 1; ROWS; WORDS vec4 of a row per lane; CAUSAL, MASK as in
+// attention_forward; TOTAL and TOTAL_DATA name the operand that dq is summed in and its buffer: dq itself, or with SUMS,
+// where dq is f16, `sum` of f32. It needs subgroups of at least 8 lanes.
+//
+// Keys past the end are clamped on load, and have weight 0.
+//
+// Measured on lavapipe (Mesa 22.3.6, 2 cores), ms, median of 7 to 11, the two kernels beside it in the same run; the
+// machine's speed differs from line to line, within a line not:
+//   B8 H12 T134 D64  ROWS 1 55, 2 41, both kernels 48
+//   as parts of qkv  four runs: ROWS 2 24, 3 27 to 28, both kernels 30 to 41; two slower runs: 2 36 and 39, 3 38 and 36,
+//                    both kernels 35 and 47
+//   B8 H12 T191 D64  likewise: 2 41 to 44, 3 48 to 49, both 50 to 73; slower: 2 63 and 73, 3 49 and 65, both 80
+//   B8 H12 T58 D64   ROWS 2 8.7, 3 8.8
+//   B8 H16 T134 D32  ROWS 3 25, 4 25, 6 22, both kernels 35;   T191  3 44, 4 40, 6 37, both kernels 56
+//   B8 H16 T134 D16  ROWS 4 20, 6 17, 8 21, both kernels 23;   B4 H8 T134 D128  ROWS 1 41, both kernels 46
+//   time to compile, D64: ROWS 1 0.5 s, 2 1.4 s, 3 2.7 s
+// Chosen: ROWS <= 6 with one word, ROWS * WORDS <= 4 with more, as many as leave the fewest keys idle. ROWS 3 at D64, or
+// 6 at D32, keep 30 KiB of registers in the cache.
+// What ROWS 2 at T134 D64 take their time for (samples of the machine code): the loads of q and do 17 %, products and
+// exponentials 47 %, loads and stores of dq 14 %, lse and delta 5 %, loading and storing keys 13 %. A storage access of
+// 8 lanes is a loop over the lanes with a bounds check per component, as long as 40 to 50 multiply-adds.
+// Tried, B8 H12 D64:
+//   touching the rows at first, parts of qkv: T58 11.1 without, 9.6 with; T134 36.8, 34.1; T191 50.7, 47.7. k, v and
+//     their gradients as well: no faster; k and v in attention_forward: no faster
+//   delta by other lanes and storageBarrier(): 28.6 instead of 24.8, as all registers then live in a coroutine's frame
+//   uniforms (strides, lengths) named inside the loops: ROWS 2 24.0 instead of 20.8, each is a gather of 8 lanes
+//   two queries at a time: ROWS 2 33 instead of 21
+//   delta by a kernel of its own: 1.5 ms at T134
+//   an exponential for arguments below 1 only, a quarter shorter: no faster
+// No GPU was measured.
+
+//:include attention_bindings
+
+@compute @workgroup_size(8)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let tq = params.tq;
+  let tk = params.tk;
+  let scale = params.scale;
+//:for i in 0..OPERANDS
+  let ${NAME$i}_base = at_${NAME$i}(group, 0u);
+  let ${NAME$i}_token = params.token_${NAME$i};
+//:end
+
+  // Brings the rows into the cache: 8 loads of 64 bytes each wait for memory at once, those below one after the other.
+  var touched = 0.0;
+  for (var i = lane; i < tq * ${(D4+3)/4}u; i += 8u) {
+    let row = i / ${(D4+3)/4}u;
+    let c = i % ${(D4+3)/4}u * 4u;
+    touched += load_q(q_base + row * q_token, c).x;
+    touched += load_o(o_base + row * o_token, c).x;
+    touched += load_do(do_base + row * do_token, c).x;
+    touched += f32(${TOTAL_DATA}[${TOTAL}_base + row * ${TOTAL}_token + c].x);
+  }
+  // Never so, but the loads must not seem to be for nothing.
+  if (tq == 0u) {
+    pair_data[0] = touched;
+  }
+
+  // The lanes whose channels there are.
+//:for w in 0..WORDS
+//:if 8*w + 8 <= D4
+  let has$w = true;
+//:else
+  let has$w = ${8*w}u + lane < ${D4}u;
+//:end
+//:end
+
+  for (var i = 0u; i < tq; i++) {
+    var products = vec4f(0.0);
+//:for w in 0..WORDS
+    let do$w = load_do(do_base + i * do_token, ${8*w}u + lane);
+    products = fma(do$w, load_o(o_base + i * o_token, ${8*w}u + lane), products);
+//:end
+    var delta = sum_of(products);
+    delta += subgroupShuffleXor(delta, 1u);
+    delta += subgroupShuffleXor(delta, 2u);
+    delta += subgroupShuffleXor(delta, 4u);
+    if (lane < 2u) {
+      pair_data[pair_base + i * pair_token + lane] = select(lse_data[lse_base + i * lse_token], delta, lane == 1u);
+    }
+  }
+
+  for (var first = 0u; first < tk; first += ${8*ROWS}u) {
+//:for r in 0..ROWS
+    let key$r = first + ${8*r}u + lane;
+    let own$r = min(key$r, tk - 1u);
+//:if MASK
+    let seen$r = key$r < tk && attends(group, own$r);
+//:else
+    let seen$r = key$r < tk;
+//:end
+//:for c in 0..D4
+    let k${r}_$c = load_k(k_base + own$r * k_token, ${c}u) * scale;
+    let v${r}_$c = load_v(v_base + own$r * v_token, ${c}u);
+//:end
+//:for j in 0..8
+    let k_at${r}_$j = k_base + min(first + ${8*r+j}u, tk - 1u) * k_token;
+//:for w in 0..WORDS
+    let k_own${r}_${j}_$w = load_k(k_at${r}_$j, ${8*w}u + lane);
+    var dk${r}_${j}_$w = vec4f(0.0);
+    var dv${r}_${j}_$w = vec4f(0.0);
+//:end
+//:end
+//:end
+
+//:if CAUSAL
+    for (var i = first; i < tq; i++) {
+//:else
+    for (var i = 0u; i < tq; i++) {
+//:end
+      let total_at = ${TOTAL}_base + i * ${TOTAL}_token;
+      var pair = 0.0;
+      if (lane < 2u) {
+        pair = pair_data[pair_base + i * pair_token + lane];
+      }
+      let lse = subgroupBroadcast(pair, 0u);
+      let delta = subgroupBroadcast(pair, 1u);
+//:for w in 0..WORDS
+      let q_own$w = load_q(q_base + i * q_token, ${8*w}u + lane);
+      let do_own$w = load_do(do_base + i * do_token, ${8*w}u + lane);
+//:end
+//:for r in 0..ROWS
+      var s$r = vec2f(0.0);
+      var dp$r = vec2f(0.0);
+//:end
+//:for c in 0..D4
+      let q$c = subgroupBroadcast(q_own${c/8}, ${c%8}u);
+      let do$c = subgroupBroadcast(do_own${c/8}, ${c%8}u);
+//:for r in 0..ROWS
+      s$r = fma(k${r}_$c.xy, q$c.xy, s$r);
+      dp$r = fma(v${r}_$c.xy, do$c.xy, dp$r);
+      s$r = fma(k${r}_$c.zw, q$c.zw, s$r);
+      dp$r = fma(v${r}_$c.zw, do$c.zw, dp$r);
+//:end
+//:end
+//:for r in 0..ROWS
+//:if CAUSAL
+      let p$r = select(0.0, exp_f32(s$r.x + s$r.y - lse), seen$r && key$r <= i);
+//:else
+      let p$r = select(0.0, exp_f32(s$r.x + s$r.y - lse), seen$r);
+//:end
+      let ds$r = p$r * (dp$r.x + dp$r.y - delta) * scale;
+//:end
+//:for w in 0..WORDS
+      var dq$w = select(vec4f(${TOTAL_DATA}[total_at + min(${8*w}u + lane, ${D4-1}u)]), vec4f(0.0), first == 0u);
+//:end
+//:for r in 0..ROWS
+//:for j in 0..8
+      let p${r}_$j = vec4f(subgroupBroadcast(p$r, ${j}u));
+      let ds${r}_$j = vec4f(subgroupBroadcast(ds$r, ${j}u));
+//:for w in 0..WORDS
+      dv${r}_${j}_$w = fma(p${r}_$j, do_own$w, dv${r}_${j}_$w);
+      dk${r}_${j}_$w = fma(ds${r}_$j, q_own$w, dk${r}_${j}_$w);
+      dq$w = fma(ds${r}_$j, k_own${r}_${j}_$w, dq$w);
+//:end
+//:end
+//:end
+//:if SUMS
+//:if CAUSAL
+      let done = first + ${8*ROWS}u > min(i, tk - 1u);
+//:else
+      let done = first + ${8*ROWS}u >= tk;
+//:end
+//:end
+//:for w in 0..WORDS
+      if (has$w) {
+        ${TOTAL_DATA}[total_at + ${8*w}u + lane] = dq$w;
+//:if SUMS
+        if (done) {
+          store_dq(dq_base + i * dq_token, ${8*w}u + lane, dq$w);
+        }
+//:end
+      }
+//:end
+    }
+
+//:for r in 0..ROWS
+//:for j in 0..8
+//:for w in 0..WORDS
+    if (first + ${8*r+j}u < tk && has$w) {
+      store_dk(dk_base + (first + ${8*r+j}u) * dk_token, ${8*w}u + lane, dk${r}_${j}_$w);
+      store_dv(dv_base + (first + ${8*r+j}u) * dv_token, ${8*w}u + lane, dv${r}_${j}_$w);
+    }
+//:end
+//:end
+//:end
+  }
+}
