@@ -11,9 +11,11 @@ import {
   gather,
   gelu,
   gradientNorm,
+  max,
   sum,
   type Tensor,
   uniformFrom,
+  variance,
 } from "../engine/mod.ts";
 import { randomMask } from "../model/masking.ts";
 import { backwardOf, type CaseSpec, random } from "./case.ts";
@@ -150,30 +152,75 @@ export function tokensEntry(
 function plainSum(
   x: Tensor,
   [outer, reduce, inner]: readonly [number, number, number],
-  options: { SQUARE?: boolean; ROOT?: boolean } = {},
+  options: { SQUARE?: boolean; ROOT?: boolean; MAX?: boolean; VARIANCE?: boolean } = {},
 ): Tensor {
   const y = x.device.empty([outer * inner]);
-  const constants = { SQUARE: false, ROOT: false, ...options };
+  const constants = { SQUARE: false, ROOT: false, MAX: false, VARIANCE: false, ...options };
   naive("reduce", constants, [x, y], { reduce, inner }, outer * inner);
   return y;
 }
 
-/** Sums over rows (a bias gradient) or along them. */
-export function sumEntry(axis: 0 | 1, rows: number, width: number, tier: Benchmark["tier"]): Entry {
+const REDUCTIONS = {
+  sum: { op: sum, flops: 1, plain: {} },
+  max: { op: max, flops: 1, plain: { MAX: true } },
+  variance: { op: variance, flops: 3, plain: { VARIANCE: true } },
+} as const;
+
+/** Sums (over rows: a bias gradient), maxima or variances along an axis. */
+export function reduceEntry(
+  kind: keyof typeof REDUCTIONS,
+  axis: number,
+  shape: readonly number[],
+  tier: Benchmark["tier"],
+): Entry {
+  const { op, flops, plain } = REDUCTIONS[kind];
+  const product = (sizes: readonly number[]) => sizes.reduce((a, b) => a * b, 1);
+  const extent = [product(shape.slice(0, axis)), shape[axis], product(shape.slice(axis + 1))];
   return {
-    name: `sum/axis${axis}/${rows}x${width}`,
+    name: `${kind}/axis${axis}/${shape.join("x")}`,
     tier,
-    size: rows * width,
+    size: product(shape),
     moved: 1,
-    flops: 1,
+    flops,
     make(device) {
-      const x = random(device, [rows, width]);
+      const x = random(device, shape);
       return {
         operands: [x],
-        outputs: () => [sum(x, { axes: [axis] })],
+        outputs: () => [op(x, { axes: [axis] })],
         naive: {
           tolerance: 3e-5,
-          outputs: () => [plainSum(x, axis === 0 ? [1, rows, width] : [rows, width, 1])],
+          outputs: () => [plainSum(x, extent as [number, number, number], plain)],
+        },
+      };
+    },
+  };
+}
+
+/** The gradient of variances along rows, from what forward kept. */
+export function varianceBackward(rows: number, width: number, tier: Benchmark["tier"]): Entry {
+  return {
+    name: `variance/backward/axis1/${rows}x${width}`,
+    tier,
+    size: rows * width,
+    moved: 2,
+    flops: 3,
+    make(device) {
+      const x = random(device, [rows, width]).trainable();
+      const dy = random(device, [rows]);
+      const y = variance(x, { axes: [1] });
+      const mean = plainSum(x, [rows, width, 1]);
+      return {
+        operands: [x, dy, y, mean],
+        outputs: backwardOf([y, dy]),
+        naive: {
+          outputs() {
+            const dx = device.empty([rows, width]);
+            const row = `i / ${width}u`;
+            const EXPR = `2.0 / ${width - 1}.0 * (x0[i] - x1[${row}] / ${width}.0) * x2[${row}]`;
+            const constants = { INPUTS: 3, EXPR, T: "f32", TY: "f32" };
+            naive("elementwise", constants, [x, mean, dy, dx], {}, dx.size);
+            return [dx];
+          },
         },
       };
     },

@@ -10,6 +10,7 @@ import attentionBindingsSource from "../kernels/attention_bindings.wgsl" with { 
 import eachSource from "../kernels/each.wgsl" with { type: "text" };
 import gemmBindingsSource from "../kernels/gemm_bindings.wgsl" with { type: "text" };
 import gemmStoreSource from "../kernels/gemm_store.wgsl" with { type: "text" };
+import halfSource from "../kernels/half.wgsl" with { type: "text" };
 import mathSource from "../kernels/math.wgsl" with { type: "text" };
 import { KernelError } from "./errors.ts";
 import { type Constants, expand } from "./template.ts";
@@ -19,6 +20,7 @@ const INCLUDES: Readonly<Record<string, string>> = {
   each: eachSource,
   gemm_bindings: gemmBindingsSource,
   gemm_store: gemmStoreSource,
+  half: halfSource,
   math: mathSource,
 };
 

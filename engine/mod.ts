@@ -118,7 +118,8 @@ export * from "./ops/sort.ts";
 export { crossEntropy } from "./ops/classify.ts";
 export { storeRow } from "./ops/ring.ts";
 export { rmsNorm } from "./ops/rmsnorm.ts";
-export { frames, irfft, istft, overlapAdd, rfft, stft, type StftOptions } from "./ops/fft.ts";
+export { irfft, rfft } from "./ops/fft.ts";
+export { frames, istft, overlapAdd, stft, type StftOptions } from "./ops/stft.ts";
 export { conv1d, type Conv1dOptions, conv2d, type Conv2dOptions, type Sides } from "./ops/conv.ts";
 export { dropout, type DropoutOptions } from "./ops/dropout.ts";
 export {

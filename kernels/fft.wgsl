@@ -7,8 +7,8 @@
 // each. Rows of real numbers or half spectra (n / 2 + 1 bins) are read by the first pass and written by the last, which
 // also apply the weights of a real inverse: scale for bin 0 and n / 2, 2 scale for the bins that stand for two.
 //
-// w is computed where it is needed: the angle is reduced to an eighth of a turn in integers, then Taylor polynomials of
-// degree 9 and 8 (3e-8); multiples of a quarter turn are exact. Not tuned: a pass goes through global memory.
+// w is computed where it is needed (turn.wgsl, which this text continues). Not tuned: a pass goes through global memory;
+// short-time transforms have kernels/stft.wgsl.
 //
 // Constants: WG, R (2 to 5; 1 for n = 1), SIGN (true: exp(+i...)), REAL_IN, HALF_IN, REAL_OUT, WEIGHT_IN,
 // WEIGHT_OUT.
@@ -35,20 +35,12 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> result: array<vec2f>;
 //:end
 
-// cos and sin of 2 pi k / n, k < n.
-fn turn(k: u32, n: u32) -> vec2f {
-  let q = (4u * k + n / 2u) / n;
-  let a = f32(i32(4u * k) - i32(q * n)) / f32(n) * 1.57079633;
-  let s = a * a;
-  let sine = a * (1.0 + s * (-0.166666667 + s * (0.00833333333 + s * (-0.000198412698 + s * 2.75573192e-6))));
-  let cosine = 1.0 + s * (-0.5 + s * (0.0416666667 + s * (-0.00138888889 + s * 2.48015873e-5)));
-  let swapped = (q & 1u) == 1u;
-  let x = select(cosine, sine, swapped) * select(1.0, -1.0, (q & 3u) == 1u || (q & 3u) == 2u);
-  let y = select(sine, cosine, swapped) * select(1.0, -1.0, (q & 3u) >= 2u);
+// exp(SIGN 2 pi i k / n), k < n.
+fn rotation(k: u32, n: u32) -> vec2f {
 //:if SIGN
-  return vec2f(x, y);
+  return turn(k, n) * vec2f(1.0, -1.0);
 //:else
-  return vec2f(x, -y);
+  return turn(k, n);
 //:end
 }
 
@@ -85,7 +77,7 @@ fn each(i: u32) {
   let length = params.done * R;
   var sum = load(row, first);
 //:for s in 1..R
-  let w$s = turn(k * ${s}u % length, length);
+  let w$s = rotation(k * ${s}u % length, length);
   let x$s = load(row, first + ${s}u * params.left);
   sum += vec2f(w$s.x * x$s.x - w$s.y * x$s.y, w$s.x * x$s.y + w$s.y * x$s.x);
 //:end

@@ -29,9 +29,12 @@
 //   rows inside, steps outside, in a group of rows: 59 / 57 / 55 where rows outside give 62 / 61 / 58 (VECS 2, ROWS 48)
 //   workgroups with rows first: no faster, also where B is larger than the cache
 //   one element at a time (VA = VB = VC = 1), 509 x 757 x 761, ROWS 64, VECS 2: 36 to 38, but 1.1 s to compile
-//   NN and TN where B exceeds the 1 MiB L2 cache of a core: 256 x 2048 x K TN, K 256 63, 512 50, 1064 37 to 41; NT 56.
-//     ROWS 128, VECS 1 gives 46 there; leading dimensions that are no power of two, or touching the lines of the next
-//     round of B and A ahead (one line per lane), change nothing.
+//   NN and TN where B exceeds the 1 MiB L2 cache of a core: 256 x 2048 x K TN, VECS 2, ROWS 64, K 256 63, 512 50, 1064 37
+//     to 41; NT 56. ROWS 128, VECS 1 gives 46 there: half as many passes over B. Leading dimensions that are no power of
+//     two, or touching the lines of the next round of B and A ahead (one line per lane), change nothing.
+//   elapsed time, all three in turn, ROWS 64 VECS 2 / ROWS 128 VECS 1 / ROWS 64 VECS 1, at a low clock (45 of
+//     multiply-adds): TN 256 x 2048 x 1064 26 to 29 / 33 to 43 / 25 to 46; TN 768 x 3072 x 1072 26 to 31 / 34 to 45 /
+//     27 to 42; NN 1072 x 768 x 3072 36 / 43 / 42; NN 1072 x 3072 x 768 35 / 41 / 41; NN 1024 x 768 x 768 34 / 40 / 38.
 // The machine code shows why: the multiply-adds run near the peak, but more than half of the time goes to loads, each
 // of them a loop over the lanes with a bounds check per component. Elements of vec4<u64>, 8 floats each, halve these
 // checks (Deno grants wgpu-shader-int64): ROWS 32, VECS 2, NN 70 instead of 57. Not used: sizes would have to be

@@ -3,16 +3,26 @@
 // order, no atomics, short f32 chains (eight accumulators per invocation where one row is read at a time).
 //
 // ROW (inner = 1): LANES invocations walk one block side by side, vec4 by vec4 along the reduced axis, and meet as in
-// rows.wgsl; a unit is a vec4 (W = 4) or an element (W = 1). With LANES = 1 each invocation takes a short row alone.
-// Else an invocation owns COLS vec4 (or elements) of `inner` and walks down the rows of its block, UNROLL at a time.
-// Eight neighbours take eight neighbouring vec4, and their next ones after those: 128 COLS bytes of a row in sequence.
+// rows.wgsl; a unit is a vec4 (W = 4) or an element (W = 1). With LANES = 1 each invocation takes a block alone.
+// Else an invocation owns COLS vec4 (or elements) of `inner` and walks down the rows of its block, UNROLL at a time, with a
+// sum for each of these where COLS <= 8.
+// With STREAMS these lie side by side and neighbours take different blocks; without, neighbours take neighbouring vec4.
 //
-// Measured on lavapipe as in rows.wgsl, before (32 lanes by two passes, and one vec4 per invocation down the columns) /
-// now, fractions of the copy kernel: all of 1 M 0.35 / 0.85, of 4 M 0.35 / 0.9, rows of [4096, 1024] 0.4 / 1.0, columns of
-// [1072, 768] 0.5 / 0.95, of [4096, 1024] 0.3 / 0.6, of [16384, 64] 0.6 / 1.0.
+// Measured on lavapipe, 2 cores, fractions of the copy kernel in the same run. There a lane that reads 4 KiB in sequence
+// is fetched ahead, and 8 such lanes are 8 streams; lanes side by side are one stream, which waits for memory:
+//   rows, 32 MB: 8 lanes side by side 0.65 to 0.85; each lane on its own 32 vec4 0.6, 64 0.65, 128 0.76, 256 1.15
+//   (unrolled 4, 8 or 16 times alike), 512 1.2; in the cache 1.7 to 2.2 side by side
+//   columns of [1072, 768], [1072, 3072], [4096, 3072], [16384, 768], [16384, 64]:
+//     24 vec4 each at distances of 8, neighbours side by side   0.93, 0.51, 0.59, 0.63, 1.2
+//     STREAMS, one row at a time, 16 vec4 (blocks of 64)        1.15, 0.70, 0.40, 0.42, 1.6
+//     STREAMS, one row at a time, 48 / 64 vec4                  1.16, 0.82, 0.78, 0.70 / 0.77, 0.96, -, 0.83
+//     STREAMS, one row at a time, 192 vec4 (blocks of 128)      0.82, 0.78, 0.81, 0.93; long to compile
+//     STREAMS, two rows at a time, 48 vec4                      0.90, 1.06, -, 0.99; one sum, that is spilled, takes both
+//     STREAMS, four rows at a time, 64 vec4                     0.66, 0.87, -, 0.84
+//   single elements (odd widths) in streams are slower, 0.3 instead of 0.6 of [1000, 2001]
 //
-// Continues rows.wgsl. Constants: those of its head; ROW, COLS, UNROLL, EO and HALF_OUT (what the result is stored as), MAX (else
-// sum), SQUARE (of the squares), NEGATE (of the negatives: maxima of these are minima).
+// Continues rows.wgsl. Constants: those of its head; ROW, COLS, STREAMS, UNROLL, EO and HALF_OUT (what the result is
+// stored as), MAX (else sum), SQUARE (of the squares), NEGATE (of the negatives: maxima of these are minima).
 
 struct Params {
   count: u32, // partials with ROW, else invocations that do work
@@ -20,8 +30,9 @@ struct Params {
   groups: u32, // invocations side by side along `inner`
   reduce: u32, // length of the reduced axis in units
   block: u32, // units per block
+  repeat: u32, // with ROW and LANES = 1: blocks that one invocation does one after the other
   offset_in: u32, // loads before the input within its window
-  offset_out: u32, // stores before the output within its window
+  offset_out_0: u32, // stores before the output within its window
   scale: f32, // factor of the result
 }
 
@@ -80,72 +91,84 @@ fn main(
 ) {
   let invocation = (group.x + group.y * grid.x) * WG + local;
 //:if ROW
+//:if LANES == 1
+  let stop = min(params.count, (invocation + 1u) * params.repeat);
+  for (var part = invocation * params.repeat; part < stop; part++) {
+//:else
   let wanted = invocation / LANES;
-  let live = wanted < params.count;
+  let live = wanted < params.count && local % LANES == 0u;
   let part = min(wanted, params.count - 1u);
-  let row = params.offset_in + part / params.parts * params.reduce;
-  let start = part % params.parts * params.block;
-  let end = min(params.reduce, start + params.block);
-  var k = start + invocation % LANES;
+  {
+//:end
+    let row = params.offset_in + part / params.parts * params.reduce;
+    let start = part % params.parts * params.block;
+    let end = min(params.reduce, start + params.block);
+    var k = start + invocation % LANES;
 //:for u in 0..8
 //:if MAX
-  // Any element of the row will do to start from.
-  var a$u = load(row + min(k, params.reduce - 1u));
+    // Any element of the row will do to start from.
+    var a$u = load(row + min(k, params.reduce - 1u));
 //:else
-  var a$u = T(0.0);
+    var a$u = T(0.0);
 //:end
 //:end
-  for (; k + 7u * LANES < end; k += 8u * LANES) {
+    for (; k + 7u * LANES < end; k += 8u * LANES) {
 //:for u in 0..8
-    a$u = combine(a$u, load(row + k + ${u}u * LANES));
+      a$u = combine(a$u, load(row + k + ${u}u * LANES));
 //:end
-  }
-  for (; k < end; k += LANES) {
-    a0 = combine(a0, load(row + k));
-  }
-  let a = combine(
-    combine(combine(a0, a1), combine(a2, a3)),
-    combine(combine(a4, a5), combine(a6, a7)),
-  );
+    }
+    for (; k < end; k += LANES) {
+      a0 = combine(a0, load(row + k));
+    }
+    let a = combine(
+      combine(combine(a0, a1), combine(a2, a3)),
+      combine(combine(a4, a5), combine(a6, a7)),
+    );
 //:if MAX
-  let lane_result = lane_max(a);
+    let lane_result = lane_max(a);
 //:else
-  let lane_result = lane_sum(a);
+    let lane_result = lane_sum(a);
 //:end
 //:if LANES == 1
-  let result = lane_result;
+    let result = lane_result;
 //:else
 //:if MAX
-  let result = row_max1(vec4f(lane_result), local).x;
+    let result = row_max1(vec4f(lane_result), local).x;
 //:else
-  let result = row_sum1(vec4f(lane_result), local).x;
+    let result = row_sum1(vec4f(lane_result), local).x;
 //:end
 //:end
-  if (live && local % LANES == 0u) {
-    output[params.offset_out + part] = stored(params.scale * result);
+//:if LANES > 1
+    if (live)
+//:end
+    {
+      output[params.offset_out_0 + part] = stored(params.scale * result);
+    }
   }
 //:else
   if (invocation >= params.count) {
     return;
   }
-  let g = invocation % params.groups;
+//:if STREAMS
+  let q = invocation % (params.count / params.groups);
+  let g = invocation / (params.count / params.groups);
+  let column = g * COLS;
+//:else
   let q = invocation / params.groups;
+  let g = invocation % params.groups;
+  let column = g;
+//:end
   let p = q % params.parts;
   let o = q / params.parts;
   let width = params.groups * COLS;
-//:if COLS == 1
-  let column = g;
-//:else
-  let column = g / 8u * ${8*COLS}u + g % 8u;
-//:end
   var k = p * params.block;
   let end = min(params.reduce, k + params.block);
   var at = params.offset_in + (o * params.reduce + k) * width + column;
 //:for c in 0..COLS
-//:for u in 0..UNROLL
+//:for u in 0..1+(COLS<=8)*(UNROLL-1)
 //:if MAX
 //:if u == 0
-  var a${c}_$u = load(at + ${8*c}u);
+  var a${c}_$u = load(at + ${c}u);
 //:else
   var a${c}_$u = a${c}_0;
 //:end
@@ -155,27 +178,28 @@ fn main(
 //:end
 //:end
   for (; k + ${UNROLL-1}u < end; k += ${UNROLL}u) {
-//:for u in 0..UNROLL
 //:for c in 0..COLS
-    a${c}_$u = combine(a${c}_$u, load(at + ${u}u * width + ${8*c}u));
+//:for u in 0..UNROLL
+    let x${c}_$u = load(at + ${u}u * width + ${c}u);
+//:end
+//:for u in 0..UNROLL
+    a${c}_${u*(COLS<=8)} = combine(a${c}_${u*(COLS<=8)}, x${c}_$u);
 //:end
 //:end
     at += ${UNROLL}u * width;
   }
-//:if UNROLL > 1
   for (; k < end; k++) {
 //:for c in 0..COLS
-    a${c}_0 = combine(a${c}_0, load(at + ${8*c}u));
+    a${c}_0 = combine(a${c}_0, load(at + ${c}u));
 //:end
     at += width;
   }
-//:end
-  let to = params.offset_out + q * width + column;
+  let to = params.offset_out_0 + q * width + column;
 //:for c in 0..COLS
-//:for u in 1..UNROLL
+//:for u in 1..1+(COLS<=8)*(UNROLL-1)
   a${c}_0 = combine(a${c}_0, a${c}_$u);
 //:end
-  output[to + ${8*c}u] = stored(params.scale * a${c}_0);
+  output[to + ${c}u] = stored(params.scale * a${c}_0);
 //:end
 //:end
 }

@@ -22,6 +22,7 @@
 // as), HALF (E is f16), LANES, UNITS, KEEP, PER, SUBGROUPS (a row then lies within one subgroup).
 
 //:include math
+//:include half
 
 //:if W == 4
 // exp_vec4 for x <= 0, without the cases above.
@@ -31,28 +32,13 @@ fn exp_negative(x: vec4f) -> vec4f {
   return math_scale(n, fma(n, vec4f(-MATH_LN2_HI), c) + n * -MATH_LN2_LO);
 }
 
-// Four f16 in two words, rounded to nearest even, infinite from 65520 on. pack2x16float leaves the rounding and large
-// values to the driver, and lavapipe takes a third longer for a layer norm with it.
-fn half_bits(v: vec4f) -> vec2u {
-  let bits = bitcast<vec4u>(v);
-  let a = bits & vec4u(0x7fffffffu);
-  // Rounds at bit 13 and takes 112 off the exponent.
-  let rounded = (a - vec4u(0x37fff001u) + ((a >> vec4u(13u)) & vec4u(1u))) >> vec4u(13u);
-  // Below 2^-14 f16 steps by 2^-24, as f32 does from 0.5 to 1.
-  let tiny = bitcast<vec4u>(abs(v) + 0.5) - vec4u(0x3f000000u);
-  let finite = select(min(rounded, vec4u(0x7c00u)), tiny, a < vec4u(0x38800000u));
-  let magnitude = select(finite, vec4u(0x7e00u), a > vec4u(0x7f800000u));
-  let h = magnitude | ((bits >> vec4u(16u)) & vec4u(0x8000u));
-  return h.xz | (h.yw << vec2u(16u));
-}
-
 alias T = vec4f;
 //:if HALF
 // Four f16 in two words: half the loads of vec4<f16> on lavapipe (a sum of 4 M takes 1.1 ms instead of 2.0).
 alias S = vec2u;
 
 fn wide(v: S) -> T {
-  return vec4f(unpack2x16float(v.x), unpack2x16float(v.y));
+  return half_values(v);
 }
 
 fn narrow(v: T) -> S {

@@ -151,6 +151,7 @@ function launch(
     batch: batch[1],
     widthA: widthOf(a.transposed ? m[1] : k[1], a.ld, params.batch_a, spans.a.first),
     widthB: widthOf(b.transposed ? k[1] : n[1], b.ld, params.batch_b, spans.b.first),
+    transposedB: b.transposed ?? false,
   };
   const firsts = [spans.c, spans.bias, spans.residual, spans.pre].map((part) => part?.first ?? 0);
   const widthC = widthOf(n[1], c.ld, params.batch_c, ...firsts);
@@ -179,8 +180,11 @@ function launch(
     );
   };
   const layout = `${a.transposed ? "t" : "n"}${b.transposed ? "t" : "n"}`;
+  // Loads and stores of four elements, the usual ones, go without saying.
+  const widths = [sizes.widthA, sizes.widthB, widthC].join("-");
+  const accesses = widths === "4-4-4" ? "" : `/${widths}`;
   const picked = device.tuning.pick(
-    `gemm/${layout}/${dtype}/${shapeClass(sizes, a.transposed ?? false)}`,
+    `gemm/${layout}/${dtype}/${shapeClass(sizes, a.transposed ?? false)}${accesses}`,
     variants.map(({ name }) => name),
     () => {
       const counts = windows.map(({ count }) => count);

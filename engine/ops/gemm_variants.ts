@@ -75,8 +75,8 @@ function subgroupTile(rows: number, vecs: number): GemmVariant {
   };
 }
 
-/** Up to a tenth faster than the others, but twice as long to compile (0.5 s): for products that take several ms. */
-const LARGE_SUBGROUP_TILE = subgroupTile(64, 2);
+/** Faster than the others by a tenth and more, but twice as long to compile (0.5 s): for products that take several ms. */
+const LARGE_SUBGROUP_TILES = [subgroupTile(64, 2), subgroupTile(128, 1)];
 const LARGE_PRODUCT = 2 ** 28;
 const SUBGROUP_TILES = [64, 48, 32, 16, 8].map((rows) => subgroupTile(rows, 1));
 
@@ -110,6 +110,8 @@ export interface GemmProblem {
   readonly widthA: number;
   /** Likewise, of the right operand. */
   readonly widthB: number;
+  /** Whether the right operand is stored transposed; default false. */
+  readonly transposedB?: boolean;
 }
 
 const tilesOf = ({ rows, columns }: GemmVariant, { m, n, batch }: GemmProblem): number =>
@@ -118,10 +120,17 @@ const tilesOf = ({ rows, columns }: GemmVariant, { m, n, batch }: GemmProblem): 
 /** Time for four elements in loads of this many, relative to one load of four, on lavapipe. */
 const LOAD_TIME: Readonly<Record<number, number>> = { 4: 1, 2: 1.5, 1: 2.3 };
 
+/** Time to load a vector of the right operand, relative to a multiply-add of four: in the cache of a core, and beyond. */
+const B_LOAD = { near: 12, far: 30 };
+/** Elements of a right operand that is not transposed from which on no cache keeps it from one row of tiles to the next. */
+const FAR_B = 2 ** 20;
+
 /** Relative time of a subgroup tile, fitted to measurements on lavapipe: multiply-adds, loads of A, loads of B. */
-function tileTime({ ROWS, VECS }: Constants, { widthA, widthB }: GemmProblem): number {
+function tileTime({ ROWS, VECS }: Constants, problem: GemmProblem): number {
+  const { n, k, widthA, widthB, transposedB = false } = problem;
   const [rows, vecs] = [Number(ROWS), Number(VECS)];
-  return rows * vecs + 0.2 * rows * LOAD_TIME[widthA] + 12 * vecs * LOAD_TIME[widthB];
+  const load = !transposedB && n * k >= FAR_B ? B_LOAD.far : B_LOAD.near;
+  return rows * vecs + 0.2 * rows * LOAD_TIME[widthA] + load * vecs * LOAD_TIME[widthB];
 }
 
 /** The first variant to use, without measurements of this machine. */
@@ -142,7 +151,7 @@ function startWith(
     tileTime(tile.constants, problem);
   const candidates = fitting.filter((tile) =>
     tile.kernel === subgroupKernel &&
-    (tile !== LARGE_SUBGROUP_TILE || m * n * k * batch >= LARGE_PRODUCT)
+    (!LARGE_SUBGROUP_TILES.includes(tile) || m * n * k * batch >= LARGE_PRODUCT)
   );
   return candidates.length === 0
     ? REGISTER
@@ -155,7 +164,7 @@ export function gemmVariants(device: Device, problem: GemmProblem): readonly Gem
   const subgroups = device.info.subgroupSize === SUBGROUP_LANES;
   const fitting = [
     REGISTER,
-    ...(subgroups ? [LARGE_SUBGROUP_TILE, ...SUBGROUP_TILES] : []),
+    ...(subgroups ? [...LARGE_SUBGROUP_TILES, ...SUBGROUP_TILES] : []),
     ...SHARED_TILES,
   ].filter(({ rows, columns }) => problem.m <= most * rows && problem.n <= most * columns);
   const first = startWith(device, problem, fitting);

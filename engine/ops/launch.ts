@@ -14,6 +14,11 @@ const kernel = defineKernel("elementwise", source, {
 });
 const WORKGROUP = 64;
 
+/** Invocations per workgroup and elements in sequence of each where arrays are large on a software adapter. */
+const STREAM = { workgroup: 16, elements: 1024 };
+/** Workgroups of streams that each core should get at least. */
+const STREAMS_PER_CORE = 8;
+
 /** What an elementwise kernel computes. */
 export interface ElementwiseMap {
   /**
@@ -78,21 +83,31 @@ function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): v
   const inputs = operands.length - 1;
   const outStrides = walk.strides[inputs];
   const stridedOut = !isDense(walk.shape, outStrides);
+  const count = walk.shape.reduce((a, b) => a * b, 1) / width;
+  const inOrder = walk.strides.every((strides) => strides[rank - 1] <= 1);
+  const { workgroup, run, step } = streams(device, inOrder ? count : 0, width, inner / width);
+  const half = (i: number) => vector && operands[i].dtype === "f16";
+  const stored = (i: number, splat: boolean) =>
+    half(i) && !splat ? "vec2u" : wgslType(operands[i].dtype, splat ? 1 : width);
   const constants: Record<string, number | boolean | string> = {
-    WG: WORKGROUP,
+    WG: workgroup,
     W: width,
     RANK: rank,
     INPUTS: inputs,
+    RUN: run,
+    U: step,
     READ_OUT: map.readOut ?? false,
     STRIDED_OUT: stridedOut,
-    TO: wgslType(operands[inputs].dtype, width),
+    TO: stored(inputs, false),
+    LOAD_OUT: half(inputs) ? "half_values(result[k])" : "TV(result[k])",
+    STORE: half(inputs) ? "half_bits" : wgslType(operands[inputs].dtype, width),
     S: computed(operands[0].dtype),
     TC: wgslType(computed(operands[0].dtype), width),
     TV: wgslType(computed(operands[inputs].dtype), width),
     V: vector ? "vec4" : "f32",
   };
   const params: Record<string, number> = {
-    count: walk.shape.reduce((a, b) => a * b, 1) / width,
+    count,
     alpha: map.alpha ?? 0,
     beta: map.beta ?? 0,
   };
@@ -108,8 +123,12 @@ function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): v
       params.offset_out = first - start;
     } else {
       const splat = strides[rank - 1] === 0;
-      constants[`SPLAT${i}`] = splat;
-      constants[`T${i}`] = wgslType(tensor.dtype, splat ? 1 : width);
+      constants[`T${i}`] = stored(i, splat);
+      constants[`LOAD${i}`] = splat
+        ? `T(S(in${i}[at${i}]))`
+        : half(i)
+        ? `half_values(in${i}[k${i}])`
+        : `T(in${i}[k${i}])`;
       params[`offset_${i}`] = first - start;
       for (let axis = 0; axis < rank; axis++) params[`s${i}_${axis}`] = strides[axis];
     }
@@ -119,8 +138,31 @@ function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): v
       count: first - start + extent(walk.shape, strides),
     };
   });
-  constants.EXPR = map.expression.replaceAll("$V", constants.V as string);
-  device.run(kernel, constants, windows, params, Math.ceil(params.count / WORKGROUP));
+  constants.EXPR = map.expression.replaceAll("$V", constants.V as string)
+    .replace(/\bparams\.(?=alpha|beta)/g, "");
+  device.run(kernel, constants, windows, params, Math.ceil(count / (workgroup * run)));
+}
+
+/**
+ * How a walk over `count` units of `width` elements is shared out: invocations per workgroup, units in sequence of each,
+ * `step` of them at a time. Large arrays on software adapters are walked in streams (see kernels/elementwise.wgsl).
+ *
+ * @param inner units of the innermost axis, a multiple of `step`
+ */
+export function streams(
+  { info }: Tensor["device"],
+  count: number,
+  width: number,
+  inner: number,
+): { readonly workgroup: number; readonly run: number; readonly step: number } {
+  const run = STREAM.elements / width;
+  const enough = STREAMS_PER_CORE * navigator.hardwareConcurrency * STREAM.workgroup * run;
+  if (!info.software || count < enough) return { workgroup: WORKGROUP, run: 1, step: 1 };
+  return {
+    workgroup: STREAM.workgroup,
+    run,
+    step: inner % 4 === 0 ? 4 : inner % 2 === 0 ? 2 : 1,
+  };
 }
 
 /** Halves the outermost axis, or steps into its only element. */

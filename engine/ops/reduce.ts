@@ -12,152 +12,13 @@ import { denseStrides, normalizeAxis, type Shape, show, sizeOf } from "../shape.
 import type { Tensor } from "../tensor.ts";
 import { materialize } from "./copy.ts";
 import { elementwise } from "./launch.ts";
+import { type Extent, planPass, reducedRuns, runPass } from "./reduce_launch.ts";
 import { defineRowKernel } from "./rows.ts";
 
 const kernel = defineRowKernel("reduce", source);
-const WORKGROUP = 64;
-/** Blocks that keep an adapter busy, and invocations side by side that do. */
-const ENOUGH = { blocks: 512, invocations: 16384 };
-/** Groups of eight invocations that keep a software adapter busy. */
-const ENOUGH_OCTETS = 64;
-/** Loads along a row that one invocation may take. */
-const COLUMNS = [24, 16, 12, 8, 6, 4, 3, 2] as const;
 
 /** What a reduction computes. */
 export type Reduction = "sum" | "max" | "min" | "sumOfSquares";
-
-/** A dense tensor seen as `[outer, reduce, inner]`. */
-interface Extent {
-  readonly outer: number;
-  readonly reduce: number;
-  readonly inner: number;
-}
-
-/** How one pass cuts the reduced axis. */
-interface Pass extends Extent {
-  readonly kind: Reduction;
-  readonly scale: number;
-  /** Elements per load. */
-  readonly width: number;
-  /** Loads lie along the reduced axis. */
-  readonly row: boolean;
-  /** Invocations that share a block of a row. */
-  readonly lanes: number;
-  /** Loads side by side of one invocation, where they do not lie along the reduced axis. */
-  readonly columns: number;
-  /** Units (elements, or vec4 of a row) per block. */
-  readonly block: number;
-}
-
-/** Most elements of a tensor that a window may hold. */
-const windowLimit = ({ device, itemSize }: Tensor): number =>
-  (device.bindingLimit - device.offsetAlignment) / itemSize;
-
-function runPass(input: Tensor, output: Tensor, pass: Pass): void {
-  const { device } = input;
-  const { row, width, lanes, columns, block, inner } = pass;
-  const unit = row ? width : inner;
-  const units = pass.reduce / (row ? width : 1);
-  const groups = row ? 1 : inner / width / columns;
-  const window = (tensor: Tensor, start: number, count: number) => {
-    const before = (tensor.offset + start) % (device.offsetAlignment / tensor.itemSize);
-    return { operand: { tensor, start: start - before, count: count + before }, before };
-  };
-  /** Outer indices `o0 ..`, blocks `b0 ..`; part of the blocks only for a single outer index. */
-  const launch = (o0: number, outer: number, b0: number, blocks: number): void => {
-    const all = Math.ceil(units / block);
-    const reduce = blocks === all ? units : Math.min(blocks * block, units - b0 * block);
-    const read = outer * reduce * unit;
-    const written = outer * blocks * inner;
-    const fits = read <= windowLimit(input) && written <= windowLimit(output);
-    if (!fits && (outer > 1 || blocks > 1)) {
-      if (outer > 1) {
-        const half = outer >> 1;
-        launch(o0, half, 0, all);
-        launch(o0 + half, outer - half, 0, all);
-      } else {
-        const half = blocks >> 1;
-        launch(o0, 1, b0, half);
-        launch(o0, 1, b0 + half, blocks - half);
-      }
-      return;
-    }
-    const from = window(input, (o0 * units + b0 * block) * unit, read);
-    const to = window(output, (o0 * all + b0) * inner, written);
-    const count = outer * blocks * groups;
-    device.run(
-      kernel,
-      {
-        WG: WORKGROUP,
-        W: width,
-        E: input.dtype,
-        HALF: input.dtype === "f16",
-        EO: output.dtype,
-        HALF_OUT: output.dtype === "f16",
-        LANES: lanes,
-        SUBGROUPS: device.info.subgroupSize >= lanes,
-        ROW: row,
-        COLS: columns,
-        UNROLL: Math.ceil(8 / columns),
-        MAX: pass.kind === "max" || pass.kind === "min",
-        SQUARE: pass.kind === "sumOfSquares",
-        NEGATE: pass.kind === "min",
-      },
-      [from.operand, to.operand],
-      {
-        count,
-        parts: blocks,
-        groups,
-        reduce,
-        block,
-        offset_in: from.before / width,
-        offset_out: to.before / (row ? 1 : width),
-        scale: pass.scale,
-      },
-      Math.ceil(count * (row ? lanes : 1) / WORKGROUP),
-    );
-  };
-  launch(0, pass.outer, 0, Math.ceil(units / block));
-}
-
-/** Chooses the cut of the next pass; undefined when not even two slices fit one binding. */
-function plan(input: Tensor, out: Tensor, extent: Extent, kind: Reduction): Pass | undefined {
-  const { software } = input.device.info;
-  const { outer, reduce, inner } = extent;
-  const limit = windowLimit(input);
-  const row = inner === 1;
-  const along = row ? reduce : inner;
-  const aligned = input.offset % 4 === 0 && (row || out.offset % 4 === 0);
-  const width = along % 4 === 0 && aligned ? 4 : 1;
-  const base = { ...extent, kind, scale: 1, width, row, columns: 1 };
-  if (row) {
-    const units = reduce / width;
-    const most = Math.floor(limit / width);
-    if (units <= Math.min(32, most)) return { ...base, lanes: 1, block: units };
-    const lanes = software ? 8 : 32;
-    const wanted = Math.ceil(units * outer / ENOUGH.blocks / (8 * lanes)) * 8 * lanes;
-    return { ...base, lanes, block: Math.min(wanted, 2048, most, units) };
-  }
-  const most = Math.floor(limit / inner);
-  const invocations = outer * inner / width;
-  if (!software) {
-    if (reduce <= most && (reduce <= 64 || invocations >= ENOUGH.invocations && reduce <= 1024)) {
-      return { ...base, lanes: 1, block: reduce };
-    }
-    const wanted = Math.max(64, Math.ceil(reduce * invocations / ENOUGH.invocations / 64) * 64);
-    const block = Math.min(wanted, 256, most);
-    return block < 2 ? undefined : { ...base, lanes: 1, block };
-  }
-  // One pass over few rows needs enough columns to share out; else blocks of rows are shared out.
-  const once = reduce <= Math.min(64, most);
-  const columns =
-    COLUMNS.find((c) => inner / width % (8 * c) === 0 && (!once || invocations / (8 * c) >= 16)) ??
-      1;
-  const octets = Math.ceil(invocations / columns / 8);
-  const wanted = Math.ceil(reduce * octets / ENOUGH_OCTETS);
-  const block = once ? reduce : Math.min(Math.max(16, wanted), 256, most, reduce);
-  return block < Math.min(2, reduce) ? undefined : { ...base, lanes: 1, columns, block };
-}
 
 /**
  * Reduces the middle axis of a dense tensor seen as `[outer, reduce, inner]` into `out` (`outer * inner` elements).
@@ -184,17 +45,23 @@ export function reduceInto(
   let step = kind;
   let factor = scale;
   for (;;) {
-    const pass = plan(current, out, { outer, reduce, inner }, step);
+    const pass = planPass(current, out, { outer, reduce, inner });
     if (!pass) {
       bySlices(out, current, { outer, reduce, inner }, step, factor);
       break;
     }
-    const parts = Math.ceil(reduce / (pass.row ? pass.width : 1) / pass.block);
+    const { parts } = pass;
     const last = parts === 1;
     const target = last ? out : input.device.empty([outer, parts, inner]);
     // A minimum is minus the maximum of the negatives.
     if (step === "min") factor = -factor;
-    runPass(current, target, { ...pass, scale: last ? factor : 1 });
+    runPass(kernel, current, [target], pass, last ? factor : 1, {
+      EO: target.dtype,
+      HALF_OUT: target.dtype === "f16",
+      MAX: step === "max" || step === "min",
+      SQUARE: step === "sumOfSquares",
+      NEGATE: step === "min",
+    });
     if (current !== input) current.dispose();
     if (last) return;
     current = target;
@@ -244,26 +111,10 @@ export function reduceAxes(
   const target = out ?? device.empty(kept);
   let current = materialize(input);
   let step = kind;
-  // Runs of reduced axes, innermost first; axes of size 1 join any run.
-  const runs: [number, number][] = [];
-  for (let axis = input.shape.length - 1; axis >= 0; axis--) {
-    if (!reduced[axis] || input.shape[axis] === 1) continue;
-    let first = axis;
-    while (first > 0 && (reduced[first - 1] || input.shape[first - 1] === 1)) first--;
-    runs.push([first, axis + 1]);
-    axis = first;
-  }
-  if (runs.length === 0) runs.push([0, 0]);
-  const shape = [...input.shape];
-  runs.forEach(([first, end], i) => {
-    const extent = {
-      outer: sizeOf(shape.slice(0, first)),
-      reduce: sizeOf(shape.slice(first, end)),
-      inner: sizeOf(shape.slice(end)),
-    };
-    shape.fill(1, first, end);
+  const runs = reducedRuns(input.shape, reduced);
+  runs.forEach((extent, i) => {
     const last = i === runs.length - 1;
-    const next = last ? target : device.empty(shape);
+    const next = last ? target : device.empty([extent.outer, 1, extent.inner]);
     reduceInto(next, current, extent, step, last ? scale : 1);
     if (current !== input) current.dispose();
     current = next;

@@ -4,56 +4,96 @@
  * @module
  */
 import source from "../../kernels/tokens.wgsl" with { type: "text" };
+import inverseSource from "../../kernels/tokens_inverse.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refFrom, refRandom, refZeros } from "../reference.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { materialize } from "./copy.ts";
-import { rowChunks, rowsOf } from "./launch.ts";
+import { fill, materialize } from "./copy.ts";
+import { rowChunks, rowsOf, streams } from "./launch.ts";
+import { alignedWindow } from "./reduce_launch.ts";
 
 const kernel = defineKernel("tokens", source);
+const inverseKernel = defineKernel("tokens_inverse", inverseSource);
 const WORKGROUP = 64;
-const MODES = { gather: 0, scatter: 1, gatherAdd: 2 } as const;
 
-/** Moves rows between `wide` [batch, rows, d] and `narrow` [batch, ids per batch, d]. */
-function move(mode: keyof typeof MODES, from: Tensor, ids: Tensor, to: Tensor): void {
-  const { device } = from;
-  const [wide, narrow] = mode === "gather" ? [from, to] : [to, from];
-  const [batch, rows, d] = wide.shape;
-  const count = narrow.shape[1];
+/** A window of indices [batch, n] with a stride between batches, from batch `first` on. */
+function idsWindow(ids: Tensor, first: number, size: number) {
+  const [stride] = ids.strides;
+  return alignedWindow(ids, first * stride, (size - 1) * stride + ids.shape[1]);
+}
+
+interface Move {
+  /** What tokens without a source are filled with. */
+  readonly missing: number;
+  /** Indices tell where tokens of `from` go, and may repeat, instead of where those of `to` come from. */
+  readonly repeated?: boolean;
+}
+
+/** Fills `to` [batch, n, d] with tokens of `from` [batch, m, d] that `ids` name. */
+function move(from: Tensor, ids: Tensor, to: Tensor, { missing, repeated = false }: Move): void {
+  const { device, dtype } = from;
+  const [batch, rows, d] = to.shape;
+  if (to.size === 0) return;
+  if (from.size === 0) {
+    fill(to, missing);
+    return;
+  }
+  const sources = from.shape[1];
   const vector = d % 4 === 0 ? 4 : 1;
-  for (const [first, size] of rowChunks(device, batch, [rows * d, count * d, 1])) {
-    const idStart = ids.offset + first * ids.strides[0];
-    const alignment = device.offsetAlignment / ids.itemSize;
-    const offset = idStart % alignment;
-    const written = to === wide ? rows * d : count * d;
-    const perItem = mode === "scatter" ? count * d : written;
+  const width = d / vector;
+  const { workgroup, run, step } = repeated
+    ? { workgroup: WORKGROUP, run: 1, step: 1 }
+    : streams(device, to.size / vector, vector, width);
+  for (const [first, size] of rowChunks(device, batch, [sources * d, rows * d, 1])) {
+    const indices = idsWindow(ids, first, size);
+    const count = size * rows * width;
     device.run(
       kernel,
-      { WG: WORKGROUP, W: vector, MODE: MODES[mode], E: from.dtype },
+      {
+        ...{ WG: workgroup, W: vector, REPEATED: repeated, E: dtype, RUN: run, U: step },
+        HALF: dtype === "f16" && vector === 4,
+      },
       [
-        rowsOf(from, first, size, from === wide ? rows * d : count * d),
-        {
-          tensor: ids,
-          start: idStart - offset - ids.offset,
-          count: offset + (size - 1) * ids.strides[0] + count,
-        },
-        rowsOf(to, first, size, written),
+        rowsOf(from, first, size, sources * d),
+        indices.operand,
+        rowsOf(to, first, size, rows * d),
       ],
       {
-        count: size * perItem / vector,
-        rows_in: rows,
-        rows_out: count,
-        width: d / vector,
+        count,
+        rows_in: sources,
+        rows_out: rows,
+        width,
         ids_stride: ids.strides[0],
-        offset_ids: offset,
-        missing: NaN,
+        offset_ids: indices.before,
+        missing,
       },
-      Math.ceil(size * perItem / vector / WORKGROUP),
+      Math.ceil(count / (workgroup * run)),
     );
   }
+}
+
+/** For each of `tokens` which index names it, as [batch, tokens]; beyond the last index for none. */
+function inverseOf(ids: Tensor, tokens: number): Tensor {
+  const { device } = ids;
+  const [batch, picks] = ids.shape;
+  const inverse = device.empty([batch, tokens], "u32");
+  for (const [first, size] of rowChunks(device, batch, [tokens, ids.strides[0]])) {
+    const indices = idsWindow(ids, first, size);
+    device.run(
+      inverseKernel,
+      { WG: WORKGROUP },
+      [indices.operand, rowsOf(inverse, first, size, tokens)],
+      {
+        ...{ batches: size, picks, tokens },
+        ...{ ids_stride: ids.strides[0], offset_ids: indices.before },
+      },
+      size,
+    );
+  }
+  return inverse;
 }
 
 interface GatherAttributes {
@@ -87,17 +127,15 @@ const gatherOp = defineOp<GatherAttributes>({
     x.device.anomalies?.checkIndices("gather", ids, tokens);
     const y = x.device.empty([batch, ids.shape[1], d], x.dtype);
     const indices = ids.strides[1] === 1 ? ids : materialize(ids);
-    move("gather", materialize(x), indices, y);
+    move(materialize(x), indices, y, { missing: NaN });
     save(indices);
     return [y];
   },
   backward({ grads: [dy], saved: [ids], shapes: [shape] }, { unique }) {
-    const { device, dtype } = dy!;
-    // Every row is written when the indices are a whole permutation.
-    const dx = !unique || ids.shape[1] === shape[1]
-      ? device.empty(shape, dtype)
-      : device.zeros(shape, dtype);
-    move(unique ? "scatter" : "gatherAdd", materialize(dy!), ids, dx);
+    const dx = dy!.device.empty(shape, dy!.dtype);
+    const from = materialize(dy!);
+    if (unique) move(from, inverseOf(ids, shape[1]), dx, { missing: 0 });
+    else move(from, ids, dx, { missing: 0, repeated: true });
     return [dx, undefined];
   },
   reference: {
@@ -140,7 +178,7 @@ const gatherOp = defineOp<GatherAttributes>({
  * @param x [batch, tokens, d]
  * @param ids u32 [batch, n], each below `tokens`; a slice along the second axis costs no copy. A larger index gives a
  * token of NaN and passes no gradient, and anomaly mode reports it with op, index and size
- * @param options `unique` promises that no index repeats within a batch, which makes backward a plain scatter
+ * @param options `unique` promises that no index repeats within a batch, which makes backward as cheap as forward
  * @returns [batch, n, d]
  * @throws {ShapeError} if ranks, batches or dtypes do not fit.
  */

@@ -3,7 +3,10 @@
  *
  * @module
  */
+import source from "../../kernels/variance.wgsl" with { type: "text" };
+import mergeSource from "../../kernels/variance_merge.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
+import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refBroadcast, refFrom, refRandom, refUnbroadcast } from "../reference.ts";
 import { type Shape, show, sizeOf } from "../shape.ts";
@@ -19,6 +22,102 @@ import {
   type ReduceOptions,
   squeeze,
 } from "./reduce.ts";
+import { alignedWindow, planPass, reducedRuns, runPass, windowLimit } from "./reduce_launch.ts";
+import { defineRowKernel } from "./rows.ts";
+
+const kernel = defineRowKernel("variance", source);
+const mergeKernel = defineKernel("variance_merge", mergeSource);
+const WORKGROUP = 64;
+/** Parts that one invocation joins. */
+const MERGED = 128;
+
+/** Joining neighbouring parts of `[outer, parts, inner]`, of `size` elements each but the last. */
+interface Merge {
+  readonly outer: number;
+  readonly parts: number;
+  readonly inner: number;
+  readonly size: number;
+  readonly last: number;
+}
+
+/** Mean and sum of squared deviations per part. */
+type Moments = readonly [means: Tensor, squares: Tensor];
+
+/** The merges that leave one part, blocks of {@link MERGED} at a time. */
+function mergesOf(merge: Merge): Merge[] {
+  const { parts, size, last } = merge;
+  if (parts === 1) return [];
+  const blocks = Math.ceil(parts / MERGED);
+  const left = parts - (blocks - 1) * MERGED;
+  const next = { ...merge, parts: blocks, size: MERGED * size, last: (left - 1) * size + last };
+  return [merge, ...mergesOf(next)];
+}
+
+function runMerge([means, squares]: Moments, to: Moments, merge: Merge, scale: number): void {
+  const { device } = means;
+  const { outer, parts, inner, size, last } = merge;
+  const blocks = Math.ceil(parts / MERGED);
+  const width = inner % 4 === 0 ? 4 : 1;
+  const once = Math.max(1, Math.min(outer, Math.floor(windowLimit(means) / (parts * inner))));
+  for (let o = 0; o < outer; o += once) {
+    const rows = Math.min(once, outer - o);
+    const [read, written] = [rows * parts * inner, rows * blocks * inner];
+    const windows = [means, squares].map((t) => alignedWindow(t, o * parts * inner, read))
+      .concat(to.map((t) => alignedWindow(t, o * blocks * inner, written)));
+    const [offset_means, offset_squares, offset_mean, offset_square] = windows.map(({ before }) =>
+      before / width
+    );
+    device.run(
+      mergeKernel,
+      { WG: WORKGROUP, W: width },
+      windows.map(({ operand }) => operand),
+      {
+        ...{ count: written / width, parts, blocks, block: MERGED, inner: inner / width },
+        ...{ size, last, scale, offset_means, offset_squares, offset_mean, offset_square },
+      },
+      Math.ceil(written / width / WORKGROUP),
+    );
+  }
+}
+
+/**
+ * Means over the reduced axes, and sums of squared deviations times `scale` into `out`; undefined where a slice is so
+ * large that no two fit a binding.
+ */
+function moments(
+  x: Tensor,
+  reduced: readonly boolean[],
+  scale: number,
+  out: Tensor,
+): Tensor | undefined {
+  const { device } = x;
+  const runs = reducedRuns(x.shape, reduced);
+  const pass = planPass(x, x, runs[0]);
+  if (!pass) return undefined;
+  const size = pass.block * (pass.row ? pass.width : 1);
+  const last = pass.reduce - (pass.parts - 1) * size;
+  const merges = mergesOf({ outer: pass.outer, parts: pass.parts, inner: pass.inner, size, last });
+  let count = pass.reduce;
+  for (const { outer, reduce, inner } of runs.slice(1)) {
+    merges.push(...mergesOf({ outer, parts: reduce, inner, size: count, last: count }));
+    count *= reduce;
+  }
+  if (merges.some(({ parts, inner }) => parts * inner > windowLimit(x))) return undefined;
+  const mean = device.empty(keptShape(x.shape, reduced));
+  const target = (elements: number, final: boolean): Moments =>
+    final ? [mean, out] : [device.empty([elements]), device.empty([elements])];
+  const { outer, parts, inner } = pass;
+  let current = target(outer * parts * inner, merges.length === 0);
+  runPass(kernel, x, current, pass, merges.length === 0 ? scale : 1, {});
+  merges.forEach((merge, i) => {
+    const final = i === merges.length - 1;
+    const next = target(merge.outer * Math.ceil(merge.parts / MERGED) * merge.inner, final);
+    runMerge(current, next, merge, final ? scale : 1);
+    current.forEach((it) => it.dispose());
+    current = next;
+  });
+  return mean;
+}
 
 interface VarianceAttrs extends ReduceAttrs {
   readonly correction: number;
@@ -36,19 +135,24 @@ const varianceOp = defineOp<VarianceAttrs>({
   forward([x], attrs, save) {
     const { reduced, correction } = attrs;
     const count = reducedCount(x.shape, reduced);
-    const mean = reduceAxes(x, reduced, "sum", 1 / count);
-    const centred = x.device.empty(x.shape);
-    elementwise(centred, [x, mean], { expression: "a - b" });
+    const scale = 1 / (count - correction);
     const y = x.device.empty(squeeze(x.shape, attrs));
-    reduceAxes(centred, reduced, "sumOfSquares", 1 / (count - correction), y);
-    save(centred);
+    let mean = moments(x, reduced, scale, y);
+    if (!mean) {
+      mean = reduceAxes(x, reduced, "sum", 1 / count);
+      const centred = x.device.empty(x.shape);
+      elementwise(centred, [x, mean], { expression: "a - b" });
+      reduceAxes(centred, reduced, "sumOfSquares", scale, y);
+    }
+    save(x);
+    save(mean);
     return [y];
   },
-  backward({ grads: [dy], saved: [centred], shapes: [shape] }, { reduced, correction }) {
-    const dx = centred.device.empty(shape);
-    elementwise(dx, [centred, expand(dy!, shape, reduced)], {
-      expression: "params.alpha * a * b",
-      alpha: 2 / (reducedCount(shape, reduced) - correction),
+  backward({ grads: [dy], saved: [x, mean] }, { reduced, correction }) {
+    const dx = x.device.empty(x.shape);
+    elementwise(dx, [x, expand(mean, x.shape, reduced), expand(dy!, x.shape, reduced)], {
+      expression: "params.alpha * (a - b) * c",
+      alpha: 2 / (reducedCount(x.shape, reduced) - correction),
     });
     return [dx];
   },

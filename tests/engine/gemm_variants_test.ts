@@ -43,7 +43,7 @@ const MIXED: readonly (Product & { readonly widths: string })[] = [
 
 const plainest = "register-8x8";
 const everywhere = [plainest, "tiled-64x64", "tiled-128x64", "tiled-128x128"];
-const withSubgroups = [8, 16, 32, 48, 64].map((rows) => `subgroup-${rows}x32`).concat(
+const withSubgroups = [8, 16, 32, 48, 64, 128].map((rows) => `subgroup-${rows}x32`).concat(
   "subgroup-64x64",
 );
 
@@ -58,6 +58,7 @@ const EXPECTED: Readonly<Record<string, Omit<Dispatch, "widths">>> = {
   "subgroup-32x32": { kernel: "gemm_subgroup", tile: "32 x 1" },
   "subgroup-48x32": { kernel: "gemm_subgroup", tile: "48 x 1" },
   "subgroup-64x32": { kernel: "gemm_subgroup", tile: "64 x 1" },
+  "subgroup-128x32": { kernel: "gemm_subgroup", tile: "128 x 1" },
   "subgroup-64x64": { kernel: "gemm_subgroup", tile: "64 x 2" },
 };
 
@@ -132,6 +133,19 @@ Deno.test("on GPUs the largest shared tile that gives each multiprocessor its wo
   assertEquals(first(1, 1), "tiled-64x64");
 });
 
+Deno.test({
+  name: "large products start with the tile that passes over B least where no cache holds it",
+  ignore: !hasSubgroups,
+  fn: () => {
+    const software = Object.create(device, { info: { value: { ...device.info, software: true } } });
+    const first = (m: number, n: number, k: number, transposedB = false) =>
+      gemmVariants(software, { m, n, k, batch: 1, widthA: 4, widthB: 4, transposedB })[0].name;
+    assertEquals(first(256, 2048, 1064), "subgroup-128x32");
+    assertEquals(first(256, 2048, 1064, true), "subgroup-64x64");
+    assertEquals(first(3072, 768, 1072), "subgroup-64x64");
+  },
+});
+
 Deno.test("a product measures its variants on memory of its own", async () => {
   const { device, dispatches } = await watched({});
   using _ = device;
@@ -139,6 +153,10 @@ Deno.test("a product measures its variants on memory of its own", async () => {
   const operands = prepare(product);
   const { open } = device.tuning.collect(() => void compute(device, product, operands));
   assertEquals(open.map(({ key }) => key), ["gemm/nn/f32/256x68x36"]);
+  // Another distance between rows of B is another kernel, and is measured by itself.
+  const apart = { ...product, gaps: [4, 2, 4] as const };
+  const others = device.tuning.collect(() => void compute(device, apart, prepare(apart)));
+  assertEquals(others.open.map(({ key }) => key), ["gemm/nn/f32/256x68x36/4-2-4"]);
   const [{ variants, run }] = open;
   const before = device.memory.liveBytes;
   for (const variant of variants) {

@@ -65,6 +65,12 @@ Deno.test("indices out of range: takeAlong, scatterAdd and gather", async () => 
       await both(tokens, (t) => gather(t, ids([3, 1], [1, 2]), { unique })),
       [[NaN, NaN, 2, 3], [0, 0, 1, 1, 0, 0]],
     );
+    // As many indices as tokens, and no permutation: what nobody named gets zeros.
+    using more = device.tensor(range(6), [1, 3, 2]);
+    assertEquals(
+      await both(more, (t) => gather(t, ids([3, 1, 7], [1, 3]), { unique })),
+      [[NaN, NaN, 2, 3, NaN, NaN], [0, 0, 1, 1, 0, 0]],
+    );
   }
 });
 
