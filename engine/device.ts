@@ -231,6 +231,11 @@ export class Device implements Disposable {
     return this.#active;
   }
 
+  /** Whether work is taken down for a plan instead of being done. */
+  get capturing(): boolean {
+    return this.#active !== this.#recorder;
+  }
+
   /** Shows every dispatch to `observer` until it is called with undefined; profiles are taken so. */
   observe(observer: DispatchObserver | undefined): void {
     this.#recorder.observer = observer;

@@ -23,7 +23,7 @@ export class Storage {
    * @param owner what it came from and goes back to
    */
   constructor(
-    private readonly owner: Recorder,
+    readonly owner: Recorder,
     /** The memory. */
     readonly buffer: PoolBuffer,
   ) {}
@@ -136,7 +136,10 @@ export class Tensor implements Disposable {
   /** Memory for the gradient, made on first use. Internal to the tape. */
   gradientSlot(): GradientSlot {
     if (!this.#slot) {
-      const tensor = this.device.empty(this.shape, this.dtype);
+      const { device, shape, dtype, storage } = this;
+      // What is captured leaves a gradient for others: in the plan's arena they would not find it.
+      const home = device.capturing ? storage.owner : device.recorder;
+      const tensor = device.recordInto(home, () => device.empty(shape, dtype));
       // A gradient lives as long as its leaf, whatever scope the backward pass runs in.
       untrack(tensor);
       this.#slot = { tensor, filled: false };

@@ -1,5 +1,5 @@
 /** Captured plans: same bits as eager, nothing made at replay, planned memory, refusals. */
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import {
   add,
@@ -63,6 +63,41 @@ Deno.test("a replay gives the bits of the eager function, again and again, on ne
     const { y, loss } = plan.replay([inputs[round]]);
     assertEquals([await y.data(), await loss.data(), await weight.grad!.data()], expected[round]);
   }
+});
+
+Deno.test("plans share the gradient of a leaf, also one that was first made in a capture, and outlive each other", async () => {
+  using device = await openDevice();
+  const weight = device.tensor(values(5 * 3, 1), [3, 5]).trainable();
+  const plans = [2, 7].map((rows) => {
+    const x = device.tensor(values(rows * 5, rows), [rows, 5]);
+    return capture(device, [x], (x) => {
+      weight.zeroGrad();
+      const y = linear(x, weight);
+      backward(sum(mul(y, y)));
+    });
+  });
+  const gradient = async (plan: number, seed: number) => {
+    const rows = [2, 7][plan];
+    const x = values(rows * 5, seed);
+    plans[plan].replay([x]);
+    const w = values(5 * 3, 1);
+    const at = (i: number, o: number) =>
+      [...w.subarray(5 * o, 5 * o + 5)].reduce((s, v, k) => s + v * x[5 * i + k], 0);
+    const expected = Array.from(w, (_, j) => {
+      const [o, k] = [Math.floor(j / 5), j % 5];
+      return Array.from({ length: rows }, (_, i) => 2 * at(i, o) * x[5 * i + k])
+        .reduce((s, v) => s + v, 0);
+    });
+    const found = await weight.grad!.data();
+    // Sums of at most 35 products of values up to 5, in f32.
+    expected.forEach((value, i) => assertAlmostEquals(found[i], value, 2e-5));
+  };
+  await gradient(0, 11);
+  await gradient(1, 12);
+  await gradient(0, 13);
+  plans[0][Symbol.dispose]();
+  await gradient(1, 14);
+  plans[1][Symbol.dispose]();
 });
 
 Deno.test("host values are inputs too, and a replay makes no buffer, bind group or pipeline", async () => {
