@@ -53,6 +53,8 @@ export interface ArenaOptions {
   readonly trainable: boolean;
   /** Element type of parameters and gradients; default f32. */
   readonly dtype?: DType;
+  /** Memory of the parameters, that of an arena of the same layout; default its own. */
+  readonly values?: Tensor;
   /** Narrowest element type among the arenas that share this one's layout; default its own. */
   readonly narrowest?: DType;
 }
@@ -103,7 +105,7 @@ export class ParameterArena implements Disposable {
     specs.filter((spec) => !isDecayed(spec) && !spec.frozen).forEach(place);
     this.trainedSize = size;
     specs.filter(({ frozen }) => frozen).forEach(place);
-    this.values = device.zeros([size], dtype);
+    this.values = options.values ?? device.zeros([size], dtype);
     this.grads = trainable ? device.zeros([size], dtype) : undefined;
     for (const spec of specs) {
       const { start } = this.#places.get(spec.name)!;
@@ -123,7 +125,13 @@ export class ParameterArena implements Disposable {
 
   /** An f16 arena of the same layout, its values not yet copied. */
   halved(): ParameterArena {
-    return new ParameterArena(this.device, this.specs, { ...this.#options, dtype: "f16" });
+    const { values: _, ...options } = this.#options;
+    return new ParameterArena(this.device, this.specs, { ...options, dtype: "f16" });
+  }
+
+  /** An arena of the same parameters with gradients of its own. */
+  withOwnGrads(): ParameterArena {
+    return new ParameterArena(this.device, this.specs, { ...this.#options, values: this.values });
   }
 
   /** Overwrites all parameters with those of an arena of the same layout, rounded to this one's element type. */
@@ -155,14 +163,6 @@ export class ParameterArena implements Disposable {
   /** Forgets all gradients. Memory is overwritten by the next backward pass. */
   zeroGrad(): void {
     for (const view of this.#views.values()) view.zeroGrad();
-  }
-
-  /** Sets all gradients to 0; backward passes that follow add to them until {@link zeroGrad}. */
-  clearGrads(): void {
-    fill(this.grads!, 0);
-    for (const view of this.#views.values()) {
-      if (view.requiresGrad) view.gradientSlot().filled = true;
-    }
   }
 
   /**

@@ -1,56 +1,140 @@
 /**
- * Features of the student's encoder without masking (SPEC section 5.1).
+ * What an encoder makes of spectrograms without masking (SPEC section 5.1).
  *
  * @module
  */
 import {
   add,
   concat,
+  type Device,
   expand,
+  max,
+  mean,
   noGrad,
+  permute,
   reshape,
   scope,
   slice,
   sum,
   type Tensor,
 } from "../engine/mod.ts";
-import { type Matpac, patchGrid } from "./matpac.ts";
+import type { Matpac } from "./matpac.ts";
 import { block, type Lookup, norm, patchEmbed, within } from "./vit.ts";
 
+/** Sizes of an encoder. */
+export interface EncoderGeometry {
+  /** Width D. */
+  readonly width: number;
+  /** Blocks. */
+  readonly depth: number;
+  /** Attention heads. */
+  readonly heads: number;
+  /** Mel bands of the input. */
+  readonly melBands: number;
+  /** Frames (10 ms) that it was made for: the length of a chunk. */
+  readonly cropFrames: number;
+  /** Bands and frames of a patch. */
+  readonly patch: readonly [bands: number, frames: number];
+}
+
+/** An encoder: what it computes with. */
+export interface EncoderNetwork {
+  /** Where its parameters are. */
+  readonly device: Device;
+  /** Its sizes. */
+  readonly geometry: EncoderGeometry;
+  /** Parameters and the position table `pos_embed` by official name (SPEC section 6.1). */
+  readonly parameter: Lookup;
+}
+
+/** The student's encoder of a model, as its parameters are at the time of use. */
+export function studentNetwork(model: Matpac): EncoderNetwork {
+  const { device, student, geometry: { patchSize, ...sizes } } = model;
+  return {
+    device,
+    geometry: { ...sizes, patch: [patchSize, patchSize] },
+    parameter: (name) => model.fixedPositions[name] ?? student.get(name),
+  };
+}
+
+/** How the values of one time step are put together from its frequency bands: side by side, the low one first, or averaged. */
+export type Bands = "concat" | "mean";
+
+/** Which outputs are wanted, and what is made of them. */
+export interface Readout {
+  /** What is made of the time steps. */
+  readonly pool: "sum" | "max" | "none";
+  /** What is made of the bands of a step. */
+  readonly bands: Bands;
+  /** All blocks' outputs, or the last one alone. */
+  readonly layers: boolean;
+}
+
+/** Patches along frequency and along time of a chunk of full length. */
+export function gridOf(
+  { melBands, cropFrames, patch: [bands, frames] }: EncoderGeometry,
+): { readonly rows: number; readonly columns: number } {
+  return { rows: melBands / bands, columns: Math.floor(cropFrames / frames) };
+}
+
+/** Values of a time step. */
+export function stepSize(geometry: EncoderGeometry, bands: Bands): number {
+  return bands === "mean" ? geometry.width : gridOf(geometry).rows * geometry.width;
+}
+
 /**
- * The last layer, after the final norm, of one chunk: its frequency bands side by side, the low one first, summed over
- * time. Sums of a clip's chunks over its time steps make its embedding.
+ * Encodes chunks of one length. Positions of a shorter chunk are those of its first columns. The class token takes part
+ * and is left out of the result.
  *
- * @param logmel [clips, bands, frames], standardised; at least a patch of frames, at most as many as the model was made
- * for; frames that fill no patch are dropped
- * @returns [clips, rows * width]
+ * @param logmel [chunks, bands, frames], standardised; at least a patch of frames, at most as many as the encoder was
+ * made for; frames that fill no patch are dropped
+ * @returns the blocks' outputs in order, the last one after the final norm and the others without it; only the last one
+ * unless `layers`. Each is [chunks, values of a step], or [chunks, steps, values of a step] without pooling
  */
-export function embedChunk(model: Matpac, logmel: Tensor): Tensor {
-  const { geometry: { patchSize, depth, heads, width } } = model;
-  const { rows, columns } = patchGrid(model.geometry);
-  const [clips, , frames] = logmel.shape;
-  const steps = Math.floor(frames / patchSize);
-  const p: Lookup = (name) => model.student.get(name);
+export function encodeChunks(
+  { geometry, parameter: p }: EncoderNetwork,
+  logmel: Tensor,
+  readout: Readout,
+): Tensor[] {
+  const { patch, depth, heads, width } = geometry;
+  const { rows, columns } = gridOf(geometry);
+  const [chunks, , frames] = logmel.shape;
+  const steps = Math.floor(frames / patch[1]);
+  const encoder = within(p, "student_encoder.");
+  const read = (hidden: Tensor) =>
+    scope(() =>
+      readGrid(
+        reshape(slice(hidden, 1, 1, rows * steps), [chunks, rows, steps, width]),
+        readout,
+      )
+    );
   return noGrad(() =>
     scope(() => {
-      const tokens = patchEmbed(within(p, "patch_embed."), logmel, patchSize);
-      const table = model.fixedPositions.pos_embed ?? p("pos_embed");
+      const tokens = patchEmbed(within(p, "patch_embed."), logmel, patch);
+      const table = p("pos_embed");
       const grid = reshape(slice(table, 1, 1, rows * columns), [1, rows, columns, width]);
       const cut = reshape(slice(grid, 2, 0, steps), [1, rows * steps, width]);
-      const cls = expand(add(p("cls_token"), slice(table, 1, 0, 1)), [clips, 1, width]);
-      const encoder = within(p, "student_encoder.");
+      const cls = expand(add(p("cls_token"), slice(table, 1, 0, 1)), [chunks, 1, width]);
       let hidden = concat([cls, add(tokens, cut)], 1);
+      const outputs: Tensor[] = [];
       for (let i = 0; i < depth; i++) {
-        // One block's intermediate results at a time: training has sized the memory.
+        // One block's intermediate results at a time: depth must not count in the memory.
         using input = hidden;
         hidden = scope(() => block(within(encoder, `blocks.${i}.`), input, heads));
+        if (readout.layers && i < depth - 1) outputs.push(read(hidden));
       }
-      const encoded = norm(encoder, "norm", hidden);
-      const patches = slice(encoded, 1, 1, rows * steps);
-      return reshape(
-        sum(reshape(patches, [clips, rows, steps, width]), { axes: [2] }),
-        [clips, rows * width],
-      );
+      return [...outputs, read(norm(encoder, "norm", hidden))];
     })
   );
+}
+
+/** @param grid [chunks, rows, steps, width] */
+function readGrid(grid: Tensor, { pool, bands }: Readout): Tensor {
+  const [chunks, , steps] = grid.shape;
+  const stacked = bands === "mean" ? mean(grid, { axes: [1], keepDims: true }) : grid;
+  if (pool === "none") {
+    return reshape(permute(stacked, [0, 2, 1, 3]), [chunks, steps, -1]);
+  }
+  const pooled = (pool === "sum" ? sum : max)(stacked, { axes: [2] });
+  return reshape(pooled, [chunks, -1]);
 }

@@ -15,7 +15,10 @@ import { dense, linearSpecs, type Lookup } from "./vit.ts";
  */
 export function headSpecs(
   prefix: string,
-  { width, headHidden, bottleneck, prototypes }: Geometry,
+  { width, headHidden, bottleneck, prototypes }: Pick<
+    Geometry,
+    "width" | "headHidden" | "bottleneck" | "prototypes"
+  >,
   frozenGains = false,
 ): ParameterSpec[] {
   return [

@@ -46,7 +46,10 @@ export const STUDENT_TEMPERATURE = 0.1;
 export const CENTRE_MOMENTUM = 0.9;
 
 /** Blocks and final norm of an encoder, named as in the teacher's state dict. */
-function encoderSpecs(prefix: string, { width, depth }: Geometry): ParameterSpec[] {
+export function encoderSpecs(
+  prefix: string,
+  { width, depth }: Pick<Geometry, "width" | "depth">,
+): ParameterSpec[] {
   return [
     ...Array.from({ length: depth }, (_, i) => blockSpecs(`${prefix}blocks.${i}`, width)).flat(),
     ...normSpecs(`${prefix}norm`, width),
@@ -187,7 +190,7 @@ export class Matpac implements Disposable {
   hasPendingCentre = false;
   readonly #positions: Tensor;
   readonly #predictorPositions: Tensor;
-  readonly #working: Working;
+  #working: Working;
   readonly #teacherRuns: {
     readonly encoder: readonly TeacherRun[];
     readonly head: readonly TeacherRun[];
@@ -244,7 +247,23 @@ export class Matpac implements Disposable {
     };
   }
 
-  /** What backward passes fill: {@link student}, or its f16 copy. */
+  /**
+   * Gives backward passes gradients of their own, to be added to the student's: adding up in the student's would take a
+   * dispatch for each parameter. Under mixed precision they have them anyway.
+   */
+  separateGradients(): void {
+    if (this.trained !== this.student) return;
+    const student = this.student.withOwnGrads();
+    const table = (name: string, fixed: Tensor) => student.has(name) ? student.get(name) : fixed;
+    this.#working = {
+      ...this.#working,
+      student,
+      positions: table("pos_embed", this.#positions),
+      predictorPositions: table("decoder.decoder_pos_embed", this.#predictorPositions),
+    };
+  }
+
+  /** What backward passes fill: {@link student}, its f16 copy, or the same with other gradients. */
   get trained(): ParameterArena {
     return this.#working.student;
   }

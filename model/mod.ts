@@ -1,6 +1,7 @@
 /**
  * MATPAC on Tessera's engine: the log-mel front end, masks, positions, the model and its state, presets and recipes, and
- * the safetensors format. Nothing here touches files or the command line.
+ * the safetensors format; encoders from files and the embeddings of clips. Nothing here touches files, but for a path
+ * that {@link loadEncoder} is given, or the command line.
  *
  * ```ts
  * import { openDevice } from "@tessera/tessera";
@@ -28,7 +29,33 @@ export {
   SPECTRUM_BINS,
   type TableOrder,
 } from "./frontend_tables.ts";
-export { embedChunk } from "./embed.ts";
+export {
+  type Bands,
+  encodeChunks,
+  type EncoderGeometry,
+  type EncoderNetwork,
+  gridOf,
+  type Readout,
+  stepSize,
+  studentNetwork,
+} from "./embed.ts";
+export { type Audio, type FrontendSettings, type LogMelAudio } from "./chunks.ts";
+export { type Clip, Embedder, type Embedding, type EmbedOptions } from "./embed_queue.ts";
+export {
+  Encoder,
+  EncoderError,
+  type EncoderOptions,
+  type EncoderSource,
+  loadEncoder,
+} from "./encoder.ts";
+export {
+  type Clips,
+  getSceneEmbeddings,
+  getTimestampEmbeddings,
+  type HearModel,
+  loadModel,
+  type Values,
+} from "./hear.ts";
 export { headLogits, headSpecs } from "./head.ts";
 export { initialiseMatpac, type RandomSource } from "./init.ts";
 export { type Mask, maskFromNoise, randomMask, visibleCount } from "./masking.ts";
@@ -81,8 +108,13 @@ export {
   normSpecs,
   patchEmbed,
   patchify,
+  type PatchSize,
   within,
 } from "./vit.ts";
+export { type KnownHeads } from "./formats/checkpoint_geometry.ts";
+export { type CheckpointFile, openCheckpoint } from "./formats/checkpoint_file.ts";
+export { type StoredTensors } from "./formats/checkpoint_names.ts";
+export { bytesAccess, type RandomAccess, type StoredTensor } from "./formats/ranges.ts";
 export {
   bytesOf,
   encodeHeader,

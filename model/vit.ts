@@ -101,36 +101,39 @@ export function blocks(
   return y;
 }
 
+/** Bands and frames of a patch, or the side of a square one. */
+export type PatchSize = number | readonly [bands: number, frames: number];
+
 /**
  * Cuts spectrograms into patches, frequency-major: token = f * columns + t. Trailing frames that fill no patch
  * are dropped, as by a strided convolution.
  *
  * @param x [batch, bands, frames]
- * @param patch side of a patch
- * @returns [batch, tokens, patch * patch], frequency rows first inside a patch
+ * @returns [batch, tokens, values of a patch], frequency rows first inside a patch
  * @throws {ShapeError} if bands are no multiple of the patch or no patch fits.
  */
-export function patchify(x: Tensor, patch: number): Tensor {
+export function patchify(x: Tensor, patch: PatchSize): Tensor {
+  const [high, wide] = typeof patch === "number" ? [patch, patch] : patch;
   const [batch, bands, frames] = x.shape;
-  const [rows, columns] = [bands / patch, Math.floor(frames / patch)];
+  const [rows, columns] = [bands / high, Math.floor(frames / wide)];
   if (x.shape.length !== 3 || !Number.isInteger(rows) || columns === 0) {
     throw new ShapeError(
-      `patchify: [${x.shape}] is not [batch, bands, frames] with patches of ${patch} x ${patch}`,
+      `patchify: [${x.shape}] is not [batch, bands, frames] with patches of ${high} x ${wide}`,
     );
   }
-  const whole = columns * patch === frames ? x : slice(x, 2, 0, columns * patch);
-  const parts = reshape(whole, [batch, rows, patch, columns, patch]);
-  return reshape(permute(parts, [0, 1, 3, 2, 4]), [batch, rows * columns, patch * patch]);
+  const whole = columns * wide === frames ? x : slice(x, 2, 0, columns * wide);
+  const parts = reshape(whole, [batch, rows, high, columns, wide]);
+  return reshape(permute(parts, [0, 1, 3, 2, 4]), [batch, rows * columns, high * wide]);
 }
 
 /**
  * Patch embedding: a convolution whose stride is its kernel, as one linear layer over patches.
  *
- * @param p has `proj.weight` [width, 1, patch, patch] and `proj.bias`
+ * @param p has `proj.weight` [width, 1, ...patch] and `proj.bias`
  * @param x [batch, bands, frames]
  * @returns [batch, tokens, width]
  */
-export function patchEmbed(p: Lookup, x: Tensor, patch: number): Tensor {
+export function patchEmbed(p: Lookup, x: Tensor, patch: PatchSize): Tensor {
   const weight = p("proj.weight");
   const flat = reshape(weight, [weight.shape[0], weight.size / weight.shape[0]]);
   return linear(patchify(x, patch), flat, p("proj.bias"));

@@ -30,6 +30,18 @@ function entry<const S extends AnySchema>(schema: S, help: string, info: EntryIn
 }
 
 const positive = v.pipe(v.number(), v.finite(), v.gtValue(0));
+/** An array in a file, words with commas between them on the command line. */
+function numbers<const S extends v.GenericSchema<number[], unknown>>(schema: S) {
+  return v.union([
+    schema,
+    v.pipe(
+      v.string(),
+      v.transform((it) => it.split(",").map((word) => word.trim() === "" ? NaN : Number(word))),
+      schema,
+    ),
+  ]);
+}
+const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 const MAX_COUNT = 2 ** 31 - 1;
 function count(min: number) {
   return v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(MAX_COUNT));
@@ -46,6 +58,21 @@ function spanText(span: Span): string | number {
   return "epochs" in span ? `${span.epochs} epochs` : `${span.fraction * 100} % of the run`;
 }
 const path = v.pipe(v.string(), v.minLength(1));
+
+/** A value that moves from a start to an end. */
+function rampEntry<const S extends v.GenericSchema<number, number>>(
+  value: S,
+  help: string,
+  allowed: string,
+  preset: (training: TrainingDefaults) => readonly [number, number],
+) {
+  return entry(v.optional(numbers(v.strictTuple([value, value]))), help, {
+    kind: "text",
+    metavar: "X,X",
+    allowed: `${allowed} with a comma between them`,
+    defaultText: byPreset((it) => preset(it).join(",")),
+  });
+}
 
 function sideEntry(row: Deviation) {
   const sides = ["paper", "released"] as const;
@@ -84,14 +111,7 @@ export const ENTRIES = {
     },
   ),
   "data-weights": entry(
-    v.optional(v.union([
-      v.pipe(v.array(positive), v.minLength(1)),
-      v.pipe(
-        v.string(),
-        v.transform((it) => it.split(",").map((word) => word.trim() === "" ? NaN : Number(word))),
-        v.array(positive),
-      ),
-    ])),
+    v.optional(numbers(v.pipe(v.array(positive), v.minLength(1)))),
     "One number for each --data: clips come from them in that proportion.",
     {
       kind: "text",
@@ -117,7 +137,7 @@ export const ENTRIES = {
       kind: "number",
       metavar: "N",
       allowed: "a whole number from 0 to 256",
-      defaultText: "one less than there are cores, from 1 to 8",
+      defaultText: "one less than there are cores, from 1 to 16",
     },
   ),
   out: entry(
@@ -208,6 +228,25 @@ export const ENTRIES = {
     v.optional(count(0)),
     "Updates over which the learning rate rises from zero.",
     countInfo(0, byPreset((it) => spanText(it.warmup))),
+  ),
+  "ema-encoder": rampEntry(
+    share,
+    "First and last decay of the teacher encoder's average, linear over the run. A half-life of a few percent of the " +
+      "run's updates is usual: a decay of 0.99 halves in 69 updates, 0.999 in 693.",
+    "two numbers from 0 to 1",
+    (it) => it.emaEncoder,
+  ),
+  "ema-head": rampEntry(
+    share,
+    "First and last decay of the teacher head's average, linear over the run.",
+    "two numbers from 0 to 1",
+    (it) => it.emaHead,
+  ),
+  "teacher-temp": rampEntry(
+    positive,
+    "First and last temperature of the teacher's softmax; it rises at the start of the run.",
+    "two numbers above 0",
+    (it) => it.teacherTemp,
   ),
   "mask-ratio": entry(
     v.optional(v.pipe(v.number(), v.gtValue(0), v.ltValue(1))),

@@ -9,10 +9,10 @@
  *
  * @module
  */
-import { type Device, pad, scope, slice } from "../engine/mod.ts";
-import { embedChunk } from "../model/embed.ts";
+import type { Device } from "../engine/mod.ts";
+import { studentNetwork } from "../model/embed.ts";
+import { type Clip, Embedder } from "../model/embed_queue.ts";
 import type { LogMel } from "../model/frontend.ts";
-import { FRAME_SAMPLES } from "../model/frontend_tables.ts";
 import type { Matpac } from "../model/matpac.ts";
 import { AudioError, loadWaveform } from "./data/audio.ts";
 import { NoDataError } from "./data/errors.ts";
@@ -78,8 +78,8 @@ export function centroidAccuracy(
   return all === 0 ? NaN : right / all;
 }
 
-/** Most clips of one length that are embedded at once. */
-const CLIPS_AT_ONCE = 16;
+/** Chunks that are encoded at once, the longest of them as long as training's crops. */
+export const CHUNKS_AT_ONCE = 16;
 /** Bytes of decoded audio that are kept between evaluations. */
 const KEPT_BYTES = 2 ** 28;
 
@@ -130,28 +130,24 @@ export class Evaluator {
 
   /** Embeddings of all usable clips, in no particular order but always the same. */
   async embed(): Promise<Embedded[]> {
-    const { device, folder } = this.#options;
+    const { device, model, frontend } = this.#options;
+    using embedder = new Embedder(studentNetwork(model), {}, frontend);
     const done: Embedded[] = [];
-    // Clips of one length go through the encoder together.
-    const waiting = new Map<number, { clip: LabelledClip; waveform: Float32Array }[]>();
-    const run = async (length: number) => {
-      const group = waiting.get(length)!;
-      waiting.delete(length);
-      const embeddings = await this.#embed(group.map(({ waveform }) => waveform));
-      group.forEach(({ clip }, i) => done.push({ clip, embedding: embeddings[i] }));
-    };
-    for (const clip of folder.clips) {
-      const waveform = await this.#load(clip);
-      if (!waveform) continue;
-      const group = waiting.get(waveform.length) ?? [];
-      group.push({ clip, waveform });
-      waiting.set(waveform.length, group);
-      if (group.length === CLIPS_AT_ONCE) await run(waveform.length);
+    for await (
+      const [clip, { values }] of embedder.embed(this.#clips(), { batch: CHUNKS_AT_ONCE })
+    ) {
+      done.push({ clip, embedding: Float64Array.from(values) });
     }
-    for (const length of [...waiting.keys()]) await run(length);
     // Sizes differ from training's; what the pool holds of them is of no use to it.
     device.trim();
     return done;
+  }
+
+  async *#clips(): AsyncGenerator<Clip<LabelledClip>> {
+    for (const clip of this.#options.folder.clips) {
+      const audio = await this.#load(clip);
+      if (audio) yield { key: clip, audio };
+    }
   }
 
   async #load(clip: LabelledClip): Promise<Float32Array | undefined> {
@@ -170,36 +166,6 @@ export class Evaluator {
       this.#options.onSkip?.(clip.path, error.message);
       return undefined;
     }
-  }
-
-  /** Means over time of waveforms of one length: chunks as long as training's crops, the last one shorter. */
-  async #embed(waveforms: readonly Float32Array[]): Promise<Float64Array[]> {
-    const { device, model, frontend } = this.#options;
-    const { patchSize, cropFrames } = model.geometry;
-    const samples = Math.max(FRAME_SAMPLES, waveforms[0].length);
-    const host = new Float32Array(waveforms.length * samples);
-    waveforms.forEach((waveform, i) => host.set(waveform, i * samples));
-    const sums: Float32Array[] = [];
-    using logmel = scope(() => {
-      const raw = frontend.apply(device.tensor(host, [waveforms.length, samples]));
-      const missing = (patchSize - raw.shape[2] % patchSize) % patchSize;
-      return missing === 0 ? raw : pad(raw, [[0, 0], [0, 0], [0, missing]]);
-    });
-    const frames = logmel.shape[2];
-    for (let first = 0; first < frames; first += cropFrames) {
-      using chunk = scope(() =>
-        embedChunk(model, slice(logmel, 2, first, Math.min(cropFrames, frames - first)))
-      );
-      sums.push(await chunk.data() as Float32Array);
-    }
-    const dimensions = sums[0].length / waveforms.length;
-    const steps = frames / patchSize;
-    return waveforms.map((_, clip) =>
-      Float64Array.from(
-        { length: dimensions },
-        (_, i) => sums.reduce((sum, part) => sum + part[clip * dimensions + i], 0) / steps,
-      )
-    );
   }
 }
 

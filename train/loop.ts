@@ -23,6 +23,7 @@ import { type ClipSource, Loader, type LoaderState } from "./data/loader.ts";
 import { Prng, type PrngState } from "./data/prng.ts";
 import { DivergedError, InterruptedError, UsageError } from "./errors.ts";
 import { JsonLines, type MetricsRow } from "./log.ts";
+import { LEAST_LOSS_SCALE } from "./loss_scale.ts";
 import { measureRun, memoryText, precisionOn, refuseUnfit } from "./memory.ts";
 import { MetricsLog, refuseDivergence } from "./metrics.ts";
 import { prepareKernels } from "./tuning.ts";
@@ -37,7 +38,7 @@ import { STEP_DEFAULTS, Trainer } from "./step.ts";
 import { explained } from "./trouble.ts";
 
 /** Independent sequences of random numbers of one run; the loader has its own. */
-const STREAMS = { parameters: 1, masks: 2 } as const;
+export const STREAMS = { parameters: 1, masks: 2 } as const;
 
 /** Updates, and passes of one update, that may be queued on the device before the loop waits for it. */
 const MOST_QUEUED = 8;
@@ -208,6 +209,7 @@ class Run implements Disposable {
    *
    * @param onKernel as in {@link Trainer.step}
    * @returns the epoch of its first clip and the seconds that it waited for clips
+   * @throws {AnomalyError} in anomaly mode, unless the update was skipped for it.
    */
   async update(
     onKernel?: (done: number, total: number) => void,
@@ -215,6 +217,7 @@ class Run implements Disposable {
     const { device, config: { microBatch, geometry } } = this.#context;
     const { patches } = patchGrid(geometry);
     const notes: { epoch?: number; loaderWait: number } = { loaderWait: 0 };
+    let anomaly: unknown;
     for (let pass = 1;; pass++) {
       const { input, epoch, loaderWait } = await this.nextInput();
       notes.loaderWait += loaderWait;
@@ -222,21 +225,40 @@ class Run implements Disposable {
       const mask = randomMask(() => this.masks.uniform(), microBatch, patches, geometry.maskRatio);
       const complete = this.trainer.pass(input, mask, onKernel);
       input.dispose();
-      if (complete) return { epoch: first, loaderWait: notes.loaderWait };
       // Each pass that waits holds its clips.
-      if (pass % MOST_QUEUED === 0) await device.sync();
+      if (device.anomalies) anomaly ??= await this.#anomaly();
+      else if (!complete && pass % MOST_QUEUED === 0) await device.sync();
+      if (!complete) continue;
+      if (anomaly && !await this.#skipped()) throw anomaly;
+      return { epoch: first, loaderWait: notes.loaderWait };
     }
+  }
+
+  /** What anomaly mode has found since it was last asked. */
+  async #anomaly(): Promise<unknown> {
+    try {
+      await this.#context.device.sync();
+      return undefined;
+    } catch (error) {
+      if ((error as Error).name === "AnomalyError") return error;
+      throw error;
+    }
+  }
+
+  /** Whether the newest update was left out because it overflowed, with a loss scale that can still fall. */
+  async #skipped(): Promise<boolean> {
+    const [{ skipped = false, loss_scale = 0 }] = await this.trainer.recent(1).values();
+    return skipped && loss_scale >= LEAST_LOSS_SCALE;
   }
 
   /** Copies everything needed to go on, on the device and on the host; call it once for each checkpoint. */
   snapshot(): CheckpointSnapshot {
-    const { config } = this.#context;
     const { updates } = this.trainer;
     const recent = this.trainer.recent(updates - this.#saved);
     this.#saved = updates;
     const tensors = snapshotState(this);
     const metadata = {
-      config: lastingOptions(config),
+      ...modelMetadata(this.#context),
       ...Object.fromEntries(
         Object.entries(this.parts).map(([name, part]) => [name, JSON.stringify(part.state())]),
       ),
@@ -295,8 +317,7 @@ export async function pretrain(context: RunContext): Promise<void> {
     if (run.from) await writer.goOnFrom(run.from);
     await train(context, run, writer);
     await writeTensors(paths.encoder, await encoderTensors(run.model), {
-      config: lastingOptions(config),
-      standardisation: JSON.stringify(context.source.statistics ?? MATPAC_STATISTICS),
+      ...modelMetadata(context),
       step: String(run.trainer.updates),
     });
   } catch (error) {
@@ -305,6 +326,14 @@ export async function pretrain(context: RunContext): Promise<void> {
       : undefined;
     throw explained(error, { out: config.out, saved: writer.saved, report });
   }
+}
+
+/** What files of weights say beside them: how they were trained, and what log-mel values were standardised with. */
+function modelMetadata({ config, source }: RunContext): Record<string, string> {
+  return {
+    config: lastingOptions(config),
+    standardisation: JSON.stringify(source.statistics ?? MATPAC_STATISTICS),
+  };
 }
 
 /** Trains from where the run is to its end. */
@@ -361,8 +390,7 @@ async function updates(
     }
     const tried = trial?.isDue(trainer.updates, schedules.total) ?? false;
     if (await metrics.afterUpdate({ ...notes, logged: tried })) queued = 0;
-    // An anomaly is reported after the update it happened in.
-    else if (++queued === MOST_QUEUED || device.anomalies) {
+    else if (++queued === MOST_QUEUED) {
       await device.sync();
       queued = 0;
     }
@@ -385,7 +413,7 @@ async function updates(
 
 /**
  * Works the updates from the last checkpoint to a bad one again, which gives the same bits, the last two of them in
- * anomaly mode: what a loss shows may have happened in the update before.
+ * anomaly mode: what a loss shows may have happened in the update before. Overflows that loss scaling skips are not it.
  *
  * @param step updates done after the bad one
  * @returns what anomaly mode found, or why it found nothing

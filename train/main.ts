@@ -26,6 +26,26 @@ const COMMANDS: Readonly<
     summary: "turns a folder of audio into a store of log-mel spectrograms",
     load: () => import("./commands/prepare.ts"),
   },
+  import: {
+    summary: "turns an official checkpoint into safetensors",
+    load: () => import("./commands/import.ts"),
+  },
+  export: {
+    summary: "turns a checkpoint into a .pt that official programs load",
+    load: () => import("./commands/export.ts"),
+  },
+  inspect: {
+    summary: "lists the tensors of a checkpoint and says which model it is",
+    load: () => import("./commands/inspect.ts"),
+  },
+  embed: {
+    summary: "turns audio into embeddings",
+    load: () => import("./commands/embed.ts"),
+  },
+  probe: {
+    summary: "trains a linear layer on embeddings and says how good it is",
+    load: () => import("./commands/probe.ts"),
+  },
   verify: {
     summary: "holds this machine's adapter against reference numbers",
     load: () => import("./commands/verify.ts"),

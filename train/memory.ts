@@ -9,6 +9,7 @@ import { visibleCount } from "../model/masking.ts";
 import { Matpac, patchGrid, type Precision } from "../model/matpac.ts";
 import { lossWeights } from "../model/recipe.ts";
 import type { ResolvedConfig } from "./config.ts";
+import { CHUNKS_AT_ONCE } from "./evaluate.ts";
 import { cropSamples } from "./schedule.ts";
 import { STEP_DEFAULTS, Trainer } from "./step.ts";
 
@@ -26,11 +27,21 @@ export interface RunMemory {
   readonly activations: number;
   /** Batches on their way in, metrics on their way out, tables. */
   readonly staging: number;
+  /** What `--eval` takes while it runs; 0 without it. */
+  readonly evaluation: number;
   /** Largest single buffer. */
   readonly largest: number;
 }
 
 const SCHEDULES = { total: 1, lr: zero, teacherTemp: zero, emaEncoder: zero, emaHead: zero };
+
+/**
+ * Arrays of one f32 per token and width that an evaluation holds at its largest: 19 inside a block (measured), and chunks
+ * shorter than a crop have up to a fifth more class tokens. It runs op by op, so that nothing is planned ahead.
+ */
+const EVALUATION_ARRAYS = 24;
+/** Of these, the widest tensor: the hidden layer of a block. */
+const WIDEST = 4;
 
 function zero(): number {
   return 0;
@@ -60,7 +71,7 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
   const visible = visibleCount(patches, geometry.maskRatio);
   const passes = config.batch / batch;
   const precision = precisionOn(device, config.precision);
-  let known: Omit<RunMemory, "activations" | "staging" | "largest"> | undefined;
+  let known: Pick<RunMemory, "parameters" | "gradients" | "optimizer" | "teachers"> | undefined;
   const build = () => {
     const model = new Matpac(device, geometry, config.choices, precision);
     model.recompute = config.recompute;
@@ -96,23 +107,45 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
       ),
     );
     const kept = Object.values(known!).reduce((sum, bytes) => sum + bytes, 0);
-    return { ...known!, activations: arena, staging: state + outputs - kept, largest };
+    const evaluation = bytesOfEvaluation(config);
+    return {
+      ...known!,
+      activations: arena,
+      staging: state + outputs - kept,
+      evaluation: evaluation.all,
+      largest: Math.max(largest, evaluation.largest),
+    };
   } catch (error) {
     if (!(error instanceof RangeError) && (error as Error).name !== "LifetimeError") throw error;
     throw refusal(`an update cannot be bound on this adapter: ${(error as Error).message}`);
   }
 }
 
+/** What an evaluation takes beside the model: at most so many chunks at a time, and what they are made from. */
+function bytesOfEvaluation(
+  { geometry, eval: folder }: ResolvedConfig,
+): { readonly all: number; readonly largest: number } {
+  if (folder === undefined) return { all: 0, largest: 0 };
+  const bytes = (elements: number) => 4 * CHUNKS_AT_ONCE * elements;
+  const tokens = bytes(patchGrid(geometry).patches * geometry.width);
+  const input = bytes(cropSamples(geometry) + 2 * geometry.melBands * geometry.cropFrames);
+  return { all: EVALUATION_ARRAYS * tokens + input, largest: WIDEST * tokens };
+}
+
+/** Bytes by purpose; together what a run takes. */
+function purposes({ largest: _, ...parts }: RunMemory): Omit<RunMemory, "largest"> {
+  return parts;
+}
+
 /** Bytes of a run in all. */
 export function totalBytes(memory: RunMemory): number {
-  const { parameters, gradients, optimizer, teachers, activations, staging } = memory;
-  return parameters + gradients + optimizer + teachers + activations + staging;
+  return Object.values(purposes(memory)).reduce((sum, bytes) => sum + bytes, 0);
 }
 
 /** One line for a person. */
 export function memoryText(memory: RunMemory): string {
-  const { largest: _, ...parts } = memory;
-  const list = Object.entries(parts).map(([name, bytes]) => `${name} ${formatBytes(bytes)}`);
+  const list = Object.entries(purposes(memory)).filter(([, bytes]) => bytes > 0)
+    .map(([name, bytes]) => `${name} ${formatBytes(bytes)}`);
   return `memory: ${list.join(", ")}; ${formatBytes(totalBytes(memory))} in all`;
 }
 

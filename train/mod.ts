@@ -64,6 +64,14 @@ export {
   type WaveformSource,
 } from "./data/sources.ts";
 export { FileError, type Piece, type PiecesRequest } from "./data/tasks.ts";
+export {
+  audioFiles,
+  embedFiles,
+  type EmbedFilesOptions,
+  type EmbedResult,
+  type EmbedState,
+  skippedPath,
+} from "./embed_files.ts";
 export { Prng, type PrngState } from "./data/prng.ts";
 export { type Phase, resample, type ResampleKernel, resampleKernel } from "./data/resample.ts";
 export { SYNTHETIC_CLASSES, type SyntheticClip, syntheticClip } from "./data/synthetic.ts";
@@ -102,6 +110,7 @@ export {
 } from "./state.ts";
 export type { Precision } from "../model/matpac.ts";
 export { LossScale } from "./loss_scale.ts";
+export type { RecentMetrics } from "./metric_rows.ts";
 export {
   normalisedStd,
   readMetrics,
@@ -110,4 +119,5 @@ export {
   type StepValues,
   Trainer,
 } from "./step.ts";
+export type { OptimizerSettings } from "./update_values.ts";
 export { EventFile } from "./tensorboard.ts";

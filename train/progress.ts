@@ -4,6 +4,9 @@
  */
 
 import { format } from "@std/fmt/duration";
+import { CLEAR_LINE, LiveLine, type ProgressOutput, standardOutput } from "./live_line.ts";
+
+export type { ProgressOutput } from "./live_line.ts";
 
 /** State after an update. */
 export interface ProgressState {
@@ -17,37 +20,19 @@ export interface ProgressState {
   readonly samplesPerSecond: number;
 }
 
-/** Where lines go; the default is standard output. */
-export interface ProgressOutput {
-  /** Prints text as it is. */
-  write(text: string): void;
-  /** Width in columns where the output is a terminal, else undefined; asked at every line. */
-  columns(): number | undefined;
-  /** Milliseconds of a clock that only goes forward. */
-  now(): number;
-}
-
-/** Milliseconds between two plain lines. */
-const PLAIN_INTERVAL = 5_000;
-/** Milliseconds between two rewrites: more cannot be read. */
-const LIVE_INTERVAL = 100;
-const CLEAR_LINE = "\r\x1b[K";
-
 /** Shows states as they come; `quiet` shows none of them, notes excepted. */
 export class Progress implements Disposable {
   readonly #output: ProgressOutput;
+  readonly #line: LiveLine;
   readonly #quiet: boolean;
   #start: { readonly step: number; readonly time: number } | undefined;
-  #shownAt = -Infinity;
-  #latest = "";
-  #shown = "";
-  #live = false;
   #stage = "";
 
   /** Writes to standard output unless told otherwise. */
   constructor(options: { quiet?: boolean; output?: ProgressOutput } = {}) {
     this.#quiet = options.quiet ?? false;
     this.#output = options.output ?? standardOutput();
+    this.#line = new LiveLine(this.#output);
   }
 
   /** Shows `state`, unless one was shown a moment ago. First and last always are. */
@@ -55,12 +40,8 @@ export class Progress implements Disposable {
     if (this.#quiet) return;
     const now = this.#output.now();
     this.#start ??= { step: state.step, time: now };
-    const columns = this.#output.columns();
-    this.#latest = progressText(state, this.#secondsLeft(state, now), columns);
-    const interval = columns === undefined ? PLAIN_INTERVAL : LIVE_INTERVAL;
-    if (now - this.#shownAt < interval && state.step < state.total) return;
-    this.#shownAt = now;
-    this.#show(columns !== undefined);
+    const text = progressText(state, this.#secondsLeft(state, now), this.#output.columns());
+    this.#line.update(text, state.step >= state.total);
   }
 
   /** Shows how far a stage of the start is: in a terminal in place until it is done, elsewhere once. */
@@ -76,25 +57,17 @@ export class Progress implements Disposable {
 
   /** Prints a line of its own, above the live line; also when quiet. */
   note(text: string): void {
-    this.#output.write(this.#live ? `${CLEAR_LINE}${text}\n${this.#shown}` : `${text}\n`);
+    this.#line.note(text);
   }
 
   /** Shows the last state if it was held back, and ends the live line. */
   finish(): void {
-    if (this.#latest !== this.#shown) this.#show(this.#output.columns() !== undefined);
-    if (this.#live) this.#output.write("\n");
-    this.#live = false;
+    this.#line.finish();
   }
 
   /** As {@link finish}. */
   [Symbol.dispose](): void {
     this.finish();
-  }
-
-  #show(live: boolean): void {
-    this.#output.write(live ? `${CLEAR_LINE}${this.#latest}` : `${this.#latest}\n`);
-    this.#shown = this.#latest;
-    this.#live = live;
   }
 
   #secondsLeft(state: ProgressState, now: number): number | undefined {
@@ -130,30 +103,4 @@ export function progressText(
 /** Seconds as "1h 2m 3s"; parts of a second are rounded. */
 export function durationText(seconds: number): string {
   return format(Math.max(0, Math.round(seconds)) * 1000, { ignoreZero: true }) || "0s";
-}
-
-function standardOutput(): ProgressOutput {
-  const encoder = new TextEncoder();
-  return {
-    write: (text) => {
-      const bytes = encoder.encode(text);
-      try {
-        for (let done = 0; done < bytes.length;) {
-          done += Deno.stdout.writeSync(bytes.subarray(done));
-        }
-      } catch (error) {
-        // Whoever was watching went away; that is no reason to stop training.
-        if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
-      }
-    },
-    columns: () => {
-      if (!Deno.stdout.isTerminal()) return undefined;
-      try {
-        return Deno.consoleSize().columns;
-      } catch {
-        return 80;
-      }
-    },
-    now: () => performance.now(),
-  };
 }

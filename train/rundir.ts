@@ -7,6 +7,7 @@ import { dirname, fromFileUrl, isAbsolute, join, resolve } from "@std/path";
 import project from "../deno.json" with { type: "json" };
 import type { ResolvedConfig } from "./config.ts";
 import { nameDiskFull, UsageError } from "./errors.ts";
+import { LOCK_FILE, lockFolder } from "./lock.ts";
 
 /** Paths inside a run directory. */
 export interface RunPaths {
@@ -46,16 +47,18 @@ export function runPaths(dir: string): RunPaths {
 const BESIDE = ".tmp";
 
 /**
- * Makes the run directory; when a run is resumed, removes what a killed process left half written.
+ * Makes the run directory and keeps other processes from writing it until the result is disposed; when a run is resumed,
+ * removes what a killed process left half written.
  *
- * @throws UsageError when it holds something already and the run is not resumed, or when
- * it cannot be made
+ * @throws UsageError when it holds something already and the run is not resumed, when another process is writing it, or
+ * when it cannot be made
  */
 export async function openRunDirectory(
   config: Pick<ResolvedConfig, "out" | "resume">,
-): Promise<RunPaths> {
+): Promise<RunPaths & Disposable> {
   const { out, resume } = config;
   const paths = runPaths(out);
+  using opened = new DisposableStack();
   try {
     if (!resume && await holdsSomething(out)) {
       throw new UsageError(
@@ -63,6 +66,7 @@ export async function openRunDirectory(
       );
     }
     await Deno.mkdir(out, { recursive: true });
+    opened.use(lockFolder(out, "run"));
     for (const dir of [out, paths.checkpoints]) await removeUnfinished(dir);
   } catch (error) {
     if (error instanceof UsageError) throw error;
@@ -71,12 +75,13 @@ export async function openRunDirectory(
       error instanceof Error ? error.message : String(error),
     );
   }
-  return paths;
+  const held = opened.move();
+  return { ...paths, [Symbol.dispose]: () => held.dispose() };
 }
 
 /** Whether there is more than what a process leaves that was killed before its configuration was written. */
 async function holdsSomething(dir: string): Promise<boolean> {
-  return (await namesIn(dir)).some((name) => !name.endsWith(BESIDE));
+  return (await namesIn(dir)).some((name) => name !== LOCK_FILE && !name.endsWith(BESIDE));
 }
 
 async function removeUnfinished(dir: string): Promise<void> {

@@ -5,22 +5,18 @@
  * @module
  */
 import {
-  adamHyperValues,
   adamStep,
   addScaled,
   assign,
   backward,
   capture,
-  concat,
   type Device,
   emaStep,
   fill,
   gradientNorm,
   type KernelCount,
-  noGrad,
   type Plan,
   scope,
-  storeRow,
   type Tensor,
 } from "../engine/mod.ts";
 import type { Mask } from "../model/masking.ts";
@@ -33,20 +29,18 @@ import {
 } from "../model/matpac.ts";
 import { LossScale } from "./loss_scale.ts";
 import type { Schedules } from "./schedule.ts";
-import { BatchStatistics, ROW, statisticsOf, type StepValues, stepValues } from "./step_metrics.ts";
+import { MetricRows, type RecentMetrics } from "./metric_rows.ts";
+import { BatchStatistics, ROW, statisticsOf } from "./step_metrics.ts";
+import { type OptimizerSettings, UpdateValues } from "./update_values.ts";
 
 export { normalisedStd, readMetrics, type StepValues } from "./step_metrics.ts";
 
 /** Settings that stay the same over a run. */
-export interface StepSettings {
+export interface StepSettings extends OptimizerSettings {
   /** Weights of the two losses. */
   readonly weights: { readonly pred: number; readonly cls: number };
   /** Largest global gradient norm; 0 leaves gradients as they are. */
   readonly clipNorm: number;
-  /** Decay rates of Adam's moments. */
-  readonly betas: readonly [number, number];
-  /** Decoupled weight decay of the parameters that have any. */
-  readonly weightDecay: number;
   /** Forward and backward passes that make an update, each with an equal part of its batch; default 1. */
   readonly passes?: number;
   /** Record the update once and replay it; default true. The bits are the same either way. */
@@ -59,21 +53,6 @@ export const STEP_DEFAULTS: Omit<StepSettings, "weights"> = {
   betas: [0.9, 0.95],
   weightDecay: 0.05,
 };
-
-/** Updates whose rows are kept on the device. */
-const KEPT_ROWS = 256;
-
-/** Slots of the step-value buffer, 64 elements apart so that each can be bound on every adapter. */
-const SLOTS = {
-  adamDecayed: 0,
-  adamPlain: 1,
-  teacherTemp: 2,
-  emaEncoder: 3,
-  emaHead: 4,
-  centre: 5,
-  place: 6,
-} as const;
-const SLOT = 64;
 
 /** A recorded update: in one plan, or its passes apart from what comes before and after them. */
 interface Plans {
@@ -100,11 +79,8 @@ export class Trainer implements Disposable {
   #done = 0;
   #plans: Plans | undefined;
   #row: Tensor | undefined;
-  /** [KEPT_ROWS, columns], the row of update u at u mod KEPT_ROWS. */
-  readonly #rows: Tensor;
-  readonly #values: Tensor;
-  /** Parts of the step-value buffer; `all` is all but the place. */
-  readonly #slots: Readonly<Record<keyof typeof SLOTS | "all", Tensor>>;
+  readonly #rows: MetricRows;
+  readonly #values: UpdateValues;
   readonly #groups: readonly {
     hyper: Tensor;
     values: Tensor;
@@ -118,45 +94,31 @@ export class Trainer implements Disposable {
     | undefined;
   /** Under mixed precision. */
   readonly lossScale: LossScale | undefined;
-  /** The first update of this process, and whether a batch mean waited then to be folded into the centre. */
-  #first: { readonly update: number; readonly pending: boolean } | undefined;
 
   /** Makes the optimizer's state, filled with 0. */
   constructor(
     readonly device: Device,
     readonly model: Matpac,
-    private readonly schedules: Schedules,
+    schedules: Schedules,
     private readonly settings: StepSettings,
   ) {
     const { values, grads, decayedSize, trainedSize } = model.student;
     const { passes = 1 } = settings;
     this.m = device.zeros(values.shape);
     this.v = device.zeros(values.shape);
-    this.#rows = device.zeros([KEPT_ROWS, ROW[model.precision]]);
-    this.#values = device.zeros([SLOT * Object.keys(SLOTS).length]);
-    const slot = (name: keyof typeof SLOTS, size: number) =>
-      this.#values.view([size], undefined, SLOTS[name] * SLOT);
-    this.#slots = {
-      adamDecayed: slot("adamDecayed", 8),
-      adamPlain: slot("adamPlain", 8),
-      teacherTemp: slot("teacherTemp", 1),
-      emaEncoder: slot("emaEncoder", 2),
-      emaHead: slot("emaHead", 2),
-      centre: slot("centre", 2),
-      place: slot("place", 1),
-      all: this.#values.view([SLOTS.place * SLOT]),
-    };
+    this.#rows = new MetricRows(device, ROW[model.precision]);
+    this.#values = new UpdateValues(device, model, schedules, settings);
+    const { adamDecayed, adamPlain } = this.#values.slots;
     const group = (hyper: Tensor, start: number, size: number) => {
       const part = (t: Tensor) => t.view([size], undefined, t.offset + start);
       return { hyper, values: part(values), grads: part(grads!), m: part(this.m), v: part(this.v) };
     };
-    this.#groups = model.recipe.weightDecayOn === "all"
-      ? [group(this.#slots.adamDecayed, 0, trainedSize)]
-      : [
-        group(this.#slots.adamDecayed, 0, decayedSize),
-        group(this.#slots.adamPlain, decayedSize, trainedSize - decayedSize),
-      ];
-    if (model.precision === "mixed") this.lossScale = new LossScale(device, SLOTS.place * SLOT);
+    this.#groups = model.recipe.weightDecayOn === "all" ? [group(adamDecayed, 0, trainedSize)] : [
+      group(adamDecayed, 0, decayedSize),
+      group(adamPlain, decayedSize, trainedSize - decayedSize),
+    ];
+    if (model.precision === "mixed") this.lossScale = new LossScale(device, UpdateValues.width);
+    if (passes > 1) model.separateGradients();
     if (passes > 1 || this.lossScale) {
       const [used, batchMean] = [1, 2].map(() => device.empty(model.centre.shape));
       this.#shared = {
@@ -166,33 +128,8 @@ export class Trainer implements Disposable {
     }
   }
 
-  /** Step values of update u but its place, as they lie in the buffer. */
-  #stepValues(u: number, centreDecay: readonly [number, number]): Float32Array {
-    const { schedules, settings: { betas, weightDecay } } = this;
-    const host = new Float32Array(SLOTS.place * SLOT);
-    const adam = { lr: schedules.lr(u), betas, step: u + 1, ...this.model.recipe.adam };
-    // No averaging at the first update: a decay of 1 changes nothing.
-    const [encoder, head] = u > 0 ? [schedules.emaEncoder(u), schedules.emaHead(u)] : [1, 1];
-    host.set(adamHyperValues({ ...adam, weightDecay }), SLOTS.adamDecayed * SLOT);
-    host.set(adamHyperValues({ ...adam, weightDecay: 0 }), SLOTS.adamPlain * SLOT);
-    host[SLOTS.teacherTemp * SLOT] = schedules.teacherTemp(u);
-    // 1 - decay in float64: the float32 difference would lose its last digits.
-    host.set([encoder, 1 - encoder], SLOTS.emaEncoder * SLOT);
-    host.set([head, 1 - head], SLOTS.emaHead * SLOT);
-    host.set(centreDecay, SLOTS.centre * SLOT);
-    return host;
-  }
-
-  #writeStepValues(): void {
-    const { model, lossScale, updates } = this;
-    if (lossScale) {
-      const u = lossScale.latest(updates);
-      this.#first ??= { update: u, pending: model.hasPendingCentre };
-      // By applied updates: a skipped one leaves no batch mean.
-      const pending = u > 0 && (u > this.#first.update || this.#first.pending);
-      lossScale.offer(updates, this.#stepValues(u, model.centreDecay(pending)));
-    } else this.device.write(this.#slots.all, this.#stepValues(updates, model.centreDecay()));
-    this.device.write(this.#slots.place, Float32Array.of(updates % KEPT_ROWS));
+  #writeValues(): void {
+    this.#values.write(this.updates, MetricRows.place(this.updates), this.lossScale);
   }
 
   /**
@@ -212,7 +149,7 @@ export class Trainer implements Disposable {
   ): Tensor {
     const { settings: { capture = true, passes = 1 } } = this;
     if (passes !== 1) throw new RangeError(`an update has ${passes} passes, step makes one`);
-    this.#writeStepValues();
+    this.#writeValues();
     const row = capture && !inspect
       ? this.#replay(input, mask, onKernel)!
       : this.#eager(() => this.#whole(input, this.#onDevice(mask), inspect));
@@ -235,7 +172,7 @@ export class Trainer implements Disposable {
     }
     const first = this.#done === 0;
     const last = ++this.#done === passes;
-    if (first) this.#writeStepValues();
+    if (first) this.#writeValues();
     if (capture) {
       const { begin, finish } = this.#plansFor(input, mask).plans;
       if (first) begin!.replay([]);
@@ -274,24 +211,11 @@ export class Trainer implements Disposable {
    *
    * @param count updates, the newest last; the last 256 are kept
    */
-  recent(count: number): { values(): Promise<StepValues[]> } {
-    const columns = ROW[this.model.precision];
-    const kept = Math.min(count, KEPT_ROWS, this.updates);
-    const first = (this.updates - kept) % KEPT_ROWS;
-    const beforeWrap = Math.min(kept, KEPT_ROWS - first);
-    const parts = [[first, beforeWrap], [0, kept - beforeWrap]].map(([row, rows]) =>
-      this.#rows.view([rows, columns], undefined, this.#rows.offset + row * columns)
-    );
-    const copied = this.device.readLater(parts);
-    parts.forEach((part) => part.dispose());
+  recent(count: number): RecentMetrics {
+    const recent = this.#rows.recent(count, this.updates);
     return {
       values: async () => {
-        const values = (await copied.values()).flatMap((rows) =>
-          Array.from(
-            { length: rows.length / columns },
-            (_, i) => stepValues(rows.subarray(i * columns, (i + 1) * columns)),
-          )
-        );
+        const values = await recent.values();
         this.lossScale?.noteSkipped(values[values.length - 1]?.skipped_updates ?? 0);
         return values;
       },
@@ -390,11 +314,11 @@ export class Trainer implements Disposable {
     const forward = model.forward(
       input,
       mask,
-      { teacherTemperature: this.#slots.teacherTemp, centre: this.#slots.centre },
+      { teacherTemperature: this.#values.slots.teacherTemp, centre: this.#values.slots.centre },
       settings.weights,
     );
     // Inside the released forward pass: with the old student, head first.
-    this.#average(this.#slots);
+    this.#average(this.#values.slots);
     const { losses, statistics } = statisticsOf(forward);
     model.student.zeroGrad();
     backward(forward.loss);
@@ -402,20 +326,20 @@ export class Trainer implements Disposable {
     const gradNorm = gradientNorm([model.student.grads!], settings.clipNorm);
     inspect?.(forward);
     this.#optimise(gradNorm);
-    return this.#store([...losses, gradNorm, ...statistics]);
+    return this.#rows.store([...losses, gradNorm, ...statistics], this.#values.slots.place);
   }
 
   /** Makes ready for the passes of an update: its centre, and room to add up in. */
   #begin(): void {
     const { model, lossScale } = this;
     const { centre: { used, batchMean }, statistics } = this.#shared!;
-    lossScale?.take(this.#slots.all);
+    lossScale?.take(this.#values.slots.all);
     model.refreshCopies();
     assign(used, model.centre);
-    emaStep(used, model.pendingCentre, this.#slots.centre);
+    emaStep(used, model.pendingCentre, this.#values.slots.centre);
     fill(batchMean, 0);
     statistics.clear();
-    model.student.clearGrads();
+    fill(model.student.grads!, 0);
   }
 
   /** Adds a pass's part of losses, statistics and gradients. */
@@ -426,19 +350,21 @@ export class Trainer implements Disposable {
     const forward = model.forward(
       input,
       mask,
-      { teacherTemperature: this.#slots.teacherTemp, centre },
+      { teacherTemperature: this.#values.slots.teacherTemp, centre },
       this.settings.weights,
     );
     statistics.add(forward, share);
     const { loss, predictionLoss: { size: tokens } } = forward;
-    if (!lossScale) {
-      backward(loss, this.device.full(loss.shape, share));
-      return forward;
-    }
-    model.trained.zeroGrad();
-    backward(loss, lossScale.seed(tokens, loss.shape));
-    model.trained.finishGrads();
-    addScaled(model.student.grads!, model.trained.grads!, share / tokens, lossScale.inverse);
+    const { student, trained } = model;
+    trained.zeroGrad();
+    backward(loss, lossScale?.seed(tokens, loss.shape));
+    trained.finishGrads();
+    addScaled(
+      student.grads!,
+      trained.grads!,
+      lossScale ? share / tokens : share,
+      lossScale?.inverse,
+    );
     return forward;
   }
 
@@ -449,17 +375,18 @@ export class Trainer implements Disposable {
     const gradNorm = gradientNorm([model.student.grads!], this.settings.clipNorm);
     inspect?.();
     lossScale?.settle(gradNorm);
-    const { emaEncoder, emaHead } = this.#slots;
+    const { emaEncoder, emaHead } = this.#values.slots;
     this.#average(
       lossScale
         ? { emaEncoder: lossScale.gated(emaEncoder), emaHead: lossScale.gated(emaHead) }
-        : this.#slots,
+        : this.#values.slots,
     );
     assign(model.centre, used, lossScale?.gate);
     assign(model.pendingCentre, batchMean, lossScale?.gate);
     this.#optimise(gradNorm);
     const { losses, statistics: behind } = statistics.values();
-    return this.#store([...losses, gradNorm, ...behind, ...lossScale?.row ?? []]);
+    const metrics = [...losses, gradNorm, ...behind, ...lossScale?.row ?? []];
+    return this.#rows.store(metrics, this.#values.slots.place);
   }
 
   #average(decays: { readonly emaEncoder: Tensor; readonly emaHead: Tensor }): void {
@@ -474,12 +401,6 @@ export class Trainer implements Disposable {
     }
   }
 
-  #store(metrics: readonly Tensor[]): Tensor {
-    const row = noGrad(() => concat(metrics, 0));
-    storeRow(this.#rows, row, this.#slots.place);
-    return row;
-  }
-
   /** Frees optimizer state and step values; the model is its owner's. */
   [Symbol.dispose](): void {
     this.#row?.dispose();
@@ -491,14 +412,6 @@ export class Trainer implements Disposable {
     for (const { values, grads, m, v } of this.#groups) {
       [values, grads, m, v].forEach((t) => t.dispose());
     }
-    for (
-      const tensor of [
-        ...Object.values(this.#slots),
-        this.#values,
-        this.#rows,
-        this.m,
-        this.v,
-      ]
-    ) tensor.dispose();
+    for (const part of [this.#values, this.#rows, this.m, this.v]) part[Symbol.dispose]();
   }
 }

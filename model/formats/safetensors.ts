@@ -166,14 +166,35 @@ export function parseHeader(header: Uint8Array, dataBytes: number): SafetensorsH
 }
 
 function parseTable(header: Uint8Array): Record<string, unknown> {
-  let value: unknown;
+  let text: string, value: unknown;
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(header));
+    text = new TextDecoder("utf-8", { fatal: true }).decode(header);
+    value = JSON.parse(text);
   } catch (error) {
     throw new SafetensorsError("header is not valid JSON", { cause: error });
   }
   if (!isTable(value)) throw new SafetensorsError("header is not a JSON object");
+  // JSON.parse keeps the last of several entries of one name and says nothing.
+  const kept = Object.values(value).reduce<number>(
+    (sum, it) => sum + 1 + (isTable(it) ? Object.keys(it).length : 0),
+    0,
+  );
+  if (pairsIn(text) !== kept) {
+    throw new SafetensorsError("a name occurs twice in the header, or objects nest too deep");
+  }
   return value;
+}
+
+/** Names with values in valid JSON: colons outside of strings. */
+function pairsIn(json: string): number {
+  let pairs = 0, quoted = false;
+  for (let i = 0; i < json.length; i++) {
+    const code = json.charCodeAt(i);
+    if (quoted && code === 0x5c) i++;
+    else if (code === 0x22) quoted = !quoted;
+    else if (code === 0x3a && !quoted) pairs++;
+  }
+  return pairs;
 }
 
 function parseMetadata(value: unknown): Record<string, string> {
@@ -222,15 +243,8 @@ export function encodeHeader(
   entries: Iterable<readonly [name: string, tensor: SafetensorsTensor]>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array<ArrayBuffer> {
-  const seen = new Set<string>(["__metadata__"]);
-  const parts: string[] = [];
-  if (Object.keys(metadata).length > 0) {
-    parts.push(`"__metadata__":${JSON.stringify(metadata)}`);
-  }
-  let offset = 0;
-  for (const [name, { dtype, shape, data }] of entries) {
-    if (seen.has(name)) throw new SafetensorsError(`${show(name)} occurs twice`);
-    seen.add(name);
+  const list = [...entries];
+  for (const [name, { dtype, shape, data }] of list) {
     const kind = ARRAYS[dtype];
     if (!(data instanceof kind)) {
       throw new SafetensorsError(
@@ -243,7 +257,32 @@ export function encodeHeader(
         `${show(name)} of shape [${shape}] needs ${count} values but has ${data.length}`,
       );
     }
-    const end = offset + data.byteLength;
+  }
+  return layOut(list, metadata);
+}
+
+/**
+ * As {@link encodeHeader}, for tensors whose values are not at hand.
+ *
+ * @throws SafetensorsError where a name occurs twice
+ */
+export function layOut(
+  entries: Iterable<
+    readonly [name: string, tensor: Pick<SafetensorsTensor, "dtype" | "shape">]
+  >,
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array<ArrayBuffer> {
+  const seen = new Set<string>(["__metadata__"]);
+  const parts: string[] = [];
+  if (Object.keys(metadata).length > 0) {
+    parts.push(`"__metadata__":${JSON.stringify(metadata)}`);
+  }
+  let offset = 0;
+  for (const [name, { dtype, shape }] of entries) {
+    if (seen.has(name)) throw new SafetensorsError(`${show(name)} occurs twice`);
+    seen.add(name);
+    const end = shape.reduce((product, it) => product * it, ARRAYS[dtype].BYTES_PER_ELEMENT) +
+      offset;
     const slot = { dtype, shape, data_offsets: [offset, end] };
     // Joined by hand: an object would put names that look like numbers first.
     parts.push(`${JSON.stringify(name)}:${JSON.stringify(slot)}`);

@@ -134,6 +134,12 @@ Deno.test("safetensors: hostile headers are refused with a reason", () => {
     [file(f32([-1], [0, 4]), 4), "bad shape"],
     [file(f32([1.5], [0, 4]), 4), "bad shape"],
     [file(f32([1e300], [0, 4]), 4), "bad shape"],
+    [file(`{"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,4]}}`, 4), "bad shape"],
+    [file(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,-1e999]}}`, 4), "bad offsets"],
+    [file(`{"a":${slot("F32", [1], [0, 4])},"a":${slot("F32", [1], [0, 4])}}`, 4), "occurs twice"],
+    [file('{"__metadata__":{"k":"1","k":"2"}}', 0), "occurs twice"],
+    [file('{"__metadata__":{},"__metadata__":{}}', 0), "occurs twice"],
+    [file(`{"a":{"x":{"y":{}},"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`, 4), "nest"],
     [file(f32([1], [0, 8]), 4), "past the end of the data"],
     [file(f32([1], [4, 0]), 4), "bad offsets"],
     [file(f32([1], [0]), 4), "bad offsets"],
@@ -152,6 +158,15 @@ Deno.test("safetensors: hostile headers are refused with a reason", () => {
   const invalidUtf8 = file("{  }", 0);
   invalidUtf8.set([0xff], 9);
   assertStringIncludes(rejected(invalidUtf8), "not valid JSON");
+});
+
+Deno.test("safetensors: colons and escapes in names and texts are no pairs", () => {
+  const list: [string, SafetensorsTensor][] = ["a:b", '"', '\\":', "\\"].map((it) => [
+    it,
+    { dtype: "U8", shape: [1], data: new Uint8Array([1]) },
+  ]);
+  const back = readSafetensors(writeSafetensors(list, { 'k":': '{"x":{"y":1}}' }));
+  assertEquals([...back.tensors.keys()], list.map(([it]) => it));
 });
 
 Deno.test("safetensors: names such as __proto__ are plain names", () => {

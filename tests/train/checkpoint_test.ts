@@ -245,15 +245,25 @@ Deno.test("run directory: a failed write leaves what was there", () =>
 Deno.test("run directory: one that holds something is refused unless resumed", () =>
   inTempDir(async (dir) => {
     const out = `${dir}/run`;
-    const paths = await openRunDirectory({ out, resume: false });
-    assertEquals(names(out), []);
+    const open = async (resume: boolean) => {
+      using opened = await openRunDirectory({ out, resume });
+      const { [Symbol.dispose]: _, ...paths } = opened;
+      assertEquals(paths, runPaths(out));
+    };
+    await open(false);
+    assertEquals(names(out), [".lock"]);
     // As a process leaves it that is killed before it has written its configuration.
     await Deno.writeTextFile(`${out}/config.json.tmp`, "{");
-    assertEquals(await openRunDirectory({ out, resume: false }), paths);
-    assertEquals(names(out), []);
+    await open(false);
+    assertEquals(names(out), [".lock"]);
     await Deno.writeTextFile(`${out}/config.json`, "{}");
-    await assertRejects(() => openRunDirectory({ out, resume: false }), UsageError, "--resume");
-    assertEquals(await openRunDirectory({ out, resume: true }), paths);
+    await assertRejects(() => open(false), UsageError, "--resume");
+    await open(true);
+    {
+      using _ = await openRunDirectory({ out, resume: true });
+      await assertRejects(() => open(true), UsageError, `--out ${out}: another process is writing`);
+    }
+    await open(true);
     await Deno.writeTextFile(`${dir}/plain`, "");
     await assertRejects(
       () => openRunDirectory({ out: `${dir}/plain`, resume: false }),

@@ -5,6 +5,7 @@ import { deviations, RECIPES } from "../../model/recipe.ts";
 import { lastingOptions, pretrainHelp, resolveConfig } from "../../train/config.ts";
 import { ENTRIES } from "../../train/config_schema.ts";
 import { UsageError } from "../../train/errors.ts";
+import { schedulesOf } from "../../train/schedule.ts";
 
 const NOON = new Date("2026-01-31T12:34:56Z");
 
@@ -203,6 +204,31 @@ Deno.test("config: evaluations come with checkpoints unless told otherwise", () 
   assertEquals(resolveConfig(["--eval-every", "3"]).evalEvery, 3);
   assertEquals(resolveConfig([]).eval, undefined);
   assertStringIncludes(rejected("--eval-every", "0"), "a whole number from 1");
+});
+
+Deno.test("config: averages and teacher temperature have values of their own", () => {
+  const words = [
+    "--ema-encoder",
+    "0.999, 0.9999",
+    "--ema-head",
+    "0.5,1",
+    "--teacher-temp",
+    "0.1,2",
+  ];
+  const config = resolveConfig(["--steps", "10", ...words]);
+  assertEquals(config.emaEncoder, [0.999, 0.9999]);
+  assertEquals(config.emaHead, [0.5, 1]);
+  assertEquals(config.teacherTemp, [0.1, 2]);
+  const schedules = schedulesOf(config, 100);
+  assertEquals([schedules.emaHead(0), schedules.emaHead(5), schedules.emaHead(10)], [0.5, 0.75, 1]);
+  assertEquals(resolveConfig(["--preset", "base"]).emaEncoder, PRESETS.base.training.emaEncoder);
+  withFile("run.toml", "ema-encoder = [0.9, 0.95]", (file) => {
+    assertEquals(resolveConfig(["--config", file]).emaEncoder, [0.9, 0.95]);
+  });
+  for (const words of ["0.9", "0.9,1.1", "0.9,1,1", "-1,1", "a,b", ""]) {
+    assertStringIncludes(rejected("--ema-head", words), "two numbers from 0 to 1 with a comma");
+  }
+  assertStringIncludes(rejected("--teacher-temp", "0,1"), "two numbers above 0");
 });
 
 Deno.test("config: sources have weights on the command line and in files, kept by a resumed run", () => {

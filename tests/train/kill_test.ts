@@ -1,4 +1,4 @@
-/** A run that is killed at any moment and resumed leaves the same files as one that is not. */
+/** A run that is killed at any moment and resumed leaves the same files as one that is not; only one process writes it. */
 import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { Prng } from "../../train/data/prng.ts";
@@ -11,12 +11,12 @@ const RUN = [
 ];
 const measured: ReadonlySet<string> = new Set(MEASURED_FIELDS);
 
-function start(out: string): Deno.ChildProcess {
+function start(out: string, options = RUN): Deno.ChildProcess {
   const resume = names(out).includes("config.json");
   return new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "--no-check", "--no-prompt", "--allow-read", "--allow-write"],
-      ...[MAIN, "pretrain", "--out", out, ...resume ? ["--resume", "--quiet"] : RUN],
+      ...[MAIN, "pretrain", "--out", out, ...resume ? ["--resume", "--quiet"] : options],
     ],
     stdout: "null",
     stderr: "piped",
@@ -24,13 +24,20 @@ function start(out: string): Deno.ChildProcess {
 }
 
 /** Runs to the end; or as soon as `moment` has come, killed. @returns whether it was killed */
-async function runUntil(out: string, moment: () => Promise<boolean>): Promise<boolean> {
-  const child = start(out);
+async function runUntil(
+  out: string,
+  moment: () => Promise<boolean>,
+  options = RUN,
+): Promise<boolean> {
+  const child = start(out, options);
   let ended = false;
   const errors = new Response(child.stderr).text();
   const status = child.status.finally(() => ended = true);
-  while (!ended && !await moment()) await sleep(1);
-  if (!ended) child.kill("SIGKILL");
+  try {
+    while (!ended && !await moment()) await sleep(1);
+  } finally {
+    if (!ended) child.kill("SIGKILL");
+  }
   const { code, signal } = await status;
   assert(code === 0 || signal === "SIGKILL", await errors);
   return signal === "SIGKILL";
@@ -125,6 +132,38 @@ Deno.test("killed at any moment, during a save too, and resumed: the same metric
       const [a, b] = [parts, whole].map((out) => Deno.readFileSync(join(out, file)));
       assert(a.length > 0 && a.every((byte, i) => byte === b[i]) && a.length === b.length, file);
     }
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("a run that is being written is refused to other processes, and free as soon as that one is killed", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    const out = join(dir, "run");
+    const latest = () => size(join(out, "checkpoints", "latest"));
+    const endless = RUN.map((word) => word === "12" ? "1000000" : word);
+    let refused = false;
+    const whileItRuns = async () => {
+      if (latest() === 0) return false;
+      const before = Deno.readTextFileSync(join(out, "config.json"));
+      const { code, stderr } = await start(out).output();
+      assertEquals(code, 2);
+      const [line] = new TextDecoder().decode(stderr).split("\n");
+      assertEquals(line, `error: --out ${out}: another process is writing this run`);
+      assertEquals(Deno.readTextFileSync(join(out, "config.json")), before);
+      return refused = true;
+    };
+    assertEquals(await runUntil(out, whileItRuns, endless), true);
+    assert(refused);
+    // Rows behind the checkpoint are cut off, then rows are added.
+    let least = Infinity;
+    const goesOn = () => {
+      const rows = size(join(out, "metrics.jsonl"));
+      least = Math.min(least, rows);
+      return Promise.resolve(rows > least);
+    };
+    assertEquals(await runUntil(out, goesOn), true);
   } finally {
     await Deno.remove(dir, { recursive: true });
   }

@@ -2,11 +2,16 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { openDevice } from "../../engine/mod.ts";
+import { LogMel } from "../../model/frontend.ts";
+import { Matpac } from "../../model/matpac.ts";
 import { run } from "../../train/commands/pretrain.ts";
 import { resolveConfig } from "../../train/config.ts";
+import { labelledFolder } from "../../train/data/labelled.ts";
+import { syntheticClip } from "../../train/data/synthetic.ts";
 import { exitCodeOf } from "../../train/errors.ts";
+import { Evaluator } from "../../train/evaluate.ts";
 import { measureRun, memoryText, totalBytes } from "../../train/memory.ts";
-import { inTempDir } from "./data/files.ts";
+import { inTempDir, wav } from "./data/files.ts";
 
 const WORDS = ["--quiet", "--steps", "2"];
 const QUICK = [...WORDS, "--batch", "2", "--crop-frames", "48"];
@@ -44,6 +49,49 @@ Deno.test("a run stays within what was measured, and one byte less refuses it wi
       const option of ["--micro-batch", "--crop-frames", "--preset", "--recompute", "activations"]
     ) {
       assertStringIncludes(details, option);
+    }
+  }));
+
+Deno.test("an evaluation is counted, and takes no more than that", () =>
+  inTempDir(async (dir) => {
+    const folder = join(dir, "labelled");
+    Deno.mkdirSync(join(folder, "audio"), { recursive: true });
+    // Clips of many chunks, and many of one short chunk.
+    const long = [1, 2, 3, 4].map(() => 12 * 16_000);
+    const lengths = [...long, ...Array.from({ length: 40 }, (_, i) => 2000 + 100 * (i % 5))];
+    const names = lengths.map((samples, i) => {
+      const { waveform } = syntheticClip(1, i, samples);
+      Deno.writeFileSync(join(folder, "audio", `${i}.wav`), wav(waveform, 16_000));
+      return `${i}.wav,${i % 2},${1 + (i >> 1) % 2}`;
+    });
+    Deno.writeTextFileSync(
+      join(folder, "meta.csv"),
+      ["filename,label,fold", ...names].join("\n") + "\n",
+    );
+    for (const crop of ["48", "208"]) {
+      const words = [...WORDS, "--batch", "1", "--crop-frames", crop];
+      using device = await openDevice();
+      const measured = (...more: string[]) =>
+        measureRun(device, resolveConfig([...words, ...more]));
+      const { evaluation } = measured("--eval", folder);
+      assertEquals(measured().evaluation, 0);
+      assertEquals(
+        totalBytes(measured("--eval", folder)) - totalBytes(measured()),
+        evaluation,
+      );
+      assertStringIncludes(memoryText(measured("--eval", folder)), "evaluation");
+
+      const { geometry, choices } = resolveConfig(words);
+      using model = new Matpac(device, geometry, choices);
+      using frontend = new LogMel(device);
+      const before = device.memory.liveBytes;
+      const labelled = labelledFolder(folder);
+      await new Evaluator({ device, model, frontend, folder: labelled }).embed();
+      const taken = device.memory.peakBytes - before;
+      assert(
+        taken <= evaluation && taken > 0.5 * evaluation,
+        `${taken} bytes taken, ${evaluation} counted`,
+      );
     }
   }));
 

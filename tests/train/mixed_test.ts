@@ -15,10 +15,12 @@ import { randomMask } from "../../model/masking.ts";
 import { Matpac, patchGrid, type Precision } from "../../model/matpac.ts";
 import { type Geometry, PRESETS } from "../../model/presets.ts";
 import { lossWeights, type Recipe, RECIPES } from "../../model/recipe.ts";
+import { loadCheckpoint, saveCheckpoint } from "../../train/checkpoint.ts";
 import { run as pretrainCommand } from "../../train/commands/pretrain.ts";
 import { resolveConfig } from "../../train/config.ts";
 import { Prng } from "../../train/data/prng.ts";
 import { syntheticSource } from "../../train/data/loader.ts";
+import { DivergedError } from "../../train/errors.ts";
 import { pretrain } from "../../train/loop.ts";
 import { GROWTH_WINDOW } from "../../train/loss_scale.ts";
 import { measureRun } from "../../train/memory.ts";
@@ -302,16 +304,85 @@ Deno.test("a run in mixed precision is resumed exactly", () =>
     );
   }));
 
+/** Overwrites the loss scale in the newest checkpoint of a run. */
+async function setSavedScale(out: string, scale: number): Promise<void> {
+  const { step, tensors, metadata } = (await loadCheckpoint(out))!;
+  const state = tensors.get("optimizer.loss_scale")!.data as Float32Array;
+  state.set([scale, 1 / scale]);
+  const all = [...tensors].map(([name, { shape, data }]) =>
+    [name, { shape, data: data as Float32Array }] as const
+  );
+  await saveCheckpoint(out, step, all, metadata);
+}
+
+Deno.test("an overflow that is skipped is no anomaly, and is not blamed for what comes after it", () =>
+  inTempDir(async (dir) => {
+    const never = new AbortController().signal;
+    const rows = async (out: string): Promise<Record<string, number>[]> =>
+      (await Deno.readTextFile(join(out, "metrics.jsonl"))).trim().split("\n")
+        .map((line) => JSON.parse(line));
+    const first = join(dir, "first");
+    const words = [...WORDS, "--quiet", "--warmup", "0", "--log-every", "1"];
+    assertEquals(await pretrainCommand([...words, "--steps", "1", "--out", first], never), 0);
+    const copyOfFirst = async (name: string): Promise<string> => {
+      const out = join(dir, name);
+      await Deno.mkdir(join(out, "checkpoints"), { recursive: true });
+      const checkpoint = join("checkpoints", "step-00000001.safetensors");
+      for (const file of ["config.json", "metrics.jsonl", checkpoint]) {
+        await Deno.copyFile(join(first, file), join(out, file));
+      }
+      await setSavedScale(out, 2 ** 20);
+      return out;
+    };
+    const resume = (out: string, ...more: string[]) =>
+      pretrainCommand(["--resume", "--quiet", "--out", out, ...more], never);
+
+    // Halved until the first update that does not overflow.
+    const falling = await copyOfFirst("falling");
+    assertEquals(await resume(falling, "--steps", "16"), 0);
+    const skipped = (await rows(falling)).map((it) => it.skipped_updates);
+    const applied = skipped.findIndex((it, i) => i > 0 && it === skipped[i - 1]) + 1;
+    assert(applied > 2, `${skipped}`);
+    const steps = ["--steps", `${applied}`];
+
+    const watched = await copyOfFirst("watched");
+    assertEquals(await resume(watched, ...steps, "--anomaly"), 0);
+    assertEquals((await rows(watched)).map((it) => it.skipped_updates), skipped.slice(0, applied));
+
+    // The update that is applied leaves infinities.
+    const astray = await copyOfFirst("astray");
+    const error = await assertRejects(() => resume(astray, ...steps, "--lr", "1e39"));
+    assert(error instanceof DivergedError, `${error}`);
+    assertEquals(error.step, applied);
+    const { details } = error as unknown as { details: string };
+    assertStringIncludes(details, "worked again op by op, every value was finite");
+    assertStringIncludes(details, "the checkpoint of step 1 is safe");
+  }));
+
+Deno.test("a loss scale that collapses is blamed on the op that overflows", () =>
+  inTempDir(async (dir) => {
+    const words = [...WORDS, "--quiet", "--warmup", "0", "--steps", "40", "--lr", "1e30"];
+    const error = await assertRejects(
+      () => pretrainCommand([...words, "--out", join(dir, "run")], new AbortController().signal),
+      DivergedError,
+      "overflow 16-bit floats again and again",
+    );
+    const { details } = error as unknown as { details: string };
+    assertStringIncludes(details, "first seen in ");
+    assertStringIncludes(details, "(forward)");
+  }));
+
 Deno.test("without 16-bit floats a run goes on in f32, with a warning", () =>
   inTempDir(async (dir) => {
     using device = await openDevice({ f16: false });
     const config = resolveConfig([...WORDS, "--steps", "1", "--out", join(dir, "run")]);
     let text = "";
     const output = { write: (it: string) => text += it, columns: () => undefined, now: () => 0 };
+    using paths = await openRunDirectory(config);
     await pretrain({
       device,
       config,
-      paths: await openRunDirectory(config),
+      paths,
       source: syntheticSource({ size: 8, seed: 1, samples: cropSamples(config.geometry) }),
       progress: new Progress({ output }),
       signal: new AbortController().signal,

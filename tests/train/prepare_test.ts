@@ -13,6 +13,7 @@ import { type PrepareOptions, prepareStore, storeNames } from "../../train/data/
 import { Prng } from "../../train/data/prng.ts";
 import { syntheticClip } from "../../train/data/synthetic.ts";
 import { exitCodeOf } from "../../train/errors.ts";
+import { lockFolder } from "../../train/lock.ts";
 import { RateLine } from "../../train/rate_line.ts";
 import { inTempDir, wav } from "./data/files.ts";
 
@@ -242,6 +243,17 @@ Deno.test("prepare says what is wrong, with the exit code of its kind", () =>
     await failure(4, "no audio in folder", "--data", dir, "--out", out);
     Deno.writeTextFileSync(join(dir, "a.wav"), "nothing");
     await failure(4, "all 1 files were skipped", "--data", dir, "--out", out);
+    {
+      using _ = lockFolder(out, "store");
+      await failure(
+        2,
+        `${out}: another process is writing this store`,
+        "--data",
+        dir,
+        "--out",
+        out,
+      );
+    }
     const stop = new AbortController();
     stop.abort();
     const stopped = await assertRejects(
@@ -292,6 +304,8 @@ Deno.test("training from a store: with its statistics, weighted with audio, resu
       Deno.readFileSync(last.replace(parts, join(dir, "whole"))),
     ].map((bytes) => readSafetensors(bytes));
     assertEquals(a.metadata.generators, b.metadata.generators);
+    const { mean, std } = JSON.parse(Deno.readTextFileSync(join(store, "stats.json")));
+    assertEquals(JSON.parse(a.metadata.standardisation), { mean, std });
     for (const [name, tensor] of a.tensors) {
       assertEquals(b.tensors.get(name), tensor, name);
       assertEquals(c.tensors.get(name), tensor, name);

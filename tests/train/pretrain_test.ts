@@ -216,7 +216,7 @@ async function runOn(
   let clock = 0;
   // Each look at the clock is a minute later, so that every update is shown.
   const output = { write: onText, columns: () => undefined, now: () => clock += 60_000 };
-  const paths = await openRunDirectory(config);
+  using paths = await openRunDirectory(config);
   await writeRunConfig(paths, config, device.info);
   await pretrain({
     device,
@@ -275,6 +275,13 @@ Deno.test("a full disk ends the run with what to do; what was written is whole a
       assertStringIncludes(error.message, "step-00000004.safetensors could not be written");
       assertStringIncludes(detailsOf(error), "the checkpoint of step 2 is safe");
       assertStringIncludes(detailsOf(error), "make room");
+    }
+    // Neither is a row of metrics or of TensorBoard's file lost that a checkpoint is behind.
+    for (const name of ["metrics.jsonl", "events.out"]) {
+      using _ = fullDisk((path) => path.includes(name));
+      const error = await assertRejects(() => command("--resume", "--out", out), DiskFullError);
+      assertEquals(exitCodeOf(error), 1);
+      assertStringIncludes(detailsOf(error), "the checkpoint of step 2 is safe");
     }
     assertEquals(await command("--resume", "--out", out), 0);
     assertEquals(await command(...words, "--out", whole), 0);

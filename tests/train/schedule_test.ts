@@ -90,15 +90,45 @@ Deno.test("schedules of a short run are the official code's tables", () => {
   }
 });
 
-Deno.test("base follows the published lengths from 2,012,615 clips", () => {
-  const { training } = PRESETS.base;
-  const run = schedulesOf({ ...training, lr: 3e-4, choices: RECIPES.paper }, CLIPS);
-  assertEquals(run.total, 294_816);
-  assertAlmostEquals(run.lr(9827), 1.5e-4, 1e-12);
-  assertAlmostEquals(run.lr(19_654), 3e-4, 1e-12);
-  assertAlmostEquals(run.teacherTemp(9827), 0.07, 1e-15);
-  assertAlmostEquals(run.emaEncoder(100_000), 0.99996357, 1e-8);
-});
+for (const recipe of ["paper", "released"] as const) {
+  for (const by of ["epochs", "steps"] as const) {
+    Deno.test(`base has the published schedules, recipe ${recipe}, length in ${by}`, () => {
+      // SPEC section 4: 300 epochs are 294,816 updates, 20 of warm-up 19,654; the paper's rate is for 256 clips, of 2048.
+      const length = { epochs: ["--epochs", "300"], steps: ["--steps", "294816"] }[by];
+      const config = resolveConfig([
+        ...["--preset", "base", "--recipe", recipe, ...length],
+        ...(by === "steps" ? ["--warmup", "19654"] : []),
+      ]);
+      const run = schedulesOf(config, CLIPS);
+      assertEquals([run.total, config.batch], [294_816, 2048]);
+      const scale = recipe === "paper" ? 8 : 1;
+      const rates = [
+        [0, 0, 0],
+        [9827, 1.5e-4, 1e-12],
+        [19_654, 3e-4, 1e-12],
+        [100_000, 2.4119e-4, 1e-8],
+        [200_000, 7.9637e-5, 1e-9],
+        [294_816, 0, 1e-15],
+      ];
+      for (const [u, rate, tolerance] of rates) {
+        assertAlmostEquals(run.lr(u), scale * rate, scale * tolerance, `lr(${u})`);
+      }
+      const temperatures = [[0, 0.04], [4913.5, 0.055], [9827, 0.07], [200_000, 0.07]];
+      for (const [u, temperature] of temperatures) {
+        assertAlmostEquals(run.teacherTemp(u), temperature, 1e-15, `temperature(${u})`);
+      }
+      const decays = [[0, 0.99995, 0.998], [100_000, 0.99996357, 0.99867839], [
+        294_816,
+        0.99999,
+        1,
+      ]];
+      for (const [u, encoder, head] of decays) {
+        assertAlmostEquals(run.emaEncoder(u), encoder, 1e-8, `encoder decay(${u})`);
+        assertAlmostEquals(run.emaHead(u), head, 1e-8, `head decay(${u})`);
+      }
+    });
+  }
+}
 
 Deno.test("the number of clips of an epoch comes from the data, the paper or the released code", () => {
   const { training } = PRESETS.base;

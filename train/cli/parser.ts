@@ -13,12 +13,12 @@ import type { Parser } from "@optique/core/parser";
 import { string } from "@optique/core/valueparser";
 import { UsageError } from "../errors.ts";
 
-/** One `--name`, or one positional argument where `kind` is "positional". */
+/** One `--name`, one positional argument where `kind` is "positional", or any number of them ("positionals"). */
 export interface OptionSpec {
   /** Long name without the dashes. */
   readonly name: string;
   /** A flag takes no value, a value one, a list may be given several times. */
-  readonly kind: "flag" | "value" | "list" | "positional";
+  readonly kind: "flag" | "value" | "list" | "positional" | "positionals";
   /** Stands for the value in help: `N`, `DIR`, `auto|gpu|software`. */
   readonly metavar?: string;
   /** One sentence for help. */
@@ -89,8 +89,11 @@ export function helpText(spec: CommandSpec, width = 100): string {
       shown += `${line}\n`;
     },
   });
-  const positional = spec.options.filter((it) => it.kind === "positional")
-    .map((it) => ` [${it.metavar ?? it.name.toUpperCase()}]`).join("");
+  const positional = spec.options.filter((it) => it.kind.startsWith("positional"))
+    .map((it) => {
+      const name = it.metavar ?? it.name.toUpperCase();
+      return it.kind === "positionals" ? ` ${name}...` : ` [${name}]`;
+    }).join("");
   return `Usage: ${spec.program} [options]${positional}\n\n${shown.trimEnd()}`;
 }
 
@@ -100,6 +103,9 @@ function parserOf(spec: OptionSpec): Parser<"sync", unknown, unknown> {
   const metavar = (spec.metavar ?? spec.name.toUpperCase()) as "VALUE";
   if (spec.kind === "positional") {
     return optional(argument(string({ metavar }), { description }));
+  }
+  if (spec.kind === "positionals") {
+    return multiple(argument(string({ metavar }), { description }));
   }
   const name = `--${spec.name}` as const;
   switch (spec.kind) {

@@ -3,9 +3,9 @@
 import * as v from "valibot";
 import { openDevice } from "../../engine/mod.ts";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
+import { COMMON_WORDS, valueReader, wholeNumber } from "../cli/values.ts";
 import { WorkerPool } from "../data/pool.ts";
 import { type PrepareOptions, prepareStore } from "../data/prepare.ts";
-import { UsageError } from "../errors.ts";
 import { RateLine } from "../rate_line.ts";
 
 const SPEC: CommandSpec = {
@@ -59,28 +59,16 @@ const SPEC: CommandSpec = {
   ],
 };
 
-function count(least: number, most: number) {
-  return v.pipe(
-    v.string(),
-    v.regex(/^\d+$/),
-    v.transform(Number),
-    v.minValue(least),
-    v.maxValue(most),
-  );
-}
 const WORDS = {
-  data: { schema: v.pipe(v.string(), v.minLength(1)), allowed: "a folder" },
-  out: { schema: v.pipe(v.string(), v.minLength(1)), allowed: "a folder" },
+  data: { schema: COMMON_WORDS.path, allowed: "a folder" },
+  out: { schema: COMMON_WORDS.path, allowed: "a folder" },
   dtype: { schema: v.optional(v.picklist(["f32", "f16"]), "f32"), allowed: "f32 or f16" },
   "min-frames": {
-    schema: v.optional(count(1, 2 ** 31 - 1), "1"),
+    schema: v.optional(wholeNumber(1, 2 ** 31 - 1), "1"),
     allowed: "a whole number from 1",
   },
-  workers: { schema: v.optional(count(0, 256)), allowed: "a whole number from 0 to 256" },
-  adapter: {
-    schema: v.optional(v.picklist(["auto", "gpu", "software"]), "auto"),
-    allowed: "auto, gpu or software",
-  },
+  workers: COMMON_WORDS.workers,
+  adapter: COMMON_WORDS.adapter,
 } as const;
 
 /** Text of `--help`. */
@@ -91,16 +79,7 @@ export function help(): string {
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
   const given = parseArguments(SPEC, argv);
-  const value = <K extends keyof typeof WORDS>(
-    name: K,
-  ): v.InferOutput<(typeof WORDS)[K]["schema"]> => {
-    const { schema, allowed } = WORDS[name];
-    const result = v.safeParse(schema, given[name]);
-    if (result.success) return result.output as v.InferOutput<(typeof WORDS)[K]["schema"]>;
-    throw given[name] === undefined
-      ? new UsageError(`--${name}: is needed`, `See: ${SPEC.program} --help`)
-      : new UsageError(`--${name} ${given[name]}: must be ${allowed}`);
-  };
+  const value = valueReader(SPEC.program, WORDS, given);
   const options: Omit<PrepareOptions, "device" | "pool"> = {
     data: value("data"),
     out: value("out"),

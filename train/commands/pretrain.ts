@@ -40,7 +40,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     variants: config.variants,
     deterministic: config.deterministic,
   });
-  const paths = await openRunDirectory(config);
+  using paths = await openRunDirectory(config);
   await writeRunConfig(paths, config, device.info);
   const before = config.resume ? await skippedIn(paths.skipped) : [];
   using skipped = JsonLines.create<SkippedRow>(paths.skipped);

@@ -5,9 +5,11 @@ import { type Device, openDevice } from "../../engine/mod.ts";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
 import { UsageError } from "../errors.ts";
 import type { CheckRow } from "../verify/compare.ts";
+import { verifyCheckpoint } from "../verify/checkpoint_pt.ts";
 import { type GoldenSet, readGolden } from "../verify/golden.ts";
 import { verifyFrontend } from "../verify/frontend.ts";
 import { verifyMatpacStep } from "../verify/matpac_step.ts";
+import { verifyProbe } from "../verify/probe.ts";
 import { verifyVitOps } from "../verify/vit_ops.ts";
 
 const SPEC: CommandSpec = {
@@ -34,10 +36,14 @@ const SPEC: CommandSpec = {
 };
 
 /** Sets and the code that checks them. */
-const SETS: Readonly<Record<string, (device: Device, golden: GoldenSet) => Promise<CheckRow[]>>> = {
+const SETS: Readonly<
+  Record<string, (device: Device, golden: GoldenSet, folder: string) => Promise<CheckRow[]>>
+> = {
   frontend: verifyFrontend,
   vit_ops: verifyVitOps,
   matpac_step: verifyMatpacStep,
+  checkpoint_pt: verifyCheckpoint,
+  probe: verifyProbe,
 };
 
 /** Text of `--help`. */
@@ -67,7 +73,7 @@ export async function verifyFolder(
     const golden = readGolden(folder, name);
     if (!golden) continue;
     found++;
-    const rows = await check(device, golden);
+    const rows = await check(device, golden, folder);
     onSet(rows);
     all.push(...rows);
   }

@@ -78,11 +78,12 @@ function hasExtension(name: string, extensions: readonly string[]): boolean {
   return extensions.some((extension) => lower.endsWith(extension));
 }
 
-async function isFolder(path: string): Promise<boolean> {
+/** Whether a path is that of a folder; a broken link or no path is none. */
+export async function isFolder(path: string): Promise<boolean> {
   try {
     return (await Deno.stat(path)).isDirectory;
   } catch {
-    return false; // a broken link
+    return false;
   }
 }
 

@@ -61,13 +61,8 @@ export interface LoaderOptions {
   readonly cropSamples: number;
   /** Determines order and crops. */
   readonly seed: number;
-  /** Batches prepared ahead; default 2. */
+  /** Batches whose rows are read ahead; default 2, or more where that is fewer than 32 rows. */
   readonly ahead?: number;
-}
-
-interface Prepared {
-  readonly batch: Batch;
-  readonly after: LoaderState;
 }
 
 interface Row {
@@ -75,14 +70,27 @@ interface Row {
   readonly crop: Crop;
 }
 
+/** Crops asked for and not used yet. Places count a part's clips through all epochs. */
+interface Reading {
+  /** Per part, by place; undefined for a clip that cannot be used. */
+  readonly crops: readonly Map<number, Promise<Row | undefined>>[];
+  /** First place, per part, that was never asked for. */
+  readonly next: number[];
+  /** Rows of all batches for which a place was asked for. */
+  rows: number;
+}
+
+/** Rows that are read ahead by default, at least: small passes follow each other quickly. */
+const LEAST_AHEAD = 32;
+
 /** Independent sequences of random numbers; those of a run's parameters and masks have positive numbers. */
 const STREAMS = { order: -1, crops: -2, parts: -3 } as const;
 
 /**
  * Endless random crops. Every epoch visits each usable clip of a part once in a new seeded order. A crop starts at a
  * uniformly random frame from 0 to T - cropFrames inclusive (SPEC 1.2, item 5); a shorter clip is padded with silence
- * at its end. The last batch of an epoch is completed from the next epoch. Batches are prepared ahead, their rows
- * side by side.
+ * at its end. The last batch of an epoch is completed from the next epoch. Rows are read ahead side by side, without
+ * waiting for the calling thread in between: while it submits an update it answers nobody.
  *
  * Order, crops and the choice of parts are functions of seed, epoch, clip and row alone. So the same seed and source
  * give the same rows, however many are in a batch, whichever thread is first, and also across `state` and `restore`.
@@ -95,8 +103,10 @@ export class Loader {
   readonly #failing: readonly Set<number>[];
   readonly #orders: ({ epoch: number; seed: number; clips: Uint32Array } | undefined)[] = [];
   #state: LoaderState;
-  /** Batches under way, in order. */
-  #queue: Promise<Prepared>[] = [];
+  /** Where reading ahead stands; replaced when the loader is restored. */
+  #reading: Reading;
+  /** The call to {@link next} under way. */
+  #last: Promise<unknown> = Promise.resolve();
 
   /**
    * Starts at the first clip of the first epoch.
@@ -131,6 +141,19 @@ export class Loader {
       parts: parts.map(() => ({ epoch: 0, position: 0 })),
       clips: parts.map(({ size }) => size),
     };
+    this.#reading = this.#readingFrom(this.#state);
+  }
+
+  #readingFrom({ rows, parts }: LoaderState): Reading {
+    return {
+      crops: parts.map(() => new Map()),
+      next: parts.map((it, part) => this.#placeOf(part, it)),
+      rows,
+    };
+  }
+
+  #placeOf(part: number, { epoch, position }: PartState): number {
+    return epoch * this.#parts[part].size + position;
   }
 
   /** Clips that could not be used, with the reason. */
@@ -143,19 +166,9 @@ export class Loader {
    *
    * @throws NoDataError when no clip of the source is usable.
    */
-  async next(): Promise<Batch> {
-    const { ahead = 2 } = this.#options;
-    const current = this.#queue[0] ?? this.#prepare(this.#state);
-    const queue = [current, ...this.#queue.slice(1)];
-    while (queue.length < 1 + ahead) {
-      const following = queue[queue.length - 1].then(({ after }) => this.#prepare(after));
-      // A failure ahead of time is reported by the call that asks for that batch.
-      following.catch(() => {});
-      queue.push(following);
-    }
-    this.#queue = queue.slice(1);
-    const { batch, after } = await current;
-    this.#state = after;
+  next(): Promise<Batch> {
+    const batch = this.#last.then(() => this.#next());
+    this.#last = batch.catch(() => {});
     return batch;
   }
 
@@ -179,26 +192,29 @@ export class Loader {
       );
     }
     this.#state = state;
-    this.#queue = [];
+    this.#reading = this.#readingFrom(state);
   }
 
-  async #prepare(from: LoaderState): Promise<Prepared> {
-    const { source, batch } = this.#options;
-    const picks = Array.from({ length: batch }, (_, i) => this.#partOf(from.seed, from.rows + i));
+  async #next(): Promise<Batch> {
+    const { source, batch, ahead = Math.max(2, Math.ceil(LEAST_AHEAD / batch)) } = this.#options;
+    const from = this.#state;
+    const { seed } = from;
+    const picks = Array.from({ length: batch }, (_, i) => this.#partOf(seed, from.rows + i));
     const wanted = this.#parts.map((_, part) => picks.filter((it) => it === part).length);
-    const taken = await Promise.all(
-      wanted.map((count, part) => this.#take(from.seed, part, from.parts[part], count)),
+    const taking = Promise.all(
+      wanted.map((count, part) => this.#take(seed, part, from.parts[part], count)),
     );
+    this.#readAhead(seed, from.rows + batch, ahead * batch);
+    const taken = await taking;
     const queues = taken.map(({ rows }) => rows.values());
     const rows = picks.map((part) => queues[part].next().value!);
-    const drawn = from.parts.reduce(
-      (sum, { epoch, position }, part) => sum + epoch * this.#parts[part].size + position,
-      0,
-    );
-    return {
-      batch: { ...this.#assemble(rows), epoch: Math.floor(drawn / source.size) },
-      after: { ...from, rows: from.rows + batch, parts: taken.map(({ after }) => after) },
+    const drawn = from.parts.reduce((sum, it, part) => sum + this.#placeOf(part, it), 0);
+    this.#state = {
+      ...from,
+      rows: from.rows + batch,
+      parts: taken.map(({ after }) => after),
     };
+    return { ...this.#assemble(rows), epoch: Math.floor(drawn / source.size) };
   }
 
   #assemble(rows: readonly Row[]): Omit<Batch, "epoch"> {
@@ -225,21 +241,44 @@ export class Loader {
     from: PartState,
     count: number,
   ): Promise<{ rows: Row[]; after: PartState }> {
-    const { size, first } = this.#parts[part];
     const rows: Row[] = [];
-    let { epoch, position } = from;
+    let place = this.#placeOf(part, from);
     while (rows.length < count) {
       const crops = Array.from({ length: count - rows.length }, () => {
-        if (position === size) {
-          epoch++;
-          position = 0;
-        }
-        const clip = first + this.#orderOf(seed, part, epoch)[position++];
-        return this.#crop(seed, part, epoch, clip);
+        const asked = this.#reading.crops[part].get(place) ?? this.#ask(seed, part, place);
+        this.#reading.crops[part].delete(place++);
+        return asked;
       });
       for (const row of await Promise.all(crops)) if (row) rows.push(row);
     }
-    return { rows, after: { epoch, position } };
+    const { size } = this.#parts[part];
+    return { rows, after: { epoch: Math.floor(place / size), position: place % size } };
+  }
+
+  /** Asks for the crops of rows from `first` on, as far as that was not done before. */
+  #readAhead(seed: number, first: number, count: number): void {
+    const reading = this.#reading;
+    for (reading.rows = Math.max(reading.rows, first); reading.rows < first + count;) {
+      const part = this.#partOf(seed, reading.rows++);
+      this.#ask(seed, part, reading.next[part]);
+    }
+  }
+
+  #ask(seed: number, part: number, place: number): Promise<Row | undefined> {
+    const reading = this.#reading;
+    const { size, first } = this.#parts[part];
+    const epoch = Math.floor(place / size);
+    const clip = first + this.#orderOf(seed, part, epoch)[place % size];
+    const row = this.#crop(seed, part, epoch, clip);
+    reading.next[part] = Math.max(reading.next[part], place + 1);
+    reading.crops[part].set(place, row);
+    row.then((it) => {
+      // As many rows stay ahead.
+      if (!it && reading === this.#reading) void this.#ask(seed, part, reading.next[part]);
+    }).catch(() => {
+      // Whoever needs the row reports it.
+    });
+    return row;
   }
 
   async #crop(seed: number, part: number, epoch: number, clip: number): Promise<Row | undefined> {

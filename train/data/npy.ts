@@ -40,10 +40,15 @@ const MAX_HEADER_BYTES = 1 << 16;
  * The header of a C-order array, version 1, byte for byte as NumPy writes it.
  *
  * @param shape axes, slowest first
+ * @param type number format, or NumPy's code for another type, such as `<i4`
  */
-export function npyHeader(shape: readonly number[], dtype: NpyDtype): Uint8Array {
+export function npyHeader(
+  shape: readonly number[],
+  type: NpyDtype | `<${string}`,
+): Uint8Array {
   const axes = shape.length === 1 ? `${shape[0]},` : shape.join(", ");
-  const dict = `{'descr': '${DESCR[dtype]}', 'fortran_order': False, 'shape': (${axes}), }`;
+  const descr = type === "f32" || type === "f16" ? DESCR[type] : type;
+  const dict = `{'descr': '${descr}', 'fortran_order': False, 'shape': (${axes}), }`;
   // NumPy leaves room for the first axis to grow to 21 digits.
   const growth = shape.length > 0 ? Math.max(0, 21 - String(shape[0]).length) : 0;
   const unpadded = MAGIC.length + 4 + dict.length + growth + 1;

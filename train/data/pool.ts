@@ -50,10 +50,18 @@ interface Lane {
   readonly running: Map<number, Job>;
 }
 
-/** Orders that a worker has at a time: one under way, one waiting, so that it is never idle between two. */
-const ORDERS_PER_WORKER = 2;
-/** More threads than this outpace any GPU. */
-const MOST_WORKERS = 8;
+/**
+ * Orders that a worker has at a time, one of them under way. The calling thread sends no new ones while it submits work to
+ * the GPU, which takes as long as an update on software adapters; so that many clips are read meanwhile. Pieces are large.
+ */
+const ORDERS_PER_WORKER: Readonly<Record<TaskName, number>> = {
+  waveform: 64,
+  crop: 64,
+  firstPiece: 2,
+  nextPiece: 2,
+};
+/** Each thread takes some 30 MB. */
+const MOST_WORKERS = 16;
 
 /** Threads worth having beside training: all cores but the one that feeds the GPU. */
 export function defaultWorkers(): number {
@@ -130,9 +138,9 @@ export class WorkerPool implements Disposable {
   #fill(): void {
     for (;;) {
       const lane = this.#lanes.reduce((a, b) => a.running.size <= b.running.size ? a : b);
-      if (lane.running.size >= ORDERS_PER_WORKER) return;
-      const job = this.#waiting.shift();
-      if (!job) return;
+      const [job] = this.#waiting;
+      if (!job || lane.running.size >= ORDERS_PER_WORKER[job.name]) return;
+      this.#waiting.shift();
       this.#send(lane, job);
     }
   }

@@ -7,6 +7,7 @@ import { dirname, join, relative } from "@std/path";
 import type { Device } from "../../engine/mod.ts";
 import { FRAME_SAMPLES, frameCount, HOP_SAMPLES } from "../../model/frontend_tables.ts";
 import { InterruptedError } from "../errors.ts";
+import { lockFolder } from "../lock.ts";
 import { JsonLines, type SkippedRow } from "../log.ts";
 import { writeAtomic } from "../rundir.ts";
 import { type ClipSums, ClipWriter, existingClip, statisticsOf } from "./clip_writer.ts";
@@ -78,6 +79,7 @@ export interface PrepareResult extends PrepareState {
  * Makes or completes a store. It can be killed at any time and run again: what is complete is kept.
  *
  * @throws {NoDataError | FolderError} if there is nothing to prepare
+ * @throws {UsageError} when another process is writing the store
  * @throws {InterruptedError} when the signal aborted.
  */
 export async function prepareStore(options: PrepareOptions): Promise<PrepareResult> {
@@ -88,6 +90,7 @@ export async function prepareStore(options: PrepareOptions): Promise<PrepareResu
   }
   const names = storeNames(files);
   await Deno.mkdir(out, { recursive: true });
+  using _lock = lockFolder(out, "store");
   using journal = ClipJournal.open(join(out, "prepare.jsonl"), dtype);
   using skipped = JsonLines.create<SkippedRow>(join(out, "skipped.jsonl"));
   using queue = new LogMelQueue(device);

@@ -140,15 +140,26 @@ export function fileSource(
       return undefined;
     }
   };
-  const load = async (index: number): Promise<Float32Array | undefined> => {
-    const cached = cache.get(index);
-    if (cached) return cached;
+  const decode = async (index: number): Promise<Float32Array | undefined> => {
     const waveform = await attempt(index, (path) => pool.run("waveform", path));
-    if (waveform && waveform.byteLength <= free && !cache.has(index)) {
+    if (waveform && waveform.byteLength <= free) {
       free -= waveform.byteLength;
       cache.set(index, waveform);
     }
     return waveform;
+  };
+  // Reading ahead in a small collection asks for the same clip in several epochs.
+  const decoding = new Map<number, Promise<Float32Array | undefined>>();
+  const load = async (index: number): Promise<Float32Array | undefined> => {
+    const known = cache.get(index) ?? decoding.get(index);
+    if (known) return await known;
+    const decoded = decode(index);
+    decoding.set(index, decoded);
+    try {
+      return await decoded;
+    } finally {
+      decoding.delete(index);
+    }
   };
   return {
     size: names.size,

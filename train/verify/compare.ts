@@ -65,6 +65,9 @@ export const TOLERANCES = {
   teacher: observed("teachers after averaging", 2e-7, 8e-8),
   operation: observed("single operations", 1.8e-6, 1.6e-6),
   offsetNorm: observed("a layer norm whose rows have an offset of 1000", 2.7e-5, 2.1e-5),
+  embedding: observed("embeddings of the inference package", 1e-6, 9e-7),
+  probe: observed("a probe's weights, logits and losses", 5e-7, 2e-7),
+  metric: { max: 1e-12, l2: 1e-12, reason: "metrics are float64 on both sides" },
   exact: { max: 0, l2: 0, reason: "indices and copies are exact" },
   table: {
     max: 2e-7,

@@ -204,6 +204,30 @@ Deno.test("batches are prepared ahead while the caller works on another, and no 
   }
 });
 
+Deno.test("rows are read ahead without waiting for those before them, also past unusable clips", async () => {
+  const loads: number[] = [];
+  const stuck: ClipSource = {
+    ...countingSource(Array(100).fill(5000)),
+    crop: (index) => {
+      loads.push(index);
+      return new Promise(() => {});
+    },
+  };
+  new Loader({ source: stuck, batch: 4, cropSamples: CROP, seed: 1, ahead: 2 }).next();
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  assertEquals(loads.length, 4 * (1 + 2));
+
+  const bad = Array.from({ length: 33 }, (_, i) => 3 * i);
+  const source = countingSource(Array(100).fill(5000), bad);
+  const loader = new Loader({ source, batch: 4, cropSamples: CROP, seed: 1, ahead: 2 });
+  for (let batches = 1; batches <= 12; batches++) {
+    await loader.next();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const usable = source.loads.filter((clip) => !bad.includes(clip)).length;
+    assertEquals(usable, 4 * (batches + 2));
+  }
+});
+
 Deno.test("the rows do not depend on how many are in a batch, with unusable clips too", async () => {
   const rows = async (batch: number, count: number) => {
     const source = countingSource([9000, 7000, 100, 8000, 9999, 5000, 7777], [4, 6]);
@@ -314,6 +338,15 @@ Deno.test("a folder of good and bad files gives finite batches and lists the bad
     reported,
     loader.skipped.map(({ path, reason }) => `${path}: ${reason}`),
   );
+});
+
+Deno.test("a clip that is asked for again while it is decoded is decoded once", async () => {
+  const source = await audioFolderSource([GOLDEN], { cacheBytes: 0 });
+  const index = Array.from({ length: source.size }, (_, i) => i)
+    .find((i) => source.describe(i).endsWith("ten_ms.wav"))!;
+  const [a, b] = await Promise.all([source.load(index), source.load(index)]);
+  assert(a !== undefined && a === b);
+  assert(a !== await source.load(index), "nothing is kept afterwards");
 });
 
 Deno.test("decoded clips are cached within the byte budget", async () => {

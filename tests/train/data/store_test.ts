@@ -323,3 +323,28 @@ Deno.test("a .npy file that is damaged is skipped and recorded once", () =>
     assertEquals(reported, [`${join(dir, "b.npy")}: cut off: 1000 of 6528 bytes`]);
     assertEquals(source.skipped.length, 1);
   }));
+
+Deno.test("a .npy file that is damaged in the middle of an epoch is skipped from then on", () =>
+  inTempDir(async (dir) => {
+    for (const name of ["a", "b", "c", "d"]) writeNpy(join(dir, `${name}.npy`), 20);
+    using pool = new WorkerPool(1);
+    const source = await dataSource([dir], { pool });
+    const loader = new Loader({ source, batch: 1, cropSamples: samplesOf(16), seed: 1, ahead: 1 });
+    const clips = async (count: number) => {
+      const seen: number[] = [];
+      for (let i = 0; i < count; i++) seen.push(...(await loader.next()).clips);
+      return seen;
+    };
+    assertEquals((await clips(4)).sort(), [0, 1, 2, 3]);
+    const [current] = await clips(1);
+    // What comes last in this epoch; going back forgets what was read ahead.
+    const state = loader.state();
+    const order = await clips(3);
+    loader.restore(state);
+    const [, , last] = order;
+    Deno.truncateSync(join(dir, `${"abcd"[last]}.npy`), 1000);
+    const rest = [0, 1, 2, 3].filter((it) => it !== last);
+    assertEquals([current, ...await clips(2)].sort(), rest);
+    assertEquals((await clips(3)).sort(), rest);
+    assertEquals(source.skipped.map(({ path }) => path), [join(dir, `${"abcd"[last]}.npy`)]);
+  }));

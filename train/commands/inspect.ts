@@ -1,0 +1,163 @@
+/** `deno task inspect`: what a checkpoint holds, which model it is, what it lacks. */
+
+import {
+  type CheckpointFile,
+  type CheckpointModel,
+  modelOf,
+  SYSTEM_TITLES,
+} from "../../model/formats/checkpoint_file.ts";
+import { bytesIn, type StoredTensor } from "../../model/formats/ranges.ts";
+import { formatBytes } from "../../engine/mod.ts";
+import { breath } from "../breath.ts";
+import { blaming, type OpenCheckpoint, openCheckpointFile } from "../checkpoint_input.ts";
+import {
+  differenceLines,
+  modelLines,
+  plainText,
+  statisticsOf,
+  type TensorStatistics,
+  valuesIn,
+} from "../checkpoint_report.ts";
+import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
+import { UsageError } from "../errors.ts";
+
+const SPEC: CommandSpec = {
+  program: "deno task inspect",
+  summary: "Lists the tensors of a checkpoint with statistics and says which model it is.",
+  options: [
+    {
+      name: "F",
+      kind: "positional",
+      metavar: "F",
+      description: "A safetensors file, or a .pt or .pth file of torch.save.",
+    },
+    { name: "json", kind: "flag", description: "Prints everything as one JSON object." },
+  ],
+  footer:
+    "Mean, standard deviation (of all values), smallest and largest are over finite values. Names are those of the " +
+    "file; dictionaries inside the state dict are joined by points. Missing and surplus are told under MATPAC's names.",
+};
+
+/** Text of `--help`. */
+export function help(): string {
+  return helpText(SPEC);
+}
+
+interface Row extends TensorStatistics {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly dtype: string;
+}
+
+function table(rows: readonly Row[]): string[] {
+  const number = (x: number) => Number.isNaN(x) ? "-" : String(Number(x.toPrecision(5)));
+  const cells = [
+    ["name", "shape", "dtype", "mean", "std", "min", "max", ""],
+    ...rows.map(({ name, shape, dtype, mean, std, min, max, nonFinite }) => [
+      plainText(name),
+      `[${shape.join(", ")}]`,
+      dtype,
+      ...[mean, std, min, max].map(number),
+      nonFinite > 0 ? `${nonFinite} not finite` : "",
+    ]),
+  ];
+  const widths = cells[0].map((_, i) =>
+    cells.reduce((most, row) => Math.max(most, row[i].length), 0)
+  );
+  return cells.map((row) =>
+    row.map((cell, i) => i > 2 ? cell.padStart(widths[i]) : cell.padEnd(widths[i])).join("  ")
+      .trimEnd()
+  );
+}
+
+function bytesOf(tensors: Iterable<StoredTensor>): number {
+  let sum = 0;
+  for (const it of tensors) sum += bytesIn(it);
+  return sum;
+}
+
+/** The model, or why there is none. */
+function judged(file: CheckpointFile): { model?: CheckpointModel; reason?: string } {
+  try {
+    const model = modelOf(file);
+    return model ? { model } : { reason: "none of MATPAC, MATPAC++, M2D and MSM-MAE" };
+  } catch (error) {
+    // What is wrong with the model is what inspect is asked for.
+    if (error instanceof Error && error.name === "CheckpointError") {
+      return { reason: error.message };
+    }
+    throw error;
+  }
+}
+
+function record({ file, path, bytes }: OpenCheckpoint, rows: readonly Row[]): unknown {
+  const { model, reason } = judged(file);
+  return {
+    path,
+    bytes,
+    format: file.format,
+    container: file.container,
+    tensors: rows,
+    beside: { tensors: file.beside.size, bytes: bytesOf(file.beside.values()) },
+    metadata: file.metadata,
+    model: model
+      ? {
+        system: model.system,
+        names: model.style,
+        prefix: model.prefix,
+        parts: model.parts.map(({ name }) => name),
+        geometry: model.geometry,
+        ...model.differences,
+      }
+      : null,
+    reason: reason ?? null,
+  };
+}
+
+function report({ file, path, bytes }: OpenCheckpoint, rows: readonly Row[]): string {
+  const { model, reason } = judged(file);
+  const metadata = Object.entries(file.metadata);
+  const bad = rows.filter(({ nonFinite }) => nonFinite > 0).length;
+  return [
+    ...table(rows),
+    "",
+    ...(metadata.length > 0 ? ["metadata:"] : []),
+    ...metadata.map(([key, text]) => `  ${plainText(key)}: ${plainText(text)}`),
+    `${path}: ${file.format}${
+      file.container === "" ? "" : `, state dict under "${file.container}"`
+    }; ${file.tensors.size} tensors, ${
+      valuesIn(file.tensors.values()).toLocaleString("en")
+    } values; ${formatBytes(bytes)}`,
+    ...(file.beside.size > 0
+      ? [
+        `beside the state dict: ${file.beside.size} tensors, ${
+          formatBytes(bytesOf(file.beside.values()))
+        } (state of the optimizer)`,
+      ]
+      : []),
+    ...(model ? modelLines(model) : [`model: ${reason}`]),
+    ...(model && model.style !== "matpac" ? [`names: those of ${SYSTEM_TITLES[model.style]}`] : []),
+    ...(model ? differenceLines(model) : []),
+    ...(model && model.differences.missing.length + model.differences.misshaped.length === 0
+      ? ["nothing is missing"]
+      : []),
+    ...(bad > 0 ? [`${bad} tensors hold values that are not finite`] : []),
+  ].join("\n");
+}
+
+/** Runs the command. */
+export async function run(argv: string[], signal: AbortSignal): Promise<number> {
+  const { F, json } = parseArguments(SPEC, argv);
+  if (typeof F !== "string") throw new UsageError("F: is needed", `See: ${SPEC.program} --help`);
+  using opened = openCheckpointFile(F);
+  const rows: Row[] = [];
+  for (const [name, tensor] of opened.file.tensors) {
+    // Signals are heard between tensors.
+    await breath();
+    signal.throwIfAborted();
+    const { shape, dtype } = tensor;
+    rows.push({ name, shape, dtype, ...blaming(F, () => statisticsOf(tensor)) });
+  }
+  console.log(json ? JSON.stringify(record(opened, rows), null, 1) : report(opened, rows));
+  return 0;
+}
