@@ -46,6 +46,10 @@ const COMMANDS: Readonly<
     summary: "trains a linear layer on embeddings and says how good it is",
     load: () => import("./commands/probe.ts"),
   },
+  dataset: {
+    summary: "turns a downloaded data set into a labelled folder",
+    load: () => import("./commands/dataset.ts"),
+  },
   verify: {
     summary: "holds this machine's adapter against reference numbers",
     load: () => import("./commands/verify.ts"),

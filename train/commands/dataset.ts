@@ -1,0 +1,153 @@
+/** `deno task dataset`: a data set as it is downloaded to a labelled folder. */
+
+import { basename, dirname, join, resolve } from "@std/path";
+import * as v from "valibot";
+import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
+import { COMMON_WORDS, valueReader } from "../cli/values.ts";
+import { isFolder } from "../data/files.ts";
+import { NoDataError } from "../data/errors.ts";
+import { DATASETS } from "../datasets/mod.ts";
+import { type Matched, matchFiles, unwritable, writeLabelled } from "../datasets/write.ts";
+import { UsageError } from "../errors.ts";
+import { LiveLine, standardOutput } from "../live_line.ts";
+import { writeAtomic } from "../rundir.ts";
+
+const NAMES = Object.keys(DATASETS);
+
+const SPEC: CommandSpec = {
+  program: "deno task dataset",
+  summary:
+    "Turns a data set as it is downloaded and unpacked into a labelled folder, with the paper's split.",
+  options: [
+    {
+      name: "name",
+      kind: "positional",
+      metavar: "NAME",
+      description: `Which one: ${NAMES.join(", ")}.`,
+    },
+    {
+      name: "dir",
+      kind: "positional",
+      metavar: "DIR",
+      description: "The folder that it was unpacked into, or the one inside it.",
+    },
+    {
+      name: "out",
+      kind: "value",
+      metavar: "FOLDER",
+      description:
+        "The labelled folder. DIR itself where its audio is in audio/: only meta.csv is written then.",
+      defaultText: "DIR-labelled",
+    },
+    {
+      name: "copy",
+      kind: "flag",
+      description:
+        "Copies the audio; without it audio/ is a link to the download. Copies that are there are kept.",
+    },
+    {
+      name: "json",
+      kind: "value",
+      metavar: "FILE",
+      description: "Writes what was found, with all files that are missing or surplus.",
+    },
+    { name: "quiet", kind: "flag", description: "No summary and no list of files." },
+  ],
+  footer: Object.entries(DATASETS)
+    .map(([name, { about, metric }]) => `${name}: ${about}; ${metric}.`).join(" "),
+};
+
+const WORDS = {
+  dir: { schema: COMMON_WORDS.path, allowed: "a folder" },
+  out: { schema: v.optional(COMMON_WORDS.path), allowed: "a folder" },
+  json: { schema: v.optional(COMMON_WORDS.path), allowed: "a file" },
+} as const;
+
+/** Files of a kind that are named on standard error. */
+const MOST_SHOWN = 20;
+
+/** Text of `--help`. */
+export function help(): string {
+  return helpText(SPEC);
+}
+
+/** Runs the command. */
+export async function run(argv: string[], signal: AbortSignal): Promise<number> {
+  const given = parseArguments(SPEC, argv);
+  const value = valueReader(SPEC.program, WORDS, given);
+  if (given.name === undefined || given.dir === undefined) {
+    throw new UsageError("needs NAME and DIR", `See: ${SPEC.program} --help`);
+  }
+  const dir = value("dir");
+  // ESC-50 is as good as esc50.
+  const key = String(given.name).toLowerCase().replaceAll("-", "");
+  if (!Object.hasOwn(DATASETS, key)) {
+    throw new UsageError(`${given.name}: is not one of ${NAMES.join(", ")}`);
+  }
+  if (!await isFolder(dir)) throw new NoDataError(`${dir}: no such folder`);
+  const dataset = DATASETS[key];
+  const [json, quiet] = [value("json"), given.quiet === true];
+
+  const listing = await dataset.read(dir);
+  const root = resolve(listing.root);
+  const out = value("out") ?? join(dirname(root), `${basename(root)}-labelled`);
+  const found = await matchFiles(dataset, listing);
+  const line = quiet ? undefined : new LiveLine(standardOutput(), standardOutput().now());
+  await writeLabelled(listing, out, dataset.column, found.rows, {
+    copy: given.copy === true,
+    signal,
+    onProgress: (done, total) => line?.update(`${done} of ${total} files copied`),
+  });
+  line?.finish();
+
+  const classes = [...new Set(found.rows.flatMap(({ labels }) => labels))].sort();
+  const counts = [...Map.groupBy(found.rows, ({ part }) => part)]
+    .map(([part, rows]): [string, number] => [part, rows.length]);
+  const parts = Object.fromEntries(counts);
+  const { rows, leftOut, ...files } = found;
+  if (json !== undefined) {
+    const record = {
+      dataset: key,
+      metric: dataset.metric,
+      clips: rows.length,
+      [`${dataset.column}s`]: parts,
+      classes,
+      left_out: leftOut,
+      ...files,
+    };
+    const text = `${JSON.stringify(record, null, 1)}\n`;
+    try {
+      await Deno.mkdir(dirname(json), { recursive: true });
+      await writeAtomic(json, [new TextEncoder().encode(text)]);
+    } catch (error) {
+      throw unwritable(error, `--json ${json}`);
+    }
+  }
+  if (quiet) return 0;
+  const split = Object.entries(parts).map(([part, clips]) =>
+    `${dataset.column === "fold" ? `fold ${part}` : part} ${clips}`
+  );
+  console.log(
+    `${dataset.title}: ${rows.length} of ${dataset.clips} clips, ${classes.length} of ` +
+      `${dataset.classes} classes; ${split.join(", ")}`,
+  );
+  console.log(`${out}: labelled folder, judged by ${dataset.metric}`);
+  if (leftOut.length > 0) console.log(`${leftOut.length} clips are not in the split`);
+  tellFiles(found);
+  return 0;
+}
+
+/** Lists files that are not as they should be on standard error. */
+function tellFiles({ missing, surplus, unlabelled }: Matched): void {
+  const kinds: [string, readonly string[]][] = [
+    ["listed clips have no file", missing],
+    ["files are in no list", surplus],
+    ["clips have none of the classes and are left out", unlabelled],
+  ];
+  for (const [text, files] of kinds) {
+    if (files.length === 0) continue;
+    console.error(`${files.length} ${text}:`);
+    for (const file of files.slice(0, MOST_SHOWN)) console.error(`  ${file}`);
+    if (files.length > MOST_SHOWN) console.error(`  and ${files.length - MOST_SHOWN} more`);
+  }
+}
