@@ -68,6 +68,8 @@ export function centroidAccuracy(
     const origin = new Float64Array(centre.length);
     const directions = [...centroids].map(([label, sum]) => ({ label, at: unit(sum, origin) }));
     for (const { clip, embedding } of tried) {
+      // Nothing that is near could be right.
+      if (clip.labels.length === 0) continue;
       const direction = unit(embedding, centre);
       const nearest = directions.map(({ label, at }) => ({ label, cosine: dot(direction, at) }))
         .reduce((best, it) => it.cosine > best.cosine ? it : best);

@@ -79,6 +79,8 @@ Deno.test("evaluation: the nearest centroid by cosine, one part left out at a ti
   assertEquals(centroidAccuracy(folder, [...clear.slice(0, 3), point(["b"], "2", 10, 3)]), 0.5);
   // A class that is in one fold alone cannot be found.
   assertEquals(centroidAccuracy(folder, [...clear, point(["c"], "2", 0, 5)]), 4 / 5);
+  // One without labels is not tried; it lies where it leaves the centre of its fold.
+  assertEquals(centroidAccuracy(folder, [...clear, point([], "2", 10, -0.5)]), 1);
   // With several labels any one is right; as a training clip it counts for each.
   assertEquals(
     centroidAccuracy(folder, [...clear.slice(0, 3), point(["a", "b"], "2", 10, 3)]),
@@ -115,6 +117,8 @@ Deno.test("evaluation: meta.csv of a labelled folder", () =>
     const split = read("filename,label,split\na.wav,x,train\nb.wav,y,test\n");
     assertEquals([split.protocol, split.clips[1].part], ["split", "test"]);
     assertEquals(read("filename,target\na,1\nb,2\n").clips.map(({ part }) => part), ["0", "1"]);
+    const several = read("filename,label,fold\na.wav,x;y,1\nb.wav,,2\n");
+    assertEquals(several.clips[1].labels, []);
     for (
       const [text, message] of [
         ["filename,fold\na.wav,1\n", "label or category"],

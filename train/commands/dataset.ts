@@ -138,11 +138,10 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
 }
 
 /** Lists files that are not as they should be on standard error. */
-function tellFiles({ missing, surplus, unlabelled }: Matched): void {
+function tellFiles({ missing, surplus }: Matched): void {
   const kinds: [string, readonly string[]][] = [
     ["listed clips have no file", missing],
     ["files are in no list", surplus],
-    ["clips have none of the classes and are left out", unlabelled],
   ];
   for (const [text, files] of kinds) {
     if (files.length === 0) continue;

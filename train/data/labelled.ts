@@ -11,7 +11,7 @@ import { NoDataError } from "./errors.ts";
 export interface LabelledClip {
   /** Audio file. */
   readonly path: string;
-  /** Its classes, at least one. */
+  /** Its classes; none only in a folder where clips have several. */
   readonly labels: readonly string[];
   /** The part of the data it is in, by which clips to learn from and clips to try are kept apart. */
   readonly part: string;
@@ -48,11 +48,12 @@ export function labelledFolder(dir: string): LabelledFolder {
     throw new NoDataError(`${file}: needs a line per clip with filename and label or category`);
   }
   const partColumn = ["fold", "split"].find(has);
+  const several = rows.some((row) => row[labelColumn]?.includes(";"));
   const clips = rows.map((row, i) => {
     const { filename = "", [labelColumn]: cell = "" } = row;
     const labels = cell.split(";").map((it) => it.trim()).filter((it) => it !== "");
     const part = partColumn === undefined ? String(i % 5) : (row[partColumn] ?? "").trim();
-    if (filename === "" || labels.length === 0 || part === "") {
+    if (filename === "" || (labels.length === 0 && !several) || part === "") {
       // The header is line 1.
       throw new NoDataError(
         `${file}: clip ${i + 1} lacks filename, ${labelColumn} or ${partColumn}`,

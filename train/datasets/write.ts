@@ -20,7 +20,7 @@ import type { Dataset, Listing } from "./dataset.ts";
 export interface MetaRow {
   /** Below audio/, with `/` between folders. */
   readonly filename: string;
-  /** At least one. */
+  /** None only in a set where clips have several. */
   readonly labels: readonly string[];
   /** Fold, or train, validation or test. */
   readonly part: string;
@@ -34,8 +34,6 @@ export interface Matched {
   readonly missing: readonly string[];
   /** Audio that the lists do not know. */
   readonly surplus: readonly string[];
-  /** Clips that have none of the classes: a labelled folder cannot hold them. */
-  readonly unlabelled: readonly string[];
   /** Clips that the split leaves out. */
   readonly leftOut: readonly string[];
 }
@@ -57,7 +55,7 @@ export async function matchFiles(
     byName.set(withoutEnding(name), name);
   }
   const rows: MetaRow[] = [];
-  const [missing, unlabelled, leftOut]: [string[], string[], string[]] = [[], [], []];
+  const [missing, leftOut]: [string[], string[]] = [[], []];
   for (const { file, labels, part } of listing.clips) {
     const filename = names.has(file) ? file : byName.get(withoutEnding(file));
     if (filename !== undefined) names.delete(filename);
@@ -66,7 +64,6 @@ export async function matchFiles(
     if (parted !== undefined) throw new NoDataError(`${title}: class "${parted}" has a ";"`);
     if (part === undefined) leftOut.push(file);
     else if (filename === undefined) missing.push(file);
-    else if (labels.length === 0) unlabelled.push(filename);
     else rows.push({ filename, labels, part });
   }
   const parts = new Set(rows.map(({ part }) => part));
@@ -78,7 +75,7 @@ export async function matchFiles(
         missing.slice(0, 3).map((it) => `\n  ${it}`).join(""),
     );
   }
-  return { rows, missing, surplus: [...names], unlabelled, leftOut };
+  return { rows, missing, surplus: [...names], leftOut };
 }
 
 /** Names of the audio in the folders that are there. */
