@@ -3,6 +3,7 @@ import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/asse
 import { fromFileUrl } from "@std/path";
 import { withTable } from "../readme.ts";
 import { allOps, opTable } from "./op_table.ts";
+import { deno } from "../deno_process.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 
@@ -19,20 +20,7 @@ async function example(index: number, mostLines: number): Promise<string> {
 
 /** What the code prints. */
 async function run(code: string): Promise<string> {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--no-prompt", "--check", "--quiet", "-"],
-    cwd: ROOT,
-    env: { NO_COLOR: "1", NODEVICE_SELECT: "1" },
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(code));
-  await writer.close();
-  const { code: status, stdout, stderr } = await child.output();
-  assertEquals(status, 0, new TextDecoder().decode(stderr));
-  return new TextDecoder().decode(stdout).trim();
+  return (await deno(["run", "--no-prompt", "--check", "--quiet", "-"], code)).out;
 }
 
 Deno.test("the README's regression runs as printed and finds the line", async () => {

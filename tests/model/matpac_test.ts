@@ -5,25 +5,12 @@ import { initialiseMatpac } from "../../model/init.ts";
 import { type Mask, randomMask } from "../../model/masking.ts";
 import { Matpac, patchGrid } from "../../model/matpac.ts";
 import { sinCosPositions } from "../../model/positions.ts";
-import { type Geometry, PRESETS } from "../../model/presets.ts";
+import { PRESETS } from "../../model/presets.ts";
 import { lossWeights, type Recipe, RECIPES } from "../../model/recipe.ts";
 import { Prng } from "../../train/data/prng.ts";
 import type { Schedules } from "../../train/schedule.ts";
 import { readMetrics, STEP_DEFAULTS, Trainer } from "../../train/step.ts";
-
-const SMALL: Geometry = {
-  ...PRESETS.tiny.geometry,
-  width: 24,
-  depth: 2,
-  heads: 3,
-  predictorWidth: 16,
-  predictorDepth: 1,
-  predictorHeads: 2,
-  headHidden: 20,
-  prototypes: 12,
-  bottleneck: 16,
-  cropFrames: 64,
-};
+import { SMALL } from "../small_geometry.ts";
 
 const CONSTANT: Schedules = {
   total: 100,

@@ -11,7 +11,6 @@ import { type Device, openDevice, type Tensor } from "../../engine/mod.ts";
 import { initialiseMatpac } from "../../model/init.ts";
 import { type Mask, randomMask } from "../../model/masking.ts";
 import { Matpac, patchGrid } from "../../model/matpac.ts";
-import { type Geometry, PRESETS } from "../../model/presets.ts";
 import { lossWeights, type Recipe, RECIPES } from "../../model/recipe.ts";
 import { run as pretrainCommand } from "../../train/commands/pretrain.ts";
 import { resolveConfig } from "../../train/config.ts";
@@ -20,20 +19,8 @@ import { measureRun } from "../../train/memory.ts";
 import type { Schedules } from "../../train/schedule.ts";
 import { STEP_DEFAULTS, type StepValues, Trainer } from "../../train/step.ts";
 import { inTempDir } from "./data/files.ts";
+import { SMALL } from "../small_geometry.ts";
 
-const SMALL: Geometry = {
-  ...PRESETS.tiny.geometry,
-  width: 24,
-  depth: 2,
-  heads: 3,
-  predictorWidth: 16,
-  predictorDepth: 1,
-  predictorHeads: 2,
-  headHidden: 20,
-  prototypes: 12,
-  bottleneck: 16,
-  cropFrames: 64,
-};
 const { patches: PATCHES } = patchGrid(SMALL);
 const BATCH = 6;
 const UPDATES = 3;

@@ -16,6 +16,7 @@ import { exitCodeOf, InterruptedError } from "../../train/errors.ts";
 import { encoderFile } from "../golden_encoder.ts";
 import { README } from "../readme.ts";
 import { inTempDir, wav } from "./data/files.ts";
+import { deno } from "../deno_process.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 
@@ -265,24 +266,6 @@ Deno.test("embed: interrupted it leaves what was there", () =>
     const left = [...Deno.readDirSync(dir)].map(({ name }) => name).sort();
     assertEquals(left, ["audio", "e.npz", "encoder.safetensors"]);
   }));
-
-async function deno(args: readonly string[], stdin = ""): Promise<{ out: string; err: string }> {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: [...args],
-    cwd: ROOT,
-    env: { NO_COLOR: "1", NODEVICE_SELECT: "1" },
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(stdin));
-  await writer.close();
-  const { code, stdout, stderr } = await child.output();
-  const [out, err] = [stdout, stderr].map((it) => new TextDecoder().decode(it).trim());
-  assertEquals(code, 0, err);
-  return { out, err };
-}
 
 Deno.test("embed: the task's permissions are reading and writing, and suffice", () =>
   inTempDir(async (dir) => {

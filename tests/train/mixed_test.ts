@@ -13,7 +13,6 @@ import { readSafetensors } from "../../model/formats/safetensors.ts";
 import { initialiseMatpac } from "../../model/init.ts";
 import { randomMask } from "../../model/masking.ts";
 import { Matpac, patchGrid, type Precision } from "../../model/matpac.ts";
-import { type Geometry, PRESETS } from "../../model/presets.ts";
 import { lossWeights, type Recipe, RECIPES } from "../../model/recipe.ts";
 import { loadCheckpoint, saveCheckpoint } from "../../train/checkpoint.ts";
 import { run as pretrainCommand } from "../../train/commands/pretrain.ts";
@@ -30,20 +29,8 @@ import { openRunDirectory } from "../../train/rundir.ts";
 import { cropSamples, type Schedules } from "../../train/schedule.ts";
 import { STEP_DEFAULTS, type StepValues, Trainer } from "../../train/step.ts";
 import { inTempDir } from "./data/files.ts";
+import { SMALL } from "../small_geometry.ts";
 
-const SMALL: Geometry = {
-  ...PRESETS.tiny.geometry,
-  width: 24,
-  depth: 2,
-  heads: 3,
-  predictorWidth: 16,
-  predictorDepth: 1,
-  predictorHeads: 2,
-  headHidden: 20,
-  prototypes: 12,
-  bottleneck: 16,
-  cropFrames: 64,
-};
 const { patches: PATCHES } = patchGrid(SMALL);
 const BATCH = 4;
 

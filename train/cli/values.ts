@@ -2,7 +2,7 @@
 
 import * as v from "valibot";
 import { UsageError } from "../errors.ts";
-import type { RawArguments } from "./parser.ts";
+import type { OptionSpec, RawArguments } from "./parser.ts";
 
 /** How an option's word is judged. */
 export interface Word {
@@ -23,7 +23,25 @@ export function wholeNumber(least: number, most: number): v.GenericSchema<string
   );
 }
 
-/** Options that several commands have. */
+/** Threads and adapter, as commands that decode audio and use a device list them. */
+export const COMMON_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "workers",
+    kind: "value",
+    metavar: "N",
+    description: "Threads that decode and resample; 0 does it beside everything else.",
+    defaultText: "one for each core",
+  },
+  {
+    name: "adapter",
+    kind: "value",
+    metavar: "auto|gpu|software",
+    description: "WebGPU adapter.",
+    defaultText: "auto",
+  },
+];
+
+/** How values of options that several commands have are judged. */
 export const COMMON_WORDS = {
   path: v.pipe(v.string(), v.minLength(1)),
   workers: {

@@ -3,7 +3,7 @@
 import * as v from "valibot";
 import { openDevice } from "../../engine/mod.ts";
 import { type CommandSpec, helpText, parseArguments, type RawArguments } from "../cli/parser.ts";
-import { COMMON_WORDS, valueReader, wholeNumber } from "../cli/values.ts";
+import { COMMON_OPTIONS, COMMON_WORDS, valueReader, wholeNumber } from "../cli/values.ts";
 import { AUDIO_EXTENSIONS, isFolder } from "../data/files.ts";
 import { NoDataError } from "../data/errors.ts";
 import { WorkerPool } from "../data/pool.ts";
@@ -101,20 +101,7 @@ const SPEC: CommandSpec = {
       description: "Attention heads of the encoder, for a file that does not say them.",
       defaultText: "as the file says, else one for each 64 of the width",
     },
-    {
-      name: "workers",
-      kind: "value",
-      metavar: "N",
-      description: "Threads that decode and resample; 0 does it beside everything else.",
-      defaultText: "one for each core",
-    },
-    {
-      name: "adapter",
-      kind: "value",
-      metavar: "auto|gpu|software",
-      description: "WebGPU adapter.",
-      defaultText: "auto",
-    },
+    ...COMMON_OPTIONS,
     { name: "quiet", kind: "flag", description: "No progress line and no summary." },
   ],
   footer: "Files that cannot be used are skipped and listed in E.skipped.jsonl.",

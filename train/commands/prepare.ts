@@ -3,7 +3,7 @@
 import * as v from "valibot";
 import { openDevice } from "../../engine/mod.ts";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
-import { COMMON_WORDS, valueReader, wholeNumber } from "../cli/values.ts";
+import { COMMON_OPTIONS, COMMON_WORDS, valueReader, wholeNumber } from "../cli/values.ts";
 import { WorkerPool } from "../data/pool.ts";
 import { type PrepareOptions, prepareStore } from "../data/prepare.ts";
 import { RateLine } from "../rate_line.ts";
@@ -41,20 +41,7 @@ const SPEC: CommandSpec = {
         "Clips of fewer frames (10 ms) are left out of manifest.tsv; 101 gives the official scripts' list.",
       defaultText: "1",
     },
-    {
-      name: "workers",
-      kind: "value",
-      metavar: "N",
-      description: "Threads that decode and resample; 0 does it beside everything else.",
-      defaultText: "one for each core",
-    },
-    {
-      name: "adapter",
-      kind: "value",
-      metavar: "auto|gpu|software",
-      description: "WebGPU adapter.",
-      defaultText: "auto",
-    },
+    ...COMMON_OPTIONS,
     { name: "quiet", kind: "flag", description: "No progress line." },
   ],
 };

@@ -42,11 +42,6 @@ export async function* walkFiles(
   yield* walk(folder, new Set(), extensions);
 }
 
-/** Whether a name has one of the endings of audio files. */
-export function isAudioName(name: string): boolean {
-  return hasExtension(name, AUDIO_EXTENSIONS);
-}
-
 async function* walk(
   folder: string,
   visited: Set<string>,
