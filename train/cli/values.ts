@@ -41,12 +41,25 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
   },
 ];
 
+/** Of commands that open an encoder. */
+export const HEADS_OPTION: OptionSpec = {
+  name: "heads",
+  kind: "value",
+  metavar: "N",
+  description: "Attention heads of the encoder, for a file that does not say them.",
+  defaultText: "as the file says, else one for each 64 of the width",
+};
+
 /** How values of options that several commands have are judged. */
 export const COMMON_WORDS = {
   path: v.pipe(v.string(), v.minLength(1)),
   workers: {
     schema: v.optional(wholeNumber(0, 256)),
     allowed: "a whole number from 0 to 256",
+  },
+  heads: {
+    schema: v.optional(wholeNumber(1, 4096)),
+    allowed: "a whole number from 1 to 4096",
   },
   adapter: {
     schema: v.optional(v.picklist(["auto", "gpu", "software"]), "auto"),

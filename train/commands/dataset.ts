@@ -3,6 +3,7 @@
 import { basename, dirname, join, resolve } from "@std/path";
 import * as v from "valibot";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
+import { listOnStderr } from "../cli/listing.ts";
 import { COMMON_WORDS, valueReader } from "../cli/values.ts";
 import { isFolder } from "../data/files.ts";
 import { NoDataError } from "../data/errors.ts";
@@ -62,9 +63,6 @@ const WORDS = {
   out: { schema: v.optional(COMMON_WORDS.path), allowed: "a folder" },
   json: { schema: v.optional(COMMON_WORDS.path), allowed: "a file" },
 } as const;
-
-/** Files of a kind that are named on standard error. */
-const MOST_SHOWN = 20;
 
 /** Text of `--help`. */
 export function help(): string {
@@ -144,9 +142,6 @@ function tellFiles({ missing, surplus }: Matched): void {
     ["files are in no list", surplus],
   ];
   for (const [text, files] of kinds) {
-    if (files.length === 0) continue;
-    console.error(`${files.length} ${text}:`);
-    for (const file of files.slice(0, MOST_SHOWN)) console.error(`  ${file}`);
-    if (files.length > MOST_SHOWN) console.error(`  and ${files.length - MOST_SHOWN} more`);
+    listOnStderr(`${files.length} ${text}:`, files);
   }
 }

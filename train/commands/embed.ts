@@ -3,7 +3,14 @@
 import * as v from "valibot";
 import { openDevice } from "../../engine/mod.ts";
 import { type CommandSpec, helpText, parseArguments, type RawArguments } from "../cli/parser.ts";
-import { COMMON_OPTIONS, COMMON_WORDS, valueReader, wholeNumber } from "../cli/values.ts";
+import { listSkipped } from "../cli/listing.ts";
+import {
+  COMMON_OPTIONS,
+  COMMON_WORDS,
+  HEADS_OPTION,
+  valueReader,
+  wholeNumber,
+} from "../cli/values.ts";
 import { AUDIO_EXTENSIONS, isFolder } from "../data/files.ts";
 import { NoDataError } from "../data/errors.ts";
 import { WorkerPool } from "../data/pool.ts";
@@ -95,13 +102,7 @@ const SPEC: CommandSpec = {
         "Chunks of full length that are encoded together, or as much audio in shorter ones; less needs less memory.",
       defaultText: "32",
     },
-    {
-      name: "heads",
-      kind: "value",
-      metavar: "N",
-      description: "Attention heads of the encoder, for a file that does not say them.",
-      defaultText: "as the file says, else one for each 64 of the width",
-    },
+    HEADS_OPTION,
     ...COMMON_OPTIONS,
     { name: "quiet", kind: "flag", description: "No progress line and no summary." },
   ],
@@ -120,13 +121,10 @@ const WORDS = {
     allowed: "precise, fast or msm-mae",
   },
   batch: { schema: v.optional(wholeNumber(1, 4096)), allowed: "a whole number from 1 to 4096" },
-  heads: { schema: v.optional(wholeNumber(1, 4096)), allowed: "a whole number from 1 to 4096" },
+  heads: COMMON_WORDS.heads,
   workers: COMMON_WORDS.workers,
   adapter: COMMON_WORDS.adapter,
 } as const;
-
-/** Skipped files that are named on standard error. */
-const MOST_SHOWN = 20;
 
 /** Text of `--help`. */
 export function help(): string {
@@ -188,20 +186,9 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
         `${encoder.stepSize(options.bands)} values each: ${out}`,
     );
   }
-  if (skipped > 0) {
-    tellSkipped(
-      `${skipped} of ${files.length} files skipped, see ${skippedPath(out)}:`,
-      skippedFiles,
-    );
-  }
+  const left = `${skipped} of ${files.length} files skipped, see ${skippedPath(out)}:`;
+  listSkipped(left, skippedFiles);
   return 0;
-}
-
-/** Prints a headline and the first of the files that were skipped. */
-function tellSkipped(headline: string, rows: readonly SkippedRow[]): void {
-  console.error(headline);
-  for (const { path, reason } of rows.slice(0, MOST_SHOWN)) console.error(`  ${path}: ${reason}`);
-  if (rows.length > MOST_SHOWN) console.error(`  and ${rows.length - MOST_SHOWN} more`);
 }
 
 /** The paths that were given. @throws {UsageError} if there are none */
@@ -253,9 +240,7 @@ async function predict(given: RawArguments, signal: AbortSignal): Promise<number
     );
     console.log(`${path}: ${texts.join(", ")}`);
   }
-  if (skipped.length > 0) {
-    tellSkipped(`${skipped.length} of ${files.length} files skipped:`, skipped);
-  }
+  listSkipped(`${skipped.length} of ${files.length} files skipped:`, skipped);
   if (found.length === 0) throw new NoDataError("no usable audio: all files were skipped");
   return 0;
 }

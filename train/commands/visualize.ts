@@ -4,7 +4,14 @@ import { basename, dirname } from "@std/path";
 import * as v from "valibot";
 import { openDevice } from "../../engine/mod.ts";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
-import { COMMON_OPTIONS, COMMON_WORDS, valueReader, wholeNumber } from "../cli/values.ts";
+import { listSkipped } from "../cli/listing.ts";
+import {
+  COMMON_OPTIONS,
+  COMMON_WORDS,
+  HEADS_OPTION,
+  valueReader,
+  wholeNumber,
+} from "../cli/values.ts";
 import { AudioError, loadWaveform, SAMPLE_RATE } from "../data/audio.ts";
 import { NoDataError } from "../data/errors.ts";
 import { isFolder } from "../data/files.ts";
@@ -120,13 +127,7 @@ const SPEC: CommandSpec = {
       description:
         "Also writes the reconstruction (of other models: the input's log-mel) as sound, and puts players on the page.",
     },
-    {
-      name: "heads",
-      kind: "value",
-      metavar: "N",
-      description: "Attention heads of the encoder, for a file that does not say them.",
-      defaultText: "as the file says, else one for each 64 of the width",
-    },
+    HEADS_OPTION,
     ...COMMON_OPTIONS,
     { name: "quiet", kind: "flag", description: "No progress line and no summary." },
   ],
@@ -166,13 +167,11 @@ const WORDS = {
   clips: { schema: v.optional(wholeNumber(2, 1e5), "1000"), allowed: "a whole number from 2" },
   seed: { schema: v.optional(wholeNumber(0, 2 ** 32 - 1), "0"), allowed: "a whole number" },
   wav: { schema: v.optional(COMMON_WORDS.path), allowed: "a file" },
-  heads: { schema: v.optional(wholeNumber(1, 4096)), allowed: "a whole number from 1 to 4096" },
+  heads: COMMON_WORDS.heads,
   workers: COMMON_WORDS.workers,
   adapter: COMMON_WORDS.adapter,
 } as const;
 
-/** Skipped files that are named on standard error. */
-const MOST_SHOWN = 20;
 /** What MSM-MAE masks in training. */
 const USUAL_RATIO = 0.75;
 
@@ -235,7 +234,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
       onSkip: (row) => skipped.push(row),
     });
     line.finish();
-    tellSkipped(skipped, chosen.length);
+    listSkipped(`${skipped.length} of ${chosen.length} files skipped:`, skipped);
     sections.push(mapSection(encoder, basename(folder), map, clips.length, chosen.length));
   }
   signal.throwIfAborted();
@@ -286,13 +285,6 @@ async function partOf(path: string, start: number, seconds: number): Promise<Flo
     throw new UsageError(`--start ${start}: ${path} has ${length} s`);
   }
   return waveform.slice(first, first + Math.round(seconds * SAMPLE_RATE));
-}
-
-function tellSkipped(rows: readonly SkippedRow[], all: number): void {
-  if (rows.length === 0) return;
-  console.error(`${rows.length} of ${all} files skipped:`);
-  for (const { path, reason } of rows.slice(0, MOST_SHOWN)) console.error(`  ${path}: ${reason}`);
-  if (rows.length > MOST_SHOWN) console.error(`  and ${rows.length - MOST_SHOWN} more`);
 }
 
 /** Makes the folder of a result and writes it. */

@@ -165,8 +165,7 @@ export const PROBE_WORDS = {
   heads: {
     metavar: "N",
     description: "Attention heads of the encoder, for a file that does not say them.",
-    schema: v.optional(wholeNumber(1, 4096)),
-    allowed: "a whole number from 1 to 4096",
+    ...COMMON_WORDS.heads,
   },
   cache: {
     metavar: "DIR",

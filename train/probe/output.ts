@@ -4,14 +4,14 @@
  * @module
  */
 import { dirname } from "@std/path";
+import { listSkipped } from "../cli/listing.ts";
 import type { LabelledFolder } from "../data/labelled.ts";
 import { UsageError } from "../errors.ts";
 import { writeAtomic } from "../rundir.ts";
 import type { Metric, ProbeResult } from "./protocol.ts";
 import { classTable, confusionSvg, METRIC_TITLES, mistakes } from "./report.ts";
 
-/** Skipped files, and mistakes, that are listed. */
-const MOST_SHOWN = 20;
+/** Mistakes that are listed. */
 const MOST_MISTAKES = 5;
 
 /** The part of a result that every kind of features has, as JSON files hold it. */
@@ -30,11 +30,8 @@ export function numbersOf({ dim, mean, ci95, repeats, folds, epochs, rates }: Pr
 
 /** Names files that were skipped, on standard error. */
 export function tellSkipped(skipped: ReadonlyMap<string, string>, all: number): void {
-  if (skipped.size === 0) return;
-  console.error(`${skipped.size} of ${all} clips skipped:`);
-  const rows = [...skipped];
-  for (const [path, reason] of rows.slice(0, MOST_SHOWN)) console.error(`  ${path}: ${reason}`);
-  if (rows.length > MOST_SHOWN) console.error(`  and ${rows.length - MOST_SHOWN} more`);
+  const rows = [...skipped].map(([path, reason]) => ({ path, reason }));
+  listSkipped(`${skipped.size} of ${all} clips skipped:`, rows);
 }
 
 /** Prints a line for each class, and what is mistaken most often. */
