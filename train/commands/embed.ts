@@ -186,8 +186,8 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
         `${encoder.stepSize(options.bands)} values each: ${out}`,
     );
   }
-  const left = `${skipped} of ${files.length} files skipped, see ${skippedPath(out)}:`;
-  listSkipped(left, skippedFiles);
+  const headline = `${skipped} of ${files.length} files skipped, see ${skippedPath(out)}:`;
+  listSkipped(headline, skippedFiles);
   return 0;
 }
 
