@@ -382,7 +382,8 @@ export const ENTRIES = {
   ),
   init: entry(
     v.optional(path),
-    "Checkpoint whose weights (only those) the run starts from.",
+    "Checkpoint whose weights (only those) the run starts from, or encoder.safetensors of a run of any " +
+      "objective: a teacher that the file lacks starts as the student.",
     {
       kind: "text",
       metavar: "FILE",

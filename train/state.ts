@@ -230,28 +230,27 @@ function croppedTable(
 }
 
 /**
- * Overwrites what the file has of student, teachers and centre (`--init`: weights only). Position tables that were
- * learned for longer crops give the positions of their first columns (SPEC section 2.2).
+ * Overwrites what the file has of student, teachers and centre (`--init`: weights only). A teacher that the file does
+ * not have starts from what the student got, so that an encoder alone, such as MSM-MAE's, is its own first teacher.
+ * Position tables that were learned for longer crops give the positions of their first columns (SPEC section 2.2).
  *
  * @returns how many tensors were used
  * @throws {Error} if a tensor has another size than the model's.
  */
 export function loadWeights(model: MaskedModel, tensors: Tensors): number {
-  const parts: [ParameterArena, string][] = [
-    [model.student, ""],
-    ...model.teachers.map(({ name, arena }): [ParameterArena, string] => [
-      arena,
-      TEACHER_PREFIX[name],
-    ]),
-  ];
-  let used = 0;
-  for (const [arena, prefix] of parts) {
+  const load = (arena: ParameterArena, prefix: string): number => {
     const entries = pick(tensors, prefix, arena);
     for (const entry of entries) {
       if (POSITIONS.test(entry[0])) entry[1] = croppedTable(model, entry, tensors);
     }
     arena.load(entries);
-    used += entries.length;
+    return entries.length;
+  };
+  let used = load(model.student, "");
+  for (const { name, arena, averages } of model.teachers) {
+    const own = load(arena, TEACHER_PREFIX[name]);
+    if (own === 0) load(arena, averages);
+    used += own;
   }
   const centre = tensors.get(CENTRE);
   if (centre && model.centre) model.device.write(model.centre, asType(CENTRE, centre, "f32"));
