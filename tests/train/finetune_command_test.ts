@@ -128,12 +128,14 @@ Deno.test("probe --finetune: learns what chance does not know, is saved, embeds 
       seconds: (63 * 160 + 400) / 16000,
     });
     // The saved head makes the same mistakes, with embeddings of the audio.
-    const names = await printed(() =>
-      embed([
-        ...["--checkpoint", saved, "--probe", file(".probe.safetensors"), "--top", "1"],
-        ...["--workers", "0", "--quiet", join(data, "audio")],
-      ], new AbortController().signal)
-    );
+    const namesBy = (file: (ending: string) => string) =>
+      printed(() =>
+        embed([
+          ...["--checkpoint", file(".safetensors"), "--probe", file(".probe.safetensors")],
+          ...["--top", "1", "--workers", "0", "--quiet", join(data, "audio")],
+        ], new AbortController().signal)
+      );
+    const names = await namesBy(file);
     const named = new Map(
       names.trim().split("\n").map((line) =>
         /(\d+\.wav): (\w+) \(/.exec(line)!.slice(1) as [string, string]
@@ -143,6 +145,11 @@ Deno.test("probe --finetune: learns what chance does not know, is saved, embeds 
     const right = tests.filter(([name, , label]) => named.get(name) === label).length;
     assertEquals(tests.length, 18);
     assertAlmostEquals(right / 18, record.mean, 1e-9);
+
+    // No clip is longer than the crop: whole it is what its start is, with silence behind it as in training.
+    const whole = await tune("d", ...words.map((it) => it === "start" ? "whole" : it));
+    assertEquals({ ...whole.record, settings: record.settings }, record);
+    assertEquals(await namesBy(whole.file), names);
   }));
 
 Deno.test("probe --finetune: folds of clips with several labels, whole clips, SGD, and a saved one of all folds", () =>
@@ -166,7 +173,9 @@ Deno.test("probe --finetune: folds of clips with several labels, whole clips, SG
     assertEquals([record.folds.length, record.repeats.length, record.history.length], [2, 2, 4]);
     assert(record.mean > 0 && record.mean <= 1 && record.confusion === null);
     const probe = await loadProbe(`${save}.probe.safetensors`);
-    assertEquals([probe.file.multiLabel, probe.file.features.seconds], [true, undefined]);
+    const { seconds, leastSeconds } = probe.file.features;
+    assertEquals([probe.file.multiLabel, seconds], [true, undefined]);
+    assertEquals(leastSeconds, (31 * 160 + 400) / 16000);
     assertEquals(probe.dim, 5 * 24);
     using device = await openDevice();
     using tuned = await loadEncoder(device, save);

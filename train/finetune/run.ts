@@ -39,7 +39,7 @@ export interface FineTuneSettings extends UpdateSettings {
   readonly patchOut: number;
   /** Frames of a training crop, which begins anywhere in its clip; whole patches, at most the encoder's. */
   readonly frames: number;
-  /** Clips are tried by as many frames from their start, or whole. */
+  /** Clips are tried by as many frames from their start, or whole; shorter ones with silence behind, as in training. */
   readonly tested: "start" | "whole";
   /** What the head sees of the bands. */
   readonly bands: Bands;
@@ -194,7 +194,7 @@ async function trainTrial(
   const scores = async (clips: readonly number[]): Promise<Scores> => {
     const values = await tuner.logits(
       clips.map((clip) => sounds[clip]),
-      tested === "start" ? frames : undefined,
+      ({ frames: own }) => tested === "start" ? frames : Math.max(frames, own),
       file,
     );
     return { values, classes: classes.length };
@@ -307,7 +307,8 @@ export function featuresOf(
     mode: "precise",
     pool: "mean",
     bands,
-    ...tested === "start" && { seconds: secondsOf(frames, frontend) },
+    // What is shorter than a crop has silence behind it, as in training.
+    [tested === "start" ? "seconds" : "leastSeconds"]: secondsOf(frames, frontend),
   };
 }
 

@@ -133,12 +133,12 @@ export class FineTuner implements Disposable {
   /**
    * Logits of clips, with running statistics and all patches.
    *
-   * @param frames of a clip's start that are seen; without it all of the clip, in chunks
+   * @param frames how many are seen of a clip, in chunks; silence follows it
    * @returns [clips, classes]
    */
   async logits(
     clips: readonly SpectrogramClip[],
-    frames: number | undefined,
+    frames: (clip: SpectrogramClip) => number,
     file: Pick<ProbeFile, "classes" | "multiLabel" | "features">,
   ): Promise<Float32Array> {
     const head = new Probe({ ...file, ...await this.#model.head(), checkpoint: "", about: {} });
@@ -147,7 +147,7 @@ export class FineTuner implements Disposable {
     const { bands, mode } = file.features;
     // Made when their turn comes.
     function* sounds() {
-      for (const [key, clip] of clips.entries()) yield { key, audio: clip.start(frames) };
+      for (const [key, clip] of clips.entries()) yield { key, audio: clip.start(frames(clip)) };
     }
     for await (const [key, { values }] of this.#embedder.embed(sounds(), { bands, mode })) {
       logits.set(head.logits(values), key * classes);

@@ -32,11 +32,17 @@ export interface FeatureSource {
   compute<Key>(clips: AsyncIterable<Clip<Key>>): AsyncIterable<readonly [Key, Float32Array]>;
 }
 
-/** How an encoder's output becomes features. */
-export type FeatureOptions = Required<Pick<EmbedOptions, "mode" | "bands">> & {
-  readonly pool: "mean" | "max";
+/** How long clips are made. */
+export interface ClipLength {
   /** Clips are cut to this many seconds, or filled up with silence. */
   readonly seconds?: number;
+  /** Shorter clips are filled up to this many seconds with silence. */
+  readonly leastSeconds?: number;
+}
+
+/** How an encoder's output becomes features. */
+export type FeatureOptions = ClipLength & Required<Pick<EmbedOptions, "mode" | "bands">> & {
+  readonly pool: "mean" | "max";
 };
 
 /**
@@ -47,7 +53,7 @@ export type FeatureOptions = Required<Pick<EmbedOptions, "mode" | "bands">> & {
 export function encoderSource(
   encoder: Encoder,
   weights: string,
-  options: Omit<FeatureOptions, "seconds">,
+  options: Omit<FeatureOptions, keyof ClipLength>,
 ): FeatureSource {
   return {
     identity: { kind: "encoder", weights, heads: encoder.geometry.heads, ...options },
@@ -124,7 +130,7 @@ function* piecesOf(waveform: Float32Array): Generator<Float32Array> {
 }
 
 /** What {@link clipFeatures} works with. */
-export interface ClipFeaturesOptions {
+export interface ClipFeaturesOptions extends ClipLength {
   /** Computes. */
   readonly source: FeatureSource;
   /** Audio files. */
@@ -135,8 +141,6 @@ export interface ClipFeaturesOptions {
   readonly pool: WorkerPool;
   /** Where rows are kept. */
   readonly folder?: string;
-  /** Clips are cut to this many seconds, or filled up with silence. */
-  readonly seconds?: number;
   /** Hears of files that are done, of how many that were not kept, and of the seconds of audio in them. */
   readonly onProgress?: (done: number, total: number, seconds: number) => void;
   /** Called once per file that cannot be used. */
@@ -170,9 +174,8 @@ export async function audioDigests(
 }
 
 /** How files are decoded. */
-export interface DecodeOptions extends Pick<ClipFeaturesOptions, "pool" | "onSkip" | "signal"> {
-  /** Clips are cut to this many seconds, or filled up with silence. */
-  readonly seconds?: number;
+export interface DecodeOptions
+  extends ClipLength, Pick<ClipFeaturesOptions, "pool" | "onSkip" | "signal"> {
   /** Hears of the samples of a file. */
   readonly onAudio?: (samples: number) => void;
 }
@@ -185,7 +188,7 @@ export interface DecodeOptions extends Pick<ClipFeaturesOptions, "pool" | "onSki
  */
 export async function* decodedClips<Key>(
   files: Iterable<readonly [Key, string]>,
-  { pool, seconds, signal, onAudio, onSkip }: DecodeOptions,
+  { pool, seconds, leastSeconds = 0, signal, onAudio, onSkip }: DecodeOptions,
 ): AsyncGenerator<Clip<Key>> {
   const open = ([key, path]: readonly [Key, string]): Clip<Key> => {
     const waveform = pool.run("waveform", path);
@@ -194,7 +197,8 @@ export async function* decodedClips<Key>(
     async function* whole(): AsyncGenerator<Float32Array> {
       const audio = await waveform;
       onAudio?.(audio.length);
-      yield seconds === undefined ? audio : cut(audio, Math.round(seconds * SAMPLE_RATE));
+      const least = Math.max(audio.length, Math.round(leastSeconds * SAMPLE_RATE));
+      yield cut(audio, seconds === undefined ? least : Math.round(seconds * SAMPLE_RATE));
     }
     const failed = (error: unknown) => {
       if (!(error instanceof FileError)) throw error;
@@ -231,8 +235,10 @@ export interface ClipFeatures {
  * @throws {InterruptedError} when the signal aborted; what was computed is kept.
  */
 export async function clipFeatures(options: ClipFeaturesOptions): Promise<ClipFeatures> {
-  const { source, paths, digests, pool, folder, seconds, onProgress, onSkip, signal } = options;
-  using rows = new FeatureRows(folder, { ...source.identity as object, seconds }, source.size);
+  const { source, paths, digests, pool, folder, seconds, leastSeconds } = options;
+  const { onProgress, onSkip, signal } = options;
+  const identity = { ...source.identity as object, seconds, leastSeconds };
+  using rows = new FeatureRows(folder, identity, source.size);
   const missing = new Map<string, string>();
   for (const path of paths) {
     const digest = digests.get(path);
@@ -243,6 +249,7 @@ export async function clipFeatures(options: ClipFeaturesOptions): Promise<ClipFe
   const clips = decodedClips(missing, {
     pool,
     seconds,
+    leastSeconds,
     signal,
     onAudio: (decoded) => samples += decoded,
     onSkip: (row) => {

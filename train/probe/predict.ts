@@ -48,14 +48,15 @@ export async function predictFiles(
   top: number,
   options: Pick<ClipFeaturesOptions, "paths" | "pool" | "onProgress" | "onSkip" | "signal">,
 ): Promise<FilePrediction[]> {
-  const { checkpoint, features: { seconds, ...how } } = probe.file;
+  const { checkpoint, features: { seconds, leastSeconds, ...how } } = probe.file;
   const { paths } = options;
   const { features } = await clipFeatures({
     ...options,
     source: encoderSource(encoder, checkpoint, how),
     // Nothing is kept, so that names tell files apart well enough.
     digests: new Map(paths.map((path) => [path, path])),
-    ...(seconds !== undefined && { seconds }),
+    seconds,
+    leastSeconds,
   });
   return paths.flatMap((path) => {
     const embedding = features.get(path);
