@@ -303,12 +303,13 @@ export function featuresOf(
     "settings" | "start"
   >,
 ): ProbeFile["features"] {
+  // What is shorter than a crop has silence behind it, as in training.
+  const seconds = secondsOf(frames, frontend);
   return {
     mode: "precise",
     pool: "mean",
     bands,
-    // What is shorter than a crop has silence behind it, as in training.
-    [tested === "start" ? "seconds" : "leastSeconds"]: secondsOf(frames, frontend),
+    ...(tested === "start" ? { seconds } : { leastSeconds: seconds }),
   };
 }
 
