@@ -15,13 +15,19 @@ import type { Extra, Prepared, Rival } from "./harness.ts";
 
 /** How something else computes what a benchmark computes. */
 export interface RivalSpec {
-  /** What is timed: results in the order of {@link CaseSpec.compared}; each may hold only the first part. */
+  /**
+   * What is timed: results in the order of {@link CaseSpec.compared}; each may hold only the first
+   * part.
+   */
   outputs(): readonly Tensor[];
   /** Results to compare where `outputs` works in place; not timed. */
   compared?(): readonly Tensor[];
   /** Share of the work that it does; default 1. */
   readonly share?: number;
-  /** Largest difference relative to the largest value; default 1e-5, some f32 roundings in another order. */
+  /**
+   * Largest difference relative to the largest value; default 1e-5, some f32 roundings in another
+   * order.
+   */
   readonly tolerance?: number;
 }
 
@@ -72,7 +78,10 @@ export function prepared(name: string, spec: CaseSpec): Prepared {
   };
 }
 
-/** Largest difference of the leading parts of two arrays, relative to the largest value of the first. */
+/**
+ * Largest difference of the leading parts of two arrays, relative to the largest value of the
+ * first.
+ */
 export function relativeError(ours: ArrayLike<number>, theirs: ArrayLike<number>): number {
   let [difference, largest] = [0, 0];
   for (let i = 0; i < theirs.length; i++) {
@@ -141,7 +150,10 @@ export function backwardOf(
   return () => noGrad(() => node["run"](context)).filter((it) => it !== undefined);
 }
 
-/** How much of `whole` a slow kernel does on this adapter so that it stays near `affordable`; at least one `step`. */
+/**
+ * How much of `whole` a slow kernel does on this adapter so that it stays near `affordable`; at
+ * least one `step`.
+ */
 export function affordablePart(device: Device, whole: number, affordable: number): number {
   return device.info.software ? Math.max(1, Math.min(whole, Math.floor(affordable))) : whole;
 }

@@ -48,7 +48,8 @@ export function adapterKey(
 }
 
 /**
- * Expectations from repeated runs: the median fraction, and a band of twice the largest distance from it.
+ * Expectations from repeated runs: the median fraction, and a band of twice the largest distance
+ * from it.
  *
  * @param runs of the same benchmarks
  */
@@ -70,9 +71,10 @@ function round(x: number): number {
 }
 
 /**
- * Judges rows; those that nothing is expected of are left out. A kernel fell only if it did so against both yardsticks,
- * its ceiling and its plain kernel: what else runs on a shared machine takes caches and memory from kernels but nothing
- * from multiply-adds in registers, and slows a plain kernel as well.
+ * Judges rows; those that nothing is expected of are left out. A kernel fell only if it did so
+ * against both yardsticks, its ceiling and its plain kernel: what else runs on a shared machine
+ * takes caches and memory from kernels but nothing from multiply-adds in registers, and slows a
+ * plain kernel as well.
  *
  * @param band takes the place of the learned bands
  */

@@ -4,7 +4,7 @@
  * @module
  */
 import { type Device, stft, type Tensor } from "../engine/mod.ts";
-import { LogMel, MATPAC_STATISTICS } from "../model/frontend.ts";
+import { LogMel, MATPAC_STATISTICS } from "../model/frontend/log_mel.ts";
 import {
   FRAME_SAMPLES,
   frameCount,
@@ -14,7 +14,7 @@ import {
   MEL_80,
   slaneyMelFilterbank,
   SPECTRUM_BINS,
-} from "../model/frontend_tables.ts";
+} from "../model/frontend/tables.ts";
 import { affordablePart, prepared, random } from "./case.ts";
 import type { Benchmark } from "./harness.ts";
 import { naive } from "./naive/kernels.ts";

@@ -1,11 +1,12 @@
 /**
- * Measuring on a machine that others use too: repetitions of a kernel alternate with those of the ceiling it is held
- * against, so that a processor that changes its speed changes both, and what cannot be judged is said to be noise.
+ * Measuring on a machine that others use too: repetitions of a kernel alternate with those of the
+ * ceiling it is held against, so that a processor that changes its speed changes both, and what
+ * cannot be judged is said to be noise.
  *
  * @module
  */
 import type { Device, DeviceFeatures } from "../engine/mod.ts";
-import { type CeilingLoads, ceilingLoads } from "../train/ceilings.ts";
+import { type CeilingLoads, ceilingLoads } from "../train/run/ceilings.ts";
 
 /** What a kernel is bound by. */
 export type Bound = "fma" | "copy";
@@ -142,7 +143,10 @@ export interface Noise {
   readonly jitter: number;
 }
 
-/** Above these nothing is judged. Undisturbed runs on two shared cores showed drifts up to 0.2, jitters up to 0.06. */
+/**
+ * Above these nothing is judged. Undisturbed runs on two shared cores showed drifts up to 0.2,
+ * jitters up to 0.06.
+ */
 export const NOISE_LIMIT: Noise = { drift: 0.4, jitter: 0.15 };
 
 /** @param rows samples of one ceiling, row by row in order of time */
@@ -174,14 +178,18 @@ export class Harness implements Disposable {
     readonly device: Device,
     readonly repeats: Repeats,
     readonly loads: CeilingLoads & Disposable,
-    /** Whether asking for the end of submitted work waits for it, as Deno's `onSubmittedWorkDone` does. */
+    /**
+     * Whether asking for the end of submitted work waits for it, as Deno's `onSubmittedWorkDone`
+     * does.
+     */
     private readonly drains: boolean,
   ) {}
 
   /** Builds and calibrates the ceilings. */
   static async open(device: Device, repeats: Repeats): Promise<Harness> {
     const loads = await ceilingLoads(device.gpu);
-    // Deno waits inside the call and then sleeps 10 ms before it settles; only the call is worth timing then.
+    // Deno waits inside the call and then sleeps 10 ms before it settles; only the call is worth
+    // timing then.
     let drains = false;
     for (let rounds = 1;; rounds *= 2) {
       const start = performance.now();
@@ -288,7 +296,9 @@ export class Harness implements Disposable {
     };
   }
 
-  /** Steadiness of the ceilings beside all rows so far, of whichever ceiling was the less steady. */
+  /**
+   * Steadiness of the ceilings beside all rows so far, of whichever ceiling was the less steady.
+   */
   get noise(): Noise {
     const [fma, copy] = [noiseOf(this.samples.fma), noiseOf(this.samples.copy)];
     return {

@@ -1,10 +1,10 @@
 /**
- * A run as one page for the eye: a roofline, bars of the fractions, and ratios to other engines. Plain SVG in HTML,
- * nothing is loaded.
+ * A run as one page for the eye: a roofline, bars of the fractions, and ratios to other engines.
+ * Plain SVG in HTML, nothing is loaded.
  *
  * @module
  */
-import { type Attributes, escaped, tag, text } from "../train/markup.ts";
+import { type Attributes, escaped, tag, text } from "../train/visualize/markup.ts";
 import type { Row } from "./harness.ts";
 import { rateOf, type Report, times } from "./report.ts";
 
@@ -61,7 +61,10 @@ function powersOf10(low: number, high: number): number[] {
 
 const WIDTH = 1000;
 
-/** GFLOP/s that a row reached; memory-bound rows count bytes, which their intensity turns into operations. */
+/**
+ * GFLOP/s that a row reached; memory-bound rows count bytes, which their intensity turns into
+ * operations.
+ */
 function gflopsOf({ gflops, gbps, intensity }: Row): number {
   return gflops ?? (gbps ?? 0) * (intensity ?? 0);
 }

@@ -1,11 +1,11 @@
 /**
- * `deno task bench`: what the adapter can do, then kernels and training steps as fractions of it. Ratios are what
- * counts: everything is measured in one run, and no time is kept.
+ * `deno task bench`: what the adapter can do, then kernels and training steps as fractions of it.
+ * Ratios are what counts: everything is measured in one run, and no time is kept.
  *
  * @module
  */
 import { openDevice } from "../engine/mod.ts";
-import { measureCeilings } from "../train/ceilings.ts";
+import { measureCeilings } from "../train/run/ceilings.ts";
 import { type CommandSpec, helpText, parseArguments, wantsHelp } from "../train/cli/parser.ts";
 import { reportError, UsageError } from "../train/errors.ts";
 import {

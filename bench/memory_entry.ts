@@ -8,7 +8,10 @@ import type { CaseSpec } from "./case.ts";
 import type { Benchmark } from "./harness.ts";
 import { naive } from "./naive/kernels.ts";
 
-/** A kernel over `size` elements; `moved` and `flops` count per element, special functions as one operation. */
+/**
+ * A kernel over `size` elements; `moved` and `flops` count per element, special functions as one
+ * operation.
+ */
 export interface Entry {
   readonly name: string;
   readonly tier: Benchmark["tier"];
@@ -20,7 +23,9 @@ export interface Entry {
   make(device: Device): CaseSpec;
 }
 
-/** An elementwise plain kernel over f32 `inputs` of one shape; `EXPR` as in naive/elementwise.wgsl. */
+/**
+ * An elementwise plain kernel over f32 `inputs` of one shape; `EXPR` as in naive/elementwise.wgsl.
+ */
 export function plainMap(inputs: readonly Tensor[], EXPR: string): Tensor {
   const y = inputs[0].device.empty(inputs[0].shape);
   naive(

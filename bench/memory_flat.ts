@@ -17,7 +17,7 @@ import {
   uniformFrom,
   variance,
 } from "../engine/mod.ts";
-import { randomMask } from "../model/masking.ts";
+import { randomMask } from "../model/objectives/masking.ts";
 import { backwardOf, type CaseSpec, random } from "./case.ts";
 import type { Benchmark } from "./harness.ts";
 import { type Entry, plainMap } from "./memory_entry.ts";

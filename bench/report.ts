@@ -4,7 +4,7 @@
  * @module
  */
 import { type AdapterInfo, formatBytes } from "../engine/mod.ts";
-import type { Ceilings } from "../train/ceilings.ts";
+import type { Ceilings } from "../train/run/ceilings.ts";
 import type { Noise, Row } from "./harness.ts";
 
 /** What `--json` writes (shared/INTERFACE.md, "Machine-readable results"). */

@@ -3,17 +3,20 @@
  *
  * @module
  */
-import { initialise } from "../model/init.ts";
-import { randomMask, visibleCount } from "../model/masking.ts";
-import { Matpac } from "../model/matpac.ts";
-import { type Geometry, patchGrid, patchSides, PRESETS } from "../model/presets.ts";
-import { lossWeights, RECIPES } from "../model/recipe.ts";
-import { Prng } from "../train/data/prng.ts";
-import { STEP_DEFAULTS, Trainer } from "../train/step.ts";
+import { initialise } from "../model/vit/init.ts";
+import { randomMask, visibleCount } from "../model/objectives/masking.ts";
+import { Matpac } from "../model/objectives/matpac.ts";
+import { type Geometry, patchGrid, patchSides, PRESETS } from "../model/objectives/presets.ts";
+import { lossWeights, RECIPES } from "../model/objectives/recipe.ts";
+import { Prng } from "../train/data/random.ts";
+import { STEP_DEFAULTS, Trainer } from "../train/run/update.ts";
 import { prepared, random } from "./case.ts";
 import type { Benchmark } from "./harness.ts";
 
-/** Operations of one clip's update: the student three times (forward, two backward), the teacher once. */
+/**
+ * Operations of one clip's update: the student three times (forward, two backward), the teacher
+ * once.
+ */
 export function stepFlops(geometry: Geometry): number {
   const {
     width: d,

@@ -1,9 +1,10 @@
 /**
- * Anomaly mode: finds the first op whose output or gradient holds a NaN or an infinity, or that is given an index out of
- * range.
+ * Anomaly mode: finds the first op whose output or gradient holds a NaN or an infinity, or that is
+ * given an index out of range.
  *
- * After each op a small kernel looks through what it read and what it made and leaves the first bad element in a slot
- * of its own; the next read or sync of the device looks at the slots. Nothing is awaited inside a step.
+ * After each op a small kernel looks through what it read and what it made and leaves the first bad
+ * element in a slot of its own; the next read or sync of the device looks at the slots. Nothing is
+ * awaited inside a step.
  *
  * @module
  */
@@ -12,7 +13,7 @@ import type { Device } from "./device.ts";
 import { isFloat } from "./dtype.ts";
 import { AnomalyError, type AnomalyPhase } from "./errors.ts";
 import { defineKernel } from "./kernel.ts";
-import { converted, materialize } from "./ops/copy.ts";
+import { converted, materialize } from "./launch/copy.ts";
 import { scope, untrack } from "./scope.ts";
 import { show } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
@@ -36,8 +37,8 @@ interface Entry {
   /** Its inputs' slots follow each other from here, then its outputs'. */
   readonly slot: number;
   /**
-   * For a check of indices, the only input: what they must be below. Their slots hold the first bad place and the
-   * complement of the largest index.
+   * For a check of indices, the only input: what they must be below. Their slots hold the first bad
+   * place and the complement of the largest index.
    */
   readonly size?: number;
 }
@@ -174,7 +175,8 @@ export class AnomalyDetector implements Disposable {
   /**
    * Looks at everything that was checked since the last call.
    *
-   * @throws {AnomalyError} that names the first op with a NaN, an infinity, or an index out of range.
+   * @throws {AnomalyError} that names the first op with a NaN, an infinity, or an index out of
+   * range.
    */
   async verify(): Promise<void> {
     this.#collect();

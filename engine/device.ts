@@ -13,7 +13,7 @@ import {
   OutOfMemoryError,
   ShapeError,
 } from "./errors.ts";
-import { accumulate, fill } from "./ops/copy.ts";
+import { accumulate, fill } from "./launch/copy.ts";
 import { type Kernel, type Pipeline, pipelineFor } from "./kernel.ts";
 import { BufferPool, formatBytes, type MemoryCounters } from "./memory.ts";
 import { type CopiedParts, Readback } from "./readback.ts";
@@ -39,7 +39,10 @@ export interface DeviceOptions {
   readonly memoryLimit?: number;
   /** Largest storage binding in bytes, for tests; default what the adapter allows. */
   readonly bindingLimit?: number;
-  /** Coarser alignment of storage offsets in bytes than the adapter needs, for tests; a power of two up to 256. */
+  /**
+   * Coarser alignment of storage offsets in bytes than the adapter needs, for tests; a power of two
+   * up to 256.
+   */
   readonly offsetAlignment?: number;
   /** Take mapped memory without awaiting it; default: on runtimes where that is known to work. */
   readonly fastReadback?: boolean;
@@ -49,7 +52,10 @@ export interface DeviceOptions {
   readonly f16?: boolean;
   /** Kernel variants to use wherever they fit, by family, such as `{ gemm: "register-8x8" }`. */
   readonly variants?: Readonly<Record<string, string>>;
-  /** Ignore measurements when choosing kernel variants: every machine with this adapter runs the same ones. */
+  /**
+   * Ignore measurements when choosing kernel variants: every machine with this adapter runs the
+   * same ones.
+   */
   readonly deterministic?: boolean;
   /** Warn about tensors that were collected without being disposed, with where they were made. */
   readonly leakWarnings?: boolean;
@@ -82,7 +88,8 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   if (options.offsetAlignment) {
     requiredLimits.minStorageBufferOffsetAlignment = options.offsetAlignment;
   }
-  // "subgroups" is granted where the adapter has it although adapter.features hides it, so ask and see.
+  // "subgroups" is granted where the adapter has it although adapter.features hides it, so ask and
+  // see.
   const wanted = options.f16 === false ? ["timestamp-query"] : ["shader-f16", "timestamp-query"];
   const optional = wanted.filter((name) => adapter.features.has(name as GPUFeatureName));
   const attempts = options.subgroups === false
@@ -236,7 +243,9 @@ export class Device implements Disposable {
     return this.#active !== this.#recorder;
   }
 
-  /** Shows every dispatch to `observer` until it is called with undefined; profiles are taken so. */
+  /**
+   * Shows every dispatch to `observer` until it is called with undefined; profiles are taken so.
+   */
   observe(observer: DispatchObserver | undefined): void {
     this.#recorder.observer = observer;
   }
@@ -247,9 +256,9 @@ export class Device implements Disposable {
   }
 
   /**
-   * Switches anomaly mode: while it is on, the next {@link read} or {@link sync} throws an `AnomalyError` that names the
-   * first op whose output or gradient holds a NaN or an infinity. It looks through every value once more, so it is slow.
-   * Captured functions are not looked into.
+   * Switches anomaly mode: while it is on, the next {@link read} or {@link sync} throws an
+   * `AnomalyError` that names the first op whose output or gradient holds a NaN or an infinity. It
+   * looks through every value once more, so it is slow. Captured functions are not looked into.
    */
   detectAnomalies(on: boolean): void {
     if (on === (this.#anomalies !== undefined)) return;
@@ -273,7 +282,9 @@ export class Device implements Disposable {
     }
   }
 
-  /** Submits recorded work together with the `dispatches` that `record` adds; plans are replayed so. */
+  /**
+   * Submits recorded work together with the `dispatches` that `record` adds; plans are replayed so.
+   */
   submitWith(record: (encoder: GPUCommandEncoder) => void, dispatches: number): void {
     this.#recorder.submitWith(record, dispatches);
   }
@@ -304,7 +315,8 @@ export class Device implements Disposable {
   /**
    * An uninitialised dense tensor.
    *
-   * @throws {ShapeError} if a size is no whole number, or for f16 on an adapter without it ({@link features}).
+   * @throws {ShapeError} if a size is no whole number, or for f16 on an adapter without it ({@link
+   * features}).
    */
   empty(shape: Shape, dtype: DType = "f32"): Tensor {
     if (!shape.every((size) => Number.isInteger(size) && size >= 0)) {
@@ -350,7 +362,8 @@ export class Device implements Disposable {
   /**
    * Overwrites a dense tensor, in order with all recorded work.
    *
-   * @throws {ShapeError} if the count of values differs from the tensor's or the tensor is a strided view.
+   * @throws {ShapeError} if the count of values differs from the tensor's or the tensor is a
+   * strided view.
    */
   write(tensor: Tensor, data: HostArray): void {
     this.#own("write", [tensor]);
@@ -370,7 +383,8 @@ export class Device implements Disposable {
       this.recorder.write(to, data);
       return;
     }
-    // A buffer of its own is larger than the last pair of bytes, so that it can be written in words.
+    // A buffer of its own is larger than the last pair of bytes, so that it can be written in
+    // words.
     const padded = new Float16Array(data.length + 1);
     padded.set(data);
     const words = this.empty([padded.length], "f16");
@@ -411,8 +425,8 @@ export class Device implements Disposable {
   }
 
   /**
-   * Takes a copy of dense tensors on the device, in order with all recorded work, for the host to fetch later: what
-   * overwrites the tensors in between is not seen. Waits for nothing.
+   * Takes a copy of dense tensors on the device, in order with all recorded work, for the host to
+   * fetch later: what overwrites the tensors in between is not seen. Waits for nothing.
    *
    * @throws {DeviceLostError | OutOfMemoryError | KernelError} if recorded work failed.
    */
@@ -532,7 +546,10 @@ export class Device implements Disposable {
     if (this.#anomalies) await this.#anomalies.verify();
   }
 
-  /** Waits for `work` and for compile reports; a failure of the device is thrown rather than what it broke. */
+  /**
+   * Waits for `work` and for compile reports; a failure of the device is thrown rather than what it
+   * broke.
+   */
   async #settle(work: Promise<unknown>): Promise<void> {
     try {
       await Promise.all([work, ...this.#reports.splice(0)]);
@@ -553,7 +570,8 @@ export class Device implements Disposable {
   /** Destroys the device; everything on it becomes unusable. */
   [Symbol.dispose](): void {
     this.#recorder.flush();
-    // wgpu ends the process when a queue goes with more than 9 s of work before it; Deno waits inside this call.
+    // wgpu ends the process when a queue goes with more than 9 s of work before it; Deno waits
+    // inside this call.
     if (!this.#failure) this.gpu.queue.onSubmittedWorkDone().catch(() => {});
     this.#failure ??= new DeviceLostError("the device was disposed");
     this.gpu.destroy();

@@ -5,8 +5,8 @@
  */
 
 /**
- * Element type of a tensor. `f16` is a storage type, for adapters that have shader-f16: kernels compute and accumulate
- * in f32 whatever the operands are.
+ * Element type of a tensor. `f16` is a storage type, for adapters that have shader-f16: kernels
+ * compute and accumulate in f32 whatever the operands are.
  */
 export type DType = "f32" | "f16" | "u32" | "i32";
 

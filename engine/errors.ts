@@ -11,13 +11,18 @@ export const SOFTWARE_ADAPTER_PACKAGES: readonly string[] = ["mesa-vulkan-driver
 export const INSTALL_COMMAND: string = "sudo apt-get update && sudo apt-get install -y " +
   `--no-install-recommends ${SOFTWARE_ADAPTER_PACKAGES.join(" ")}`;
 
-/** No WebGPU adapter fits the request; the message names the command that installs a software one. */
+/**
+ * No WebGPU adapter fits the request; the message names the command that installs a software one.
+ */
 export class NoAdapterError extends Error {
   /** Stable name, used to pick the exit code. */
   override readonly name = "NoAdapterError";
 }
 
-/** The GPU device is gone (driver reset, removal, or destruction); nothing on it can be read any more. */
+/**
+ * The GPU device is gone (driver reset, removal, or destruction); nothing on it can be read any
+ * more.
+ */
 export class DeviceLostError extends Error {
   /** Stable name, used to pick the exit code. */
   override readonly name = "DeviceLostError";
@@ -58,7 +63,10 @@ export interface Anomaly {
   readonly site: string;
 }
 
-/** Anomaly mode found the first op that made a NaN or an infinity, or was given an index out of range. */
+/**
+ * Anomaly mode found the first op that made a NaN or an infinity, or was given an index out of
+ * range.
+ */
 export class AnomalyError extends Error {
   /** Stable name. */
   override readonly name = "AnomalyError";

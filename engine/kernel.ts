@@ -1,8 +1,8 @@
 /**
  * Kernels: a `.wgsl` body plus constants becomes a cached compute pipeline.
  *
- * A body declares `struct Params { … }` of scalar u32, i32 and f32 fields at binding 0 and storage buffers at
- * bindings 1, 2, …; both are read from the text, so nothing is written twice.
+ * A body declares `struct Params { … }` of scalar u32, i32 and f32 fields at binding 0 and storage
+ * buffers at bindings 1, 2, …; both are read from the text, so nothing is written twice.
  *
  * @module
  */
@@ -98,7 +98,9 @@ export function defineKernel(name: string, source: string, insight?: KernelInsig
 /** Texts of all kernels that were declared, by name. */
 const sources = new Map<string, string>(Object.entries(INCLUDES));
 
-/** A digest of the text of every kernel that was declared: what measurements of kernels depend on. */
+/**
+ * A digest of the text of every kernel that was declared: what measurements of kernels depend on.
+ */
 export async function kernelDigest(): Promise<string> {
   const text = [...sources].sort(([a], [b]) => a < b ? -1 : 1).flat().join("\n");
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
@@ -165,8 +167,8 @@ let nextPipelineId = 1;
 /**
  * The pipeline of a kernel for these constants, compiled on first use.
  *
- * @param aliasing bind every storage buffer for writing, as WebGPU demands when operands and results are parts of
- * one buffer
+ * @param aliasing bind every storage buffer for writing, as WebGPU demands when operands and
+ * results are parts of one buffer
  * @param report receives a compile error, which WebGPU delivers late
  * @throws {KernelError} if the template or its declarations are wrong.
  */

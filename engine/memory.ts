@@ -1,6 +1,6 @@
 /**
- * GPU memory: a size-exact pool of buffers with public counters. Deno's garbage collector does not see GPU
- * memory (KERNELS.md section 7), so every buffer is handed back by hand and reused.
+ * GPU memory: a size-exact pool of buffers with public counters. Deno's garbage collector does not
+ * see GPU memory (KERNELS.md section 7), so every buffer is handed back by hand and reused.
  *
  * @module
  */
@@ -65,7 +65,8 @@ export class BufferPool implements MemoryCounters {
   /**
    * A buffer of at least `bytes` bytes; its contents are arbitrary.
    *
-   * @throws {OutOfMemoryError} when the buffer is above what the adapter or the configured limit allows.
+   * @throws {OutOfMemoryError} when the buffer is above what the adapter or the configured limit
+   * allows.
    */
   acquire(bytes: number): PoolBuffer {
     const size = Math.max(GRANULE, Math.ceil(bytes / GRANULE) * GRANULE);
@@ -106,7 +107,10 @@ export class BufferPool implements MemoryCounters {
     return buffer;
   }
 
-  /** Takes a buffer back. Work recorded before may still use it: later users come later in the queue. */
+  /**
+   * Takes a buffer back. Work recorded before may still use it: later users come later in the
+   * queue.
+   */
   release(buffer: PoolBuffer): void {
     this.liveBytes -= buffer.bytes;
     this.liveBuffers--;
@@ -116,8 +120,8 @@ export class BufferPool implements MemoryCounters {
       this.#free.set(buffer.bytes, [buffer]);
       return;
     }
-    // Oldest first, whatever the order of release: then a loop's every round gets the same buffers, and with them
-    // the same cached bind groups.
+    // Oldest first, whatever the order of release: then a loop's every round gets the same buffers,
+    // and with them the same cached bind groups.
     let at = list.length;
     while (at > 0 && list[at - 1].id > buffer.id) at--;
     list.splice(at, 0, buffer);

@@ -101,8 +101,8 @@ export {
 } from "./tape.ts";
 export type { Constants } from "./template.ts";
 export { type GradientSlot, type Storage, Tensor } from "./tensor.ts";
-export { fill } from "./ops/copy.ts";
-export { rowChunks, rowsOf } from "./ops/launch.ts";
+export { fill } from "./launch/copy.ts";
+export { rowChunks, rowsOf } from "./launch/elementwise.ts";
 export * from "./ops/elementwise.ts";
 export * from "./ops/matmul.ts";
 export * from "./ops/view.ts";
@@ -116,7 +116,7 @@ export { pad, type PadMode } from "./ops/pad.ts";
 export { embedding, type Indices, oneHot, scatterAdd, take, takeAlong } from "./ops/indexing.ts";
 export * from "./ops/sort.ts";
 export { crossEntropy } from "./ops/classify.ts";
-export { storeRow } from "./ops/ring.ts";
+export { storeRow } from "./launch/ring.ts";
 export { rmsNorm } from "./ops/rmsnorm.ts";
 export { irfft, rfft } from "./ops/fft.ts";
 export { frames, istft, overlapAdd, stft, type StftOptions } from "./ops/stft.ts";
@@ -141,7 +141,7 @@ export {
   mse,
 } from "./ops/loss.ts";
 export { attention, type AttentionOptions, selfAttention } from "./ops/attention.ts";
-export { loadRow, LOSS_SCALE_FIELDS, lossScaleStep } from "./ops/loss_scale.ts";
+export { loadRow, LOSS_SCALE_FIELDS, lossScaleStep } from "./launch/loss_scale.ts";
 export {
   type AdamHyper,
   adamHyperValues,
@@ -152,7 +152,7 @@ export {
   emaStep,
   gradientNorm,
   sgdStep,
-} from "./ops/optimizer.ts";
+} from "./launch/optimizer.ts";
 export {
   Conv2d,
   Embedding,
@@ -167,7 +167,7 @@ export {
   TransformerBlock,
   type Uniform,
   uniformFrom,
-} from "./nn.ts";
+} from "./nn/layers.ts";
 export {
   Adam,
   type AdamOptions,
@@ -184,4 +184,4 @@ export {
   type SGDOptions,
   stepDecay,
   warmupCosine,
-} from "./optim.ts";
+} from "./nn/optimizers.ts";

@@ -1,13 +1,14 @@
 /**
- * `defineOp` is the one place that says what an op is: its forward and backward on the GPU, the same in plain
- * float64 TypeScript, and inputs to try it on. The registry is what the op test walks.
+ * `defineOp` is the one place that says what an op is: its forward and backward on the GPU, the
+ * same in plain float64 TypeScript, and inputs to try it on. The registry is what the op test
+ * walks.
  *
  * @module
  */
 import { callSite } from "./anomaly.ts";
 import { isFloat } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
-import { converted, materialize } from "./ops/copy.ts";
+import { converted, materialize } from "./launch/copy.ts";
 import { scope } from "./scope.ts";
 import { type Shape, show } from "./shape.ts";
 import { type BackwardContext, isRecording, Node, retain } from "./tape.ts";
@@ -33,11 +34,14 @@ export interface Sample<A> {
   readonly constant?: readonly number[];
   /** Attributes. */
   readonly attrs: A;
-  /** Largest error relative to the largest reference value, with the reason; default 2e-6 (a few f32 ulp). */
+  /**
+   * Largest error relative to the largest reference value, with the reason; default 2e-6 (a few f32
+   * ulp).
+   */
   readonly tolerance?: number;
   /**
-   * The same with f16 operands, with the reason; default 2^-10, twice the rounding of a result (and of what is saved for
-   * backward).
+   * The same with f16 operands, with the reason; default 2^-10, twice the rounding of a result (and
+   * of what is saved for backward).
    */
   readonly halfTolerance?: number;
   /** Skip finite differences where the function has kinks or the values are extreme. */
@@ -60,16 +64,18 @@ export interface Reference<A> {
 export interface OpSpec<A> {
   /** Name in messages and tables. */
   readonly name: string;
-  /** Whether forward and backward take strided views; otherwise inputs and gradients arrive dense. */
+  /**
+   * Whether forward and backward take strided views; otherwise inputs and gradients arrive dense.
+   */
   readonly strided?: boolean;
   /**
-   * Element types of the operands: f32 throughout, or f16 throughout, unless said otherwise; `same` takes any one type,
-   * `any` leaves the check to the op.
+   * Element types of the operands: f32 throughout, or f16 throughout, unless said otherwise; `same`
+   * takes any one type, `any` leaves the check to the op.
    */
   readonly dtypes?: "same" | "any";
   /**
-   * Whether forward and backward take f16 operands, results then being f16 as well; otherwise f16 operands are widened
-   * to f32 before them and f32 results and gradients narrowed after.
+   * Whether forward and backward take f16 operands, results then being f16 as well; otherwise f16
+   * operands are widened to f32 before them and f32 results and gradients narrowed after.
    */
   readonly half?: boolean;
   /** Outputs that carry no gradient, by index. */

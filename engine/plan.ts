@@ -1,6 +1,7 @@
 /**
- * Captured plans: a function of tensors is recorded once and replayed without making buffers, bind groups,
- * pipelines or parameter blocks. All lifetimes are known then, so intermediate results share one planned arena.
+ * Captured plans: a function of tensors is recorded once and replayed without making buffers, bind
+ * groups, pipelines or parameter blocks. All lifetimes are known then, so intermediate results
+ * share one planned arena.
  *
  * @module
  */
@@ -33,7 +34,10 @@ class PlanBuffer implements PoolBuffer {
   last = -1;
   /** Where it lies in the arena, once planned. */
   place = 0;
-  /** Values that the host gave while recording; such a buffer is uploaded once and lies outside the arena. */
+  /**
+   * Values that the host gave while recording; such a buffer is uploaded once and lies outside the
+   * arena.
+   */
   constant: HostArray | undefined;
   /** A real buffer, for results and constants. */
   own: PoolBuffer | undefined;
@@ -150,8 +154,9 @@ export interface Plan<Output> extends Disposable {
    * Runs the function again on new inputs.
    *
    * @param inputs tensors or host values, in the order of the recording
-   * @param onKernel is called after the first dispatch of each kernel; that waits for each, because drivers compile
-   * when a kernel first runs, and is meant for the first replay. The bits are the same
+   * @param onKernel is called after the first dispatch of each kernel; that waits for each, because
+   * drivers compile when a kernel first runs, and is meant for the first replay. The bits are the
+   * same
    * @throws {ShapeError} if an input has another shape or dtype than at the recording.
    * @throws {LifetimeError} after dispose.
    */
@@ -162,10 +167,11 @@ export interface Plan<Output> extends Disposable {
 export type KernelCount = (done: number, total: number) => void;
 
 /**
- * Records `body` and returns it as a plan. Nothing runs until the first replay, which gives the same bits as running
- * the ops eagerly.
+ * Records `body` and returns it as a plan. Nothing runs until the first replay, which gives the
+ * same bits as running the ops eagerly.
  *
- * Tensors that `body` uses besides its inputs (parameters, states) are bound as they are: they must outlive the plan.
+ * Tensors that `body` uses besides its inputs (parameters, states) are bound as they are: they must
+ * outlive the plan.
  *
  * @param inputs give shapes and dtypes; the plan has copies of its own
  * @param body synchronous; returns tensors, alone or in arrays and plain objects
@@ -209,10 +215,12 @@ class MeasuringRecorder extends PlanRecorder {
 }
 
 /**
- * Finds out how much memory captured functions and their state would take, without taking any: they run against a
- * recorder, and nothing they make may be used afterwards. Kernels are compiled as a side effect.
+ * Finds out how much memory captured functions and their state would take, without taking any: they
+ * run against a recorder, and nothing they make may be used afterwards. Kernels are compiled as a
+ * side effect.
  *
- * @param build makes what outlives the functions, such as parameters and optimizer; disposed at the end
+ * @param build makes what outlives the functions, such as parameters and optimizer; disposed at the
+ * end
  * @param bodies the functions to be captured, each on its own
  * @throws {RangeError} if a tensor is beyond what the adapter can bind
  */
@@ -248,7 +256,10 @@ export function measure<State extends Disposable>(
   });
 }
 
-/** Gives every buffer a place in one arena, largest first, lowest free place; returns the arena's size. */
+/**
+ * Gives every buffer a place in one arena, largest first, lowest free place; returns the arena's
+ * size.
+ */
 function planArena(buffers: readonly PlanBuffer[]): number {
   const placed: PlanBuffer[] = [];
   let size = 0;

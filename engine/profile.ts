@@ -1,9 +1,10 @@
 /**
  * Profiles: time, bytes and arithmetic per kernel, as a table and as a Chrome trace.
  *
- * While a profile is taken each dispatch gets a compute pass of its own, whose start and end the device writes to a
- * query set; the raw ticks are taken as nanoseconds, as WebGPU defines them. Where timestamps are missing, each
- * dispatch is submitted alone and the host's clock is read around it, launch overhead included; the result says so.
+ * While a profile is taken each dispatch gets a compute pass of its own, whose start and end the
+ * device writes to a query set; the raw ticks are taken as nanoseconds, as WebGPU defines them.
+ * Where timestamps are missing, each dispatch is submitted alone and the host's clock is read
+ * around it, launch overhead included; the result says so.
  *
  * @module
  */
@@ -191,7 +192,10 @@ export class Profiler implements DispatchObserver {
     gpu.queue.submit([encoder.finish()]);
   }
 
-  /** Deno's call waits for the queue at once and only delays its promise, which is what a clock needs. */
+  /**
+   * Deno's call waits for the queue at once and only delays its promise, which is what a clock
+   * needs.
+   */
   #drain(): void {
     this.#drained = this.#device.gpu.queue.onSubmittedWorkDone();
     this.#drained.catch(() => {});

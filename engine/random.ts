@@ -1,7 +1,8 @@
 /**
  * Counter-based random numbers (Philox4x32-10): tensors of them, and the same numbers on the host.
  *
- * A number depends only on its seed, stream, step and place in the tensor. There is no state to keep or restore.
+ * A number depends only on its seed, stream, step and place in the tensor. There is no state to
+ * keep or restore.
  *
  * @module
  */
@@ -9,7 +10,7 @@ import source from "../kernels/random.wgsl" with { type: "text" };
 import type { Device } from "./device.ts";
 import { ShapeError } from "./errors.ts";
 import { defineKernel } from "./kernel.ts";
-import { rowChunks, rowsOf } from "./ops/launch.ts";
+import { rowChunks, rowsOf } from "./launch/elementwise.ts";
 import { type Shape, show } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -19,11 +20,14 @@ const MODES = { uniform: 0, normal: 1, dropout: 2 } as const;
 
 /** Which of a seed's numbers are meant. */
 export interface RandomOptions {
-  /** Whole number below 2^32 that tells users of one seed apart, such as the layers of a model; default 0. */
+  /**
+   * Whole number below 2^32 that tells users of one seed apart, such as the layers of a model;
+   * default 0.
+   */
   readonly stream?: number;
   /**
-   * Whole number below 2^32, such as the training step; default 0. A u32 tensor `[1]` may change between replays
-   * of a captured step; it must not change between an op and its backward pass.
+   * Whole number below 2^32, such as the training step; default 0. A u32 tensor `[1]` may change
+   * between replays of a captured step; it must not change between an op and its backward pass.
    */
   readonly step?: number | Tensor;
 }
@@ -76,7 +80,10 @@ export function philox(
   return [c0, c1, c2, c3];
 }
 
-/** The uniform numbers in [0, 1) behind a tensor of `size` elements, as kernels make them, bit for bit. */
+/**
+ * The uniform numbers in [0, 1) behind a tensor of `size` elements, as kernels make them, bit for
+ * bit.
+ */
 export function hostUniform(size: number, seed: number, stream = 0, step = 0): Float64Array {
   const result = new Float64Array(size);
   for (let i = 0; i < size; i += 4) {
@@ -139,7 +146,8 @@ export function runRandom(
 /**
  * A tensor of numbers spread evenly over `low..high`.
  *
- * @param seed whole number below 2^32; the same seed, stream and step give the same numbers on every adapter
+ * @param seed whole number below 2^32; the same seed, stream and step give the same numbers on
+ * every adapter
  * @throws {ShapeError} if seed, stream or step are no whole numbers below 2^32.
  */
 export function randomUniform(
@@ -157,8 +165,8 @@ export function randomUniform(
 /**
  * A tensor of normally distributed numbers.
  *
- * @param seed whole number below 2^32; the same seed, stream and step give the same numbers, to a few ulp across
- * adapters
+ * @param seed whole number below 2^32; the same seed, stream and step give the same numbers, to a
+ * few ulp across adapters
  * @throws {ShapeError} if seed, stream or step are no whole numbers below 2^32.
  */
 export function randomNormal(

@@ -1,9 +1,10 @@
 /**
  * Bringing bytes back to the host.
  *
- * Deno polls the device inside `mapAsync` until all work is done and then sleeps 10 ms before its promise settles
- * (KERNELS.md section 4.4). On versions where that has been checked, the mapped range is taken at once instead:
- * 0.06 ms instead of 11 ms a read. Where the range is not there yet, the promise is awaited as usual.
+ * Deno polls the device inside `mapAsync` until all work is done and then sleeps 10 ms before its
+ * promise settles (KERNELS.md section 4.4). On versions where that has been checked, the mapped
+ * range is taken at once instead: 0.06 ms instead of 11 ms a read. Where the range is not there
+ * yet, the promise is awaited as usual.
  *
  * @module
  */
@@ -39,14 +40,18 @@ export class Readback {
 
   /**
    * @param gpu raw device
-   * @param fast whether to take mapped ranges at once; default: where the runtime is known to allow it
+   * @param fast whether to take mapped ranges at once; default: where the runtime is known to allow
+   * it
    */
   constructor(private readonly gpu: GPUDevice, fast?: boolean) {
     const runtime = (globalThis as { Deno?: { version: { deno: string } } }).Deno?.version.deno;
     this.#fast = fast ?? (runtime !== undefined && MAPS_AT_ONCE.has(runtime));
   }
 
-  /** Submits copies of the parts, one after the other, into memory that the host can map. Waits for nothing. */
+  /**
+   * Submits copies of the parts, one after the other, into memory that the host can map. Waits for
+   * nothing.
+   */
   copy(parts: readonly ReadbackPart[]): CopiedParts {
     const total = parts.reduce((sum, { bytes }) => sum + bytes, 0);
     if (total === 0) return { staging: undefined, total };
@@ -62,8 +67,8 @@ export class Readback {
   }
 
   /**
-   * The bytes of copied parts; once only. Deno waits for all submitted work at this call, not at {@link copy}: work
-   * that is submitted between the two keeps the device busy meanwhile.
+   * The bytes of copied parts; once only. Deno waits for all submitted work at this call, not at
+   * {@link copy}: work that is submitted between the two keeps the device busy meanwhile.
    *
    * @param settle waits for a promise and throws the device's own failure rather than what it broke
    */
@@ -106,7 +111,8 @@ export class Readback {
     const kept = this.#kept.get(size)?.pop();
     if (kept) return kept;
     const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
-    // Deno aborts the process when a range is asked of a buffer that was never mapped (KERNELS.md section 7).
+    // Deno aborts the process when a range is asked of a buffer that was never mapped (KERNELS.md
+    // section 7).
     const buffer = this.gpu.createBuffer({ size, usage, mappedAtCreation: true });
     buffer.unmap();
     return buffer;

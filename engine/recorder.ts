@@ -1,7 +1,8 @@
 /**
- * Where dispatches go. Ops never submit: they ask the recorder for output memory and hand it dispatches.
- * The eager recorder below collects them in one command encoder and submits at a flush. A captured plan can
- * take its place: everything an op does to the GPU passes through {@link Recorder}.
+ * Where dispatches go. Ops never submit: they ask the recorder for output memory and hand it
+ * dispatches. The eager recorder below collects them in one command encoder and submits at a flush.
+ * A captured plan can take its place: everything an op does to the GPU passes through {@link
+ * Recorder}.
  *
  * @module
  */
@@ -23,7 +24,10 @@ export interface BufferWindow {
 /** Values for the fields of a kernel's `Params`. */
 export type Params = Readonly<Record<string, number>>;
 
-/** Number of workgroups; a single number is folded into two dimensions when it exceeds the adapter's limit. */
+/**
+ * Number of workgroups; a single number is folded into two dimensions when it exceeds the adapter's
+ * limit.
+ */
 export type Groups = number | readonly [number, number, number];
 
 /** What ops need from the device to run kernels. */
@@ -45,7 +49,9 @@ export interface Recorder {
   write(to: BufferWindow, data: HostArray): void;
   /** Submits what was recorded. */
   flush(): void;
-  /** Whether results share memory with operands, so that kernels must bind all of them for writing. */
+  /**
+   * Whether results share memory with operands, so that kernels must bind all of them for writing.
+   */
   readonly aliasing: boolean;
 }
 
@@ -99,7 +105,8 @@ export function packParams(
 }
 
 /**
- * The grid of a dispatch, a single number folded into two dimensions above `most`; undefined when it is empty.
+ * The grid of a dispatch, a single number folded into two dimensions above `most`; undefined when
+ * it is empty.
  *
  * @throws {KernelError} if the count of windows is not the kernel's or a dimension is above `most`.
  */
@@ -289,7 +296,9 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     );
   }
 
-  /** Lets `record` add passes and copies of its own behind what is recorded, and submits all of it. */
+  /**
+   * Lets `record` add passes and copies of its own behind what is recorded, and submits all of it.
+   */
   submitWith(record: (encoder: GPUCommandEncoder) => void, dispatches: number): void {
     this.check();
     this.#pass?.end();

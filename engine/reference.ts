@@ -17,7 +17,8 @@ export function refFrom(shape: Shape, f: (index: number) => number): RefArray {
 }
 
 /**
- * Reproducible values for samples, rounded to f32 so that GPU and reference start from the same numbers.
+ * Reproducible values for samples, rounded to f32 so that GPU and reference start from the same
+ * numbers.
  *
  * @param seed different seeds give different arrays
  * @param scale standard deviation
@@ -59,7 +60,10 @@ export function refBroadcast(array: RefArray, target: Shape): Float64Array {
   return result;
 }
 
-/** Sums `data` of shape `from` over the axes that broadcasting added or stretched, down to shape `to`. */
+/**
+ * Sums `data` of shape `from` over the axes that broadcasting added or stretched, down to shape
+ * `to`.
+ */
 export function refUnbroadcast(data: Float64Array, from: Shape, to: Shape): RefArray {
   const result = refZeros(to);
   const strides = denseStrides(to);

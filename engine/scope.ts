@@ -1,6 +1,6 @@
 /**
- * Scopes free every tensor that is not returned. They nest; they are synchronous, because reads are what is
- * asynchronous and a value to be read is returned from its scope.
+ * Scopes free every tensor that is not returned. They nest; they are synchronous, because reads are
+ * what is asynchronous and a value to be read is returned from its scope.
  *
  * @module
  */
@@ -28,8 +28,8 @@ export function tensorsIn(value: unknown, depth = 0): Tensor[] {
 }
 
 /**
- * Runs `body` and disposes every tensor made in it that it does not return (alone, or in arrays and plain
- * objects). Returned tensors leave the tape and belong to the surrounding scope.
+ * Runs `body` and disposes every tensor made in it that it does not return (alone, or in arrays and
+ * plain objects). Returned tensors leave the tape and belong to the surrounding scope.
  *
  * @throws {TypeError} if `body` returns a promise.
  */

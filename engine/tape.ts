@@ -1,6 +1,6 @@
 /**
- * Reverse-mode differentiation. Ops record nodes; {@link backward} walks them from the newest to the oldest
- * and frees what they saved as it goes.
+ * Reverse-mode differentiation. Ops record nodes; {@link backward} walks them from the newest to
+ * the oldest and frees what they saved as it goes.
  *
  * @module
  */
@@ -9,9 +9,12 @@ import { LifetimeError, ShapeError } from "./errors.ts";
 import { scope, untrack } from "./scope.ts";
 import { type Shape, show } from "./shape.ts";
 import type { GradientSlot, Tensor } from "./tensor.ts";
-import { accumulate, materialize, sumOf } from "./ops/copy.ts";
+import { accumulate, materialize, sumOf } from "./launch/copy.ts";
 
-/** What a node knows of one input: what made it, or the leaf it is, or nothing when no gradient goes there. */
+/**
+ * What a node knows of one input: what made it, or the leaf it is, or nothing when no gradient goes
+ * there.
+ */
 export type Edge =
   | { readonly node: Node; readonly output: number }
   | { readonly leaf: Tensor }
@@ -19,7 +22,10 @@ export type Edge =
 
 /** What an op's backward function is given. */
 export interface BackwardContext {
-  /** Gradients of the outputs; undefined where nothing depends on an output. Dense unless the op is strided. */
+  /**
+   * Gradients of the outputs; undefined where nothing depends on an output. Dense unless the op is
+   * strided.
+   */
   readonly grads: readonly (Tensor | undefined)[];
   /** Tensors that the forward function saved, in order. */
   readonly saved: readonly Tensor[];
@@ -30,8 +36,8 @@ export interface BackwardContext {
   /** Which inputs want a gradient. */
   readonly needs: readonly boolean[];
   /**
-   * Where the gradient of input `i` may be written directly: the leaf's own gradient memory when it is empty.
-   * Returning that very tensor saves a copy.
+   * Where the gradient of input `i` may be written directly: the leaf's own gradient memory when it
+   * is empty. Returning that very tensor saves a copy.
    */
   into(i: number): Tensor | undefined;
 }
@@ -90,14 +96,16 @@ export class Node {
         shapes: this.shapes,
         dtypes: this.#dtypes,
         needs: this.edges.map((edge) => edge !== undefined),
-        // A leaf that is an input twice is written by its first edge only; later ones are added to that.
+        // A leaf that is an input twice is written by its first edge only; later ones are added to
+        // that.
         into: (i) =>
           slots[i] && !slots[i].filled && slots.indexOf(slots[i]) === i
             ? slots[i].tensor
             : undefined,
       });
       if (this.site) this.#check(grads, returned, this.site);
-      // A result may be the incoming gradient itself or appear twice; each edge gets a handle of its own.
+      // A result may be the incoming gradient itself or appear twice; each edge gets a handle of
+      // its own.
       return returned.map((grad, i) => {
         if (grad === undefined || this.edges[i] === undefined) return undefined;
         if (grad !== slots[i]?.tensor) return grad.view(grad.shape, grad.strides);
@@ -174,8 +182,8 @@ function withRecording<T>(on: boolean, body: () => T): T {
 }
 
 /**
- * Runs `body` and keeps only its input for the backward pass, which runs `body` again: memory for time. Gradients have
- * the same bits as without.
+ * Runs `body` and keeps only its input for the backward pass, which runs `body` again: memory for
+ * time. Gradients have the same bits as without.
  *
  * @param body must compute the same again; tensors it uses besides `x` must still be alive then
  */
@@ -199,11 +207,13 @@ export function recompute(body: (x: Tensor) => Tensor, x: Tensor): Tensor {
 }
 
 /**
- * Adds d `loss` / d leaf to the gradient of every leaf that `loss` depends on, and frees the recorded graph.
+ * Adds d `loss` / d leaf to the gradient of every leaf that `loss` depends on, and frees the
+ * recorded graph.
  *
  * @param loss a scalar, unless `seed` is given
  * @param seed gradient of `loss`, of its shape; default 1
- * @throws {ShapeError} if `loss` is no scalar and has no seed, or does not depend on any trainable tensor.
+ * @throws {ShapeError} if `loss` is no scalar and has no seed, or does not depend on any trainable
+ * tensor.
  * @throws {LifetimeError} if another backward pass has already freed part of the graph.
  */
 export function backward(loss: Tensor, seed?: Tensor): void {

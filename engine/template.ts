@@ -1,18 +1,21 @@
 /**
- * The textual generator in front of WGSL. naga puts a 64-bit trip counter on every loop and never unrolls,
- * so kernels unroll in the text. A directive stands alone on its line:
+ * The textual generator in front of WGSL. naga puts a 64-bit trip counter on every loop and never
+ * unrolls, so kernels unroll in the text. A directive stands alone on its line:
  *
  *     //:for i in 0..TILE        repeats the lines up to //:end with $i or ${i*4+1} replaced
  *     //:if VEC == 4             keeps the lines up to //:else or //:end when the expression is not 0
  *     //:include math            inserts another kernel file
  *
- * Expressions know integers, constants, loop variables, + - * / % and comparisons, && || ! and brackets.
+ * Expressions know integers, constants, loop variables, + - * / % and comparisons, && || ! and
+ * brackets.
  *
  * @module
  */
 import { KernelError } from "./errors.ts";
 
-/** Values of a kernel's constants: numbers and flags take part in expressions, strings are pasted. */
+/**
+ * Values of a kernel's constants: numbers and flags take part in expressions, strings are pasted.
+ */
 export type Constants = Readonly<Record<string, number | boolean | string>>;
 
 const TOKEN = /\s*(?:(\d+)|([A-Za-z_]\w*)|(==|!=|<=|>=|&&|\|\||[-+*/%()<>!]))/y;

@@ -1,6 +1,6 @@
 /**
- * Tensors: a shape over a slice of GPU memory. Ops are functions (see mod.ts); a tensor itself can be read,
- * disposed and asked for its gradient.
+ * Tensors: a shape over a slice of GPU memory. Ops are functions (see mod.ts); a tensor itself can
+ * be read, disposed and asked for its gradient.
  *
  * @module
  */
@@ -179,7 +179,8 @@ export class Tensor implements Disposable {
   /**
    * Reads the values, row-major; f16 is widened.
    *
-   * @throws {ShapeError} for a strided view (use `contiguous` first) or a tensor of integers (use `Device.read`).
+   * @throws {ShapeError} for a strided view (use `contiguous` first) or a tensor of integers (use
+   * `Device.read`).
    */
   async data(): Promise<Float32Array> {
     if (!isFloat(this.dtype)) {

@@ -1,9 +1,11 @@
 /**
- * Choosing among kernel variants that compute the same. An op names its variants, the default first; what was measured
- * on this adapter, or what the user asked for, can take the default's place.
+ * Choosing among kernel variants that compute the same. An op names its variants, the default
+ * first; what was measured on this adapter, or what the user asked for, can take the default's
+ * place.
  *
- * Measuring is never hidden in an op: {@link Tuning.collect} notes which choices some work makes, {@link tune} times
- * them, and {@link Tuning.entries} is what an application may keep for the next start, under {@link fingerprint}.
+ * Measuring is never hidden in an op: {@link Tuning.collect} notes which choices some work makes,
+ * {@link tune} times them, and {@link Tuning.entries} is what an application may keep for the next
+ * start, under {@link fingerprint}.
  *
  * @module
  */
@@ -13,7 +15,9 @@ import { scope } from "./scope.ts";
 
 /** A problem that several kernel variants can compute. */
 export interface Tunable {
-  /** Family and shape class, such as `gemm/nt/f32/1024x768x768`; the family ends at the first slash. */
+  /**
+   * Family and shape class, such as `gemm/nt/f32/1024x768x768`; the family ends at the first slash.
+   */
   readonly key: string;
   /** Names of the variants that fit this problem and device, the default first. */
   readonly variants: readonly string[];
@@ -72,7 +76,8 @@ export class Tuning {
   }
 
   /**
-   * Runs `body` and returns what it picked without a measurement; best around a recording, which computes nothing.
+   * Runs `body` and returns what it picked without a measurement; best around a recording, which
+   * computes nothing.
    *
    * @param body synchronous
    */
@@ -102,7 +107,10 @@ export class Tuning {
   }
 }
 
-/** What measurements depend on: the adapter as the driver describes it, the runtime, and the text of every kernel. */
+/**
+ * What measurements depend on: the adapter as the driver describes it, the runtime, and the text of
+ * every kernel.
+ */
 export async function fingerprint(device: Device): Promise<string> {
   const { vendor, architecture, device: name, description, subgroupSize } = device.info;
   const runtime = (globalThis as { Deno?: { version: { deno: string } } }).Deno?.version.deno;
@@ -126,12 +134,15 @@ export interface TuneOptions {
 /** A variant must be faster by this much to replace the default: less is noise. */
 const WORTHWHILE = 0.95;
 
-/** A variant that takes this many times as long as the default in the first round is not timed again. */
+/**
+ * A variant that takes this many times as long as the default in the first round is not timed
+ * again.
+ */
 const HOPELESS = 3;
 
 /**
- * Times every variant of each problem and remembers the fastest in {@link Device.tuning}. Variants take turns, so that
- * a machine that changes its speed does so for all of them; medians decide.
+ * Times every variant of each problem and remembers the fastest in {@link Device.tuning}. Variants
+ * take turns, so that a machine that changes its speed does so for all of them; medians decide.
  *
  * @returns how many defaults were replaced
  * @throws {KernelError} if a variant does not compile.

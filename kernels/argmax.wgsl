@@ -1,9 +1,10 @@
-// Index of the largest (or, with MIN, smallest) element along the middle axis of [outer, width, inner]; the lowest index
-// among equals.
+// Index of the largest (or, with MIN, smallest) element along the middle axis of [outer, width,
+// inner]; the lowest index among equals.
 //
-// A workgroup takes a row (one place of outer and inner): its invocations walk it side by side and keep their best, the
-// first one then looks through the WG candidates in shared memory (one barrier). With inner above 1 neighbouring
-// invocations read elements `inner` apart. NaN is passed over unless an invocation starts from it.
+// A workgroup takes a row (one place of outer and inner): its invocations walk it side by side and
+// keep their best, the first one then looks through the WG candidates in shared memory (one
+// barrier). With inner above 1 neighbouring invocations read elements `inner` apart. NaN is passed
+// over unless an invocation starts from it.
 //
 // Constants: WG, E (element type), MIN.
 

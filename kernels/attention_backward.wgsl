@@ -1,24 +1,28 @@
-// All three gradients of attention in one pass, for adapters with few cores: 5 products of queries by keys by head size
-// where attention_backward_q and attention_backward_kv make 7, as each of them makes the scores and do v^T again.
+// All three gradients of attention in one pass, for adapters with few cores: 5 products of queries
+// by keys by head size where attention_backward_q and attention_backward_kv make 7, as each of them
+// makes the scores and do v^T again.
 //
-// A workgroup is one subgroup of 8 lanes and owns a head. It takes 8 ROWS keys at a time and walks over all queries:
+// A workgroup is one subgroup of 8 lanes and owns a head. It takes 8 ROWS keys at a time and walks
+// over all queries:
 //   s, dp       scale q k, do v: a lane owns ROWS keys; q and do are passed round by subgroupBroadcast
 //   p, ds       exp(s - lse), scale p (dp - delta)
 //   dv, dk, dq  += p do, ds q, ds k: a lane owns channels 4 l to 4 l + 3 of every 32; p and ds are passed round
-// k is held both ways, dk and dv in registers, dq in memory: the lane that adds to an element is the only one that
-// reads or writes it, in the order of the keys, so that there are no atomics, no barriers, and the same bits every time.
+// k is held both ways, dk and dv in registers, dq in memory: the lane that adds to an element is
+// the only one that reads or writes it, in the order of the keys, so that there are no atomics, no
+// barriers, and the same bits every time.
 //
-// At first lse and delta = sum(do * o) of a query are put side by side into `pair`, by lane 0 and lane 1, which read
-// them back with one load.
+// At first lse and delta = sum(do * o) of a query are put side by side into `pair`, by lane 0 and
+// lane 1, which read them back with one load.
 //
-// Constants: those of attention_bindings, VEC being 1; ROWS; WORDS vec4 of a row per lane; CAUSAL, MASK as in
-// attention_forward; TOTAL and TOTAL_DATA name the operand that dq is summed in and its buffer: dq itself, or with SUMS,
-// where dq is f16, `sum` of f32. It needs subgroups of at least 8 lanes.
+// Constants: those of attention_bindings, VEC being 1; ROWS; WORDS vec4 of a row per lane; CAUSAL,
+// MASK as in attention_forward; TOTAL and TOTAL_DATA name the operand that dq is summed in and its
+// buffer: dq itself, or with SUMS, where dq is f16, `sum` of f32. It needs subgroups of at least 8
+// lanes.
 //
 // Keys past the end are clamped on load, and have weight 0.
 //
-// Measured on lavapipe (Mesa 22.3.6, 2 cores), ms, median of 7 to 11, the two kernels beside it in the same run; the
-// machine's speed differs from line to line, within a line not:
+// Measured on lavapipe (Mesa 22.3.6, 2 cores), ms, median of 7 to 11, the two kernels beside it in
+// the same run; the machine's speed differs from line to line, within a line not:
 //   B8 H12 T134 D64  ROWS 1 55, 2 41, both kernels 48
 //   as parts of qkv  four runs: ROWS 2 24, 3 27 to 28, both kernels 30 to 41; two slower runs: 2 36 and 39, 3 38 and 36,
 //                    both kernels 35 and 47
@@ -27,12 +31,12 @@
 //   B8 H16 T134 D32  ROWS 3 25, 4 25, 6 22, both kernels 35;   T191  3 44, 4 40, 6 37, both kernels 56
 //   B8 H16 T134 D16  ROWS 4 20, 6 17, 8 21, both kernels 23;   B4 H8 T134 D128  ROWS 1 41, both kernels 46
 //   time to compile, D64: ROWS 1 0.5 s, 2 1.4 s, 3 2.7 s
-// Chosen: ROWS <= 6 with one word, ROWS * WORDS <= 4 with more, as many as leave the fewest keys idle. ROWS 3 at D64, or
-// 6 at D32, keep 30 KiB of registers in the cache.
-// What ROWS 2 at T134 D64 take their time for (samples of the machine code): the loads of q and do 17 %, products and
-// exponentials 47 %, loads and stores of dq 14 %, lse and delta 5 %, loading and storing keys 13 %. A storage access of
-// 8 lanes is a loop over the lanes with a bounds check per component, as long as 40 to 50 multiply-adds.
-// Tried, B8 H12 D64:
+// Chosen: ROWS <= 6 with one word, ROWS * WORDS <= 4 with more, as many as leave the fewest keys
+// idle. ROWS 3 at D64, or 6 at D32, keep 30 KiB of registers in the cache. What ROWS 2 at T134 D64
+// take their time for (samples of the machine code): the loads of q and do 17 %, products and
+// exponentials 47 %, loads and stores of dq 14 %, lse and delta 5 %, loading and storing keys 13 %.
+// A storage access of 8 lanes is a loop over the lanes with a bounds check per component, as long
+// as 40 to 50 multiply-adds. Tried, B8 H12 D64:
 //   touching the rows at first, parts of qkv: T58 11.1 without, 9.6 with; T134 36.8, 34.1; T191 50.7, 47.7. k, v and
 //     their gradients as well: no faster; k and v in attention_forward: no faster
 //   delta by other lanes and storageBarrier(): 28.6 instead of 24.8, as all registers then live in a coroutine's frame
@@ -54,7 +58,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let ${NAME$i}_token = params.token_${NAME$i};
 //:end
 
-  // Brings the rows into the cache: 8 loads of 64 bytes each wait for memory at once, those below one after the other.
+  // Brings the rows into the cache: 8 loads of 64 bytes each wait for memory at once, those below
+  // one after the other.
   var touched = 0.0;
   for (var i = lane; i < tq * ${(D4+3)/4}u; i += 8u) {
     let row = i / ${(D4+3)/4}u;

@@ -1,14 +1,17 @@
-// Parameters, buffers and access of the attention kernels, the same for all of them so that one launcher serves them.
+// Parameters, buffers and access of the attention kernels, the same for all of them so that one
+// launcher serves them.
 //
-// An operand is read as (batch, head, token) with strides and an offset, so that the three parts of a fused qkv tensor
-// are three operands in one buffer. Operands in order: READS that are only read and then up to WIDE those that are
-// written, all of D elements per token; from WIDE to OPERANDS statistics: a few scalars per token, or f32 sums of D
-// elements. Per operand i: NAME$i, BUFFER$i, and for statistics ACCESS$i and TYPE$i. SHARED is how many written
-// operands, the last ones, lie in the buffer of the first (gradients of a fused tensor): WebGPU does not let a buffer be
-// bound for writing twice.
+// An operand is read as (batch, head, token) with strides and an offset, so that the three parts of
+// a fused qkv tensor are three operands in one buffer. Operands in order: READS that are only read
+// and then up to WIDE those that are written, all of D elements per token; from WIDE to OPERANDS
+// statistics: a few scalars per token, or f32 sums of D elements. Per operand i: NAME$i, BUFFER$i,
+// and for statistics ACCESS$i and TYPE$i. SHARED is how many written operands, the last ones, lie
+// in the buffer of the first (gradients of a fused tensor): WebGPU does not let a buffer be bound
+// for writing twice.
 //
-// E is the scalar in memory, f32 or f16; what is loaded becomes f32. VEC: buffers of vec4 (D, strides and offsets are
-// multiples of 4; offsets and strides then count vec4), else of single elements, the last vec4 padded by zeros.
+// E is the scalar in memory, f32 or f16; what is loaded becomes f32. VEC: buffers of vec4 (D,
+// strides and offsets are multiples of 4; offsets and strides then count vec4), else of single
+// elements, the last vec4 padded by zeros.
 
 //:include math
 
@@ -41,9 +44,10 @@ alias Element = $E;
 @group(0) @binding(${i+1-SHARED}) var<storage, ${ACCESS$i}> ${NAME$i}_data: array<${TYPE$i}>;
 //:end
 
-// A length that loops end at. Where uniforms alone say that a loop is short enough to be unrolled, lavapipe (Mesa 22.3.6)
-// compiles the kernel anew at each dispatch and keeps the code: 0.9 MB and 8.4 ms instead of 0.7 for the single backward
-// pass at B32 H3 D64 and 7 tokens. Batches beyond the limit of a grid do not exist, which compilers do not know.
+// A length that loops end at. Where uniforms alone say that a loop is short enough to be unrolled,
+// lavapipe (Mesa 22.3.6) compiles the kernel anew at each dispatch and keeps the code: 0.9 MB and
+// 8.4 ms instead of 0.7 for the single backward pass at B32 H3 D64 and 7 tokens. Batches beyond the
+// limit of a grid do not exist, which compilers do not know.
 fn bound(length: u32, group: vec3u) -> u32 {
   return select(length, 0u, group.z > 65535u);
 }
@@ -51,7 +55,8 @@ fn bound(length: u32, group: vec3u) -> u32 {
 // Stands for -inf, which WGSL constants cannot hold; its exponential is 0.
 const HIDDEN: f32 = -3.0e38;
 
-// Where a token of a head begins in its buffer; `group` is the workgroup: head along y, batch along z.
+// Where a token of a head begins in its buffer; `group` is the workgroup: head along y, batch along
+// z.
 //:for i in 0..OPERANDS
 fn at_${NAME$i}(group: vec3u, token: u32) -> u32 {
   return params.offset_${NAME$i} + group.z * params.batch_${NAME$i} + group.y * params.head_${NAME$i} +

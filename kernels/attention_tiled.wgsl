@@ -1,27 +1,32 @@
-// Attention in tiles for GPUs: forward (PASS 0), the gradient of q (PASS 1), the gradients of k and v (PASS 2).
+// Attention in tiles for GPUs: forward (PASS 0), the gradient of q (PASS 1), the gradients of k and
+// v (PASS 2).
 //
 //   PASS  owned    scores by walked tokens          weights                                   sums
 //   0     queries  s = scale q k^T                  p = exp(s - max so far)                   o = p v
 //   1     queries  s, dp = do v^T                   ds = exp(s - lse) (dp - delta)            dq = scale ds k
 //   2     keys     s^T = scale k q^T, dp^T = v do^T p = exp(s^T - lse), ds = p (dp^T - delta) dv = p do, dk = scale ds q
 //
-// with lse the log-sum-exp per row that PASS 0 leaves and delta = sum(do * o) per row that PASS 1 leaves (Dao et al.,
-// FlashAttention, arXiv:2205.14135). Nothing is added by atomics: one lane sums an element in the order of the tokens.
+// with lse the log-sum-exp per row that PASS 0 leaves and delta = sum(do * o) per row that PASS 1
+// leaves (Dao et al., FlashAttention, arXiv:2205.14135). Nothing is added by atomics: one lane sums
+// an element in the order of the tokens.
 //
-// Tile scheme: a workgroup of 8 TY lanes owns 4 TY tokens and walks over the others 32 at a time. Lane (tx, ty) owns
-// tokens ty, TY + ty, 2 TY + ty, 3 TY + ty. Of the 32 walked tokens it computes the scores of tx, 8 + tx, 16 + tx,
-// 24 + tx: 4 x 4 products in registers out of chunks of 8 vec4 of channels in workgroup memory. Their weights go to
-// workgroup memory, one vec4 for the four tokens of a lane; then every lane sums vec4 8 c + tx of channels, for each
-// chunk c, over all 32 tokens. Both halves make 8 multiply-adds per vec4 that is loaded from workgroup memory.
-// The maximum and the sum of the online softmax are combined between the 8 lanes of a ty in workgroup memory, so no
-// subgroups are needed. Tokens past the end are clamped on load and get no weight; channels past the end are zeros.
+// Tile scheme: a workgroup of 8 TY lanes owns 4 TY tokens and walks over the others 32 at a time.
+// Lane (tx, ty) owns tokens ty, TY + ty, 2 TY + ty, 3 TY + ty. Of the 32 walked tokens it computes
+// the scores of tx, 8 + tx, 16 + tx, 24 + tx: 4 x 4 products in registers out of chunks of 8 vec4
+// of channels in workgroup memory. Their weights go to workgroup memory, one vec4 for the four
+// tokens of a lane; then every lane sums vec4 8 c + tx of channels, for each chunk c, over all 32
+// tokens. Both halves make 8 multiply-adds per vec4 that is loaded from workgroup memory. The
+// maximum and the sum of the online softmax are combined between the 8 lanes of a ty in workgroup
+// memory, so no subgroups are needed. Tokens past the end are clamped on load and get no weight;
+// channels past the end are zeros.
 //
-// Constants: those of attention_bindings; PASS, TY (8 or 16), CAUSAL, MASK; the roles of the operands: PRODUCTS of
-// LEFT$s (of the owned tokens) by RIGHT$s, OUTPUTS of weights by FACTOR$o.
+// Constants: those of attention_bindings; PASS, TY (8 or 16), CAUSAL, MASK; the roles of the
+// operands: PRODUCTS of LEFT$s (of the owned tokens) by RIGHT$s, OUTPUTS of weights by FACTOR$o.
 //
-// Workgroup memory: 10 KiB with TY 8, 15.5 KiB with TY 16. The speed on a GPU is unmeasured. On lavapipe (Mesa 22.3.6,
-// 2 cores) the three passes make 5.3, 5.1 and 5.5 GFLOP/s with TY 8, and 4.7, 4.6 and 4.8 with TY 16 (B8 H12 T134 D64), a
-// tenth of the kernels with rows in registers: barriers and small vectors are dear there.
+// Workgroup memory: 10 KiB with TY 8, 15.5 KiB with TY 16. The speed on a GPU is unmeasured. On
+// lavapipe (Mesa 22.3.6, 2 cores) the three passes make 5.3, 5.1 and 5.5 GFLOP/s with TY 8, and
+// 4.7, 4.6 and 4.8 with TY 16 (B8 H12 T134 D64), a tenth of the kernels with rows in registers:
+// barriers and small vectors are dear there.
 
 //:include attention_bindings
 
@@ -31,7 +36,8 @@ const CHUNKS: u32 = ${(D4+7)/8}u;
 // Rows of 8 vec4 lie 9 apart, and rows of TY weights TY + 1, so that lanes meet in different banks.
 const PITCH: u32 = 9u;
 
-// Chunk of the owned tokens; later the weights by walked token, one vec4 for the four tokens of a lane.
+// Chunk of the owned tokens; later the weights by walked token, one vec4 for the four tokens of a
+// lane.
 var<workgroup> left: array<vec4f, ${TY*36}>;
 // Chunk of the walked tokens.
 var<workgroup> right: array<vec4f, 288>;
@@ -232,7 +238,8 @@ fn main(
   total += partial[ty * 8u + ${i}u];
 //:end
 //:if MASK
-  // Hidden keys have weight 1 until the first visible one shrinks them to 0; without one they are all there is.
+  // Hidden keys have weight 1 until the first visible one shrinks them to 0; without one they are
+  // all there is.
   let share = select(vec4f(0.0), 1.0 / total, top > vec4f(HIDDEN));
 //:else
   let share = 1.0 / total;

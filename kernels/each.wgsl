@@ -1,5 +1,6 @@
-// The entry point of kernels whose invocations are independent: each(i) for i below params.count. A dispatch folded
-// into two dimensions (more workgroups than the adapter allows along one) counts on along y.
+// The entry point of kernels whose invocations are independent: each(i) for i below params.count. A
+// dispatch folded into two dimensions (more workgroups than the adapter allows along one) counts on
+// along y.
 
 @compute @workgroup_size(WG)
 fn main(

@@ -1,15 +1,17 @@
 // Elementwise maps over up to three broadcast operands: out[i] = EXPR(a, b, c, o).
 //
-// Operands and output are walked with strides over RANK merged axes (a stride of 0 repeats an axis), so that
-// broadcasting, transposes and slices need no copies; a dense output is addressed directly. A unit is W neighbouring
-// elements: W = 4 when the innermost axis allows vector loads or a splat for every operand, else 1.
+// Operands and output are walked with strides over RANK merged axes (a stride of 0 repeats an
+// axis), so that broadcasting, transposes and slices need no copies; a dense output is addressed
+// directly. A unit is W neighbouring elements: W = 4 when the innermost axis allows vector loads or
+// a splat for every operand, else 1.
 //
-// RUN = 1: one unit per invocation, neighbours side by side. RUN > 1, for large arrays on software adapters: each
-// invocation walks RUN units in sequence, U at a time, so that its coordinates are divided out once, and the loads of 8
-// lanes are 8 streams of a page or more that the processor fetches ahead.
+// RUN = 1: one unit per invocation, neighbours side by side. RUN > 1, for large arrays on software
+// adapters: each invocation walks RUN units in sequence, U at a time, so that its coordinates are
+// divided out once, and the loads of 8 lanes are 8 streams of a page or more that the processor
+// fetches ahead.
 //
-// Measured on lavapipe, 2 cores, fractions of the copy kernel of train/ceilings.ts (a unit per invocation) in the same
-// run, arrays of 3, 13 and 32 MB, out = a / a + b / a + b + c:
+// Measured on lavapipe, 2 cores, fractions of the copy kernel of train/ceilings.ts (a unit per
+// invocation) in the same run, arrays of 3, 13 and 32 MB, out = a / a + b / a + b + c:
 //   RUN 1                                      0.9, 0.75, 0.7  / 1.0, 0.9, 0.9  / 1.0, 0.9, 1.0
 //   4 units at distances of 8, no loop         1.1, 0.9, 0.9   / 1.2, 1.0, 1.0  / 1.05, 0.9, 1.0
 //   RUN 256, U 4, workgroups of 16             1.6, 1.4, 1.5   / 1.4, 1.4, 1.4  / 1.5, 1.4, 1.5
@@ -18,10 +20,11 @@
 //     RUN 1 0.51 / 0.77; words and RUN 256 0.84 to 0.9 / 1.0 to 1.2
 //   RUN 128 / RUN 16 and 64 (copy only, 32 MB) 1.15 / 0.5 to 0.65
 //
-// Constants: WG, W, RANK, INPUTS, RUN, U (divides RUN and the units of the innermost axis; 1 with RUN = 1); Ti and TO are
-// the types in memory of a unit (f16 with W = 4: two words), LOADi and STORE convert them; TC and TV are the types of
-// operand 0 and of the output in registers (f16 becomes f32), S the scalar of TC; V is "vec4" or "f32" (suffix of math
-// functions); READ_OUT loads the old output as o; STRIDED_OUT walks the output with strides.
+// Constants: WG, W, RANK, INPUTS, RUN, U (divides RUN and the units of the innermost axis; 1 with
+// RUN = 1); Ti and TO are the types in memory of a unit (f16 with W = 4: two words), LOADi and
+// STORE convert them; TC and TV are the types of operand 0 and of the output in registers (f16
+// becomes f32), S the scalar of TC; V is "vec4" or "f32" (suffix of math functions); READ_OUT loads
+// the old output as o; STRIDED_OUT walks the output with strides.
 
 //:include math
 //:include half

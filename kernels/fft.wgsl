@@ -1,17 +1,19 @@
-// One pass of a mixed-radix Fourier transform along rows (Stockham, decimation in time, out of place).
+// One pass of a mixed-radix Fourier transform along rows (Stockham, decimation in time, out of
+// place).
 //
-// With A_L[k, p] = sum over t < L of x[p + (n / L) t] w_L^(k t), w_L = exp(SIGN 2 pi i / L), stored at k (n / L) + p,
-// a pass of radix R goes from L to L' = L R:
+// With A_L[k, p] = sum over t < L of x[p + (n / L) t] w_L^(k t), w_L = exp(SIGN 2 pi i / L), stored
+// at k (n / L) + p, a pass of radix R goes from L to L' = L R:
 //   A_L'[k, p] = sum over s < R of w_L'^(k s) A_L[k mod L, p + (n / L') s],
-// from A_1 = x to A_n = the transform, in natural order throughout. One invocation per element of the result, R loads
-// each. Rows of real numbers or half spectra (n / 2 + 1 bins) are read by the first pass and written by the last, which
-// also apply the weights of a real inverse: scale for bin 0 and n / 2, 2 scale for the bins that stand for two.
+// from A_1 = x to A_n = the transform, in natural order throughout. One invocation per element of
+// the result, R loads each. Rows of real numbers or half spectra (n / 2 + 1 bins) are read by the
+// first pass and written by the last, which also apply the weights of a real inverse: scale for bin
+// 0 and n / 2, 2 scale for the bins that stand for two.
 //
-// w is computed where it is needed (turn.wgsl, which this text continues). Not tuned: a pass goes through global memory;
-// short-time transforms have kernels/stft.wgsl.
+// w is computed where it is needed (turn.wgsl, which this text continues). Not tuned: a pass goes
+// through global memory; short-time transforms have kernels/stft.wgsl.
 //
-// Constants: WG, R (2 to 5; 1 for n = 1), SIGN (true: exp(+i...)), REAL_IN, HALF_IN, REAL_OUT, WEIGHT_IN,
-// WEIGHT_OUT.
+// Constants: WG, R (2 to 5; 1 for n = 1), SIGN (true: exp(+i...)), REAL_IN, HALF_IN, REAL_OUT,
+// WEIGHT_IN, WEIGHT_OUT.
 
 struct Params {
   count: u32, // invocations that do work

@@ -1,24 +1,29 @@
-// C = alpha * op(A) * op(B) (+ bias) (+ residual), or C += …; A is M x K, B is K x N, both possibly stored transposed.
+// C = alpha * op(A) * op(B) (+ bias) (+ residual), or C += …; A is M x K, B is K x N, both possibly
+// stored transposed.
 //
-// Tile scheme: register tiles, no shared memory. Each invocation owns ROWS rows x 4 VECS columns of C (8 x 8) in named
-// vec4 accumulators. Per 4 steps of K it loads 16 vec4 (8 from A, 8 from B, whatever the layouts: a transposed operand
-// is loaded along its own rows and re-named in registers, which costs nothing) for 256 multiply-adds.
-// A workgroup of WX x WY invocations covers ROWS*WY rows x 4*VECS*WX columns; lanes run along columns.
+// Tile scheme: register tiles, no shared memory. Each invocation owns ROWS rows x 4 VECS columns of
+// C (8 x 8) in named vec4 accumulators. Per 4 steps of K it loads 16 vec4 (8 from A, 8 from B,
+// whatever the layouts: a transposed operand is loaded along its own rows and re-named in
+// registers, which costs nothing) for 256 multiply-adds. A workgroup of WX x WY invocations covers
+// ROWS*WY rows x 4*VECS*WX columns; lanes run along columns.
 //
-// Why: on lavapipe a load costs about 30 multiply-adds and shared memory is no cheaper than storage, so only the
-// ratio of multiply-adds per load counts (KERNELS.md section 6). K is unrolled by 4 in the text because naga puts a
-// counter on every loop.
+// Why: on lavapipe a load costs about 30 multiply-adds and shared memory is no cheaper than
+// storage, so only the ratio of multiply-adds per load counts (KERNELS.md section 6). K is unrolled
+// by 4 in the text because naga puts a counter on every loop.
 //
-// Edges: rows and columns past the edge are clamped on load, by whole groups of four where these are neighbours in
-// memory, and dropped on store. TAIL: K is no multiple of 4; the last steps run one by one.
+// Edges: rows and columns past the edge are clamped on load, by whole groups of four where these
+// are neighbours in memory, and dropped on store. TAIL: K is no multiple of 4; the last steps run
+// one by one.
 //
-// Constants: E (f32 or f16: what is stored; sums are f32), TA, TB, VA, VB, VC (gemm_bindings.wgsl), TAIL, ROWS (a
-// multiple of 4), VECS, WX, WY, STORE (rows unrolled in gemm_store.wgsl), DOWN = ACROSS = 4 for it, BIAS, GELU (stores
-// gelu(c) and keeps c in `pre`), RESIDUAL, ACC.
-// gemm_subgroup.wgsl is faster where subgroups have a known size, gemm_tiled.wgsl is meant for GPUs.
+// Constants: E (f32 or f16: what is stored; sums are f32), TA, TB, VA, VB, VC (gemm_bindings.wgsl),
+// TAIL, ROWS (a multiple of 4), VECS, WX, WY, STORE (rows unrolled in gemm_store.wgsl), DOWN =
+// ACROSS = 4 for it, BIAS, GELU (stores gelu(c) and keeps c in `pre`), RESIDUAL, ACC.
+// gemm_subgroup.wgsl is faster where subgroups have a known size, gemm_tiled.wgsl is meant for
+// GPUs.
 //
-// f16 on lavapipe (Mesa 22.3.6), 1024 x 768 x 768, NT / NN / TN, best of 3, GFLOP/s: 23 / 23 / 22, f32 26 / 21 / 20;
-// gemm_subgroup.wgsl 51 / 49 / 39, f32 54 / 54 / 54. It saves memory there, no time.
+// f16 on lavapipe (Mesa 22.3.6), 1024 x 768 x 768, NT / NN / TN, best of 3, GFLOP/s: 23 / 23 / 22,
+// f32 26 / 21 / 20; gemm_subgroup.wgsl 51 / 49 / 39, f32 54 / 54 / 54. It saves memory there, no
+// time.
 
 //:include gemm_bindings
 

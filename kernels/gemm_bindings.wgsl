@@ -1,14 +1,18 @@
-// Parameters and buffers of the matrix products, the same for every kernel family so that one launcher serves them.
+// Parameters and buffers of the matrix products, the same for every kernel family so that one
+// launcher serves them.
 //
-// Each operand is an array of items of VA, VB or VC elements (4, 2 or 1), VC being that of C, bias, residual and pre:
-// the most that divides its row's length and all its offsets and distances. Kernels load four neighbours at a time, as
-// 4 / VA items. They do so up to the edge of a matrix: then the last three elements may lie behind it, in the
-// next row or, as items are whole, out of bounds, which WebGPU allows to read. What comes of them is dropped.
+// Each operand is an array of items of VA, VB or VC elements (4, 2 or 1), VC being that of C, bias,
+// residual and pre: the most that divides its row's length and all its offsets and distances.
+// Kernels load four neighbours at a time, as 4 / VA items. They do so up to the edge of a matrix:
+// then the last three elements may lie behind it, in the next row or, as items are whole, out of
+// bounds, which WebGPU allows to read. What comes of them is dropped.
 //
-// Constants: E (f32 or f16: what is stored; everything is computed in f32), VA, VB, VC, BIAS, RESIDUAL, GELU.
+// Constants: E (f32 or f16: what is stored; everything is computed in f32), VA, VB, VC, BIAS,
+// RESIDUAL, GELU.
 //
-// lavapipe (Mesa 22.3.6), gemm_subgroup.wgsl in tiles of 48 x 32, NT, 96 products of 192 x 160 x 64, best of 7, GFLOP/s
-// for VA VB VC: 4 4 4 37; 2 4 4 34, 1 4 4 32; 4 2 4 37, 4 1 4 34; 4 4 2 36, 4 4 1 33.
+// lavapipe (Mesa 22.3.6), gemm_subgroup.wgsl in tiles of 48 x 32, NT, 96 products of 192 x 160 x
+// 64, best of 7, GFLOP/s for VA VB VC: 4 4 4 37; 2 4 4 34, 1 4 4 32; 4 2 4 37, 4 1 4 34; 4 4 2 36,
+// 4 4 1 33.
 
 //:if GELU
 //:include math

@@ -1,24 +1,28 @@
-// C = alpha * op(A) * op(B) (+ bias) (+ residual), or C += …, as gemm.wgsl, for adapters with subgroups of LANES lanes.
+// C = alpha * op(A) * op(B) (+ bias) (+ residual), or C += …, as gemm.wgsl, for adapters with
+// subgroups of LANES lanes.
 //
-// Tile scheme: a workgroup is one subgroup and owns ROWS rows x 4 LANES VECS columns of C, each lane ROWS rows x VECS
-// vec4 of columns. Per 4 steps of K every element of A and B is loaded once per subgroup: each lane loads its own
-// columns of B, and one vec4 of each group of LANES rows of A, which subgroupBroadcast then passes round. The lane to
-// read from must be a constant, hence the text is generated for one subgroup size.
+// Tile scheme: a workgroup is one subgroup and owns ROWS rows x 4 LANES VECS columns of C, each
+// lane ROWS rows x VECS vec4 of columns. Per 4 steps of K every element of A and B is loaded once
+// per subgroup: each lane loads its own columns of B, and one vec4 of each group of LANES rows of
+// A, which subgroupBroadcast then passes round. The lane to read from must be a constant, hence the
+// text is generated for one subgroup size.
 //
 //   A as stored          lane l of group i loads                  A[r, k] then sits in
 //   M x K                row LANES i + l, the 4 steps             lane r % LANES, component k % 4
 //   K x M (TA)           step l % 4, rows LANES i + l / 4 * 4 …   lane r % LANES / 4 * 4 + k % 4, component r % 4
 //
-// Every element of C is summed over k in order, as in gemm.wgsl, so that tiles of all sizes give the same bits.
+// Every element of C is summed over k in order, as in gemm.wgsl, so that tiles of all sizes give
+// the same bits.
 //
 // Edges as in gemm.wgsl; all lanes stay active.
 //
-// Constants: E, TA, TB, VA, VB, VC, TAIL, BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; LANES (a multiple of 4), ROWS (a
-// multiple of LANES), VECS; STORE, DOWN, ACROSS as in gemm_store.wgsl.
+// Constants: E, TA, TB, VA, VB, VC, TAIL, BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; LANES (a
+// multiple of 4), ROWS (a multiple of LANES), VECS; STORE, DOWN, ACROSS as in gemm_store.wgsl.
 //
-// Measured on lavapipe (Mesa 22.3.6, 2 cores shared with others), 1024 x 768 x 768, best of 21 or 25, GFLOP/s as
-// NT / NN / TN: the work over half of the processor time that it took, which load from others disturbs less than
-// elapsed time; the time of the first dispatch, that is compiling, in brackets. Multiply-adds in registers reach 100.
+// Measured on lavapipe (Mesa 22.3.6, 2 cores shared with others), 1024 x 768 x 768, best of 21 or
+// 25, GFLOP/s as NT / NN / TN: the work over half of the processor time that it took, which load
+// from others disturbs less than elapsed time; the time of the first dispatch, that is compiling,
+// in brackets. Multiply-adds in registers reach 100.
 //   gemm.wgsl                 22 / 20 / 20 (0.3 s)
 //   VECS 1, ROWS 8            32 / 31 / 24 (0.1 s);  16  43 / 42 / 35 (0.15 s);  32  52 / 54 / 47 (0.2 s)
 //           ROWS 64           62 / 60 / 56 (0.25 s); 96  61 / 61 / 57 (0.4 s);  128  64 / 64 / 58 (0.5 s)
@@ -35,10 +39,11 @@
 //   elapsed time, all three in turn, ROWS 64 VECS 2 / ROWS 128 VECS 1 / ROWS 64 VECS 1, at a low clock (45 of
 //     multiply-adds): TN 256 x 2048 x 1064 26 to 29 / 33 to 43 / 25 to 46; TN 768 x 3072 x 1072 26 to 31 / 34 to 45 /
 //     27 to 42; NN 1072 x 768 x 3072 36 / 43 / 42; NN 1072 x 3072 x 768 35 / 41 / 41; NN 1024 x 768 x 768 34 / 40 / 38.
-// The machine code shows why: the multiply-adds run near the peak, but more than half of the time goes to loads, each
-// of them a loop over the lanes with a bounds check per component. Elements of vec4<u64>, 8 floats each, halve these
-// checks (Deno grants wgpu-shader-int64): ROWS 32, VECS 2, NN 70 instead of 57. Not used: sizes would have to be
-// multiples of 8, and the device would have to ask for the feature. No GPU was measured.
+// The machine code shows why: the multiply-adds run near the peak, but more than half of the time
+// goes to loads, each of them a loop over the lanes with a bounds check per component. Elements of
+// vec4<u64>, 8 floats each, halve these checks (Deno grants wgpu-shader-int64): ROWS 32, VECS 2, NN
+// 70 instead of 57. Not used: sizes would have to be multiples of 8, and the device would have to
+// ask for the feature. No GPU was measured.
 
 //:include gemm_bindings
 

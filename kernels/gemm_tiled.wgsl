@@ -1,36 +1,41 @@
-// C = alpha * op(A) * op(B) (+ bias) (+ residual), or C += …, as gemm.wgsl, in tiles of shared memory: for GPUs.
+// C = alpha * op(A) * op(B) (+ bias) (+ residual), or C += …, as gemm.wgsl, in tiles of shared
+// memory: for GPUs.
 //
-// Tile scheme: 256 invocations own 16 ROWS rows x 64 VECS columns of C, each ROWS rows x VECS vec4 of columns, both in
-// groups of four that lie 64 apart, so that neighbouring lanes read neighbouring vec4 of shared memory and store
-// neighbouring vec4 of C. 32 neighbouring invocations form 4 rows of 8, so that their reads of A and of B meet in few
-// distinct vec4.
+// Tile scheme: 256 invocations own 16 ROWS rows x 64 VECS columns of C, each ROWS rows x VECS vec4
+// of columns, both in groups of four that lie 64 apart, so that neighbouring lanes read
+// neighbouring vec4 of shared memory and store neighbouring vec4 of C. 32 neighbouring invocations
+// form 4 rows of 8, so that their reads of A and of B meet in few distinct vec4.
 //
-// Per slice of BK steps of K, each invocation loads one block of 4 x 4 elements of A or of B (the first ones of A, the
-// next of B), turns it round in registers where the operand is stored along K, and writes it as 4 vec4: a tile holds
-// [step of K][row or column]. The block of the next slice is loaded before the multiply-adds of the current one, which
-// hide its latency. Two barriers per slice.
+// Per slice of BK steps of K, each invocation loads one block of 4 x 4 elements of A or of B (the
+// first ones of A, the next of B), turns it round in registers where the operand is stored along K,
+// and writes it as 4 vec4: a tile holds [step of K][row or column]. The block of the next slice is
+// loaded before the multiply-adds of the current one, which hide its latency. Two barriers per
+// slice.
 //
 //   tile        ROWS VECS BK   shared   blocks of A + B
 //   128 x 128      8    2 16   16 KiB   128 + 128
 //   128 x 64       8    1 16   12 KiB   128 +  64
 //   64 x 64        4    1 32   16 KiB   128 + 128
 //
-// naga clamps every dynamic index of shared memory: the first index of a tile is a constant where it is read, so the
-// clamp of the second is the same for all steps of K. Lanes pair two blocks along K (32 B of a row) with blocks of
-// neighbouring rows: whole sectors from memory, and writes to shared memory that meet in a bank at most twice.
+// naga clamps every dynamic index of shared memory: the first index of a tile is a constant where
+// it is read, so the clamp of the second is the same for all steps of K. Lanes pair two blocks
+// along K (32 B of a row) with blocks of neighbouring rows: whole sectors from memory, and writes
+// to shared memory that meet in a bank at most twice.
 //
-// Every element of C is summed over k in order, as in gemm.wgsl, so that all families give the same bits.
+// Every element of C is summed over k in order, as in gemm.wgsl, so that all families give the same
+// bits.
 //
-// Edges: rows and columns past the edge are clamped on load and dropped on store, as in gemm.wgsl; steps past the end
-// of K are zero in both operands (TAIL: they may lie within a group of four).
+// Edges: rows and columns past the edge are clamped on load and dropped on store, as in gemm.wgsl;
+// steps past the end of K are zero in both operands (TAIL: they may lie within a group of four).
 //
-// Constants: E, TA, TB, VA, VB, VC, TAIL, BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; ROWS, VECS, BK as in the table;
-// STORE = ROWS, DOWN = ACROSS = 64 for gemm_store.wgsl.
+// Constants: E, TA, TB, VA, VB, VC, TAIL, BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; ROWS, VECS, BK
+// as in the table; STORE = ROWS, DOWN = ACROSS = 64 for gemm_store.wgsl.
 //
-// The speed on a GPU is UNMEASURED: none was at hand; the scheme is distilled from others' reports (KERNELS.md,
-// section 5). Its results are checked on lavapipe, where shared memory is no cheaper than storage: 1024 x 768 x 768,
-// f32, best of 3, GFLOP/s of about 82 in registers: 64 x 64 6, 128 x 64 10, 128 x 128 12; gemm.wgsl 20 to 26,
-// gemm_subgroup.wgsl 54. First dispatch, that is compiling, 0.4 to 0.6 s.
+// The speed on a GPU is UNMEASURED: none was at hand; the scheme is distilled from others' reports
+// (KERNELS.md, section 5). Its results are checked on lavapipe, where shared memory is no cheaper
+// than storage: 1024 x 768 x 768, f32, best of 3, GFLOP/s of about 82 in registers: 64 x 64 6, 128
+// x 64 10, 128 x 128 12; gemm.wgsl 20 to 26, gemm_subgroup.wgsl 54. First dispatch, that is
+// compiling, 0.4 to 0.6 s.
 
 //:include gemm_bindings
 
@@ -87,8 +92,8 @@ fn block_b(at: vec4u, k: u32) -> mat4x4f {
 //:end
 }
 
-// Which block of a slice an invocation loads: x counts rows or columns of C, of which there are `width` blocks, y
-// steps of K.
+// Which block of a slice an invocation loads: x counts rows or columns of C, of which there are
+// `width` blocks, y steps of K.
 fn along_k(index: u32, width: u32) -> vec2u {
   return vec2u(index / 2u % width, index % 2u + index / (2u * width) * 2u);
 }
@@ -110,7 +115,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 //:end
 //:end
 
-  // Where the block of this invocation starts, that is its four vectors, and the way to the next slice, in items.
+  // Where the block of this invocation starts, that is its four vectors, and the way to the next
+  // slice, in items.
   let corners = vec4u(0u, 1u, 2u, 3u);
   var block = vec2u(0u);
   var at = vec4u(0u);

@@ -1,6 +1,6 @@
-// Four f16 in two words, rounded to nearest even, infinite from 65520 on. pack2x16float leaves the rounding and large
-// values to the driver, and lavapipe takes a third longer for a layer norm with it. Words instead of vec4<f16> make half
-// the loads and stores there: each component is one.
+// Four f16 in two words, rounded to nearest even, infinite from 65520 on. pack2x16float leaves the
+// rounding and large values to the driver, and lavapipe takes a third longer for a layer norm with
+// it. Words instead of vec4<f16> make half the loads and stores there: each component is one.
 
 fn half_bits(v: vec4f) -> vec2u {
   let bits = bitcast<vec4u>(v);

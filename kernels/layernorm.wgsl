@@ -1,18 +1,21 @@
-// Normalisation of rows. With CENTRE layer normalisation, y = (x - mean) / sqrt(var + eps) * gamma + beta with biased
-// variance; without, root-mean-square normalisation, y = x / sqrt(mean(x^2) + eps) * gamma. With RESIDUAL of x + r,
-// which is an output too.
+// Normalisation of rows. With CENTRE layer normalisation, y = (x - mean) / sqrt(var + eps) * gamma
+// + beta with biased variance; without, root-mean-square normalisation, y = x / sqrt(mean(x^2) +
+// eps) * gamma. With RESIDUAL of x + r, which is an output too.
 //
-// Forward makes two passes over the registers: m0 = mean(x), then m1 = mean(x - m0) and the variance from the
-// centred squares. m1 is the rounding error of m0: with rows at an offset of 1000 it is what keeps y exact to 1e-7
-// of its size. stats[row] = (m0, m1, 1 / sqrt(var + eps), 0).
-// Backward: dx = rstd * (g - mean(g) - xhat * mean(g * xhat)), g = dy * gamma, without mean(g) if not CENTRE; with
-// RESIDUAL plus the gradient of the sum. With PARAMS (and KEEP) the same pass adds up dgamma = sum of dy * xhat and
-// dbeta = sum of dy over its rows, which is one row of partial sums for reduce.wgsl: no atomics, a fixed order.
+// Forward makes two passes over the registers: m0 = mean(x), then m1 = mean(x - m0) and the
+// variance from the centred squares. m1 is the rounding error of m0: with rows at an offset of 1000
+// it is what keeps y exact to 1e-7 of its size. stats[row] = (m0, m1, 1 / sqrt(var + eps), 0).
+// Backward: dx = rstd * (g - mean(g) - xhat * mean(g * xhat)), g = dy * gamma, without mean(g) if
+// not CENTRE; with RESIDUAL plus the gradient of the sum. With PARAMS (and KEEP) the same pass adds
+// up dgamma = sum of dy * xhat and dbeta = sum of dy over its rows, which is one row of partial
+// sums for reduce.wgsl: no atomics, a fixed order.
 //
-// Each invocation does `repeat` rows one after the other and loads gamma and beta once for all of them.
+// Each invocation does `repeat` rows one after the other and loads gamma and beta once for all of
+// them.
 //
-// Measured as in rows.wgsl: [1072, 768] forward 0.65 to 0.85 of the copy kernel with 8 rows one after the other, 0.5 to
-// 0.8 with 4, 0.35 with one; all gradients in one pass 0.65 where two passes and their reductions gave 0.35.
+// Measured as in rows.wgsl: [1072, 768] forward 0.65 to 0.85 of the copy kernel with 8 rows one
+// after the other, 0.5 to 0.8 with 4, 0.35 with one; all gradients in one pass 0.65 where two
+// passes and their reductions gave 0.35.
 //
 // Constants: those of rows.wgsl; CENTRE, RESIDUAL, BACKWARD; DX and PARAMS: which gradients.
 

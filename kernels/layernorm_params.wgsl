@@ -1,11 +1,13 @@
-// Gradients of gamma and beta of a layer normalisation, summed over blocks of rows:
-// dgamma[b, k] = sum of dy * xhat, dbeta[b, k] = sum of dy over the rows of block b. reduce.wgsl adds the blocks.
+// Gradients of gamma and beta of a layer normalisation, summed over blocks of rows: dgamma[b, k] =
+// sum of dy * xhat, dbeta[b, k] = sum of dy over the rows of block b. reduce.wgsl adds the blocks.
 //
-// One invocation makes W neighbouring columns of one block; no atomics, so the order of additions is fixed.
+// One invocation makes W neighbouring columns of one block; no atomics, so the order of additions
+// is fixed.
 //
 // For rows that layernorm.wgsl cannot keep in registers, or too few for it to sum them up.
 //
-// Constants: WG, W, E (what x and dy are stored as), UNITS (width / W), CENTRE (else there is no beta).
+// Constants: WG, W, E (what x and dy are stored as), UNITS (width / W), CENTRE (else there is no
+// beta).
 
 //:if W == 4
 alias T = vec4f;

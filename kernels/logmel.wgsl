@@ -1,31 +1,38 @@
-// Log-mel of 16 kHz audio in one pass: window, DFT of 400, power, sparse mel filters, log, standardise.
+// Log-mel of 16 kHz audio in one pass: window, DFT of 400, power, sparse mel filters, log,
+// standardise.
 //
 //   X[k] = sum_n w[n] x[HOP t - pad + n] e^(-2 pi i k n / 400),   k = 0..200
 //   out[clip, band, t] = (log(sum_k weight[band, k] |X[k]|^2 + eps) - mean) * inv_std
 //
-// Samples outside the signal are mirrored without repeating the edge sample (pad > 0: centred framing, needs more than
-// pad samples). With POWER_OUT the power spectrum out[clip, bin, t], 201 bins, is written instead.
+// Samples outside the signal are mirrored without repeating the edge sample (pad > 0: centred
+// framing, needs more than pad samples). With POWER_OUT the power spectrum out[clip, bin, t], 201
+// bins, is written instead.
 //
 // Two neighbouring frames are real and imaginary part of one complex DFT Z of 400, separated by
 //   4 |X1[k]|^2 = |Z[k] + conj Z[400 - k]|^2,   4 |X2[k]|^2 = |Z[k] - conj Z[400 - k]|^2.
-// 400 = 20 * 20: lane c holds x[c + 20 j] for all j in registers, does a DFT of 20 (prime factors 4 and 5: no inner
-// twiddles), multiplies by e^(-2 pi i c k / 400), swaps rows and columns through workgroup memory, does another DFT of
-// 20 and leaves Z in natural order: each value crosses workgroup memory twice instead of the four times of radix 4, 4,
-// 5, 5. 20 lanes carry PAIRS pairs of frames side by side as vectors, so a load from workgroup memory brings a vec4.
-// As HOP is a multiple of 20, the frames of a lane share samples: 44 loads serve four frames, not 80. Then a lane takes
-// every LANES-th band for all frames of the workgroup and forms the powers on the fly (a bin serves two bands at most).
+// 400 = 20 * 20: lane c holds x[c + 20 j] for all j in registers, does a DFT of 20 (prime factors 4
+// and 5: no inner twiddles), multiplies by e^(-2 pi i c k / 400), swaps rows and columns through
+// workgroup memory, does another DFT of 20 and leaves Z in natural order: each value crosses
+// workgroup memory twice instead of the four times of radix 4, 4, 5, 5. 20 lanes carry PAIRS pairs
+// of frames side by side as vectors, so a load from workgroup memory brings a vec4. As HOP is a
+// multiple of 20, the frames of a lane share samples: 44 loads serve four frames, not 80. Then a
+// lane takes every LANES-th band for all frames of the workgroup and forms the powers on the fly (a
+// bin serves two bands at most).
 //
-// Constants: GROUPS lane groups of 20 (20 * GROUPS a multiple of 8, GROUPS * PAIRS even), PAIRS 1 or 2, HOP (a multiple
-// of 20), BANDS, POWER_OUT. A workgroup does 2 * PAIRS * GROUPS frames of one clip in 3360 * PAIRS * GROUPS bytes.
-// Grid: clips * ceil(frames / (2 * PAIRS * GROUPS)), folded. Tables from model/frontend_tables.ts: logmelTable(), packMel().
+// Constants: GROUPS lane groups of 20 (20 * GROUPS a multiple of 8, GROUPS * PAIRS even), PAIRS 1
+// or 2, HOP (a multiple of 20), BANDS, POWER_OUT. A workgroup does 2 * PAIRS * GROUPS frames of one
+// clip in 3360 * PAIRS * GROUPS bytes. Grid: clips * ceil(frames / (2 * PAIRS * GROUPS)), folded.
+// Tables from model/frontend_tables.ts: logmelTable(), packMel().
 //
-// Measured on lavapipe, 2 shared cores, 16 clips of 97,520 samples = 608 frames each, 30 interleaved runs, median (best):
+// Measured on lavapipe, 2 shared cores, 16 clips of 97,520 samples = 608 frames each, 30
+// interleaved runs, median (best):
 //   GROUPS 2, PAIRS 2   21 ms (12)   2.2 us per frame, 4600 (8400) times real time; 16 ms (10) without the mel sums
 //   GROUPS 2, PAIRS 1   29 ms (16)
 //   GROUPS 4, PAIRS 1   29 ms (19)   80 lanes; same memory as 2, 2
-// (On busier cores all were slower, 32, 51 and 42 ms, with 2, 2 still first.) A DFT by definition with a table, power
-// only, best of 4: 196 ms for one clip. First dispatch 0.5 s (compilation), from Mesa's cache below 0.1 s. No GPU yet.
-// Largest errors against tests/golden: power 2.0e-7 of the largest, log-mel 4.7e-4 (chirp), 1.6e-4 (others).
+// (On busier cores all were slower, 32, 51 and 42 ms, with 2, 2 still first.) A DFT by definition
+// with a table, power only, best of 4: 196 ms for one clip. First dispatch 0.5 s (compilation),
+// from Mesa's cache below 0.1 s. No GPU yet. Largest errors against tests/golden: power 2.0e-7 of
+// the largest, log-mel 4.7e-4 (chirp), 1.6e-4 (others).
 
 struct Params {
   clips: u32,
@@ -70,7 +77,8 @@ const C2: f32 = -0.809016994; // cos 144
 const S1: f32 = 0.951056516; // sin 72
 const S2: f32 = 0.587785252; // sin 144
 
-// |X|^2 times 4 of the frame in the real part and of the one in the imaginary part, from Z[k] and Z[400 - k].
+// |X|^2 times 4 of the frame in the real part and of the one in the imaginary part, from Z[k] and
+// Z[400 - k].
 //:if PAIRS == 2
 fn split(z: Z, m: Z) -> vec4f {
   let s = z + m;
@@ -102,7 +110,8 @@ fn main(
   let column = lane % 20u;
   let slot = group * SLOT;
 
-  // Samples column, column + 20, … of this lane's frames: neighbouring frames share all but HOP / 20 of them.
+  // Samples column, column + 20, … of this lane's frames: neighbouring frames share all but HOP /
+  // 20 of them.
   let start = i32((first_frame + group * (2u * PAIRS)) * HOP + column) - i32(params.pad);
   let end = i32((params.frames - 1u) * HOP + 400u) - i32(params.pad);
   let last = i32(params.samples) - 1;
@@ -126,7 +135,8 @@ fn main(
   //:end
   //:end
 
-  // Twice a DFT of 20 over the registers: n = 5a + 4b, k = 5a' + 16b' (mod 20) needs no twiddles inside.
+  // Twice a DFT of 20 over the registers: n = 5a + 4b, k = 5a' + 16b' (mod 20) needs no twiddles
+  // inside.
   //:for pass in 0..2
   //:for a in 0..4
   {

@@ -1,10 +1,11 @@
-// Cross entropy between a centred, sharpened teacher and a student, row by row (SPEC section 2.4, DINO's form):
-// p = softmax((teacher - centre) / Tt), loss = -sum p log softmax(student / Ts).
+// Cross entropy between a centred, sharpened teacher and a student, row by row (SPEC section 2.4,
+// DINO's form): p = softmax((teacher - centre) / Tt), loss = -sum p log softmax(student / Ts).
 //
-// Forward reads both rows once and writes p; two rounds through shared memory (the two maxima; then the two sums of
-// exponentials and sum of e (top - student) / Ts, from which the loss follows). It saves (top, sum) of the student
-// per row instead of its softmax: exp((s - top) / Ts) / sum is exact to its own rounding, while exp(s - lse) would
-// lose |lse| ulp. Backward is elementwise: ds = dloss (q - p) / Ts.
+// Forward reads both rows once and writes p; two rounds through shared memory (the two maxima; then
+// the two sums of exponentials and sum of e (top - student) / Ts, from which the loss follows). It
+// saves (top, sum) of the student per row instead of its softmax: exp((s - top) / Ts) / sum is
+// exact to its own rounding, while exp(s - lse) would lose |lse| ulp. Backward is elementwise: ds =
+// dloss (q - p) / Ts.
 //
 // Constants: those of rows.wgsl; BACKWARD.
 

@@ -1,12 +1,12 @@
-// Dynamic loss scaling, decided on the device: what follows a backward pass learns from memory whether its gradients
-// overflowed, so that the host never waits.
+// Dynamic loss scaling, decided on the device: what follows a backward pass learns from memory
+// whether its gradients overflowed, so that the host never waits.
 //
 //   overflow (the gradient norm is NaN or infinite): scale / 2, one more skipped, clip coefficient and gate 0
 //   else: one more applied, gate 1; after `window` updates in a row without overflow: scale * 2
 //
-// The norm is looked at as bits, because a compiler may assume that floats are finite. The inverse is kept beside the
-// scale: both only ever change by factors of two, so that their product is 1 exactly, which a division need not give.
-// One invocation.
+// The norm is looked at as bits, because a compiler may assume that floats are finite. The inverse
+// is kept beside the scale: both only ever change by factors of two, so that their product is 1
+// exactly, which a division need not give. One invocation.
 //
 // Constants: none.
 

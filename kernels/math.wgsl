@@ -1,6 +1,7 @@
 // Elementary functions with known errors, for inclusion (`//:include math`).
 //
-// Why not the builtins. Measured on lavapipe (Mesa 22.3.6) against float64, dense inputs, in ulp of the result:
+// Why not the builtins. Measured on lavapipe (Mesa 22.3.6) against float64, dense inputs, in ulp of
+// the result:
 //   exp 64 (4e-6 relative at -87; 3.7 on [-1, 1])   exp2 3.2        log, log2 3.8; 2e5 near 1 (2e-2 relative)
 //   tanh 3e4 near 0 (3e-3 relative)                 inverseSqrt 1.5 sqrt, division 0.5
 // sqrt, inverseSqrt and division are good and are used as they are; the rest is replaced here.
@@ -16,31 +17,34 @@
 //   gelu_grad_vec4, gelu_grad_f32  3e-7 absolute; 3e-7 relative in         0 below -13.2
 //                                  -12.9..-2, 1e-6 in -3..-1 (it has a
 //                                  zero at -0.75)
-// Each is the largest over 2^23 random inputs per range (uniform, and uniform over bit patterns), rounded up; grids of
-// 2^20 had missed it by up to a third.
-// NaN in gives NaN out wherever the adapter orders NaN as IEEE does; lavapipe does. tests/kernels/math_test.ts
-// holds the table.
+// Each is the largest over 2^23 random inputs per range (uniform, and uniform over bit patterns),
+// rounded up; grids of 2^20 had missed it by up to a third. NaN in gives NaN out wherever the
+// adapter orders NaN as IEEE does; lavapipe does. tests/kernels/math_test.ts holds the table.
 //
-// How. All are straight-line code on vec4; a scalar function is lane x of its vec4 form, the compiler drops the rest.
-// Coefficients: own Remez fits in float64 of the functions named at each polynomial, relative error as weight.
-// lavapipe's fma is not fused, so nothing relies on its exactness: constants are split so that products are exact.
+// How. All are straight-line code on vec4; a scalar function is lane x of its vec4 form, the
+// compiler drops the rest. Coefficients: own Remez fits in float64 of the functions named at each
+// polynomial, relative error as weight. lavapipe's fma is not fused, so nothing relies on its
+// exactness: constants are split so that products are exact.
 //
-// Tried: rounding by adding and subtracting 1.5 * 2^23: wrong results (presumably Mesa cancels the two additions); a
-// clamp by min and max: drops NaN; returning p * 2^n instead of (p + p) * 2^(n - 1): 1.8 ulp instead of 1.0 (presumably
-// Mesa distributes p = y + 1 over the product; neither was looked up in its output). vec4i(n) instead of the bias trick
-// in math_scale, or two factors of 2^(n / 2), which would keep denormals: each about 15 % slower at the median, but with
-// overlapping quartiles. Considered, fitted in float64 only: Phi through a degree-11 polynomial of log Phi; no division,
-// but the derivative needs a second exponential, and it holds on a bounded interval only (1.8e-8 on [-5.5, 0]).
-// Cost on lavapipe, as multiples of the builtin exp (medians of 30 interleaved runs, shared cores, quartiles +-30 %;
-// builtins in brackets): exp 1.7 (1), exp2 1.4 (1.1), log 3.4 (1.5), tanh 2.8 (3.3), erf 5.0, gelu 4.4, gelu_grad 4.6,
-// a division 0.6. Accuracy is what they are for, not speed.
+// Tried: rounding by adding and subtracting 1.5 * 2^23: wrong results (presumably Mesa cancels the
+// two additions); a clamp by min and max: drops NaN; returning p * 2^n instead of (p + p) * 2^(n -
+// 1): 1.8 ulp instead of 1.0 (presumably Mesa distributes p = y + 1 over the product; neither was
+// looked up in its output). vec4i(n) instead of the bias trick in math_scale, or two factors of
+// 2^(n / 2), which would keep denormals: each about 15 % slower at the median, but with overlapping
+// quartiles. Considered, fitted in float64 only: Phi through a degree-11 polynomial of log Phi; no
+// division, but the derivative needs a second exponential, and it holds on a bounded interval only
+// (1.8e-8 on [-5.5, 0]). Cost on lavapipe, as multiples of the builtin exp (medians of 30
+// interleaved runs, shared cores, quartiles +-30 %; builtins in brackets): exp 1.7 (1), exp2 1.4
+// (1.1), log 3.4 (1.5), tanh 2.8 (3.3), erf 5.0, gelu 4.4, gelu_grad 4.6, a division 0.6. Accuracy
+// is what they are for, not speed.
 
 const MATH_LOG2E: f32 = 1.442695041;
 // ln 2 = HI + LO; HI has 15 bits, so that n * HI is exact for |n| <= 2^9.
 const MATH_LN2_HI: f32 = 0.693145752;
 const MATH_LN2_LO: f32 = 1.42860677e-6;
 
-// 2^n e^r for integral n in -126..128 and |r| <= 0.348; 0 at n = -126, inf at n = 128 where 2^n e^r overflows.
+// 2^n e^r for integral n in -126..128 and |r| <= 0.348; 0 at n = -126, inf at n = 128 where 2^n e^r
+// overflows.
 fn math_scale(n: vec4f, r: vec4f) -> vec4f {
   // (e^r - 1 - r) / r^2, degree 4, 3.1e-9.
   var p = fma(r, vec4f(0.00138141739), vec4f(0.00836892147));
@@ -52,7 +56,8 @@ fn math_scale(n: vec4f, r: vec4f) -> vec4f {
   return (p + p) * bitcast<vec4f>(bitcast<vec4u>(n + 12583038.0) << vec4u(23u));
 }
 
-// e^(x + low) for |low| <= 1e-2 or so: two floats in, so that an argument such as -x^2 / 2 loses nothing.
+// e^(x + low) for |low| <= 1e-2 or so: two floats in, so that an argument such as -x^2 / 2 loses
+// nothing.
 fn math_exp(x: vec4f, low: vec4f) -> vec4f {
   let floor_x = select(x, vec4f(-87.2), x < vec4f(-87.2));
   let c = select(floor_x, vec4f(89.0), x > vec4f(89.0));
@@ -109,8 +114,8 @@ fn log_f32(x: f32) -> f32 {
   return log_vec4(vec4f(x)).x;
 }
 
-// Q(a) with Phi(-a) = exp(-a^2 / 2) Q(a), a >= 0, that is erfcx(a / sqrt 2) / 2: t P(t), t = 1 / (1 + a / 4),
-// P of degree 9 on t in [0, 1], 3.4e-8 relative for every a up to infinity.
+// Q(a) with Phi(-a) = exp(-a^2 / 2) Q(a), a >= 0, that is erfcx(a / sqrt 2) / 2: t P(t), t = 1 / (1
+// + a / 4), P of degree 9 on t in [0, 1], 3.4e-8 relative for every a up to infinity.
 fn math_mills(a: vec4f) -> vec4f {
   let t = 1.0 / fma(a, vec4f(0.25), vec4f(1.0));
   var p = fma(t, vec4f(0.0197819695), vec4f(-0.0808771327));
@@ -125,7 +130,8 @@ fn math_mills(a: vec4f) -> vec4f {
   return t * p;
 }
 
-// exp(-c a^2) for c = 1/2 or 1. a = h + l with 12 bits in h: h^2 is exact, the rest goes in as the low part.
+// exp(-c a^2) for c = 1/2 or 1. a = h + l with 12 bits in h: h^2 is exact, the rest goes in as the
+// low part.
 fn math_gauss(a: vec4f, c: f32) -> vec4f {
   let h = bitcast<vec4f>(bitcast<vec4u>(a) & vec4u(0xfffff000u));
   return math_exp(-c * h * h, -c * (a + h) * (a - h));
@@ -160,7 +166,8 @@ fn gelu_f32(x: f32) -> f32 {
   return gelu_vec4(vec4f(x)).x;
 }
 
-// Phi(x) + x phi(x): d = Phi(-a) - a phi(a) for x <= 0, and 1 - d for x > 0. One exponential serves both terms.
+// Phi(x) + x phi(x): d = Phi(-a) - a phi(a) for x <= 0, and 1 - d for x > 0. One exponential serves
+// both terms.
 fn gelu_grad_vec4(x: vec4f) -> vec4f {
   let a = select(abs(x), vec4f(13.5), abs(x) > vec4f(13.5));
   let d = math_gauss(a, 0.5) * fma(a, vec4f(-0.398942280), math_mills(a));

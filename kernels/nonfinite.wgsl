@@ -1,10 +1,12 @@
-// Looks for NaN and infinity: found[slot] = min over bad elements i of 2 i + (1 for NaN, 0 for infinity).
+// Looks for NaN and infinity: found[slot] = min over bad elements i of 2 i + (1 for NaN, 0 for
+// infinity).
 //
-// With INDICES for indices that are not below params.limit: found[slot] = min over bad elements i of i, and
-// found[slot + 1] = the complement of the largest of them.
+// With INDICES for indices that are not below params.limit: found[slot] = min over bad elements i
+// of i, and found[slot + 1] = the complement of the largest of them.
 //
-// Values are read as bits, because a compiler may assume that floats are finite. The minimum of integers does not
-// depend on the order of the invocations. Only diagnostics use this, so it is the plainest kernel that works.
+// Values are read as bits, because a compiler may assume that floats are finite. The minimum of
+// integers does not depend on the order of the invocations. Only diagnostics use this, so it is the
+// plainest kernel that works.
 //
 // Constants: WG, INDICES.
 

@@ -5,9 +5,10 @@
 //   MODE 1  replicate: source = clamp(p, 0, size - 1)
 //   MODE 2  circular: source = p mod size (margins up to size)
 //
-// Forward takes an invocation per element of y. ADJOINT takes one per element of dx and adds, in this order, the place
-// itself, then the places of the margin before and of the margin behind that read it, each in rising order: at most
-// one per margin, with MODE 1 the whole margin at an end. No atomics, the same bits every time.
+// Forward takes an invocation per element of y. ADJOINT takes one per element of dx and adds, in
+// this order, the place itself, then the places of the margin before and of the margin behind that
+// read it, each in rising order: at most one per margin, with MODE 1 the whole margin at an end. No
+// atomics, the same bits every time.
 //
 // Constants: WG, E (element type; sums are f32), MODE, ADJOINT.
 

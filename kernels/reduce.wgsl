@@ -1,15 +1,18 @@
-// Reduction of a dense tensor [outer, reduce, inner] along its middle axis: out[o, p, g] = partial p of row o.
-// A block is a fixed number of units, partials of blocks are reduced by the same kernel in a further pass: fixed
-// order, no atomics, short f32 chains (eight accumulators per invocation where one row is read at a time).
+// Reduction of a dense tensor [outer, reduce, inner] along its middle axis: out[o, p, g] = partial
+// p of row o. A block is a fixed number of units, partials of blocks are reduced by the same kernel
+// in a further pass: fixed order, no atomics, short f32 chains (eight accumulators per invocation
+// where one row is read at a time).
 //
-// ROW (inner = 1): LANES invocations walk one block side by side, vec4 by vec4 along the reduced axis, and meet as in
-// rows.wgsl; a unit is a vec4 (W = 4) or an element (W = 1). With LANES = 1 each invocation takes a block alone.
-// Else an invocation owns COLS vec4 (or elements) of `inner` and walks down the rows of its block, UNROLL at a time, with a
-// sum for each of these where COLS <= 8.
-// With STREAMS these lie side by side and neighbours take different blocks; without, neighbours take neighbouring vec4.
+// ROW (inner = 1): LANES invocations walk one block side by side, vec4 by vec4 along the reduced
+// axis, and meet as in rows.wgsl; a unit is a vec4 (W = 4) or an element (W = 1). With LANES = 1
+// each invocation takes a block alone. Else an invocation owns COLS vec4 (or elements) of `inner`
+// and walks down the rows of its block, UNROLL at a time, with a sum for each of these where COLS
+// <= 8. With STREAMS these lie side by side and neighbours take different blocks; without,
+// neighbours take neighbouring vec4.
 //
-// Measured on lavapipe, 2 cores, fractions of the copy kernel in the same run. There a lane that reads 4 KiB in sequence
-// is fetched ahead, and 8 such lanes are 8 streams; lanes side by side are one stream, which waits for memory:
+// Measured on lavapipe, 2 cores, fractions of the copy kernel in the same run. There a lane that
+// reads 4 KiB in sequence is fetched ahead, and 8 such lanes are 8 streams; lanes side by side are
+// one stream, which waits for memory:
 //   rows, 32 MB: 8 lanes side by side 0.65 to 0.85; each lane on its own 32 vec4 0.6, 64 0.65, 128 0.76, 256 1.15
 //   (unrolled 4, 8 or 16 times alike), 512 1.2; in the cache 1.7 to 2.2 side by side
 //   columns of [1072, 768], [1072, 3072], [4096, 3072], [16384, 768], [16384, 64]:
@@ -21,8 +24,9 @@
 //     STREAMS, four rows at a time, 64 vec4                     0.66, 0.87, -, 0.84
 //   single elements (odd widths) in streams are slower, 0.3 instead of 0.6 of [1000, 2001]
 //
-// Continues rows.wgsl. Constants: those of its head; ROW, COLS, STREAMS, UNROLL, EO and HALF_OUT (what the result is
-// stored as), MAX (else sum), SQUARE (of the squares), NEGATE (of the negatives: maxima of these are minima).
+// Continues rows.wgsl. Constants: those of its head; ROW, COLS, STREAMS, UNROLL, EO and HALF_OUT
+// (what the result is stored as), MAX (else sum), SQUARE (of the squares), NEGATE (of the
+// negatives: maxima of these are minima).
 
 struct Params {
   count: u32, // partials with ROW, else invocations that do work

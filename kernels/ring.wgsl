@@ -1,7 +1,7 @@
 // One row of a ring: ring[place mod rows, :] = row[:], one invocation per element.
 //
-// The place is read from memory, so that a captured plan writes another row at every replay. It comes as a float, like
-// all values that change from step to step: whole numbers up to 2^24.
+// The place is read from memory, so that a captured plan writes another row at every replay. It
+// comes as a float, like all values that change from step to step: whole numbers up to 2^24.
 //
 // Constants: WG.
 

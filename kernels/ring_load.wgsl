@@ -1,5 +1,5 @@
-// The reverse of ring.wgsl: row[:] = ring[places[index] mod rows, :], one invocation per element. The place is read from
-// memory: which row a replay takes is known on the device alone.
+// The reverse of ring.wgsl: row[:] = ring[places[index] mod rows, :], one invocation per element.
+// The place is read from memory: which row a replay takes is known on the device alone.
 //
 // Constants: WG.
 

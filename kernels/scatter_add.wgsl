@@ -1,11 +1,13 @@
-// Adding rows by index: result[v, :] (+)= sum of source[order[j], :] over the run of j with sorted[j] = v.
+// Adding rows by index: result[v, :] (+)= sum of source[order[j], :] over the run of j with
+// sorted[j] = v.
 //
-// The indices come sorted (kernels/sort.wgsl), with the order that sorts them. One invocation per vector of the result
-// finds its run by binary search and adds it in order of position: no atomics, the same bits every time, and a cost
-// that does not grow with rows x indices. An index beyond the last row is in nobody's run.
+// The indices come sorted (kernels/sort.wgsl), with the order that sorts them. One invocation per
+// vector of the result finds its run by binary search and adds it in order of position: no atomics,
+// the same bits every time, and a cost that does not grow with rows x indices. An index beyond the
+// last row is in nobody's run.
 //
-// Constants: WG, W (4 when rows are multiples of 4), E (f32 or f16; sums are f32), ADD (add to the result instead of
-// overwriting it).
+// Constants: WG, W (4 when rows are multiples of 4), E (f32 or f16; sums are f32), ADD (add to the
+// result instead of overwriting it).
 
 struct Params {
   count: u32, // invocations that do work

@@ -1,14 +1,17 @@
-// Softmax and log-softmax of rows of x / temperature, maximum subtracted, and their gradients from the output.
+// Softmax and log-softmax of rows of x / temperature, maximum subtracted, and their gradients from
+// the output.
 //
-// The maximum is subtracted before dividing, so that the argument of exp is exact to its own rounding however large
-// the logits are. softmax: dx = y (dy - sum(dy y)) / T; log-softmax: dx = (dy - exp(y) sum(dy)) / T.
+// The maximum is subtracted before dividing, so that the argument of exp is exact to its own
+// rounding however large the logits are. softmax: dx = y (dy - sum(dy y)) / T; log-softmax: dx =
+// (dy - exp(y) sum(dy)) / T.
 //
-// In a saturated row dy - sum(dy y) of the leading element is all rounding. The sum of y is 1, so dy may be shifted
-// by any constant: by dy of the leading element, whose own term then vanishes and the rest keeps its digits (the
-// row's gradient is right to 1e-6 where it was off by more than its size).
+// In a saturated row dy - sum(dy y) of the leading element is all rounding. The sum of y is 1, so
+// dy may be shifted by any constant: by dy of the leading element, whose own term then vanishes and
+// the rest keeps its digits (the row's gradient is right to 1e-6 where it was off by more than its
+// size).
 //
-// Constants: those of rows.wgsl; BACKWARD, LOG, TENSOR (the temperature is the last binding instead of a parameter), ET
-// (what it is stored as).
+// Constants: those of rows.wgsl; BACKWARD, LOG, TENSOR (the temperature is the last binding instead
+// of a parameter), ET (what it is stored as).
 
 struct Params {
   rows: u32,

@@ -1,12 +1,15 @@
-// Stable sorting of rows by counting: element i goes to place #{j : x_j < x_i, or x_j = x_i and j < i}.
+// Stable sorting of rows by counting: element i goes to place #{j : x_j < x_i, or x_j = x_i and j <
+// i}.
 //
-// One invocation per element reads its whole row: n^2 comparisons per row, no shared memory, no barrier, no atomics,
-// and the places are a permutation whatever the values are. Neighbouring invocations read the same word, so the row
-// comes from cache. Right for rows up to a few thousand elements; nothing else was tried.
-// Floats are compared through the order-preserving map of their bits to u32: -0 and 0 are equal, NaN with a positive
-// sign is above infinity (below -infinity with a negative one).
+// One invocation per element reads its whole row: n^2 comparisons per row, no shared memory, no
+// barrier, no atomics, and the places are a permutation whatever the values are. Neighbouring
+// invocations read the same word, so the row comes from cache. Right for rows up to a few thousand
+// elements; nothing else was tried. Floats are compared through the order-preserving map of their
+// bits to u32: -0 and 0 are equal, NaN with a positive sign is above infinity (below -infinity with
+// a negative one).
 //
-// Constants: WG, E (f32, f16, u32 or i32; FLOAT and SIGNED tell which), DESCENDING (largest first, ties still by lower index).
+// Constants: WG, E (f32, f16, u32 or i32; FLOAT and SIGNED tell which), DESCENDING (largest first,
+// ties still by lower index).
 
 struct Params {
   count: u32, // rows * width: invocations that do work

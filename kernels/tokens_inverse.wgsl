@@ -1,5 +1,5 @@
-// Inverse of indices: inverse[b, ids[b, i]] = i, and 0xffffffff for tokens that no index names. Indices beyond the last
-// token name none; of those that repeat one remains.
+// Inverse of indices: inverse[b, ids[b, i]] = i, and 0xffffffff for tokens that no index names.
+// Indices beyond the last token name none; of those that repeat one remains.
 //
 // One workgroup per batch, so that a barrier between the two loops orders them.
 //

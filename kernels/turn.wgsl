@@ -1,5 +1,5 @@
-// exp(-2 pi i k / n) for k < n: the angle is reduced to an eighth of a turn in integers, then Taylor polynomials of degree
-// 9 and 8 (3e-8); multiples of a quarter turn are exact.
+// exp(-2 pi i k / n) for k < n: the angle is reduced to an eighth of a turn in integers, then
+// Taylor polynomials of degree 9 and 8 (3e-8); multiples of a quarter turn are exact.
 fn turn(k: u32, n: u32) -> vec2f {
   let q = (4u * k + n / 2u) / n;
   let a = f32(i32(4u * k) - i32(q * n)) / f32(n) * 1.57079633;

@@ -1,17 +1,19 @@
-// Mean and sum of squared deviations of the blocks of a dense tensor [outer, reduce, inner] along its middle axis, each
-// element read once. Cut and walked as in reduce.wgsl; kernels/variance_merge.wgsl joins the blocks of a row.
+// Mean and sum of squared deviations of the blocks of a dense tensor [outer, reduce, inner] along
+// its middle axis, each element read once. Cut and walked as in reduce.wgsl;
+// kernels/variance_merge.wgsl joins the blocks of a row.
 //
-// Sums are of deviations d = x - x0 from the first element x0 that an invocation meets in its column (with W = 4 along a
-// row: component by component), so that a large mean costs nothing:
+// Sums are of deviations d = x - x0 from the first element x0 that an invocation meets in its
+// column (with W = 4 along a row: component by component), so that a large mean costs nothing:
 //   mean = x0 + S1 / n,   M2 = S2 - S1^2 / n,   S1 = sum d, S2 = sum d^2.
-// S2 = M2 + n (mean - x0)^2, and as x0 is one of the n elements, M2 >= n / (n - 1) (mean - x0)^2: so S2 <= n M2, and
-// rounding of relative size e in the sums makes an error of at most n e in M2, with n up to 1024 elements per block
-// (256 per component), whatever the data; of 2 e where x0 is as far from the mean as elements are on average. Lanes,
-// components and blocks are joined over their means, M2 = sum M2_i + sum n_i (mean_i - mean)^2. Means of blocks are
-// rounded to e |mean|, which adds 2 e |mean| / (sigma sqrt n) to the relative error: as much as rounding the input does.
+// S2 = M2 + n (mean - x0)^2, and as x0 is one of the n elements, M2 >= n / (n - 1) (mean - x0)^2:
+// so S2 <= n M2, and rounding of relative size e in the sums makes an error of at most n e in M2,
+// with n up to 1024 elements per block (256 per component), whatever the data; of 2 e where x0 is
+// as far from the mean as elements are on average. Lanes, components and blocks are joined over
+// their means, M2 = sum M2_i + sum n_i (mean_i - mean)^2. Means of blocks are rounded to e |mean|,
+// which adds 2 e |mean| / (sigma sqrt n) to the relative error: as much as rounding the input does.
 //
-// Measured on lavapipe, 2 cores, fractions of the copy kernel in the same run, counting the bytes of x once. Before
-// (mean, x - mean, sum of squares: three passes) / now:
+// Measured on lavapipe, 2 cores, fractions of the copy kernel in the same run, counting the bytes
+// of x once. Before (mean, x - mean, sum of squares: three passes) / now:
 //   rows of [16384, 768]     0.17 / 0.95 to 1.2        all of 8 M     - / 0.95 to 1.2
 //   columns of [16384, 768]  - / 0.75 to 0.95          of [1072, 768], which the caches hold  - / 0.5 to 0.65
 //   with 32 or 64 vec4 per invocation instead of 48, or one or four rows at a time instead of two: 0.6 to 0.75

@@ -1,8 +1,9 @@
-// Joins means and sums of squared deviations of neighbouring parts along the middle axis of [outer, parts, inner]:
+// Joins means and sums of squared deviations of neighbouring parts along the middle axis of [outer,
+// parts, inner]:
 //   mean = sum n_p mean_p / n,   M2 = sum M2_p + sum n_p (mean_p - mean)^2,
-// the second sum from deviations of the first part's mean, as in variance.wgsl. All parts of a row stand for `size`
-// elements but the last, which stands for `last`. One invocation per vector of W results: blocks are joined 128 at a time,
-// so this reads a hundredth of what variance.wgsl does.
+// the second sum from deviations of the first part's mean, as in variance.wgsl. All parts of a row
+// stand for `size` elements but the last, which stands for `last`. One invocation per vector of W
+// results: blocks are joined 128 at a time, so this reads a hundredth of what variance.wgsl does.
 //
 // Constants: WG, W (4 when `inner` is a multiple of 4).
 

@@ -1,7 +1,8 @@
 /**
- * MATPAC on Tessera's engine: the log-mel front end, masks, positions, the model and its state, presets and recipes, and
- * the safetensors format; encoders from files and the embeddings of clips. Nothing here touches files, but for a path
- * that {@link loadEncoder} is given, or the command line.
+ * MATPAC on Tessera's engine: the log-mel front end, masks, positions, the model and its state,
+ * presets and recipes, and the safetensors format; encoders from files and the embeddings of clips.
+ * Nothing here touches files, but for a path that {@link loadEncoder} is given, or the command
+ * line.
  *
  * ```ts
  * import { openDevice } from "@tessera/tessera";
@@ -14,8 +15,8 @@
  *
  * @module
  */
-export { isDecayed, ParameterArena, type ParameterSpec, type SharedRun } from "./arena.ts";
-export { type FrontendOptions, LogMel, MATPAC_STATISTICS } from "./frontend.ts";
+export { isDecayed, ParameterArena, type ParameterSpec, type SharedRun } from "./vit/arena.ts";
+export { type FrontendOptions, LogMel, MATPAC_STATISTICS } from "./frontend/log_mel.ts";
 export {
   FRAME_SAMPLES,
   frameCount,
@@ -28,7 +29,7 @@ export {
   slaneyMelFilterbank,
   SPECTRUM_BINS,
   type TableOrder,
-} from "./frontend_tables.ts";
+} from "./frontend/tables.ts";
 export {
   type Bands,
   encodeChunks,
@@ -38,12 +39,17 @@ export {
   type Readout,
   stepSize,
   studentNetwork,
-} from "./embed.ts";
-export { type AttentionMaps, attentionMaps, type AttentionQuery } from "./attention_maps.ts";
-export { griffinLim, type InversionOptions, logMelToWave, melToPower } from "./griffin_lim.ts";
-export { reconstruct, type Reconstruction } from "./reconstruct.ts";
-export { type Audio, type FrontendSettings, type LogMelAudio } from "./chunks.ts";
-export { type Clip, Embedder, type Embedding, type EmbedOptions } from "./embed_queue.ts";
+} from "./encoder/embed.ts";
+export { type AttentionMaps, attentionMaps, type AttentionQuery } from "./vit/attention_maps.ts";
+export {
+  griffinLim,
+  type InversionOptions,
+  logMelToWave,
+  melToPower,
+} from "./frontend/griffin_lim.ts";
+export { reconstruct, type Reconstruction } from "./objectives/reconstruct.ts";
+export { type Audio, type FrontendSettings, type LogMelAudio } from "./encoder/chunks.ts";
+export { type Clip, Embedder, type Embedding, type EmbedOptions } from "./encoder/embed_queue.ts";
 export {
   Encoder,
   EncoderError,
@@ -51,7 +57,7 @@ export {
   type EncoderSource,
   loadEncoder,
   type TogetherOptions,
-} from "./encoder.ts";
+} from "./encoder/encoder.ts";
 export {
   type Clips,
   getSceneEmbeddings,
@@ -59,9 +65,9 @@ export {
   type HearModel,
   loadModel,
   type Values,
-} from "./hear.ts";
-export { headLogits, headSpecs } from "./head.ts";
-export { initialise, type RandomSource } from "./init.ts";
+} from "./encoder/hear.ts";
+export { headLogits, headSpecs } from "./objectives/head.ts";
+export { initialise, type RandomSource } from "./vit/init.ts";
 export {
   binaryMask,
   drawMask,
@@ -78,7 +84,7 @@ export {
   structuredMask,
   visibleCount,
   visiblePatches,
-} from "./masking.ts";
+} from "./objectives/masking.ts";
 export {
   type DeviceMask,
   type Forward,
@@ -93,17 +99,17 @@ export {
   TEACHER_PREFIX,
   type TeacherName,
   type TeacherRun,
-} from "./masked_model.ts";
-export { MsmMae, msmMaeSpecs } from "./msm_mae.ts";
-export { type LatentForward, type LatentPass, M2d, type Prediction } from "./m2d.ts";
+} from "./objectives/masked_model.ts";
+export { MsmMae, msmMaeSpecs } from "./objectives/msm_mae.ts";
+export { type LatentForward, type LatentPass, M2d, type Prediction } from "./objectives/m2d.ts";
 export {
   CENTRE_MOMENTUM,
   Matpac,
   type MatpacForward,
   STUDENT_TEMPERATURE,
   studentSpecs,
-} from "./matpac.ts";
-export { MatpacPlus, matpacPlusSpecs, RELEASED_MCL_HEADS } from "./matpac_plus.ts";
+} from "./objectives/matpac.ts";
+export { MatpacPlus, matpacPlusSpecs, RELEASED_MCL_HEADS } from "./objectives/matpac_plus.ts";
 export {
   geometryFor,
   type Objective,
@@ -111,8 +117,8 @@ export {
   OBJECTIVES,
   recipeFor,
   trainingFor,
-} from "./objectives.ts";
-export { cropPositions, sinCosPositions, sinCosPositions1d } from "./positions.ts";
+} from "./objectives/objectives.ts";
+export { cropPositions, sinCosPositions, sinCosPositions1d } from "./vit/positions.ts";
 export {
   type Geometry,
   patchGrid,
@@ -127,7 +133,7 @@ export {
   type Span,
   spanSteps,
   type TrainingDefaults,
-} from "./presets.ts";
+} from "./objectives/presets.ts";
 export {
   type Deviation,
   type DeviationName,
@@ -139,14 +145,14 @@ export {
   RECIPES,
   type Side,
   sideOf,
-} from "./recipe.ts";
+} from "./objectives/recipe.ts";
 export {
   behindClass,
   classTokens,
   type TokenGeometry,
   type TokenView,
   tokenView,
-} from "./tokens.ts";
+} from "./vit/tokens.ts";
 export {
   block,
   blocks,
@@ -161,7 +167,7 @@ export {
   patchEmbed,
   patchify,
   within,
-} from "./vit.ts";
+} from "./vit/blocks.ts";
 export { type KnownHeads } from "./formats/checkpoint_geometry.ts";
 export { type CheckpointFile, openCheckpoint } from "./formats/checkpoint_file.ts";
 export { type StoredTensors } from "./formats/checkpoint_names.ts";

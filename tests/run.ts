@@ -1,9 +1,9 @@
 /**
  * Runs the static checks and all tests, and ends with one line `N passed, N failed`.
  *
- * Each static check counts as one test, and so does each step of a test. Words given to the task go to `deno test` (a path,
- * `--filter TEXT`); the static checks are left out then. Exits 1 when anything failed or
- * nothing ran.
+ * Each static check counts as one test, and so does each step of a test. Words given to the task go
+ * to `deno test` (a path, `--filter TEXT`); the static checks are left out then. Exits 1 when
+ * anything failed or nothing ran.
  */
 
 const CHECKS: readonly (readonly string[])[] = [

@@ -113,8 +113,9 @@ export async function main(argv: readonly string[]): Promise<number> {
 }
 
 /**
- * Aborts at the first SIGINT or SIGTERM. From then on signals do what they do by default: a second one ends the process
- * at once, also while the script waits for the GPU and could not run a listener.
+ * Aborts at the first SIGINT or SIGTERM. From then on signals do what they do by default: a second
+ * one ends the process at once, also while the script waits for the GPU and could not run a
+ * listener.
  */
 export function listen(controller: AbortController): void {
   const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];

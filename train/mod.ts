@@ -1,6 +1,7 @@
 /**
- * Pre-training: configuration, audio decoding, batches, the update, schedules, checkpoints and the loop that ties them
- * together. Reading and writing need permission when they are called; importing needs none.
+ * Pre-training: configuration, audio decoding, batches, the update, schedules, checkpoints and the
+ * loop that ties them together. Reading and writing need permission when they are called; importing
+ * needs none.
  *
  * ```ts
  * import { decodeAudio, syntheticSource } from "@tessera/tessera/train";
@@ -20,8 +21,8 @@ export {
   loadCheckpoint,
   saveCheckpoint,
   writeTensors,
-} from "./checkpoint.ts";
-export { pretrainHelp, resolveConfig, type ResolvedConfig } from "./config.ts";
+} from "./run/checkpoint.ts";
+export { pretrainHelp, resolveConfig, type ResolvedConfig } from "./config/config.ts";
 export {
   AudioError,
   decodeAudio,
@@ -29,10 +30,10 @@ export {
   loadWaveform,
   SAMPLE_RATE,
   toMono,
-} from "./data/audio.ts";
-export { AUDIO_EXTENSIONS, FolderError, listAudioFiles } from "./data/files.ts";
+} from "./audio/decode.ts";
+export { AUDIO_EXTENSIONS, FolderError, listAudioFiles } from "./io/folders.ts";
 export { NoDataError } from "./data/errors.ts";
-export { batchInput } from "./data/input.ts";
+export { batchInput } from "./data/batch_input.ts";
 export {
   type Batch,
   Loader,
@@ -41,15 +42,15 @@ export {
   type PartState,
 } from "./data/loader.ts";
 export { type DataOptions, dataSource } from "./data/mixture.ts";
-export { type NpyDtype } from "./data/npy.ts";
-export { type CropRequest } from "./data/npy_store.ts";
-export { WorkerPool } from "./data/pool.ts";
+export { type NpyDtype } from "./store/npy.ts";
+export { type CropRequest } from "./store/npy_store.ts";
+export { WorkerPool } from "./data/worker_pool.ts";
 export {
   type PrepareOptions,
   type PrepareResult,
   type PrepareState,
   prepareStore,
-} from "./data/prepare.ts";
+} from "./store/prepare.ts";
 export {
   type AudioFolderOptions,
   audioFolderSource,
@@ -63,7 +64,7 @@ export {
   syntheticSource,
   type WaveformSource,
 } from "./data/sources.ts";
-export { FileError, type Piece, type PiecesRequest } from "./data/tasks.ts";
+export { FileError, type Piece, type PiecesRequest } from "./data/worker_tasks.ts";
 export {
   audioFiles,
   embedFiles,
@@ -71,9 +72,9 @@ export {
   type EmbedResult,
   type EmbedState,
   skippedPath,
-} from "./embed_files.ts";
-export { Prng, type PrngState } from "./data/prng.ts";
-export { type Phase, resample, type ResampleKernel, resampleKernel } from "./data/resample.ts";
+} from "./downstream/embed_files.ts";
+export { Prng, type PrngState } from "./data/random.ts";
+export { type Phase, resample, type ResampleKernel, resampleKernel } from "./audio/resample.ts";
 export { SYNTHETIC_CLASSES, type SyntheticClip, syntheticClip } from "./data/synthetic.ts";
 export {
   describeError,
@@ -88,13 +89,13 @@ export {
   MEASURED_FIELDS,
   type MetricsRow,
   type SkippedRow,
-} from "./log.ts";
-export { type Embedded, Evaluator, type EvaluatorOptions } from "./evaluate.ts";
+} from "./metrics/metrics_log.ts";
+export { type Embedded, Evaluator, type EvaluatorOptions } from "./run/evaluate.ts";
 export { type LabelledClip, type LabelledFolder, labelledFolder } from "./data/labelled.ts";
-export { pretrain, type RunContext } from "./loop.ts";
-export { measureRun, memoryText, type RunMemory, totalBytes } from "./memory.ts";
-export { Progress, type ProgressOutput, type ProgressState } from "./progress.ts";
-export { openRunDirectory, type RunPaths, runPaths, writeRunConfig } from "./rundir.ts";
+export { pretrain, type RunContext } from "./run/loop.ts";
+export { measureRun, memoryText, type RunMemory, totalBytes } from "./run/memory.ts";
+export { Progress, type ProgressOutput, type ProgressState } from "./cli/progress.ts";
+export { openRunDirectory, type RunPaths, runPaths, writeRunConfig } from "./run/rundir.ts";
 export {
   cropSamples,
   emaDecay,
@@ -104,7 +105,7 @@ export {
   type Schedules,
   schedulesOf,
   teacherTemperature,
-} from "./schedule.ts";
+} from "./run/schedule.ts";
 export {
   encoderTensors,
   loadWeights,
@@ -113,16 +114,16 @@ export {
   type RunState,
   snapshotState,
   type Tensors,
-} from "./state.ts";
-export type { Precision } from "../model/masked_model.ts";
-export { LossScale } from "./loss_scale.ts";
-export type { RecentMetrics } from "./metric_rows.ts";
+} from "./run/run_state.ts";
+export type { Precision } from "../model/objectives/masked_model.ts";
+export { LossScale } from "./run/loss_scale.ts";
+export type { RecentMetrics } from "./metrics/device_ring.ts";
 export {
   normalisedStd,
   STEP_DEFAULTS,
   type StepSettings,
   type StepValues,
   Trainer,
-} from "./step.ts";
-export type { OptimizerSettings } from "./update_values.ts";
-export { EventFile } from "./tensorboard.ts";
+} from "./run/update.ts";
+export type { OptimizerSettings } from "./run/update_values.ts";
+export { EventFile } from "./metrics/tensorboard.ts";

@@ -1,5 +1,6 @@
-// Plain Adam with decoupled weight decay: one thread per parameter. `hyper` as engine/ops/optimizer.ts lays it out:
-// b1, 1 - b1, b2, 1 - b2, rate, factor of the root, eps, decay. clip[1] scales the gradient.
+// Plain Adam with decoupled weight decay: one thread per parameter. `hyper` as
+// engine/ops/optimizer.ts lays it out: b1, 1 - b1, b2, 1 - b2, rate, factor of the root, eps,
+// decay. clip[1] scales the gradient.
 
 struct Params {
   count: u32,

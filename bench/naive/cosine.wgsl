@@ -1,4 +1,5 @@
-// Plain 2 - 2 cos(a, b) of rows with the gradient of a for dloss = 1, or a over its length: one thread per row.
+// Plain 2 - 2 cos(a, b) of rows with the gradient of a for dloss = 1, or a over its length: one
+// thread per row.
 //
 // Constants: NORMALIZE writes a / |a| alone.
 

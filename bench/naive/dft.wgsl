@@ -1,4 +1,5 @@
-// Plain short-time Fourier transform by definition: one thread per bin of a frame, factors from a table.
+// Plain short-time Fourier transform by definition: one thread per bin of a frame, factors from a
+// table.
 //
 //   X[clip, t, k] = sum over n of w[n] x[clip, HOP t + n] e^(-2 pi i k n / SIZE), k = 0..SIZE / 2
 //

@@ -1,6 +1,7 @@
 // Plain elementwise map: one thread per element, one float at a time.
 //
-// Constants: INPUTS arrays x0, x1, … of T; EXPR of type TY in terms of x0[i], … and of the old y[i].
+// Constants: INPUTS arrays x0, x1, … of T; EXPR of type TY in terms of x0[i], … and of the old
+// y[i].
 
 struct Params {
   count: u32,

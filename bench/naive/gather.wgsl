@@ -1,4 +1,5 @@
-// Plain gathering of tokens, y[b, i, :] = x[b, ids[b, i], :], and its adjoint: one thread per output element.
+// Plain gathering of tokens, y[b, i, :] = x[b, ids[b, i], :], and its adjoint: one thread per
+// output element.
 //
 // Constants: BACKWARD: `narrow` is read, every row of `wide` looks through the indices.
 

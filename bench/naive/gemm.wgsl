@@ -1,8 +1,10 @@
-// Plain matrix product to hold gemm against: one thread per output, nothing shared, nothing unrolled.
+// Plain matrix product to hold gemm against: one thread per output, nothing shared, nothing
+// unrolled.
 //
 //   c[b, i, j] = alpha sum over p of A[b, i, p] B[b, p, j] (+ bias[j]) (+ residual[b, i, j]) or GELU of it
 //
-// Constants: TA, TB whether the stored matrix is the transpose, BIAS, GELU, RESIDUAL. It may do the first rows only.
+// Constants: TA, TB whether the stored matrix is the transpose, BIAS, GELU, RESIDUAL. It may do the
+// first rows only.
 
 struct Params {
   count: u32,

@@ -1,6 +1,6 @@
 /**
- * The plain kernels that ours are held against: one thread per output (per row where outputs share a sum), written
- * for the reader and not for speed.
+ * The plain kernels that ours are held against: one thread per output (per row where outputs share
+ * a sum), written for the reader and not for speed.
  *
  * @module
  */

@@ -1,4 +1,5 @@
-// Plain layer normalisation of rows: one thread per row, and one per column for the gradients of scale and shift.
+// Plain layer normalisation of rows: one thread per row, and one per column for the gradients of
+// scale and shift.
 //
 // Constants: MODE 0 y and (mean, 1 / deviation) per row; 1 dx; 2 dgamma and dbeta.
 

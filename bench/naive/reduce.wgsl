@@ -1,7 +1,7 @@
 // Plain sum over the middle axis of [outer, reduce, inner]: one thread per output.
 //
-// Constants: SQUARE adds squares, ROOT takes the root of the sum, MAX takes the largest instead, VARIANCE goes on to the
-// sum of squared deviations over one less than their number.
+// Constants: SQUARE adds squares, ROOT takes the root of the sum, MAX takes the largest instead,
+// VARIANCE goes on to the sum of squared deviations over one less than their number.
 
 struct Params {
   count: u32,

@@ -1,5 +1,6 @@
 /**
- * jax-js (https://jax-js.com) as a peer. Its arrays count references: an op consumes its operands, `ref` keeps them.
+ * jax-js (https://jax-js.com) as a peer. Its arrays count references: an op consumes its operands,
+ * `ref` keeps them.
  *
  * @module
  */

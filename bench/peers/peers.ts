@@ -1,6 +1,7 @@
 /**
- * Other engines on the same adapter, each in a child process that answers requests, so that its samples alternate
- * with ours. Imported only with `--peers`; the packages are fetched from npm by the children.
+ * Other engines on the same adapter, each in a child process that answers requests, so that its
+ * samples alternate with ours. Imported only with `--peers`; the packages are fetched from npm by
+ * the children.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * The side of another engine: reads requests from standard input and answers on standard output. Ends with the
- * process, because some engines leave workers behind that would keep it alive.
+ * The side of another engine: reads requests from standard input and answers on standard output.
+ * Ends with the process, because some engines leave workers behind that would keep it alive.
  *
  * @module
  */

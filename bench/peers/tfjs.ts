@@ -77,7 +77,8 @@ async function open(): Promise<Engine> {
       return Promise.resolve({
         run,
         async sync() {
-          // Reading a part back waits for the queue; submitting it from outside leaves zeros in later results.
+          // Reading a part back waits for the queue; submitting it from outside leaves zeros in
+          // later results.
           const part = tf.slice(latest!, 0, 1);
           await part.data();
           part.dispose();

@@ -1,5 +1,6 @@
 /**
- * What other engines are asked to do: the same numbers in, the same results out. Shared by both processes.
+ * What other engines are asked to do: the same numbers in, the same results out. Shared by both
+ * processes.
  *
  * @module
  */
@@ -35,7 +36,10 @@ export const WORKLOADS: readonly Workload[] = [
 /** Epsilon of the layer norm. */
 export const EPS = 1e-6;
 
-/** Operand `index` of a workload: numbers spread evenly over [-1, 1], from a multiplicative hash of the position. */
+/**
+ * Operand `index` of a workload: numbers spread evenly over [-1, 1], from a multiplicative hash of
+ * the position.
+ */
 export function operand({ shapes }: Workload, index: number): Float32Array<ArrayBuffer> {
   const size = shapes[index].reduce((a, b) => a * b, 1);
   return Float32Array.from({ length: size }, (_, i) => {

@@ -8,11 +8,14 @@ import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refRandom, refZeros } from "../reference.ts";
 import { denseStrides, normalizeAxis, sameShape, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { partOf, writePart } from "./copy.ts";
-import { elementwise } from "./launch.ts";
+import { partOf, writePart } from "../launch/copy.ts";
+import { elementwise } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
 
-/** Visits a block of `shape` that starts at `start` within an array of shape `whole`: (index in block, in whole). */
+/**
+ * Visits a block of `shape` that starts at `start` within an array of shape `whole`: (index in
+ * block, in whole).
+ */
 function refBlock(
   whole: Shape,
   start: readonly number[],
@@ -182,7 +185,8 @@ const repeatOp = defineOp<RepeatAttrs>({
 });
 
 /**
- * Repeats a tensor whole along its axes, as NumPy's `tile`: axis i of the result has `counts[i] * size` elements.
+ * Repeats a tensor whole along its axes, as NumPy's `tile`: axis i of the result has `counts[i] *
+ * size` elements.
  *
  * @param counts one per axis; more of them give new axes in front
  * @throws {ShapeError} if there are fewer counts than axes or one is not a whole number from 1.

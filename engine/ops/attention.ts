@@ -1,7 +1,8 @@
 /**
- * Scaled dot-product attention that never holds a score matrix: the forward kernel keeps one log-sum-exp per query,
- * the backward kernels compute the probabilities again (Dao et al., FlashAttention, arXiv:2205.14135). Memory grows
- * with the number of tokens, not its square, and every sum has a fixed order.
+ * Scaled dot-product attention that never holds a score matrix: the forward kernel keeps one
+ * log-sum-exp per query, the backward kernels compute the probabilities again (Dao et al.,
+ * FlashAttention, arXiv:2205.14135). Memory grows with the number of tokens, not its square, and
+ * every sum has a fixed order.
  *
  * @module
  */
@@ -20,8 +21,8 @@ import {
   type Problem,
   runBackward,
   runForward,
-} from "./attention_launch.ts";
-import { materialize } from "./copy.ts";
+} from "../launch/attention.ts";
+import { materialize } from "../launch/copy.ts";
 
 const LARGEST_HEAD = 128;
 
@@ -167,10 +168,14 @@ function refBackward(
   return [dq, dk, dv];
 }
 
-// A logit of size L is off by some 1e-7 L in f32, and its probability by as much relative to itself.
+// A logit of size L is off by some 1e-7 L in f32, and its probability by as much relative to
+// itself.
 const ORDINARY = 4e-6;
 
-/** A key mask [batch, keys]: batch 0 and every third from there sees nothing if `blind`, each other another part. */
+/**
+ * A key mask [batch, keys]: batch 0 and every third from there sees nothing if `blind`, each other
+ * another part.
+ */
 function refMask(batch: number, keys: number, blind: boolean): RefArray {
   return refFrom([batch, keys], (i) => {
     const [b, j] = [Math.floor(i / keys), i % keys];
@@ -276,8 +281,9 @@ const attentionOp = defineOp<AttentionAttributes>({
       attrs: { scale: d ** -0.5, causal },
       tolerance: ORDINARY,
     }));
-    // Small integers and a power of two as scale: the logits are exact in f32. Keys come in pairs that differ in the
-    // last channel only, where q is 0: equal logits, so that no row is one-hot with rounding as its gradient.
+    // Small integers and a power of two as scale: the logits are exact in f32. Keys come in pairs
+    // that differ in the last channel only, where q is 0: equal logits, so that no row is one-hot
+    // with rounding as its gradient.
     const whole = (seed: number, size: number, keys: boolean) => {
       const random = refRandom([1, 2, 14, 16], seed, size);
       const last = (i: number) => keys ? Math.round(random.data[i] / size * 4) : 0;
@@ -295,7 +301,8 @@ const attentionOp = defineOp<AttentionAttributes>({
         inputs: [whole(1, size, false), whole(2, size, true), refRandom([1, 2, 14, 16], 3)],
         attrs: { scale: 0.25, causal: false },
         tolerance,
-        // Backward sums do * o over the result as stored; what its rounding is off by meets keys as large as `size`.
+        // Backward sums do * o over the result as stored; what its rounding is off by meets keys as
+        // large as `size`.
         halfTolerance: 2 ** -9,
         skipDifferences: size > 10,
       });
@@ -309,9 +316,10 @@ export interface AttentionOptions {
   /** Factor of the scores; default d^-0.5. */
   readonly scale?: number;
   /**
-   * [B, keys] of u32 or f32, the same for all heads of a batch: 1 where a key takes part, 0 where it is ignored (the
-   * opposite of torch's `key_padding_mask`). An ignored key has probability 0 and gets zero gradients; its k and v must
-   * be finite. A query that sees no key gets a zero result and a zero gradient. The mask itself gets no gradient.
+   * [B, keys] of u32 or f32, the same for all heads of a batch: 1 where a key takes part, 0 where
+   * it is ignored (the opposite of torch's `key_padding_mask`). An ignored key has probability 0
+   * and gets zero gradients; its k and v must be finite. A query that sees no key gets a zero
+   * result and a zero gradient. The mask itself gets no gradient.
    */
   readonly keyMask?: Tensor;
   /** Query i sees keys 0 to i only; default false. */
@@ -319,15 +327,17 @@ export interface AttentionOptions {
 }
 
 /**
- * `softmax(scale q k^T) v` per batch and head (Vaswani et al., "Attention is all you need", section 3.2.1).
- * Strided views are read in place as long as the last axis is dense.
+ * `softmax(scale q k^T) v` per batch and head (Vaswani et al., "Attention is all you need", section
+ * 3.2.1). Strided views are read in place as long as the last axis is dense.
  *
  * @param q [B, H, Tq, d], d from 1 to 128
  * @param k [B, H, Tk, d], Tk at least 1
  * @param v [B, H, Tk, d]
- * @param options see {@link AttentionOptions}; a key counts if both the key mask and `causal` let it
+ * @param options see {@link AttentionOptions}; a key counts if both the key mask and `causal` let
+ * it
  * @returns [B, H, Tq, d], dense
- * @throws {ShapeError} if shapes or dtypes do not fit each other, d is above 128, or the key mask is not [B, Tk] of u32 or
+ * @throws {ShapeError} if shapes or dtypes do not fit each other, d is above 128, or the key mask
+ * is not [B, Tk] of u32 or
  *   f32.
  * @throws {LifetimeError} if operands live on different devices or were disposed.
  * @throws {RangeError} if a single head is larger than the adapter's binding limit.
@@ -456,14 +466,16 @@ function fusedProblem(shape: readonly number[], heads: number, scale: number): P
 }
 
 /**
- * Attention of a sequence to itself, from one fused projection (timm's layout, SPEC section 2.1): along the last axis
- * q, k and v, each head by head. Nothing is rearranged in memory, and backward writes one gradient of qkv.
+ * Attention of a sequence to itself, from one fused projection (timm's layout, SPEC section 2.1):
+ * along the last axis q, k and v, each head by head. Nothing is rearranged in memory, and backward
+ * writes one gradient of qkv.
  *
  * @param qkv [B, T, 3 * heads * d], d from 1 to 128
  * @param heads number of heads
  * @param options see {@link AttentionOptions}
  * @returns [B, T, heads * d], heads side by side
- * @throws {ShapeError} if the last axis does not divide into 3 * heads parts of at most 128, or the key mask is not [B, T]
+ * @throws {ShapeError} if the last axis does not divide into 3 * heads parts of at most 128, or the
+ * key mask is not [B, T]
  *   of u32 or f32.
  * @throws {LifetimeError} if operands live on different devices or were disposed.
  * @throws {RangeError} if a single head is larger than the adapter's binding limit.

@@ -7,7 +7,7 @@ import { type DType, isFloat } from "../dtype.ts";
 import { defineOp } from "../op.ts";
 import { refFrom, refRandom } from "../reference.ts";
 import type { Tensor } from "../tensor.ts";
-import { converted } from "./copy.ts";
+import { converted } from "../launch/copy.ts";
 
 interface CastAttributes {
   readonly to: DType;
@@ -69,8 +69,8 @@ const castOp = defineOp<CastAttributes>({
 });
 
 /**
- * The values in another element type. Floats become integers by truncation towards zero, floats out of range of f16
- * infinite. The gradient is cast back; none flows through integers.
+ * The values in another element type. Floats become integers by truncation towards zero, floats out
+ * of range of f16 infinite. The gradient is cast back; none flows through integers.
  *
  * @throws {ShapeError} for f16 on an adapter without shader-f16.
  */

@@ -10,9 +10,9 @@ import { sameShape, type Shape, show } from "../shape.ts";
 import { noGrad } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 import { oneHot, pickRows } from "./indexing.ts";
-import { elementwise } from "./launch.ts";
+import { elementwise } from "../launch/elementwise.ts";
 import { reduceInto } from "./reduce.ts";
-import { rowsAndWidth } from "./rows.ts";
+import { rowsAndWidth } from "../launch/rows.ts";
 import { logSoftmax, refSoftmaxRow } from "./softmax.ts";
 
 const SHAPES: readonly Shape[] = [[1, 1], [3, 7], [2, 5, 8], [4, 768], [2, 1030], [300, 64]];
@@ -170,8 +170,9 @@ const distributionOp = defineOp<null>({
 });
 
 /**
- * Cross-entropy per row: `-log softmax(logits)[target]` for class indices, `-sum(target log softmax(logits))` for
- * distributions, to which a gradient flows as well. Take the mean of it for a loss.
+ * Cross-entropy per row: `-log softmax(logits)[target]` for class indices, `-sum(target log
+ * softmax(logits))` for distributions, to which a gradient flows as well. Take the mean of it for a
+ * loss.
  *
  * @param logits [..., K]
  * @param target u32 [...], each below K; or f32 [..., K]

@@ -10,7 +10,7 @@ import { refBroadcast, refFrom, refRandom, refUnbroadcast } from "../reference.t
 import { composite } from "../scope.ts";
 import { broadcastShapes, sameShape, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementwise } from "./launch.ts";
+import { elementwise } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
 
 /** Name, WGSL operator, and the same in TypeScript. */
@@ -203,8 +203,8 @@ const whereOp = defineOp<null>({
 });
 
 /**
- * `a` where `mask` is not 0, else `b`; the three broadcast. No gradient flows to the mask, and none of a side that
- * was not chosen.
+ * `a` where `mask` is not 0, else `b`; the three broadcast. No gradient flows to the mask, and none
+ * of a side that was not chosen.
  *
  * @param mask of any dtype, as comparisons give it
  * @throws {ShapeError} if shapes do not broadcast, or `a` and `b` differ in dtype.
@@ -374,9 +374,9 @@ const powOp = defineOp<PowAttrs>({
 });
 
 /**
- * `x^exponent` for a constant exponent. Whole exponents up to 16 and halves up to 1.5 are products and roots; others
- * are `exp(exponent log x)`, whose relative error grows with that product, and NaN for negative `x` unless the
- * exponent is whole.
+ * `x^exponent` for a constant exponent. Whole exponents up to 16 and halves up to 1.5 are products
+ * and roots; others are `exp(exponent log x)`, whose relative error grows with that product, and
+ * NaN for negative `x` unless the exponent is whole.
  */
 export function pow(x: Tensor, exponent: number): Tensor {
   return powOp.apply([x], { exponent })[0];

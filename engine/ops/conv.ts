@@ -8,9 +8,9 @@ import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refRandom, refZeros } from "../reference.ts";
 import { type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { materialize } from "./copy.ts";
-import { gemm } from "./gemm.ts";
-import { elementwise } from "./launch.ts";
+import { materialize } from "../launch/copy.ts";
+import { gemm } from "../launch/gemm.ts";
+import { elementwise } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
 import { reshape } from "./view.ts";
 
@@ -99,7 +99,10 @@ function unfold(x: Tensor, attrs: ConvAttrs, sizes: Sizes): Tensor {
   return columns.view([channels * kernel[0] * kernel[1], places]);
 }
 
-/** Adjoint of {@link unfold}: adds every column back where it was read, one kernel offset after the other. */
+/**
+ * Adjoint of {@link unfold}: adds every column back where it was read, one kernel offset after the
+ * other.
+ */
 function fold(columns: Tensor, shape: Shape, attrs: ConvAttrs, sizes: Sizes): Tensor {
   const { device } = columns;
   const { batch, channels, kernel, padded, result } = sizes;
@@ -164,7 +167,10 @@ function refVisit(
   }
 }
 
-/** The matrices of a convolution, one per group and next to each other in memory, as operands of {@link gemm}. */
+/**
+ * The matrices of a convolution, one per group and next to each other in memory, as operands of
+ * {@link gemm}.
+ */
 function matrices({ outputs, patch, places }: Sizes, groups: number) {
   const rows = outputs / groups;
   return {
@@ -401,13 +407,14 @@ function run(
 }
 
 /**
- * Cross-correlation of images with kernels, as torch's `conv2d`. Patches are copied out, which takes `in * kh * kw`
- * values for each place of the result; groups are one batched matrix product.
+ * Cross-correlation of images with kernels, as torch's `conv2d`. Patches are copied out, which
+ * takes `in * kh * kw` values for each place of the result; groups are one batched matrix product.
  *
  * @param x [batch, in, height, width]
  * @param weight [out, in / groups, kh, kw]; outputs of group g see its channels of `x` alone
  * @param bias [out]
- * @returns [batch, out, rows, columns], `rows = floor((above + height + below - dilation (kh - 1) - 1) / stride) + 1`
+ * @returns [batch, out, rows, columns], `rows = floor((above + height + below - dilation (kh - 1) -
+ * 1) / stride) + 1`
  * @throws {ShapeError} if sizes do not fit or the kernel is larger than the padded image.
  */
 export function conv2d(

@@ -75,8 +75,9 @@ export interface DropoutOptions extends RandomOptions {
 }
 
 /**
- * Sets elements to 0 with chance `rate` and divides the others by `1 - rate`. The mask follows from seed, stream, step
- * and position alone; give each use in a model its own `stream` and each training step its own `step`.
+ * Sets elements to 0 with chance `rate` and divides the others by `1 - rate`. The mask follows from
+ * seed, stream, step and position alone; give each use in a model its own `stream` and each
+ * training step its own `step`.
  *
  * @throws {ShapeError} if the rate is not in [0, 1) or a number is no whole number below 2^32.
  */

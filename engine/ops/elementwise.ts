@@ -1,6 +1,6 @@
 /**
- * Elementwise arithmetic with broadcasting. One table row per op: WGSL and TypeScript side by side. Functions of one
- * tensor are in unary.ts and exported from here as well.
+ * Elementwise arithmetic with broadcasting. One table row per op: WGSL and TypeScript side by side.
+ * Functions of one tensor are in unary.ts and exported from here as well.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { composite } from "../scope.ts";
 import { broadcastShapes, sameShape, type Shape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
-import { elementwise } from "./launch.ts";
+import { elementwise } from "../launch/elementwise.ts";
 
 export * from "./unary.ts";
 
@@ -53,7 +53,8 @@ const BINARY = {
     df: (a, b) => a === b ? [0.5, 0.5] : [+(a < b), +(b < a)],
   },
   bceWithLogits: {
-    // max(a, 0) - a b + log(1 + e), e = exp(-|a|); a series for small e, whose digits 1 + e would drop.
+    // max(a, 0) - a b + log(1 + e), e = exp(-|a|); a series for small e, whose digits 1 + e would
+    // drop.
     wgsl: `max(a, T(0.0)) - a * b + select(log_$V(1.0 + ${BCE_E}), ${BCE_E} * (1.0 - ${BCE_E} * ` +
       `(0.5 - ${BCE_E} * (0.333333333 - ${BCE_E} * (0.25 - ${BCE_E} * (0.2 - ${BCE_E} * ` +
       `(0.166666667 - ${BCE_E} * 0.142857143)))))), ${BCE_E} < T(0.1))`,
@@ -182,8 +183,8 @@ export function minimum(a: Tensor, b: Tensor | number): Tensor {
 }
 
 /**
- * Binary cross-entropy of logits, `-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x))` per element, with broadcasting
- * and without overflow; take the mean of it for a loss.
+ * Binary cross-entropy of logits, `-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x))` per element,
+ * with broadcasting and without overflow; take the mean of it for a loss.
  *
  * @param logits x, any real numbers
  * @param targets t, in 0..1

@@ -11,12 +11,14 @@ import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refRandom, refZeros } from "../reference.ts";
 import { show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { rowChunks, rowsOf } from "./launch.ts";
+import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 
 const kernel = defineKernel("fft", `${turnSource}\n${source}`);
 const WORKGROUP = 64;
 
-/** Radices of the passes: 4 where possible, then 2, 3 and 5; undefined when other factors are left. */
+/**
+ * Radices of the passes: 4 where possible, then 2, 3 and 5; undefined when other factors are left.
+ */
 export function radices(n: number): number[] | undefined {
   const list: number[] = [];
   for (const radix of [4, 2, 3, 5]) {
@@ -30,7 +32,10 @@ export const bins = (n: number): number => Math.floor(n / 2) + 1;
 
 /** Which way a transform goes. */
 export interface Transform {
-  /** From rows of n real numbers to half spectra, or from half spectra to the real part of the inverse sum. */
+  /**
+   * From rows of n real numbers to half spectra, or from half spectra to the real part of the
+   * inverse sum.
+   */
   readonly inverse: boolean;
   /** Factor of bins 0 and n / 2; the others get twice that. Default: none. */
   readonly scale?: number;
@@ -155,7 +160,8 @@ export function needLength(op: string, n: number): void {
 }
 
 /**
- * Fourier transform of real signals, `X_k = sum over t of x_t exp(-2 pi i k t / n)` for k from 0 to n / 2.
+ * Fourier transform of real signals, `X_k = sum over t of x_t exp(-2 pi i k t / n)` for k from 0 to
+ * n / 2.
  *
  * @param x `[..., n]`, n a product of 2, 3 and 5
  * @returns `[..., floor(n / 2) + 1, 2]`: real and imaginary parts

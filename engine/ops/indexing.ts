@@ -13,10 +13,10 @@ import { refFrom, refRandom, refZeros } from "../reference.ts";
 import { composite } from "../scope.ts";
 import { normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
-import { fill } from "./copy.ts";
-import { rowChunks, rowsOf } from "./launch.ts";
-import { sortRows } from "./rank.ts";
-import { rowsAndWidth } from "./rows.ts";
+import { fill } from "../launch/copy.ts";
+import { rowChunks, rowsOf } from "../launch/elementwise.ts";
+import { sortRows } from "../launch/sort_rows.ts";
+import { rowsAndWidth } from "../launch/rows.ts";
 import { permute } from "./view.ts";
 
 const kernel = defineKernel("indices", source);
@@ -56,8 +56,8 @@ function alongRows(mode: keyof typeof ROW_MODES, from: Tensor, ids: Tensor, to: 
 }
 
 /**
- * `y[r, j] = x[r, ids[r, j]]` for dense `x` [..., n] and u32 `ids` [..., m]; NaN where an index is not below n. Records
- * nothing.
+ * `y[r, j] = x[r, ids[r, j]]` for dense `x` [..., n] and u32 `ids` [..., m]; NaN where an index is
+ * not below n. Records nothing.
  */
 export function pickRows(x: Tensor, ids: Tensor): Tensor {
   const y = x.device.empty(ids.shape, x.dtype);
@@ -65,7 +65,9 @@ export function pickRows(x: Tensor, ids: Tensor): Tensor {
   return y;
 }
 
-/** Adjoint of {@link pickRows}: a tensor of `shape` [..., n] that holds the sums. Records nothing. */
+/**
+ * Adjoint of {@link pickRows}: a tensor of `shape` [..., n] that holds the sums. Records nothing.
+ */
 export function spreadPicks(dy: Tensor, ids: Tensor, shape: Shape): Tensor {
   const dx = dy.device.empty(shape, dy.dtype);
   alongRows("spread", dy, ids, dx);
@@ -73,8 +75,8 @@ export function spreadPicks(dy: Tensor, ids: Tensor, shape: Shape): Tensor {
 }
 
 /**
- * Rows of a dense `[rows, ...]` table, for dense u32 `ids`: `[...ids, ...]`, NaN where an index is not below `rows`.
- * Records nothing.
+ * Rows of a dense `[rows, ...]` table, for dense u32 `ids`: `[...ids, ...]`, NaN where an index is
+ * not below `rows`. Records nothing.
  */
 function rowsById(table: Tensor, ids: Tensor): Tensor {
   const { device } = table;
@@ -109,8 +111,9 @@ function rowsById(table: Tensor, ids: Tensor): Tensor {
 }
 
 /**
- * Adjoint of {@link rowsById}: a tensor of `shape` [rows, ...] with the sums of the rows of `values` that share an
- * index, added in order of position; those of an index that is not below `rows` are left out. Records nothing.
+ * Adjoint of {@link rowsById}: a tensor of `shape` [rows, ...] with the sums of the rows of
+ * `values` that share an index, added in order of position; those of an index that is not below
+ * `rows` are left out. Records nothing.
  */
 function addRowsById(values: Tensor, ids: Tensor, shape: Shape): Tensor {
   const { device } = values;
@@ -219,7 +222,8 @@ function needIds(name: string, ids: Tensor): void {
 }
 
 /**
- * Calls `use` with indices as a u32 tensor. Those of the host become one for that long, after each was looked at.
+ * Calls `use` with indices as a u32 tensor. Those of the host become one for that long, after each
+ * was looked at.
  *
  * @param size what each must be below
  * @throws {ShapeError} if a tensor is not u32, or a host value is no index.
@@ -261,14 +265,16 @@ function rowsOfTable(name: string, table: Tensor, ids: Indices): Tensor {
 }
 
 /**
- * Rows of a table: `y[..., :] = table[ids[...], :]`. The gradient of the table adds in order of position, without
- * atomics.
+ * Rows of a table: `y[..., :] = table[ids[...], :]`. The gradient of the table adds in order of
+ * position, without atomics.
  *
  * @param table [V, D] (or [V, ...])
- * @param ids u32 of any shape, each below V, or a list of the host, which is checked at once. On the GPU nothing can be
- * thrown: a larger index gives a row of NaN and passes no gradient, and anomaly mode reports it with op, index and size
+ * @param ids u32 of any shape, each below V, or a list of the host, which is checked at once. On
+ * the GPU nothing can be thrown: a larger index gives a row of NaN and passes no gradient, and
+ * anomaly mode reports it with op, index and size
  * @returns [...ids, D]
- * @throws {ShapeError} if the table has no rows, the indices are not u32, or one of the host is not below V.
+ * @throws {ShapeError} if the table has no rows, the indices are not u32, or one of the host is not
+ * below V.
  */
 export function embedding(table: Tensor, ids: Indices): Tensor {
   return rowsOfTable("embedding", table, ids);
@@ -282,12 +288,14 @@ function moved(rank: number, axis: number, place: number): number[] {
 }
 
 /**
- * Picks whole slices: `y[..., i, ...] = x[..., ids[i], ...]` along an axis (NumPy's `take`, torch's `index_select`).
+ * Picks whole slices: `y[..., i, ...] = x[..., ids[i], ...]` along an axis (NumPy's `take`, torch's
+ * `index_select`).
  *
- * @param ids u32 [n], each below the size of the axis, or a list of the host; what is out of range is treated as by
- * {@link embedding}
+ * @param ids u32 [n], each below the size of the axis, or a list of the host; what is out of range
+ * is treated as by {@link embedding}
  * @returns the shape of `x` with `n` in place of the axis; a view
- * @throws {ShapeError} if the axis does not exist, `ids` is not a list of u32, or one of the host is out of range.
+ * @throws {ShapeError} if the axis does not exist, `ids` is not a list of u32, or one of the host
+ * is out of range.
  */
 export function take(x: Tensor, ids: Indices, axis = 0): Tensor {
   if (ids instanceof Tensor && ids.shape.length !== 1) {
@@ -343,11 +351,12 @@ const takeAlongOp = defineOp<null>({
 });
 
 /**
- * Picks single elements along an axis: for the last one `y[..., j] = x[..., ids[..., j]]` (NumPy's `take_along_axis`,
- * torch's `gather`). Backward looks through a row's indices for every element: meant for few indices per row.
+ * Picks single elements along an axis: for the last one `y[..., j] = x[..., ids[..., j]]` (NumPy's
+ * `take_along_axis`, torch's `gather`). Backward looks through a row's indices for every element:
+ * meant for few indices per row.
  *
- * @param ids u32, of the shape of `x` beside the axis; each below the size of the axis. Larger ones give NaN and pass no
- * gradient, and anomaly mode reports them
+ * @param ids u32, of the shape of `x` beside the axis; each below the size of the axis. Larger ones
+ * give NaN and pass no gradient, and anomaly mode reports them
  * @returns the shape of `ids`
  * @throws {ShapeError} if shapes differ beside the axis or `ids` is not u32.
  */
@@ -398,14 +407,17 @@ const scatterAddOp = defineOp<{ readonly rows: number }>({
 });
 
 /**
- * Adds rows by index: `y[ids[i], ...] += values[i, ...]`, starting from zeros, in order of `i` and without atomics.
+ * Adds rows by index: `y[ids[i], ...] += values[i, ...]`, starting from zeros, in order of `i` and
+ * without atomics.
  *
  * @param values [n, ...]
- * @param ids u32 [n], each below `rows`, or a list of the host, which is checked at once. On the GPU rows of a larger
- * index are added nowhere and have NaN as their gradient, and anomaly mode reports them
+ * @param ids u32 [n], each below `rows`, or a list of the host, which is checked at once. On the
+ * GPU rows of a larger index are added nowhere and have NaN as their gradient, and anomaly mode
+ * reports them
  * @param rows rows of the result
  * @returns [rows, ...]
- * @throws {ShapeError} if there is not one u32 index per row of values, or one of the host is not below `rows`.
+ * @throws {ShapeError} if there is not one u32 index per row of values, or one of the host is not
+ * below `rows`.
  */
 export function scatterAdd(values: Tensor, ids: Indices, rows: number): Tensor {
   const shape = ids instanceof Tensor ? ids.shape : [ids.length];
@@ -457,7 +469,8 @@ const oneHotOp = defineOp<{ readonly classes: number }>({
 });
 
 /**
- * 1 at each index and 0 elsewhere; f32, without a gradient. An index of `classes` or more gives a row of zeros.
+ * 1 at each index and 0 elsewhere; f32, without a gradient. An index of `classes` or more gives a
+ * row of zeros.
  *
  * @param ids u32 [...]
  * @returns [..., classes]

@@ -11,16 +11,26 @@ import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refFrom, refRandom, refZeros } from "../reference.ts";
 import { sameShape, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { rowChunks, rowsOf } from "./launch.ts";
+import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 import { reduceInto } from "./reduce.ts";
-import { defineRowKernel, repeats, rowLayout, rowsAndWidth, runRows, writable } from "./rows.ts";
+import {
+  defineRowKernel,
+  repeats,
+  rowLayout,
+  rowsAndWidth,
+  runRows,
+  writable,
+} from "../launch/rows.ts";
 
 const kernel = defineRowKernel("layernorm", source);
 const paramsKernel = defineKernel("layernorm_params", paramsSource);
 const WORKGROUP = 64;
 /** Blocks of rows that keep an adapter busy. */
 const BLOCKS = { software: 64, gpu: 4096 };
-/** Rows per block: with fewer, writing partial sums costs more than reading twice; f32 sums of more lose digits. */
+/**
+ * Rows per block: with fewer, writing partial sums costs more than reading twice; f32 sums of more
+ * lose digits.
+ */
 const BLOCK_ROWS = { least: 4, most: 128 };
 
 interface NormAttrs {
@@ -41,7 +51,10 @@ export interface NormOperands {
   readonly eps: number;
 }
 
-/** Normalised rows, the sum with the residual where there is one, and statistics for {@link normBackward}. */
+/**
+ * Normalised rows, the sum with the residual where there is one, and statistics for {@link
+ * normBackward}.
+ */
 export function normForward(
   { x, residual, gamma, beta, eps }: NormOperands,
 ): { y: Tensor; total?: Tensor; stats: Tensor } {
@@ -91,7 +104,10 @@ export interface NormGradients {
   readonly centre: boolean;
 }
 
-/** Gradients of {@link normForward}: in one pass over the rows where registers and the number of rows allow. */
+/**
+ * Gradients of {@link normForward}: in one pass over the rows where registers and the number of
+ * rows allow.
+ */
 export function normBackward(
   { x, gamma, stats, dy, dtotal, dx, parameters, centre }: NormGradients,
 ): void {
@@ -352,8 +368,8 @@ function checkParameters(
 }
 
 /**
- * Layer normalisation over the last axis with biased variance: `(x - mean) / sqrt(var + eps) * gamma + beta`
- * (SPEC section 2.1 uses eps 1e-6).
+ * Layer normalisation over the last axis with biased variance: `(x - mean) / sqrt(var + eps) *
+ * gamma + beta` (SPEC section 2.1 uses eps 1e-6).
  *
  * @param x `[..., D]`
  * @param gamma `[D]`
@@ -367,8 +383,8 @@ export function layerNorm(x: Tensor, gamma: Tensor, beta: Tensor, eps = 1e-6): T
 }
 
 /**
- * {@link layerNorm} of `x + residual` in one pass over memory; the sum is a result as well, for the next residual
- * connection. Gradients flow through both results.
+ * {@link layerNorm} of `x + residual` in one pass over memory; the sum is a result as well, for the
+ * next residual connection. Gradients flow through both results.
  *
  * @param x `[..., D]`
  * @param residual of the shape of x

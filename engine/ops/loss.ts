@@ -12,7 +12,7 @@ import { sameShape, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { square, sub } from "./elementwise.ts";
 import { mean } from "./reduce.ts";
-import { defineRowKernel, repeats, rowsAndWidth, runRows, writable } from "./rows.ts";
+import { defineRowKernel, repeats, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
 import { refSoftmaxRow } from "./softmax.ts";
 
 const normalizeKernel = defineRowKernel("normalize", normalizeSource);
@@ -280,7 +280,8 @@ const crossEntropyOp = defineOp<CrossEntropyAttrs>({
         ],
         constant: [1, 2, 3],
         attrs: { studentTemperature: Math.fround(0.1) },
-        // Subtracting the centre rounds to 6e-8 of the logits, which the temperature of 0.04 makes 25 times larger.
+        // Subtracting the centre rounds to 6e-8 of the logits, which the temperature of 0.04 makes
+        // 25 times larger.
         tolerance: 1e-5,
         skipDifferences: width > 1000,
       };
@@ -288,8 +289,8 @@ const crossEntropyOp = defineOp<CrossEntropyAttrs>({
 });
 
 /**
- * Rows of length 1: `x / max(|x|, eps)` over the last axis. Rows shorter than eps are divided by it, with that
- * gradient.
+ * Rows of length 1: `x / max(|x|, eps)` over the last axis. Rows shorter than eps are divided by
+ * it, with that gradient.
  */
 export function l2Normalize(x: Tensor, eps = 1e-12): Tensor {
   return l2NormalizeOp.apply([x], { eps })[0];
@@ -304,7 +305,8 @@ function sameShapes(name: string, a: Tensor, b: Tensor): void {
 }
 
 /**
- * `2 - 2 cos(prediction, target)` over the last axis, each side normalised with eps 1e-12 (SPEC section 3).
+ * `2 - 2 cos(prediction, target)` over the last axis, each side normalised with eps 1e-12 (SPEC
+ * section 3).
  *
  * @returns the shape of the operands without the last axis
  * @throws {ShapeError} if the shapes differ.
@@ -318,18 +320,23 @@ export function cosineLoss(prediction: Tensor, target: Tensor): Tensor {
 export interface CrossEntropyOptions {
   /** What student logits are divided by. */
   readonly studentTemperature: number;
-  /** What centred teacher logits are divided by: a tensor `[1]`, so that it can change from step to step. */
+  /**
+   * What centred teacher logits are divided by: a tensor `[1]`, so that it can change from step to
+   * step.
+   */
   readonly teacherTemperature: Tensor;
 }
 
 /**
- * Cross entropy of a student against a centred, sharpened teacher (SPEC section 3):
- * `p = softmax((teacher - centre) / Tt)`, `loss = -sum p log softmax(student / Ts)`. Only the student gets a gradient.
+ * Cross entropy of a student against a centred, sharpened teacher (SPEC section 3): `p =
+ * softmax((teacher - centre) / Tt)`, `loss = -sum p log softmax(student / Ts)`. Only the student
+ * gets a gradient.
  *
  * @param studentLogits `[..., K]`
  * @param teacherLogits `[..., K]`
  * @param centre `K` values of any shape
- * @returns the loss per row `[...]` and the teacher's probabilities `[..., K]`, which carry no gradient
+ * @returns the loss per row `[...]` and the teacher's probabilities `[..., K]`, which carry no
+ * gradient
  * @throws {ShapeError} if the shapes do not fit.
  */
 export function centredCrossEntropy(

@@ -23,9 +23,9 @@ import {
   sizeOf,
 } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { materialize } from "./copy.ts";
-import { gemm, type MatrixOperand } from "./gemm.ts";
-import { elementwise } from "./launch.ts";
+import { materialize } from "../launch/copy.ts";
+import { gemm, type MatrixOperand } from "../launch/gemm.ts";
+import { elementwise } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
 
 /** f64 product of [m, k] and [k, n] slices, optionally transposed as stored. */
@@ -228,7 +228,10 @@ export function linear(
   })[0];
 }
 
-/** How gemm can walk a possibly strided [..., rows, columns] view broadcast to `batch`, or undefined. */
+/**
+ * How gemm can walk a possibly strided [..., rows, columns] view broadcast to `batch`, or
+ * undefined.
+ */
 function asOperand(tensor: Tensor, batch: Shape): MatrixOperand | undefined {
   const rank = tensor.shape.length;
   const [rows, columns] = tensor.shape.slice(-2);

@@ -10,8 +10,8 @@ import { defineOp, type Sample } from "../op.ts";
 import { refRandom, refZeros } from "../reference.ts";
 import { denseStrides, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { fill, materialize, partOf, writePart } from "./copy.ts";
-import { rowChunks, rowsOf } from "./launch.ts";
+import { fill, materialize, partOf, writePart } from "../launch/copy.ts";
+import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 
 const padKernel = defineKernel("pad", padSource);
 const WORKGROUP = 64;
@@ -32,7 +32,9 @@ const paddedShape = (shape: Shape, widths: PadAttrs["widths"]): number[] =>
   shape.map((size, axis) => widths[axis][0] + size + widths[axis][1]);
 const firsts = (widths: PadAttrs["widths"]): number[] => widths.map(([before]) => before);
 
-/** One axis of a dense tensor: padded, or (`adjoint`) the gradient of the padded one folded back. */
+/**
+ * One axis of a dense tensor: padded, or (`adjoint`) the gradient of the padded one folded back.
+ */
 function padAxis(
   x: Tensor,
   axis: number,
@@ -191,13 +193,16 @@ const padOp = defineOp<PadAttrs>({
 /**
  * Surrounds a tensor with margins: of one value, or of its own values.
  *
- * - `"reflect"` mirrors at the first and last element, which are not repeated (d c b | a b c d | c b a);
+ * - `"reflect"` mirrors at the first and last element, which are not repeated (d c b | a b c d | c
+ *   b a);
  * - `"replicate"` repeats them (a a a | a b c d | d d d);
  * - `"circular"` goes round (b c d | a b c d | a b c).
  *
- * @param widths elements `[before, after]` for each axis; below the axis' size to reflect, up to it to go round
+ * @param widths elements `[before, after]` for each axis; below the axis' size to reflect, up to it
+ * to go round
  * @param filling a number, default 0, or how values are repeated
- * @throws {ShapeError} if there is not one non-negative pair per axis, or a margin is wider than the axis allows.
+ * @throws {ShapeError} if there is not one non-negative pair per axis, or a margin is wider than
+ * the axis allows.
  */
 export function pad(
   x: Tensor,

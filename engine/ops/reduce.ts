@@ -10,10 +10,10 @@ import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refBroadcast, refFrom, refRandom, refUnbroadcast } from "../reference.ts";
 import { denseStrides, normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { materialize } from "./copy.ts";
-import { elementwise } from "./launch.ts";
-import { type Extent, planPass, reducedRuns, runPass } from "./reduce_launch.ts";
-import { defineRowKernel } from "./rows.ts";
+import { materialize } from "../launch/copy.ts";
+import { elementwise } from "../launch/elementwise.ts";
+import { type Extent, planPass, reducedRuns, runPass } from "../launch/reduce.ts";
+import { defineRowKernel } from "../launch/rows.ts";
 
 const kernel = defineRowKernel("reduce", source);
 
@@ -21,9 +21,10 @@ const kernel = defineRowKernel("reduce", source);
 export type Reduction = "sum" | "max" | "min" | "sumOfSquares";
 
 /**
- * Reduces the middle axis of a dense tensor seen as `[outer, reduce, inner]` into `out` (`outer * inner` elements).
- * Records nothing. `out` and `input` may differ in dtype; partial results are f32. The order of additions depends only
- * on the sizes and the kind of adapter, so results repeat bit for bit.
+ * Reduces the middle axis of a dense tensor seen as `[outer, reduce, inner]` into `out` (`outer *
+ * inner` elements). Records nothing. `out` and `input` may differ in dtype; partial results are
+ * f32. The order of additions depends only on the sizes and the kind of adapter, so results repeat
+ * bit for bit.
  *
  * @param scale factor of the result, such as 1 / n
  */
@@ -124,8 +125,8 @@ export function reduceAxes(
 }
 
 /**
- * Undoes broadcasting: sums `tensor` over the axes that were added or stretched to reach its shape from `shape`.
- * Records nothing.
+ * Undoes broadcasting: sums `tensor` over the axes that were added or stretched to reach its shape
+ * from `shape`. Records nothing.
  *
  * @param out dense tensor of `shape` that receives the sums, in another buffer; default: a new one
  * @returns a dense tensor of `shape`
@@ -146,7 +147,8 @@ export function sumTo(tensor: Tensor, shape: Shape, out?: Tensor): Tensor {
 }
 
 /**
- * Sum of the squares of all elements as a new dense tensor `[1]`, as for gradient norms. Records nothing.
+ * Sum of the squares of all elements as a new dense tensor `[1]`, as for gradient norms. Records
+ * nothing.
  */
 export function sumOfSquares(tensor: Tensor, out: Tensor = tensor.device.empty([1])): Tensor {
   const dense = materialize(tensor);
@@ -177,7 +179,10 @@ export const keptShape = (shape: Shape, reduced: readonly boolean[]): number[] =
 export const reducedCount = (shape: Shape, reduced: readonly boolean[]): number =>
   shape.reduce((count, size, axis) => reduced[axis] ? count * size : count, 1);
 
-/** Reads a dense reduced tensor as if it still had the shape of the input: strides of 0 along reduced axes. */
+/**
+ * Reads a dense reduced tensor as if it still had the shape of the input: strides of 0 along
+ * reduced axes.
+ */
 export function expand(small: Tensor, shape: Shape, reduced: readonly boolean[]): Tensor {
   const strides = denseStrides(keptShape(shape, reduced));
   return small.view(shape, strides.map((stride, axis) => reduced[axis] ? 0 : stride));
@@ -361,7 +366,8 @@ export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
 }
 
 /**
- * Maximum over axes. Elements that share the maximum share its gradient equally. NaN may be passed over.
+ * Maximum over axes. Elements that share the maximum share its gradient equally. NaN may be passed
+ * over.
  *
  * @throws {ShapeError} if an axis does not exist.
  */
@@ -370,7 +376,8 @@ export function max(x: Tensor, options: ReduceOptions = {}): Tensor {
 }
 
 /**
- * Minimum over axes. Elements that share the minimum share its gradient equally. NaN may be passed over.
+ * Minimum over axes. Elements that share the minimum share its gradient equally. NaN may be passed
+ * over.
  *
  * @throws {ShapeError} if an axis does not exist.
  */

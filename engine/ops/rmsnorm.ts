@@ -9,7 +9,7 @@ import { refFrom, refRandom, refZeros } from "../reference.ts";
 import { type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { normBackward, normForward } from "./layernorm.ts";
-import { rowsAndWidth, writable } from "./rows.ts";
+import { rowsAndWidth, writable } from "../launch/rows.ts";
 
 interface RmsAttrs {
   readonly eps: number;

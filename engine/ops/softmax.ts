@@ -9,7 +9,7 @@ import { defineOp, type Op, type RefArray, type Sample } from "../op.ts";
 import { refRandom, refZeros } from "../reference.ts";
 import { type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { defineRowKernel, rowsAndWidth, runRows, writable } from "./rows.ts";
+import { defineRowKernel, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
 
 const kernel = defineRowKernel("softmax", source);
 
@@ -166,7 +166,10 @@ const logSoftmaxOp = defineSoftmax("logSoftmax");
 
 /** What the logits are divided by. */
 export interface SoftmaxOptions {
-  /** A number, or a tensor `[1]` that may change from step to step; no gradient flows to it. Default 1. */
+  /**
+   * A number, or a tensor `[1]` that may change from step to step; no gradient flows to it. Default
+   * 1.
+   */
   readonly temperature?: number | Tensor;
 }
 

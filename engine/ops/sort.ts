@@ -11,9 +11,9 @@ import { refFrom, refRandom, refZeros } from "../reference.ts";
 import { normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { spreadPicks } from "./indexing.ts";
-import { rowChunks, rowsOf } from "./launch.ts";
-import { sortRows } from "./rank.ts";
-import { rowsAndWidth } from "./rows.ts";
+import { rowChunks, rowsOf } from "../launch/elementwise.ts";
+import { sortRows } from "../launch/sort_rows.ts";
+import { rowsAndWidth } from "../launch/rows.ts";
 
 const kernel = defineKernel("argmax", source);
 const WORKGROUP = 64;
@@ -142,8 +142,8 @@ function needRow(name: string, x: Tensor): number {
 }
 
 /**
- * Index of the largest element along an axis, the lowest among equals; u32, without a gradient. NaN may be passed
- * over.
+ * Index of the largest element along an axis, the lowest among equals; u32, without a gradient. NaN
+ * may be passed over.
  *
  * @param x of any dtype
  * @returns the shape of `x` without the axis, or with size 1 in its place (`keepDims`)
@@ -205,8 +205,8 @@ export interface SortOptions {
 }
 
 /**
- * Indices that sort the last axis, stable; u32, without a gradient. Costs n comparisons per element: meant for rows of
- * up to a few thousand.
+ * Indices that sort the last axis, stable; u32, without a gradient. Costs n comparisons per
+ * element: meant for rows of up to a few thousand.
  *
  * @param x `[..., n]` of any dtype
  * @returns `[..., n]`
@@ -270,10 +270,12 @@ const topkOp = defineOp<{ readonly k: number }>({
 });
 
 /**
- * The `k` largest elements along the last axis, largest first, equal ones in order of position. With `k = n` it sorts.
+ * The `k` largest elements along the last axis, largest first, equal ones in order of position.
+ * With `k = n` it sorts.
  *
  * @param x `[..., n]`; n up to a few thousand, see {@link argsort}
- * @returns `values` and u32 `indices`, each `[..., k]`; the gradient of the values flows to where they stood
+ * @returns `values` and u32 `indices`, each `[..., k]`; the gradient of the values flows to where
+ * they stood
  * @throws {ShapeError} if the last axis has fewer than `k` elements.
  */
 export function topk(x: Tensor, k: number): { values: Tensor; indices: Tensor } {

@@ -11,12 +11,12 @@ import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refRandom, refZeros } from "../reference.ts";
 import { type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { isBindable } from "./copy.ts";
+import { isBindable } from "../launch/copy.ts";
 import { div, maximum, mul, square } from "./elementwise.ts";
 import { bins, irfft, needLength, radices, refTransform, transform } from "./fft.ts";
-import { elementwise, rowChunks, rowsOf } from "./launch.ts";
+import { elementwise, rowChunks, rowsOf } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
-import { rowsAndWidth } from "./rows.ts";
+import { rowsAndWidth } from "../launch/rows.ts";
 import { expand } from "./view.ts";
 
 const kernel = defineKernel("stft", `${turnSource}\n${source}`);
@@ -37,7 +37,9 @@ function frameView(x: Tensor, { size, hop }: FrameAttrs): Tensor {
   );
 }
 
-/** Adds frames `[..., frames, size]` up where they overlap, into `[..., length]`. Records nothing. */
+/**
+ * Adds frames `[..., frames, size]` up where they overlap, into `[..., length]`. Records nothing.
+ */
 function addFrames(frames: Tensor, length: number, { size, hop }: FrameAttrs): Tensor {
   const { device } = frames;
   const y = device.zeros([...frames.shape.slice(0, -2), length]);
@@ -182,7 +184,10 @@ const STFT_BYTES = 16384;
 /** Most pairs of frames that one invocation carries. */
 const MOST_PAIRS = 2;
 
-/** Transforms windowed frames in one kernel; false where a frame or a row is no case for it. Records nothing. */
+/**
+ * Transforms windowed frames in one kernel; false where a frame or a row is no case for it. Records
+ * nothing.
+ */
 function fusedStft(x: Tensor, window: Tensor | undefined, y: Tensor, attrs: FrameAttrs): boolean {
   const { device } = x;
   const { size, hop } = attrs;
@@ -272,7 +277,8 @@ const stftOp = defineOp<FrameAttrs>({
   },
   samples: () =>
     ([
-      // Halves of 1 to 512: every radix, one pass and several, one pair of frames and two; odd sizes and longer ones.
+      // Halves of 1 to 512: every radix, one pass and several, one pair of frames and two; odd
+      // sizes and longer ones.
       [[3, 21], 2, 3],
       [[30], 4, 1],
       [[2, 41], 6, 5],
@@ -299,12 +305,13 @@ const stftOp = defineOp<FrameAttrs>({
 });
 
 /**
- * Short-time Fourier transform: `rfft` of windowed frames. Frame f starts at sample `f hop`; for centred frames
- * pad the signal by half a frame on both sides.
+ * Short-time Fourier transform: `rfft` of windowed frames. Frame f starts at sample `f hop`; for
+ * centred frames pad the signal by half a frame on both sides.
  *
  * @param x `[..., samples]`
  * @returns `[..., frames, floor(size / 2) + 1, 2]`
- * @throws {ShapeError} if no frame fits, the size has factors other than 2, 3 and 5, or the window has another size.
+ * @throws {ShapeError} if no frame fits, the size has factors other than 2, 3 and 5, or the window
+ * has another size.
  */
 export function stft(x: Tensor, options: StftOptions): Tensor {
   const { size, hop, window } = options;
@@ -315,8 +322,8 @@ export function stft(x: Tensor, options: StftOptions): Tensor {
 }
 
 /**
- * Inverse of {@link stft} in the least-squares sense: windowed frames added up, divided by the sum of the squared
- * windows there. Samples that no window reaches are 0.
+ * Inverse of {@link stft} in the least-squares sense: windowed frames added up, divided by the sum
+ * of the squared windows there. Samples that no window reaches are 0.
  *
  * @param spectrum `[..., frames, floor(size / 2) + 1, 2]`
  * @returns `[..., (frames - 1) hop + size]`

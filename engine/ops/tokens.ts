@@ -11,9 +11,9 @@ import { defineOp, type RefArray } from "../op.ts";
 import { refFrom, refRandom, refZeros } from "../reference.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { fill, materialize } from "./copy.ts";
-import { rowChunks, rowsOf, streams } from "./launch.ts";
-import { alignedWindow } from "./reduce_launch.ts";
+import { fill, materialize } from "../launch/copy.ts";
+import { rowChunks, rowsOf, streams } from "../launch/elementwise.ts";
+import { alignedWindow } from "../launch/reduce.ts";
 
 const kernel = defineKernel("tokens", source);
 const inverseKernel = defineKernel("tokens_inverse", inverseSource);
@@ -28,7 +28,10 @@ function idsWindow(ids: Tensor, first: number, size: number) {
 interface Move {
   /** What tokens without a source are filled with. */
   readonly missing: number;
-  /** Indices tell where tokens of `from` go, and may repeat, instead of where those of `to` come from. */
+  /**
+   * Indices tell where tokens of `from` go, and may repeat, instead of where those of `to` come
+   * from.
+   */
   readonly repeated?: boolean;
 }
 
@@ -75,7 +78,9 @@ function move(from: Tensor, ids: Tensor, to: Tensor, { missing, repeated = false
   }
 }
 
-/** For each of `tokens` which index names it, as [batch, tokens]; beyond the last index for none. */
+/**
+ * For each of `tokens` which index names it, as [batch, tokens]; beyond the last index for none.
+ */
 function inverseOf(ids: Tensor, tokens: number): Tensor {
   const { device } = ids;
   const [batch, picks] = ids.shape;
@@ -176,9 +181,11 @@ const gatherOp = defineOp<GatherAttributes>({
  * Picks tokens: `y[b, i, :] = x[b, ids[b, i], :]`.
  *
  * @param x [batch, tokens, d]
- * @param ids u32 [batch, n], each below `tokens`; a slice along the second axis costs no copy. A larger index gives a
- * token of NaN and passes no gradient, and anomaly mode reports it with op, index and size
- * @param options `unique` promises that no index repeats within a batch, which makes backward as cheap as forward
+ * @param ids u32 [batch, n], each below `tokens`; a slice along the second axis costs no copy. A
+ * larger index gives a token of NaN and passes no gradient, and anomaly mode reports it with op,
+ * index and size
+ * @param options `unique` promises that no index repeats within a batch, which makes backward as
+ * cheap as forward
  * @returns [batch, n, d]
  * @throws {ShapeError} if ranks, batches or dtypes do not fit.
  */

@@ -6,12 +6,15 @@
 import { defineOp, type Op, type Sample } from "../op.ts";
 import { refFrom, refPhi, refRandom } from "../reference.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementwise } from "./launch.ts";
+import { elementwise } from "../launch/elementwise.ts";
 
 interface UnaryRow {
   /** WGSL of f(a). */
   readonly wgsl: string;
-  /** WGSL of the gradient: a is the input, or the output with `fromOutput`; b is the incoming gradient. */
+  /**
+   * WGSL of the gradient: a is the input, or the output with `fromOutput`; b is the incoming
+   * gradient.
+   */
   readonly gradient: string;
   /** Whether the gradient is computed from the output, which is then what is saved. */
   readonly fromOutput?: boolean;
@@ -238,7 +241,10 @@ export function gelu(x: Tensor): Tensor {
   return unary.gelu.apply([x], null)[0];
 }
 
-/** GELU in its tanh form, `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`; {@link gelu} is the exact one. */
+/**
+ * GELU in its tanh form, `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`; {@link gelu} is the
+ * exact one.
+ */
 export function geluTanh(x: Tensor): Tensor {
   return unary.geluTanh.apply([x], null)[0];
 }

@@ -11,7 +11,7 @@ import { defineOp, type RefArray, type Sample } from "../op.ts";
 import { refBroadcast, refFrom, refRandom, refUnbroadcast } from "../reference.ts";
 import { type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementwise } from "./launch.ts";
+import { elementwise } from "../launch/elementwise.ts";
 import {
   attrsOf,
   expand,
@@ -22,8 +22,8 @@ import {
   type ReduceOptions,
   squeeze,
 } from "./reduce.ts";
-import { alignedWindow, planPass, reducedRuns, runPass, windowLimit } from "./reduce_launch.ts";
-import { defineRowKernel } from "./rows.ts";
+import { alignedWindow, planPass, reducedRuns, runPass, windowLimit } from "../launch/reduce.ts";
+import { defineRowKernel } from "../launch/rows.ts";
 
 const kernel = defineRowKernel("variance", source);
 const mergeKernel = defineKernel("variance_merge", mergeSource);
@@ -81,8 +81,8 @@ function runMerge([means, squares]: Moments, to: Moments, merge: Merge, scale: n
 }
 
 /**
- * Means over the reduced axes, and sums of squared deviations times `scale` into `out`; undefined where a slice is so
- * large that no two fit a binding.
+ * Means over the reduced axes, and sums of squared deviations times `scale` into `out`; undefined
+ * where a slice is so large that no two fit a binding.
  */
 function moments(
   x: Tensor,
@@ -210,14 +210,19 @@ const varianceOp = defineOp<VarianceAttrs>({
 
 /** Options of {@link variance}. */
 export interface VarianceOptions extends ReduceOptions {
-  /** Sums are divided by the count less this: 1 (the default) for a sample, 0 for the biased variance. */
+  /**
+   * Sums are divided by the count less this: 1 (the default) for a sample, 0 for the biased
+   * variance.
+   */
   readonly correction?: number;
 }
 
 /**
- * Variance over axes, from the deviations and not from the squares, so that a large mean loses no digits.
+ * Variance over axes, from the deviations and not from the squares, so that a large mean loses no
+ * digits.
  *
- * @throws {ShapeError} if an axis does not exist, or no more elements than `correction` go into one result.
+ * @throws {ShapeError} if an axis does not exist, or no more elements than `correction` go into one
+ * result.
  */
 export function variance(x: Tensor, options: VarianceOptions = {}): Tensor {
   const { correction = 1 } = options;

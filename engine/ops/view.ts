@@ -1,5 +1,6 @@
 /**
- * Views and rearrangements: reshape, permute, slice and expand share memory with their input; concat copies.
+ * Views and rearrangements: reshape, permute, slice and expand share memory with their input;
+ * concat copies.
  *
  * @module
  */
@@ -16,8 +17,8 @@ import {
   sizeOf,
 } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { materialize } from "./copy.ts";
-import { elementwise } from "./launch.ts";
+import { materialize } from "../launch/copy.ts";
+import { elementwise } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
 
 const reshapeOp = defineOp<{ readonly shape: Shape }>({
@@ -127,7 +128,9 @@ const contiguousOp = defineOp<null>({
   samples: () => [{ label: "[3, 5]", inputs: [refRandom([3, 5], 1)], attrs: null }],
 });
 
-/** The same values, dense and aligned, as kernels and reads want them; a view when `x` already is. */
+/**
+ * The same values, dense and aligned, as kernels and reads want them; a view when `x` already is.
+ */
 export function contiguous(x: Tensor): Tensor {
   return contiguousOp.apply([x], null)[0];
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { MATPAC_STATISTICS } from "../frontend.ts";
+import { MATPAC_STATISTICS } from "../frontend/log_mel.ts";
 import { type CheckpointFile, type CheckpointModel, count, objectIn } from "./checkpoint_file.ts";
 import { ENCODER_PARTS, TRAINING_STATE } from "./checkpoint_geometry.ts";
 import {
@@ -23,7 +23,10 @@ export interface Selection {
   readonly encoderOnly?: boolean;
 }
 
-/** Tensors of a model without the state of training. @throws {CheckpointError} if its encoder is not whole */
+/**
+ * Tensors of a model without the state of training. @throws {CheckpointError} if its encoder is not
+ * whole
+ */
 export function selected(
   { tensors, parts, differences: { missing, misshaped } }: CheckpointModel,
   { encoderOnly = false }: Selection = {},
@@ -71,9 +74,10 @@ const M2D_STATISTICS = { mean: -7.1, std: 4.2 } as const;
 /**
  * A file in the names and with the metadata of this project.
  *
- * Metadata: `system`; `geometry` (JSON, {@link CheckpointGeometry}); `framing` of the front end, `centred` or `inside`;
- * `standardisation` (JSON, `mean` and `std`), where it is known; `source` (JSON: `names`, `container`, `prefix`,
- * `outside`: what {@link exported} needs to give the file back); `conversion` (JSON, list of what was done); `dtype`.
+ * Metadata: `system`; `geometry` (JSON, {@link CheckpointGeometry}); `framing` of the front end,
+ * `centred` or `inside`; `standardisation` (JSON, `mean` and `std`), where it is known; `source`
+ * (JSON: `names`, `container`, `prefix`, `outside`: what {@link exported} needs to give the file
+ * back); `conversion` (JSON, list of what was done); `dtype`.
  *
  * @throws {CheckpointError} if its encoder is not whole
  */
@@ -143,10 +147,11 @@ function statisticsOf(
 export type ExportFormat = "flat" | "fairseq" | "m2d" | "msm-mae";
 
 /**
- * What to hand to `torchChunks` so that official programs read the model: `flat`, the state dict that MATPAC's inference
- * package loads; `fairseq`, a training checkpoint with `_ema` and `_cls_head_ema` as dictionaries inside `model`; `m2d`
- * and `msm-mae`, those systems' names, in `model` unless the file was imported from a bare state dict. Optimizer state is
- * left out. Default: the system's own; for MATPAC `flat`.
+ * What to hand to `torchChunks` so that official programs read the model: `flat`, the state dict
+ * that MATPAC's inference package loads; `fairseq`, a training checkpoint with `_ema` and
+ * `_cls_head_ema` as dictionaries inside `model`; `m2d` and `msm-mae`, those systems' names, in
+ * `model` unless the file was imported from a bare state dict. Optimizer state is left out.
+ * Default: the system's own; for MATPAC `flat`.
  *
  * @throws {CheckpointError} if the encoder is not whole or has no such form
  */
@@ -181,7 +186,9 @@ function ownFormat(system: SystemName, imported: unknown): ExportFormat {
   return style === "m2d" || style === "msm-mae" ? style : "flat";
 }
 
-/** Top level as fairseq's trainer writes it; what is not known has the values of an unused trainer. */
+/**
+ * Top level as fairseq's trainer writes it; what is not known has the values of an unused trainer.
+ */
 function fairseqFile(tensors: StoredTensors, model: CheckpointModel, step = "0"): TorchDict {
   const state: [string, TorchValue][] = [];
   const nested = new Map(

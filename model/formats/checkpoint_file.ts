@@ -1,5 +1,6 @@
 /**
- * Checkpoints of any origin, PyTorch's or safetensors: which tensors a file holds and which model they make.
+ * Checkpoints of any origin, PyTorch's or safetensors: which tensors a file holds and which model
+ * they make.
  *
  * @module
  */
@@ -54,7 +55,8 @@ const CONTAINERS = ["model", "state_dict", "model_state_dict"] as const;
 /**
  * Opens a file, whichever of the two it is; its tensors are read when they are asked for.
  *
- * @throws {ZipError} {PickleError} {TorchError} {SafetensorsError} if it is damaged or of another kind
+ * @throws {ZipError} {PickleError} {TorchError} {SafetensorsError} if it is damaged or of another
+ * kind
  */
 export function openCheckpoint(source: RandomAccess): CheckpointFile {
   const start = source.read(0, Math.min(8, source.size));

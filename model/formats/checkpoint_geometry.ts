@@ -1,10 +1,11 @@
 /**
- * Sizes of a model from the shapes of its tensors, under MATPAC's names, and what a checkpoint lacks or has beyond them.
+ * Sizes of a model from the shapes of its tensors, under MATPAC's names, and what a checkpoint
+ * lacks or has beyond them.
  *
  * @module
  */
-import { headSpecs } from "../head.ts";
-import { blockSpecs, linearSpecs, normSpecs } from "../vit.ts";
+import { headSpecs } from "../objectives/head.ts";
+import { blockSpecs, linearSpecs, normSpecs } from "../vit/blocks.ts";
 import { CheckpointError, type StoredTensors, type SystemName } from "./checkpoint_names.ts";
 import { countOf } from "./ranges.ts";
 
@@ -169,7 +170,10 @@ function blocksSpecs(start: string, width: number, depth: number): Spec[] {
   return Array.from({ length: depth }, (_, i) => blockSpecs(`${start}${i}`, width)).flat();
 }
 
-/** The parts that a checkpoint has anything of, with all that belongs to them. The encoder is always one. */
+/**
+ * The parts that a checkpoint has anything of, with all that belongs to them. The encoder is always
+ * one.
+ */
 export function expectedParts(
   tensors: StoredTensors,
   geometry: CheckpointGeometry,

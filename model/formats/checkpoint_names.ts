@@ -1,6 +1,7 @@
 /**
- * Names of tensors in the checkpoints of MATPAC, MATPAC++, M2D and MSM-MAE, to and from MATPAC's own, which this project
- * uses for all of them (SPEC section 6). What has no counterpart there keeps its name: nothing is lost.
+ * Names of tensors in the checkpoints of MATPAC, MATPAC++, M2D and MSM-MAE, to and from MATPAC's
+ * own, which this project uses for all of them (SPEC section 6). What has no counterpart there
+ * keeps its name: nothing is lost.
  *
  * @module
  */
@@ -21,7 +22,10 @@ export type NameStyle = "matpac" | "m2d" | "msm-mae";
 
 /** Which system a state dict belongs to, seen from its names and shapes alone. */
 export interface Recognised {
-  /** What it was trained as; files of an encoder alone do not tell MATPAC from MATPAC++, nor every MSM-MAE from M2D. */
+  /**
+   * What it was trained as; files of an encoder alone do not tell MATPAC from MATPAC++, nor every
+   * MSM-MAE from M2D.
+   */
   readonly system: SystemName;
   /** Whose names its tensors have. */
   readonly style: NameStyle;
@@ -76,7 +80,10 @@ export function recognise(tensors: StoredTensors): Recognised | undefined {
   return undefined;
 }
 
-/** Whether the predictor's outputs are a patch's values, not a latent: MSM-MAE, also under M2D's names. */
+/**
+ * Whether the predictor's outputs are a patch's values, not a latent: MSM-MAE, also under M2D's
+ * names.
+ */
 function predictsPixels(tensors: StoredTensors, prefix: string): boolean {
   const outputs = tensors.get(`${prefix}decoder_pred.weight`)?.shape[0];
   const [width, , bands, frames] = tensors.get(prefix + PATCHES)?.shape ?? [];
@@ -139,7 +146,8 @@ export interface GivenBack {
 /**
  * The inverse of {@link toMatpacNames}.
  *
- * @throws {CheckpointError} if the key's part of a `qkv.bias` is not zero where q_bias and v_bias are wanted
+ * @throws {CheckpointError} if the key's part of a `qkv.bias` is not zero where q_bias and v_bias
+ * are wanted
  */
 export function fromMatpacNames(
   tensors: StoredTensors,
@@ -174,7 +182,10 @@ const Q_BIAS = "attn.q_bias";
 const V_BIAS = "attn.v_bias";
 const QKV_BIAS = "attn.qkv.bias";
 
-/** `qkv.bias` in the place of each pair of q_bias and v_bias: the key's part is zero (SPEC section 6.3). */
+/**
+ * `qkv.bias` in the place of each pair of q_bias and v_bias: the key's part is zero (SPEC section
+ * 6.3).
+ */
 function withFusedBias(tensors: StoredTensors): StoredTensors {
   const fused = new Map<string, StoredTensor>();
   for (const [name, tensor] of tensors) {

@@ -1,9 +1,10 @@
 /**
  * Reads pickles as `torch.save` writes them (protocols 2 to 5) with a stack machine of its own.
  *
- * A pickle is a program: in Python it may name any function and call it. Here the opcodes and the globals are those of
- * a list; a global stands for code in this repository that builds plain data, nothing is imported and nothing else is
- * called. The machine does not recurse, and everything that a program could make it hoard is counted.
+ * A pickle is a program: in Python it may name any function and call it. Here the opcodes and the
+ * globals are those of a list; a global stands for code in this repository that builds plain data,
+ * nothing is imported and nothing else is called. The machine does not recurse, and everything that
+ * a program could make it hoard is counted.
  *
  * @module
  */
@@ -39,7 +40,10 @@ export interface PickleLimits {
   readonly longBytes: number;
   /** Bytes of a string. */
   readonly stringBytes: number;
-  /** Items and characters that calls may go through, all together: a call can name the same long list again and again. */
+  /**
+   * Items and characters that calls may go through, all together: a call can name the same long
+   * list again and again.
+   */
   readonly work: number;
 }
 

@@ -1,5 +1,6 @@
 /**
- * What pickles hold, as plain data, and the globals that checkpoints of training programs name beside torch's.
+ * What pickles hold, as plain data, and the globals that checkpoints of training programs name
+ * beside torch's.
  *
  * @module
  */
@@ -86,7 +87,10 @@ export function itemsOf(value: PickleValue | undefined, of: string): readonly Pi
   throw new PickleError(`${of} is ${kindOf(value)}, not a list or tuple`);
 }
 
-/** Sets an entry as a dict display would. @throws {PickleError} at a key that is there or cannot be one */
+/**
+ * Sets an entry as a dict display would. @throws {PickleError} at a key that is there or cannot be
+ * one
+ */
 export function setItem(dict: PickleDict, key: PickleValue, value: PickleValue): void {
   if (Array.isArray(key) || key instanceof PickleDict || key instanceof Set) {
     throw new PickleError(`${kindOf(key)} is used as a key`);

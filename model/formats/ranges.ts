@@ -1,11 +1,15 @@
 /**
- * Bytes that are read by ranges, and tensors that are read piece by piece, so that a file may be larger than memory.
+ * Bytes that are read by ranges, and tensors that are read piece by piece, so that a file may be
+ * larger than memory.
  *
  * @module
  */
 import type { SafetensorsDtype } from "./safetensors.ts";
 
-/** Something with a size whose bytes can be read anywhere. Reading is synchronous: writers take plain iterables. */
+/**
+ * Something with a size whose bytes can be read anywhere. Reading is synchronous: writers take
+ * plain iterables.
+ */
 export interface RandomAccess {
   /** Bytes in all. */
   readonly size: number;
@@ -123,7 +127,9 @@ export function valuesOf(bytes: Uint8Array, dtype: SafetensorsDtype): ArrayLike<
   }
 }
 
-/** The same tensor in float32 where it has other floating-point values; integers stay as they are. */
+/**
+ * The same tensor in float32 where it has other floating-point values; integers stay as they are.
+ */
 export function asFloat32(tensor: StoredTensor): StoredTensor {
   const { dtype, shape } = tensor;
   if (dtype !== "F64" && dtype !== "F16" && dtype !== "BF16") return tensor;

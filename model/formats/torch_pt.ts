@@ -1,6 +1,7 @@
 /**
- * Reads what `torch.save` writes: a zip of `data.pkl`, which describes, and `data/N`, which hold the storages. Only the
- * description is read at once; tensors fetch their bytes when they are asked for.
+ * Reads what `torch.save` writes: a zip of `data.pkl`, which describes, and `data/N`, which hold
+ * the storages. Only the description is read at once; tensors fetch their bytes when they are asked
+ * for.
  *
  * @module
  */
@@ -53,7 +54,10 @@ const MAX_PICKLE = 1 << 26;
 const MAX_AXES = 64;
 /** Most bytes of a storage that a view with gaps is picked from. */
 const MAX_SPAN = 2 ** 31;
-/** Views may share storages and repeat values, but all tensors together stay below this many times the file. */
+/**
+ * Views may share storages and repeat values, but all tensors together stay below this many times
+ * the file.
+ */
 const MAX_GROWTH = 16;
 const ALWAYS_ALLOWED = 1 << 26;
 
@@ -111,7 +115,10 @@ export class TorchTensor implements PickleThing, StoredTensor {
     return this.shape.reduce((at, size, i) => at + (size - 1) * this.strides[i], this.offset);
   }
 
-  /** Bytes that are handled to read it: views may go over much for little, deflated storages are inflated whole. */
+  /**
+   * Bytes that are handled to read it: views may go over much for little, deflated storages are
+   * inflated whole.
+   */
   get cost(): number {
     if (this.entry.deflated) return this.entry.size;
     if (countOf(this.shape) === 0) return 0;
@@ -330,11 +337,12 @@ function torchGlobals(archive: ZipArchive): Map<string, PickleGlobal | PickleThi
 }
 
 /**
- * All tensors below a value by their path: keys of dictionaries and places in lists, joined by points.
+ * All tensors below a value by their path: keys of dictionaries and places in lists, joined by
+ * points.
  *
  * @param fileBytes size of the file, which bounds the tensors' size
- * @throws {TorchError} if containers contain themselves or nest too deep, if two paths are alike, or if views repeat
- * values beyond reason
+ * @throws {TorchError} if containers contain themselves or nest too deep, if two paths are alike,
+ * or if views repeat values beyond reason
  */
 export function torchTensors(value: PickleValue, fileBytes: number): Map<string, TorchTensor> {
   const tensors = new Map<string, TorchTensor>();

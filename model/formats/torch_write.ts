@@ -1,6 +1,6 @@
 /**
- * Writes archives that `torch.load` reads, also with `weights_only`: pickle protocol 2 and storages as torch lays them
- * out, a storage for each tensor.
+ * Writes archives that `torch.load` reads, also with `weights_only`: pickle protocol 2 and storages
+ * as torch lays them out, a storage for each tensor.
  *
  * @module
  */

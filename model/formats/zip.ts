@@ -1,6 +1,7 @@
 /**
- * Reads zip archives by ranges: central directory with Zip64, stored and deflated entries. An archive is checked as a
- * whole before anything in it is used: an entry's bytes belong to no other entry and to no directory.
+ * Reads zip archives by ranges: central directory with Zip64, stored and deflated entries. An
+ * archive is checked as a whole before anything in it is used: an entry's bytes belong to no other
+ * entry and to no directory.
  *
  * @module
  */
@@ -95,7 +96,8 @@ export class ZipArchive {
   }
 
   /**
-   * Bytes of an entry in pieces; the checksum of the whole is compared first, so nothing damaged comes out.
+   * Bytes of an entry in pieces; the checksum of the whole is compared first, so nothing damaged
+   * comes out.
    *
    * @throws {ZipError} if the range leaves the entry, or its checksum does not fit
    */

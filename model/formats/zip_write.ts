@@ -1,6 +1,7 @@
 /**
- * Writes zip archives of stored entries in one pass, each entry's content at a multiple of 64 bytes as torch places
- * them for mapping into memory. Checksums follow the contents; Zip64 fields appear where sizes need them.
+ * Writes zip archives of stored entries in one pass, each entry's content at a multiple of 64 bytes
+ * as torch places them for mapping into memory. Checksums follow the contents; Zip64 fields appear
+ * where sizes need them.
  *
  * @module
  */

@@ -18,8 +18,9 @@ function failed(out: string): string[] {
 }
 
 Deno.test("no kernel has fallen below half of what the baseline expects of it", async () => {
-  // Fractions of ceilings measured beside each kernel, a band of half, a second try for what fell. What else runs on a
-  // shared machine can halve a fraction now and then, but not every time; a kernel at half its speed fails every time.
+  // Fractions of ceilings measured beside each kernel, a band of half, a second try for what fell.
+  // What else runs on a shared machine can halve a fraction now and then, but not every time; a
+  // kernel at half its speed fails every time.
   let names: string[] = [];
   for (let attempt = 0; attempt < 4; attempt++) {
     const filter = names.map((name) => name.replace(/[^\w/-]/g, "\\$&")).join("|");

@@ -4,14 +4,14 @@ import { nameOf, stepProducts } from "../../bench/gemm.ts";
 import { BENCHMARKS, choose } from "../../bench/suite.ts";
 import { operand, WORKLOADS } from "../../bench/peers/workloads.ts";
 import { openDevice, scope } from "../../engine/mod.ts";
-import { initialise } from "../../model/init.ts";
-import { randomMask } from "../../model/masking.ts";
-import { Matpac } from "../../model/matpac.ts";
-import { patchGrid, PRESETS } from "../../model/presets.ts";
-import { lossWeights, RECIPES } from "../../model/recipe.ts";
-import { Prng } from "../../train/data/prng.ts";
-import { STEP_DEFAULTS, Trainer } from "../../train/step.ts";
-import { constantSchedules } from "../constant_schedules.ts";
+import { initialise } from "../../model/vit/init.ts";
+import { randomMask } from "../../model/objectives/masking.ts";
+import { Matpac } from "../../model/objectives/matpac.ts";
+import { patchGrid, PRESETS } from "../../model/objectives/presets.ts";
+import { lossWeights, RECIPES } from "../../model/objectives/recipe.ts";
+import { Prng } from "../../train/data/random.ts";
+import { STEP_DEFAULTS, Trainer } from "../../train/run/update.ts";
+import { constantSchedules } from "../support/constant_schedules.ts";
 
 const features = { subgroups: true, f16: true, timestamps: true };
 

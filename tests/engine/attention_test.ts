@@ -1,11 +1,11 @@
 /**
- * Attention against the reference implementation's numbers, and what the op registry test does not look at: launches
- * split by batch and head, repeatability, memory.
+ * Attention against the reference implementation's numbers, and what the op registry test does not
+ * look at: launches split by batch and head, repeatability, memory.
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type Device, openDevice } from "../../engine/device.ts";
 import { LifetimeError, ShapeError } from "../../engine/errors.ts";
-import { TransformerBlock } from "../../engine/nn.ts";
+import { TransformerBlock } from "../../engine/nn/layers.ts";
 import { registry } from "../../engine/op.ts";
 import { attention, selfAttention } from "../../engine/ops/attention.ts";
 import { linear } from "../../engine/ops/matmul.ts";
@@ -22,8 +22,9 @@ const { cases } = JSON.parse(Deno.readTextFileSync(new URL("vit_ops.json", golde
   cases: Record<string, { heads: number; seq: number; head_dim: number; wrt: string[] }>;
 };
 
-// Eight times what float32 and float64 runs of the reference differ by (README of the golden data, row
-// "operations"): the sums here run key by key instead of in blocks, and exp and log are other polynomials.
+// Eight times what float32 and float64 runs of the reference differ by (README of the golden data,
+// row "operations"): the sums here run key by key instead of in blocks, and exp and log are other
+// polynomials.
 const OF_LARGEST = 8 * 1.8e-6;
 const L2 = 8 * 1.6e-6;
 
@@ -64,7 +65,10 @@ for (const [name, { heads, seq, head_dim, wrt }] of Object.entries(cases)) {
   });
 }
 
-/** Result and gradient of self-attention on reproducible inputs, as one list of values; `masked`: per batch other keys. */
+/**
+ * Result and gradient of self-attention on reproducible inputs, as one list of values; `masked`:
+ * per batch other keys.
+ */
 async function trial(
   on: Device,
   [batch, tokens, heads, d]: readonly [number, number, number, number],
@@ -92,8 +96,8 @@ async function trial(
 
 Deno.test("launches split over batches and heads give the same bits", async () => {
   const shape = [5, 4, 8, 16] as const;
-  // One batch of the fused tensor takes 6144 bytes, its k and v 5632, those of four heads 5376; its gradient is bound
-  // as a whole where one kernel makes all of it: 6144 bytes, 5888 of four heads.
+  // One batch of the fused tensor takes 6144 bytes, its k and v 5632, those of four heads 5376; its
+  // gradient is bound as a whole where one kernel makes all of it: 6144 bytes, 5888 of four heads.
   const limits = { rows: [16384, 6144, 5500], single: [16384, 6144, 5900] };
   for (const [variant, smaller] of Object.entries(limits)) {
     const variants = { attention: variant };
@@ -109,7 +113,8 @@ Deno.test("launches split over batches and heads give the same bits", async () =
         assertEquals(await trial(limited, shape, masked), whole, label);
         counts.push(limited.counters.dispatches);
       }
-      // Forward, dq, and dk with dv: whole; 2 + 1 + 2 batches; one batch each; the last by halves of the heads.
+      // Forward, dq, and dk with dv: whole; 2 + 1 + 2 batches; one batch each; the last by halves
+      // of the heads.
       if (variant === "rows") assertEquals(counts, [3, 9, 15, 20]);
       else assert(counts.every((count, i) => i === 0 || count > counts[i - 1]), `${counts}`);
     }

@@ -1,6 +1,6 @@
 /**
- * Every family of attention kernels, f32 and f16, without subgroups and with them, against the float64 reference at odd
- * lengths and head sizes; memory of long sequences.
+ * Every family of attention kernels, f32 and f16, without subgroups and with them, against the
+ * float64 reference at odd lengths and head sizes; memory of long sequences.
  */
 import { assert, assertEquals } from "@std/assert";
 import { type Device, openDevice } from "../../engine/device.ts";
@@ -14,8 +14,9 @@ import type { Tensor } from "../../engine/tensor.ts";
 import { tune } from "../../engine/tune.ts";
 
 /**
- * [B, H, Tq, Tk, d, causal, key mask]; workgroups own 8 to 96 tokens, tiles walk over 32, chunks are 32 channels. Of a
- * mask the first batch hides all keys, the second those up to the middle and every third from there.
+ * [B, H, Tq, Tk, d, causal, key mask]; workgroups own 8 to 96 tokens, tiles walk over 32, chunks
+ * are 32 channels. Of a mask the first batch hides all keys, the second those up to the middle and
+ * every third from there.
  */
 type Case = readonly [number, number, number, number, number, boolean, boolean?];
 
@@ -37,7 +38,10 @@ const MANY: readonly Case[] = [
   [3, 1, 66, 67, 20, true, true],
   [2, 1, 7, 9, 35, false, true],
 ];
-/** One kernel for all gradients: whole words of 32 channels, several tiles of 8 to 48 keys, fewer keys than queries. */
+/**
+ * One kernel for all gradients: whole words of 32 channels, several tiles of 8 to 48 keys, fewer
+ * keys than queries.
+ */
 const SINGLE: readonly Case[] = [
   ...FEW,
   [1, 1, 9, 35, 128, false],
@@ -46,8 +50,9 @@ const SINGLE: readonly Case[] = [
   [2, 1, 13, 107, 16, false, true],
 ];
 
-// As in the samples of the op: a logit of size L is off by some 1e-7 L in f32. In f16 a result is off by 2^-11 of itself,
-// and so is what backward reads of it. Gradients pass one more product: twice that.
+// As in the samples of the op: a logit of size L is off by some 1e-7 L in f32. In f16 a result is
+// off by 2^-11 of itself, and so is what backward reads of it. Gradients pass one more product:
+// twice that.
 const TOLERANCE: Readonly<Record<string, number>> = { f32: 4e-6, f16: 2 ** -10 };
 
 /** Reproducible inputs that `dtype` holds exactly. */
@@ -111,7 +116,8 @@ for (const [variant, kernels] of Object.entries(KERNELS)) {
             name: dtype,
             ignore: dtype === "f16" && !device.features.f16,
             fn: async () => {
-              // Compiling takes most of the time; dtype, tile size and subgroups change little of the text.
+              // Compiling takes most of the time; dtype, tile size and subgroups change little of
+              // the text.
               const few = dtype === "f16" || variant === "tiled-64" || subgroups;
               const cases = variant === "single" && dtype === "f32" ? SINGLE : few ? FEW : MANY;
               for (const [b, h, tq, tk, d, causal, masked] of cases) {
@@ -225,7 +231,8 @@ for (const variant of ["rows", "single"]) {
       return [];
     });
     await device.sync();
-    // qkv and its gradient, the result and its gradient, log-sum-exp, delta and at most the log-sum-exp again.
+    // qkv and its gradient, the result and its gradient, log-sum-exp, delta and at most the
+    // log-sum-exp again.
     const expected = 4 *
       (2 * 3 * floats + 2 * floats + (variant === "single" ? 3 : 2) * heads * tokens);
     const scores = 4 * heads * tokens * tokens;

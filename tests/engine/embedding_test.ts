@@ -1,13 +1,15 @@
 /**
- * The package from outside: another tool in a folder of its own that knows only the published exports, type-checked and
- * run with no permission at all.
+ * The package from outside: another tool in a folder of its own that knows only the published
+ * exports, type-checked and run with no permission at all.
  */
 import { assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 
-/** A tool's deno.json: the package as published, except that this checkout is linked in its place. */
+/**
+ * A tool's deno.json: the package as published, except that this checkout is linked in its place.
+ */
 const CONFIG = JSON.stringify({
   imports: {
     "tessera": "jsr:@tessera/tessera@^0.1.0",

@@ -86,7 +86,8 @@ Deno.test({
     const grad = weight.grad!;
     assertEquals(grad.dtype, "f32");
     const actual = await grad.data();
-    // d sum(x w^T) / d w[n, k] = sum over rows of x, whose elements and whose sum are rounded to f16.
+    // d sum(x w^T) / d w[n, k] = sum over rows of x, whose elements and whose sum are rounded to
+    // f16.
     for (let k = 0; k < 8; k++) {
       let [expected, size] = [0, 0];
       for (let m = 0; m < 6; m++) {

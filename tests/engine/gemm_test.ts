@@ -1,4 +1,6 @@
-/** Matrix products against float64, for every layout, tile and epilogue, with and without subgroups. */
+/**
+ * Matrix products against float64, for every layout, tile and epilogue, with and without subgroups.
+ */
 import { assert, assertEquals } from "@std/assert";
 import { registry } from "../../engine/op.ts";
 import "../../engine/ops/elementwise.ts";
@@ -10,7 +12,7 @@ import {
   sameBits,
   verify,
   watched,
-} from "./gemm_products.ts";
+} from "../support/gemm_products.ts";
 
 const fast = await watched({});
 const plain = await watched({ subgroups: false });

@@ -1,10 +1,10 @@
 /**
- * Every kernel variant of the matrix product, forced in turn: against float64, and bit for bit against the plainest one,
- * in f32 and f16.
+ * Every kernel variant of the matrix product, forced in turn: against float64, and bit for bit
+ * against the plainest one, in f32 and f16.
  */
 import { assert, assertEquals } from "@std/assert";
 import type { HostArray } from "../../engine/dtype.ts";
-import { gemmVariants } from "../../engine/ops/gemm_variants.ts";
+import { gemmVariants } from "../../engine/launch/gemm_variants.ts";
 import {
   compute,
   type Dispatch,
@@ -14,7 +14,7 @@ import {
   sameBits,
   verify,
   watched,
-} from "./gemm_products.ts";
+} from "../support/gemm_products.ts";
 
 /** Every layout, with epilogues spread over them: what is fused does not depend on the layout. */
 const FORMS: readonly Partial<Product>[] = [
@@ -24,7 +24,10 @@ const FORMS: readonly Partial<Product>[] = [
   { ta: true, tb: true, residual: true, batch: 3 },
 ];
 
-/** For accesses to four elements: single steps, tiles of every size just exceeded, several slices of K and their ends. */
+/**
+ * For accesses to four elements: single steps, tiles of every size just exceeded, several slices of
+ * K and their ends.
+ */
 const ALIGNED = [[4, 4, 4], [20, 36, 8], [68, 132, 36], [132, 68, 100], [260, 12, 20]];
 /** For accesses to single elements. */
 const ODD = [[1, 1, 1], [3, 5, 7], [67, 131, 33], [131, 61, 19], [1, 257, 65], [129, 3, 17]];

@@ -1,4 +1,7 @@
-/** Tensors above the binding limit: with a lowered limit every kernel works in pieces and must give the same result. */
+/**
+ * Tensors above the binding limit: with a lowered limit every kernel works in pieces and must give
+ * the same result.
+ */
 import { assert, assertEquals } from "@std/assert";
 import {
   adamHyperValues,
@@ -85,7 +88,8 @@ for (const name of Object.keys(CASES)) {
     whole.forEach((expected, part) => {
       const largest = expected.reduce((a, x) => Math.max(a, Math.abs(x)), 0);
       assert(largest > 0);
-      // Sums are split elsewhere, so they round differently: a few units in the last place of the largest value.
+      // Sums are split elsewhere, so they round differently: a few units in the last place of the
+      // largest value.
       expected.forEach((x, i) =>
         assert(Math.abs(x - pieces[part][i]) <= 2e-6 * largest, `output ${part}, element ${i}`)
       );

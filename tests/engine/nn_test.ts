@@ -1,4 +1,6 @@
-/** Layers: shapes, names, seeds, lifetimes, and the transformer block against reference gradients. */
+/**
+ * Layers: shapes, names, seeds, lifetimes, and the transformer block against reference gradients.
+ */
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
@@ -12,7 +14,7 @@ import {
   Sequential,
   TransformerBlock,
   uniformFrom,
-} from "../../engine/nn.ts";
+} from "../../engine/nn/layers.ts";
 import { mul, relu } from "../../engine/ops/elementwise.ts";
 import { sum } from "../../engine/ops/reduce.ts";
 import { contiguous, permute, reshape } from "../../engine/ops/view.ts";

@@ -1,11 +1,12 @@
 /**
- * Walks the op registry: every op on every sample, on the GPU against its float64 reference, the reference against
- * finite differences, and the GPU against itself with strided inputs, without subgroups and with small bindings.
+ * Walks the op registry: every op on every sample, on the GPU against its float64 reference, the
+ * reference against finite differences, and the GPU against itself with strided inputs, without
+ * subgroups and with small bindings.
  *
- * Tolerances are relative to the largest reference value of each output: `sample.tolerance`, default 2e-6 (a few f32
- * ulp after a short sum). Gradients pass one more product, so they may have twice that. With f16 operands both start from
- * inputs rounded to f16, and the tolerance is `sample.halfTolerance`, default 2^-10: rounding a result to f16 costs up to
- * 2^-11 of it.
+ * Tolerances are relative to the largest reference value of each output: `sample.tolerance`,
+ * default 2e-6 (a few f32 ulp after a short sum). Gradients pass one more product, so they may have
+ * twice that. With f16 operands both start from inputs rounded to f16, and the tolerance is
+ * `sample.halfTolerance`, default 2^-10: rounding a result to f16 costs up to 2^-11 of it.
  */
 import { assert } from "@std/assert";
 import { type Device, openDevice } from "../../engine/device.ts";
@@ -32,7 +33,10 @@ type AnyOp = Op<unknown>;
 type AnySample = Sample<unknown>;
 type Upload = (device: Device, data: HostArray, shape: readonly number[]) => Tensor;
 
-/** Results of one sample: outputs, then gradients of the inputs (undefined where none was asked for). */
+/**
+ * Results of one sample: outputs, then gradients of the inputs (undefined where none was asked
+ * for).
+ */
 interface Result {
   readonly outputs: readonly Float64Array[];
   readonly grads: readonly (Float64Array | undefined)[];
@@ -139,7 +143,10 @@ async function runAll(
   }));
 }
 
-/** Largest error relative to the largest finite reference value; infinite where non-finite values disagree. */
+/**
+ * Largest error relative to the largest finite reference value; infinite where non-finite values
+ * disagree.
+ */
 function relativeError(
   actual: Float64Array,
   expected: Float64Array,
@@ -221,7 +228,10 @@ function holdsReference(
   }`;
 }
 
-/** Compares reference.backward with central differences of reference.forward, element by element or along lines. */
+/**
+ * Compares reference.backward with central differences of reference.forward, element by element or
+ * along lines.
+ */
 function differences(
   op: AnyOp,
   sample: AnySample,
@@ -266,7 +276,10 @@ function differences(
 
 const device = await openDevice();
 const plain = await openDevice({ subgroups: false });
-/** Binding limits to try, in bytes: ops split at the first unless one row (or head) of theirs does not fit it. */
+/**
+ * Binding limits to try, in bytes: ops split at the first unless one row (or head) of theirs does
+ * not fit it.
+ */
 const LIMITS = [4 * 1024, 64 * 1024];
 const small = await Promise.all(LIMITS.map((bindingLimit) => openDevice({ bindingLimit })));
 

@@ -1,16 +1,18 @@
 /**
- * Optimizers against the same updates in float64, over several steps, odd sizes and tensors of several axes.
+ * Optimizers against the same updates in float64, over several steps, odd sizes and tensors of
+ * several axes.
  *
- * The tolerance is relative to the largest value: a step rounds a handful of times, each time by 6e-8 of values of about
- * 1, so ten steps stay within 3e-6 (Adam divides by roots of small moments, which keeps relative errors).
+ * The tolerance is relative to the largest value: a step rounds a handful of times, each time by
+ * 6e-8 of values of about 1, so ten steps stay within 3e-6 (Adam divides by roots of small moments,
+ * which keeps relative errors).
  */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { type Device, openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
-import { Linear, Sequential } from "../../engine/nn.ts";
-import { loadRow, LOSS_SCALE_FIELDS, lossScaleStep } from "../../engine/ops/loss_scale.ts";
-import { adamHyperValues, adamStep, addScaled, assign } from "../../engine/ops/optimizer.ts";
-import { storeRow } from "../../engine/ops/ring.ts";
+import { Linear, Sequential } from "../../engine/nn/layers.ts";
+import { loadRow, LOSS_SCALE_FIELDS, lossScaleStep } from "../../engine/launch/loss_scale.ts";
+import { adamHyperValues, adamStep, addScaled, assign } from "../../engine/launch/optimizer.ts";
+import { storeRow } from "../../engine/launch/ring.ts";
 import { gelu, mul } from "../../engine/ops/elementwise.ts";
 import { mse } from "../../engine/ops/loss.ts";
 import { sum } from "../../engine/ops/reduce.ts";
@@ -24,7 +26,7 @@ import {
   SGD,
   stepDecay,
   warmupCosine,
-} from "../../engine/optim.ts";
+} from "../../engine/nn/optimizers.ts";
 import { capture } from "../../engine/plan.ts";
 import { refRandom } from "../../engine/reference.ts";
 import { scope } from "../../engine/scope.ts";

@@ -20,13 +20,13 @@ import {
   type Tensor,
   transpose,
 } from "../../engine/mod.ts";
-import { Matpac } from "../../model/matpac.ts";
-import { patchGrid, type PresetName, PRESETS } from "../../model/presets.ts";
-import { lossWeights, RECIPES } from "../../model/recipe.ts";
-import { randomMask } from "../../model/masking.ts";
-import { Prng } from "../../train/data/prng.ts";
-import { STEP_DEFAULTS, Trainer } from "../../train/step.ts";
-import { constantSchedules } from "../constant_schedules.ts";
+import { Matpac } from "../../model/objectives/matpac.ts";
+import { patchGrid, type PresetName, PRESETS } from "../../model/objectives/presets.ts";
+import { lossWeights, RECIPES } from "../../model/objectives/recipe.ts";
+import { randomMask } from "../../model/objectives/masking.ts";
+import { Prng } from "../../train/data/random.ts";
+import { STEP_DEFAULTS, Trainer } from "../../train/run/update.ts";
+import { constantSchedules } from "../support/constant_schedules.ts";
 
 const values = (n: number, seed: number) =>
   Float32Array.from({ length: n }, (_, i) => Math.sin(i * 1.3 + seed));

@@ -1,10 +1,12 @@
 /**
- * Random chains of ops over small shapes, with tensors disposed along the way, against the ops' own float64 references.
+ * Random chains of ops over small shapes, with tensors disposed along the way, against the ops' own
+ * float64 references.
  *
- * Every step is compared on the very values it was given, so that errors of earlier steps do not count: what is allowed
- * is 2e-6 of the largest of inputs, outputs and outputs for inputs without signs (sums may cancel). Gradients run through
- * the whole chain, where layer norm of nearly equal values multiplies rounding by up to 1000: 1e-4 of the largest
- * gradient met on the way. (Seen in 300 chains on lavapipe: 1.4e-7 and 4e-6.)
+ * Every step is compared on the very values it was given, so that errors of earlier steps do not
+ * count: what is allowed is 2e-6 of the largest of inputs, outputs and outputs for inputs without
+ * signs (sums may cancel). Gradients run through the whole chain, where layer norm of nearly equal
+ * values multiplies rounding by up to 1000: 1e-4 of the largest gradient met on the way. (Seen in
+ * 300 chains on lavapipe: 1.4e-7 and 4e-6.)
  */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
@@ -226,7 +228,8 @@ function run(device: Device, shape: readonly number[], choices: readonly Choice[
       // Mostly the newest value, so that chains grow deep.
       const x = choice.operand % 3 ? live[live.length - 1] : pick(live, choice.operand);
       RULES[choice.op](chain, x, choice);
-      // Leaves stay: theirs are the gradients. Everything else may go, whoever still needs its values.
+      // Leaves stay: theirs are the gradients. Everything else may go, whoever still needs its
+      // values.
       if (choice.dispose && x.made && chain.values.at(-1) !== x) x.tensor.dispose();
     }
     const last = chain.values.at(-1)!;

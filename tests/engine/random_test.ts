@@ -1,4 +1,7 @@
-/** Philox against Random123's known answers; random tensors against the host's numbers and their moments. */
+/**
+ * Philox against Random123's known answers; random tensors against the host's numbers and their
+ * moments.
+ */
 import { assert, assertEquals } from "@std/assert";
 import { hostUniform, openDevice, philox, randomNormal, randomUniform } from "../../engine/mod.ts";
 

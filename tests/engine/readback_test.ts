@@ -2,8 +2,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
-import { fill } from "../../engine/ops/copy.ts";
-import { storeRow } from "../../engine/ops/ring.ts";
+import { fill } from "../../engine/launch/copy.ts";
+import { storeRow } from "../../engine/launch/ring.ts";
 import { capture } from "../../engine/plan.ts";
 
 for (const fastReadback of [true, false]) {

@@ -1,9 +1,9 @@
 /** The README's examples, taken from its text and run without any permission. */
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { fromFileUrl } from "@std/path";
-import { withTable } from "../readme.ts";
-import { allOps, opTable } from "./op_table.ts";
-import { deno } from "../deno_process.ts";
+import { withTable } from "../support/readme.ts";
+import { allOps, opTable } from "../support/op_table.ts";
+import { deno } from "../support/deno_process.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 

@@ -1,6 +1,7 @@
 /**
- * No kernel is compiled anew when it is dispatched again: lavapipe does so, and never frees the code, where it unrolls
- * loops by the values of uniforms (kernels/attention_bindings.wgsl). Seen in the memory of machine code, on Linux.
+ * No kernel is compiled anew when it is dispatched again: lavapipe does so, and never frees the
+ * code, where it unrolls loops by the values of uniforms (kernels/attention_bindings.wgsl). Seen in
+ * the memory of machine code, on Linux.
  */
 import { assert } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
@@ -9,7 +10,10 @@ import { randomUniform } from "../../engine/random.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 
-/** Reads a process's map of memory, which Deno gives to none that may not do everything; `deno eval` may. */
+/**
+ * Reads a process's map of memory, which Deno gives to none that may not do everything; `deno eval`
+ * may.
+ */
 const READER = "console.log(Deno.readTextFileSync(`/proc/${Deno.args[0]}/smaps`))";
 
 /** KiB of anonymous memory that can be executed; undefined where the system does not tell. */

@@ -1,8 +1,11 @@
-/** Elementwise maps, casts and gathers over arrays so large that each lane of a software adapter walks a page of its own. */
+/**
+ * Elementwise maps, casts and gathers over arrays so large that each lane of a software adapter
+ * walks a page of its own.
+ */
 import { assert, assertEquals } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
 import { cast } from "../../engine/ops/cast.ts";
-import { elementwise } from "../../engine/ops/launch.ts";
+import { elementwise } from "../../engine/launch/elementwise.ts";
 import { gather } from "../../engine/ops/tokens.ts";
 import { sum } from "../../engine/ops/reduce.ts";
 import { scope } from "../../engine/scope.ts";

@@ -144,7 +144,8 @@ Deno.test("tensors of two devices do not mix", async () => {
 });
 
 Deno.test("gradients are written into given slots", async () => {
-  // One arena for the gradients of several leaves, the second at an offset that kernels cannot bind.
+  // One arena for the gradients of several leaves, the second at an offset that kernels cannot
+  // bind.
   using arena = device.zeros([256]);
   using slot0 = arena.view([4], [1], 0);
   using slot1 = arena.view([4], [1], 67);

@@ -1,4 +1,7 @@
-/** The tuner measures variants with clearly different work, so that the outcome does not hang on a noisy clock. */
+/**
+ * The tuner measures variants with clearly different work, so that the outcome does not hang on a
+ * noisy clock.
+ */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import {
   add,

@@ -1,4 +1,7 @@
-/** Variances over many elements: every way of cutting them, data that cost digits, and their gradients. */
+/**
+ * Variances over many elements: every way of cutting them, data that cost digits, and their
+ * gradients.
+ */
 import { assert, assertEquals } from "@std/assert";
 import { type Device, openDevice } from "../../engine/device.ts";
 import { sum } from "../../engine/ops/reduce.ts";
@@ -65,7 +68,8 @@ Deno.test("variances agree with float64, whatever the cut, subgroups and the bin
     const data = noise(sizeOf(shape));
     for (const on of [device, plain, small]) {
       const off = await error(on, data, shape, axis);
-      // Roundings of sums of up to 256 terms, times 4 where the first element is a standard deviation and a half away.
+      // Roundings of sums of up to 256 terms, times 4 where the first element is a standard
+      // deviation and a half away.
       assert(off < 3e-6, `${shape} over ${axis}: ${off}`);
     }
   }
@@ -75,8 +79,9 @@ Deno.test("a mean of 1700 deviations costs no more than the rounding of the inpu
   for (const [shape, axis] of SHAPES) {
     const data = noise(sizeOf(shape)).map((v) => v + 1000);
     const off = await error(device, data, shape, axis);
-    // The largest of 1536 errors of size 2 e mean / (deviation sqrt n), e = 2^-25; what rounding the input (which the
-    // reference sees as well) does is as large. Sums of squares of x itself would be off by 0.3.
+    // The largest of 1536 errors of size 2 e mean / (deviation sqrt n), e = 2^-25; what rounding
+    // the input (which the reference sees as well) does is as large. Sums of squares of x itself
+    // would be off by 0.3.
     assert(off < 3e-5, `${shape} over ${axis}: ${off}`);
   }
 });
@@ -90,7 +95,8 @@ Deno.test("an outlier where a block starts keeps its bound", async () => {
       if (Math.floor(i / inner) % shape[axis] === 0) data[i] = 1e4;
     }
     const off = await error(device, data, shape, axis);
-    // n e with n = 1024 elements of a block and e = 2^-21, the rounding of sums of some hundred terms.
+    // n e with n = 1024 elements of a block and e = 2^-21, the rounding of sums of some hundred
+    // terms.
     assert(off < 1024 * 2 ** -21, `${shape} over ${axis}: ${off}`);
   }
 });

@@ -1,7 +1,9 @@
 /**
- * Holds the error table in the header of kernels/math.wgsl: dense inputs against float64, and special values.
+ * Holds the error table in the header of kernels/math.wgsl: dense inputs against float64, and
+ * special values.
  *
- * The limits are those of the software adapter, whose division is correctly rounded; a GPU may have three times them.
+ * The limits are those of the software adapter, whose division is correctly rounded; a GPU may have
+ * three times them.
  */
 import { assert, assertEquals } from "@std/assert";
 import { defineKernel, type Device, openDevice } from "../../engine/mod.ts";

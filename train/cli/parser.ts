@@ -13,7 +13,10 @@ import type { Parser } from "@optique/core/parser";
 import { string } from "@optique/core/valueparser";
 import { UsageError } from "../errors.ts";
 
-/** One `--name`, one positional argument where `kind` is "positional", or any number of them ("positionals"). */
+/**
+ * One `--name`, one positional argument where `kind` is "positional", or any number of them
+ * ("positionals").
+ */
 export interface OptionSpec {
   /** Long name without the dashes. */
   readonly name: string;

@@ -1,4 +1,7 @@
-/** Values of options that commands judge by themselves: schemas that several share, and reading by schema. */
+/**
+ * Values of options that commands judge by themselves: schemas that several share, and reading by
+ * schema.
+ */
 
 import * as v from "valibot";
 import { UsageError } from "../errors.ts";

@@ -2,10 +2,10 @@
 
 import { join } from "@std/path";
 import { helpText, parseArguments } from "../cli/parser.ts";
-import { type Plan, type PlannedRun, planOf, SPEC } from "../compare/options.ts";
-import { type Beside, probeRun } from "../compare/probes.ts";
-import { markdownOf } from "../compare/report.ts";
-import { comparisonOf, type ProbeOutcome } from "../compare/results.ts";
+import { type Plan, type PlannedRun, planOf, SPEC } from "../downstream/compare/options.ts";
+import { type Beside, probeRun } from "../downstream/compare/probes.ts";
+import { markdownOf } from "../downstream/compare/report.ts";
+import { comparisonOf, type ProbeOutcome } from "../downstream/compare/results.ts";
 import {
   attempt,
   goOn,
@@ -14,9 +14,9 @@ import {
   type RunOutcome,
   runSummary,
   trainRun,
-} from "../compare/runs.ts";
-import { writeInto, writeRecord } from "../probe/output.ts";
-import { gitCommit, writeAtomic } from "../rundir.ts";
+} from "../downstream/compare/runs.ts";
+import { writeInto, writeRecord } from "../downstream/probe/output.ts";
+import { gitCommit, writeAtomic } from "../run/rundir.ts";
 
 /** Text of `--help`. */
 export function help(): string {
@@ -92,7 +92,10 @@ async function probeAll(
   return probes;
 }
 
-/** All objectives begin with the same encoder, so that one run of a seed stands for it; mean log-mel has no seed. */
+/**
+ * All objectives begin with the same encoder, so that one run of a seed stands for it; mean log-mel
+ * has no seed.
+ */
 function besideOf(run: PlannedRun, trained: readonly PlannedRun[]): Beside {
   return {
     untrained: run === trained.find(({ seed }) => seed === run.seed),

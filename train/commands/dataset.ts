@@ -5,13 +5,13 @@ import * as v from "valibot";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
 import { listOnStderr } from "../cli/listing.ts";
 import { COMMON_WORDS, valueReader } from "../cli/values.ts";
-import { isFolder } from "../data/files.ts";
+import { isFolder } from "../io/folders.ts";
 import { NoDataError } from "../data/errors.ts";
 import { DATASETS } from "../datasets/mod.ts";
 import { type Matched, matchFiles, unwritable, writeLabelled } from "../datasets/write.ts";
 import { UsageError } from "../errors.ts";
-import { LiveLine, standardOutput } from "../live_line.ts";
-import { writeAtomic } from "../rundir.ts";
+import { LiveLine, standardOutput } from "../cli/live_line.ts";
+import { writeAtomic } from "../run/rundir.ts";
 
 const NAMES = Object.keys(DATASETS);
 

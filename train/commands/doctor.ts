@@ -1,7 +1,7 @@
 /** `deno task doctor`: what this machine's adapter is, has and does. */
 
 import { type Device, formatBytes, openDevice } from "../../engine/mod.ts";
-import { type Ceilings, measureCeilings } from "../ceilings.ts";
+import { type Ceilings, measureCeilings } from "../run/ceilings.ts";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
 import { UsageError } from "../errors.ts";
 

@@ -11,16 +11,16 @@ import {
   valueReader,
   wholeNumber,
 } from "../cli/values.ts";
-import { AUDIO_EXTENSIONS, isFolder } from "../data/files.ts";
+import { AUDIO_EXTENSIONS, isFolder } from "../io/folders.ts";
 import { NoDataError } from "../data/errors.ts";
-import { WorkerPool } from "../data/pool.ts";
-import { audioFiles, embedFiles, skippedPath } from "../embed_files.ts";
-import { formOf } from "../embedding_file.ts";
-import { encoderFrom } from "../encoder_file.ts";
+import { WorkerPool } from "../data/worker_pool.ts";
+import { audioFiles, embedFiles, skippedPath } from "../downstream/embed_files.ts";
+import { formOf } from "../downstream/embedding_file.ts";
+import { encoderFrom } from "../downstream/encoder_file.ts";
 import { UsageError } from "../errors.ts";
-import type { SkippedRow } from "../log.ts";
-import { predictFiles, probeFor } from "../probe/predict.ts";
-import { RateLine } from "../rate_line.ts";
+import type { SkippedRow } from "../metrics/metrics_log.ts";
+import { predictFiles, probeFor } from "../downstream/probe/predict.ts";
+import { RateLine } from "../cli/rate_line.ts";
 
 const SPEC: CommandSpec = {
   program: "deno task embed",

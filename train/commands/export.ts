@@ -10,12 +10,12 @@ import {
   checkOut,
   interruptible,
   openCheckpointFile,
-} from "../checkpoint_input.ts";
-import { differenceLines, modelLines } from "../checkpoint_report.ts";
+} from "../io/checkpoint_file.ts";
+import { differenceLines, modelLines } from "../downstream/checkpoint_report.ts";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
 import { NoDataError } from "../data/errors.ts";
 import { UsageError } from "../errors.ts";
-import { writeAtomic } from "../rundir.ts";
+import { writeAtomic } from "../run/rundir.ts";
 
 const FORMATS: readonly ExportFormat[] = ["flat", "fairseq", "m2d", "msm-mae"];
 

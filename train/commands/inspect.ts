@@ -8,8 +8,8 @@ import {
 } from "../../model/formats/checkpoint_file.ts";
 import { bytesIn, type StoredTensor } from "../../model/formats/ranges.ts";
 import { formatBytes } from "../../engine/mod.ts";
-import { breath } from "../breath.ts";
-import { blaming, type OpenCheckpoint, openCheckpointFile } from "../checkpoint_input.ts";
+import { breath } from "../run/event_loop.ts";
+import { blaming, type OpenCheckpoint, openCheckpointFile } from "../io/checkpoint_file.ts";
 import {
   differenceLines,
   modelLines,
@@ -17,7 +17,7 @@ import {
   statisticsOf,
   type TensorStatistics,
   valuesIn,
-} from "../checkpoint_report.ts";
+} from "../downstream/checkpoint_report.ts";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
 import { UsageError } from "../errors.ts";
 

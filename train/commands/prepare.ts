@@ -4,9 +4,9 @@ import * as v from "valibot";
 import { openDevice } from "../../engine/mod.ts";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
 import { COMMON_OPTIONS, COMMON_WORDS, valueReader, wholeNumber } from "../cli/values.ts";
-import { WorkerPool } from "../data/pool.ts";
-import { type PrepareOptions, prepareStore } from "../data/prepare.ts";
-import { RateLine } from "../rate_line.ts";
+import { WorkerPool } from "../data/worker_pool.ts";
+import { type PrepareOptions, prepareStore } from "../store/prepare.ts";
+import { RateLine } from "../cli/rate_line.ts";
 
 const SPEC: CommandSpec = {
   program: "deno task prepare",

@@ -1,17 +1,17 @@
 /** `deno task pretrain`. */
 
 import { formatBytes, openDevice } from "../../engine/mod.ts";
-import { pretrainHelp, resolveConfig, type ResolvedConfig } from "../config.ts";
+import { pretrainHelp, resolveConfig, type ResolvedConfig } from "../config/config.ts";
 import { labelledFolder } from "../data/labelled.ts";
 import { dataSource } from "../data/mixture.ts";
-import { defaultWorkers, WorkerPool } from "../data/pool.ts";
+import { defaultWorkers, WorkerPool } from "../data/worker_pool.ts";
 import { type ClipSource, syntheticSource } from "../data/sources.ts";
 import { UsageError } from "../errors.ts";
-import { JsonLines, type SkippedRow } from "../log.ts";
-import { pretrain } from "../loop.ts";
-import { Progress } from "../progress.ts";
-import { openRunDirectory, writeRunConfig } from "../rundir.ts";
-import { cropSamples } from "../schedule.ts";
+import { JsonLines, type SkippedRow } from "../metrics/metrics_log.ts";
+import { pretrain } from "../run/loop.ts";
+import { Progress } from "../cli/progress.ts";
+import { openRunDirectory, writeRunConfig } from "../run/rundir.ts";
+import { cropSamples } from "../run/schedule.ts";
 
 /** Clips of the built-in corpus; each is made anew whenever it is drawn. */
 const SYNTHETIC_CLIPS = 1024;

@@ -4,16 +4,16 @@ import { openDevice } from "../../engine/mod.ts";
 import { type CommandSpec, helpText, type OptionSpec, parseArguments } from "../cli/parser.ts";
 import { valueReader } from "../cli/values.ts";
 import { labelledFolder } from "../data/labelled.ts";
-import { WorkerPool } from "../data/pool.ts";
-import { encoderFrom, encoderPath } from "../encoder_file.ts";
+import { WorkerPool } from "../data/worker_pool.ts";
+import { encoderFrom, encoderPath } from "../downstream/encoder_file.ts";
 import { UsageError } from "../errors.ts";
-import { runFineTuneCommand } from "../finetune/command.ts";
-import { FINETUNE_WORDS } from "../finetune/options.ts";
-import { runHearCommand } from "../hear/command.ts";
-import { HEAR_WORDS } from "../hear/options.ts";
-import { fileDigest } from "../probe/feature_cache.ts";
-import { encoderSource, melSource } from "../probe/features.ts";
-import { type FeatureTable, FolderFeatures, withProgress } from "../probe/gather.ts";
+import { runFineTuneCommand } from "./probe_finetune.ts";
+import { FINETUNE_WORDS } from "../downstream/finetune/options.ts";
+import { runHearCommand } from "./probe_hear.ts";
+import { HEAR_WORDS } from "../downstream/hear/options.ts";
+import { fileDigest } from "../downstream/probe/feature_cache.ts";
+import { encoderSource, melSource } from "../downstream/probe/features.ts";
+import { type FeatureTable, FolderFeatures, withProgress } from "../downstream/probe/gather.ts";
 import {
   finalProbe,
   metricFor,
@@ -21,7 +21,7 @@ import {
   type Protocol,
   PROTOCOLS,
   runProbe,
-} from "../probe/protocol.ts";
+} from "../downstream/probe/protocol.ts";
 import {
   numbersOf,
   tellClasses,
@@ -29,11 +29,11 @@ import {
   writeInto,
   writePicture,
   writeRecord,
-} from "../probe/output.ts";
-import { type ReportRow, scoreTable } from "../probe/report.ts";
-import { type OptionWord, PROBE_WORDS } from "../probe/options.ts";
-import { saveProbe } from "../probe/saved.ts";
-import { probeData } from "../probe/splits.ts";
+} from "../downstream/probe/output.ts";
+import { type ReportRow, scoreTable } from "../downstream/probe/report.ts";
+import { type OptionWord, PROBE_WORDS } from "../downstream/probe/options.ts";
+import { saveProbe } from "../downstream/probe/saved.ts";
+import { probeData } from "../downstream/probe/splits.ts";
 
 const SPEC: CommandSpec = {
   program: "deno task probe",

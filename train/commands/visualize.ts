@@ -12,15 +12,15 @@ import {
   valueReader,
   wholeNumber,
 } from "../cli/values.ts";
-import { AudioError, loadWaveform, SAMPLE_RATE } from "../data/audio.ts";
+import { AudioError, loadWaveform, SAMPLE_RATE } from "../audio/decode.ts";
 import { NoDataError } from "../data/errors.ts";
-import { isFolder } from "../data/files.ts";
-import { WorkerPool } from "../data/pool.ts";
-import { encoderFrom } from "../encoder_file.ts";
+import { isFolder } from "../io/folders.ts";
+import { WorkerPool } from "../data/worker_pool.ts";
+import { encoderFrom } from "../downstream/encoder_file.ts";
 import { UsageError } from "../errors.ts";
-import type { SkippedRow } from "../log.ts";
-import { RateLine } from "../rate_line.ts";
-import { writeAtomic } from "../rundir.ts";
+import type { SkippedRow } from "../metrics/metrics_log.ts";
+import { RateLine } from "../cli/rate_line.ts";
+import { writeAtomic } from "../run/rundir.ts";
 import { openModel } from "../visualize/autoencoder.ts";
 import {
   chunkReconstruction,
@@ -270,7 +270,9 @@ async function audioIn(given: unknown): Promise<{ file?: string; folder?: string
   };
 }
 
-/** @throws {NoDataError} if the file cannot be used @throws {UsageError} if it ends before `start` */
+/**
+ * @throws {NoDataError} if the file cannot be used @throws {UsageError} if it ends before `start`
+ */
 async function partOf(path: string, start: number, seconds: number): Promise<Float32Array> {
   let waveform: Float32Array;
   try {

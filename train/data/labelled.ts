@@ -13,7 +13,9 @@ export interface LabelledClip {
   readonly path: string;
   /** Its classes; none only in a folder where clips have several. */
   readonly labels: readonly string[];
-  /** The part of the data it is in, by which clips to learn from and clips to try are kept apart. */
+  /**
+   * The part of the data it is in, by which clips to learn from and clips to try are kept apart.
+   */
   readonly part: string;
 }
 
@@ -28,10 +30,11 @@ export interface LabelledFolder {
 }
 
 /**
- * Reads `meta.csv` of a labelled folder: `filename`, `label`, `category` or `target`, and `fold` or `split`; without
- * either, every fifth line is a fold.
+ * Reads `meta.csv` of a labelled folder: `filename`, `label`, `category` or `target`, and `fold` or
+ * `split`; without either, every fifth line is a fold.
  *
- * @param labels of each file by its name, which then take the column's place; files without any may be missing
+ * @param labels of each file by its name, which then take the column's place; files without any may
+ * be missing
  * @throws {NoDataError} if the file cannot be read, lacks a column, or has no usable line.
  */
 export function labelledFolder(

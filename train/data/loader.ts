@@ -1,6 +1,6 @@
-import { MEL_80 } from "../../model/frontend_tables.ts";
+import { MEL_80 } from "../../model/frontend/tables.ts";
 import { NoDataError } from "./errors.ts";
-import { Prng } from "./prng.ts";
+import { Prng } from "./random.ts";
 export { NoDataError } from "./errors.ts";
 export {
   type AudioFolderOptions,
@@ -17,9 +17,14 @@ import {
   type SourcePart,
 } from "./sources.ts";
 
-/** What one training step consumes; row r is in `samples` or in `logmels`, the other one's row r is 0. */
+/**
+ * What one training step consumes; row r is in `samples` or in `logmels`, the other one's row r is
+ * 0.
+ */
 export interface Batch {
-  /** [batch, cropSamples], mono, 16 kHz, row-major, all finite; absent when no row is a waveform. */
+  /**
+   * [batch, cropSamples], mono, 16 kHz, row-major, all finite; absent when no row is a waveform.
+   */
   readonly samples?: Float32Array;
   /** [batch, 80, frames], standardised, all finite; absent when no row is a log-mel. */
   readonly logmels?: Float32Array;
@@ -83,17 +88,22 @@ interface Reading {
 /** Rows that are read ahead by default, at least: small passes follow each other quickly. */
 const LEAST_AHEAD = 32;
 
-/** Independent sequences of random numbers; those of a run's parameters and masks have positive numbers. */
+/**
+ * Independent sequences of random numbers; those of a run's parameters and masks have positive
+ * numbers.
+ */
 const STREAMS = { order: -1, crops: -2, parts: -3 } as const;
 
 /**
- * Endless random crops. Every epoch visits each usable clip of a part once in a new seeded order. A crop starts at a
- * uniformly random frame from 0 to T - cropFrames inclusive (SPEC 1.2, item 5); a shorter clip is padded with silence
- * at its end. The last batch of an epoch is completed from the next epoch. Rows are read ahead side by side, without
- * waiting for the calling thread in between: while it submits an update it answers nobody.
+ * Endless random crops. Every epoch visits each usable clip of a part once in a new seeded order. A
+ * crop starts at a uniformly random frame from 0 to T - cropFrames inclusive (SPEC 1.2, item 5); a
+ * shorter clip is padded with silence at its end. The last batch of an epoch is completed from the
+ * next epoch. Rows are read ahead side by side, without waiting for the calling thread in between:
+ * while it submits an update it answers nobody.
  *
- * Order, crops and the choice of parts are functions of seed, epoch, clip and row alone. So the same seed and source
- * give the same rows, however many are in a batch, whichever thread is first, and also across `state` and `restore`.
+ * Order, crops and the choice of parts are functions of seed, epoch, clip and row alone. So the
+ * same seed and source give the same rows, however many are in a batch, whichever thread is first,
+ * and also across `state` and `restore`.
  */
 export class Loader {
   readonly #options: LoaderOptions;
@@ -111,7 +121,8 @@ export class Loader {
   /**
    * Starts at the first clip of the first epoch.
    *
-   * @throws RangeError when batch or cropSamples are not possible; NoDataError when the source is empty.
+   * @throws RangeError when batch or cropSamples are not possible; NoDataError when the source is
+   * empty.
    */
   constructor(options: LoaderOptions) {
     const { source, batch, cropSamples, seed } = options;

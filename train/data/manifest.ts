@@ -1,7 +1,7 @@
 /**
- * Lists of millions of files: names held once, as bytes, and the manifests of the official scripts (SPEC 1.2, item 4):
- * the first line is the root folder, then one line per file, relative path TAB length (frames of a .npy, samples of
- * audio).
+ * Lists of millions of files: names held once, as bytes, and the manifests of the official scripts
+ * (SPEC 1.2, item 4): the first line is the root folder, then one line per file, relative path TAB
+ * length (frames of a .npy, samples of audio).
  *
  * @module
  */
@@ -12,7 +12,10 @@ const LINE_FEED = 0x0a;
 const TAB = 0x09;
 const CARRIAGE_RETURN = 0x0d;
 
-/** Names behind one another in one array of bytes: about their own size, where strings would take several times that. */
+/**
+ * Names behind one another in one array of bytes: about their own size, where strings would take
+ * several times that.
+ */
 export class NameTable {
   readonly #bytes: Uint8Array;
   /** Byte positions of starts and ends, two per name; float64 holds positions beyond 4 GiB. */
@@ -145,7 +148,8 @@ function text(bytes: Uint8Array, start: number, end: number): string {
 }
 
 /**
- * Reads a manifest file. Where its root is not there (the store was moved), the manifest's own folder takes its place.
+ * Reads a manifest file. Where its root is not there (the store was moved), the manifest's own
+ * folder takes its place.
  *
  * @throws {NoDataError} if it cannot be read, a line is broken, or it lists nothing.
  */

@@ -5,10 +5,10 @@
  */
 import { basename, dirname, join } from "@std/path";
 import * as v from "valibot";
-import { MATPAC_STATISTICS } from "../../model/frontend.ts";
+import { MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
 import { UsageError } from "../errors.ts";
 import { NoDataError } from "./errors.ts";
-import { AUDIO_EXTENSIONS, walkFiles } from "./files.ts";
+import { AUDIO_EXTENSIONS, walkFiles } from "../io/folders.ts";
 import { NameTable, readManifest } from "./manifest.ts";
 import {
   CACHE_BYTES,
@@ -33,7 +33,9 @@ export const STORE_STATISTICS = v.object({
 export interface DataOptions extends Omit<FileSourceOptions, "statistics"> {
   /** As in `joinSources`. */
   readonly weights?: readonly number[];
-  /** Whose mean and standard deviation log-mel values are standardised with; default the paper's. */
+  /**
+   * Whose mean and standard deviation log-mel values are standardised with; default the paper's.
+   */
   readonly standardise?: "paper" | "store";
 }
 
@@ -47,10 +49,11 @@ interface Listing {
 }
 
 /**
- * The source for some paths, each a folder of audio, a folder of `.npy` log-mels (by its manifest.tsv where there is
- * one), or a manifest.
+ * The source for some paths, each a folder of audio, a folder of `.npy` log-mels (by its
+ * manifest.tsv where there is one), or a manifest.
  *
- * @throws {UsageError} if there is not one weight per path, or statistics are wanted of stores that have none
+ * @throws {UsageError} if there is not one weight per path, or statistics are wanted of stores that
+ * have none
  * @throws {NoDataError | FolderError} if a path cannot be read or holds nothing to train on.
  */
 export async function dataSource(
@@ -106,7 +109,10 @@ async function listingOf(path: string): Promise<Listing> {
   return { name: `folder ${path}`, root: path, names, store: path };
 }
 
-/** Statistics of all stores together, each counting by its weight, or without weights by its number of values. */
+/**
+ * Statistics of all stores together, each counting by its weight, or without weights by its number
+ * of values.
+ */
 async function storeStatistics(
   listings: readonly Listing[],
   weights?: readonly number[],

@@ -4,15 +4,15 @@
  * @module
  */
 import { isAbsolute, join } from "@std/path";
-import { MATPAC_STATISTICS } from "../../model/frontend.ts";
-import { FRAME_SAMPLES, HOP_SAMPLES } from "../../model/frontend_tables.ts";
+import { MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
+import { FRAME_SAMPLES, HOP_SAMPLES } from "../../model/frontend/tables.ts";
 import { NoDataError } from "./errors.ts";
-import { AUDIO_EXTENSIONS, walkFiles } from "./files.ts";
+import { AUDIO_EXTENSIONS, walkFiles } from "../io/folders.ts";
 import { NameTable } from "./manifest.ts";
-import { startAt } from "./npy_store.ts";
-import { WorkerPool } from "./pool.ts";
+import { startAt } from "../store/npy_store.ts";
+import { WorkerPool } from "./worker_pool.ts";
 import { syntheticClip } from "./synthetic.ts";
-import { FileError } from "./tasks.ts";
+import { FileError } from "./worker_tasks.ts";
 
 /** Bytes of decoded waveforms that are kept. */
 export const CACHE_BYTES: number = 512 * 2 ** 20;
@@ -79,7 +79,10 @@ export interface ClipSource {
 
 /** A source of whole waveforms. */
 export interface WaveformSource extends ClipSource {
-  /** Mono 16 kHz [samples], at least one; undefined when the clip is unusable and recorded in `skipped`. */
+  /**
+   * Mono 16 kHz [samples], at least one; undefined when the clip is unusable and recorded in
+   * `skipped`.
+   */
   load(index: number): Promise<Float32Array | undefined>;
 }
 
@@ -99,10 +102,11 @@ export interface FileSourceOptions {
 export type AudioFolderOptions = FileSourceOptions;
 
 /**
- * Files by name, read on demand: names that end in `.npy` are log-mel spectrograms of which only the crop is read, all
- * others audio. Waveforms are kept until the budget is used up, so that later epochs do not decode them again; those
- * that no longer fit are decoded each time. (Nothing is evicted: when every clip is read once per epoch, a full
- * least-recently-used cache would hardly ever hit.)
+ * Files by name, read on demand: names that end in `.npy` are log-mel spectrograms of which only
+ * the crop is read, all others audio. Waveforms are kept until the budget is used up, so that later
+ * epochs do not decode them again; those that no longer fit are decoded each time. (Nothing is
+ * evicted: when every clip is read once per epoch, a full least-recently-used cache would hardly
+ * ever hit.)
  *
  * @param name for messages
  * @param root folder of relative names
@@ -237,8 +241,8 @@ export function waveformCrop(
 /**
  * Several sources as one, their clips behind one another.
  *
- * @param weights one per source: rows of training come from them in that proportion; without it every clip of every
- * source is visited once per epoch
+ * @param weights one per source: rows of training come from them in that proportion; without it
+ * every clip of every source is visited once per epoch
  */
 export function joinSources(
   sources: readonly ClipSource[],

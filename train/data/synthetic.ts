@@ -1,4 +1,4 @@
-import { Prng } from "./prng.ts";
+import { Prng } from "./random.ts";
 
 /** Sampling rate of the corpus, Hz (SPEC 1.1). */
 const RATE = 16000;
@@ -13,7 +13,9 @@ export interface SyntheticClip {
   readonly target: number;
 }
 
-/** Adds one sound event to `out` from its first to its last sample. The events are about unit level. */
+/**
+ * Adds one sound event to `out` from its first to its last sample. The events are about unit level.
+ */
 type Voice = (out: Float32Array, prng: Prng) => void;
 
 /** Shortest and longest event of a class in seconds, and the voice itself. */
@@ -37,8 +39,9 @@ const CLASSES: Readonly<Record<string, SoundClass>> = {
 export const SYNTHETIC_CLASSES: readonly string[] = Object.keys(CLASSES);
 
 /**
- * A clip of the procedural corpus: a chain of events of one class with random pitch, duration, level and onset, over
- * background noise at a random distance. Seed, index and length determine every sample; classes take turns by index.
+ * A clip of the procedural corpus: a chain of events of one class with random pitch, duration,
+ * level and onset, over background noise at a random distance. Seed, index and length determine
+ * every sample; classes take turns by index.
  *
  * @param seed corpus seed, an integer.
  * @param index clip number, an integer from 0.
@@ -81,7 +84,10 @@ function logUniform(prng: Prng, low: number, high: number): number {
   return low * (high / low) ** prng.uniform();
 }
 
-/** Background noise 15 to 50 dB below full scale, its colour between white and low-passed at about 300 Hz. */
+/**
+ * Background noise 15 to 50 dB below full scale, its colour between white and low-passed at about
+ * 300 Hz.
+ */
 function addBackground(out: Float32Array, prng: Prng): void {
   const level = decibels(prng.uniform(-50, -15));
   const smoothing = prng.uniform(0, 0.9);
@@ -99,7 +105,9 @@ function whiteNoise(prng: Prng): number {
   return prng.next() / 2 ** 31 - 1;
 }
 
-/** Fades both ends linearly over `seconds`, so that an event neither starts nor stops with a click. */
+/**
+ * Fades both ends linearly over `seconds`, so that an event neither starts nor stops with a click.
+ */
 function fade(out: Float32Array, seconds: number): void {
   const length = Math.min(Math.floor(seconds * RATE), out.length >> 1);
   for (let i = 0; i < length; i++) {

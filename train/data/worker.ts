@@ -1,7 +1,7 @@
 /// <reference lib="deno.worker" />
 /** A worker thread: does the tasks it is sent, one after the other, and answers each. */
-import type { Answer, Order } from "./pool.ts";
-import { createTasks, FileError } from "./tasks.ts";
+import type { Answer, Order } from "./worker_pool.ts";
+import { createTasks, FileError } from "./worker_tasks.ts";
 
 const tasks = createTasks();
 let last: Promise<void> = Promise.resolve();

@@ -1,5 +1,6 @@
 /**
- * What a data set as people download it tells: where its lists and its audio lie, its clips with classes and parts.
+ * What a data set as people download it tells: where its lists and its audio lie, its clips with
+ * classes and parts.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * ESC-50 (Piczak 2015), https://github.com/karolpiczak/ESC-50: `audio/*.wav` and `meta/esc50.csv` with the authors'
- * five folds, which keep clips of one recording together.
+ * ESC-50 (Piczak 2015), https://github.com/karolpiczak/ESC-50: `audio/*.wav` and `meta/esc50.csv`
+ * with the authors' five folds, which keep clips of one recording together.
  *
  * @module
  */

@@ -1,7 +1,8 @@
 /**
- * FSD50K (Fonseca and others 2022), https://zenodo.org/record/4060432: `FSD50K.ground_truth` with `dev.csv` (its split
- * into train and val), `eval.csv` and `vocabulary.csv`, and the WAV files in `FSD50K.dev_audio` and `FSD50K.eval_audio`.
- * Labels are those of the authors' lists, with all classes above each in the hierarchy.
+ * FSD50K (Fonseca and others 2022), https://zenodo.org/record/4060432: `FSD50K.ground_truth` with
+ * `dev.csv` (its split into train and val), `eval.csv` and `vocabulary.csv`, and the WAV files in
+ * `FSD50K.dev_audio` and `FSD50K.eval_audio`. Labels are those of the authors' lists, with all
+ * classes above each in the hierarchy.
  *
  * @module
  */

@@ -1,8 +1,8 @@
 /**
- * GTZAN (Tzanetakis, Cook 2002) with the fault-filtered split of Kereliuk, Sturm, Larsen, "Deep Learning and Music
- * Adversaries" (2015): 930 of the 1000 clips, without the repeated and distorted ones that Sturm found, and no artist
- * in two parts. `genres/blues/blues.00000.wav` and so on, as the original archive or Kaggle's copy has them; neither
- * has the split, so its numbers are here.
+ * GTZAN (Tzanetakis, Cook 2002) with the fault-filtered split of Kereliuk, Sturm, Larsen, "Deep
+ * Learning and Music Adversaries" (2015): 930 of the 1000 clips, without the repeated and distorted
+ * ones that Sturm found, and no artist in two parts. `genres/blues/blues.00000.wav` and so on, as
+ * the original archive or Kaggle's copy has them; neither has the split, so its numbers are here.
  *
  * @module
  */
@@ -11,8 +11,9 @@ import { NoDataError } from "../data/errors.ts";
 import { type Dataset, exists, type ListedClip, locate } from "./dataset.ts";
 
 /**
- * Numbers of the clips of each part, as in their file names: those of `train_filtered.txt`, `valid_filtered.txt` and
- * `test_filtered.txt` of the authors (https://github.com/coreyker/dnn-mgr), which count all genres through from 1.
+ * Numbers of the clips of each part, as in their file names: those of `train_filtered.txt`,
+ * `valid_filtered.txt` and `test_filtered.txt` of the authors
+ * (https://github.com/coreyker/dnn-mgr), which count all genres through from 1.
  */
 const SPLIT: Readonly<Record<string, Readonly<Record<"train" | "validation" | "test", string>>>> = {
   blues: {

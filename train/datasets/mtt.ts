@@ -1,10 +1,12 @@
 /**
  * MagnaTagATune (Law and others 2009), https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset:
- * `annotations_final.csv` (188 tags, tab between columns) and the folders `0` to `f` of MP3 files, here or in `mp3/`.
+ * `annotations_final.csv` (188 tags, tab between columns) and the folders `0` to `f` of MP3 files,
+ * here or in `mp3/`.
  *
- * Classes are the 50 most frequent tags of the whole list, as in most work on it since Dieleman and Schrauwen (2014);
- * tags of the same meaning ("vocal", "vocals") stay apart there, and so they do here. Equal counts go by column. The
- * split is by folder, which keeps songs together: 0 to b to learn from, c for validation, d to f for the test (12:1:3).
+ * Classes are the 50 most frequent tags of the whole list, as in most work on it since Dieleman and
+ * Schrauwen (2014); tags of the same meaning ("vocal", "vocals") stay apart there, and so they do
+ * here. Equal counts go by column. The split is by folder, which keeps songs together: 0 to b to
+ * learn from, c for validation, d to f for the test (12:1:3).
  *
  * @module
  */

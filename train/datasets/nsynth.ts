@@ -1,7 +1,8 @@
 /**
- * NSynth (Engel and others 2017), https://magenta.tensorflow.org/datasets/nsynth, the archives with JSON and WAV:
- * `nsynth-train`, `nsynth-valid` and `nsynth-test`, each with `examples.json` and `audio/`. Classes are the eleven
- * families of instruments; `synth_lead` is in the training part only.
+ * NSynth (Engel and others 2017), https://magenta.tensorflow.org/datasets/nsynth, the archives with
+ * JSON and WAV: `nsynth-train`, `nsynth-valid` and `nsynth-test`, each with `examples.json` and
+ * `audio/`. Classes are the eleven families of instruments; `synth_lead` is in the training part
+ * only.
  *
  * @module
  */

@@ -1,13 +1,16 @@
 /**
- * OpenMIC-2018 (Humphrey, Durand, McFee 2018), https://zenodo.org/record/1432913: `audio/000/000046_3840.ogg` and so on,
- * `openmic-2018-aggregated-labels.csv`, `openmic-2018-metadata.csv`, and `partitions/split01_train.csv` and `_test.csv`.
+ * OpenMIC-2018 (Humphrey, Durand, McFee 2018), https://zenodo.org/record/1432913:
+ * `audio/000/000046_3840.ogg` and so on, `openmic-2018-aggregated-labels.csv`,
+ * `openmic-2018-metadata.csv`, and `partitions/split01_train.csv` and `_test.csv`.
  *
- * The aggregated labels are what `openmic-2018.npz` has as Y_true where Y_mask is set, so the archive with its features
- * is not needed. As in the authors' own example an instrument is there where its relevance is at least 0.5. Which
- * instruments nobody was asked about cannot be said in a labelled folder: they count as not there.
+ * The aggregated labels are what `openmic-2018.npz` has as Y_true where Y_mask is set, so the
+ * archive with its features is not needed. As in the authors' own example an instrument is there
+ * where its relevance is at least 0.5. Which instruments nobody was asked about cannot be said in a
+ * labelled folder: they count as not there.
  *
- * The set has no validation part. It is taken from the training part by artists, whom the authors keep apart between
- * training and test as well: all clips of artists whose number in the Free Music Archive ends in 9, about a tenth.
+ * The set has no validation part. It is taken from the training part by artists, whom the authors
+ * keep apart between training and test as well: all clips of artists whose number in the Free Music
+ * Archive ends in 9, about a tenth.
  *
  * @module
  */

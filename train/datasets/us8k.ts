@@ -1,7 +1,7 @@
 /**
- * UrbanSound8K (Salamon, Jacoby, Bello 2014), https://urbansounddataset.weebly.com: `audio/fold1` to `fold10` and
- * `metadata/UrbanSound8K.csv`. The ten folds are the authors'; shuffling them puts slices of one recording on both
- * sides. Kaggle's copy has list and folds side by side.
+ * UrbanSound8K (Salamon, Jacoby, Bello 2014), https://urbansounddataset.weebly.com: `audio/fold1`
+ * to `fold10` and `metadata/UrbanSound8K.csv`. The ten folds are the authors'; shuffling them puts
+ * slices of one recording on both sides. Kaggle's copy has list and folds side by side.
  *
  * @module
  */

@@ -1,19 +1,20 @@
 /**
- * Writes a labelled folder (INTERFACE, "Labelled folders") for a download: meta.csv, and audio/ as one link to where
- * the audio lies.
+ * Writes a labelled folder (INTERFACE, "Labelled folders") for a download: meta.csv, and audio/ as
+ * one link to where the audio lies.
  *
- * One link and not one for each clip: it is there at once and takes no room also for 300,000 clips, and Windows lets
- * everybody make it (a junction, while links to files need a privilege there). Names in meta.csv keep the download's
- * folders. On Linux and macOS the link is relative, so both folders can be moved together.
+ * One link and not one for each clip: it is there at once and takes no room also for 300,000 clips,
+ * and Windows lets everybody make it (a junction, while links to files need a privilege there).
+ * Names in meta.csv keep the download's folders. On Linux and macOS the link is relative, so both
+ * folders can be moved together.
  *
  * @module
  */
 import { stringify } from "@std/csv";
 import { basename, dirname, isAbsolute, join, relative, resolve, SEPARATOR } from "@std/path";
 import { NoDataError } from "../data/errors.ts";
-import { AUDIO_EXTENSIONS, isFolder, walkFiles } from "../data/files.ts";
+import { AUDIO_EXTENSIONS, isFolder, walkFiles } from "../io/folders.ts";
 import { nameDiskFull, UsageError } from "../errors.ts";
-import { writeAtomic } from "../rundir.ts";
+import { writeAtomic } from "../run/rundir.ts";
 import type { Dataset, Listing } from "./dataset.ts";
 
 /** A clip of meta.csv. */
@@ -39,10 +40,11 @@ export interface Matched {
 }
 
 /**
- * Holds the lists against the files. A file counts for a clip also with another ending of audio, as after a
- * conversion.
+ * Holds the lists against the files. A file counts for a clip also with another ending of audio, as
+ * after a conversion.
  *
- * @throws {NoDataError} if no clip has a file, or too few parts are left to learn from one and test another
+ * @throws {NoDataError} if no clip has a file, or too few parts are left to learn from one and test
+ * another
  */
 export async function matchFiles(
   { title, column }: Pick<Dataset, "title" | "column">,
@@ -106,8 +108,8 @@ export interface WriteOptions {
 }
 
 /**
- * Makes or renews a labelled folder. Files and link appear when they are complete; the same input gives the same
- * bytes. In the download's own folder only meta.csv is written.
+ * Makes or renews a labelled folder. Files and link appear when they are complete; the same input
+ * gives the same bytes. In the download's own folder only meta.csv is written.
  *
  * @param listing the download
  * @param out the labelled folder

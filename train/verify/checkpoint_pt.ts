@@ -5,10 +5,10 @@
  */
 import { join } from "@std/path";
 import type { Device } from "../../engine/mod.ts";
-import { gridOf } from "../../model/embed.ts";
-import { type Encoder, loadEncoder } from "../../model/encoder.ts";
+import { gridOf } from "../../model/encoder/embed.ts";
+import { type Encoder, loadEncoder } from "../../model/encoder/encoder.ts";
 import { valuesOf, wholeBytes } from "../../model/formats/ranges.ts";
-import { openCheckpointFile } from "../checkpoint_input.ts";
+import { openCheckpointFile } from "../io/checkpoint_file.ts";
 import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
 import type { GoldenSet } from "./golden.ts";
 
@@ -73,7 +73,9 @@ async function embedding(encoder: Encoder, golden: GoldenSet, name: string): Pro
   return kind === "tokens_not_concatenated" ? asTokens(encoder, values, found.steps) : values;
 }
 
-/** [depth, steps, rows * width] as the tokens of one chunk after the other, frequency-major in each. */
+/**
+ * [depth, steps, rows * width] as the tokens of one chunk after the other, frequency-major in each.
+ */
 function asTokens(encoder: Encoder, values: Float32Array, steps: number): Float32Array {
   const { rows, columns } = gridOf(encoder.geometry);
   const { width, depth } = encoder.geometry;

@@ -4,7 +4,10 @@
  * @module
  */
 
-/** Largest error relative to the largest reference value, and relative L2 error, that a check may have. */
+/**
+ * Largest error relative to the largest reference value, and relative L2 error, that a check may
+ * have.
+ */
 export interface Tolerance {
   /** Largest error / largest |reference|. */
   readonly max: number;
@@ -34,7 +37,10 @@ export interface CheckRow {
   readonly reason: string;
 }
 
-/** How much larger than PyTorch's float32/float64 difference an error may be: other summation orders. */
+/**
+ * How much larger than PyTorch's float32/float64 difference an error may be: other summation
+ * orders.
+ */
 const FACTOR = 8;
 
 const observed = (what: string, max: number, l2: number): Tolerance => ({
@@ -126,9 +132,9 @@ export class Report {
   }
 
   /**
-   * Compares row by row (rows of `width`), for values that span many orders of magnitude; reports the worst row.
-   * What float64 itself could not resolve beside the largest value (a saturated softmax's gradient of 1e-25 comes out
-   * as 0 in the reference) is no error.
+   * Compares row by row (rows of `width`), for values that span many orders of magnitude; reports
+   * the worst row. What float64 itself could not resolve beside the largest value (a saturated
+   * softmax's gradient of 1e-25 comes out as 0 in the reference) is no error.
    */
   compareRows(
     check: string,

@@ -4,14 +4,14 @@
  * @module
  */
 import { type Device, reshape, scope, type Tensor } from "../../engine/mod.ts";
-import { LogMel } from "../../model/frontend.ts";
+import { LogMel } from "../../model/frontend/log_mel.ts";
 import {
   FRAME_SAMPLES,
   hannPeriodic,
   MEL_80,
   slaneyMelFilterbank,
-} from "../../model/frontend_tables.ts";
-import { resample } from "../data/resample.ts";
+} from "../../model/frontend/tables.ts";
+import { resample } from "../audio/resample.ts";
 import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
 import type { GoldenSet, GoldenTensor } from "./golden.ts";
 

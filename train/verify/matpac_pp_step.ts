@@ -1,13 +1,14 @@
 /**
- * Holds a training step of MATPAC++ against the set `matpac_pp_step`: forward tensors, losses of all heads and who wins,
- * every gradient, parameters; and the losses and gradients of late training, where the winner takes all.
+ * Holds a training step of MATPAC++ against the set `matpac_pp_step`: forward tensors, losses of
+ * all heads and who wins, every gradient, parameters; and the losses and gradients of late
+ * training, where the winner takes all.
  *
  * @module
  */
 import { argmin, type Device, mul, noGrad, slice, type Tensor } from "../../engine/mod.ts";
-import { MatpacPlus } from "../../model/matpac_plus.ts";
-import { RECIPES } from "../../model/recipe.ts";
-import { normalisedStd, type StepValues } from "../step.ts";
+import { MatpacPlus } from "../../model/objectives/matpac_plus.ts";
+import { RECIPES } from "../../model/objectives/recipe.ts";
+import { normalisedStd, type StepValues } from "../run/update.ts";
 import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
 import type { GoldenSet } from "./golden.ts";
 import {

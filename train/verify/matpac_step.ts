@@ -1,19 +1,20 @@
 /**
- * Holds three whole training steps against the set `matpac_step`: forward tensors, losses, every gradient, parameters,
- * teachers, centres, schedules; and the variants with a raw-logit centre and with fast averages.
+ * Holds three whole training steps against the set `matpac_step`: forward tensors, losses, every
+ * gradient, parameters, teachers, centres, schedules; and the variants with a raw-logit centre and
+ * with fast averages.
  *
  * @module
  */
 import type { Device } from "../../engine/mod.ts";
-import { Matpac } from "../../model/matpac.ts";
-import { type Recipe, RECIPES } from "../../model/recipe.ts";
+import { Matpac } from "../../model/objectives/matpac.ts";
+import { type Recipe, RECIPES } from "../../model/objectives/recipe.ts";
 import {
   emaDecay,
   learningRate,
   multipleChoiceTemperature,
   teacherTemperature,
-} from "../schedule.ts";
-import type { Trainer } from "../step.ts";
+} from "../run/schedule.ts";
+import type { Trainer } from "../run/update.ts";
 import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
 import type { GoldenSet } from "./golden.ts";
 import {
@@ -201,7 +202,8 @@ function schedules(golden: GoldenSet, report: Report): void {
       (u) => emaDecay(u, ...fixed.ema_decay_encoder as [number, number], total),
       (row) => row.encoder_decay_set_in_forward,
     );
-    // Past the last update the released code gives the head the encoder's decay; we end at 1 (SPEC section 9 row 13).
+    // Past the last update the released code gives the head the encoder's decay; we end at 1 (SPEC
+    // section 9 row 13).
     compare(
       "ema_head",
       (u) => emaDecay(u, ...fixed.ema_decay_head as [number, number], total),

@@ -1,21 +1,22 @@
 /**
- * Holds MSM-MAE against the set `msm_mae_step`: forward tensors, losses of all patches, every gradient, parameters after an
- * update, what weight decay spares, learning rates; and embeddings as its inference program makes them.
+ * Holds MSM-MAE against the set `msm_mae_step`: forward tensors, losses of all patches, every
+ * gradient, parameters after an update, what weight decay spares, learning rates; and embeddings as
+ * its inference program makes them.
  *
  * @module
  */
 import { type Device, mean, noGrad, scope, square, sub, type Tensor } from "../../engine/mod.ts";
-import { isDecayed } from "../../model/arena.ts";
-import { type Encoder, loadEncoder } from "../../model/encoder.ts";
+import { isDecayed } from "../../model/vit/arena.ts";
+import { type Encoder, loadEncoder } from "../../model/encoder/encoder.ts";
 import { matpacName } from "../../model/formats/checkpoint_names.ts";
 import { writeSafetensors } from "../../model/formats/safetensors.ts";
-import { binaryMask, type Mask } from "../../model/masking.ts";
-import { MsmMae } from "../../model/msm_mae.ts";
-import { recipeFor } from "../../model/objectives.ts";
-import type { Geometry } from "../../model/presets.ts";
-import type { Recipe } from "../../model/recipe.ts";
-import { learningRate } from "../schedule.ts";
-import { type StepSettings, Trainer } from "../step.ts";
+import { binaryMask, type Mask } from "../../model/objectives/masking.ts";
+import { MsmMae } from "../../model/objectives/msm_mae.ts";
+import { recipeFor } from "../../model/objectives/objectives.ts";
+import type { Geometry } from "../../model/objectives/presets.ts";
+import type { Recipe } from "../../model/objectives/recipe.ts";
+import { learningRate } from "../run/schedule.ts";
+import { type StepSettings, Trainer } from "../run/update.ts";
 import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
 import type { GoldenSet } from "./golden.ts";
 import {

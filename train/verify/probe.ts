@@ -4,7 +4,7 @@
  * @module
  */
 import type { Device } from "../../engine/mod.ts";
-import { LinearProbes, ProbeTable } from "../probe/linear.ts";
+import { LinearProbes, ProbeTable } from "../downstream/probe/linear.ts";
 import {
   accuracyOf,
   averagePrecision,
@@ -13,7 +13,7 @@ import {
   confusionOf,
   meanAveragePrecision,
   meanLoss,
-} from "../probe/metrics.ts";
+} from "../downstream/probe/metrics.ts";
 import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
 import type { GoldenSet, GoldenTensor } from "./golden.ts";
 

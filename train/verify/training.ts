@@ -1,22 +1,22 @@
 /**
- * What the sets of training steps have in common: sizes, schedules, the state dict of the start, and holding what is seen
- * inside an update against the set.
+ * What the sets of training steps have in common: sizes, schedules, the state dict of the start,
+ * and holding what is seen inside an update against the set.
  *
  * @module
  */
 import type { HostArray, Tensor } from "../../engine/mod.ts";
-import { type Mask, maskFromNoise } from "../../model/masking.ts";
-import { type MaskedModel, TEACHER_PREFIX } from "../../model/masked_model.ts";
-import type { Matpac, MatpacForward } from "../../model/matpac.ts";
-import type { Geometry } from "../../model/presets.ts";
-import { lossWeights } from "../../model/recipe.ts";
+import { type Mask, maskFromNoise } from "../../model/objectives/masking.ts";
+import { type MaskedModel, TEACHER_PREFIX } from "../../model/objectives/masked_model.ts";
+import type { Matpac, MatpacForward } from "../../model/objectives/matpac.ts";
+import type { Geometry } from "../../model/objectives/presets.ts";
+import { lossWeights } from "../../model/objectives/recipe.ts";
 import {
   emaDecay,
   multipleChoiceTemperature,
   type Schedules,
   teacherTemperature,
-} from "../schedule.ts";
-import { type StepValues, Trainer } from "../step.ts";
+} from "../run/schedule.ts";
+import { type StepValues, Trainer } from "../run/update.ts";
 import { type Report, type Tolerance, TOLERANCES } from "./compare.ts";
 import type { GoldenSet } from "./golden.ts";
 
@@ -86,7 +86,10 @@ export function publishedDecays({ json: { fixed } }: GoldenSet): Decays {
   return { emaEncoder: fixed.ema_decay_encoder, emaHead: fixed.ema_decay_head };
 }
 
-/** Schedules of a set's steps. They run at a constant rate; learning-rate schedules are checked on their own. */
+/**
+ * Schedules of a set's steps. They run at a constant rate; learning-rate schedules are checked on
+ * their own.
+ */
 export function ratesOf(golden: GoldenSet, { emaEncoder, emaHead }: Decays): Schedules {
   const { hyperparameters: h, fixed } = golden.json;
   const [start, , decay] = h.mcl_temperature ?? [];
@@ -146,7 +149,10 @@ export function sightsOf(
   });
 }
 
-/** The gradients that a set holds below `prefix`. @param rename the project's name of a parameter of the set */
+/**
+ * The gradients that a set holds below `prefix`. @param rename the project's name of a parameter of
+ * the set
+ */
 export function gradientSights(
   golden: GoldenSet,
   prefix: string,

@@ -27,9 +27,9 @@ import {
   softmax,
   type Tensor,
 } from "../../engine/mod.ts";
-import { maskFromNoise, visibleCount } from "../../model/masking.ts";
-import { sinCosPositions, sinCosPositions1d } from "../../model/positions.ts";
-import { block, dense, type Lookup, patchEmbed } from "../../model/vit.ts";
+import { maskFromNoise, visibleCount } from "../../model/objectives/masking.ts";
+import { sinCosPositions, sinCosPositions1d } from "../../model/vit/positions.ts";
+import { block, dense, type Lookup, patchEmbed } from "../../model/vit/blocks.ts";
 import { type CheckRow, Report, type Tolerance, TOLERANCES } from "./compare.ts";
 import type { GoldenSet } from "./golden.ts";
 
@@ -129,7 +129,8 @@ function spectrogram(x: Tensor): Tensor {
 export async function verifyVitOps(device: Device, golden: GoldenSet): Promise<CheckRow[]> {
   const report = new Report("vit_ops");
   for (const [name, info] of Object.entries<{ wrt: string[] }>(golden.json.cases)) {
-    // Gradients of 1e12 below the epsilon of a normalisation: informative only, as the set's own text says.
+    // Gradients of 1e12 below the epsilon of a normalisation: informative only, as the set's own
+    // text says.
     if (/degenerate/.test(name)) continue;
     const entry = CASES.find(({ pattern }) => pattern.test(name));
     if (entry) await runCase(device, golden, name, info, entry, report);

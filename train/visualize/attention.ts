@@ -3,11 +3,11 @@
  *
  * @module
  */
-import type { AttentionMaps, AttentionQuery } from "../../model/attention_maps.ts";
-import type { PatchGrid } from "../../model/masking.ts";
+import type { AttentionMaps, AttentionQuery } from "../../model/vit/attention_maps.ts";
+import type { PatchGrid } from "../../model/objectives/masking.ts";
 import { MAGMA } from "./colours.ts";
 import { panel, panelBox, patchBox, rangeOf, secondsOf, type Spectrogram } from "./spectrogram.ts";
-import { tag, text } from "../markup.ts";
+import { tag, text } from "./markup.ts";
 import {
   type Box,
   colourBar,
@@ -33,7 +33,10 @@ export interface AttentionSelection {
   readonly heads: readonly number[];
 }
 
-/** Weights of one query in one head: of the class token, if there is one, and of the patches [rows, columns]. */
+/**
+ * Weights of one query in one head: of the class token, if there is one, and of the patches [rows,
+ * columns].
+ */
 export function weightsAt(
   { layers, queries, grid: { rows, columns }, lead }: AttentionMaps,
   layer: number,
@@ -70,7 +73,10 @@ export function tokensOf({ grid: { rows, columns }, lead }: AttentionMaps): numb
   return lead + rows * columns;
 }
 
-/** The range of colours: an eighth of an even spread to the largest weights but a few, in powers of two. */
+/**
+ * The range of colours: an eighth of an even spread to the largest weights but a few, in powers of
+ * two.
+ */
 function rangeFor(maps: AttentionMaps, { query, layers, heads }: AttentionSelection) {
   const all = Float32Array.from(
     layers.flatMap((layer) =>
@@ -83,8 +89,8 @@ function rangeFor(maps: AttentionMaps, { query, layers, heads }: AttentionSelect
 }
 
 /**
- * The chunk with the query outlined, then its weights in every layer (across) and head (down). Colours are multiples of an
- * even spread over all tokens, the same in all pictures.
+ * The chunk with the query outlined, then its weights in every layer (across) and head (down).
+ * Colours are multiples of an even spread over all tokens, the same in all pictures.
  */
 export function drawAttention(
   maps: AttentionMaps,

@@ -13,11 +13,11 @@ import {
   SYSTEM_TITLES,
 } from "../../model/formats/checkpoint_file.ts";
 import { asFloat32, valuesOf, wholeBytes } from "../../model/formats/ranges.ts";
-import type { Masking } from "../../model/masking.ts";
-import { MsmMae } from "../../model/msm_mae.ts";
-import { recipeFor } from "../../model/objectives.ts";
-import { blaming, openCheckpointFile } from "../checkpoint_input.ts";
-import { encoderPath } from "../encoder_file.ts";
+import type { Masking } from "../../model/objectives/masking.ts";
+import { MsmMae } from "../../model/objectives/msm_mae.ts";
+import { recipeFor } from "../../model/objectives/objectives.ts";
+import { blaming, openCheckpointFile } from "../io/checkpoint_file.ts";
+import { encoderPath } from "../downstream/encoder_file.ts";
 import { UsageError } from "../errors.ts";
 
 /** What a checkpoint is, and what of it can be drawn beside its encoder. */
@@ -30,7 +30,10 @@ export interface OpenModel extends Disposable {
   readonly trained: { readonly masking?: Masking; readonly ratio?: number };
 }
 
-/** The file with the most in it that a path means: itself, or a run's newest checkpoint, or else the run's encoder. */
+/**
+ * The file with the most in it that a path means: itself, or a run's newest checkpoint, or else the
+ * run's encoder.
+ */
 function fullestFile(path: string): string {
   const encoder = encoderPath(path);
   if (encoder === path) return path;

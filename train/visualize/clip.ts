@@ -1,5 +1,6 @@
 /**
- * What is computed of one clip: its log-mel spectrogram, attention, embeddings over time, reconstruction and sounds.
+ * What is computed of one clip: its log-mel spectrogram, attention, embeddings over time,
+ * reconstruction and sounds.
  *
  * @module
  */
@@ -7,16 +8,16 @@ import {
   type AttentionMaps,
   attentionMaps,
   type AttentionQuery,
-} from "../../model/attention_maps.ts";
-import { gridOf } from "../../model/embed.ts";
-import type { Encoder } from "../../model/encoder.ts";
-import { LogMel, MATPAC_STATISTICS } from "../../model/frontend.ts";
-import { CENTRE_PAD, FRAME_SAMPLES, MEL_80 } from "../../model/frontend_tables.ts";
-import { drawMask, type Masking, type PatchGrid } from "../../model/masking.ts";
-import { classTokens } from "../../model/tokens.ts";
-import type { MsmMae } from "../../model/msm_mae.ts";
-import { reconstruct, type Reconstruction } from "../../model/reconstruct.ts";
-import { Prng } from "../data/prng.ts";
+} from "../../model/vit/attention_maps.ts";
+import { gridOf } from "../../model/encoder/embed.ts";
+import type { Encoder } from "../../model/encoder/encoder.ts";
+import { LogMel, MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
+import { CENTRE_PAD, FRAME_SAMPLES, MEL_80 } from "../../model/frontend/tables.ts";
+import { drawMask, type Masking, type PatchGrid } from "../../model/objectives/masking.ts";
+import { classTokens } from "../../model/vit/tokens.ts";
+import type { MsmMae } from "../../model/objectives/msm_mae.ts";
+import { reconstruct, type Reconstruction } from "../../model/objectives/reconstruct.ts";
+import { Prng } from "../data/random.ts";
 import { UsageError } from "../errors.ts";
 import { principalComponents } from "./projection.ts";
 import { decibels, FRAME_SECONDS, type Spectrogram } from "./spectrogram.ts";
@@ -63,8 +64,8 @@ export function statisticsOf({ frontend: { statistics } }: Encoder): {
 }
 
 /**
- * Log-mel spectrogram of a waveform with the encoder's front end, and its first chunk. A waveform shorter than one patch
- * is filled up with silence.
+ * Log-mel spectrogram of a waveform with the encoder's front end, and its first chunk. A waveform
+ * shorter than one patch is filled up with silence.
  *
  * @param start seconds in the file where the waveform begins
  */
@@ -173,7 +174,10 @@ export interface MaskChoice {
   readonly seed: number;
 }
 
-/** The chunk reconstructed under a random mask. @throws {UsageError} if the mask leaves all or nothing visible */
+/**
+ * The chunk reconstructed under a random mask. @throws {UsageError} if the mask leaves all or
+ * nothing visible
+ */
 export async function chunkReconstruction(
   model: MsmMae,
   { chunk, grid }: ClipInput,
@@ -191,7 +195,10 @@ export async function chunkReconstruction(
   return await reconstruct(model, chunk, mask);
 }
 
-/** Embeddings of the clip's time steps along three principal components; undefined below three steps. */
+/**
+ * Embeddings of the clip's time steps along three principal components; undefined below three
+ * steps.
+ */
 export async function trajectoryOf(
   encoder: Encoder,
   { logmel }: ClipInput,

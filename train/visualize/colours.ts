@@ -13,8 +13,8 @@ function colourMap(lines: readonly string[]): ColourMap {
 }
 
 /**
- * Perceptually uniform, dark blue to yellow: "viridis" of Nathaniel Smith, Stefan van der Walt and Eric Firing, put into the
- * public domain (CC0) with matplotlib.
+ * Perceptually uniform, dark blue to yellow: "viridis" of Nathaniel Smith, Stefan van der Walt and
+ * Eric Firing, put into the public domain (CC0) with matplotlib.
  */
 export const VIRIDIS: ColourMap = colourMap([
   "44015444025645045745055946075a46085c460a5d460b5e470d60470e61471063471164471365481467481668481769",

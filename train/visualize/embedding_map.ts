@@ -5,7 +5,7 @@
  */
 import { classStyle, MOST_CLASSES } from "./colours.ts";
 import type { Components } from "./projection.ts";
-import { text } from "../markup.ts";
+import { text } from "./markup.ts";
 import { drawing, LEFT, point, WIDTH } from "./svg.ts";
 import { componentTitle, type PointAxes, pointAxes } from "./trajectory.ts";
 
@@ -27,7 +27,10 @@ export interface EmbeddingMap {
   readonly neighbours: readonly (readonly [number, number])[] | undefined;
 }
 
-/** Labels in the order of their colours, the most frequent first where there are more than can be told apart. */
+/**
+ * Labels in the order of their colours, the most frequent first where there are more than can be
+ * told apart.
+ */
 export function labelsOf(clips: readonly MapClip[]): string[] {
   const counts = new Map<string, number>();
   for (const { labels: [label] } of clips) {

@@ -4,14 +4,14 @@
  * @module
  */
 import { join, relative, SEPARATOR } from "@std/path";
-import type { Encoder } from "../../model/encoder.ts";
+import type { Encoder } from "../../model/encoder/encoder.ts";
 import { NoDataError } from "../data/errors.ts";
 import { labelledFolder } from "../data/labelled.ts";
-import type { WorkerPool } from "../data/pool.ts";
-import { Prng } from "../data/prng.ts";
-import { audioFiles } from "../embed_files.ts";
-import type { SkippedRow } from "../log.ts";
-import { audioDigests, clipFeatures, encoderSource } from "../probe/features.ts";
+import type { WorkerPool } from "../data/worker_pool.ts";
+import { Prng } from "../data/random.ts";
+import { audioFiles } from "../downstream/embed_files.ts";
+import type { SkippedRow } from "../metrics/metrics_log.ts";
+import { audioDigests, clipFeatures, encoderSource } from "../downstream/probe/features.ts";
 import type { EmbeddingMap, MapClip } from "./embedding_map.ts";
 import { FEWEST_FOR_UMAP, principalComponents, umap } from "./projection.ts";
 
@@ -22,7 +22,8 @@ export interface FolderClip extends MapClip {
 }
 
 /**
- * The clips of a labelled folder (with meta.csv), else all audio below a folder, whose labels are then the folders in it.
+ * The clips of a labelled folder (with meta.csv), else all audio below a folder, whose labels are
+ * then the folders in it.
  *
  * @throws {NoDataError} if meta.csv cannot be used
  * @throws {FolderError} if the folder cannot be listed

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { escaped } from "../markup.ts";
+import { escaped } from "./markup.ts";
 
 const STYLE = `
 :root { color-scheme: light dark; --ink: #1c2330; --faint: #5f6877; --line: #d0d6de; --page: #ffffff; --panel: #f2f4f7;

@@ -25,8 +25,8 @@ const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
 const PALETTE_COLOUR = 3;
 
 /**
- * A picture of one pixel for each value, with a palette: the map's 256 colours without its first, whose place is the
- * transparent one.
+ * A picture of one pixel for each value, with a palette: the map's 256 colours without its first,
+ * whose place is the transparent one.
  *
  * @throws {RangeError} if the values are not rows times columns
  */

@@ -5,7 +5,7 @@
  */
 import { PCA } from "ml-pca";
 import { UMAP } from "umap-js";
-import { Prng } from "../data/prng.ts";
+import { Prng } from "../data/random.ts";
 
 /** Points along their principal components. */
 export interface Components {
@@ -16,8 +16,8 @@ export interface Components {
 }
 
 /**
- * Coordinates along the components of largest variance. Each component's sign is such that its largest coordinate (by
- * size) is positive, so that pictures repeat.
+ * Coordinates along the components of largest variance. Each component's sign is such that its
+ * largest coordinate (by size) is positive, so that pictures repeat.
  *
  * @param rows points of equally many values
  * @param count components; fewer where there are fewer points or values

@@ -3,15 +3,18 @@
  *
  * @module
  */
-import type { Reconstruction } from "../../model/reconstruct.ts";
+import type { Reconstruction } from "../../model/objectives/reconstruct.ts";
 import { MAGMA } from "./colours.ts";
 import { decibels, panel, panelBox, rangeOf, secondsOf, type Spectrogram } from "./spectrogram.ts";
-import { tag, text } from "../markup.ts";
+import { tag, text } from "./markup.ts";
 import { colourBar, drawing, frequencyAxis, outline, raster, timeAxis } from "./svg.ts";
 
 /** How far a reconstruction is from the input. */
 export interface ReconstructionError {
-  /** Mean squared error of masked patches, standardised values: the loss, unless patches are normalised. */
+  /**
+   * Mean squared error of masked patches, standardised values: the loss, unless patches are
+   * normalised.
+   */
   readonly loss: number;
   /** The same of a guess: each masked value is the mean of the visible values of its band. */
   readonly guess: number;
@@ -71,8 +74,8 @@ const HEIGHT = 130;
 const STEP = HEIGHT + 34;
 
 /**
- * Four pictures on one time axis: input, input without what is masked, reconstruction with visible patches of the input,
- * and the error. The first three share their colours.
+ * Four pictures on one time axis: input, input without what is masked, reconstruction with visible
+ * patches of the input, and the error. The first three share their colours.
  *
  * @param start seconds in the file where the chunk begins
  */

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import type { AttentionQuery } from "../../model/attention_maps.ts";
-import type { Encoder } from "../../model/encoder.ts";
-import { classTokens } from "../../model/tokens.ts";
-import type { MsmMae } from "../../model/msm_mae.ts";
-import type { Reconstruction } from "../../model/reconstruct.ts";
+import type { AttentionQuery } from "../../model/vit/attention_maps.ts";
+import type { Encoder } from "../../model/encoder/encoder.ts";
+import { classTokens } from "../../model/vit/tokens.ts";
+import type { MsmMae } from "../../model/objectives/msm_mae.ts";
+import type { Reconstruction } from "../../model/objectives/reconstruct.ts";
 import { UsageError } from "../errors.ts";
 import { drawAttention, tokensOf, tokenWords } from "./attention.ts";
 import type { OpenModel } from "./autoencoder.ts";

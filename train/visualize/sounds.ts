@@ -3,11 +3,11 @@
  *
  * @module
  */
-import type { Encoder } from "../../model/encoder.ts";
-import { logMelToWave } from "../../model/griffin_lim.ts";
+import type { Encoder } from "../../model/encoder/encoder.ts";
+import { logMelToWave } from "../../model/frontend/griffin_lim.ts";
 import type { ClipInput } from "./clip.ts";
 import { samplesOfFrames } from "./spectrogram.ts";
-import { encodeWav } from "./wave_file.ts";
+import { encodeWav } from "../audio/wav_write.ts";
 
 /** A sound. */
 export interface Sound {
@@ -18,10 +18,12 @@ export interface Sound {
 }
 
 /**
- * The chunk as recorded, what its log-mel spectrogram keeps of it, and what was painted, the last one last.
+ * The chunk as recorded, what its log-mel spectrogram keeps of it, and what was painted, the last
+ * one last.
  *
  * @param waveform of the clip
- * @param painted [bands, frames] of the chunk, standardised; undefined where nothing was reconstructed
+ * @param painted [bands, frames] of the chunk, standardised; undefined where nothing was
+ * reconstructed
  */
 export async function chunkSounds(
   encoder: Encoder,

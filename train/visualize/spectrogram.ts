@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { FRAME_SAMPLES, HOP_SAMPLES } from "../../model/frontend_tables.ts";
-import { SAMPLE_RATE } from "../data/audio.ts";
+import { FRAME_SAMPLES, HOP_SAMPLES } from "../../model/frontend/tables.ts";
+import { SAMPLE_RATE } from "../audio/decode.ts";
 import { VIRIDIS } from "./colours.ts";
-import { text } from "../markup.ts";
+import { text } from "./markup.ts";
 import {
   type Box,
   colourBar,

@@ -1,11 +1,11 @@
 /**
- * Building blocks of drawings: SVG elements, axes, rasters, colour bars. Colours of ink and ground are CSS variables of the
- * page, so that a drawing fits light and dark ones.
+ * Building blocks of drawings: SVG elements, axes, rasters, colour bars. Colours of ink and ground
+ * are CSS variables of the page, so that a drawing fits light and dark ones.
  *
  * @module
  */
-import { hzToMel, MEL_80, melToHz } from "../../model/frontend_tables.ts";
-import { type Attributes, escaped, tag, text } from "../markup.ts";
+import { hzToMel, MEL_80, melToHz } from "../../model/frontend/tables.ts";
+import { type Attributes, escaped, tag, text } from "./markup.ts";
 import type { ColourMap } from "./colours.ts";
 import { dataUri, encodePng, type Raster } from "./png.ts";
 

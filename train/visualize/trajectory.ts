@@ -6,7 +6,7 @@
 import { colourAt, VIRIDIS } from "./colours.ts";
 import type { Components } from "./projection.ts";
 import { panel, panelBox, rangeOf, secondsOf, type Spectrogram } from "./spectrogram.ts";
-import { tag, text } from "../markup.ts";
+import { tag, text } from "./markup.ts";
 import {
   type Box,
   drawing,
@@ -40,7 +40,9 @@ export function componentTitle(i: number, share: number): string {
 export interface PointAxes {
   /** Of both axes. */
   readonly titles: readonly [x: string, y: string];
-  /** Whether coordinates mean something: then they are written, with the same scale along both axes. */
+  /**
+   * Whether coordinates mean something: then they are written, with the same scale along both axes.
+   */
   readonly numbers: boolean;
 }
 
@@ -92,8 +94,8 @@ export function pointAxes(
 }
 
 /**
- * The spectrogram, up to three components over time below it, a strip of colours that tells the time, and the path along
- * the first two components in these colours.
+ * The spectrogram, up to three components over time below it, a strip of colours that tells the
+ * time, and the path along the first two components in these colours.
  */
 export function drawTrajectory(trajectory: Trajectory, clip: Spectrogram): string {
   const { points, shares, times, step, chunk } = trajectory;

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { join } from "@std/path";
-import { FolderError, listAudioFiles } from "../../../train/data/files.ts";
+import { FolderError, listAudioFiles } from "../../../train/io/folders.ts";
 import {
   audioFolderSource,
   type Batch,
@@ -17,7 +17,10 @@ import { waveformCrop } from "../../../train/data/sources.ts";
 const GOLDEN = new URL("../../golden/audio/", import.meta.url).pathname;
 const CROP = 9 * 160 + 400;
 
-/** Clips whose samples say which clip and position they are: value = 1000000 * clip + position + 1 (exact in float32). */
+/**
+ * Clips whose samples say which clip and position they are: value = 1000000 * clip + position + 1
+ * (exact in float32).
+ */
 function countingSource(
   lengths: readonly number[],
   bad: readonly number[] = [],

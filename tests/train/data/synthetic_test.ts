@@ -33,7 +33,8 @@ Deno.test("synthetic clip is determined by seed and index", () => {
 });
 
 Deno.test("synthetic classes differ in zero crossings or in their peak over mean level", () => {
-  // Two features that need no front end already separate the class means; one class would not be learnable alone.
+  // Two features that need no front end already separate the class means; one class would not be
+  // learnable alone.
   const features = SYNTHETIC_CLASSES.map((_, target) => {
     let crossings = 0, crest = 0;
     const clips = 12;

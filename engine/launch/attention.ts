@@ -1,0 +1,362 @@
+/**
+ * Launching the attention kernels: how operands are walked, and how launches are split where a
+ * binding would exceed the adapter's limit.
+ *
+ * @module
+ */
+import type { Tensor } from "../tensor.ts";
+import {
+  FAMILIES,
+  familiesFor,
+  type Family,
+  type PassKind,
+  type Problem,
+} from "./attention_variants.ts";
+
+export type { Problem } from "./attention_variants.ts";
+
+/** A tensor walked by batch, head and token; strides in elements. */
+export interface Operand {
+  /** Memory; f32 or f16. */
+  readonly tensor: Tensor;
+  /** First element, relative to the tensor. */
+  readonly start: number;
+  /** Elements between batches. */
+  readonly batch: number;
+  /** Elements between heads. */
+  readonly head: number;
+  /** Elements between tokens. */
+  readonly token: number;
+  /** Number of tokens. */
+  readonly tokens: number;
+  /** Elements per token: the head size, or less for statistics. */
+  readonly width: number;
+}
+
+/** Walks a [B, H, T, d] tensor whose last axis has stride 1. */
+export function heads4(tensor: Tensor): Operand {
+  const [batch, head, token] = tensor.strides;
+  const [, , tokens, width] = tensor.shape;
+  return { tensor, start: 0, batch, head, token, tokens, width };
+}
+
+/** Walks part `part` of `parts` of a dense [B, T, parts * H * d] tensor. */
+export function headsOf(tensor: Tensor, heads: number, part = 0, parts = 1): Operand {
+  const [, tokens, all] = tensor.shape;
+  const width = all / parts / heads;
+  return {
+    tensor,
+    start: part * heads * width,
+    batch: tokens * all,
+    head: width,
+    token: all,
+    tokens,
+    width,
+  };
+}
+
+/** Walks a dense [B, T] tensor that all heads share. */
+export function perToken(tensor: Tensor): Operand {
+  const [, tokens] = tensor.shape;
+  return { tensor, start: 0, batch: tokens, head: 0, token: 1, tokens, width: 1 };
+}
+
+/** Walks a dense [B, H, T] tensor. */
+export function perRow(tensor: Tensor): Operand {
+  const [, heads, tokens] = tensor.shape;
+  return { tensor, start: 0, batch: heads * tokens, head: tokens, token: 1, tokens, width: 1 };
+}
+
+type Operands = Readonly<Record<string, Operand>>;
+
+/** One of the computations. */
+interface Pass {
+  readonly kind: PassKind;
+  /** Only read, `d` elements per token. */
+  readonly reads: Operands;
+  /** Written, `d` elements per token. */
+  readonly writes: Operands;
+  /** Written and read back by other passes: scalars per token, or f32 where the rest may be f16. */
+  readonly statistics: Readonly<Record<string, { readonly operand: Operand; written: boolean }>>;
+}
+
+/** Elements from the first to behind the last that the operand's heads touch. */
+function extent(operand: Operand, batches: number, heads: number): number {
+  return (batches - 1) * operand.batch + (heads - 1) * operand.head +
+    (operand.tokens - 1) * operand.token + operand.width;
+}
+
+/** Whether every row of `d` elements can be read by vec4, however batches and heads are split. */
+const inVectors = ({ d }: Problem, operands: readonly Operand[]): boolean =>
+  d % 4 === 0 &&
+  operands.every(({ tensor, start, batch, head, token, width }) =>
+    width !== d || [tensor.offset + start, batch, head, token].every((x) => x % 4 === 0)
+  );
+
+type Range = readonly [first: number, count: number];
+
+function halves([first, count]: Range): [Range, Range] {
+  const half = Math.ceil(count / 2);
+  return [[first, half], [first + half, count - half]];
+}
+
+/** Part of a buffer that is bound, in elements from the beginning of the buffer. */
+interface Window {
+  readonly tensor: Tensor;
+  first: number;
+  end: number;
+}
+
+/**
+ * Runs one pass over all batches and heads, split where a window would exceed the binding limit.
+ */
+function launch(
+  family: Family,
+  problem: Problem,
+  pass: Pass,
+  batches: Range = [0, problem.batch],
+  heads: Range = [0, problem.heads],
+): void {
+  const { reads, writes, statistics } = pass;
+  const all = [
+    ...Object.entries(reads),
+    ...Object.entries(writes),
+    ...Object.entries(statistics).map(([name, { operand }]) => [name, operand] as const),
+  ];
+  const { d } = problem;
+  const { device, dtype } = all[0][1].tensor;
+  const firstOf = ({ tensor, start, batch, head }: Operand) =>
+    tensor.offset + start + batches[0] * batch + heads[0] * head;
+  const windows: Window[] = [];
+  const windowOf: Record<string, Window> = {};
+  const bufferOf: Record<string, string> = {};
+  for (const [name, operand] of all) {
+    const { tensor } = operand;
+    const at = firstOf(operand);
+    const end = at + extent(operand, batches[1], heads[1]);
+    const first = at - at % (device.offsetAlignment / tensor.itemSize);
+    // Gradients of a fused tensor: WebGPU lets a buffer be bound for writing only once.
+    const before = name in writes
+      ? Object.keys(writes).find((n) => windowOf[n]?.tensor === tensor)
+      : undefined;
+    const shared = before === undefined ? undefined : windowOf[before];
+    if (shared) {
+      shared.first = Math.min(shared.first, first);
+      shared.end = Math.max(shared.end, end);
+    } else {
+      windows.push({ tensor, first, end });
+    }
+    windowOf[name] = shared ?? windows[windows.length - 1];
+    bufferOf[name] = `${before ?? name}_data`;
+  }
+  if (windows.some((w) => (w.end - w.first) * w.tensor.itemSize > device.bindingLimit)) {
+    const again = (b: Range, h: Range) => launch(family, problem, pass, b, h);
+    if (batches[1] > 1) halves(batches).forEach((half) => again(half, heads));
+    else if (heads[1] > 1) halves(heads).forEach((half) => again(batches, half));
+    else {
+      throw new RangeError(
+        `attention: one head of ${problem.tk} tokens exceeds the adapter's binding limit`,
+      );
+    }
+    return;
+  }
+
+  const vector = inVectors(problem, all.map(([, operand]) => operand));
+  const params: Record<string, number> = { tq: problem.tq, tk: problem.tk, scale: problem.scale };
+  const names: Record<string, string> = {};
+  all.forEach(([name, operand], i) => {
+    const step = vector && operand.width === d ? 4 : 1;
+    params[`offset_${name}`] = (firstOf(operand) - windowOf[name].first) / step;
+    params[`batch_${name}`] = operand.batch / step;
+    params[`head_${name}`] = operand.head / step;
+    params[`token_${name}`] = operand.token / step;
+    names[`NAME${i}`] = name;
+    names[`BUFFER${i}`] = bufferOf[name];
+    if (name in statistics) {
+      names[`ACCESS${i}`] = statistics[name].written ? "read_write" : "read";
+      names[`TYPE${i}`] = step === 4 ? `vec4<${operand.tensor.dtype}>` : operand.tensor.dtype;
+    }
+  });
+  const plan = family.plan(device, pass.kind, problem, vector);
+  const owned = pass.kind === "backwardKv" ? problem.tk : problem.tq;
+  const total = "sum" in statistics ? "sum" : "dq";
+  device.run(
+    plan.kernel,
+    {
+      D: d,
+      D4: Math.ceil(d / 4),
+      VEC: vector,
+      E: dtype,
+      CAUSAL: problem.causal,
+      MASK: "mask" in statistics,
+      READS: Object.keys(reads).length,
+      WIDE: Object.keys(reads).length + Object.keys(writes).length,
+      OPERANDS: all.length,
+      SHARED: all.length - windows.length,
+      SUMS: total === "sum",
+      TOTAL: total,
+      TOTAL_DATA: bufferOf[total] ?? "",
+      ...names,
+      ...plan.constants,
+    },
+    windows.map(({ tensor, first, end }) => ({
+      tensor,
+      start: first - tensor.offset,
+      count: end - first,
+    })),
+    params,
+    [Math.ceil(owned / plan.owned), heads[1], batches[1]],
+  );
+}
+
+/** What forward reads and writes. */
+export interface ForwardOperands {
+  /** Queries. */
+  readonly q: Operand;
+  /** Keys. */
+  readonly k: Operand;
+  /** Values. */
+  readonly v: Operand;
+  /** u32 or f32 per key: keys where it is 0 are hidden. */
+  readonly mask?: Operand;
+  /** Receives the result. */
+  readonly o: Operand;
+  /** f32; receives the log-sum-exp of each row's visible scores, near -3e38 where there is none. */
+  readonly lse: Operand;
+}
+
+/** What backward reads and writes. */
+export interface BackwardOperands extends ForwardOperands {
+  /** Gradient of the result. */
+  readonly dout: Operand;
+  /** Receives the gradient of q. */
+  readonly dq: Operand;
+  /** Receives the gradient of k; absent where only dq is wanted. */
+  readonly dk?: Operand;
+  /** Receives the gradient of v; there where `dk` is. */
+  readonly dv?: Operand;
+}
+
+const maskOf = ({ mask }: ForwardOperands): Pass["statistics"] =>
+  mask ? { mask: { operand: mask, written: false } } : {};
+
+function forwardWith(family: Family, problem: Problem, operands: ForwardOperands): void {
+  const { q, k, v, o, lse } = operands;
+  launch(family, problem, {
+    kind: "forward",
+    reads: { q, k, v },
+    writes: { o },
+    statistics: { lse: { operand: lse, written: true }, ...maskOf(operands) },
+  });
+}
+
+function backwardAtOnce(
+  family: Family,
+  problem: Problem,
+  operands: Required<Omit<BackwardOperands, "mask">> & Pick<BackwardOperands, "mask">,
+): void {
+  const { q, k, v, o, lse, dout, dq, dk, dv } = operands;
+  const { device, shape } = lse.tensor;
+  const pair = heads4(device.empty([...shape, 2]));
+  // Sums over many keys need more than the bits of f16.
+  const sum: Pass["statistics"] = dq.tensor.dtype === "f16"
+    ? { sum: { operand: heads4(device.empty([...shape, problem.d])), written: true } }
+    : {};
+  launch(family, problem, {
+    kind: "backward",
+    reads: { q, k, v, o, do: dout },
+    writes: { dq, dk, dv },
+    statistics: {
+      lse: { operand: lse, written: false },
+      pair: { operand: pair, written: true },
+      ...sum,
+      ...maskOf(operands),
+    },
+  });
+}
+
+function backwardWith(family: Family, problem: Problem, operands: BackwardOperands): void {
+  const { q, k, v, o, lse, dout, dq, dk, dv } = operands;
+  if (family.single && dk && dv && inVectors(problem, [q, k, v, o, dout, dq, dk, dv])) {
+    backwardAtOnce(family, problem, { ...operands, dk, dv });
+    return;
+  }
+  const delta = perRow(lse.tensor.device.empty(lse.tensor.shape));
+  launch(family, problem, {
+    kind: "backwardQ",
+    reads: { q, k, v, o, do: dout },
+    writes: { dq },
+    statistics: {
+      lse: { operand: lse, written: false },
+      delta: { operand: delta, written: true },
+      ...maskOf(operands),
+    },
+  });
+  if (!dk || !dv) return;
+  launch(family, problem, {
+    kind: "backwardKv",
+    reads: { q, k, v, do: dout },
+    writes: { dk, dv },
+    statistics: {
+      lse: { operand: lse, written: false },
+      delta: { operand: delta, written: false },
+      ...maskOf(operands),
+    },
+  });
+}
+
+/** Memory for the tuner to try a family on. */
+interface Scratch {
+  /** One scalar per channel. */
+  tokens(count: number): Operand;
+  /** One f32 per query. */
+  lse(): Operand;
+  /** A key mask where the problem at hand has one. */
+  readonly mask?: Operand;
+}
+
+/** The family to run: the tuner's choice, else by the kind of adapter. */
+function choose(
+  direction: "forward" | "backward",
+  problem: Problem,
+  { q, mask }: ForwardOperands,
+  launchOn: (family: Family, scratch: Scratch) => void,
+): Family {
+  const { device, dtype } = q.tensor;
+  const { batch, heads, tq, tk, d, causal } = problem;
+  const names = familiesFor(device, direction, problem);
+  const up = (tokens: number) => Math.ceil(tokens / 32) * 32;
+  const shape = `${2 ** Math.ceil(Math.log2(batch * heads))}x${up(tq)}x${up(tk)}x${d}`;
+  const key = `attention/${direction}/${dtype}/${shape}${causal ? "/causal" : ""}${
+    mask ? "/mask" : ""
+  }`;
+  const name = device.tuning.pick(key, names, () => (variant) =>
+    launchOn(FAMILIES[variant], {
+      tokens: (count) => heads4(device.empty([batch, heads, count, d], dtype)),
+      lse: () => perRow(device.empty([batch, heads, tq])),
+      mask: mask && perToken(device.empty([batch, tk], mask.tensor.dtype)),
+    }));
+  return FAMILIES[name];
+}
+
+/** Writes the result to `o` and the log-sum-exp of each row to `lse`. */
+export function runForward(problem: Problem, operands: ForwardOperands): void {
+  const { tq, tk } = problem;
+  const family = choose("forward", problem, operands, (family, scratch) => {
+    const [q, k, v, o] = [tq, tk, tk, tq].map(scratch.tokens);
+    forwardWith(family, problem, { q, k, v, mask: scratch.mask, o, lse: scratch.lse() });
+  });
+  forwardWith(family, problem, operands);
+}
+
+/** Writes the gradients. */
+export function runBackward(problem: Problem, operands: BackwardOperands): void {
+  const { tq, tk } = problem;
+  const family = choose("backward", problem, operands, (family, scratch) => {
+    const [q, o, dout, dq] = [tq, tq, tq, tq].map(scratch.tokens);
+    const [k, v, dk, dv] = [tk, tk, tk, tk].map(scratch.tokens);
+    const [mask, lse] = [scratch.mask, scratch.lse()];
+    backwardWith(family, problem, { q, k, v, mask, o, lse, dout, dq, dk, dv });
+  });
+  backwardWith(family, problem, operands);
+}

@@ -1,0 +1,200 @@
+/**
+ * The kernels of attention, by family, and which of them an adapter starts with.
+ *
+ * @module
+ */
+import backwardSource from "../../kernels/attention_backward.wgsl" with { type: "text" };
+import backwardKvSource from "../../kernels/attention_backward_kv.wgsl" with { type: "text" };
+import backwardQSource from "../../kernels/attention_backward_q.wgsl" with { type: "text" };
+import forwardSource from "../../kernels/attention_forward.wgsl" with { type: "text" };
+import tiledSource from "../../kernels/attention_tiled.wgsl" with { type: "text" };
+import type { Device } from "../device.ts";
+import { defineKernel, type Kernel, type KernelInsight } from "../kernel.ts";
+import type { Constants } from "../template.ts";
+
+/** Sizes of one attention. */
+export interface Problem {
+  /** Number of batches. */
+  readonly batch: number;
+  /** Heads per batch. */
+  readonly heads: number;
+  /** Queries. */
+  readonly tq: number;
+  /** Keys. */
+  readonly tk: number;
+  /** Head size. */
+  readonly d: number;
+  /** Factor of the scores. */
+  readonly scale: number;
+  /** Whether query i sees keys 0 to i only. */
+  readonly causal: boolean;
+}
+
+/** Backward is one computation or two of them, as the family has it. */
+export type PassKind = "forward" | "backward" | "backwardQ" | "backwardKv";
+
+/** How a family of kernels computes a pass. */
+export interface Plan {
+  readonly kernel: Kernel;
+  /** Tokens that one workgroup owns. */
+  readonly owned: number;
+  /** Constants besides those of kernels/attention_bindings.wgsl. */
+  readonly constants: Constants;
+}
+
+/** `vector`: all operands can be read by vec4. */
+type Planner = (device: Device, pass: PassKind, problem: Problem, vector: boolean) => Plan;
+
+/** Kernels that compute everything. */
+export interface Family {
+  /** The kernel of a pass. */
+  readonly plan: Planner;
+  /**
+   * Whether it has the pass "backward", for operands that can be read by vec4; else the other two
+   * make the gradients.
+   */
+  readonly single: boolean;
+}
+
+/**
+ * `products`: how many products of queries by keys by head size the kernel makes, each 2 tq tk d
+ * operations.
+ */
+const insight = (products: (constants: Constants) => number): KernelInsight => ({
+  flops: ({ constants, params: { tq, tk }, grid: [, heads, batch] }) =>
+    products(constants) * 2 * tq * tk * Number(constants.D) * heads * batch *
+    (constants.CAUSAL ? 0.5 : 1),
+  variant: ({ constants: { D, CAUSAL, MASK, E }, params: { tq, tk }, grid: [, heads, batch] }) =>
+    `${batch}x${heads} heads ${tq}x${tk}x${D}${E === "f16" ? " f16" : ""}${
+      CAUSAL ? " causal" : ""
+    }${MASK ? " masked" : ""}`,
+});
+
+const singleKernel = defineKernel("attention_backward", backwardSource, insight(() => 5));
+const rowsKernels = {
+  forward: defineKernel("attention_forward", forwardSource, insight(() => 2)),
+  backwardQ: defineKernel("attention_backward_q", backwardQSource, insight(() => 3)),
+  backwardKv: defineKernel("attention_backward_kv", backwardKvSource, insight(() => 4)),
+};
+
+/** Vectors of the head size that a row keeps in registers. */
+const LIVE = { forward: 2, backwardQ: 3, backwardKv: 4 };
+
+/** Subgroups as the kernels need them; measured on software adapters only. */
+const hasLanes = ({ info }: Device): boolean => info.software && info.subgroupSize >= 8;
+
+/**
+ * Rows per lane, at most `most`: a workgroup's time goes with them and, by `shared` of a row, with
+ * what they share.
+ */
+function rowsPerLane(owned: number, lanes: number, most: number, shared: number): number {
+  const time = (perLane: number) => Math.ceil(owned / (lanes * perLane)) * (perLane + shared);
+  let best = 1;
+  for (let n = 2; n <= most; n++) if (time(n) < time(best)) best = n;
+  return best;
+}
+
+/** Rows in registers: any adapter; with subgroups the family for software adapters. */
+const rows: Planner = (device, pass, { d, tq, tk }, vector) => {
+  const words = Math.ceil(d / 32);
+  if (pass === "backward") {
+    // More would crowd the first-level cache, where registers spill to
+    // (kernels/attention_backward.wgsl).
+    const ROWS = rowsPerLane(tk, 8, words === 1 ? 6 : Math.max(1, Math.floor(4 / words)), 1);
+    return { kernel: singleKernel, owned: Math.max(tq, tk), constants: { ROWS, WORDS: words } };
+  }
+  const { software } = device.info;
+  const lanes = software ? 8 : 32;
+  const shuffles = vector && hasLanes(device);
+  // On a GPU a lane has 255 registers. A CPU adapter spills to its cache for next to nothing; there
+  // the bound is the time to compile (kernels/attention_backward_kv.wgsl).
+  const spilt = shuffles ? (pass === "forward" ? 256 : 192) : 128;
+  const channels = software ? spilt : 192 / LIVE[pass];
+  const owned = pass === "backwardKv" ? tk : tq;
+  const ROWS = rowsPerLane(owned, lanes, Math.min(4, Math.floor(channels / d)), 0.6);
+  return {
+    kernel: rowsKernels[pass],
+    owned: lanes * ROWS,
+    constants: {
+      WX: lanes,
+      ROWS,
+      ...pass === "forward" ? { STEP: vector && d <= 64 ? 2 : 1 } : {},
+      SUBGROUPS: shuffles,
+      WORDS: words,
+    },
+  };
+};
+
+const tiledKernel = defineKernel(
+  "attention_tiled",
+  tiledSource,
+  insight(({ PASS }) => Number(PASS) + 2),
+);
+
+/**
+ * Roles of the operands in kernels/attention_tiled.wgsl: products of left by right, weights times
+ * factor.
+ */
+const TILED = {
+  forward: { PASS: 0, LEFT0: "q", RIGHT0: "k", FACTOR0: "v", OUTPUT0: "o" },
+  backwardQ: {
+    PASS: 1,
+    LEFT0: "q",
+    RIGHT0: "k",
+    LEFT1: "do",
+    RIGHT1: "v",
+    FACTOR0: "k",
+    OUTPUT0: "dq",
+  },
+  backwardKv: {
+    PASS: 2,
+    LEFT0: "k",
+    RIGHT0: "q",
+    LEFT1: "v",
+    RIGHT1: "do",
+    FACTOR0: "do",
+    OUTPUT0: "dv",
+    FACTOR1: "q",
+    OUTPUT1: "dk",
+  },
+};
+
+/** Tiles in workgroup memory, 4 * `ty` owned tokens by 32 walked ones: the family for GPUs. */
+const tiled = (ty: number): Planner => (_device, pass) => {
+  if (pass === "backward") throw new Error("attention_tiled has no single pass");
+  return {
+    kernel: tiledKernel,
+    owned: 4 * ty,
+    constants: {
+      ...TILED[pass],
+      TY: ty,
+      PRODUCTS: pass === "forward" ? 1 : 2,
+      OUTPUTS: pass === "backwardKv" ? 2 : 1,
+    },
+  };
+};
+
+/** All families by name. */
+export const FAMILIES: Readonly<Record<string, Family>> = {
+  "rows": { plan: rows, single: false },
+  "single": { plan: rows, single: true },
+  "tiled": { plan: tiled(8), single: false },
+  "tiled-64": { plan: tiled(16), single: false },
+};
+
+/** The single pass has a workgroup per head; with fewer heads some of a few cores would idle. */
+const ENOUGH_HEADS = 16;
+
+/** Names of the families that compute `direction` there, the one to start with first. */
+export function familiesFor(
+  device: Device,
+  direction: "forward" | "backward",
+  { batch, heads, d }: Problem,
+): string[] {
+  if (!device.info.software) return ["tiled", "tiled-64", "rows"];
+  const names = ["rows", "tiled", "tiled-64"];
+  if (direction === "forward" || d % 4 !== 0 || !hasLanes(device)) return names;
+  return batch * heads < ENOUGH_HEADS
+    ? ["rows", "single", "tiled", "tiled-64"]
+    : ["single", ...names];
+}

@@ -1,0 +1,62 @@
+/**
+ * Unrecorded copies and sums that the tape and the ops themselves need.
+ *
+ * @module
+ */
+import type { DType } from "../dtype.ts";
+import { broadcastShapes, sameShape, type Shape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { elementwise } from "./elementwise.ts";
+
+/** Whether kernels can bind the tensor as it is: dense and at an aligned offset. */
+export function isBindable(tensor: Tensor): boolean {
+  return tensor.dense && tensor.offset * tensor.itemSize % tensor.device.offsetAlignment === 0;
+}
+
+/** The tensor itself when kernels can bind it, else a dense copy. Records nothing. */
+export function materialize(tensor: Tensor): Tensor {
+  if (isBindable(tensor)) return tensor;
+  const copy = tensor.device.empty(tensor.shape, tensor.dtype);
+  elementwise(copy, [tensor], { expression: "a" });
+  return copy;
+}
+
+/** A dense copy in another dtype. Records nothing. */
+export function converted(tensor: Tensor, dtype: DType): Tensor {
+  const copy = tensor.device.empty(tensor.shape, dtype);
+  elementwise(copy, [tensor], { expression: "TV(a)" });
+  return copy;
+}
+
+/** `target = value`, or `target += value` with `add`. `target` is dense; `value` has its shape. */
+export function accumulate(target: Tensor, value: Tensor, add: boolean): void {
+  elementwise(target, [value], add ? { expression: "o + a", readOut: true } : { expression: "a" });
+}
+
+/** Overwrites a tensor with one value. */
+export function fill(target: Tensor, value: number): void {
+  elementwise(target, [], { expression: "T(S(params.alpha))", alpha: value });
+}
+
+/** `a + b` as a new dense tensor. */
+export function sumOf(a: Tensor, b: Tensor): Tensor {
+  const shape = sameShape(a.shape, b.shape) ? a.shape : broadcastShapes("add", a.shape, b.shape);
+  const sum = a.device.empty(shape, a.dtype);
+  elementwise(sum, [a, b], { expression: "a + b" });
+  return sum;
+}
+
+/** A view of the block of `shape` that starts `start` elements into each axis of `whole`. */
+export function partOf(whole: Tensor, start: readonly number[], shape: Shape): Tensor {
+  const first = start.reduce((at, from, axis) => at + from * whole.strides[axis], whole.offset);
+  return whole.view(shape, whole.strides, first);
+}
+
+/**
+ * Writes `value` into a part of `target`: `start` elements into each axis, of the shape of `value`.
+ */
+export function writePart(target: Tensor, start: readonly number[], value: Tensor): void {
+  const part = partOf(target, start, value.shape);
+  elementwise(part, [value], { expression: "a" });
+  part.dispose();
+}

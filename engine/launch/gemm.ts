@@ -1,0 +1,239 @@
+/**
+ * Launching matrix products: asks for the kernel variant, and splits what a binding or a launch
+ * cannot hold.
+ *
+ * @module
+ */
+import { type GemmProblem, gemmVariants, LARGEST_REGISTER_TILE } from "./gemm_variants.ts";
+import type { TensorWindow } from "../device.ts";
+import type { Tensor } from "../tensor.ts";
+
+/** One operand: where its first matrix starts and how it is walked, in elements. */
+export interface MatrixOperand {
+  /** Memory; only its storage, device and offset matter. */
+  readonly tensor: Tensor;
+  /** Elements between rows as stored. */
+  readonly ld: number;
+  /** First element, relative to the tensor. */
+  readonly start?: number;
+  /** Whether the stored matrix is the transpose of the operand. */
+  readonly transposed?: boolean;
+  /** Elements between neighbouring matrices of a batch; default 0. */
+  readonly batchStride?: number;
+}
+
+/** `c = alpha * a b (+ bias) (+ residual)`; `a` is m x k, `b` is k x n, `c` is m x n. */
+export interface GemmArguments {
+  /** Left operand. */
+  readonly a: MatrixOperand;
+  /** Right operand. */
+  readonly b: MatrixOperand;
+  /** Result, never transposed. */
+  readonly c: MatrixOperand;
+  /** Rows of the result. */
+  readonly m: number;
+  /** Columns of the result. */
+  readonly n: number;
+  /** Inner size. */
+  readonly k: number;
+  /** Number of products; default 1. */
+  readonly batch?: number;
+  /** Factor; default 1. */
+  readonly alpha?: number;
+  /** [n], added to each row. */
+  readonly bias?: Tensor;
+  /** Laid out like `c`, added to it. */
+  readonly residual?: Tensor;
+  /** Laid out like `c`: receives the value before GELU, which is then applied. */
+  readonly pre?: Tensor;
+  /** Add to `c` instead of overwriting it. */
+  readonly accumulate?: boolean;
+}
+
+/**
+ * Computes a matrix product. Sums are f32 over k in order, whatever the operands are and in every
+ * kernel variant.
+ *
+ * @param args all tensors f32, or all f16
+ * @throws {RangeError} if a single row of an operand exceeds the adapter's binding limit.
+ */
+export function gemm(args: GemmArguments): void {
+  const { m, n, k, batch = 1 } = args;
+  if (m === 0 || n === 0 || batch === 0) return;
+  launch(args, [0, m], [0, n], [0, k], [0, batch], args.accumulate ?? false);
+}
+
+type Range = readonly [first: number, count: number];
+
+/**
+ * Halves a range, the first half a multiple of 8 where possible so that vector loads stay aligned.
+ */
+function halves([first, count]: Range): [Range, Range] {
+  const half = count > 8 ? Math.ceil(count / 16) * 8 : Math.ceil(count / 2);
+  return [[first, half], [first + half, count - half]];
+}
+
+function launch(
+  args: GemmArguments,
+  m: Range,
+  n: Range,
+  k: Range,
+  batch: Range,
+  accumulate: boolean,
+): void {
+  const { a, b, c } = args;
+  const { device } = c.tensor;
+  const { itemSize, dtype } = c.tensor;
+  const alignment = device.offsetAlignment / itemSize;
+  const limit = device.bindingLimit / itemSize - alignment;
+  const most = device.gpu.limits.maxComputeWorkgroupsPerDimension;
+  const longest = most * LARGEST_REGISTER_TILE;
+
+  const span = (operand: MatrixOperand, rows: Range, columns: Range) => {
+    const [outer, inner] = operand.transposed ? [columns, rows] : [rows, columns];
+    const step = operand.batchStride ?? 0;
+    const first = operand.tensor.offset + (operand.start ?? 0) + batch[0] * step +
+      outer[0] * operand.ld + inner[0];
+    const count = (batch[1] - 1) * step + (outer[1] - 1) * operand.ld + inner[1];
+    return { tensor: operand.tensor, first, count };
+  };
+  const like = (tensor: Tensor) => span({ ...c, tensor, start: 0 }, m, n);
+  const spans = {
+    a: span(a, m, k),
+    b: span(b, k, n),
+    c: span(c, m, n),
+    bias: args.bias && { tensor: args.bias, first: args.bias.offset + n[0], count: n[1] },
+    residual: args.residual && like(args.residual),
+    pre: args.pre && like(args.pre),
+  };
+  const tooLarge = (part: { count: number } | undefined) =>
+    part !== undefined && part.count > limit;
+  const tooMany = batch[1] > most || m[1] > longest || n[1] > longest;
+  if (tooMany || Object.values(spans).some(tooLarge)) {
+    const again = (over: { m?: Range; n?: Range; k?: Range; batch?: Range }, add: boolean) =>
+      launch(args, over.m ?? m, over.n ?? n, over.k ?? k, over.batch ?? batch, add);
+    if (batch[1] > 1) halves(batch).forEach((half) => again({ batch: half }, accumulate));
+    else if (m[1] > longest || tooLarge(spans.c) || (tooLarge(spans.a) && !a.transposed)) {
+      halves(m).forEach((half) => again({ m: half }, accumulate));
+    } else if (n[1] > longest || (tooLarge(spans.b) && b.transposed)) {
+      halves(n).forEach((half) => again({ n: half }, accumulate));
+    } else splitInner(args, m, n, k, batch, accumulate);
+    return;
+  }
+
+  const params: Record<string, number> = {
+    m: m[1],
+    n: n[1],
+    k: k[1],
+    lda: a.ld,
+    ldb: b.ld,
+    ldc: c.ld,
+    batch_a: a.batchStride ?? 0,
+    batch_b: b.batchStride ?? 0,
+    batch_c: c.batchStride ?? 0,
+    alpha: args.alpha ?? 1,
+    offset_bias: 0,
+    offset_residual: 0,
+    offset_pre: 0,
+  };
+  const windows: TensorWindow[] = [];
+  for (const name of ["a", "b", "c", "bias", "residual", "pre"] as const) {
+    const part = spans[name];
+    if (!part) continue;
+    const start = part.first - part.first % alignment;
+    params[`offset_${name}`] = part.first - start;
+    windows.push({
+      tensor: part.tensor,
+      start: start - part.tensor.offset,
+      count: part.first - start + part.count,
+    });
+  }
+  const sizes = {
+    m: m[1],
+    n: n[1],
+    k: k[1],
+    batch: batch[1],
+    widthA: widthOf(a.transposed ? m[1] : k[1], a.ld, params.batch_a, spans.a.first),
+    widthB: widthOf(b.transposed ? k[1] : n[1], b.ld, params.batch_b, spans.b.first),
+    transposedB: b.transposed ?? false,
+  };
+  const firsts = [spans.c, spans.bias, spans.residual, spans.pre].map((part) => part?.first ?? 0);
+  const widthC = widthOf(n[1], c.ld, params.batch_c, ...firsts);
+  const variants = gemmVariants(device, sizes);
+  const run = (name: string, operands: readonly TensorWindow[]) => {
+    const { kernel, constants, rows, columns } = variants.find((v) => v.name === name)!;
+    device.run(
+      kernel,
+      {
+        ...constants,
+        E: dtype,
+        VA: sizes.widthA,
+        VB: sizes.widthB,
+        VC: widthC,
+        TAIL: k[1] % 4 !== 0,
+        TA: a.transposed ?? false,
+        TB: b.transposed ?? false,
+        BIAS: args.bias !== undefined,
+        GELU: args.pre !== undefined,
+        RESIDUAL: args.residual !== undefined,
+        ACC: accumulate,
+      },
+      operands,
+      params,
+      [Math.ceil(n[1] / columns), Math.ceil(m[1] / rows), batch[1]],
+    );
+  };
+  const layout = `${a.transposed ? "t" : "n"}${b.transposed ? "t" : "n"}`;
+  // Loads and stores of four elements, the usual ones, go without saying.
+  const widths = [sizes.widthA, sizes.widthB, widthC].join("-");
+  const accesses = widths === "4-4-4" ? "" : `/${widths}`;
+  const picked = device.tuning.pick(
+    `gemm/${layout}/${dtype}/${shapeClass(sizes, a.transposed ?? false)}${accesses}`,
+    variants.map(({ name }) => name),
+    () => {
+      const counts = windows.map(({ count }) => count);
+      return (name) => {
+        const scratch = counts.map((count) => device.empty([count], dtype));
+        run(name, scratch.map((tensor, i) => ({ tensor, start: 0, count: counts[i] })));
+        scratch.forEach((tensor) => tensor.dispose());
+      };
+    },
+  );
+  run(picked, windows);
+}
+
+/**
+ * Elements that can be loaded or stored at once where rows have this length and start at these
+ * distances.
+ */
+function widthOf(...distances: readonly number[]): 4 | 2 | 1 {
+  const divides = (width: number) => distances.every((distance) => distance % width === 0);
+  return divides(4) ? 4 : divides(2) ? 2 : 1;
+}
+
+/**
+ * Sizes as measurements tell them apart: how many tokens go through a weight counts by powers of
+ * two only.
+ */
+function shapeClass({ m, n, k, batch }: GemmProblem, gradient: boolean): string {
+  const rough = (size: number) => size < 64 ? size : 2 ** Math.ceil(Math.log2(size));
+  const sizes = gradient ? [m, n, rough(k)] : [rough(m), n, k];
+  return sizes.join("x") + (batch > 1 ? `x${rough(batch)}` : "");
+}
+
+/** Splits K: the first half writes, the second adds; bias and residual ride on the first. */
+function splitInner(
+  args: GemmArguments,
+  m: Range,
+  n: Range,
+  k: Range,
+  batch: Range,
+  accumulate: boolean,
+): void {
+  if (k[1] < 2 || args.pre) {
+    throw new RangeError("gemm: one row of an operand exceeds the adapter's binding limit");
+  }
+  const [first, second] = halves(k);
+  launch(args, m, n, first, batch, accumulate);
+  launch({ ...args, bias: undefined, residual: undefined }, m, n, second, batch, true);
+}

@@ -1,0 +1,186 @@
+/**
+ * The kernels that compute matrix products and which of them a product starts with.
+ *
+ * @module
+ */
+import source from "../../kernels/gemm.wgsl" with { type: "text" };
+import subgroupSource from "../../kernels/gemm_subgroup.wgsl" with { type: "text" };
+import tiledSource from "../../kernels/gemm_tiled.wgsl" with { type: "text" };
+import type { Device } from "../device.ts";
+import { defineKernel, type Kernel, type KernelInsight } from "../kernel.ts";
+import type { Constants } from "../template.ts";
+
+const insight: KernelInsight = {
+  flops: ({ params: { m, n, k }, grid }) => 2 * m * n * k * grid[2],
+  variant: ({ constants: c, params: { m, n, k }, grid }) =>
+    [
+      `${m}x${k}${c.TA ? "ᵀ" : ""} · ${k}x${n}${c.TB ? "ᵀ" : ""}`,
+      grid[2] > 1 && `batch ${grid[2]}`,
+      c.E === "f16" && "f16",
+      c.BIAS && "bias",
+      c.GELU && "gelu",
+      c.RESIDUAL && "residual",
+      c.ACC && "add",
+    ].filter(Boolean).join(" "),
+};
+const registerKernel = defineKernel("gemm", source, insight);
+const subgroupKernel = defineKernel("gemm_subgroup", subgroupSource, insight);
+const tiledKernel = defineKernel("gemm_tiled", tiledSource, insight);
+
+/** One way to compute a product. */
+export interface GemmVariant {
+  /** Family and rows x columns of the result: per invocation for `register`, else per workgroup. */
+  readonly name: string;
+  /** The kernel; its name tells the family. */
+  readonly kernel: Kernel;
+  /** Constants of the family, besides what depends on the operands. */
+  readonly constants: Constants;
+  /** Rows of the result per workgroup. */
+  readonly rows: number;
+  /** Columns of the result per workgroup. */
+  readonly columns: number;
+}
+
+/** Rows and columns of the largest tile that every adapter and operand allows. */
+export const LARGEST_REGISTER_TILE = 64;
+
+/** 8 x 8 per invocation: any operands, any adapter. */
+const REGISTER: GemmVariant = {
+  name: "register-8x8",
+  kernel: registerKernel,
+  constants: { ROWS: 8, VECS: 2, STORE: 8, DOWN: 4, ACROSS: 4, WX: 8, WY: 8 },
+  rows: LARGEST_REGISTER_TILE,
+  columns: LARGEST_REGISTER_TILE,
+};
+
+/** The only subgroup size that was measured. */
+const SUBGROUP_LANES = 8;
+
+/** One subgroup per workgroup, `rows` x `vecs` vec4 per invocation. */
+function subgroupTile(rows: number, vecs: number): GemmVariant {
+  const columns = 4 * vecs * SUBGROUP_LANES;
+  return {
+    name: `subgroup-${rows}x${columns}`,
+    kernel: subgroupKernel,
+    constants: {
+      LANES: SUBGROUP_LANES,
+      ROWS: rows,
+      VECS: vecs,
+      STORE: 8 / vecs,
+      DOWN: 4,
+      ACROSS: 4,
+    },
+    rows,
+    columns,
+  };
+}
+
+/**
+ * Faster than the others by a tenth and more, but twice as long to compile (0.5 s): for products
+ * that take several ms.
+ */
+const LARGE_SUBGROUP_TILES = [subgroupTile(64, 2), subgroupTile(128, 1)];
+const LARGE_PRODUCT = 2 ** 28;
+const SUBGROUP_TILES = [64, 48, 32, 16, 8].map((rows) => subgroupTile(rows, 1));
+
+/** 256 invocations that share memory, `rows` x `vecs` vec4 each; `slice` steps of K at a time. */
+function sharedTile(rows: number, vecs: number, slice: number): GemmVariant {
+  return {
+    name: `tiled-${16 * rows}x${64 * vecs}`,
+    kernel: tiledKernel,
+    constants: { ROWS: rows, VECS: vecs, BK: slice, STORE: rows, DOWN: 64, ACROSS: 64 },
+    rows: 16 * rows,
+    columns: 64 * vecs,
+  };
+}
+
+/** Largest first: fewest loads per multiply-add. */
+const SHARED_TILES = [sharedTile(8, 2, 16), sharedTile(8, 1, 16), sharedTile(4, 1, 32)];
+/**
+ * Two per multiprocessor of the largest GPUs today: with fewer, a part of such a GPU would idle.
+ */
+const ENOUGH_WORKGROUPS = 264;
+
+/** What the choice depends on. */
+export interface GemmProblem {
+  /** Rows of the result. */
+  readonly m: number;
+  /** Columns of the result. */
+  readonly n: number;
+  /** Inner size. */
+  readonly k: number;
+  /** Number of products. */
+  readonly batch: number;
+  /** Elements of the left operand that can be loaded at once: 4, 2 or 1. */
+  readonly widthA: number;
+  /** Likewise, of the right operand. */
+  readonly widthB: number;
+  /** Whether the right operand is stored transposed; default false. */
+  readonly transposedB?: boolean;
+}
+
+const tilesOf = ({ rows, columns }: GemmVariant, { m, n, batch }: GemmProblem): number =>
+  Math.ceil(m / rows) * Math.ceil(n / columns) * batch;
+
+/** Time for four elements in loads of this many, relative to one load of four, on lavapipe. */
+const LOAD_TIME: Readonly<Record<number, number>> = { 4: 1, 2: 1.5, 1: 2.3 };
+
+/**
+ * Time to load a vector of the right operand, relative to a multiply-add of four: in the cache of a
+ * core, and beyond.
+ */
+const B_LOAD = { near: 12, far: 30 };
+/**
+ * Elements of a right operand that is not transposed from which on no cache keeps it from one row
+ * of tiles to the next.
+ */
+const FAR_B = 2 ** 20;
+
+/**
+ * Relative time of a subgroup tile, fitted to measurements on lavapipe: multiply-adds, loads of A,
+ * loads of B.
+ */
+function tileTime({ ROWS, VECS }: Constants, problem: GemmProblem): number {
+  const { n, k, widthA, widthB, transposedB = false } = problem;
+  const [rows, vecs] = [Number(ROWS), Number(VECS)];
+  const load = !transposedB && n * k >= FAR_B ? B_LOAD.far : B_LOAD.near;
+  return rows * vecs + 0.2 * rows * LOAD_TIME[widthA] + load * vecs * LOAD_TIME[widthB];
+}
+
+/** The first variant to use, without measurements of this machine. */
+function startWith(
+  device: Device,
+  problem: GemmProblem,
+  fitting: readonly GemmVariant[],
+): GemmVariant {
+  if (!device.info.software) {
+    const shared = fitting.filter(({ kernel }) => kernel === tiledKernel);
+    return shared.find((tile) => tilesOf(tile, problem) >= ENOUGH_WORKGROUPS) ??
+      shared.at(-1) ?? REGISTER;
+  }
+  const { m, n, k, batch } = problem;
+  // lavapipe deals workgroups out to the cores in equal numbers, so the core with the most decides.
+  const time = (tile: GemmVariant) =>
+    Math.ceil(tilesOf(tile, problem) / navigator.hardwareConcurrency) *
+    tileTime(tile.constants, problem);
+  const candidates = fitting.filter((tile) =>
+    tile.kernel === subgroupKernel &&
+    (!LARGE_SUBGROUP_TILES.includes(tile) || m * n * k * batch >= LARGE_PRODUCT)
+  );
+  return candidates.length === 0
+    ? REGISTER
+    : candidates.reduce((best, tile) => time(tile) < time(best) ? tile : best);
+}
+
+/** The variants that can compute a product on this device, the one to start with first. */
+export function gemmVariants(device: Device, problem: GemmProblem): readonly GemmVariant[] {
+  const most = device.gpu.limits.maxComputeWorkgroupsPerDimension;
+  const subgroups = device.info.subgroupSize === SUBGROUP_LANES;
+  const fitting = [
+    REGISTER,
+    ...(subgroups ? [...LARGE_SUBGROUP_TILES, ...SUBGROUP_TILES] : []),
+    ...SHARED_TILES,
+  ].filter(({ rows, columns }) => problem.m <= most * rows && problem.n <= most * columns);
+  const first = startWith(device, problem, fitting);
+  return [first, ...fitting.filter((variant) => variant !== first)];
+}

@@ -1,0 +1,470 @@
+/**
+ * Optimizers over lists of trainable tensors, and schedules for their rates.
+ *
+ * A step reads what changes from step to step (rate, bias corrections) from a small GPU buffer, so
+ * it can be captured: call {@link Optimizer.advance} before each replay and capture {@link
+ * Optimizer.update} alone.
+ *
+ * @module
+ */
+import type { Device } from "../device.ts";
+import type { HostArray } from "../dtype.ts";
+import { ShapeError } from "../errors.ts";
+import type { NamedTensor } from "./layers.ts";
+import { elementwise } from "../launch/elementwise.ts";
+import { adamHyperValues, adamStep, gradientNorm } from "../launch/optimizer.ts";
+import { sumOfSquares } from "../ops/reduce.ts";
+import { scope } from "../scope.ts";
+import { show } from "../shape.ts";
+import { keep, noGrad } from "../tape.ts";
+import { Tensor } from "../tensor.ts";
+
+/** Settings that all optimizers share. */
+export interface OptimizerOptions {
+  /** Learning rate of steps that name none. */
+  readonly rate: number;
+  /** Weight decay; default 0. */
+  readonly weightDecay?: number;
+  /** Which tensors decay; default: all, for {@link LARS} those with more than one axis. */
+  readonly decays?: (name: string, tensor: Tensor) => boolean;
+  /** Gradients are scaled down to this global L2 norm; default 0: never. */
+  readonly clipNorm?: number;
+}
+
+/** One tensor of an optimizer. */
+export interface ParameterState {
+  /** Name in {@link Optimizer.state}. */
+  readonly name: string;
+  /** What is trained. */
+  readonly tensor: Tensor;
+  /** Whether weight decay applies to it. */
+  readonly decays: boolean;
+  /** What is remembered between steps, of the tensor's shape. */
+  readonly memory: Readonly<Record<string, Tensor>>;
+}
+
+/**
+ * What all optimizers share: parameters, what is remembered for each, clipping, and the count of
+ * steps.
+ */
+export abstract class Optimizer implements Disposable {
+  /** Where the parameters live. */
+  readonly device: Device;
+  /** Learning rate of steps that name none. */
+  rate: number;
+  /** Steps done. */
+  steps = 0;
+  /** Parameters and what is remembered for them. */
+  protected readonly slots: readonly ParameterState[];
+  /** Weight decay of slots that decay. */
+  protected readonly weightDecay: number;
+  /** f32 [2]: global norm of the gradients and what they are multiplied by. */
+  protected readonly clip: Tensor;
+  readonly #clipNorm: number;
+  readonly #stepCount: Tensor;
+
+  /**
+   * For optimizers to call.
+   *
+   * @param parameters trainable tensors, alone or with names as `Module.parameters` gives them
+   * @param remembered names of what is kept per parameter
+   * @throws {ShapeError} if there are none, one is not trainable or appears twice, or a name
+   * repeats.
+   */
+  constructor(
+    parameters: Iterable<Tensor | NamedTensor>,
+    options: OptimizerOptions,
+    remembered: readonly string[],
+  ) {
+    const named = Array.from(
+      parameters,
+      (it, i): NamedTensor => it instanceof Tensor ? [`${i}`, it] : it,
+    );
+    if (named.length === 0) throw new ShapeError("an optimizer needs at least one parameter");
+    for (const [name, tensor] of named) {
+      if (!tensor.requiresGrad) {
+        throw new ShapeError(`the parameter ${name} ${show(tensor.shape)} is not trainable`);
+      }
+    }
+    for (const [what, list] of [["name", 0], ["tensor", 1]] as const) {
+      if (new Set(named.map((it) => it[list])).size !== named.length) {
+        throw new ShapeError(`a ${what} appears twice among the parameters of an optimizer`);
+      }
+    }
+    this.device = named[0][1].device;
+    this.rate = options.rate;
+    this.weightDecay = options.weightDecay ?? 0;
+    this.#clipNorm = options.clipNorm ?? 0;
+    const decays = options.decays ?? (() => true);
+    this.slots = named.map(([name, tensor]) => ({
+      name,
+      tensor,
+      decays: decays(name, tensor),
+      memory: Object.fromEntries(
+        remembered.map((key) => [key, keep(this.device.zeros(tensor.shape))]),
+      ),
+    }));
+    this.clip = keep(this.device.tensor([0, 1]));
+    this.#stepCount = keep(this.device.zeros([1]));
+  }
+
+  /**
+   * Updates all parameters that have a gradient; the gradients stay until {@link zeroGrad}.
+   *
+   * @param rate learning rate of this step, as from a schedule
+   */
+  step(rate: number = this.rate): void {
+    this.advance(rate);
+    this.update();
+  }
+
+  /** The first half of {@link step}: counts it and writes what changes from step to step. */
+  advance(rate: number = this.rate): void {
+    this.steps++;
+    this.writeHyper(rate);
+  }
+
+  /** The second half of {@link step}: the dispatches, which are the same in every step. */
+  update(): void {
+    noGrad(() =>
+      scope(() => {
+        const ready = this.slots.filter(({ tensor }) => tensor.grad);
+        if (ready.length === 0) return;
+        if (this.#clipNorm > 0) {
+          const norm = gradientNorm(ready.map(({ tensor }) => tensor.grad!), this.#clipNorm);
+          elementwise(this.clip, [norm], { expression: "a" });
+        }
+        for (const slot of ready) scope(() => this.updateOne(slot, slot.tensor.grad!));
+      })
+    );
+  }
+
+  /** Forgets all gradients, so that the next backward pass starts anew. */
+  zeroGrad(): void {
+    for (const { tensor } of this.slots) tensor.zeroGrad();
+  }
+
+  /**
+   * Global L2 norm of the last step's gradients before clipping: f32 [2], the norm and the factor;
+   * needs `clipNorm`.
+   */
+  get gradientNorm(): Tensor {
+    return this.clip;
+  }
+
+  /**
+   * Everything a later run needs to go on, by name: `step` and, per parameter, what is remembered
+   * for it.
+   */
+  state(): NamedTensor[] {
+    this.device.write(this.#stepCount, Float32Array.of(this.steps));
+    return [
+      ["step", this.#stepCount],
+      ...this.slots.flatMap(({ name, memory }) =>
+        Object.entries(memory).map(([key, tensor]): NamedTensor => [`${name}.${key}`, tensor])
+      ),
+    ];
+  }
+
+  /**
+   * Takes over what {@link state} gave.
+   *
+   * @throws {ShapeError} if a tensor is missing, or has another size.
+   */
+  restore(state: Iterable<readonly [name: string, data: HostArray]>): void {
+    const given = new Map(state);
+    const own = this.state();
+    for (const [name, tensor] of own) {
+      const data = given.get(name);
+      if (data?.length !== tensor.size) {
+        throw new ShapeError(
+          `restore: ${name} ${show(tensor.shape)} is ` +
+            (data ? `given with ${data.length} values` : "missing"),
+        );
+      }
+    }
+    for (const [name, tensor] of own) this.device.write(tensor, given.get(name)!);
+    this.steps = given.get("step")![0];
+  }
+
+  /** Frees what is remembered; the parameters stay. */
+  [Symbol.dispose](): void {
+    for (const { memory } of this.slots) {
+      for (const tensor of Object.values(memory)) tensor.dispose();
+    }
+    this.clip.dispose();
+    this.#stepCount.dispose();
+  }
+
+  /** Writes the values of the step that begins. */
+  protected abstract writeHyper(rate: number): void;
+
+  /** Updates one parameter in place; temporaries are freed. */
+  protected abstract updateOne(slot: ParameterState, grad: Tensor): void;
+}
+
+/** Settings of {@link SGD}. */
+export interface SGDOptions extends OptimizerOptions {
+  /** How much of the last direction stays; default 0. */
+  readonly momentum?: number;
+}
+
+/**
+ * Gradient descent as torch's: `g += weightDecay p; direction = momentum direction + g; p -= rate
+ * direction`.
+ */
+export class SGD extends Optimizer {
+  readonly #momentum: number;
+  readonly #rate: Tensor;
+
+  /**
+   * Remembers nothing yet.
+   *
+   * @param parameters trainable tensors, alone or with names
+   */
+  constructor(parameters: Iterable<Tensor | NamedTensor>, options: SGDOptions) {
+    super(parameters, options, options.momentum ? ["momentum"] : []);
+    this.#momentum = options.momentum ?? 0;
+    this.#rate = keep(this.device.zeros([1]));
+  }
+
+  /** See {@link Optimizer.advance}. */
+  protected override writeHyper(rate: number): void {
+    this.device.write(this.#rate, Float32Array.of(rate));
+  }
+
+  /** See {@link Optimizer.update}. */
+  protected override updateOne({ tensor, decays, memory }: ParameterState, grad: Tensor): void {
+    const beta = decays ? this.weightDecay : 0;
+    const factor = this.clip.view([], [], this.clip.offset + 1);
+    const rate = this.#rate.view([]);
+    if (!memory.momentum) {
+      elementwise(tensor, [grad, factor, rate], {
+        expression: "o - c * (a * b + params.beta * o)",
+        readOut: true,
+        beta,
+      });
+      return;
+    }
+    elementwise(memory.momentum, [grad, factor, tensor], {
+      expression: "params.alpha * o + (a * b + params.beta * c)",
+      readOut: true,
+      alpha: this.#momentum,
+      beta,
+    });
+    elementwise(tensor, [memory.momentum, rate], { expression: "o - b * a", readOut: true });
+  }
+
+  /** Frees what is remembered; the parameters stay. */
+  override [Symbol.dispose](): void {
+    super[Symbol.dispose]();
+    this.#rate.dispose();
+  }
+}
+
+/** Settings of {@link Adam} and {@link AdamW}. */
+export interface AdamOptions extends OptimizerOptions {
+  /** Decay rates of the moments; default [0.9, 0.999]. */
+  readonly betas?: readonly [number, number];
+  /** Added to the root of the second moment; default 1e-8. */
+  readonly eps?: number;
+  /**
+   * `torch` corrects the second moment's bias before adding eps, `fairseq` after; default torch.
+   */
+  readonly epsPlacement?: "torch" | "fairseq";
+}
+
+/**
+ * Adam (Kingma and Ba, 2015). Weight decay is added to the gradient, as in torch's Adam.
+ */
+export class Adam extends Optimizer {
+  /** Whether weight decay shrinks the parameter instead of adding to the gradient. */
+  protected readonly decoupled: boolean = false;
+  readonly #options: Required<Pick<AdamOptions, "betas" | "eps" | "epsPlacement">>;
+  /** Values for the kernel, f32 [8] each: without and with decay. */
+  readonly #hyper: readonly [Tensor, Tensor];
+  readonly #unclipped: Tensor;
+
+  /**
+   * Remembers nothing yet.
+   *
+   * @param parameters trainable tensors, alone or with names
+   */
+  constructor(parameters: Iterable<Tensor | NamedTensor>, options: AdamOptions) {
+    super(parameters, options, ["m", "v"]);
+    this.#options = {
+      betas: options.betas ?? [0.9, 0.999],
+      eps: options.eps ?? 1e-8,
+      epsPlacement: options.epsPlacement ?? "torch",
+    };
+    this.#hyper = [keep(this.device.zeros([8])), keep(this.device.zeros([8]))];
+    this.#unclipped = keep(this.device.tensor([0, 1]));
+  }
+
+  /** See {@link Optimizer.advance}. */
+  protected override writeHyper(lr: number): void {
+    [0, this.decoupled ? this.weightDecay : 0].forEach((weightDecay, i) =>
+      this.device.write(
+        this.#hyper[i],
+        adamHyperValues({ ...this.#options, lr, weightDecay, step: this.steps }),
+      )
+    );
+  }
+
+  /** See {@link Optimizer.update}. */
+  protected override updateOne(
+    { tensor, decays, memory: { m, v } }: ParameterState,
+    grad: Tensor,
+  ): void {
+    if (!decays || this.decoupled || this.weightDecay === 0) {
+      adamStep({ values: tensor, grads: grad, m, v }, this.#hyper[+decays], this.clip);
+      return;
+    }
+    const grads = this.device.empty(tensor.shape);
+    elementwise(grads, [grad, this.clip.view([], [], this.clip.offset + 1), tensor], {
+      expression: "a * b + params.alpha * c",
+      alpha: this.weightDecay,
+    });
+    adamStep({ values: tensor, grads, m, v }, this.#hyper[0], this.#unclipped);
+  }
+
+  /** Frees what is remembered; the parameters stay. */
+  override [Symbol.dispose](): void {
+    super[Symbol.dispose]();
+    for (const tensor of [...this.#hyper, this.#unclipped]) tensor.dispose();
+  }
+}
+
+/** Adam with decoupled weight decay (Loshchilov and Hutter, 2019): `p *= 1 - rate weightDecay`. */
+export class AdamW extends Adam {
+  /** Yes. */
+  protected override readonly decoupled: boolean = true;
+}
+
+/** Settings of {@link LARS}. */
+export interface LARSOptions extends OptimizerOptions {
+  /** How much of the last direction stays; default 0.9. */
+  readonly momentum?: number;
+  /** Length of an update relative to the tensor's own; default 0.001. */
+  readonly trust?: number;
+}
+
+/**
+ * Layer-wise adaptive rates (You et al., 2017), in the form used for large-batch linear probing: `g
+ * += weightDecay p; g *= trust |p| / |g|; direction = momentum direction + g; p -= rate direction`.
+ * Tensors with one axis (biases, norms), or for which `decays` says no, take plain momentum steps;
+ * so do tensors while |p| or |g| is 0.
+ */
+export class LARS extends Optimizer {
+  readonly #momentum: number;
+  readonly #trust: number;
+  readonly #rate: Tensor;
+
+  /**
+   * Remembers nothing yet.
+   *
+   * @param parameters trainable tensors, alone or with names
+   */
+  constructor(parameters: Iterable<Tensor | NamedTensor>, options: LARSOptions) {
+    super(
+      parameters,
+      { ...options, decays: options.decays ?? ((_, { shape }) => shape.length > 1) },
+      ["momentum"],
+    );
+    this.#momentum = options.momentum ?? 0.9;
+    this.#trust = options.trust ?? 0.001;
+    this.#rate = keep(this.device.zeros([1]));
+  }
+
+  /** See {@link Optimizer.advance}. */
+  protected override writeHyper(rate: number): void {
+    this.device.write(this.#rate, Float32Array.of(rate));
+  }
+
+  /** See {@link Optimizer.update}. */
+  protected override updateOne({ tensor, decays, memory }: ParameterState, grad: Tensor): void {
+    let factor = this.clip.view([], [], this.clip.offset + 1);
+    let direction = grad;
+    if (decays) {
+      direction = this.device.empty(tensor.shape);
+      elementwise(direction, [grad, factor, tensor], {
+        expression: "a * b + params.alpha * c",
+        alpha: this.weightDecay,
+      });
+      factor = this.device.empty([]);
+      const lengths = [tensor, direction].map((it) => sumOfSquares(it, this.device.empty([])));
+      elementwise(factor, lengths, {
+        expression: "select(T(1.0), params.alpha * sqrt(a) / sqrt(b), min(a, b) > T(0.0))",
+        alpha: this.#trust,
+      });
+    }
+    elementwise(memory.momentum, [direction, factor], {
+      expression: "params.alpha * o + a * b",
+      readOut: true,
+      alpha: this.#momentum,
+    });
+    elementwise(tensor, [memory.momentum, this.#rate.view([])], {
+      expression: "o - b * a",
+      readOut: true,
+    });
+  }
+
+  /** Frees what is remembered; the parameters stay. */
+  override [Symbol.dispose](): void {
+    super[Symbol.dispose]();
+    this.#rate.dispose();
+  }
+}
+
+/**
+ * Scales gradients in place so that their global L2 norm is at most `limit` (torch's
+ * `clip_grad_norm_`). Optimizers do the same without a pass of their own through `clipNorm`.
+ *
+ * @param parameters trainable tensors after a backward pass, alone or with names; those without a
+ * gradient are left out
+ * @returns f32 [2]: the norm before clipping and the factor
+ * @throws {ShapeError} if none has a gradient.
+ */
+export function clipGradients(
+  parameters: Iterable<Tensor | NamedTensor>,
+  limit: number,
+): Tensor {
+  const grads = Array.from(parameters, (it) => (it instanceof Tensor ? it : it[1]).grad)
+    .filter((grad) => grad !== undefined);
+  if (grads.length === 0) throw new ShapeError("clipGradients: no parameter has a gradient");
+  return scope(() => {
+    const result = gradientNorm(grads, limit);
+    const factor = result.view([], [], result.offset + 1);
+    for (const grad of grads) elementwise(grad, [factor], { expression: "o * a", readOut: true });
+    return result;
+  });
+}
+
+/** A rate for every update, counted from 0. */
+export type Schedule = (update: number) => number;
+
+/** The same rate at all times. */
+export function constantRate(rate: number): Schedule {
+  return () => rate;
+}
+
+/**
+ * Linear warm-up from 0 to `peak`, then half a cosine down to `floor`, which stays.
+ *
+ * @param warmup updates until the peak
+ * @param total updates until the floor
+ */
+export function warmupCosine(peak: number, warmup: number, total: number, floor = 0): Schedule {
+  return (update) => {
+    if (update < warmup) return peak * update / warmup;
+    const progress = Math.min(1, (update - warmup) / Math.max(1, total - warmup));
+    return floor + 0.5 * (peak - floor) * (1 + Math.cos(Math.PI * progress));
+  };
+}
+
+/**
+ * A rate that is multiplied by `factor` after every `every` updates.
+ */
+export function stepDecay(rate: number, every: number, factor = 0.1): Schedule {
+  return (update) => rate * factor ** Math.floor(update / every);
+}

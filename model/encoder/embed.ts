@@ -1,0 +1,148 @@
+/**
+ * What an encoder makes of spectrograms without masking (SPEC section 5.1).
+ *
+ * @module
+ */
+import {
+  type Device,
+  max,
+  mean,
+  noGrad,
+  permute,
+  reshape,
+  scope,
+  slice,
+  sum,
+  type Tensor,
+} from "../../engine/mod.ts";
+import type { PatchGrid } from "../objectives/masking.ts";
+import type { MaskedModel } from "../objectives/masked_model.ts";
+import { patchSides } from "../objectives/presets.ts";
+import { behindClass, classTokens, tokenView } from "../vit/tokens.ts";
+import { block, type Lookup, norm, within } from "../vit/blocks.ts";
+
+/** Sizes of an encoder. */
+export interface EncoderGeometry {
+  /** Width D. */
+  readonly width: number;
+  /** Blocks. */
+  readonly depth: number;
+  /** Attention heads. */
+  readonly heads: number;
+  /** Mel bands of the input. */
+  readonly melBands: number;
+  /** Frames (10 ms) that it was made for: the length of a chunk. */
+  readonly cropFrames: number;
+  /** Bands and frames of a patch. */
+  readonly patch: readonly [bands: number, frames: number];
+  /** Whether a class token goes before the patches; default true. */
+  readonly classToken?: boolean;
+  /** Whether keys have a bias; default true. */
+  readonly keyBias?: boolean;
+}
+
+/** An encoder: what it computes with. */
+export interface EncoderNetwork {
+  /** Where its parameters are. */
+  readonly device: Device;
+  /** Its sizes. */
+  readonly geometry: EncoderGeometry;
+  /** Parameters and the position table `pos_embed` by official name (SPEC section 6.1). */
+  readonly parameter: Lookup;
+}
+
+/** The student's encoder of a model, as its parameters are at the time of use. */
+export function studentNetwork(model: MaskedModel): EncoderNetwork {
+  const { device, student, geometry } = model;
+  return {
+    device,
+    geometry: { ...geometry, patch: patchSides(geometry) },
+    parameter: (name) => model.fixedPositions[name] ?? student.get(name),
+  };
+}
+
+/**
+ * How the values of one time step are put together from its frequency bands: side by side, the low
+ * one first, or averaged.
+ */
+export type Bands = "concat" | "mean";
+
+/** Which outputs are wanted, and what is made of them. */
+export interface Readout {
+  /** What is made of the time steps. */
+  readonly pool: "sum" | "max" | "none";
+  /** What is made of the bands of a step. */
+  readonly bands: Bands;
+  /** All blocks' outputs, or the last one alone. */
+  readonly layers: boolean;
+  /** Time steps from the first that are read; default all. */
+  readonly steps?: number;
+}
+
+/** Patches along frequency and along time of a chunk of full length. */
+export function gridOf(
+  { melBands, cropFrames, patch: [bands, frames] }: EncoderGeometry,
+): PatchGrid {
+  return { rows: melBands / bands, columns: Math.floor(cropFrames / frames) };
+}
+
+/** Values of a time step. */
+export function stepSize(geometry: EncoderGeometry, bands: Bands): number {
+  return bands === "mean" ? geometry.width : gridOf(geometry).rows * geometry.width;
+}
+
+/**
+ * Encodes chunks of one length. Positions of a shorter chunk are those of its first columns. The
+ * class token takes part, if there is one, and is left out of the result.
+ *
+ * @param logmel [chunks, bands, frames], standardised; at least a patch of frames, at most as many
+ * as the encoder was made for; frames that fill no patch are dropped
+ * @returns the blocks' outputs in order, the last one after the final norm and the others without
+ * it; only the last one unless `layers`. Each is [chunks, values of a step], or [chunks, steps,
+ * values of a step] without pooling
+ */
+export function encodeChunks(
+  { geometry, parameter: p }: EncoderNetwork,
+  logmel: Tensor,
+  readout: Readout,
+): Tensor[] {
+  const { patch, depth, heads, width, keyBias } = geometry;
+  const lead = classTokens(geometry);
+  const grid = gridOf(geometry);
+  const [chunks, , frames] = logmel.shape;
+  const steps = Math.floor(frames / patch[1]);
+  const encoder = within(p, "student_encoder.");
+  const read = (hidden: Tensor) =>
+    scope(() =>
+      readGrid(
+        reshape(slice(hidden, 1, lead, grid.rows * steps), [chunks, grid.rows, steps, width]),
+        readout,
+      )
+    );
+  return noGrad(() =>
+    scope(() => {
+      const view = tokenView(p, logmel, { ...geometry, grid }, p("pos_embed"));
+      let hidden = behindClass(view, view.tokens);
+      const outputs: Tensor[] = [];
+      for (let i = 0; i < depth; i++) {
+        // One block's intermediate results at a time: depth must not count in the memory.
+        using input = hidden;
+        hidden = scope(() => block(within(encoder, `blocks.${i}.`), input, heads, keyBias));
+        if (readout.layers && i < depth - 1) outputs.push(read(hidden));
+      }
+      return [...outputs, read(norm(encoder, "norm", hidden))];
+    })
+  );
+}
+
+/** @param whole [chunks, rows, steps, width] */
+function readGrid(whole: Tensor, { pool, bands, steps = whole.shape[2] }: Readout): Tensor {
+  const [chunks, , all] = whole.shape;
+  const grid = steps === all ? whole : slice(whole, 2, 0, steps);
+  const stacked = bands === "mean" ? mean(grid, { axes: [1], keepDims: true }) : grid;
+  if (pool === "none") {
+    return reshape(permute(stacked, [0, 2, 1, 3]), [chunks, steps, -1]);
+  }
+  const pooled = (pool === "sum" ? sum : max)(stacked, { axes: [2] });
+  return reshape(pooled, [chunks, -1]);
+}

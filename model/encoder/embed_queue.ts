@@ -1,0 +1,391 @@
+/**
+ * Embeddings of many clips of any length: clips are cut into chunks, and chunks of one length go
+ * through the encoder together, whichever clips they are from (SPEC section 5.1).
+ *
+ * @module
+ */
+import { mul, type PendingRead, scope, type Tensor } from "../../engine/mod.ts";
+import { type Audio, chunksOf, type FrontendSettings, type Sound } from "./chunks.ts";
+import {
+  type Bands,
+  encodeChunks,
+  type EncoderNetwork,
+  gridOf,
+  type Readout,
+  stepSize,
+} from "./embed.ts";
+import { LogMel, MATPAC_STATISTICS } from "../frontend/log_mel.ts";
+import { FRAME_SAMPLES, HOP_SAMPLES } from "../frontend/tables.ts";
+
+/** A clip on its way to its embedding. */
+export interface Clip<Key> {
+  /** Comes back with the embedding. */
+  readonly key: Key;
+  /** All of it, or blocks of a waveform that is long. */
+  readonly audio: Audio | AsyncIterable<Float32Array>;
+  /**
+   * Told when the audio cannot be read or holds nothing; the clip is left out then. Without it the
+   * error is passed on.
+   */
+  readonly failed?: (error: unknown) => void;
+}
+
+/** What embeddings are wanted. */
+export interface EmbedOptions {
+  /**
+   * `precise` (default): the last chunk is as short as the clip, up to whole patches. `fast`: all
+   * chunks have full length, and what is missing at the end is dataset mean that takes part in
+   * everything, the mean over time included. `msm-mae` is that program's: full length too, but
+   * steps that hold no frame of the clip are left out of the result (SPEC section 5.3).
+   */
+  readonly mode?: "precise" | "fast" | "msm-mae";
+  /** Mean over time (default), maximum over time, or every time step. */
+  readonly pool?: "mean" | "max" | "none";
+  /** Frequency bands of a step side by side, the low one first (default), or averaged. */
+  readonly bands?: Bands;
+  /** Whether all layers are wanted; the last one always comes. */
+  readonly layers?: boolean;
+  /**
+   * Time steps of `fast` in the order of the official code, which takes turns between chunks;
+   * default false.
+   */
+  readonly compat?: boolean;
+  /**
+   * Most chunks of full length that are encoded together; shorter ones in proportion. Default 32.
+   */
+  readonly batch?: number;
+}
+
+/** What the encoder makes of a clip. */
+export interface Embedding {
+  /**
+   * The last layer, after the final norm: [values of a step], or [steps, values of a step] without
+   * pooling.
+   */
+  readonly values: Float32Array;
+  /** Shape of {@link values}. */
+  readonly shape: readonly number[];
+  /** Time steps, as many as were pooled. */
+  readonly steps: number;
+  /** Without pooling: [steps] where each step starts, ms. */
+  readonly times?: Float32Array;
+  /**
+   * Where asked: [depth, ...shape], the outputs of all blocks, only the last one after the final
+   * norm.
+   */
+  readonly layers?: Float32Array;
+}
+
+/** Chunks of full length that are encoded together unless told otherwise. */
+const BATCH = 32;
+/** Batches under way: while the device works on one, the next one is put together. */
+const UNDER_WAY = 2;
+/** Batches' worth of audio that may wait for more of its length. */
+const WAITING_BATCHES = 4;
+/** Bytes of idle buffers above which they are freed when the length of chunks changes. */
+const IDLE_BYTES = 2 ** 29;
+
+/** Part of a clip. */
+interface Chunk extends Sound {
+  readonly clip: OpenClip<unknown>;
+  /** Which part. */
+  readonly index: number;
+}
+
+/** Chunks that can be encoded together. */
+interface Group {
+  readonly kind: Sound["kind"];
+  /** Patches along time. */
+  readonly steps: number;
+  /** How many of them, from the first, are in the result. */
+  readonly kept: number;
+  readonly chunks: Chunk[];
+}
+
+function keyOf({ kind, steps, kept }: Omit<Group, "chunks">): string {
+  return `${kind} ${steps} ${kept}`;
+}
+
+/** Turns clips into embeddings. It holds no state between calls but the front end's tables. */
+export class Embedder implements Disposable {
+  readonly #frontend: LogMel;
+  readonly #own: boolean;
+
+  /**
+   * Makes tables of the front end.
+   *
+   * @param frontend a front end with framing as MATPAC's, which the caller keeps; default one of
+   * its own
+   */
+  constructor(
+    readonly network: EncoderNetwork,
+    readonly settings: FrontendSettings = {},
+    frontend?: LogMel,
+  ) {
+    const { framing = "inside", statistics = MATPAC_STATISTICS } = settings;
+    this.#own = frontend === undefined;
+    // Mirrored ends are added to the waveform, as chunks begin anywhere.
+    this.#frontend = frontend ?? new LogMel(network.device, {
+      statistics,
+      order: framing === "centred" ? "nnaudio" : "torchaudio",
+    });
+  }
+
+  /**
+   * Embeds clips; only those under way are held, with at most four batches of audio that waits.
+   * Clips come out when they are complete, in an order that depends on their lengths and on nothing
+   * else. What they are together with changes no more than the last bits of an embedding.
+   *
+   * @throws {ShapeError} for a log-mel that has not the encoder's bands.
+   */
+  async *embed<Key>(
+    clips: Iterable<Clip<Key>> | AsyncIterable<Clip<Key>>,
+    options: EmbedOptions = {},
+  ): AsyncGenerator<readonly [Key, Embedding]> {
+    const { geometry } = this.network;
+    const queue = new Queue(this.network, this.#frontend, options);
+    for await (const { key, audio, failed } of clips) {
+      const clip = new OpenClip(key, this.network, options);
+      const chunks = chunksOf(audio, geometry, this.settings);
+      for (;;) {
+        let next: IteratorResult<Sound, void>;
+        try {
+          next = await chunks.next();
+        } catch (error) {
+          if (!failed) throw error;
+          clip.dropped = true;
+          failed(error);
+          break;
+        }
+        if (next.done) {
+          queue.end(clip);
+          break;
+        }
+        await queue.add(next.value, clip);
+      }
+      yield* queue.complete() as Iterable<readonly [Key, Embedding]>;
+    }
+    await queue.finish();
+    yield* queue.complete() as Iterable<readonly [Key, Embedding]>;
+  }
+
+  /** Frees the front end's tables, if they are its own. */
+  [Symbol.dispose](): void {
+    if (this.#own) this.#frontend[Symbol.dispose]();
+  }
+}
+
+/** Chunks that wait, batches under way and clips that are complete. */
+class Queue {
+  readonly #network: EncoderNetwork;
+  readonly #frontend: LogMel;
+  readonly #readout: Readout;
+  readonly #mode: NonNullable<EmbedOptions["mode"]>;
+  /** Time steps of a batch. */
+  readonly #batchSteps: number;
+  readonly #groups = new Map<string, Group>();
+  #waitingSteps = 0;
+  #underWay: { readonly chunks: readonly Chunk[]; readonly read: PendingRead }[] = [];
+  #complete: OpenClip<unknown>[] = [];
+  #lastSteps = 0;
+
+  constructor(network: EncoderNetwork, frontend: LogMel, options: EmbedOptions) {
+    const { mode = "precise", pool = "mean", bands = "concat", layers = false } = options;
+    const { batch = BATCH } = options;
+    this.#network = network;
+    this.#frontend = frontend;
+    this.#readout = { pool: pool === "mean" ? "sum" : pool, bands, layers };
+    this.#mode = mode;
+    this.#batchSteps = batch * gridOf(network.geometry).columns;
+  }
+
+  async add(sound: Sound, clip: OpenClip<unknown>): Promise<void> {
+    const { geometry } = this.#network;
+    const { columns } = gridOf(geometry);
+    const { kind, frames } = sound;
+    const filled = Math.ceil(frames / geometry.patch[1]);
+    const steps = this.#mode === "precise" ? filled : columns;
+    const kept = this.#mode === "fast" ? columns : filled;
+    const chunk = { ...sound, clip, index: clip.chunks };
+    clip.chunks++;
+    clip.steps += kept;
+    const key = keyOf({ kind, steps, kept });
+    const group = this.#groups.get(key) ?? { kind, steps, kept, chunks: [] };
+    this.#groups.set(key, group);
+    group.chunks.push(chunk);
+    this.#waitingSteps += steps;
+    if ((group.chunks.length + 1) * steps > this.#batchSteps) await this.#run(group);
+    else if (this.#waitingSteps > WAITING_BATCHES * this.#batchSteps) {
+      const size = ({ steps, chunks }: Group) => steps * chunks.length;
+      await this.#run([...this.#groups.values()].reduce((a, b) => size(b) > size(a) ? b : a));
+    }
+  }
+
+  /** No more chunks of a clip come. */
+  end(clip: OpenClip<unknown>): void {
+    clip.ended = true;
+    if (clip.isComplete) this.#complete.push(clip);
+  }
+
+  /** Encodes all that waits. */
+  async finish(): Promise<void> {
+    for (const group of [...this.#groups.values()].sort((a, b) => b.steps - a.steps)) {
+      await this.#run(group);
+    }
+    while (this.#underWay.length > 0) await this.#collect();
+  }
+
+  /** Clips that were completed since the last call. */
+  *complete(): Generator<readonly [unknown, Embedding]> {
+    const clips = this.#complete;
+    this.#complete = [];
+    for (const clip of clips) yield [clip.key, clip.embedding()];
+  }
+
+  async #run(group: Group): Promise<void> {
+    this.#groups.delete(keyOf(group));
+    this.#waitingSteps -= group.steps * group.chunks.length;
+    const chunks = group.chunks.filter(({ clip }) => !clip.dropped);
+    if (chunks.length === 0) return;
+    while (this.#underWay.length >= UNDER_WAY) await this.#collect();
+    const { device } = this.#network;
+    // Buffers are kept by size, and each length of chunks has its own.
+    if (group.steps !== this.#lastSteps && device.memory.pooledBytes > IDLE_BYTES) device.trim();
+    this.#lastSteps = group.steps;
+    const readout = { ...this.#readout, steps: group.kept };
+    const outputs = scope(() =>
+      encodeChunks(this.#network, this.#input({ ...group, chunks }), readout)
+    );
+    const read = device.readLater(outputs);
+    for (const output of outputs) output.dispose();
+    this.#underWay.push({ chunks, read });
+  }
+
+  /** [chunks, bands, steps * patch], standardised, zeros behind the frames of a chunk. */
+  #input({ kind, steps, chunks }: Group): Tensor {
+    const { device, geometry: { melBands, patch } } = this.#network;
+    const frames = steps * patch[1];
+    if (kind === "logmel") {
+      const host = new Float32Array(chunks.length * melBands * frames);
+      chunks.forEach(({ values, frames: own }, i) => {
+        for (let band = 0; band < melBands; band++) {
+          const row = values.subarray(band * own, (band + 1) * own);
+          host.set(row, (i * melBands + band) * frames);
+        }
+      });
+      return device.tensor(host, [chunks.length, melBands, frames]);
+    }
+    const samples = (frames - 1) * HOP_SAMPLES + FRAME_SAMPLES;
+    const host = new Float32Array(chunks.length * samples);
+    chunks.forEach(({ values }, i) => host.set(values.subarray(0, samples), i * samples));
+    const logmel = this.#frontend.apply(device.tensor(host, [chunks.length, samples]));
+    if (chunks.every((chunk) => chunk.frames >= frames)) return logmel;
+    const sound = new Float32Array(chunks.length * frames);
+    chunks.forEach((chunk, i) => sound.fill(1, i * frames, i * frames + chunk.frames));
+    return mul(logmel, device.tensor(sound, [chunks.length, 1, frames]));
+  }
+
+  async #collect(): Promise<void> {
+    const { chunks, read } = this.#underWay.shift()!;
+    const outputs = await read.values() as Float32Array[];
+    chunks.forEach(({ clip, index }, i) => {
+      clip.take(
+        index,
+        outputs.map((values) => {
+          const size = values.length / chunks.length;
+          return values.subarray(i * size, (i + 1) * size);
+        }),
+      );
+      if (clip.isComplete) this.#complete.push(clip);
+    });
+  }
+}
+
+/** A clip whose chunks come back one by one. */
+class OpenClip<Key> {
+  /** Chunks so far. */
+  chunks = 0;
+  /** Their time steps. */
+  steps = 0;
+  /** Whether that is all. */
+  ended = false;
+  /** Whether nobody wants it any more. */
+  dropped = false;
+  #taken = 0;
+  /** Per layer, of pooled steps. */
+  #pooled: Float64Array[] = [];
+  /** Per layer and chunk. */
+  #parts: Float32Array[][] = [];
+
+  constructor(
+    readonly key: Key,
+    readonly network: EncoderNetwork,
+    readonly options: EmbedOptions,
+  ) {}
+
+  get isComplete(): boolean {
+    return this.ended && !this.dropped && this.#taken === this.chunks;
+  }
+
+  /** @param layers outputs of one chunk */
+  take(index: number, layers: readonly Float32Array[]): void {
+    this.#taken++;
+    if (this.options.pool === "none") {
+      // They are views of the whole batch's.
+      layers.forEach((values, layer) => (this.#parts[layer] ??= [])[index] = values.slice());
+      return;
+    }
+    layers.forEach((values, layer) => {
+      const held = this.#pooled[layer];
+      if (!held) this.#pooled[layer] = Float64Array.from(values);
+      else if (this.options.pool === "max") {
+        values.forEach((x, i) => held[i] = Math.max(held[i], x));
+      } else values.forEach((x, i) => held[i] += x);
+    });
+  }
+
+  embedding(): Embedding {
+    const { pool = "mean", bands = "concat", layers: wanted = false } = this.options;
+    const { geometry } = this.network;
+    const size = stepSize(geometry, bands);
+    const order = this.#order();
+    const shape = pool === "none" ? [this.steps, size] : [size];
+    const count = wanted ? geometry.depth : 1;
+    const length = shape.reduce((a, b) => a * b, 1);
+    const all = new Float32Array(count * length);
+    for (let layer = 0; layer < count; layer++) {
+      const into = all.subarray(layer * length, (layer + 1) * length);
+      if (pool === "none") {
+        const steps = this.#parts[layer].flatMap((part) =>
+          Array.from(
+            { length: part.length / size },
+            (_, i) => part.subarray(i * size, (i + 1) * size),
+          )
+        );
+        order.forEach((step, i) => into.set(steps[step], i * size));
+      } else {
+        const count = pool === "mean" ? this.steps : 1;
+        this.#pooled[layer].forEach((x, i) => into[i] = x / count);
+      }
+    }
+    const ms = HOP_SAMPLES / 16 * geometry.patch[1];
+    return {
+      values: all.subarray((count - 1) * length),
+      shape,
+      steps: this.steps,
+      ...(pool === "none" && { times: Float32Array.from(order, (step) => step * ms) }),
+      ...(wanted && { layers: all }),
+    };
+  }
+
+  /** Which step of the clip comes when. */
+  #order(): readonly number[] {
+    const { mode, compat = false } = this.options;
+    const { columns } = gridOf(this.network.geometry);
+    return Array.from(
+      { length: this.steps },
+      (_, i) =>
+        compat && mode === "fast" ? i % this.chunks * columns + Math.floor(i / this.chunks) : i,
+    );
+  }
+}

@@ -1,0 +1,302 @@
+/**
+ * Encoders from files, and what they make of audio (SPEC sections 5.1 and 6.1).
+ *
+ * @module
+ */
+import type { Device } from "../../engine/mod.ts";
+import { ParameterArena, type ParameterSpec } from "../vit/arena.ts";
+import { standardisedTogether } from "./batch_statistics.ts";
+import {
+  type Bands,
+  type EncoderGeometry,
+  type EncoderNetwork,
+  gridOf,
+  stepSize,
+} from "./embed.ts";
+import type { Audio, FrontendSettings } from "./chunks.ts";
+import { type Clip, Embedder, type Embedding, type EmbedOptions } from "./embed_queue.ts";
+import { imported } from "../formats/checkpoint_convert.ts";
+import {
+  type CheckpointFile,
+  modelOf,
+  objectIn,
+  openCheckpoint,
+} from "../formats/checkpoint_file.ts";
+import {
+  bytesAccess,
+  countOf,
+  type RandomAccess,
+  type StoredTensor,
+  wholeBytes,
+} from "../formats/ranges.ts";
+import { HOP_SAMPLES } from "../frontend/tables.ts";
+import { classTokens } from "../vit/tokens.ts";
+import { encoderSpecs } from "../vit/blocks.ts";
+
+/** The file holds no encoder that can be used; the message says why. */
+export class EncoderError extends Error {
+  /** Stable name. */
+  override name = "EncoderError";
+}
+
+/** Where an encoder comes from: path or bytes of a file, or a file that was opened. */
+export type EncoderSource = string | URL | Uint8Array | CheckpointFile;
+
+/** What files do not say, or say wrongly. */
+export interface EncoderOptions extends FrontendSettings {
+  /**
+   * Attention heads: shapes do not tell. Default: what the file says, else one for each 64 of the
+   * width.
+   */
+  readonly heads?: number;
+}
+
+/** What embeddings are wanted of clips that are all at hand. */
+export interface TogetherOptions extends EmbedOptions {
+  /**
+   * Standardises with mean and deviation of these clips' own log-mel values instead of the
+   * encoder's statistics, as MSM-MAE's runtime does; default false. An embedding then depends on
+   * the clips that it is asked for with (SPEC section 9 row 26).
+   */
+  readonly batchStatistics?: boolean;
+}
+
+/** Samples per second of all audio. */
+const SAMPLE_RATE = 16_000;
+
+/**
+ * Loads an encoder: a run's encoder.safetensors, one of its checkpoints, or what `import` takes, of
+ * all of which only the student's encoder is read. Sizes are those of the tensors. Log-mel values
+ * are standardised with the numbers that the file says, else with the paper's.
+ *
+ * ```ts
+ * using encoder = await loadEncoder(device, "encoder.safetensors");
+ * const { values } = await encoder.embed(waveform);
+ * ```
+ *
+ * @throws {EncoderError} if there is no usable encoder in it
+ * @throws {Deno.errors.NotFound} and the like if a path cannot be read; paths need the permission
+ * to read.
+ */
+export function loadEncoder(
+  device: Device,
+  source: EncoderSource,
+  options: EncoderOptions = {},
+): Promise<Encoder> {
+  // A promise all the same: other formats may have to be waited for.
+  return Promise.try(() => {
+    if (source instanceof Uint8Array) return encoderIn(device, bytesAccess(source), options);
+    if (typeof source !== "string" && !(source instanceof URL)) {
+      return encoderOf(device, source, options);
+    }
+    using file = openFile(source);
+    return encoderIn(device, file, options);
+  });
+}
+
+/** An encoder on a device with its front end. */
+export class Encoder implements Disposable {
+  /** Samples per second of the audio it takes. */
+  readonly sampleRate: number = SAMPLE_RATE;
+  /** Values of a clip's embedding: bands side by side. */
+  readonly sceneEmbeddingSize: number;
+  /** Values of a time step. */
+  readonly timestampEmbeddingSize: number;
+  readonly #arena: ParameterArena;
+  readonly #embedder: Embedder;
+
+  /**
+   * Uploads parameters; {@link loadEncoder} finds them.
+   *
+   * @param values `cls_token` (if there is one), `pos_embed`, `patch_embed.proj.*` and
+   * `student_encoder.*`
+   */
+  constructor(
+    readonly device: Device,
+    readonly geometry: EncoderGeometry,
+    values: (name: string) => Float32Array,
+    readonly frontend: FrontendSettings = {},
+  ) {
+    const arena = this.#arena = new ParameterArena(device, specsOf(geometry), { trainable: false });
+    try {
+      // One after the other, so that a second copy of a large model is never held.
+      for (const { name } of arena.specs) arena.load([[name, values(name)]]);
+    } catch (error) {
+      arena[Symbol.dispose]();
+      throw error;
+    }
+    const parameter = (name: string) => arena.get(name);
+    this.#embedder = new Embedder({ device, geometry, parameter }, frontend);
+    this.sceneEmbeddingSize = this.timestampEmbeddingSize = this.stepSize();
+  }
+
+  /** What it computes with. */
+  get network(): EncoderNetwork {
+    return this.#embedder.network;
+  }
+
+  /** Values of a time step, of a clip's embedding and of each layer. */
+  stepSize(bands: Bands = "concat"): number {
+    return stepSize(this.geometry, bands);
+  }
+
+  /** Milliseconds from one time step to the next. */
+  get stepMs(): number {
+    return this.geometry.patch[1] * HOP_SAMPLES * 1000 / SAMPLE_RATE;
+  }
+
+  /**
+   * Embeds a clip, or several, which go through the encoder together. Audio below one frame (25 ms)
+   * is taken with silence behind it.
+   *
+   * @param audio mono waveform at 16 kHz in [-1, 1], or a log-mel spectrogram
+   * @throws {ShapeError} for audio without samples, or a log-mel that has not the encoder's bands.
+   */
+  embed(audio: Audio, options?: TogetherOptions): Promise<Embedding>;
+  /** As above; embeddings come in the order of the clips. */
+  embed(audio: readonly Audio[], options?: TogetherOptions): Promise<Embedding[]>;
+  async embed(
+    audio: Audio | readonly Audio[],
+    options: TogetherOptions = {},
+  ): Promise<Embedding | Embedding[]> {
+    const given = Array.isArray(audio) ? audio as readonly Audio[] : [audio as Audio];
+    const clips = options.batchStatistics
+      ? await standardisedTogether(this.device, given, this.frontend)
+      : given;
+    const embeddings = new Array<Embedding>(clips.length);
+    const keyed = clips.map((audio, key) => ({ key, audio }));
+    for await (const [key, embedding] of this.embedEach(keyed, options)) {
+      embeddings[key] = embedding;
+    }
+    return Array.isArray(audio) ? embeddings : embeddings[0];
+  }
+
+  /**
+   * Embeds any number of clips of any length. They are taken one by one and come out when they are
+   * complete, in an order that depends on their lengths alone; at most some batches of audio are
+   * held.
+   *
+   * @throws as {@link embed}, unless a clip's `failed` takes it.
+   */
+  embedEach<Key>(
+    clips: Iterable<Clip<Key>> | AsyncIterable<Clip<Key>>,
+    options: EmbedOptions = {},
+  ): AsyncGenerator<readonly [Key, Embedding]> {
+    return this.#embedder.embed(clips, options);
+  }
+
+  /** Frees parameters and tables. */
+  [Symbol.dispose](): void {
+    this.#embedder[Symbol.dispose]();
+    this.#arena[Symbol.dispose]();
+  }
+}
+
+function specsOf(geometry: EncoderGeometry): ParameterSpec[] {
+  const { width, patch } = geometry;
+  const lead = classTokens(geometry);
+  const { rows, columns } = gridOf(geometry);
+  return [
+    ...(lead ? [{ name: "cls_token", shape: [1, 1, width] }] : []),
+    { name: "pos_embed", shape: [1, lead + rows * columns, width] },
+    { name: "patch_embed.proj.weight", shape: [width, 1, ...patch] },
+    { name: "patch_embed.proj.bias", shape: [width] },
+    ...encoderSpecs("student_encoder.", geometry),
+  ];
+}
+
+function encoderIn(device: Device, file: RandomAccess, options: EncoderOptions): Encoder {
+  return encoderOf(device, explaining(() => openCheckpoint(file)), options);
+}
+
+function encoderOf(device: Device, file: CheckpointFile, options: EncoderOptions): Encoder {
+  const { heads } = options;
+  const { tensors, metadata, sizes } = explaining(() => {
+    const model = modelOf(file, heads === undefined ? {} : { encoder: heads });
+    if (!model) throw new EncoderError("its tensors are those of no model that is known here");
+    const { geometry: sizes } = model;
+    return { ...imported(file, model, { encoderOnly: true, float32: true }), sizes };
+  });
+  if (sizes.heads === null) {
+    throw new EncoderError(
+      `nothing in it tells the number of attention heads of width ${sizes.width}; ` +
+        "the option heads gives it",
+    );
+  }
+  const geometry = { ...sizes, heads: sizes.heads, cropFrames: sizes.frames };
+  const said = { ...metadata, ...file.metadata };
+  const values = (name: string) => {
+    const stored = floatsOf(name, tensors.get(name)!);
+    // Without a class token its row of the table may still be there, in front.
+    const unused = name === "pos_embed" && !sizes.classToken
+      ? stored.length - countOf(sizes.grid) * sizes.width
+      : 0;
+    return stored.subarray(unused);
+  };
+  return new Encoder(device, geometry, values, {
+    framing: options.framing ?? (said.framing === "centred" ? "centred" : "inside"),
+    statistics: options.statistics ?? statisticsIn(said, file.metadata),
+  });
+}
+
+/** Errors that readers of files have for what is wrong with one. */
+const ABOUT_FILES = new Set([
+  "CheckpointError",
+  "PickleError",
+  "SafetensorsError",
+  "TorchError",
+  "ZipError",
+]);
+
+/** Runs `read`; what is wrong with the file becomes an {@link EncoderError}. */
+function explaining<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof Error && ABOUT_FILES.has(error.name))) throw error;
+    throw new EncoderError(error.message, { cause: error });
+  }
+}
+
+function floatsOf(name: string, tensor: StoredTensor): Float32Array {
+  if (tensor.dtype !== "F32") {
+    throw new EncoderError(`${name} is ${tensor.dtype}, which no parameter is`);
+  }
+  const values = new Float32Array(wholeBytes(tensor).buffer);
+  if (!values.every(Number.isFinite)) throw new EncoderError(`${name} holds a NaN or an infinity`);
+  return values;
+}
+
+function statisticsIn(
+  said: Readonly<Record<string, string>>,
+  own: Readonly<Record<string, string>>,
+): FrontendSettings["statistics"] {
+  if (own.standardisation === undefined && objectIn(own, "config").standardise === "store") {
+    throw new EncoderError(
+      "it was trained with --standardise store and does not say with which numbers; " +
+        "the run's encoder.safetensors does",
+    );
+  }
+  if (said.standardisation === undefined) return undefined;
+  const { mean, std } = objectIn(said, "standardisation");
+  if (typeof mean === "number" && typeof std === "number" && std > 0) return { mean, std };
+  throw new EncoderError(`its standardisation ${said.standardisation} is no mean and std`);
+}
+
+function openFile(path: string | URL): RandomAccess & Disposable {
+  const file = Deno.openSync(path);
+  return {
+    size: file.statSync().size,
+    read: (offset, length) => {
+      file.seekSync(offset, Deno.SeekMode.Start);
+      const bytes = new Uint8Array(length);
+      for (let done = 0; done < length;) {
+        const read = file.readSync(bytes.subarray(done));
+        if (read === null) throw new EncoderError("the file became shorter while it was read");
+        done += read;
+      }
+      return bytes;
+    },
+    [Symbol.dispose]: () => file.close(),
+  };
+}

@@ -1,0 +1,53 @@
+/**
+ * The projection head of the classification task, as in DINO (SPEC section 2.4).
+ *
+ * @module
+ */
+import { l2Normalize, linear, mul, type Tensor } from "../../engine/mod.ts";
+import type { ParameterSpec } from "../vit/arena.ts";
+import type { Geometry } from "./presets.ts";
+import { dense, linearSpecs, type Lookup } from "../vit/blocks.ts";
+
+/**
+ * Parameters of a head below `prefix`.
+ *
+ * @param frozenGains whether the last layer's gains keep their value
+ */
+export function headSpecs(
+  prefix: string,
+  { width, headHidden, bottleneck, prototypes }: Pick<
+    Geometry,
+    "width" | "headHidden" | "bottleneck" | "prototypes"
+  >,
+  frozenGains = false,
+): ParameterSpec[] {
+  return [
+    ...linearSpecs(`${prefix}mlp.0`, width, headHidden),
+    ...linearSpecs(`${prefix}mlp.2`, headHidden, headHidden),
+    ...linearSpecs(`${prefix}mlp.4`, headHidden, bottleneck),
+    {
+      name: `${prefix}last_layer.weight_g`,
+      shape: [prototypes, 1],
+      ...(frozenGains && { frozen: true }),
+    },
+    { name: `${prefix}last_layer.weight_v`, shape: [prototypes, bottleneck] },
+  ];
+}
+
+/**
+ * Prototype logits: three linear layers with GELU between, L2 normalisation, weight-normalised
+ * linear layer.
+ *
+ * @param p parameters named as in {@link headSpecs} without the prefix
+ * @param x [..., width]
+ * @returns [..., prototypes]
+ */
+export function headLogits(p: Lookup, x: Tensor): Tensor {
+  const hidden = dense(p, "mlp.2", dense(p, "mlp.0", x, { gelu: true }), { gelu: true });
+  return linear(l2Normalize(dense(p, "mlp.4", hidden)), weightNorm(p));
+}
+
+/** Rows w_k = g_k v_k / ||v_k||. */
+function weightNorm(p: Lookup): Tensor {
+  return mul(l2Normalize(p("last_layer.weight_v")), p("last_layer.weight_g"));
+}

@@ -1,0 +1,177 @@
+/**
+ * M2D: the student predicts what a slowly following copy of its encoder makes of the masked patches
+ * (SPEC sections 2.6 and 3). Beside what all objectives share it has that teacher and the loss
+ * between two latents.
+ *
+ * @module
+ */
+import {
+  add,
+  contiguous,
+  cosineLoss,
+  type Device,
+  gather,
+  mean,
+  mul,
+  noGrad,
+  scope,
+  slice,
+  sub,
+  type Tensor,
+} from "../../engine/mod.ts";
+import type { ParameterArena } from "../vit/arena.ts";
+import {
+  type DeviceMask,
+  type Forward,
+  type LossWeights,
+  MaskedModel,
+  type ObjectiveParts,
+  type Precision,
+  sharedSpecs,
+  type StepInputs,
+  widened,
+} from "./masked_model.ts";
+import type { Geometry } from "./presets.ts";
+import type { Recipe } from "./recipe.ts";
+import { classTokens, type TokenView } from "../vit/tokens.ts";
+import { dense, encoderSpecs, standardised } from "../vit/blocks.ts";
+
+/** What the forward pass of an objective with a teacher computes; letters as in {@link Forward}. */
+export interface LatentForward extends Forward {
+  /** [B, M, D] masked patches with positions: the teacher's input. */
+  readonly maskedTokens: Tensor;
+  /** [B, 1 + M, D] teacher's view of the masked patches, class token first. */
+  readonly teacherTokens: Tensor;
+}
+
+/** A prediction of latents and how far off it is. */
+export interface Prediction {
+  /** [B, M, D] as it was computed. */
+  readonly latents: Tensor;
+  /** [B, M, D] the same in f32. */
+  readonly prediction: Tensor;
+  /** [B, M]. */
+  readonly predictionLoss: Tensor;
+  /** As in {@link Forward}. */
+  readonly winners?: Tensor;
+}
+
+/** The latent pass, before losses are weighed. */
+export type LatentPass = Omit<LatentForward, "loss"> & {
+  /** [B, M, D] the teacher's latents as they were computed. */
+  readonly taught: Tensor;
+  /** [B, M, D] the predicted latents as they were computed. */
+  readonly latents: Tensor;
+};
+
+/** Student, teacher encoder and predictor of M2D. */
+export class M2d extends MaskedModel {
+  /** Makes all parameters; values come from initialisation or a file. */
+  constructor(
+    device: Device,
+    geometry: Geometry,
+    recipe: Recipe,
+    precision: Precision = "f32",
+    more: ObjectiveParts = { student: [] },
+  ) {
+    super(device, geometry, recipe, precision, {
+      student: [...sharedSpecs(geometry, recipe, geometry.width), ...more.student],
+      teachers: [
+        { name: "encoder", averages: "student_encoder.", specs: encoderSpecs("", geometry) },
+        ...(more.teachers ?? []),
+      ],
+    });
+  }
+
+  /** Teacher blocks and norm. */
+  get teacherEncoder(): ParameterArena {
+    return this.teachers[0].arena;
+  }
+
+  /**
+   * The teacher's view of the masked patches. It has no patch embedding and no class token of its
+   * own: both are the student's as they are (SPEC section 2.4).
+   */
+  #teach(
+    view: TokenView,
+    mask: DeviceMask,
+  ): Pick<LatentPass, "maskedTokens" | "teacherTokens" | "target" | "taught"> {
+    const masked = mask.shuffle.shape[1] - mask.visible;
+    return scope(() =>
+      noGrad(() => {
+        const maskedTokens = gather(view.tokens, slice(mask.shuffle, 1, mask.visible, masked), {
+          unique: true,
+        });
+        const { targetLayers, clipCentredTargets } = this.recipe;
+        let layers: Tensor | undefined;
+        const teacherTokens = this.encode(
+          this.teacherParameter("encoder"),
+          view,
+          maskedTokens,
+          (block, y) => {
+            if (!targetLayers?.includes(block)) return;
+            const share = mul(standardised(y), 1 / targetLayers.length);
+            layers = layers ? add(layers, share) : share;
+          },
+        );
+        const lead = classTokens(this.geometry);
+        const wanted = layers ?? teacherTokens;
+        // Losses read it row by row, so it is made dense once.
+        let taught = lead ? contiguous(slice(wanted, 1, 1, masked)) : wanted;
+        if (clipCentredTargets) {
+          taught = standardised(sub(taught, mean(taught, { axes: [1], keepDims: true })));
+        }
+        return { maskedTokens, teacherTokens, taught, target: widened(taught) };
+      })
+    );
+  }
+
+  /** Student, predictor and teacher, and the prediction loss of each token. */
+  protected latentPass(input: Tensor, mask: DeviceMask, values: StepInputs): LatentPass {
+    const view = this.view(input);
+    const studentTokens = this.encodeVisible(view, mask);
+    const hidden = this.decode(studentTokens, mask);
+    const taught = this.#teach(view, mask);
+    const { patchTokens } = view;
+    return {
+      patchTokens,
+      studentTokens,
+      ...taught,
+      ...this.predict(hidden, taught.target, values),
+    };
+  }
+
+  /**
+   * The predictor's last layer.
+   *
+   * @param hidden [B, M, predictor width]
+   * @param target [B, M, D]
+   */
+  protected predict(hidden: Tensor, target: Tensor, _values: StepInputs): Prediction {
+    const latents = dense(this.parameter, "decoder.decoder_pred", hidden);
+    const prediction = widened(latents);
+    return { latents, prediction, predictionLoss: cosineLoss(prediction, this.wanted(target)) };
+  }
+
+  /**
+   * Targets as the loss takes them: standardised over their dimensions, or as they are (SPEC
+   * section 9 row 5).
+   */
+  protected wanted(target: Tensor): Tensor {
+    // Standardising is centring here: the cosine does not see a token's scale.
+    return this.recipe.targets === "raw"
+      ? target
+      : noGrad(() => sub(target, mean(target, { axes: [2], keepDims: true })));
+  }
+
+  /** As {@link MaskedModel.forward}. */
+  override forward(
+    input: Tensor,
+    mask: DeviceMask,
+    values: StepInputs,
+    weights: LossWeights,
+  ): LatentForward {
+    const pass = this.latentPass(input, mask, values);
+    return { ...pass, loss: mul(mean(pass.predictionLoss), weights.pred) };
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Spectrograms as the sequences that encoders take (SPEC section 2.2).
+ *
+ * @module
+ */
+import { add, concat, expand, slice, type Tensor } from "../../engine/mod.ts";
+import type { PatchGrid } from "../objectives/masking.ts";
+import { cropPositions } from "./positions.ts";
+import type { Geometry, PatchSize } from "../objectives/presets.ts";
+import { type Lookup, patchEmbed, within } from "./blocks.ts";
+
+/** Class tokens of a sequence: one or none. */
+export function classTokens({ classToken = true }: Pick<Geometry, "classToken">): 0 | 1 {
+  return classToken ? 1 : 0;
+}
+
+/** A batch as tokens. */
+export interface TokenView {
+  /** [B, L, D] patch embeddings before positions. */
+  readonly patchTokens: Tensor;
+  /** [B, L, D] the same with positions. */
+  readonly tokens: Tensor;
+  /** [B, 1, D] class token with its position, if there is one. */
+  readonly cls: Tensor | undefined;
+}
+
+/** What {@link tokenView} has to know of an encoder. */
+export interface TokenGeometry extends Pick<Geometry, "classToken"> {
+  /** Bands and frames of a patch. */
+  readonly patch: PatchSize;
+  /** Patches that the position table is for. */
+  readonly grid: PatchGrid;
+}
+
+/**
+ * Patches of a batch as tokens, with positions: those of the table's first columns where the input
+ * is shorter.
+ *
+ * @param p has `patch_embed.*` and, with a class token, `cls_token`
+ * @param input [B, bands, frames]
+ * @param table [1, 1 + patches, D] positions, the class token's first if there is one
+ * @throws {ShapeError} {RangeError} if the input does not fit patches or table.
+ */
+export function tokenView(
+  p: Lookup,
+  input: Tensor,
+  { patch, grid, ...geometry }: TokenGeometry,
+  table: Tensor,
+): TokenView {
+  const lead = classTokens(geometry);
+  const patchTokens = patchEmbed(within(p, "patch_embed."), input, patch);
+  const [batch, patches, width] = patchTokens.shape;
+  const positions = cropPositions(table, grid, patches / grid.rows);
+  const tokens = add(patchTokens, lead ? slice(positions, 1, 1, patches) : positions);
+  const cls = lead
+    ? expand(add(p("cls_token"), slice(positions, 1, 0, 1)), [batch, 1, width])
+    : undefined;
+  return { patchTokens, tokens, cls };
+}
+
+/** Puts the class token first, if there is one. */
+export function behindClass({ cls }: Pick<TokenView, "cls">, tokens: Tensor): Tensor {
+  return cls ? concat([cls, tokens], 1) : tokens;
+}

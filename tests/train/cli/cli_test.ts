@@ -1,0 +1,119 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { fromFileUrl } from "@std/path";
+import { INSTALL_COMMAND } from "../../../engine/errors.ts";
+import { describeError, exitCodeOf, UsageError } from "../../../train/errors.ts";
+import { countsOf } from "../../run.ts";
+
+const ROOT = fromFileUrl(new URL("../../..", import.meta.url));
+
+interface Outcome {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+const cli = (...argv: string[]): Promise<Outcome> => cliWith({}, ...argv);
+
+async function cliWith(env: Record<string, string>, ...argv: string[]): Promise<Outcome> {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-prompt", "--allow-read", "train/main.ts", ...argv],
+    cwd: ROOT,
+    env: { NO_COLOR: "1", NODEVICE_SELECT: "1", ...env },
+  }).output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, out: text(stdout), err: text(stderr) };
+}
+
+function named(name: string): Error {
+  const error = new Error("it broke\nthe rest");
+  error.name = name;
+  return error;
+}
+
+Deno.test("cli: exit codes by error name", () => {
+  const codes = {
+    UsageError: 2,
+    NoAdapterError: 3,
+    NoDataError: 4,
+    DeviceLostError: 5,
+    OutOfMemoryError: 5,
+    InterruptedError: 130,
+    TypeError: 1,
+    toString: 1,
+  };
+  for (const [name, code] of Object.entries(codes)) assertEquals(exitCodeOf(named(name)), code);
+  assertEquals(exitCodeOf("thrown text"), 1);
+});
+
+Deno.test("cli: an error is one line first, then details", () => {
+  assertEquals(
+    describeError(new UsageError("bad key", "allowed: a")),
+    "error: bad key\nallowed: a",
+  );
+  assertEquals(describeError(named("NoDataError")), "error: it broke\nthe rest");
+  const caused = Object.assign(new UsageError("x"), { cause: new Error("below") });
+  assertEquals(describeError(caused), "error: x\ncaused by: below");
+  const [first, , stack] = describeError(named("KernelError")).split("\n");
+  assertEquals(first, "error: KernelError: it broke");
+  assertStringIncludes(stack, "at ");
+});
+
+Deno.test("cli: wrong usage exits 2 with the reason first", async () => {
+  for (
+    const [argv, reason] of [
+      [[], "error: no command given"],
+      [["pretrian"], "error: unknown command pretrian"],
+      [["toString"], "error: unknown command toString"],
+      [["pretrain", "--steps", "0"], "error: --steps 0 (on the command line): must be"],
+      [["pretrain", "--nope"], "error: Unexpected option or argument"],
+      [["verify", "a", "b"], "error: Unexpected option or argument"],
+      [["doctor", "--adapter", "abacus"], "error: --adapter abacus: must be auto, gpu"],
+    ] as const
+  ) {
+    const { code, out, err } = await cli(...argv);
+    assertEquals([code, out], [2, ""], err);
+    assertStringIncludes(err.split("\n")[0], reason);
+  }
+});
+
+Deno.test("cli: --help of everything exits 0", async () => {
+  for (const argv of [[], ["pretrain"], ["verify"], ["doctor"]]) {
+    const { code, out, err } = await cli(...argv, "--help");
+    assertEquals([code, err], [0, ""]);
+    assertStringIncludes(out, "Usage: deno task");
+  }
+});
+
+Deno.test("cli: without an adapter exit 3 and the command that installs one", async () => {
+  // The Vulkan loader looks for drivers nowhere else; other backends are switched off.
+  const none = {
+    VK_DRIVER_FILES: "/nowhere.json",
+    VK_ICD_FILENAMES: "/nowhere.json",
+    DENO_WEBGPU_BACKEND: "vulkan",
+  };
+  for (const argv of [["pretrain"], ["verify"], ["doctor"]]) {
+    const { code, out, err } = await cliWith(none, ...argv);
+    assertEquals([code, out], [3, ""], err);
+    assertStringIncludes(err.split("\n")[0], "error: no WebGPU adapter");
+    assertStringIncludes(err, INSTALL_COMMAND);
+  }
+});
+
+Deno.test("cli: doctor describes the adapter and measures it", async () => {
+  const { code, out, err } = await cli("doctor", "--json");
+  assertEquals(code, 0, err);
+  const record = JSON.parse(out);
+  assertEquals(typeof record.adapter.description, "string");
+  for (const [name, value] of Object.entries(record.ceiling)) {
+    assertEquals(Number.isFinite(value) && (value as number) > 0, true, `${name} ${value}`);
+  }
+  assertEquals(record.limits.maxStorageBufferBindingSize >= 2 ** 27, true);
+});
+
+Deno.test("cli: the test task adds up a report's suites", () => {
+  const report = '<testsuites tests="99" failures="9">\n' +
+    '<testsuite name="a" tests="5" disabled="1" errors="1" failures="1"></testsuite>\n' +
+    '<testsuite name="b" tests="2" disabled="0" errors="0" failures="0"/></testsuites>';
+  assertEquals(countsOf(report), { passed: 4, failed: 2, skipped: 1 });
+  assertEquals(countsOf(""), { passed: 0, failed: 0, skipped: 0 });
+});

@@ -1,0 +1,126 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import {
+  durationText,
+  Progress,
+  type ProgressOutput,
+  progressText,
+} from "../../../train/cli/progress.ts";
+
+class FakeOutput implements ProgressOutput {
+  text = "";
+  time = 0;
+  constructor(public width: number | undefined) {}
+  write(text: string): void {
+    this.text += text;
+  }
+  columns(): number | undefined {
+    return this.width;
+  }
+  now(): number {
+    return this.time;
+  }
+}
+
+const at = (step: number) => ({ step, total: 100, loss: 3.25, samplesPerSecond: 12.345 });
+
+Deno.test("progress: elsewhere than in a terminal a line every few seconds, first and last", () => {
+  const output = new FakeOutput(undefined);
+  {
+    using progress = new Progress({ output });
+    for (let step = 1; step <= 100; step++) {
+      output.time = step * 100;
+      progress.update(at(step));
+    }
+  }
+  assertEquals(output.text.split("\n"), [
+    "step   1/100  loss 3.2500  12.3 samples/s",
+    "step  51/100  loss 3.2500  12.3 samples/s  5s left",
+    "step 100/100  loss 3.2500  12.3 samples/s  0s left",
+    "",
+  ]);
+});
+
+Deno.test("progress: the last state is shown even when the run stops early", () => {
+  const output = new FakeOutput(undefined);
+  {
+    using progress = new Progress({ output });
+    progress.update(at(1));
+    progress.update(at(2));
+  }
+  assertEquals(output.text.split("\n").length, 3);
+  assertStringIncludes(output.text, "step   2/100");
+});
+
+Deno.test("progress: in a terminal one line rewrites itself and notes stand above it", () => {
+  const output = new FakeOutput(80);
+  const progress = new Progress({ output });
+  for (let step = 1; step <= 3; step++) {
+    output.time = step * 1000;
+    progress.update(at(step));
+  }
+  progress.note("skipped a.wav");
+  output.time = 60_000;
+  progress.update(at(100));
+  progress.finish();
+  progress.finish();
+  assertEquals(output.text.split("\n").length, 3, "one note, one live line, no blank line");
+  assertEquals(output.text.startsWith("\r\x1b[K"), true);
+  assertStringIncludes(output.text, "\r\x1b[Kskipped a.wav\n");
+  assertStringIncludes(output.text.split("\n")[1], "step 100/100");
+});
+
+Deno.test("progress: a terminal's line is not rewritten more often than can be read", () => {
+  const output = new FakeOutput(80);
+  const progress = new Progress({ output });
+  for (let step = 1; step < 100; step++) progress.update(at(step));
+  assertEquals(output.text.split("\r").length - 1, 1);
+});
+
+Deno.test("progress: quiet shows notes alone", () => {
+  const output = new FakeOutput(80);
+  {
+    using progress = new Progress({ quiet: true, output });
+    progress.update(at(1));
+    progress.note("done");
+  }
+  assertEquals(output.text, "done\n");
+});
+
+Deno.test("progress: a line never fills its width, whole parts are left out", () => {
+  const whole = progressText(at(7), 3723);
+  assertEquals(whole, "step   7/100  loss 3.2500  12.3 samples/s  1h 2m 3s left");
+  for (let columns = 1; columns <= 100; columns++) {
+    const line = progressText(at(7), 3723, columns);
+    assertEquals(line.length < columns, true);
+    assertEquals(whole.startsWith(line), true);
+    if (columns > 12) assertEquals(/ $|\.$/.test(line), false, line);
+  }
+});
+
+Deno.test("progress: durations", () => {
+  assertEquals([0, 0.6, 59.6, 3600, -1].map(durationText), ["0s", "1s", "1m", "1h", "0s"]);
+});
+
+Deno.test("progress: a stage of the start counts in place in a terminal and is cleared when done", () => {
+  const output = new FakeOutput(30);
+  const progress = new Progress({ output });
+  for (let done = 1; done <= 3; done++) progress.stage("compiling kernels", done, 3);
+  progress.note("3 kernels");
+  assertEquals(
+    output.text,
+    "\r\x1b[Kcompiling kernels 1/3 …\r\x1b[Kcompiling kernels 2/3 …\r\x1b[K3 kernels\n",
+  );
+  output.text = "";
+  output.width = 12;
+  progress.stage("compiling kernels", 1, 3);
+  assertEquals(output.text, "\r\x1b[Kcompiling k");
+});
+
+Deno.test("progress: elsewhere a stage is one line, and none when quiet", () => {
+  for (const quiet of [false, true]) {
+    const output = new FakeOutput(undefined);
+    const progress = new Progress({ output, quiet });
+    for (let done = 1; done <= 3; done++) progress.stage("compiling kernels", done, 3);
+    assertEquals(output.text, quiet ? "" : "compiling kernels (3) …\n");
+  }
+});

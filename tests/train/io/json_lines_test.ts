@@ -1,0 +1,57 @@
+import { assertEquals } from "@std/assert";
+import { JsonLines } from "../../../train/metrics/metrics_log.ts";
+
+async function inTempDir(body: (path: string) => void): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    body(`${dir}/metrics.jsonl`);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+function rows(path: string): unknown[] {
+  const text = Deno.readTextFileSync(path);
+  assertEquals(text === "" || text.endsWith("\n"), true, "whole lines only");
+  return text.split("\n").filter((it) => it !== "").map((it) => JSON.parse(it));
+}
+
+Deno.test("log: a line is in the file as soon as it is written", () =>
+  inTempDir((path) => {
+    using log = JsonLines.create<{ path: string; reason: string }>(path);
+    assertEquals(rows(path), []);
+    log.write({ path: "a\nb.wav", reason: "ü" });
+    assertEquals(rows(path), [{ path: "a\nb.wav", reason: "ü" }]);
+    log.write({ path: "c", reason: "d" });
+    log.flush();
+    assertEquals(rows(path).length, 2);
+  }));
+
+Deno.test("log: a resumed run drops later and broken lines and goes on", () =>
+  inTempDir((path) => {
+    const start = '{"step":1}\n{"step":2}\n';
+    for (const tail of ['{"step":3}\n{"step":4}\n', '{"step":3', "", "garbage\n", '{"step":9}']) {
+      Deno.writeTextFileSync(path, start + tail);
+      {
+        using log = JsonLines.resume<{ step: number; note?: string }>(path, 2);
+        log.write({ step: 3, note: "again" });
+      }
+      assertEquals(rows(path), [{ step: 1 }, { step: 2 }, { step: 3, note: "again" }], tail);
+    }
+  }));
+
+Deno.test("log: a run can be resumed from before its first line, or without a file", () =>
+  inTempDir((path) => {
+    JsonLines.resume<{ step: number }>(path, 0)[Symbol.dispose]();
+    assertEquals(rows(path), []);
+    Deno.writeTextFileSync(path, '{"step":1}\n');
+    JsonLines.resume<{ step: number }>(path, 0)[Symbol.dispose]();
+    assertEquals(rows(path), []);
+  }));
+
+Deno.test("log: a new run empties an older file", () =>
+  inTempDir((path) => {
+    Deno.writeTextFileSync(path, '{"step":1}\n');
+    JsonLines.create(path)[Symbol.dispose]();
+    assertEquals(rows(path), []);
+  }));

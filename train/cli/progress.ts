@@ -1,0 +1,108 @@
+/**
+ * The progress of a run on standard output: in a terminal one line that rewrites itself,
+ * elsewhere a plain line every few seconds.
+ */
+
+import { format } from "@std/fmt/duration";
+import { CLEAR_LINE, LiveLine, type ProgressOutput, standardOutput } from "./live_line.ts";
+
+export type { ProgressOutput } from "./live_line.ts";
+
+/** State after an update. */
+export interface ProgressState {
+  /** Updates done. */
+  readonly step: number;
+  /** Updates of the whole run. */
+  readonly total: number;
+  /** Loss of the update. */
+  readonly loss: number;
+  /** Clips per second. */
+  readonly samplesPerSecond: number;
+}
+
+/** Shows states as they come; `quiet` shows none of them, notes excepted. */
+export class Progress implements Disposable {
+  readonly #output: ProgressOutput;
+  readonly #line: LiveLine;
+  readonly #quiet: boolean;
+  #start: { readonly step: number; readonly time: number } | undefined;
+  #stage = "";
+
+  /** Writes to standard output unless told otherwise. */
+  constructor(options: { quiet?: boolean; output?: ProgressOutput } = {}) {
+    this.#quiet = options.quiet ?? false;
+    this.#output = options.output ?? standardOutput();
+    this.#line = new LiveLine(this.#output);
+  }
+
+  /** Shows `state`, unless one was shown a moment ago. First and last always are. */
+  update(state: ProgressState): void {
+    if (this.#quiet) return;
+    const now = this.#output.now();
+    this.#start ??= { step: state.step, time: now };
+    const text = progressText(state, this.#secondsLeft(state, now), this.#output.columns());
+    this.#line.update(text, state.step >= state.total);
+  }
+
+  /**
+   * Shows how far a stage of the start is: in a terminal in place until it is done, elsewhere once.
+   */
+  stage(what: string, done: number, total: number): void {
+    if (this.#quiet) return;
+    const columns = this.#output.columns();
+    if (columns !== undefined) {
+      const text = `${what} ${done}/${total} …`.slice(0, Math.max(0, columns - 1));
+      this.#output.write(CLEAR_LINE + (done < total ? text : ""));
+    } else if (this.#stage !== what) this.#output.write(`${what} (${total}) …\n`);
+    this.#stage = what;
+  }
+
+  /** Prints a line of its own, above the live line; also when quiet. */
+  note(text: string): void {
+    this.#line.note(text);
+  }
+
+  /** Shows the last state if it was held back, and ends the live line. */
+  finish(): void {
+    this.#line.finish();
+  }
+
+  /** As {@link finish}. */
+  [Symbol.dispose](): void {
+    this.finish();
+  }
+
+  #secondsLeft(state: ProgressState, now: number): number | undefined {
+    const start = this.#start;
+    if (start === undefined || state.step <= start.step) return undefined;
+    return (state.total - state.step) * (now - start.time) / (state.step - start.step) / 1000;
+  }
+}
+
+/** The line of `state`; parts that do not fit into `columns` are left out from the right. */
+export function progressText(
+  state: ProgressState,
+  secondsLeft: number | undefined,
+  columns?: number,
+): string {
+  const total = String(state.total);
+  const parts = [
+    `step ${String(state.step).padStart(total.length)}/${total}`,
+    `loss ${state.loss.toFixed(4)}`,
+    `${state.samplesPerSecond.toFixed(state.samplesPerSecond < 10 ? 2 : 1)} samples/s`,
+  ];
+  if (secondsLeft !== undefined) parts.push(`${durationText(secondsLeft)} left`);
+  let line = parts[0];
+  for (const part of parts.slice(1)) {
+    const longer = `${line}  ${part}`;
+    // The last column stays free: some terminals wrap when it is filled.
+    if (columns !== undefined && longer.length >= columns) break;
+    line = longer;
+  }
+  return columns === undefined ? line : line.slice(0, Math.max(0, columns - 1));
+}
+
+/** Seconds as "1h 2m 3s"; parts of a second are rounded. */
+export function durationText(seconds: number): string {
+  return format(Math.max(0, Math.round(seconds)) * 1000, { ignoreZero: true }) || "0s";
+}

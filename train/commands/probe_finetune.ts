@@ -1,0 +1,201 @@
+/**
+ * `deno task probe --finetune`: what encoder and head learn together.
+ *
+ * @module
+ */
+import { openDevice } from "../../engine/mod.ts";
+import { gridOf } from "../../model/encoder/embed.ts";
+import type { RawArguments } from "../cli/parser.ts";
+import { valueReader } from "../cli/values.ts";
+import { NoDataError } from "../data/errors.ts";
+import { labelledFolder } from "../data/labelled.ts";
+import { WorkerPool } from "../data/worker_pool.ts";
+import { encoderPath } from "../downstream/encoder_file.ts";
+import { UsageError } from "../errors.ts";
+import { LiveLine, standardOutput } from "../cli/live_line.ts";
+import { fileDigest } from "../downstream/probe/feature_cache.ts";
+import {
+  numbersOf,
+  tellClasses,
+  tellSkipped,
+  testedText,
+  writeInto,
+  writePicture,
+  writeRecord,
+} from "../downstream/probe/output.ts";
+import { metricFor } from "../downstream/probe/protocol.ts";
+import { scoreTable } from "../downstream/probe/report.ts";
+import { probeData } from "../downstream/probe/splits.ts";
+import { RateLine } from "../cli/rate_line.ts";
+import { type SpectrogramClip, spectrogramClips } from "../downstream/finetune/clips.ts";
+import { ALL_WORDS, FINETUNE_DEFAULTS, FOREIGN } from "../downstream/finetune/options.ts";
+import {
+  featuresOf,
+  type FineTuneProgress,
+  type FineTuneSettings,
+  runFineTune,
+} from "../downstream/finetune/run.ts";
+import { headPath, saveFineTuned } from "../downstream/finetune/save.ts";
+import { encoderStart } from "../downstream/finetune/start.ts";
+
+/**
+ * Runs the command.
+ *
+ * @param program how it is called
+ * @throws {UsageError} for options that do not fit.
+ */
+export async function runFineTuneCommand(
+  program: string,
+  given: RawArguments,
+  signal: AbortSignal,
+): Promise<number> {
+  const foreign = FOREIGN.find((name) => given[name] !== undefined);
+  if (foreign !== undefined) throw new UsageError(`--${foreign}: means nothing with --finetune`);
+  const value = valueReader(program, ALL_WORDS, given);
+  const checkpoint = value("checkpoint");
+  const rates = value("lr") ?? [FINETUNE_DEFAULTS.rate];
+  if (rates.length !== 1) throw new UsageError("--lr: --finetune takes a single learning rate");
+  const epochs = value("epochs") ?? FINETUNE_DEFAULTS.epochs;
+  const patchOut = value("patch-out");
+  const chosen: Omit<FineTuneSettings, "frames"> = {
+    epochs,
+    rate: rates[0],
+    batch: value("batch") ?? FINETUNE_DEFAULTS.batch,
+    warmup: value("warmup") ?? Math.min(FINETUNE_DEFAULTS.warmup, Math.floor(epochs / 2)),
+    mixup: value("mixup"),
+    patchOut,
+    tested: value("tested"),
+    // Left-out rows leave nothing of a band.
+    bands: given.bands === undefined && patchOut > 0 ? "mean" : value("bands"),
+    frozenPatchEmbed: given["freeze-patch-embed"] === true,
+    optimizer: value("optimizer"),
+    weightDecay: value("weight-decay") ?? FINETUNE_DEFAULTS.weightDecay,
+    layerDecay: value("layer-decay"),
+    criterion: value("best") ?? FINETUNE_DEFAULTS.criterion,
+    patience: value("patience") ?? epochs,
+    repeats: value("repeats") ?? FINETUNE_DEFAULTS.repeats,
+    seed: value("seed") ?? FINETUNE_DEFAULTS.seed,
+    heldOut: value("validation") ?? FINETUNE_DEFAULTS.heldOut,
+  };
+  if (chosen.batch < 2) throw new UsageError("--batch: --finetune needs two clips or more");
+  const files = { json: value("json"), svg: value("svg"), save: value("save") };
+  const [heads, crop, wanted] = [value("heads"), value("crop"), value("metric")];
+  const [workers, adapter] = [value("workers"), value("adapter")];
+  const quiet = given.quiet === true;
+  const folder = labelledFolder(value("dataset"));
+  const path = encoderPath(checkpoint);
+
+  using device = await openDevice({ adapter });
+  const start = await encoderStart(device, path, heads);
+  const { patch: [, wide] } = start.geometry;
+  const most = wide * gridOf(start.geometry).columns;
+  if (crop !== undefined && crop > most) {
+    throw new UsageError(`--crop ${crop}: the encoder takes ${most} frames`);
+  }
+  const weights = await fileDigest(path);
+  const skipped = new Map<string, string>();
+  const clips = await soundsOf();
+  tellSkipped(skipped, folder.clips.length);
+  const usable = folder.clips.filter(({ path }) => clips.has(path));
+  if (usable.length === 0) throw new NoDataError(`${folder.dir}: no clip can be used`);
+  const sounds = usable.map(({ path }) => clips.get(path)!);
+  const data = probeData(folder, usable);
+  const metric = metricFor(data, wanted);
+  if (files.svg !== undefined && data.multiLabel) {
+    throw new UsageError("--svg: clips with several labels have no confusion matrix");
+  }
+  const settings = { ...chosen, frames: cropFrames(sounds) };
+
+  const output = standardOutput();
+  const line = quiet ? undefined : new LiveLine(output, output.now());
+  const { result, history, kept } = await runFineTune({
+    device,
+    start,
+    data,
+    sounds,
+    metric,
+    settings,
+    signal,
+    onProgress: (progress) => line?.update(progressText(progress, epochs)),
+  }, files.save !== undefined);
+  line?.finish();
+  const features = featuresOf({ settings, start });
+  const about = { dataset: folder.dir, protocol: "finetune", metric, mean: result.mean };
+  if (files.save !== undefined) {
+    await writeInto(files.save, () =>
+      saveFineTuned(
+        files.save!,
+        kept!,
+        { ...start.metadata, finetuned: JSON.stringify({ ...about, checkpoint: weights }) },
+        {
+          classes: data.classes,
+          multiLabel: data.multiLabel,
+          features,
+          about: { ...about, ci95: result.ci95 },
+        },
+      ));
+  }
+  console.log(
+    `${testedText(folder, usable.length, data.classes, result)}; fine-tuned, ` +
+      `${epochs} epochs, ${settings.repeats} ${settings.repeats === 1 ? "repeat" : "repeats"}`,
+  );
+  console.log(scoreTable(metric, [{ name: "fine-tuned encoder", result }]).join("\n"));
+  if (!quiet) tellClasses(data.classes, result);
+  if (files.save !== undefined) {
+    console.log(`\nsaved: ${files.save}, and its head as a probe: ${headPath(files.save)}`);
+  }
+  if (files.json !== undefined) {
+    await writeRecord(files.json, {
+      dataset: folder.dir,
+      protocol: "finetune",
+      ...numbersOf(result),
+      metric,
+      per_class: result.per_class,
+      confusion: result.confusion && { classes: data.classes, counts: result.confusion },
+      settings: { ...settings, features },
+      history,
+      checkpoint: { path, sha256: weights },
+      clips: usable.length,
+      skipped: [...skipped].map(([path, reason]) => ({ path, reason })),
+      adapter: device.info.description,
+    });
+  }
+  if (files.svg !== undefined) {
+    const how = `fine-tuned, ${epochs} epochs; ${usable.length} clips`;
+    await writePicture(files.svg, folder, data.classes, metric, result, how);
+  }
+  return 0;
+
+  async function soundsOf(): Promise<Map<string, SpectrogramClip>> {
+    using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
+    using line = new RateLine({ quiet });
+    const clips = await spectrogramClips(folder.clips.map(({ path }) => path), {
+      device,
+      frontend: start.frontend,
+      pool,
+      signal,
+      onSkip: ({ path, reason }) => skipped.set(path, reason),
+      onProgress: (done, total, audio) => line.update(done, total, audio),
+    });
+    line.finish();
+    return clips;
+  }
+
+  /** Frames of a crop: whole patches. */
+  function cropFrames(sounds: readonly SpectrogramClip[]): number {
+    const wished = crop ?? sounds.reduce((most, { frames }) => Math.max(most, frames), 0);
+    return Math.max(wide, Math.min(most, wide * Math.round(wished / wide)));
+  }
+}
+
+function progressText(
+  { trial: [done, all], epoch, loss, validation }: FineTuneProgress,
+  epochs: number,
+): string {
+  return [
+    ...all > 1 ? [`${done + 1} of ${all}`] : [],
+    `epoch ${epoch.toFixed(1)} of ${epochs}`,
+    ...loss === undefined ? [] : [`loss ${loss.toPrecision(3)}`],
+    ...validation === undefined ? [] : [`validation ${(100 * validation).toFixed(1)} %`],
+  ].join("  ");
+}

@@ -1,0 +1,257 @@
+/**
+ * `deno task probe --protocol hear`: HEAR 2021's scene and timestamp tasks.
+ *
+ * @module
+ */
+import { type Device, openDevice } from "../../engine/mod.ts";
+import type { Encoder } from "../../model/encoder/encoder.ts";
+import type { RawArguments } from "../cli/parser.ts";
+import { valueReader } from "../cli/values.ts";
+import { NoDataError } from "../data/errors.ts";
+import { labelledFolder } from "../data/labelled.ts";
+import { WorkerPool } from "../data/worker_pool.ts";
+import { encoderFrom, encoderPath } from "../downstream/encoder_file.ts";
+import { UsageError } from "../errors.ts";
+import { fileDigest } from "../downstream/probe/feature_cache.ts";
+import { encoderSource, melSource } from "../downstream/probe/features.ts";
+import { type FeatureTable, FolderFeatures, withProgress } from "../downstream/probe/gather.ts";
+import {
+  numbersOf,
+  tellClasses,
+  tellSkipped,
+  testedText,
+  writePicture,
+  writeRecord,
+} from "../downstream/probe/output.ts";
+import { metricFor } from "../downstream/probe/protocol.ts";
+import { scoreTable } from "../downstream/probe/report.ts";
+import { probeData } from "../downstream/probe/splits.ts";
+import { trainingSeed, untrainedEncoder } from "../downstream/probe/untrained.ts";
+import { RateLine } from "../cli/rate_line.ts";
+import { SAMPLE_RATE } from "../audio/decode.ts";
+import { eventFolder, hasEvents } from "../downstream/hear/event_folder.ts";
+import { type GridPoint, HEAR, type HearProtocol } from "../downstream/hear/grid.ts";
+import { ALL_WORDS, LINEAR_ONLY, SCENE_ONLY, TIMESTAMP_ONLY } from "../downstream/hear/options.ts";
+import { eventTable, foldTable } from "../downstream/hear/report.ts";
+import { runScenes, type SceneResult } from "../downstream/hear/scene.ts";
+import {
+  EVENT_RULES,
+  type FileFrames,
+  framesOf,
+  ONSET_TOLERANCE,
+  runTimestamps,
+  type TimestampResult,
+} from "../downstream/hear/timestamp.ts";
+
+/** What both kinds of tasks are told. */
+interface Task {
+  readonly value: ReturnType<typeof valueReader<typeof ALL_WORDS>>;
+  readonly given: RawArguments;
+  readonly protocol: HearProtocol;
+  readonly device: Device;
+  readonly encoder: Encoder;
+  /** Of the encoder. */
+  readonly path: string;
+  readonly pool: WorkerPool;
+  readonly quiet: boolean;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Runs the command.
+ *
+ * @param program how it is called
+ * @throws {UsageError} for options that do not fit.
+ */
+export async function runHearCommand(
+  program: string,
+  given: RawArguments,
+  signal: AbortSignal,
+): Promise<number> {
+  const value = valueReader(program, ALL_WORDS, given);
+  const [checkpoint, dir] = [value("checkpoint"), value("dataset")];
+  const timestamps = hasEvents(dir);
+  const kind = timestamps ? "a folder with events.csv" : "a folder without events.csv";
+  for (
+    const [names, where] of [
+      [LINEAR_ONLY, "--protocol hear"],
+      [timestamps ? SCENE_ONLY : TIMESTAMP_ONLY, kind],
+    ] as const
+  ) {
+    const foreign = names.find((name) => given[name] !== undefined);
+    if (foreign !== undefined) throw new UsageError(`--${foreign}: means nothing with ${where}`);
+  }
+  const changes = Object.entries({
+    rates: value("lr"),
+    batch: value("batch"),
+    epochs: value("epochs"),
+    patience: value("patience"),
+    seed: value("seed"),
+    heldOut: value("validation"),
+    gridPoints: value("grid-points"),
+    hidden: value("hidden"),
+  }).filter(([, it]) => it !== undefined);
+  const protocol: HearProtocol = { ...HEAR, ...Object.fromEntries(changes) };
+  if (protocol.batch < 2) throw new UsageError("--batch: --protocol hear needs two or more");
+  const path = encoderPath(checkpoint);
+  using device = await openDevice({ adapter: value("adapter") });
+  using encoder = await encoderFrom(device, path, value("heads"));
+  using pool = new WorkerPool(value("workers") ?? navigator.hardwareConcurrency);
+  const quiet = given.quiet === true;
+  const task: Task = { value, given, protocol, device, encoder, path, pool, quiet, signal };
+  await (timestamps ? probeEvents(task, dir) : probeScenes(task, dir));
+  return 0;
+}
+
+async function probeScenes(task: Task, dir: string): Promise<void> {
+  const { value, given, protocol, device, encoder, path, pool, quiet, signal } = task;
+  const folder = labelledFolder(dir);
+  const options = { mode: value("mode"), pool: value("pool"), bands: value("bands") };
+  const [seconds, svg, json] = [value("seconds"), value("svg"), value("json")];
+  const gathered = new FolderFeatures({
+    ...{ folder, pool, quiet, signal, cache: value("cache") },
+    ...(seconds !== undefined && { seconds }),
+  });
+  const weights = await fileDigest(path);
+  const own = await gathered.of("encoder", encoderSource(encoder, weights, options));
+  const usable = gathered.usable(own);
+  const data = probeData(folder, usable);
+  const metric = metricFor(data, value("metric"));
+  if (svg !== undefined && data.multiLabel) {
+    throw new UsageError("--svg: clips with several labels have no confusion matrix");
+  }
+  const rows: { readonly name: string; readonly key: string; readonly result: SceneResult }[] = [];
+  const judge = async (name: string, key: string, table: FeatureTable) => {
+    const features = gathered.rows(usable, table);
+    const result = await withProgress(
+      name,
+      quiet,
+      (onProgress) => runScenes({ device, data, metric, protocol, features, signal, onProgress }),
+    );
+    rows.push({ name, key, result });
+  };
+  await judge("encoder", "encoder", own);
+  if (given.untrained === true) {
+    await judge(
+      "encoder, untrained",
+      "untrained",
+      await gathered.ofUntrained(encoder, path, options),
+    );
+  }
+  if (given["no-baseline"] !== true) {
+    await judge("mean log-mel", "baseline_mel", await gathered.of("log-mel", melSource(device)));
+  }
+  const [{ result }] = rows;
+  console.log(`${testedText(folder, usable.length, data.classes, result)}; protocol hear`);
+  console.log(scoreTable(metric, rows).join("\n"));
+  for (const { name, result } of rows) console.log(`${name}: ${choiceText(result.choice)}`);
+  if (!quiet) tellClasses(data.classes, result);
+  const numbers = ({ choice, grid, scores, ...result }: SceneResult) => ({
+    ...numbersOf(result),
+    ...{ scores, choice, grid },
+  });
+  if (json !== undefined) {
+    await writeRecord(json, {
+      ...{ dataset: folder.dir, protocol: "hear", metric },
+      ...numbers(result),
+      per_class: result.per_class,
+      confusion: result.confusion && { classes: data.classes, counts: result.confusion },
+      ...Object.fromEntries(rows.slice(1).map(({ key, result }) => [key, numbers(result)])),
+      settings: { ...protocol, ...options, seconds: seconds ?? null },
+      ...sources(task, weights, usable.length, gathered.skipped),
+    });
+  }
+  if (svg !== undefined) {
+    const how = `HEAR's perceptron; ${usable.length} clips`;
+    await writePicture(svg, folder, data.classes, metric, result, how);
+  }
+}
+
+async function probeEvents(task: Task, dir: string): Promise<void> {
+  const { value, given, protocol, device, encoder, path, pool, quiet, signal } = task;
+  const folder = eventFolder(dir);
+  const options = { mode: value("mode"), bands: value("bands") };
+  const [median, least] = [value("median"), value("min-duration")];
+  const rules = median === undefined && least === undefined
+    ? EVENT_RULES
+    : (least ?? EVENT_RULES.map((rule) => rule.least))
+      .toSorted((a, b) => a - b)
+      .map((least) => ({ median: median ?? EVENT_RULES[0].median, least }));
+  const tolerance = value("tolerance") ?? ONSET_TOLERANCE;
+  const skipped = new Map<string, string>();
+  const paths = folder.clips.map((clip) => clip.path);
+  const framesBy = async (encoder: Encoder) => {
+    using line = new RateLine({ quiet });
+    let samples = 0;
+    const frames = await framesOf(encoder, paths, options, {
+      ...{ pool, signal },
+      onSkip: ({ path, reason }) => skipped.set(path, reason),
+      onAudio: (decoded) => samples += decoded,
+      onProgress: (done) => line.update(done, paths.length, samples / SAMPLE_RATE),
+    });
+    line.finish();
+    return frames;
+  };
+  const own = await framesBy(encoder);
+  const usable = folder.clips.filter(({ path }) => own.has(path));
+  tellSkipped(skipped, paths.length);
+  if (usable.length === 0) throw new NoDataError(`${folder.dir}: no clip can be used`);
+  const data = probeData(folder, usable);
+  const rows: { readonly name: string; readonly key: string; readonly result: TimestampResult }[] =
+    [];
+  const judge = async (name: string, key: string, frames: ReadonlyMap<string, FileFrames>) => {
+    const result = await withProgress(name, quiet, (onProgress) =>
+      runTimestamps({
+        ...{ device, folder, data, protocol, rules, tolerance },
+        ...{ frames, signal, onProgress },
+      }));
+    rows.push({ name, key, result });
+  };
+  await judge("encoder", "encoder", own);
+  if (given.untrained === true) {
+    using fresh = await untrainedEncoder(encoder, trainingSeed(path));
+    await judge("encoder, untrained", "untrained", await framesBy(fresh));
+  }
+  const [{ result }] = rows;
+  console.log(
+    `${folder.dir}: ${usable.length} files, ${data.classes.length} classes, ` +
+      `${
+        result.folds.length === 1
+          ? `${result.folds[0].files} tested`
+          : `${result.folds.length} folds`
+      }; ` +
+      `protocol hear, onsets within ${tolerance} ms`,
+  );
+  console.log(foldTable(rows).join("\n"));
+  for (const { name, result } of rows) console.log(`${name}: ${choiceText(result.choice)}`);
+  if (!quiet) console.log(`\n${eventTable(result).join("\n")}`);
+  const json = value("json");
+  if (json === undefined) return;
+  await writeRecord(json, {
+    ...{ dataset: folder.dir, protocol: "hear", metric: "onset F-measure" },
+    ...result,
+    ...Object.fromEntries(rows.slice(1).map(({ key, result }) => [key, result])),
+    settings: { ...protocol, ...options, rules, tolerance },
+    ...sources(task, await fileDigest(path), usable.length, skipped),
+  });
+}
+
+/** What results are of. */
+function sources(
+  { path, device }: Task,
+  sha256: string,
+  clips: number,
+  skipped: ReadonlyMap<string, string>,
+) {
+  return {
+    checkpoint: { path, sha256 },
+    clips,
+    skipped: [...skipped].map(([path, reason]) => ({ path, reason })),
+    adapter: device.info.description,
+  };
+}
+
+function choiceText({ layers, rate, initialisation }: GridPoint): string {
+  return `best of the grid: ${layers} hidden ${layers === 1 ? "layer" : "layers"}, ` +
+    `learning rate ${rate}, ${initialisation} initial values`;
+}

@@ -1,0 +1,367 @@
+/**
+ * From the command line and an optional file to one typed, complete configuration.
+ *
+ * Layers, later ones winning: the settings of the run that is resumed, the file given by
+ * `--config`, the command line. Schema and texts are in config_schema.ts.
+ */
+
+import { parse as parseJsonc } from "@std/jsonc";
+import { join } from "@std/path";
+import { parse as parseToml } from "@std/toml";
+import * as v from "valibot";
+import type { Masking } from "../../model/objectives/masking.ts";
+import type { Precision } from "../../model/objectives/masked_model.ts";
+import { type ObjectiveName, OBJECTIVES, trainingFor } from "../../model/objectives/objectives.ts";
+import {
+  type Geometry,
+  peakLearningRate,
+  type PresetName,
+  type RecipeName,
+  type Span,
+} from "../../model/objectives/presets.ts";
+import type { Recipe } from "../../model/objectives/recipe.ts";
+import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
+import {
+  infoOf,
+  isOptionName,
+  type OptionName,
+  type Options,
+  OPTIONS_SCHEMA,
+  optionSpecs,
+} from "./schema.ts";
+import { modelOptions } from "./model_options.ts";
+import { UsageError } from "../errors.ts";
+
+/** Everything a training run needs to know; written to config.json as it stands. */
+export interface ResolvedConfig {
+  /** Sources of clips; empty means the synthetic corpus. */
+  readonly data: readonly string[];
+  /** Weight of each source; absent: every clip once per epoch. */
+  readonly dataWeights?: readonly number[];
+  /** Whose mean and standard deviation log-mel values are standardised with. */
+  readonly standardise: "paper" | "store";
+  /** Threads that read and decode. */
+  readonly workers?: number;
+  /** Run directory. */
+  readonly out: string;
+  /** What is learned. */
+  readonly objective: ObjectiveName;
+  /** Which source is followed where paper and released code differ. */
+  readonly recipe: RecipeName;
+  /** That recipe's choices with the `--recipe-*` options applied. */
+  readonly choices: Recipe;
+  /** Size of the model. */
+  readonly preset: PresetName;
+  /** The preset's sizes with `--crop-frames` and `--mask-ratio` applied. */
+  readonly geometry: Geometry;
+  /** What is masked. */
+  readonly masking: Masking;
+  /** Length of the run; epochs become updates once the number of clips is known. */
+  readonly length: { readonly steps: number } | { readonly epochs: number };
+  /** Clips per update. */
+  readonly batch: number;
+  /** Clips per forward and backward pass; divides {@link batch}. */
+  readonly microBatch: number;
+  /** Number format of forward and backward passes. */
+  readonly precision: Precision;
+  /** Peak learning rate. */
+  readonly lr: number;
+  /** Length of the rise of the learning rate. */
+  readonly warmup: Span;
+  /** Decay of the teacher encoder's average. */
+  readonly emaEncoder: readonly [start: number, end: number];
+  /** Decay of the teacher head's average. */
+  readonly emaHead: readonly [start: number, end: number];
+  /** Temperature of the teacher's softmax. */
+  readonly teacherTemp: readonly [start: number, end: number];
+  /** Length of the change of that temperature. */
+  readonly teacherTempWarmup: Span;
+  /** Weight of prediction against classification, in objectives that have both. */
+  readonly alpha: number;
+  /** Start of every random choice. */
+  readonly seed: number;
+  /** Whether to go on from the newest checkpoint. */
+  readonly resume: boolean;
+  /** Weights to start from. */
+  readonly init?: string;
+  /** Updates between two rows of metrics. */
+  readonly logEvery: number;
+  /** Updates between two checkpoints. */
+  readonly saveEvery: number;
+  /** Labelled folder to evaluate on. */
+  readonly eval?: string;
+  /** Updates between two evaluations. */
+  readonly evalEvery: number;
+  /** Newest checkpoints kept. */
+  readonly keep: number;
+  /** Checkpoints of lowest loss kept beside them. */
+  readonly keepBest: number;
+  /** Whether blocks are computed again in the backward pass. */
+  readonly recompute: boolean;
+  /** Most bytes of GPU memory. */
+  readonly memoryLimit?: number;
+  /** Whether every value is looked through for NaN and infinity. */
+  readonly anomaly: boolean;
+  /** When kernel variants are timed. */
+  readonly tune: "auto" | "on" | "off";
+  /** Kernel variants by family that are used wherever they fit. */
+  readonly variants: Readonly<Record<string, string>>;
+  /** Whether measurements are ignored when choosing kernel variants. */
+  readonly deterministic: boolean;
+  /** Updates to profile. */
+  readonly profile?: number;
+  /** Which adapter is wanted. */
+  readonly adapter: "auto" | "gpu" | "software";
+  /** Whether there is no progress line. */
+  readonly quiet: boolean;
+  /** The same values under their option names: a file of them gives the same run again. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+const PRETRAIN: CommandSpec = {
+  program: "deno task pretrain",
+  summary: "Pre-trains MATPAC on audio and leaves a run directory.",
+  options: [
+    {
+      name: "config",
+      kind: "value",
+      metavar: "FILE",
+      description: "TOML or JSONC file with these options by name; the command line wins.",
+    },
+    ...optionSpecs(),
+  ],
+};
+
+// They belong to one invocation, not to the run that is resumed.
+const NOT_INHERITED: readonly OptionName[] = [
+  "out",
+  "resume",
+  "memory-limit",
+  "anomaly",
+  "tune",
+  "profile",
+  "quiet",
+  "workers",
+];
+
+interface Layer {
+  /** Named in messages, after the value: "on the command line", "in run.toml". */
+  readonly source: string;
+  readonly values: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * The options that make a run what it is, however often it is resumed: what its files hold of them.
+ */
+export function lastingOptions({ options }: Pick<ResolvedConfig, "options">): string {
+  const lasting = Object.entries(options).filter(([name]) =>
+    !(NOT_INHERITED as readonly string[]).includes(name)
+  );
+  // Inherited or given, in one order: the same run has the same text.
+  return JSON.stringify(Object.fromEntries(lasting.sort(([a], [b]) => a < b ? -1 : 1)));
+}
+
+/** The text of `deno task pretrain --help`. */
+export function pretrainHelp(): string {
+  return helpText(PRETRAIN);
+}
+
+/**
+ * Reads `argv` (without the command's name), the file it names and, under `--resume`, the
+ * configuration of that run. `now` names the default run directory.
+ *
+ * @throws UsageError naming key, value and what is allowed
+ */
+export function resolveConfig(argv: readonly string[], now: Date = new Date()): ResolvedConfig {
+  const { config: file, ...words } = parseArguments(PRETRAIN, argv);
+  const layers: Layer[] = [{
+    source: "on the command line",
+    values: Object.fromEntries(Object.entries(words).map(([k, it]) => [k, fromWord(k, it)])),
+  }];
+  if (typeof file === "string") layers.unshift(readLayer(file));
+  if (last(layers, "resume") === true) {
+    const out = last(layers, "out");
+    if (typeof out !== "string") {
+      throw new UsageError("--resume: needs --out DIR, the run to go on with");
+    }
+    // The run's own is inherited: it counts when there is no checkpoint yet.
+    if (last(layers, "init") !== undefined) {
+      throw new UsageError("--init: not together with --resume, which has weights of its own");
+    }
+    layers.unshift(inherited(out));
+  }
+  return complete(check(layers), now);
+}
+
+function last(layers: readonly Layer[], key: OptionName): unknown {
+  return layers.findLast((it) => it.values[key] !== undefined)?.values[key];
+}
+
+/** A word of the command line as the type its option has; what does not fit stays a word. */
+function fromWord(name: string, word: string | readonly string[] | true): unknown {
+  if (!isOptionName(name) || infoOf(name).kind !== "number" || typeof word !== "string") {
+    return word;
+  }
+  return word.trim() === "" || Number.isNaN(Number(word)) ? word : Number(word);
+}
+
+function readLayer(file: string): Layer {
+  const parse = /\.toml$/i.test(file)
+    ? parseToml
+    : /\.jsonc?$/i.test(file)
+    ? parseJsonc
+    : undefined;
+  if (parse === undefined) {
+    throw new UsageError(`--config ${file}: must end in .toml, .json or .jsonc`);
+  }
+  let values: unknown;
+  try {
+    values = parse(Deno.readTextFileSync(file));
+  } catch (error) {
+    throw new UsageError(
+      `--config ${file}: cannot be read`,
+      error instanceof Error ? error.message : String(error),
+    );
+  }
+  if (typeof values !== "object" || values === null || Array.isArray(values)) {
+    throw new UsageError(`--config ${file}: must hold a table of options`);
+  }
+  const table: Record<string, unknown> = { ...values };
+  // One path may stand without the brackets of a list.
+  if (typeof table.data === "string") table.data = [table.data];
+  return { source: `in ${file}`, values: table };
+}
+
+function inherited(out: string): Layer {
+  const file = join(out, "config.json");
+  let values: Record<string, unknown>;
+  try {
+    values = { ...JSON.parse(Deno.readTextFileSync(file)).options };
+  } catch (error) {
+    throw new UsageError(
+      `--resume: no run to go on with in ${out}`,
+      error instanceof Error ? error.message : String(error),
+    );
+  }
+  for (const name of NOT_INHERITED) delete values[name];
+  return { source: `in ${file}`, values };
+}
+
+/** Merges the layers and checks the result against the schema. */
+function check(layers: readonly Layer[]): Options {
+  const merged: Record<string, unknown> = {};
+  const sources = new Map<string, string>();
+  for (const { source, values } of layers) {
+    if (values.steps !== undefined && values.epochs !== undefined) {
+      throw new UsageError(`--steps and --epochs (${source}): give one of them`);
+    }
+    if (values.steps !== undefined) delete merged.epochs;
+    if (values.epochs !== undefined) delete merged.steps;
+    for (const [key, value] of Object.entries(values)) {
+      merged[key] = value;
+      sources.set(key, source);
+    }
+  }
+  const result = v.safeParse(OPTIONS_SCHEMA, merged);
+  if (result.success) return result.output;
+  const lines = new Set(result.issues.map((issue) => {
+    const key = String(issue.path?.[0]?.key ?? "");
+    const where = `(${sources.get(key)})`;
+    if (!isOptionName(key)) {
+      return `${key} ${where}: no such option; allowed are ${
+        Object.keys(OPTIONS_SCHEMA.entries).join(", ")
+      }`;
+    }
+    return `--${key} ${show(merged[key])} ${where}: must be ${infoOf(key).allowed}`;
+  }));
+  const [first, ...rest] = lines;
+  throw new UsageError(first, rest.length > 0 ? rest.join("\n") : undefined);
+}
+
+function show(value: unknown): string {
+  return typeof value === "string" ? value || '""' : JSON.stringify(value) ?? String(value);
+}
+
+function complete(given: Options, now: Date): ResolvedConfig {
+  const { objective } = given;
+  const training = trainingFor(objective, given.preset);
+  const batch = given.batch ?? training.batch;
+  const microBatch = given["micro-batch"] ?? batch;
+  if (batch % microBatch !== 0) {
+    throw new UsageError(`--micro-batch ${microBatch}: must divide --batch (${batch})`);
+  }
+  const { choices, geometry, masking } = modelOptions(given);
+  const length = given.steps !== undefined
+    ? { steps: given.steps }
+    : given.epochs !== undefined
+    ? { epochs: given.epochs }
+    : training.length;
+  const lr = given.lr ?? peakLearningRate(
+    training.peakRate[choices.lrScaling === "batch" ? "paper" : "released"],
+    batch,
+  );
+  const logEvery = given["log-every"] ?? training.logEvery;
+  const saveEvery = given["save-every"] ?? training.saveEvery;
+  const evalEvery = given["eval-every"] ?? saveEvery;
+  const out = given.out ?? join("runs", `${stamp(now)}-${given.preset}`);
+  return {
+    data: given.data,
+    ...(given["data-weights"] !== undefined && { dataWeights: given["data-weights"] }),
+    standardise: given.standardise,
+    ...(given.workers !== undefined && { workers: given.workers }),
+    out,
+    objective,
+    recipe: given.recipe,
+    choices,
+    preset: given.preset,
+    geometry,
+    masking,
+    length,
+    batch,
+    microBatch,
+    precision: given.precision,
+    lr,
+    warmup: given.warmup === undefined ? training.warmup : { steps: given.warmup },
+    emaEncoder: given["ema-encoder"] ?? training.emaEncoder,
+    emaHead: given["ema-head"] ?? training.emaHead,
+    teacherTemp: given["teacher-temp"] ?? training.teacherTemp,
+    teacherTempWarmup: training.teacherTempWarmup,
+    alpha: given.alpha ?? 0.5,
+    seed: given.seed,
+    resume: given.resume,
+    ...(given.init !== undefined && { init: given.init }),
+    logEvery,
+    saveEvery,
+    ...(given.eval !== undefined && { eval: given.eval }),
+    evalEvery,
+    keep: given.keep,
+    keepBest: given["keep-best"],
+    recompute: given.recompute,
+    ...(given["memory-limit"] !== undefined && { memoryLimit: given["memory-limit"] }),
+    anomaly: given.anomaly,
+    tune: given.tune,
+    variants: Object.fromEntries(given.variant.map((it) => it.split("="))),
+    deterministic: given.deterministic,
+    ...(given.profile !== undefined && { profile: given.profile }),
+    adapter: given.adapter,
+    quiet: given.quiet,
+    options: {
+      ...given,
+      ...(OBJECTIVES[objective].has.classification && { alpha: given.alpha ?? 0.5 }),
+      out,
+      ...length,
+      batch,
+      lr,
+      "mask-ratio": geometry.maskRatio,
+      "crop-frames": geometry.cropFrames,
+      "log-every": logEvery,
+      "save-every": saveEvery,
+      "eval-every": evalEvery,
+    },
+  };
+}
+
+/** UTC as 20260131-235959: sorts, and is a file name everywhere. */
+function stamp(now: Date): string {
+  return now.toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
+}

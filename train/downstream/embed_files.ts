@@ -1,0 +1,183 @@
+/**
+ * From audio files to a file of embeddings.
+ *
+ * @module
+ */
+import type { Clip, EmbedOptions } from "../../model/encoder/embed_queue.ts";
+import type { Encoder } from "../../model/encoder/encoder.ts";
+import { SAMPLE_RATE } from "../audio/decode.ts";
+import { NoDataError } from "../data/errors.ts";
+import { AUDIO_EXTENSIONS, isFolder, walkFiles } from "../io/folders.ts";
+import type { WorkerPool } from "../data/worker_pool.ts";
+import { FileError } from "../data/worker_tasks.ts";
+import { EmbeddingFile } from "./embedding_file.ts";
+import { InterruptedError } from "../errors.ts";
+import type { SkippedRow } from "../metrics/metrics_log.ts";
+import { writeAtomic } from "../run/rundir.ts";
+
+/** Samples that a long file is decoded by: 80 s. */
+const BLOCK_SAMPLES = 80 * SAMPLE_RATE;
+/** Files that are opened ahead of the GPU while they are short, that is, one block. */
+const MOST_OPEN = 32;
+/** And while there are long ones among them, which may be decoded as a whole. */
+const LEAST_OPEN = 4;
+
+/** What {@link embedFiles} works with. */
+export interface EmbedFilesOptions {
+  /** Computes. */
+  readonly encoder: Encoder;
+  /** Decodes. */
+  readonly pool: WorkerPool;
+  /** Audio files. */
+  readonly files: readonly string[];
+  /** File of embeddings; its ending decides its form. */
+  readonly out: string;
+  /** Which embeddings. */
+  readonly options: EmbedOptions;
+  /** Hears of every file that is done, and of the parts of long ones. */
+  readonly onProgress?: (state: EmbedState) => void;
+  /** Aborts. */
+  readonly signal?: AbortSignal;
+}
+
+/** How far it is. */
+export interface EmbedState {
+  /** Files embedded. */
+  readonly embedded: number;
+  /** Files that cannot be used. */
+  readonly skipped: number;
+  /** Seconds of audio that were read. */
+  readonly seconds: number;
+}
+
+/** What came of it. */
+export interface EmbedResult extends EmbedState {
+  /** Files that cannot be used, in order; {@link skippedPath} lists them too. */
+  readonly skippedFiles: readonly SkippedRow[];
+}
+
+/** Where the files that cannot be used are listed. */
+export function skippedPath(out: string): string {
+  return `${out}.skipped.jsonl`;
+}
+
+/**
+ * The audio files that some paths mean: files as they are, whatever they are called, and all audio
+ * under folders.
+ *
+ * @throws {FolderError} if a folder cannot be listed.
+ */
+export async function audioFiles(paths: readonly string[]): Promise<string[]> {
+  const files = new Set<string>();
+  for (const path of paths) {
+    if (!await isFolder(path)) files.add(path);
+    else for await (const file of walkFiles(path, AUDIO_EXTENSIONS)) files.add(file);
+  }
+  return [...files];
+}
+
+/**
+ * Embeds audio files. Files that cannot be used are left out and listed beside the file of
+ * embeddings. Memory holds the names, a few batches of audio and some blocks of files that are
+ * decoded ahead.
+ *
+ * @throws {NoDataError} if no file can be used
+ * @throws {UsageError} if the file of embeddings cannot be made
+ * @throws {InterruptedError} when the signal aborted; nothing was written then.
+ */
+export async function embedFiles(options: EmbedFilesOptions): Promise<EmbedResult> {
+  const { encoder, pool, files, out, signal, onProgress } = options;
+  const { pool: pooling, bands, layers } = options.options;
+  using file = new EmbeddingFile(out, {
+    size: encoder.stepSize(bands),
+    frames: pooling === "none",
+    ...(layers && { layers: encoder.geometry.depth }),
+  });
+  const skipped = new Map<number, SkippedRow>();
+  let samples = 0;
+  const state = () => ({
+    embedded: file.clips,
+    skipped: skipped.size,
+    seconds: samples / SAMPLE_RATE,
+  });
+  const request = { samples: BLOCK_SAMPLES, overlap: 0, fewest: 1 };
+  let mostOpen = LEAST_OPEN;
+
+  /** Begins to decode a file. */
+  const open = (index: number): Clip<number> => {
+    const pieces = pool.pieces({ path: files[index], ...request });
+    const ahead = () => {
+      const next = pieces.next();
+      // Errors are met when it is waited for.
+      next.catch(() => {});
+      return next;
+    };
+    const first = ahead();
+    first.then(({ value }) => {
+      const short = value?.stream === undefined;
+      mostOpen = short ? Math.min(MOST_OPEN, mostOpen + 1) : LEAST_OPEN;
+    }, () => {});
+    async function* blocks(): AsyncGenerator<Float32Array> {
+      for (let it = await first; !it.done;) {
+        const next = ahead();
+        samples += it.value.samples.length;
+        yield it.value.samples;
+        onProgress?.(state());
+        signal?.throwIfAborted();
+        it = await next;
+      }
+    }
+    const failed = (error: unknown) => {
+      if (!(error instanceof FileError)) throw error;
+      skipped.set(index, { path: files[index], reason: error.message });
+      onProgress?.(state());
+    };
+    return { key: index, audio: blocks(), failed };
+  };
+  function* clips(): Generator<Clip<number>> {
+    const opened: Clip<number>[] = [];
+    for (let next = 0;;) {
+      while (opened.length < mostOpen && next < files.length) opened.push(open(next++));
+      const clip = opened.shift();
+      if (!clip) return;
+      signal?.throwIfAborted();
+      yield clip;
+    }
+  }
+
+  try {
+    for await (const [index, embedding] of encoder.embedEach(clips(), options.options)) {
+      file.add(index, embedding);
+      onProgress?.(state());
+    }
+    signal?.throwIfAborted();
+  } catch (error) {
+    if (!signal?.aborted || error !== signal.reason) throw error;
+    throw new InterruptedError(
+      `interrupted after ${file.clips} of ${files.length} files; nothing was written`,
+    );
+  }
+  const skippedFiles = [...skipped].sort(([a], [b]) => a - b).map(([, row]) => row);
+  await writeSkipped(skippedPath(out), skippedFiles);
+  if (file.clips === 0) {
+    throw new NoDataError(
+      `no usable audio: all ${files.length} files were skipped; see ${skippedPath(out)}`,
+    );
+  }
+  await file.finish(files);
+  return { ...state(), skippedFiles };
+}
+
+/** Writes the list, or removes that of an earlier run when there is nothing to list. */
+async function writeSkipped(path: string, rows: readonly SkippedRow[]): Promise<void> {
+  if (rows.length > 0) {
+    const text = rows.map((row) => `${JSON.stringify(row)}\n`).join("");
+    await writeAtomic(path, [new TextEncoder().encode(text)]);
+    return;
+  }
+  try {
+    await Deno.remove(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * Labelled clips as fine-tuning takes them: log-mel spectrograms that are computed once and kept in
+ * memory.
+ *
+ * @module
+ */
+import type { Device, PendingRead } from "../../../engine/mod.ts";
+import type { FrontendSettings, LogMelAudio } from "../../../model/encoder/chunks.ts";
+import { LogMel, MATPAC_STATISTICS } from "../../../model/frontend/log_mel.ts";
+import {
+  FRAME_SAMPLES,
+  frameCount,
+  HOP_SAMPLES,
+  LOG_OFFSET,
+  MEL_80,
+} from "../../../model/frontend/tables.ts";
+import { breath } from "../../run/event_loop.ts";
+import { SAMPLE_RATE } from "../../audio/decode.ts";
+import type { WorkerPool } from "../../data/worker_pool.ts";
+import { FileError } from "../../data/worker_tasks.ts";
+import { InterruptedError, UsageError } from "../../errors.ts";
+import type { SkippedRow } from "../../metrics/metrics_log.ts";
+
+/** Most bytes of spectrograms that are kept: some 36 hours of audio. */
+const MOST_BYTES = 2 ** 32;
+/** Files that are decoded ahead of the device. */
+const OPEN_FILES = 16;
+/** Samples behind a clip after which no frame reaches back into it. */
+const TAIL_SAMPLES = 3 * HOP_SAMPLES;
+
+/** A clip's spectrogram; silence follows it. */
+export class SpectrogramClip {
+  /**
+   * Takes it over.
+   *
+   * @param values [80, stored], standardised; frames behind `frames` reach over the clip's end
+   * @param frames frames inside the clip, at least one
+   * @param silence what silence has
+   */
+  constructor(
+    readonly values: Float32Array,
+    readonly frames: number,
+    readonly silence: number,
+  ) {}
+
+  /** Writes frames `start` to `start + count` as [80, count], with silence behind the clip. */
+  copyTo(target: Float32Array, start: number, count: number): void {
+    const stored = this.values.length / MEL_80.bands;
+    for (let band = 0; band < MEL_80.bands; band++) {
+      const row = this.values.subarray(band * stored, (band + 1) * stored);
+      const own = row.subarray(start, Math.min(stored, start + count));
+      target.set(own, band * count);
+      target.fill(this.silence, band * count + own.length, (band + 1) * count);
+    }
+  }
+
+  /** The first frames, with silence behind the clip, or without a number the clip as it is. */
+  start(count: number = this.frames): LogMelAudio {
+    const logMel = new Float32Array(MEL_80.bands * count);
+    this.copyTo(logMel, 0, count);
+    return { logMel, standardised: true };
+  }
+}
+
+/** Seconds of audio whose frames are so many. */
+export function secondsOf(frames: number, { framing }: FrontendSettings): number {
+  const window = framing === "centred" ? 0 : FRAME_SAMPLES;
+  return ((frames - 1) * HOP_SAMPLES + window) / SAMPLE_RATE;
+}
+
+/** What {@link spectrogramClips} works with. */
+export interface ClipsOptions {
+  /** Computes. */
+  readonly device: Device;
+  /** The encoder's front end. */
+  readonly frontend: FrontendSettings;
+  /** Decodes. */
+  readonly pool: WorkerPool;
+  /** Hears of files that are done, of how many, and of the seconds of audio in them. */
+  readonly onProgress?: (done: number, total: number, seconds: number) => void;
+  /** Called once per file that cannot be used. */
+  readonly onSkip: (row: SkippedRow) => void;
+  /** Aborts. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Spectrograms of audio files.
+ *
+ * @returns by path; files that cannot be used are missing
+ * @throws {UsageError} if they are larger than 4 GiB together
+ * @throws {InterruptedError} when the signal aborted.
+ */
+export async function spectrogramClips(
+  paths: readonly string[],
+  { device, frontend, pool, onProgress, onSkip, signal }: ClipsOptions,
+): Promise<Map<string, SpectrogramClip>> {
+  const { framing, statistics = MATPAC_STATISTICS } = frontend;
+  const centre = framing === "centred";
+  using logmel = new LogMel(device, {
+    centre,
+    statistics,
+    order: centre ? "nnaudio" : "torchaudio",
+  });
+  const silence = (Math.log(LOG_OFFSET) - statistics.mean) / statistics.std;
+  const clips = new Map<string, SpectrogramClip>();
+  const todo = [...new Set(paths)];
+  let [done, bytes, samples] = [0, 0, 0];
+  const opened = new Map<string, Promise<Float32Array>>();
+  const reads: { readonly path: string; readonly frames: number; readonly read: PendingRead }[] =
+    [];
+  const collect = async () => {
+    const { path, frames, read } = reads.shift()!;
+    const [values] = await read.values();
+    clips.set(path, new SpectrogramClip(values as Float32Array, frames, silence));
+  };
+  for (const [i, path] of todo.entries()) {
+    await breath();
+    if (signal?.aborted) throw new InterruptedError("interrupted");
+    for (const ahead of todo.slice(i, i + OPEN_FILES)) {
+      if (opened.has(ahead)) continue;
+      const waveform = pool.run("waveform", ahead);
+      // Errors are met when it is waited for.
+      waveform.catch(() => {});
+      opened.set(ahead, waveform);
+    }
+    try {
+      const waveform = await opened.get(path)!;
+      samples += waveform.length;
+      const { wave, frames } = framed(waveform, centre);
+      using input = device.tensor(wave, [1, wave.length]);
+      using output = logmel.apply(input);
+      bytes += 4 * output.size;
+      if (bytes > MOST_BYTES) {
+        throw new UsageError(
+          "--finetune: the clips' spectrograms are larger than 4 GiB, which are kept in memory",
+          "it takes some 36 hours of audio; use a part of the folder",
+        );
+      }
+      reads.push({ path, frames, read: device.readLater([output]) });
+    } catch (error) {
+      if (!(error instanceof FileError)) throw error;
+      onSkip({ path, reason: error.message });
+    }
+    opened.delete(path);
+    if (reads.length >= OPEN_FILES) await collect();
+    onProgress?.(++done, todo.length, samples / SAMPLE_RATE);
+  }
+  while (reads.length > 0) await collect();
+  return clips;
+}
+
+/** A waveform as the front end takes it, with the number of frames inside of it. */
+function framed(
+  waveform: Float32Array,
+  centre: boolean,
+): { readonly wave: Float32Array; readonly frames: number } {
+  // Embedding takes what is shorter with silence behind it; mirrored ends need more samples than
+  // they add.
+  const least = centre ? FRAME_SAMPLES / 2 + 1 : FRAME_SAMPLES;
+  const samples = Math.max(waveform.length, least);
+  // Mirrored ends leave no room for silence that begins inside a frame.
+  const wave = new Float32Array(samples + (centre ? 0 : TAIL_SAMPLES));
+  wave.set(waveform);
+  return { wave, frames: frameCount(samples, centre) };
+}

@@ -1,0 +1,331 @@
+/**
+ * Fine-tuning of an encoder on a labelled folder: every fold trains anew from the same encoder
+ * (SPEC section 7.3).
+ *
+ * @module
+ */
+import { type Device, type PendingRead, warmupCosine } from "../../../engine/mod.ts";
+import type { Bands } from "../../../model/encoder/embed.ts";
+import { stepSize } from "../../../model/encoder/embed.ts";
+import { breath } from "../../run/event_loop.ts";
+import type { CheckpointTensor } from "../../run/checkpoint.ts";
+import { NoDataError } from "../../data/errors.ts";
+import { Prng } from "../../data/random.ts";
+import { DivergedError, InterruptedError } from "../../errors.ts";
+import { type ClipClasses, meanLoss, type Scores } from "../probe/metrics.ts";
+import { type Metric, type ProbeResult, PROTOCOLS } from "../probe/protocol.ts";
+import type { ProbeFile } from "../probe/saved.ts";
+import { heldOut, type ProbeData, STREAMS, type Trial, trialsOf } from "../probe/splits.ts";
+import { scorer, summaryOf, type TestedTrial } from "../probe/summary.ts";
+import { shuffled } from "../probe/train.ts";
+import { drawMix, drawPatches, mixedRows, mixedSpectrograms } from "./augment.ts";
+import { secondsOf, type SpectrogramClip } from "./clips.ts";
+import { FineTuneModel } from "./model.ts";
+import { type EncoderStart, startSpecs } from "./start.ts";
+import { FineTuner, type HostBatch, type UpdateSettings } from "./trainer.ts";
+
+/** How an encoder is fine-tuned. */
+export interface FineTuneSettings extends UpdateSettings {
+  /** Epochs of each fold. */
+  readonly epochs: number;
+  /** Clips of an update; what fills no batch waits for another epoch. */
+  readonly batch: number;
+  /** Peak of the learning rate, from which it falls to 1e-7 as a cosine. */
+  readonly rate: number;
+  /** Epochs until the peak, from 0. */
+  readonly warmup: number;
+  /** Shares of mixed clips come from Beta(mixup, mixup); 0 mixes none. */
+  readonly mixup: number;
+  /** About the share of patches that are left out in training. */
+  readonly patchOut: number;
+  /**
+   * Frames of a training crop, which begins anywhere in its clip; whole patches, at most the
+   * encoder's.
+   */
+  readonly frames: number;
+  /**
+   * Clips are tried by as many frames from their start, or whole; shorter ones with silence behind,
+   * as in training.
+   */
+  readonly tested: "start" | "whole";
+  /** What the head sees of the bands. */
+  readonly bands: Bands;
+  /** Whether the patch embedding keeps its values. */
+  readonly frozenPatchEmbed: boolean;
+  /** What on validation clips picks the epoch; among equal ones by metric the loss decides. */
+  readonly criterion: "loss" | "metric";
+  /** Epochs without a better one after which a fold ends. */
+  readonly patience: number;
+  /** How often everything is done, each time with other draws. */
+  readonly repeats: number;
+  /** Draws of repeat `r` come from `seed + r`. */
+  readonly seed: number;
+  /** Share of the training clips that is validation where the folder names none. */
+  readonly heldOut: number;
+}
+
+/** How far it is. */
+export interface FineTuneProgress {
+  /** Folds of all repeats that are done, of how many. */
+  readonly trial: readonly [done: number, all: number];
+  /** Epochs of this one that are done, with a fraction. */
+  readonly epoch: number;
+  /** Mean loss of the last whole epoch, once there is one. */
+  readonly loss?: number;
+  /** Validation's metric after it. */
+  readonly validation?: number;
+}
+
+/** What {@link runFineTune} works with. */
+export interface FineTuneContext {
+  /** Trains. */
+  readonly device: Device;
+  /** Where each fold begins. */
+  readonly start: EncoderStart;
+  /** Clips and classes. */
+  readonly data: ProbeData;
+  /** Their sound, in order. */
+  readonly sounds: readonly SpectrogramClip[];
+  /** What tells how good it is. */
+  readonly metric: Metric;
+  /** How. */
+  readonly settings: FineTuneSettings;
+  /** Hears of every update. */
+  readonly onProgress?: (progress: FineTuneProgress) => void;
+  /** Aborts. */
+  readonly signal?: AbortSignal;
+}
+
+/** An epoch of a fold. */
+export interface FineTuneEpoch {
+  /** Mean training loss. */
+  readonly loss: number;
+  /** Validation's metric. */
+  readonly validation: number;
+  /** Validation's loss. */
+  readonly validation_loss: number;
+}
+
+/** A fine-tuned encoder and its head. */
+export interface FineTuned {
+  /** Encoder by official name. */
+  readonly tensors: readonly (readonly [string, CheckpointTensor])[];
+  /** Head, as probes are saved. */
+  readonly head: Required<Pick<ProbeFile, "weight" | "bias" | "statistics">>;
+}
+
+/** What fine-tuning gives. */
+export interface FineTuneResult {
+  /** What it scores. */
+  readonly result: ProbeResult;
+  /** Epochs of each fold and repeat. */
+  readonly history: readonly (readonly FineTuneEpoch[])[];
+  /** Where wanted: trained on all folds, or the first repeat's on the training part. */
+  readonly kept: FineTuned | undefined;
+}
+
+interface TrainedTrial extends TestedTrial {
+  readonly history: readonly FineTuneEpoch[];
+  readonly kept: FineTuned | undefined;
+}
+
+/** Streams of random numbers beside those of {@link STREAMS}. */
+const BATCHES = 11;
+/** Where the cosine ends. */
+const LEAST_RATE = 1e-7;
+
+/**
+ * Fine-tunes and tests in all folds and repeats, one after the other.
+ *
+ * @param keep whether a fine-tuned encoder is wanted; where folds are left out in turn it is
+ * trained for that
+ * @throws {NoDataError} as {@link trialsOf}, or if there are fewer than two training clips
+ * @throws {DivergedError} if the loss is not finite
+ * @throws {InterruptedError} when the signal aborted.
+ */
+export async function runFineTune(
+  context: FineTuneContext,
+  keep: boolean,
+): Promise<FineTuneResult> {
+  const { data, settings, start, metric, onProgress } = context;
+  const trials = trialsOf(data, { ...PROTOCOLS.evar, ...settings });
+  const last = keep && data.protocol !== "split" ? [onAll(data, settings, trials[0])] : [];
+  const trained: TrainedTrial[] = [];
+  const wanted = data.protocol === "split" ? 0 : trials.length;
+  for (const [i, trial] of [...trials, ...last].entries()) {
+    const tell = (progress: Omit<FineTuneProgress, "trial">) =>
+      onProgress?.({ ...progress, trial: [i, trials.length + last.length] });
+    trained.push(await trainTrial(context, trial, keep && i === wanted, tell));
+  }
+  const own = trained.slice(0, trials.length);
+  return {
+    result: summaryOf({ data, metric, dim: stepSize(start.geometry, settings.bands) }, trials, own),
+    history: own.map(({ history }) => history),
+    kept: trained[wanted]?.kept,
+  };
+}
+
+/** All clips but some for validation. */
+function onAll(data: ProbeData, settings: FineTuneSettings, first: Trial): Trial {
+  const all = data.clips.map((_, i) => i);
+  const random = new Prng(settings.seed, STREAMS.split, -1);
+  const [validation, train] = heldOut(all, data.truth, { ...PROTOCOLS.evar, ...settings }, random);
+  return { ...first, fold: "all folds", train, validation, test: validation };
+}
+
+async function trainTrial(
+  context: FineTuneContext,
+  trial: Trial,
+  keep: boolean,
+  tell: (progress: Omit<FineTuneProgress, "trial">) => void,
+): Promise<TrainedTrial> {
+  const { device, start, data, sounds, settings, signal } = context;
+  const { epochs, rate, warmup, criterion, patience, frames, tested } = settings;
+  const { truth, classes, multiLabel } = data;
+  const batch = Math.min(settings.batch, trial.train.length);
+  if (batch < 2) throw new NoDataError("--finetune: needs two training clips or more");
+  const randomOf = (stream: number) =>
+    new Prng(
+      settings.seed + trial.repeat,
+      stream,
+      ...[...trial.fold].map((it) => it.codePointAt(0)!),
+    );
+  const random = randomOf(BATCHES);
+  using model = new FineTuneModel(
+    device,
+    start,
+    { ...settings, classes: classes.length, multiLabel },
+    randomOf(STREAMS.start),
+  );
+  using tuner = new FineTuner(model, settings);
+  const file = { classes, multiLabel, features: featuresOf(context) };
+  const scores = async (clips: readonly number[]): Promise<Scores> => {
+    const values = await tuner.logits(
+      clips.map((clip) => sounds[clip]),
+      ({ frames: own }) => tested === "start" ? frames : Math.max(frames, own),
+      file,
+    );
+    return { values, classes: classes.length };
+  };
+  const known: ClipClasses = trial.validation.map((clip) => truth[clip]);
+  const judge = scorer(context.metric);
+  const steps = Math.floor(trial.train.length / batch);
+  const schedule = warmupCosine(
+    rate,
+    warmup * steps,
+    epochs * steps,
+    Math.min(LEAST_RATE, rate),
+  );
+  const history: FineTuneEpoch[] = [];
+  let best = 0;
+  for (let epoch = 1; epoch <= epochs && epoch - 1 - best < patience; epoch++) {
+    const order = shuffled(trial.train, random);
+    let total = 0;
+    let pending: PendingRead | undefined;
+    const collect = async () => total += (await pending!.values())[0][0] as number;
+    for (let step = 0; step < steps; step++) {
+      await breath();
+      if (signal?.aborted) throw new InterruptedError("interrupted");
+      const clips = order.slice(step * batch, (step + 1) * batch);
+      const update = (epoch - 1) * steps + step;
+      const loss = tuner.step(hostBatch(context, model, clips, random), schedule(update));
+      const read = device.readLater([loss]);
+      // The device works on this one meanwhile.
+      if (pending) await collect();
+      pending = read;
+      const before = history[history.length - 1];
+      tell({ epoch: epoch - 1 + (step + 1) / steps, ...before });
+    }
+    await collect();
+    if (!Number.isFinite(total)) {
+      throw new DivergedError(
+        `--finetune: the loss is not finite in epoch ${epoch}; a lower --lr may help`,
+        epoch * steps,
+      );
+    }
+    const found = await scores(trial.validation);
+    const now = {
+      loss: total / steps,
+      validation: judge(found, known),
+      validation_loss: meanLoss(found, known, multiLabel ? "binary" : "cross-entropy"),
+    };
+    history.push(now);
+    if (best === 0 || isBetter(now, history[best - 1], criterion)) {
+      best = epoch;
+      tuner.keep();
+    }
+    tell({ epoch, ...now });
+  }
+  tuner.restore();
+  return {
+    test: await scores(trial.test),
+    epoch: best,
+    rate,
+    history,
+    kept: keep ? await fineTuned(model) : undefined,
+  };
+}
+
+/** Among equal metrics, of which few validation clips have few values, the lower loss is better. */
+function isBetter(
+  now: FineTuneEpoch,
+  before: FineTuneEpoch,
+  criterion: FineTuneSettings["criterion"],
+): boolean {
+  if (criterion === "metric" && now.validation !== before.validation) {
+    return now.validation > before.validation;
+  }
+  return now.validation_loss < before.validation_loss;
+}
+
+/** Crops, mixes, and draws the patches that stay. */
+function hostBatch(
+  { start: { frontend, geometry }, data, sounds, settings }: FineTuneContext,
+  model: FineTuneModel,
+  clips: readonly number[],
+  random: Prng,
+): HostBatch {
+  const { frames, mixup, patchOut, bands } = settings;
+  const size = geometry.melBands * frames;
+  const count = data.classes.length;
+  let input = new Float32Array(clips.length * size);
+  let targets = new Float32Array(clips.length * count);
+  clips.forEach((clip, i) => {
+    const first = random.integer(Math.max(0, sounds[clip].frames - frames) + 1);
+    sounds[clip].copyTo(input.subarray(i * size, (i + 1) * size), first, frames);
+    data.truth[clip].forEach((k) => targets[i * count + k] = 1);
+  });
+  if (mixup > 0) {
+    const mix = drawMix(random, clips.length, mixup);
+    input = mixedSpectrograms(input, mix, frontend.statistics);
+    targets = mixedRows(targets, mix);
+  }
+  const patches = drawPatches(random, clips.length, model.gridOf(frames), patchOut, bands);
+  return { input, targets, ...patches };
+}
+
+/** How `embed --probe` makes what the head sees. */
+export function featuresOf(
+  { settings: { bands, frames, tested }, start: { frontend } }: Pick<
+    FineTuneContext,
+    "settings" | "start"
+  >,
+): ProbeFile["features"] {
+  // What is shorter than a crop has silence behind it, as in training.
+  const seconds = secondsOf(frames, frontend);
+  return {
+    mode: "precise",
+    pool: "mean",
+    bands,
+    ...(tested === "start" ? { seconds } : { leastSeconds: seconds }),
+  };
+}
+
+async function fineTuned(model: FineTuneModel): Promise<FineTuned> {
+  const { arena, network: { geometry } } = model;
+  const all = await arena.read();
+  return {
+    tensors: startSpecs(geometry, false).map(({ name }) => [name, all.get(name)!] as const),
+    head: await model.head(),
+  };
+}

@@ -1,0 +1,71 @@
+/**
+ * The encoder that fine-tuning starts from.
+ *
+ * @module
+ */
+import type { Device } from "../../../engine/mod.ts";
+import type { ParameterSpec } from "../../../model/vit/arena.ts";
+import type { FrontendSettings } from "../../../model/encoder/chunks.ts";
+import { type EncoderGeometry, gridOf } from "../../../model/encoder/embed.ts";
+import { MATPAC_STATISTICS } from "../../../model/frontend/log_mel.ts";
+import { classTokens } from "../../../model/vit/tokens.ts";
+import { encoderSpecs } from "../../../model/vit/blocks.ts";
+import { encoderFrom } from "../encoder_file.ts";
+
+/** An encoder's sizes and values on the host. */
+export interface EncoderStart {
+  /** Sizes. */
+  readonly geometry: EncoderGeometry;
+  /** How its spectrograms are made. */
+  readonly frontend: Required<FrontendSettings>;
+  /** Parameters and positions by official name (SPEC section 6.1). */
+  readonly values: ReadonlyMap<string, Float32Array>;
+  /** What a file of it says beside them. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/**
+ * Parameters of an encoder in the order of the official state dict. The table of positions is never
+ * trained.
+ */
+export function startSpecs(geometry: EncoderGeometry, frozenPatchEmbed: boolean): ParameterSpec[] {
+  const { width, patch } = geometry;
+  const lead = classTokens(geometry);
+  const { rows, columns } = gridOf(geometry);
+  const patchEmbed = frozenPatchEmbed ? { frozen: true } : {};
+  return [
+    ...(lead ? [{ name: "cls_token", shape: [1, 1, width] }] : []),
+    { name: "pos_embed", shape: [1, lead + rows * columns, width], frozen: true },
+    { name: "patch_embed.proj.weight", shape: [width, 1, ...patch], ...patchEmbed },
+    { name: "patch_embed.proj.bias", shape: [width], ...patchEmbed },
+    ...encoderSpecs("student_encoder.", geometry),
+  ];
+}
+
+/**
+ * Reads an encoder.
+ *
+ * @param heads attention heads, where the file does not say them
+ * @throws {UsageError} if it cannot be read or holds none.
+ */
+export async function encoderStart(
+  device: Device,
+  path: string,
+  heads: number | undefined,
+): Promise<EncoderStart> {
+  using encoder = await encoderFrom(device, path, heads);
+  const { geometry, network, frontend } = encoder;
+  const { framing = "inside", statistics = MATPAC_STATISTICS } = frontend;
+  const names = startSpecs(geometry, false).map(({ name }) => name);
+  const values = await device.read(names.map((name) => network.parameter(name)));
+  return {
+    geometry,
+    frontend: { framing, statistics },
+    values: new Map(names.map((name, i) => [name, values[i] as Float32Array])),
+    metadata: {
+      framing,
+      standardisation: JSON.stringify(statistics),
+      geometry: JSON.stringify({ heads: geometry.heads }),
+    },
+  };
+}

@@ -1,0 +1,125 @@
+/**
+ * Features of audio files on disk: a file for each way to compute them, a row for each content.
+ *
+ * A row is the SHA-256 of an audio file, its values and a checksum. Rows are added as they are
+ * computed, so that a run that was ended loses none; what is damaged is computed again. Deleting
+ * the folder costs time only.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { crc32 } from "node:zlib";
+import { join } from "@std/path";
+import { nameDiskFull } from "../../errors.ts";
+
+const DIGEST_BYTES = 32;
+const CHECKSUM_BYTES = 4;
+/** Changes when features of the same name and options come out differently. */
+const VERSION = 1;
+
+/** SHA-256 of values that JSON can hold, in hexadecimal digits. */
+export function digestOf(value: unknown): string {
+  return createHash("sha256").update(JSON.stringify(value)).digest("hex");
+}
+
+/** SHA-256 of a file, read piece by piece, in hexadecimal digits. */
+export async function fileDigest(path: string): Promise<string> {
+  using file = await Deno.open(path);
+  const hash = createHash("sha256");
+  for await (const piece of file.readable) hash.update(piece);
+  return hash.digest("hex");
+}
+
+/** The rows of one way to compute features. */
+export class FeatureRows implements Disposable {
+  readonly #rows = new Map<string, Float32Array>();
+  readonly #size: number;
+  readonly #path: string | undefined;
+  #file: Deno.FsFile | undefined;
+
+  /**
+   * Reads what is there.
+   *
+   * @param folder of all rows; made where it is missing. Without one nothing is kept
+   * @param identity all that decides what the values are
+   * @param size values in a row
+   */
+  constructor(folder: string | undefined, identity: unknown, size: number) {
+    this.#size = size;
+    if (folder === undefined) return;
+    const name = digestOf({ version: VERSION, size, identity }).slice(0, 32);
+    const path = this.#path = join(folder, `${name}.rows`);
+    try {
+      Deno.mkdirSync(folder, { recursive: true });
+      this.#file = Deno.openSync(path, { read: true, write: true, create: true });
+      this.#read(this.#file);
+    } catch (error) {
+      // A cache that cannot be used is none.
+      if (!isSystemError(error)) throw error;
+      this.#file?.close();
+      this.#file = undefined;
+    }
+  }
+
+  get #rowBytes(): number {
+    return DIGEST_BYTES + 4 * this.#size + CHECKSUM_BYTES;
+  }
+
+  /** Reads whole rows until one is damaged; the file is cut off there. */
+  #read(file: Deno.FsFile): void {
+    const row = new Uint8Array(this.#rowBytes);
+    let good = 0;
+    while (readAll(file, row)) {
+      const end = row.length - CHECKSUM_BYTES;
+      if (new DataView(row.buffer).getUint32(end, true) !== crc32(row.subarray(0, end))) break;
+      this.#rows.set(
+        row.subarray(0, DIGEST_BYTES).toHex(),
+        new Float32Array(row.slice(DIGEST_BYTES, end).buffer),
+      );
+      good += row.length;
+    }
+    file.truncateSync(good);
+    file.seekSync(good, Deno.SeekMode.Start);
+  }
+
+  /** Values of the content with this SHA-256. */
+  get(digest: string): Float32Array | undefined {
+    return this.#rows.get(digest);
+  }
+
+  /** Adds a row. @throws {DiskFullError} if there is no room for it */
+  add(digest: string, values: Float32Array): void {
+    if (this.#rows.has(digest)) return;
+    this.#rows.set(digest, values);
+    if (!this.#file) return;
+    const row = new Uint8Array(this.#rowBytes);
+    const end = row.length - CHECKSUM_BYTES;
+    row.set(Uint8Array.fromHex(digest));
+    row.set(new Uint8Array(values.slice().buffer), DIGEST_BYTES);
+    new DataView(row.buffer).setUint32(end, crc32(row.subarray(0, end)), true);
+    try {
+      for (let done = 0; done < row.length;) done += this.#file.writeSync(row.subarray(done));
+    } catch (error) {
+      throw nameDiskFull(error, this.#path!);
+    }
+  }
+
+  /** Closes the file. */
+  [Symbol.dispose](): void {
+    this.#file?.close();
+    this.#file = undefined;
+  }
+}
+
+function readAll(file: Deno.FsFile, into: Uint8Array): boolean {
+  for (let done = 0; done < into.length;) {
+    const read = file.readSync(into.subarray(done));
+    if (read === null) return false;
+    done += read;
+  }
+  return true;
+}
+
+function isSystemError(error: unknown): boolean {
+  return Object.values(Deno.errors).some((it) => error instanceof it);
+}

@@ -1,0 +1,286 @@
+/**
+ * What probes see of a clip: an encoder's embedding, or the mean of its log-mel spectrogram.
+ *
+ * @module
+ */
+import type { Device } from "../../../engine/mod.ts";
+import type { Clip, EmbedOptions } from "../../../model/encoder/embed_queue.ts";
+import type { Encoder } from "../../../model/encoder/encoder.ts";
+import { MATPAC_STATISTICS } from "../../../model/frontend/log_mel.ts";
+import { FRAME_SAMPLES, frameCount, HOP_SAMPLES, MEL_80 } from "../../../model/frontend/tables.ts";
+import { SAMPLE_RATE } from "../../audio/decode.ts";
+import { LogMelQueue, TAPE_FRAMES } from "../../store/logmel_queue.ts";
+import type { WorkerPool } from "../../data/worker_pool.ts";
+import { samplesOf } from "../../data/sources.ts";
+import { FileError } from "../../data/worker_tasks.ts";
+import { InterruptedError } from "../../errors.ts";
+import type { SkippedRow } from "../../metrics/metrics_log.ts";
+import { FeatureRows, fileDigest } from "./feature_cache.ts";
+
+/** Files that are decoded ahead of the GPU. */
+const OPEN_FILES = 64;
+/** Files that are hashed at a time. */
+const HASHED_FILES = 8;
+
+/** A way to compute features. */
+export interface FeatureSource {
+  /** All that decides what the values are; goes into the name of the cache. */
+  readonly identity: unknown;
+  /** Values of a clip. */
+  readonly size: number;
+  /** Computes them; clips come out in any order. */
+  compute<Key>(clips: AsyncIterable<Clip<Key>>): AsyncIterable<readonly [Key, Float32Array]>;
+}
+
+/** How long clips are made. */
+export interface ClipLength {
+  /** Clips are cut to this many seconds, or filled up with silence. */
+  readonly seconds?: number;
+  /** Shorter clips are filled up to this many seconds with silence. */
+  readonly leastSeconds?: number;
+}
+
+/** How an encoder's output becomes features. */
+export type FeatureOptions = ClipLength & Required<Pick<EmbedOptions, "mode" | "bands">> & {
+  readonly pool: "mean" | "max";
+};
+
+/**
+ * Clip embeddings of an encoder.
+ *
+ * @param weights says which encoder it is: a digest
+ */
+export function encoderSource(
+  encoder: Encoder,
+  weights: string,
+  options: Omit<FeatureOptions, keyof ClipLength>,
+): FeatureSource {
+  return {
+    identity: { kind: "encoder", weights, heads: encoder.geometry.heads, ...options },
+    size: encoder.stepSize(options.bands),
+    async *compute(clips) {
+      for await (const [key, { values }] of encoder.embedEach(clips, options)) yield [key, values];
+    },
+  };
+}
+
+/**
+ * Mean over time of the log-mel spectrogram, 80 values, brought near zero as encoders take it: what
+ * is known of a clip without any learning.
+ */
+export function melSource(device: Device): FeatureSource {
+  return {
+    identity: { kind: "log-mel", ...MATPAC_STATISTICS },
+    size: MEL_80.bands,
+    async *compute<Key>(clips: AsyncIterable<Clip<Key>>) {
+      using queue = new LogMelQueue(device);
+      const waiting: { readonly key: Key; readonly values: Promise<Float32Array | undefined> }[] =
+        [];
+      const first = async () => {
+        const { key, values } = waiting.shift()!;
+        const mean = await values;
+        return mean === undefined ? [] : [[key, mean] as const];
+      };
+      for await (const clip of clips) {
+        const values = meanLogMel(queue, clip).catch((error) => {
+          if (!clip.failed) throw error;
+          clip.failed(error);
+          return undefined;
+        });
+        // It is waited for later.
+        values.catch(() => {});
+        waiting.push({ key: clip.key, values });
+        if (waiting.length >= OPEN_FILES) yield* await first();
+      }
+      while (waiting.length > 0) yield* await first();
+    },
+  };
+}
+
+async function meanLogMel(queue: LogMelQueue, { audio }: Clip<unknown>): Promise<Float32Array> {
+  const parts = audio instanceof Float32Array ? [audio] : audio as AsyncIterable<Float32Array>;
+  const sums = new Float64Array(MEL_80.bands);
+  let all = 0;
+  for await (const waveform of parts) {
+    for (const piece of piecesOf(waveform)) {
+      const logmel = await queue.add(piece);
+      const frames = logmel.length / sums.length;
+      for (let band = 0; band < sums.length; band++) {
+        for (let t = 0; t < frames; t++) sums[band] += logmel[band * frames + t];
+      }
+      all += frames;
+    }
+  }
+  const { mean, std } = MATPAC_STATISTICS;
+  return Float32Array.from(sums, (sum) => (sum / all - mean) / std);
+}
+
+/**
+ * Pieces whose frames are those of the whole, the last without frames left out; at least one frame.
+ */
+function* piecesOf(waveform: Float32Array): Generator<Float32Array> {
+  if (waveform.length < FRAME_SAMPLES) {
+    const frame = new Float32Array(FRAME_SAMPLES);
+    frame.set(waveform);
+    yield frame;
+    return;
+  }
+  const step = TAPE_FRAMES * HOP_SAMPLES;
+  for (let at = 0; frameCount(waveform.length - at, false) > 0; at += step) {
+    yield waveform.subarray(at, at + samplesOf(TAPE_FRAMES));
+  }
+}
+
+/** What {@link clipFeatures} works with. */
+export interface ClipFeaturesOptions extends ClipLength {
+  /** Computes. */
+  readonly source: FeatureSource;
+  /** Audio files. */
+  readonly paths: readonly string[];
+  /** SHA-256 of each file, as {@link audioDigests} finds them. */
+  readonly digests: ReadonlyMap<string, string>;
+  /** Decodes. */
+  readonly pool: WorkerPool;
+  /** Where rows are kept. */
+  readonly folder?: string;
+  /**
+   * Hears of files that are done, of how many that were not kept, and of the seconds of audio in
+   * them.
+   */
+  readonly onProgress?: (done: number, total: number, seconds: number) => void;
+  /** Called once per file that cannot be used. */
+  readonly onSkip: (row: SkippedRow) => void;
+  /** Aborts. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * SHA-256 of audio files.
+ *
+ * @param onSkip called once per file that cannot be read
+ */
+export async function audioDigests(
+  paths: readonly string[],
+  onSkip: (row: SkippedRow) => void,
+): Promise<Map<string, string>> {
+  const digests = new Map<string, string>();
+  const todo = [...new Set(paths)].values();
+  const work = async () => {
+    for (const path of todo) {
+      try {
+        digests.set(path, await fileDigest(path));
+      } catch (error) {
+        onSkip({ path, reason: error instanceof Error ? error.message : String(error) });
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: HASHED_FILES }, work));
+  return digests;
+}
+
+/** How files are decoded. */
+export interface DecodeOptions
+  extends ClipLength, Pick<ClipFeaturesOptions, "pool" | "onSkip" | "signal"> {
+  /** Hears of the samples of a file. */
+  readonly onAudio?: (samples: number) => void;
+}
+
+/**
+ * Clips of audio files for an encoder, decoded some ahead of it.
+ *
+ * @param files keys and paths
+ * @throws {InterruptedError} when the signal aborted.
+ */
+export async function* decodedClips<Key>(
+  files: Iterable<readonly [Key, string]>,
+  { pool, seconds, leastSeconds = 0, signal, onAudio, onSkip }: DecodeOptions,
+): AsyncGenerator<Clip<Key>> {
+  const open = ([key, path]: readonly [Key, string]): Clip<Key> => {
+    const waveform = pool.run("waveform", path);
+    // Errors are met when it is waited for.
+    waveform.catch(() => {});
+    async function* whole(): AsyncGenerator<Float32Array> {
+      const audio = await waveform;
+      onAudio?.(audio.length);
+      const least = Math.max(audio.length, Math.round(leastSeconds * SAMPLE_RATE));
+      yield cut(audio, seconds === undefined ? least : Math.round(seconds * SAMPLE_RATE));
+    }
+    const failed = (error: unknown) => {
+      if (!(error instanceof FileError)) throw error;
+      onSkip({ path, reason: error.message });
+    };
+    return { key, audio: whole(), failed };
+  };
+  const opened: Clip<Key>[] = [];
+  const todo = files[Symbol.iterator]();
+  for (;;) {
+    while (opened.length < OPEN_FILES) {
+      const next = todo.next();
+      if (next.done) break;
+      opened.push(open(next.value));
+    }
+    const clip = opened.shift();
+    if (!clip) return;
+    if (signal?.aborted) throw new InterruptedError("interrupted; what was computed is kept");
+    yield clip;
+  }
+}
+
+/** Features of audio files. */
+export interface ClipFeatures {
+  /** By SHA-256 of the file; those that cannot be used are missing. */
+  readonly features: ReadonlyMap<string, Float32Array>;
+  /** How many were computed now. */
+  readonly computed: number;
+}
+
+/**
+ * Features of audio files, kept ones where the same content was seen before.
+ *
+ * @throws {InterruptedError} when the signal aborted; what was computed is kept.
+ */
+export async function clipFeatures(options: ClipFeaturesOptions): Promise<ClipFeatures> {
+  const { source, paths, digests, pool, folder, seconds, leastSeconds } = options;
+  const { onProgress, onSkip, signal } = options;
+  const identity = { ...source.identity as object, seconds, leastSeconds };
+  using rows = new FeatureRows(folder, identity, source.size);
+  const missing = new Map<string, string>();
+  for (const path of paths) {
+    const digest = digests.get(path);
+    if (digest !== undefined && !rows.get(digest)) missing.set(digest, path);
+  }
+  let [done, computed, samples] = [0, 0, 0];
+  const tell = () => onProgress?.(done, missing.size, samples / SAMPLE_RATE);
+  const clips = decodedClips(missing, {
+    pool,
+    seconds,
+    leastSeconds,
+    signal,
+    onAudio: (decoded) => samples += decoded,
+    onSkip: (row) => {
+      onSkip(row);
+      done++;
+      tell();
+    },
+  });
+  for await (const [digest, values] of source.compute(clips)) {
+    rows.add(digest, values);
+    done++;
+    computed++;
+    tell();
+  }
+  const features = new Map<string, Float32Array>();
+  for (const path of paths) {
+    const digest = digests.get(path);
+    const values = digest === undefined ? undefined : rows.get(digest);
+    if (values) features.set(digest!, values);
+  }
+  return { features, computed };
+}
+
+function cut(waveform: Float32Array, samples: number): Float32Array {
+  if (waveform.length >= samples) return waveform.subarray(0, samples);
+  const filled = new Float32Array(samples);
+  filled.set(waveform);
+  return filled;
+}

@@ -1,0 +1,133 @@
+/**
+ * Features of all clips of a labelled folder, from whatever computes them.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import type { Encoder } from "../../../model/encoder/encoder.ts";
+import { cacheFolder } from "../../io/user_cache.ts";
+import { NoDataError } from "../../data/errors.ts";
+import type { LabelledClip, LabelledFolder } from "../../data/labelled.ts";
+import type { WorkerPool } from "../../data/worker_pool.ts";
+import { LiveLine, standardOutput } from "../../cli/live_line.ts";
+import { RateLine } from "../../cli/rate_line.ts";
+import { digestOf } from "./feature_cache.ts";
+import {
+  audioDigests,
+  clipFeatures,
+  type ClipFeaturesOptions,
+  encoderSource,
+  type FeatureSource,
+} from "./features.ts";
+import { tellSkipped } from "./output.ts";
+import { trainingSeed, untrainedEncoder } from "./untrained.ts";
+
+/** Features by SHA-256 of the file. */
+export type FeatureTable = ReadonlyMap<string, Float32Array>;
+
+/** What {@link FolderFeatures} works with. */
+export interface FolderFeaturesOptions extends Pick<ClipFeaturesOptions, "signal" | "seconds"> {
+  /** Clips. */
+  readonly folder: LabelledFolder;
+  /** Decodes. */
+  readonly pool: WorkerPool;
+  /** Where features are kept: a folder, `none`, or by default the user's. */
+  readonly cache: string | undefined;
+  /** Shows no progress. */
+  readonly quiet: boolean;
+}
+
+/** The clips of a folder, and those of them that cannot be used. */
+export class FolderFeatures {
+  /** Files that cannot be used, and why. */
+  readonly skipped = new Map<string, string>();
+  readonly #options: FolderFeaturesOptions;
+  readonly #onSkip: ClipFeaturesOptions["onSkip"] = ({ path, reason }) =>
+    this.skipped.set(path, reason);
+  #digests: ReadonlyMap<string, string> | undefined;
+
+  /** Reads nothing yet. */
+  constructor(options: FolderFeaturesOptions) {
+    this.#options = options;
+  }
+
+  get #paths(): string[] {
+    return this.#options.folder.clips.map(({ path }) => path);
+  }
+
+  /**
+   * Computes features, or finds them where they are kept.
+   *
+   * @param name for people
+   * @throws {InterruptedError} when the signal aborted.
+   */
+  async of(name: string, source: FeatureSource): Promise<FeatureTable> {
+    const { pool, cache, quiet, signal, seconds } = this.#options;
+    const kept = cache ?? cacheFolder();
+    this.#digests ??= await audioDigests(this.#paths, this.#onSkip);
+    using line = new RateLine({ quiet });
+    const { features, computed } = await clipFeatures({
+      source,
+      paths: this.#paths,
+      digests: this.#digests,
+      pool,
+      onSkip: this.#onSkip,
+      signal,
+      seconds,
+      ...(kept !== undefined && cache !== "none" &&
+        { folder: cache === undefined ? join(kept, "probe") : kept }),
+      onProgress: (done, total, audio) => line.update(done, total, audio),
+    });
+    line.finish();
+    if (!quiet) console.log(`${name}: ${features.size} clips, ${computed} of them embedded now`);
+    return features;
+  }
+
+  /** Features of the network of an encoder's file as it was before training. */
+  async ofUntrained(
+    encoder: Encoder,
+    path: string,
+    options: Parameters<typeof encoderSource>[2],
+  ): Promise<FeatureTable> {
+    const seed = trainingSeed(path);
+    using fresh = await untrainedEncoder(encoder, seed);
+    const weights = digestOf({ untrained: encoder.geometry, frontend: encoder.frontend, seed });
+    return await this.of("untrained encoder", encoderSource(fresh, weights, options));
+  }
+
+  /**
+   * The clips that have features; names the others on standard error.
+   *
+   * @throws {NoDataError} if there are none.
+   */
+  usable(features: FeatureTable): LabelledClip[] {
+    const { folder } = this.#options;
+    const usable = folder.clips.filter(({ path }) => features.has(this.#digests?.get(path) ?? ""));
+    tellSkipped(this.skipped, folder.clips.length);
+    if (usable.length === 0) throw new NoDataError(`${folder.dir}: no clip can be used`);
+    return usable;
+  }
+
+  /** Features of usable clips, one after the other. */
+  rows(clips: readonly LabelledClip[], features: FeatureTable): Float32Array {
+    const rows = clips.map(({ path }) => features.get(this.#digests!.get(path)!)!);
+    const all = new Float32Array(rows.length * rows[0].length);
+    rows.forEach((row, i) => all.set(row, i * row.length));
+    return all;
+  }
+}
+
+/** Shows how far a probe is while `run` works. */
+export async function withProgress<Result>(
+  name: string,
+  quiet: boolean,
+  run: (onProgress: (share: number) => void) => Promise<Result>,
+): Promise<Result> {
+  const output = standardOutput();
+  const line = quiet ? undefined : new LiveLine(output, output.now());
+  const result = await run((share) =>
+    line?.update(`probing ${name}: ${(100 * share).toFixed(0)} %`)
+  );
+  line?.finish();
+  return result;
+}

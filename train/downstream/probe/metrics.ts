@@ -1,0 +1,183 @@
+/**
+ * What probes are judged by: average precision, accuracy, confusion, intervals.
+ *
+ * @module
+ */
+
+/** Scores of some clips: [clips, classes], row-major. */
+export interface Scores {
+  /** Values, the larger the likelier. */
+  readonly values: Float32Array;
+  /** Classes. */
+  readonly classes: number;
+}
+
+/** Classes of each clip. */
+export type ClipClasses = readonly (readonly number[])[];
+
+/**
+ * Area under the steps of precision over recall: the sum over distinct scores, from the highest
+ * down, of what recall gains times the precision there. Equal scores are one threshold; nothing is
+ * interpolated (scikit-learn's definition).
+ *
+ * @param scores one per clip
+ * @param positive whether a clip is of the class
+ * @returns 0 where no clip is
+ */
+export function averagePrecision(
+  scores: ArrayLike<number>,
+  positive: (clip: number) => boolean,
+): number {
+  const order = Array.from({ length: scores.length }, (_, i) => i)
+    .sort((a, b) => scores[b] - scores[a]);
+  const hits = order.map((clip) => +positive(clip));
+  const all = hits.reduce((sum, hit) => sum + hit, 0);
+  let [found, before, area] = [0, 0, 0];
+  order.forEach((clip, i) => {
+    found += hits[i];
+    if (i + 1 < order.length && scores[order[i + 1]] === scores[clip]) return;
+    area += (found - before) * found / (i + 1);
+    before = found;
+  });
+  return all === 0 ? 0 : area / all;
+}
+
+/** Average precision of each class; undefined where no clip is of it. */
+export function classPrecisions(
+  { values, classes }: Scores,
+  truth: ClipClasses,
+): (number | undefined)[] {
+  return Array.from({ length: classes }, (_, k) => {
+    const positive = truth.map((own) => own.includes(k));
+    if (!positive.includes(true)) return undefined;
+    const column = Float32Array.from(truth, (_, clip) => values[clip * classes + k]);
+    return averagePrecision(column, (clip) => positive[clip]);
+  });
+}
+
+/**
+ * Macro mean of average precision.
+ *
+ * @param empty classes without a positive are left out (`skip`) or count as 0 (`zero`)
+ * @returns NaN where nothing counts
+ */
+export function meanAveragePrecision(
+  scores: Scores,
+  truth: ClipClasses,
+  empty: "skip" | "zero" = "skip",
+): number {
+  const each = classPrecisions(scores, truth);
+  return meanOf(
+    empty === "zero" ? each.map((it) => it ?? 0) : each.filter((it) => it !== undefined),
+  );
+}
+
+/**
+ * Area under the receiver operating characteristic: the chance that a clip of the class has a
+ * higher score than one that is not, equal scores counting one half.
+ *
+ * @param scores one per clip
+ * @param positive whether a clip is of the class
+ * @returns NaN where all clips are, or none is
+ */
+export function rocAuc(scores: ArrayLike<number>, positive: (clip: number) => boolean): number {
+  const order = Array.from({ length: scores.length }, (_, i) => i)
+    .sort((a, b) => scores[a] - scores[b]);
+  let [positives, below, area] = [0, 0, 0];
+  for (let first = 0; first < order.length;) {
+    let end = first;
+    while (end < order.length && scores[order[end]] === scores[order[first]]) end++;
+    const own = order.slice(first, end).filter(positive).length;
+    const others = end - first - own;
+    area += own * (below + others / 2);
+    positives += own;
+    below += others;
+    first = end;
+  }
+  return area / (positives * below);
+}
+
+/**
+ * Macro mean of {@link rocAuc} over the classes that some clips are of and others not; NaN where
+ * there is none.
+ */
+export function macroAuc({ values, classes }: Scores, truth: ClipClasses): number {
+  const each = Array.from({ length: classes }, (_, k) => {
+    const column = Float32Array.from(truth, (_, clip) => values[clip * classes + k]);
+    return rocAuc(column, (clip) => truth[clip].includes(k));
+  });
+  return meanOf(each.filter((it) => !Number.isNaN(it)));
+}
+
+/** The class of the highest score of each clip; of equal ones the first. */
+export function predictions({ values, classes }: Scores): number[] {
+  return Array.from({ length: values.length / classes }, (_, clip) => {
+    let best = clip * classes;
+    for (let i = best + 1; i < (clip + 1) * classes; i++) if (values[i] > values[best]) best = i;
+    return best - clip * classes;
+  });
+}
+
+/**
+ * How often clips of one class (row) were taken for another (column), each clip by its first class.
+ */
+export function confusionOf(scores: Scores, truth: ClipClasses): number[][] {
+  const { classes } = scores;
+  const counts = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
+  predictions(scores).forEach((predicted, clip) => counts[truth[clip][0]][predicted]++);
+  return counts;
+}
+
+/** Share on the diagonal; NaN for no clips. */
+export function accuracyOf(confusion: readonly (readonly number[])[]): number {
+  const right = confusion.reduce((sum, row, k) => sum + row[k], 0);
+  return right / confusion.flat().reduce((a, b) => a + b, 0);
+}
+
+/** Mean recall over the classes that have clips; NaN for no clips. */
+export function balancedAccuracyOf(confusion: readonly (readonly number[])[]): number {
+  const recalls = confusion.map((row, k) => row[k] / row.reduce((a, b) => a + b, 0));
+  return meanOf(recalls.filter((it) => !Number.isNaN(it)));
+}
+
+/** Mean; NaN of nothing. */
+export function meanOf(values: readonly number[]): number {
+  return values.reduce((a, b) => a + b, 0) / values.length;
+}
+
+/**
+ * Half the width of the 95 % interval of a mean: 1.96 sd / sqrt(n), sd with n - 1; 0 of a single
+ * value.
+ */
+export function halfInterval(values: readonly number[]): number {
+  if (values.length < 2) return 0;
+  const mean = meanOf(values);
+  const squares = values.reduce((sum, x) => sum + (x - mean) ** 2, 0);
+  return 1.96 * Math.sqrt(squares / (values.length - 1) / values.length);
+}
+
+/**
+ * Mean over clips of the cross-entropy with a clip's first class, or of binary cross-entropy over
+ * all classes.
+ */
+export function meanLoss(
+  { values, classes }: Scores,
+  truth: ClipClasses,
+  loss: "cross-entropy" | "binary",
+): number {
+  let sum = 0;
+  truth.forEach((own, clip) => {
+    const row = values.subarray(clip * classes, (clip + 1) * classes);
+    if (loss === "binary") {
+      let each = 0;
+      row.forEach((x, k) => {
+        each += Math.max(x, 0) - (own.includes(k) ? x : 0) + Math.log1p(Math.exp(-Math.abs(x)));
+      });
+      sum += each / classes;
+      return;
+    }
+    const most = row.reduce((a, b) => Math.max(a, b), -Infinity);
+    sum += most + Math.log(row.reduce((a, x) => a + Math.exp(x - most), 0)) - row[own[0]];
+  });
+  return sum / truth.length;
+}

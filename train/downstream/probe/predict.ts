@@ -1,0 +1,65 @@
+/**
+ * What saved probes say of audio files.
+ *
+ * @module
+ */
+import type { Encoder } from "../../../model/encoder/encoder.ts";
+import { encoderPath } from "../encoder_file.ts";
+import { UsageError } from "../../errors.ts";
+import { fileDigest } from "./feature_cache.ts";
+import { clipFeatures, type ClipFeaturesOptions, encoderSource } from "./features.ts";
+import { loadProbe, type Prediction, type Probe } from "./saved.ts";
+
+/** The likeliest classes of a file. */
+export interface FilePrediction {
+  /** The file. */
+  readonly path: string;
+  /** The likeliest first. */
+  readonly predictions: readonly Prediction[];
+}
+
+/**
+ * Reads a probe that belongs to an encoder.
+ *
+ * @param checkpoint the encoder, as the user names it
+ * @throws {UsageError} if it was trained on another one
+ * @throws as `loadProbe`.
+ */
+export async function probeFor(path: string, checkpoint: string): Promise<Probe> {
+  const probe = await loadProbe(path);
+  if (probe.file.checkpoint !== await fileDigest(encoderPath(checkpoint))) {
+    throw new UsageError(
+      `--probe ${path}: was trained on another encoder than ${checkpoint}`,
+      "give --checkpoint the same file as when the probe was saved",
+    );
+  }
+  return probe;
+}
+
+/**
+ * Names the classes of audio files; those that cannot be used are left out.
+ *
+ * @param top how many classes of each
+ * @throws {InterruptedError} when the signal aborted.
+ */
+export async function predictFiles(
+  encoder: Encoder,
+  probe: Probe,
+  top: number,
+  options: Pick<ClipFeaturesOptions, "paths" | "pool" | "onProgress" | "onSkip" | "signal">,
+): Promise<FilePrediction[]> {
+  const { checkpoint, features: { seconds, leastSeconds, ...how } } = probe.file;
+  const { paths } = options;
+  const { features } = await clipFeatures({
+    ...options,
+    source: encoderSource(encoder, checkpoint, how),
+    // Nothing is kept, so that names tell files apart well enough.
+    digests: new Map(paths.map((path) => [path, path])),
+    seconds,
+    leastSeconds,
+  });
+  return paths.flatMap((path) => {
+    const embedding = features.get(path);
+    return embedding ? [{ path, predictions: probe.predict(embedding, top) }] : [];
+  });
+}

@@ -1,0 +1,130 @@
+/**
+ * Which clips a probe learns from, validates with and is tested on.
+ *
+ * @module
+ */
+import { NoDataError } from "../../data/errors.ts";
+import { type LabelledClip, type LabelledFolder, trials } from "../../data/labelled.ts";
+import { Prng } from "../../data/random.ts";
+import type { ClipClasses } from "./metrics.ts";
+import type { Protocol } from "./protocol.ts";
+import { shuffled } from "./train.ts";
+
+/** A labelled folder as probes take it: clips that can be used, classes as numbers. */
+export interface ProbeData {
+  /** How parts are used. */
+  readonly protocol: LabelledFolder["protocol"];
+  /** Clips in order. */
+  readonly clips: readonly LabelledClip[];
+  /** Names of the classes, sorted. */
+  readonly classes: readonly string[];
+  /** Classes of each clip. */
+  readonly truth: ClipClasses;
+  /** Whether a clip has several. */
+  readonly multiLabel: boolean;
+}
+
+/** Sorts as people do: 2 before 10. */
+const byName = new Intl.Collator("en", { numeric: true }).compare;
+
+/**
+ * Numbers the classes of a folder.
+ *
+ * @param usable clips that have features
+ */
+export function probeData(folder: LabelledFolder, usable: readonly LabelledClip[]): ProbeData {
+  const classes = [...new Set(folder.clips.flatMap(({ labels }) => labels))].sort(byName);
+  const numbers = new Map(classes.map((name, k) => [name, k]));
+  return {
+    protocol: folder.protocol,
+    clips: usable,
+    classes,
+    truth: usable.map(({ labels }) => [...new Set(labels)].map((name) => numbers.get(name)!)),
+    multiLabel: folder.clips.some(({ labels }) => labels.length > 1),
+  };
+}
+
+/** One repeat of one fold; clips by number. */
+export interface Trial {
+  /** From 0. */
+  readonly repeat: number;
+  /** The part that is tested. */
+  readonly fold: string;
+  /** Clips to learn from. */
+  readonly train: readonly number[];
+  /** Clips that pick the epoch. */
+  readonly validation: readonly number[];
+  /** Clips to score. */
+  readonly test: readonly number[];
+}
+
+/**
+ * All repeats of all folds. Where the folder has no validation clips, each draws its own from its
+ * training clips.
+ *
+ * @throws {NoDataError} if nothing is left to learn from, to validate with or to test.
+ */
+export function trialsOf(
+  data: ProbeData,
+  protocol: Pick<Protocol, "repeats" | "seed" | "heldOut" | "covering">,
+): Trial[] {
+  const { clips } = data;
+  const numbers = clips.map((_, i) => i);
+  const folds = trials(data, numbers, (i) => clips[i].part)
+    .map(({ tried, known }) => ({
+      fold: tried.length > 0 ? clips[tried[0]].part : "test",
+      tried,
+      known,
+    }))
+    .sort((a, b) => byName(a.fold, b.fold));
+  const given = data.protocol === "split" && clips.some(({ part }) => part === "test")
+    ? numbers.filter((i) => clips[i].part === "validation")
+    : [];
+  return Array.from(
+    { length: protocol.repeats },
+    (_, repeat) =>
+      folds.map(({ fold, tried, known }, at): Trial => {
+        const random = new Prng(protocol.seed + repeat, STREAMS.split, at);
+        const [validation, train] = given.length > 0
+          ? [given, known]
+          : heldOut(known, data.truth, protocol, random);
+        if (Math.min(train.length, validation.length, tried.length) === 0) {
+          throw new NoDataError(
+            `nothing is left to learn from, to validate with or to test when ${fold} is tested: ` +
+              `${train.length}, ${validation.length} and ${tried.length} clips`,
+          );
+        }
+        return { repeat, fold, train, validation, test: tried };
+      }),
+  ).flat();
+}
+
+/** Streams of random numbers that are independent of each other. */
+export const STREAMS = { split: 1, start: 2, order: 3 } as const;
+
+/** Takes validation clips away; returns them and the rest, both in order. */
+export function heldOut(
+  known: readonly number[],
+  truth: ClipClasses,
+  { heldOut, covering }: Pick<Protocol, "heldOut" | "covering">,
+  random: Prng,
+): [validation: number[], train: number[]] {
+  const wanted = Math.min(known.length - 1, Math.max(1, Math.round(known.length * heldOut)));
+  const order = shuffled(known, random);
+  const chosen = new Set<number>();
+  if (covering) {
+    const clipsOf = Map.groupBy(
+      order.flatMap((clip) => truth[clip].map((k) => ({ k, clip }))),
+      ({ k }) => k,
+    );
+    for (const [k, own] of clipsOf) {
+      const covered = own.some(({ clip }) => chosen.has(clip) && truth[clip].includes(k));
+      if (own.length > 1 && !covered) chosen.add(own[0].clip);
+    }
+  }
+  for (const clip of order) {
+    if (chosen.size >= wanted) break;
+    chosen.add(clip);
+  }
+  return [known.filter((clip) => chosen.has(clip)), known.filter((clip) => !chosen.has(clip))];
+}

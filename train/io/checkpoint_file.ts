@@ -1,0 +1,138 @@
+/**
+ * Checkpoint files on disk, read by ranges.
+ *
+ * @module
+ */
+import { basename } from "@std/path";
+import { type CheckpointFile, openCheckpoint } from "../../model/formats/checkpoint_file.ts";
+import type { RandomAccess } from "../../model/formats/ranges.ts";
+import { readFully } from "./bytes.ts";
+import { NoDataError } from "../data/errors.ts";
+import { UsageError } from "../errors.ts";
+
+/** Errors of the formats: the file is at fault, not the program. */
+const FORMAT_ERRORS: ReadonlySet<string> = new Set([
+  "CheckpointError",
+  "PickleError",
+  "SafetensorsError",
+  "TorchError",
+  "ZipError",
+]);
+
+/** A file as ranges of bytes. */
+class FileRanges implements RandomAccess, Disposable {
+  readonly size: number;
+
+  constructor(readonly file: Deno.FsFile) {
+    this.size = file.statSync().size;
+  }
+
+  read(offset: number, length: number): Uint8Array {
+    this.file.seekSync(offset, Deno.SeekMode.Start);
+    const bytes = readFully(this.file, length);
+    if (bytes.byteLength < length) {
+      throw new NoDataError("the file became shorter while it was read");
+    }
+    return bytes;
+  }
+
+  [Symbol.dispose](): void {
+    this.file.close();
+  }
+}
+
+/** An open checkpoint; its tensors can be read until it is disposed. */
+export interface OpenCheckpoint extends Disposable {
+  /** What it holds. */
+  readonly file: CheckpointFile;
+  /** Path. */
+  readonly path: string;
+  /** Bytes of the file. */
+  readonly bytes: number;
+}
+
+/**
+ * Opens a checkpoint of PyTorch or safetensors.
+ *
+ * @throws {UsageError} if there is no such file
+ * @throws {NoDataError} if it is damaged or of another kind
+ */
+export function openCheckpointFile(path: string): OpenCheckpoint {
+  using opened = new DisposableStack();
+  const source = opened.use(openRanges(path));
+  const file = blaming(path, () => openCheckpoint(source));
+  const held = opened.move();
+  return { file, path, bytes: source.size, [Symbol.dispose]: () => held.dispose() };
+}
+
+function openRanges(path: string): FileRanges {
+  let file: Deno.FsFile | undefined;
+  try {
+    file = Deno.openSync(path);
+    if (!file.statSync().isDirectory) return new FileRanges(file);
+  } catch (error) {
+    file?.close();
+    throw new UsageError(`${path}: cannot be read`, (error as Error).message);
+  }
+  file.close();
+  throw new UsageError(`${path}: is a folder; give a checkpoint inside it`);
+}
+
+/**
+ * Runs `work`; what it finds wrong with the file is told with the file's name.
+ *
+ * @throws {NoDataError} in the place of an error of the formats
+ */
+export function blaming<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw blamed(path, error);
+  }
+}
+
+/** An error of the formats as one that names the file; others as they are. */
+export function blamed(path: string, error: unknown): unknown {
+  if (!(error instanceof Error && FORMAT_ERRORS.has(error.name))) return error;
+  return new NoDataError(`${path}: ${error.message}`, { cause: error.cause });
+}
+
+/**
+ * Judges where a result is to go.
+ *
+ * @throws {UsageError} if `out` is missing, is there already without `force`, or is the input
+ * itself
+ */
+export function checkOut(out: unknown, input: string, force: boolean): string {
+  if (typeof out !== "string" || out === "") throw new UsageError("--out: is needed");
+  let there: Deno.FileInfo | undefined;
+  try {
+    there = Deno.statSync(out);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) {
+      throw new UsageError(`--out ${out}: cannot be written`, (error as Error).message);
+    }
+    return out;
+  }
+  if (there.isDirectory) {
+    throw new UsageError(
+      `--out ${out}: is a folder; give a file, such as ${out}/${basename(input)}`,
+    );
+  }
+  if (Deno.realPathSync(out) === Deno.realPathSync(input)) {
+    throw new UsageError(`--out ${out}: is the input itself`);
+  }
+  if (!force) throw new UsageError(`--out ${out}: is there already; --force replaces it`);
+  return out;
+}
+
+/** The same pieces until `signal` aborts; then its reason is thrown. */
+export function* interruptible(
+  pieces: Iterable<Uint8Array>,
+  signal: AbortSignal,
+): Generator<Uint8Array> {
+  for (const piece of pieces) {
+    signal.throwIfAborted();
+    yield piece;
+  }
+}

@@ -1,0 +1,31 @@
+import { join } from "@std/path";
+import { UsageError } from "../errors.ts";
+
+/**
+ * File that the process writing a folder holds locked. The system lets go of it however the process
+ * ends, so it stays.
+ */
+export const LOCK_FILE = ".lock";
+
+/**
+ * Keeps other processes from writing a folder until the result is disposed.
+ *
+ * @param what the folder is, for the message
+ * @throws {UsageError} when another process is writing it.
+ */
+export function lockFolder(dir: string, what: "run" | "store"): Disposable {
+  const file = Deno.openSync(join(dir, LOCK_FILE), { write: true, create: true });
+  let free: boolean;
+  try {
+    free = file.tryLockSync(true);
+  } catch {
+    // Not every file system has locks.
+    free = true;
+  }
+  if (free) return file;
+  file.close();
+  throw new UsageError(
+    `--out ${dir}: another process is writing this ${what}`,
+    "wait until it has ended, or stop it (Ctrl-C or SIGTERM), or give another directory",
+  );
+}

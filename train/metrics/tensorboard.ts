@@ -1,0 +1,195 @@
+/**
+ * TensorBoard event files, written by hand: TFRecord framing around the few fields of the protobufs
+ * `Event`, `Summary` and `SessionLog` that scalars need (tensorflow/core/util/event.proto,
+ * tensorflow/core/framework/summary.proto, tensorflow/core/lib/io/record_writer.h).
+ *
+ * @module
+ */
+import { join } from "@std/path";
+
+/** Reversed polynomial of CRC-32C (Castagnoli). */
+const POLYNOMIAL = 0x82f63b78;
+
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ POLYNOMIAL : crc >>> 1;
+  return crc;
+});
+
+/** CRC-32C of `bytes` (RFC 3720, appendix B.4). */
+export function crc32c(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) crc = (crc >>> 8) ^ CRC_TABLE[(crc ^ byte) & 0xff];
+  return ~crc >>> 0;
+}
+
+/**
+ * CRC-32C as TFRecord keeps it: rotated by 15 bits and shifted by a constant, so that a CRC of CRCs
+ * stays one.
+ */
+export function maskedCrc32c(bytes: Uint8Array): number {
+  const crc = crc32c(bytes);
+  return ((crc >>> 15 | crc << 17) + 0xa282ead8) >>> 0;
+}
+
+/** A TFRecord: length (u64), its masked CRC, data, the data's masked CRC; little-endian. */
+export function tfRecord(data: Uint8Array): Uint8Array {
+  const record = new Uint8Array(12 + data.length + 4);
+  const view = new DataView(record.buffer);
+  view.setBigUint64(0, BigInt(data.length), true);
+  view.setUint32(8, maskedCrc32c(record.subarray(0, 8)), true);
+  record.set(data, 12);
+  view.setUint32(12 + data.length, maskedCrc32c(data), true);
+  return record;
+}
+
+const WIRE = { varint: 0, fixed64: 1, bytes: 2, fixed32: 5 } as const;
+
+function joined(...parts: readonly Uint8Array[]): Uint8Array {
+  const out = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
+function varint(value: number): Uint8Array {
+  const bytes: number[] = [];
+  // Not by bits: steps may need more than 32 of them.
+  for (; value >= 128; value = Math.floor(value / 128)) bytes.push(value % 128 + 128);
+  return Uint8Array.of(...bytes, value);
+}
+
+function key(field: number, wire: number): Uint8Array {
+  return varint(field * 8 + wire);
+}
+
+function varintField(field: number, value: number): Uint8Array {
+  return joined(key(field, WIRE.varint), varint(value));
+}
+
+function bytesField(field: number, value: Uint8Array | string): Uint8Array {
+  const bytes = typeof value === "string" ? new TextEncoder().encode(value) : value;
+  return joined(key(field, WIRE.bytes), varint(bytes.length), bytes);
+}
+
+function doubleField(field: number, value: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setFloat64(0, value, true);
+  return joined(key(field, WIRE.fixed64), bytes);
+}
+
+function floatField(field: number, value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setFloat32(0, value, true);
+  return joined(key(field, WIRE.fixed32), bytes);
+}
+
+/** Numbers of the fields that are used, and of `SessionLog.START`. */
+const EVENT = { wallTime: 1, step: 2, fileVersion: 3, summary: 5, sessionLog: 7 } as const;
+const SUMMARY_VALUE = 1;
+const VALUE = { tag: 1, simpleValue: 2 } as const;
+const SESSION = { status: 1, start: 1 } as const;
+
+/** What an event says. */
+export type EventContent =
+  | { readonly fileVersion: string }
+  | { readonly sessionStart: true }
+  | { readonly scalars: Readonly<Record<string, number>> };
+
+/**
+ * The protobuf `Event`, fields in the order of their numbers; a step of 0 is left out, as proto3
+ * has it.
+ *
+ * @param wallTime seconds since 1970
+ * @param step updates done
+ */
+export function encodeEvent(wallTime: number, step: number, content: EventContent): Uint8Array {
+  const head = [
+    doubleField(EVENT.wallTime, wallTime),
+    ...(step > 0 ? [varintField(EVENT.step, step)] : []),
+  ];
+  if ("fileVersion" in content) {
+    return joined(...head, bytesField(EVENT.fileVersion, content.fileVersion));
+  }
+  if ("sessionStart" in content) {
+    const log = varintField(SESSION.status, SESSION.start);
+    return joined(...head, bytesField(EVENT.sessionLog, log));
+  }
+  const values = Object.entries(content.scalars).map(([tag, value]) =>
+    bytesField(
+      SUMMARY_VALUE,
+      joined(bytesField(VALUE.tag, tag), floatField(VALUE.simpleValue, value)),
+    )
+  );
+  return joined(...head, bytesField(EVENT.summary, joined(...values)));
+}
+
+/** Instead of the host's name, which would need a permission. */
+const HOST = "tessera";
+
+/** An open event file. Each row is written whole. */
+export class EventFile implements Disposable {
+  readonly #file: Deno.FsFile;
+  readonly #now: () => number;
+
+  private constructor(file: Deno.FsFile, now: () => number) {
+    this.#file = file;
+    this.#now = now;
+  }
+
+  /**
+   * Starts a new event file in a run's directory. Rows that older files of the directory have after
+   * `step` no longer count: the file says that a session starts at the step after it, and readers
+   * drop theirs.
+   *
+   * @param step updates done so far
+   * @param now milliseconds since 1970
+   */
+  static open(dir: string, step: number, now: () => number = Date.now): EventFile {
+    // Readers take the files in the order of their names, so this one's must be the last.
+    const seconds = Math.max(Math.floor(now() / 1000), ...timesOf(dir).map((it) => it + 1));
+    const path = join(dir, `events.out.tfevents.${String(seconds).padStart(10, "0")}.${HOST}`);
+    const events = new EventFile(Deno.openSync(path, { write: true, createNew: true }), now);
+    events.#write(0, { fileVersion: "brain.Event:2" });
+    // Nothing counts from before the first update, an evaluation at step 0 included.
+    events.#write(step > 0 ? step + 1 : 0, { sessionStart: true });
+    return events;
+  }
+
+  /** Writes the numbers of a row under their names, at its step. */
+  write<Row extends { readonly step: number }>({ step, ...row }: Row): void {
+    const scalars: Record<string, number> = {};
+    for (const [tag, value] of Object.entries(row)) {
+      if (typeof value === "number") scalars[tag] = value;
+    }
+    this.#write(step, { scalars });
+  }
+
+  /** Waits until what was written is on the disk. */
+  flush(): void {
+    this.#file.syncDataSync();
+  }
+
+  /** Closes the file. */
+  [Symbol.dispose](): void {
+    this.#file.close();
+  }
+
+  #write(step: number, content: EventContent): void {
+    const record = tfRecord(encodeEvent(this.#now() / 1000, step, content));
+    for (let done = 0; done < record.length;) {
+      done += this.#file.writeSync(record.subarray(done));
+    }
+  }
+}
+
+/** Times in the names of the event files of a directory. */
+function timesOf(dir: string): number[] {
+  return [...Deno.readDirSync(dir)].flatMap(({ name }) => {
+    const time = /^events\.out\.tfevents\.(\d+)\./.exec(name);
+    return time ? [Number(time[1])] : [];
+  });
+}

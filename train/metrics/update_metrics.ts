@@ -1,0 +1,261 @@
+/**
+ * The metrics of an update on the device: losses, gradient norm and collapse statistics (SPEC
+ * section 3) in one row.
+ *
+ * @module
+ */
+import {
+  add,
+  addScaled,
+  concat,
+  type Device,
+  fill,
+  l2Normalize,
+  log,
+  mean,
+  mul,
+  noGrad,
+  reshape,
+  scope,
+  slice,
+  sqrt,
+  square,
+  sub,
+  sum,
+  type Tensor,
+} from "../../engine/mod.ts";
+import type { Forward } from "../../model/objectives/masked_model.ts";
+import { distinctTargets, targetCounts } from "./distinct_targets.ts";
+
+/** Metrics of one update on the host. */
+export interface StepValues {
+  /** Weighted loss. */
+  readonly loss: number;
+  /** Mean prediction loss. */
+  readonly loss_pred: number;
+  /** Mean classification loss, in objectives that classify. */
+  readonly loss_cls?: number;
+  /** L2 norm of the whole gradient before clipping. */
+  readonly grad_norm: number;
+  /** Factor that clipping put on the gradients; 0 where the update was skipped. */
+  readonly clip_coefficient: number;
+  /** exp of the entropy of the mean target distribution: how many prototypes are in use. */
+  readonly target_perplexity?: number;
+  /** Spread of the L2-normalised targets over tokens, mean over dimensions. */
+  readonly target_std: number;
+  /** The same for predictions. */
+  readonly prediction_std: number;
+  /** Prototypes that are the most probable one of any token; 1 when targets have collapsed. */
+  readonly distinct_targets?: number;
+  /**
+   * exp of the entropy of the winners: how many predictor heads are in use, in objectives with
+   * several.
+   */
+  readonly head_perplexity?: number;
+  /** Mixed precision: what the loss was last multiplied by, as the update left it. */
+  readonly loss_scale?: number;
+  /** Mixed precision: updates left out so far because gradients overflowed. */
+  readonly skipped_updates?: number;
+  /** Mixed precision: whether this update was one of them. */
+  readonly skipped?: boolean;
+}
+
+/** Names of the values in a row of metrics, in order. */
+export type MetricNames = readonly (keyof StepValues)[];
+
+/** What a row of metrics is made of. */
+export interface RowMetrics {
+  /** Whether there is a classification. */
+  readonly classification: boolean;
+  /** Whether predictor heads compete. */
+  readonly competingHeads: boolean;
+  /** Whether the loss is scaled. */
+  readonly mixed: boolean;
+}
+
+/** What an update leaves in its row. */
+export function metricNames({ classification, competingHeads, mixed }: RowMetrics): MetricNames {
+  return [
+    "loss",
+    "loss_pred",
+    ...classification ? ["loss_cls"] as const : [],
+    "grad_norm",
+    "clip_coefficient",
+    "target_std",
+    "prediction_std",
+    ...classification ? ["target_perplexity", "distinct_targets"] as const : [],
+    ...competingHeads ? ["head_perplexity"] as const : [],
+    ...mixed ? ["loss_scale", "skipped_updates", "skipped"] as const : [],
+  ];
+}
+
+/**
+ * The metrics in a row. Of distributions it holds the negative entropy, of `skipped` its opposite.
+ */
+export function stepValues(names: MetricNames, row: ArrayLike<number>): StepValues {
+  return Object.fromEntries(names.map((name, i) => {
+    if (name.endsWith("_perplexity")) return [name, Math.exp(-row[i])];
+    return [name, name === "skipped" ? row[i] === 0 : row[i]];
+  })) as unknown as StepValues;
+}
+
+/** Vectors [..., D] as rows of length 1. */
+function unitRows(x: Tensor): Tensor {
+  const width = x.shape[x.shape.length - 1];
+  return l2Normalize(reshape(x, [x.size / width, width]));
+}
+
+/** Mean over dimensions of the root of variance + 1e-6. */
+function meanDeviation(variance: Tensor): Tensor {
+  return reshape(mean(sqrt(add(variance, 1e-6))), [1]);
+}
+
+/**
+ * Spread of L2-normalised vectors: root of the unbiased variance over tokens + 1e-6, mean over
+ * dimensions (what the released code logs, SPEC section 3).
+ *
+ * @param x [..., D]
+ * @returns [1]
+ */
+export function normalisedStd(x: Tensor): Tensor {
+  const unit = unitRows(x);
+  const centred = sub(unit, mean(unit, { axes: [0], keepDims: true }));
+  return meanDeviation(
+    mul(sum(square(centred), { axes: [0] }), 1 / Math.max(1, unit.shape[0] - 1)),
+  );
+}
+
+function negativeEntropy(distribution: Tensor): Tensor {
+  // The released code adds 1e-7 inside the logarithm; golden's logged values show it.
+  return reshape(sum(mul(distribution, log(add(distribution, 1e-7)))), [1]);
+}
+
+function lossesOf({ loss, predictionLoss, classificationLoss }: Forward): Tensor[] {
+  return [
+    reshape(loss, [1]),
+    reshape(mean(predictionLoss), [1]),
+    ...classificationLoss ? [reshape(mean(classificationLoss), [1])] : [],
+  ];
+}
+
+/** Parts of a row of metrics before and behind the gradient norm, each [1]. */
+export interface Statistics {
+  /** Weighted loss, prediction loss, classification loss. */
+  readonly losses: readonly Tensor[];
+  /** What comes behind the norm. */
+  readonly statistics: readonly Tensor[];
+}
+
+/** Statistics of a forward pass over a whole batch. */
+export function statisticsOf(forward: Forward): Statistics {
+  const { target, prediction, probabilities, winners } = forward;
+  const entropy = (x: Tensor) => negativeEntropy(mean(x, { axes: [0, 1] }));
+  return noGrad(() => ({
+    losses: lossesOf(forward),
+    statistics: [
+      normalisedStd(target),
+      normalisedStd(prediction),
+      ...probabilities
+        ? [entropy(probabilities), distinctTargets(targetCounts(probabilities))]
+        : [],
+      ...winners ? [entropy(winners)] : [],
+    ],
+  }));
+}
+
+/** Sizes of what {@link BatchStatistics} adds up. */
+export interface StatisticsSizes extends Pick<RowMetrics, "classification"> {
+  /** Values that are predicted for a patch. */
+  readonly outputs: number;
+  /** Prototypes K. */
+  readonly prototypes: number;
+  /** Competing heads; 0 without. */
+  readonly mclHeads: number;
+}
+
+/**
+ * The same over a batch that comes in several passes. Variances follow from sums of values and
+ * squares: entries are at most 1 and the variance has 1e-6 added, against which the rounding of
+ * sums in f32 is small.
+ */
+export class BatchStatistics implements Disposable {
+  /** [2 or 3]. */
+  readonly #losses: Tensor;
+  /** [2, D] means of values and of squares, of targets and of predictions. */
+  readonly #moments: readonly [Tensor, Tensor];
+  /** [K] mean target distribution, and tokens by most probable prototype. */
+  readonly #targets: { readonly used: Tensor; readonly counts: Tensor } | undefined;
+  /** [H] share of the tokens that each head wins. */
+  readonly #winners: Tensor | undefined;
+  /** Vectors in the whole batch, known after a pass. */
+  #rows = 0;
+
+  /** Makes the memory. */
+  constructor(
+    device: Device,
+    { outputs, prototypes, mclHeads, classification }: StatisticsSizes,
+  ) {
+    this.#losses = device.empty([classification ? 3 : 2]);
+    this.#moments = [device.empty([2, outputs]), device.empty([2, outputs])];
+    if (classification) {
+      this.#targets = { used: device.empty([prototypes]), counts: device.empty([prototypes]) };
+    }
+    if (mclHeads > 0) this.#winners = device.empty([mclHeads]);
+  }
+
+  get #all(): Tensor[] {
+    const targets = Object.values(this.#targets ?? {});
+    return [this.#losses, ...this.#moments, ...targets, ...this.#winners ? [this.#winners] : []];
+  }
+
+  /** Starts a batch. */
+  clear(): void {
+    for (const tensor of this.#all) fill(tensor, 0);
+  }
+
+  /** Adds a pass. @param share its part of the batch */
+  add(forward: Forward, share: number): void {
+    const { target, prediction, probabilities, winners } = forward;
+    this.#rows = Math.round(target.size / target.shape[2] / share);
+    noGrad(() =>
+      scope(() => {
+        addScaled(this.#losses, concat(lossesOf(forward), 0), share);
+        [target, prediction].forEach((x, i) => {
+          const unit = unitRows(x);
+          const moments = [unit, square(unit)].map((it) => mean(it, { axes: [0], keepDims: true }));
+          addScaled(this.#moments[i], concat(moments, 0), share);
+        });
+        if (this.#targets && probabilities) {
+          addScaled(this.#targets.used, mean(probabilities, { axes: [0, 1] }), share);
+          addScaled(this.#targets.counts, targetCounts(probabilities), 1);
+        }
+        if (this.#winners && winners) {
+          addScaled(this.#winners, mean(winners, { axes: [0, 1] }), share);
+        }
+      })
+    );
+  }
+
+  /** What has been added up. */
+  values(): Statistics {
+    return noGrad(() => ({
+      losses: Array.from({ length: this.#losses.size }, (_, i) => slice(this.#losses, 0, i, 1)),
+      statistics: [
+        ...this.#moments.map((moments) => {
+          const [first, second] = [0, 1].map((i) => slice(moments, 0, i, 1));
+          const unbiased = this.#rows / Math.max(1, this.#rows - 1);
+          return meanDeviation(mul(sub(second, square(first)), unbiased));
+        }),
+        ...this.#targets
+          ? [negativeEntropy(this.#targets.used), distinctTargets(this.#targets.counts)]
+          : [],
+        ...this.#winners ? [negativeEntropy(this.#winners)] : [],
+      ],
+    }));
+  }
+
+  /** Frees the memory. */
+  [Symbol.dispose](): void {
+    for (const tensor of this.#all) tensor.dispose();
+  }
+}

@@ -1,0 +1,452 @@
+/**
+ * The pre-training loop: batches in, updates, metrics, checkpoints.
+ *
+ * @module
+ */
+import type { Device, Tensor } from "../../engine/mod.ts";
+import { LogMel, MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
+import { initialise } from "../../model/vit/init.ts";
+import { drawMask } from "../../model/objectives/masking.ts";
+import type { MaskedModel } from "../../model/objectives/masked_model.ts";
+import { patchGrid } from "../../model/objectives/presets.ts";
+import { readSafetensors } from "../../model/formats/safetensors.ts";
+import { breath } from "./event_loop.ts";
+import { buildModel, precisionOn, stepSettings } from "./from_config.ts";
+import {
+  type CheckpointSnapshot,
+  CheckpointWriter,
+  loadCheckpoint,
+  writeTensors,
+} from "./checkpoint.ts";
+import { lastingOptions, type ResolvedConfig } from "../config/config.ts";
+import { batchInput } from "../data/batch_input.ts";
+import { type ClipSource, Loader, type LoaderState } from "../data/loader.ts";
+import { Prng, type PrngState } from "../data/random.ts";
+import { DivergedError, InterruptedError, UsageError } from "../errors.ts";
+import { JsonLines, type MetricsRow } from "../metrics/metrics_log.ts";
+import { LEAST_LOSS_SCALE } from "./loss_scale.ts";
+import { measureRun, memoryText, refuseUnfit } from "./memory.ts";
+import { MetricsLog, refuseDivergence } from "../metrics/rows.ts";
+import { prepareKernels } from "./kernel_choice.ts";
+import { RunProfile } from "./profiling.ts";
+import type { Progress } from "../cli/progress.ts";
+import type { RunPaths } from "./rundir.ts";
+import { cropSamples, type Schedules, schedulesOf } from "./schedule.ts";
+import { type EvaluatorOptions, RunEvaluation } from "./evaluate.ts";
+import { EventFile } from "../metrics/tensorboard.ts";
+import { encoderTensors, loadWeights, restoreState, snapshotState } from "./run_state.ts";
+import { Trainer } from "./update.ts";
+import { explained } from "./failure_advice.ts";
+
+/** Independent sequences of random numbers of one run; the loader has its own. */
+export const STREAMS = { parameters: 1, masks: 2 } as const;
+
+/**
+ * Updates, and passes of one update, that may be queued on the device before the loop waits for it.
+ */
+const MOST_QUEUED = 8;
+
+/** What the loop needs besides the configuration. */
+export interface RunContext {
+  /** Runs everything. */
+  readonly device: Device;
+  /** What to do. */
+  readonly config: ResolvedConfig;
+  /** Where files go. */
+  readonly paths: RunPaths;
+  /** Audio. */
+  readonly source: ClipSource;
+  /** Who is told. */
+  readonly progress: Progress;
+  /** Aborts the run after the update under way. */
+  readonly signal: AbortSignal;
+  /** What the encoder is tried on under `--eval`. */
+  readonly evaluation?: Pick<EvaluatorOptions, "folder" | "onSkip">;
+}
+
+/** Generators and loader position, as checkpoints keep them. */
+interface GeneratorState {
+  readonly masks: PrngState;
+  readonly loader: LoaderState;
+}
+
+/** State of the host that checkpoints hold as JSON under a name of their metadata. */
+interface SavedPart<State> {
+  /** As it is after the last update, ready for JSON. */
+  state(): unknown;
+  /** Puts it back; throws where it does not fit. */
+  restore(state: State): void;
+}
+
+/** Everything that changes during a run. */
+class Run implements Disposable {
+  readonly schedules: Schedules;
+  readonly model: MaskedModel;
+  readonly trainer: Trainer;
+  readonly loader: Loader;
+  readonly frontend: LogMel;
+  masks: Prng;
+  /** By name; what lives on the device is listed in state.ts. */
+  readonly parts: Readonly<Record<string, SavedPart<never>>> = {
+    generators: {
+      state: (): GeneratorState => ({ masks: this.masks.state(), loader: this.loader.state() }),
+      restore: ({ masks, loader }: GeneratorState) => {
+        this.masks = Prng.fromState(masks);
+        this.loader.restore(loader);
+      },
+    } satisfies SavedPart<GeneratorState>,
+    pending_center: {
+      state: () => this.model.hasPendingCentre,
+      restore: (pending: boolean) => {
+        this.model.hasPendingCentre = pending;
+      },
+    } satisfies SavedPart<boolean>,
+  };
+  /** The checkpoint that the run goes on from. */
+  from: { readonly step: number; readonly path: string } | undefined;
+  /** Updates done at the last checkpoint. */
+  #saved = 0;
+  readonly #context: RunContext;
+
+  constructor(context: RunContext) {
+    const { config, device, source } = context;
+    this.#context = context;
+    this.schedules = schedulesOf(config, source.size);
+    this.model = buildModel(device, config);
+    initialise(this.model, new Prng(config.seed, STREAMS.parameters));
+    this.trainer = new Trainer(device, this.model, this.schedules, {
+      ...stepSettings(config),
+      // Anomalies are looked for op by op as they run, which a recorded update does not do.
+      get capture() {
+        return device.anomalies === undefined;
+      },
+    });
+    this.loader = new Loader({
+      source,
+      batch: config.microBatch,
+      cropSamples: cropSamples(config.geometry),
+      seed: config.seed,
+    });
+    this.frontend = new LogMel(device, {
+      statistics: source.statistics ?? MATPAC_STATISTICS,
+    });
+    this.masks = new Prng(config.seed, STREAMS.masks);
+  }
+
+  /**
+   * Continues from the newest checkpoint; a run that has none yet stays at its start.
+   *
+   * @throws {UsageError} if it does not fit, or if none can be read.
+   */
+  async resume(): Promise<void> {
+    const { paths, progress } = this.#context;
+    const checkpoint = await loadCheckpoint(paths.dir);
+    if (!checkpoint) return;
+    const { tensors, metadata, passedOver, step, path } = checkpoint;
+    for (const { path, reason } of passedOver) progress.note(`passed over ${path}: ${reason}`);
+    try {
+      await restoreState(this, tensors);
+      for (const [name, part] of Object.entries(this.parts)) {
+        if (!Object.hasOwn(metadata, name)) throw new Error(`it does not hold ${name}`);
+        part.restore(JSON.parse(metadata[name]) as never);
+      }
+    } catch (error) {
+      throw new UsageError(
+        `--resume: ${path} does not fit this run: ${(error as Error).message}`,
+      );
+    }
+    this.trainer.updates = this.#saved = step;
+    this.from = { step, path };
+  }
+
+  /**
+   * Goes to the newest checkpoint, or without one to the start.
+   *
+   * @param resume whether there may be a checkpoint
+   * @throws {UsageError} as {@link resume} and {@link initFrom}.
+   */
+  async begin(resume: boolean): Promise<void> {
+    const { config, progress } = this.#context;
+    if (resume) await this.resume();
+    if (!this.from && config.init !== undefined) this.initFrom(config.init);
+    if (!resume) return;
+    progress.note(
+      this.from
+        ? `resumed after step ${this.from.step} from ${this.from.path}`
+        : "there is no checkpoint yet: from the start",
+    );
+  }
+
+  /**
+   * Starts from the weights in a file. @throws {UsageError} if it cannot be read or does not fit.
+   */
+  initFrom(path: string): void {
+    try {
+      const used = loadWeights(this.model, readSafetensors(Deno.readFileSync(path)).tensors);
+      if (used === 0) throw new Error("it holds no tensor of this model");
+      this.#context.progress.note(`${used} tensors from ${path}`);
+    } catch (error) {
+      throw new UsageError(`--init ${path}: ${(error as Error).message}`);
+    }
+  }
+
+  /** Standardised log-mel of the next pass, [micro-batch, bands, frames]. */
+  async nextInput(): Promise<{ input: Tensor; epoch: number; loaderWait: number }> {
+    const { device } = this.#context;
+    const before = performance.now();
+    const batch = await this.loader.next();
+    const loaderWait = (performance.now() - before) / 1000;
+    return { input: batchInput(device, this.frontend, batch), epoch: batch.epoch, loaderWait };
+  }
+
+  /**
+   * Works one update, pass by pass.
+   *
+   * @param onKernel as in {@link Trainer.step}
+   * @returns the epoch of its first clip and the seconds that it waited for clips
+   * @throws {AnomalyError} in anomaly mode, unless the update was skipped for it.
+   */
+  async update(
+    onKernel?: (done: number, total: number) => void,
+  ): Promise<{ epoch: number; loaderWait: number }> {
+    const { device, config: { microBatch, geometry, masking } } = this.#context;
+    const grid = patchGrid(geometry);
+    const notes: { epoch?: number; loaderWait: number } = { loaderWait: 0 };
+    let anomaly: unknown;
+    for (let pass = 1;; pass++) {
+      const { input, epoch, loaderWait } = await this.nextInput();
+      notes.loaderWait += loaderWait;
+      const first = notes.epoch ??= epoch;
+      const uniform = () => this.masks.uniform();
+      const mask = drawMask(masking, uniform, microBatch, grid, geometry.maskRatio);
+      const complete = this.trainer.pass(input, mask, onKernel);
+      input.dispose();
+      // Each pass that waits holds its clips.
+      if (device.anomalies) anomaly ??= await this.#anomaly();
+      else if (!complete && pass % MOST_QUEUED === 0) await device.sync();
+      if (!complete) continue;
+      if (anomaly && !await this.#skipped()) throw anomaly;
+      return { epoch: first, loaderWait: notes.loaderWait };
+    }
+  }
+
+  /** What anomaly mode has found since it was last asked. */
+  async #anomaly(): Promise<unknown> {
+    try {
+      await this.#context.device.sync();
+      return undefined;
+    } catch (error) {
+      if ((error as Error).name === "AnomalyError") return error;
+      throw error;
+    }
+  }
+
+  /**
+   * Whether the newest update was left out because it overflowed, with a loss scale that can still
+   * fall.
+   */
+  async #skipped(): Promise<boolean> {
+    const [{ skipped = false, loss_scale = 0 }] = await this.trainer.recent(1).values();
+    return skipped && loss_scale >= LEAST_LOSS_SCALE;
+  }
+
+  /**
+   * Copies everything needed to go on, on the device and on the host; call it once for each
+   * checkpoint.
+   */
+  snapshot(): CheckpointSnapshot {
+    const { updates } = this.trainer;
+    const recent = this.trainer.recent(updates - this.#saved);
+    this.#saved = updates;
+    const tensors = snapshotState(this);
+    const metadata = {
+      ...modelMetadata(this.#context),
+      ...Object.fromEntries(
+        Object.entries(this.parts).map(([name, part]) => [name, JSON.stringify(part.state())]),
+      ),
+    };
+    return {
+      fetch: async () => {
+        const values = await recent.values();
+        refuseDivergence(values, updates);
+        const applied = values.filter(({ skipped }) => !skipped);
+        const loss = applied.reduce((sum, { loss }) => sum + loss, 0) / applied.length;
+        return { tensors: await tensors.fetch(), metadata: { ...metadata, loss: String(loss) } };
+      },
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.trainer[Symbol.dispose]();
+    this.model[Symbol.dispose]();
+    this.frontend[Symbol.dispose]();
+  }
+}
+
+/**
+ * Trains to the end of the run.
+ *
+ * @throws {InterruptedError} when the signal aborted; a checkpoint was written
+ * @throws {UsageError} if a checkpoint or file to start from does not fit
+ * @throws {NoDataError} if no clip can be used
+ * @throws {DivergedError} when a loss is not finite, with a report on the op it comes from
+ * @throws {DiskFullError} when a file cannot be written
+ * @throws {DeviceLostError | OutOfMemoryError} from the engine
+ *
+ * Such an error's `details` name the last complete checkpoint and how to go on from it.
+ */
+export async function pretrain(context: RunContext): Promise<void> {
+  const { config, device, paths, progress } = context;
+  const memory = await prepareKernels(context, () => measureRun(device, config));
+  refuseUnfit(device, memory);
+  if (precisionOn(device, config.precision) !== config.precision) {
+    progress.note(
+      `warning: the adapter "${device.info.description}" has no 16-bit floats (shader-f16): training in f32`,
+    );
+  }
+  if (!config.quiet) {
+    progress.note(memoryText(memory));
+    if (device.anomalies) {
+      progress.note(
+        "looking through every value for NaN and infinity: updates run op by op, slowly",
+      );
+    }
+  }
+  const writer = new CheckpointWriter(paths.dir, config);
+  try {
+    using run = new Run(context);
+    await run.begin(config.resume);
+    if (run.from) await writer.goOnFrom(run.from);
+    await train(context, run, writer);
+    await writeTensors(paths.encoder, await encoderTensors(run.model), {
+      ...modelMetadata(context),
+      step: String(run.trainer.updates),
+    });
+  } catch (error) {
+    const report = error instanceof DivergedError && !device.anomalies
+      ? await anomalyReport(context, error.step)
+      : undefined;
+    throw explained(error, { out: config.out, saved: writer.saved, report });
+  }
+}
+
+/**
+ * What files of weights say beside them: how they were trained, and what log-mel values were
+ * standardised with.
+ */
+function modelMetadata({ config, source }: RunContext): Record<string, string> {
+  return {
+    config: lastingOptions(config),
+    // Tensors have MATPAC's names in all objectives, and frames lie as MATPAC's.
+    system: config.objective,
+    framing: "inside",
+    standardisation: JSON.stringify(source.statistics ?? MATPAC_STATISTICS),
+  };
+}
+
+/** Trains from where the run is to its end. */
+async function train(context: RunContext, run: Run, writer: CheckpointWriter): Promise<void> {
+  const { config, paths, progress } = context;
+  const { trainer, schedules } = run;
+  using file = JsonLines.resume<MetricsRow>(paths.metrics, trainer.updates);
+  using events = EventFile.open(paths.dir, trainer.updates);
+  const metrics = new MetricsLog({ config, schedules, trainer, file, events, progress });
+  try {
+    await updates(context, run, metrics, writer, async () => {
+      // A checkpoint's rows are on the disk before it is.
+      await metrics.drain();
+      file.flush();
+      events.flush();
+      await writer.save(trainer.updates, () => run.snapshot());
+    });
+  } finally {
+    // What is under way may still become whole. Its own trouble has been thrown, or comes second.
+    await writer.finish().catch(() => {});
+  }
+}
+
+async function updates(
+  { device, config, paths, progress, signal, evaluation }: RunContext,
+  run: Run,
+  metrics: MetricsLog,
+  writer: CheckpointWriter,
+  save: () => Promise<void>,
+): Promise<void> {
+  const { trainer, schedules } = run;
+  const { quiet } = config;
+  const profile = new RunProfile({ device, updates: config.profile, paths, progress, quiet });
+  const trial = evaluation && new RunEvaluation({
+    ...{ ...evaluation, device, metrics, model: run.model, frontend: run.frontend },
+    every: config.evalEvery,
+    ...(!quiet && { progress }),
+  });
+  if (trainer.updates === 0) await trial?.run(0);
+  let queued = 0;
+  while (trainer.updates < schedules.total) {
+    await profile.before();
+    const known = trainer.plan;
+    const before = performance.now();
+    const onKernel = (done: number, total: number) =>
+      progress.stage("compiling kernels", done, total);
+    const notes = await run.update(quiet ? undefined : onKernel);
+    if (trainer.plan !== known && !quiet) {
+      const seconds = ((performance.now() - before) / 1000).toFixed(1);
+      progress.note(
+        `${device.pipelinesCreated} kernels, first update after ${seconds} s; ` +
+          `${trainer.dispatches} dispatches per update`,
+      );
+    }
+    const tried = trial?.isDue(trainer.updates, schedules.total) ?? false;
+    if (await metrics.afterUpdate({ ...notes, logged: tried })) queued = 0;
+    else if (++queued === MOST_QUEUED) {
+      await device.sync();
+      queued = 0;
+    }
+    if (tried) await trial?.run(trainer.updates);
+    await breath();
+    writer.check();
+    const last = trainer.updates === schedules.total;
+    if (last || signal.aborted || trainer.updates % config.saveEvery === 0) await save();
+    if (signal.aborted && !last) {
+      await writer.finish();
+      throw new InterruptedError(
+        `interrupted after step ${trainer.updates}; the checkpoint is written`,
+      );
+    }
+  }
+  await writer.finish();
+  await profile.finish();
+  device.check();
+}
+
+/**
+ * Works the updates from the last checkpoint to a bad one again, which gives the same bits, the
+ * last two of them in anomaly mode: what a loss shows may have happened in the update before.
+ * Overflows that loss scaling skips are not it.
+ *
+ * @param step updates done after the bad one
+ * @returns what anomaly mode found, or why it found nothing
+ */
+async function anomalyReport(context: RunContext, step: number): Promise<string> {
+  const { device, progress, signal } = context;
+  try {
+    using run = new Run(context);
+    progress.note(`step ${step} went astray: looking for the op it comes from`);
+    await run.begin(true);
+    while (run.trainer.updates < step) {
+      if (signal.aborted) return "the search for the op it comes from was interrupted";
+      if (run.trainer.updates >= step - 2) device.detectAnomalies(true);
+      await run.update();
+      await device.sync();
+      progress.stage("updates worked again", run.trainer.updates, step);
+    }
+    return "worked again op by op, every value was finite";
+  } catch (error) {
+    const { name, message } = error as Error;
+    return name === "AnomalyError"
+      ? `first seen in ${message}`
+      : `the op it comes from could not be found: ${message}; --anomaly looks for it from the start`;
+  } finally {
+    device.detectAnomalies(false);
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * From a folder of audio to a store: one log-mel `.npy` per clip in the same tree, a manifest,
+ * statistics.
+ *
+ * @module
+ */
+import { dirname, join, relative } from "@std/path";
+import type { Device } from "../../engine/mod.ts";
+import { FRAME_SAMPLES, frameCount, HOP_SAMPLES } from "../../model/frontend/tables.ts";
+import { InterruptedError } from "../errors.ts";
+import { lockFolder } from "../io/lock.ts";
+import { JsonLines, type SkippedRow } from "../metrics/metrics_log.ts";
+import { writeAtomic } from "../run/rundir.ts";
+import { type ClipSums, ClipWriter, existingClip, statisticsOf } from "./clip_writer.ts";
+import { NoDataError } from "../data/errors.ts";
+import { AUDIO_EXTENSIONS, listAudioFiles } from "../io/folders.ts";
+import { ClipJournal } from "./journal.ts";
+import { LogMelQueue, TAPE_FRAMES } from "./logmel_queue.ts";
+import { manifestChunks } from "../data/manifest.ts";
+import { STORE_FILES } from "../data/mixture.ts";
+import type { NpyDtype } from "./npy.ts";
+import type { WorkerPool } from "../data/worker_pool.ts";
+import { samplesOf } from "../data/sources.ts";
+import { FileError } from "../data/worker_tasks.ts";
+
+/** Shorter files, at their own rate, are left out (SPEC 1.2, item 1). */
+const FEWEST_SAMPLES = 1200;
+/** Frames that a long clip goes through the front end at a time, 80 s; whole workgroups. */
+const PIECE_FRAMES = TAPE_FRAMES / 2;
+/** Clips under way at a time: enough to fill a tape with short ones. */
+const MOST_OPEN = 128;
+/** Clips between two looks at the signal while all that come are there already. */
+const YIELD_EVERY = 256;
+
+/** What {@link prepareStore} works with. */
+export interface PrepareOptions {
+  /** Folder of audio. */
+  readonly data: string;
+  /** Folder of the store; made where it is not there. */
+  readonly out: string;
+  /** Number format of the files. */
+  readonly dtype: NpyDtype;
+  /** Clips of fewer frames are not in the manifest. */
+  readonly minFrames: number;
+  /** Computes the log-mel. */
+  readonly device: Device;
+  /** Decodes. */
+  readonly pool: WorkerPool;
+  /** Hears of every file that is done. */
+  readonly onProgress?: (state: PrepareState) => void;
+  /** Aborts. */
+  readonly signal?: AbortSignal;
+}
+
+/** How far a store is. */
+export interface PrepareState {
+  /** Files found. */
+  readonly total: number;
+  /** Files made in this run. */
+  readonly made: number;
+  /** Files that were there already. */
+  readonly kept: number;
+  /** Files that cannot be used. */
+  readonly skipped: number;
+  /** Seconds of audio made in this run. */
+  readonly seconds: number;
+}
+
+/** What a store holds. */
+export interface PrepareResult extends PrepareState {
+  /** Clips in the manifest. */
+  readonly listed: number;
+  /** Mean over all values. */
+  readonly mean: number;
+  /** Standard deviation over all values. */
+  readonly std: number;
+}
+
+/**
+ * Makes or completes a store. It can be killed at any time and run again: what is complete is kept.
+ *
+ * @throws {NoDataError | FolderError} if there is nothing to prepare
+ * @throws {UsageError} when another process is writing the store
+ * @throws {InterruptedError} when the signal aborted.
+ */
+export async function prepareStore(options: PrepareOptions): Promise<PrepareResult> {
+  const { data, out, dtype, minFrames, device, pool, onProgress, signal } = options;
+  const files = (await listAudioFiles(data)).map((path) => relative(data, path));
+  if (files.length === 0) {
+    throw new NoDataError(`no audio in folder ${data}: no ${AUDIO_EXTENSIONS.join(" ")} files`);
+  }
+  const names = storeNames(files);
+  await Deno.mkdir(out, { recursive: true });
+  using _lock = lockFolder(out, "store");
+  using journal = ClipJournal.open(join(out, "prepare.jsonl"), dtype);
+  using skipped = JsonLines.create<SkippedRow>(join(out, "skipped.jsonl"));
+  using queue = new LogMelQueue(device);
+  const clips: (ClipSums | undefined)[] = new Array(files.length);
+  const state = { total: files.length, made: 0, kept: 0, skipped: 0, seconds: 0 };
+  const folders = new Set<string>();
+  const makeClip = async (name: string, source: string): Promise<ClipSums> => {
+    const path = join(out, name);
+    const folder = dirname(path);
+    if (!folders.has(folder)) await Deno.mkdir(folder, { recursive: true });
+    folders.add(folder);
+    using writer = new ClipWriter(path, dtype);
+    const request = {
+      path: source,
+      samples: samplesOf(PIECE_FRAMES),
+      overlap: FRAME_SAMPLES - HOP_SAMPLES,
+      fewest: FEWEST_SAMPLES,
+    };
+    let frames = 0;
+    for await (const { samples } of pool.pieces(request)) {
+      signal?.throwIfAborted();
+      const count = frameCount(samples.length, false);
+      if (count > 0) writer.add(await queue.add(samples));
+      frames += count;
+    }
+    if (frames === 0) throw new FileError("shorter than one frame of 25 ms");
+    return await writer.finish();
+  };
+  let next = 0;
+  let failure: { readonly error: unknown } | undefined;
+  const work = async (): Promise<void> => {
+    while (next < files.length && !failure && !signal?.aborted) {
+      const index = next++;
+      const name = names[index];
+      const source = join(data, files[index]);
+      if (index % YIELD_EVERY === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+      try {
+        const there = existingClip(join(out, name), dtype, journal.known(name));
+        if (there) state.kept++;
+        const clip = clips[index] = there ?? await makeClip(name, source);
+        if (!there) {
+          state.made++;
+          state.seconds += clip.frames * HOP_SAMPLES / 16_000;
+        }
+        journal.add(name, clip);
+      } catch (error) {
+        if (!(error instanceof FileError)) throw error;
+        state.skipped++;
+        skipped.write({ path: source, reason: error.message });
+      }
+      onProgress?.(state);
+    }
+  };
+  const fail = (error: unknown): void => {
+    failure ??= { error };
+  };
+  await Promise.all(Array.from({ length: MOST_OPEN }, () => work().catch(fail)));
+  if (signal?.aborted) {
+    throw new InterruptedError(
+      `interrupted after ${state.made + state.kept} of ${files.length} files; ` +
+        "the same command goes on from there",
+    );
+  }
+  if (failure) throw failure.error;
+  const complete = clips.filter((clip) => clip !== undefined);
+  if (complete.length === 0) {
+    throw new NoDataError(
+      `no usable audio in folder ${data}: all ${files.length} files were skipped; ` +
+        `see ${join(out, "skipped.jsonl")}`,
+    );
+  }
+  const listed = names.flatMap((name, i) => {
+    const frames = clips[i]?.frames ?? 0;
+    return frames >= minFrames ? [[name, frames] as const] : [];
+  });
+  const statistics = statisticsOf(complete);
+  const record = { ...statistics, clips: complete.length, dtype };
+  await writeAtomic(join(out, STORE_FILES.stats), [
+    new TextEncoder().encode(`${JSON.stringify(record, null, 2)}\n`),
+  ]);
+  const root = await Deno.realPath(out);
+  await writeAtomic(join(out, STORE_FILES.manifest), manifestChunks(root, listed));
+  return { ...state, ...statistics, listed: listed.length };
+}
+
+/**
+ * Names of the spectrograms: the ending becomes `.npy`; files that differ in nothing but the ending
+ * keep it before.
+ *
+ * @param files relative paths
+ */
+export function storeNames(files: readonly string[]): string[] {
+  const stems = files.map((file) => file.replace(/\.[^./\\]*$/, ""));
+  const uses = new Map<string, number>();
+  for (const stem of stems) uses.set(stem, (uses.get(stem) ?? 0) + 1);
+  return files.map((file, i) => `${uses.get(stems[i]) === 1 ? stems[i] : file}.npy`);
+}
