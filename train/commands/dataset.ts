@@ -8,7 +8,7 @@ import { COMMON_WORDS, valueReader } from "../cli/values.ts";
 import { isFolder } from "../io/folders.ts";
 import { NoDataError } from "../data/errors.ts";
 import { DATASETS } from "../datasets/mod.ts";
-import { type Matched, matchFiles, unwritable, writeLabelled } from "../datasets/write.ts";
+import { type Matched, matchFiles, unwritable, writeLabelled } from "../datasets/write_labelled.ts";
 import { UsageError } from "../errors.ts";
 import { LiveLine, standardOutput } from "../cli/live_line.ts";
 import { writeAtomic } from "../run/rundir.ts";

@@ -13,7 +13,11 @@ import { runHearCommand } from "./probe_hear.ts";
 import { HEAR_WORDS } from "../downstream/hear/options.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import { encoderSource, melSource } from "../downstream/probe/features.ts";
-import { type FeatureTable, FolderFeatures, withProgress } from "../downstream/probe/gather.ts";
+import {
+  type FeatureTable,
+  FolderFeatures,
+  withProgress,
+} from "../downstream/probe/folder_features.ts";
 import {
   finalProbe,
   metricFor,
@@ -32,7 +36,7 @@ import {
 } from "../downstream/probe/output.ts";
 import { type ReportRow, scoreTable } from "../downstream/probe/report.ts";
 import { type OptionWord, PROBE_WORDS } from "../downstream/probe/options.ts";
-import { saveProbe } from "../downstream/probe/saved.ts";
+import { saveProbe } from "../downstream/probe/probe_file.ts";
 import { probeData } from "../downstream/probe/splits.ts";
 
 const SPEC: CommandSpec = {

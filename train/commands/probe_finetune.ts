@@ -27,16 +27,19 @@ import { metricFor } from "../downstream/probe/protocol.ts";
 import { scoreTable } from "../downstream/probe/report.ts";
 import { probeData } from "../downstream/probe/splits.ts";
 import { RateLine } from "../cli/rate_line.ts";
-import { type SpectrogramClip, spectrogramClips } from "../downstream/finetune/clips.ts";
+import {
+  type SpectrogramClip,
+  spectrogramClips,
+} from "../downstream/finetune/spectrogram_clips.ts";
 import { ALL_WORDS, FINETUNE_DEFAULTS, FOREIGN } from "../downstream/finetune/options.ts";
 import {
   featuresOf,
   type FineTuneProgress,
   type FineTuneSettings,
   runFineTune,
-} from "../downstream/finetune/run.ts";
-import { headPath, saveFineTuned } from "../downstream/finetune/save.ts";
-import { encoderStart } from "../downstream/finetune/start.ts";
+} from "../downstream/finetune/finetune.ts";
+import { headPath, saveFineTuned } from "../downstream/finetune/output_files.ts";
+import { readInitialEncoder } from "../downstream/finetune/initial_encoder.ts";
 
 /**
  * Runs the command.
@@ -86,9 +89,9 @@ export async function runFineTuneCommand(
   const path = encoderPath(checkpoint);
 
   using device = await openDevice({ adapter });
-  const start = await encoderStart(device, path, heads);
-  const { patch: [, wide] } = start.geometry;
-  const most = wide * gridOf(start.geometry).columns;
+  const encoder = await readInitialEncoder(device, path, heads);
+  const { patch: [, wide] } = encoder.geometry;
+  const most = wide * gridOf(encoder.geometry).columns;
   if (crop !== undefined && crop > most) {
     throw new UsageError(`--crop ${crop}: the encoder takes ${most} frames`);
   }
@@ -110,7 +113,7 @@ export async function runFineTuneCommand(
   const line = quiet ? undefined : new LiveLine(output, output.now());
   const { result, history, kept } = await runFineTune({
     device,
-    start,
+    encoder,
     data,
     sounds,
     metric,
@@ -119,14 +122,14 @@ export async function runFineTuneCommand(
     onProgress: (progress) => line?.update(progressText(progress, epochs)),
   }, files.save !== undefined);
   line?.finish();
-  const features = featuresOf({ settings, start });
+  const features = featuresOf({ settings, encoder });
   const about = { dataset: folder.dir, protocol: "finetune", metric, mean: result.mean };
   if (files.save !== undefined) {
     await writeInto(files.save, () =>
       saveFineTuned(
         files.save!,
         kept!,
-        { ...start.metadata, finetuned: JSON.stringify({ ...about, checkpoint: weights }) },
+        { ...encoder.metadata, finetuned: JSON.stringify({ ...about, checkpoint: weights }) },
         {
           classes: data.classes,
           multiLabel: data.multiLabel,
@@ -171,7 +174,7 @@ export async function runFineTuneCommand(
     using line = new RateLine({ quiet });
     const clips = await spectrogramClips(folder.clips.map(({ path }) => path), {
       device,
-      frontend: start.frontend,
+      frontend: encoder.frontend,
       pool,
       signal,
       onSkip: ({ path, reason }) => skipped.set(path, reason),

@@ -14,7 +14,11 @@ import { encoderFrom, encoderPath } from "../downstream/encoder_file.ts";
 import { UsageError } from "../errors.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import { encoderSource, melSource } from "../downstream/probe/features.ts";
-import { type FeatureTable, FolderFeatures, withProgress } from "../downstream/probe/gather.ts";
+import {
+  type FeatureTable,
+  FolderFeatures,
+  withProgress,
+} from "../downstream/probe/folder_features.ts";
 import {
   numbersOf,
   tellClasses,
@@ -26,14 +30,14 @@ import {
 import { metricFor } from "../downstream/probe/protocol.ts";
 import { scoreTable } from "../downstream/probe/report.ts";
 import { probeData } from "../downstream/probe/splits.ts";
-import { trainingSeed, untrainedEncoder } from "../downstream/probe/untrained.ts";
+import { trainingSeed, untrainedEncoder } from "../downstream/probe/untrained_encoder.ts";
 import { RateLine } from "../cli/rate_line.ts";
 import { SAMPLE_RATE } from "../audio/decode.ts";
 import { eventFolder, hasEvents } from "../downstream/hear/event_folder.ts";
-import { type GridPoint, HEAR, type HearProtocol } from "../downstream/hear/grid.ts";
+import { type GridPoint, HEAR, type HearProtocol } from "../downstream/hear/grid_search.ts";
 import { ALL_WORDS, LINEAR_ONLY, SCENE_ONLY, TIMESTAMP_ONLY } from "../downstream/hear/options.ts";
 import { eventTable, foldTable } from "../downstream/hear/report.ts";
-import { runScenes, type SceneResult } from "../downstream/hear/scene.ts";
+import { runScenes, type SceneResult } from "../downstream/hear/scene_task.ts";
 import {
   EVENT_RULES,
   type FileFrames,
@@ -41,7 +45,7 @@ import {
   ONSET_TOLERANCE,
   runTimestamps,
   type TimestampResult,
-} from "../downstream/hear/timestamp.ts";
+} from "../downstream/hear/timestamp_task.ts";
 
 /** What both kinds of tasks are told. */
 interface Task {

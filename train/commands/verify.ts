@@ -4,7 +4,7 @@ import { fromFileUrl } from "@std/path";
 import { type Device, openDevice } from "../../engine/mod.ts";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
 import { UsageError } from "../errors.ts";
-import type { CheckRow } from "../verify/compare.ts";
+import type { CheckRow } from "../verify/report.ts";
 import { verifyCheckpoint } from "../verify/checkpoint_pt.ts";
 import { type GoldenSet, readGolden } from "../verify/golden.ts";
 import { verifyFrontend } from "../verify/frontend.ts";

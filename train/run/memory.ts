@@ -16,7 +16,7 @@ import { buildModel, maskCounts, stepSettings } from "./from_config.ts";
 import type { ResolvedConfig } from "../config/config.ts";
 import { labelledFolder } from "../data/labelled.ts";
 import { CHUNKS_AT_ONCE, QUICK_PROBE } from "./evaluate.ts";
-import { LinearProbes } from "../downstream/probe/linear.ts";
+import { LinearProbes } from "../downstream/probe/linear_probes.ts";
 import { cropSamples } from "./schedule.ts";
 import { Trainer } from "./update.ts";
 

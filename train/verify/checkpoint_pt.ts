@@ -9,7 +9,7 @@ import { gridOf } from "../../model/encoder/embed.ts";
 import { type Encoder, loadEncoder } from "../../model/encoder/encoder.ts";
 import { valuesOf, wholeBytes } from "../../model/formats/ranges.ts";
 import { openCheckpointFile } from "../io/checkpoint_file.ts";
-import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
+import { type CheckRow, Report, TOLERANCES } from "./report.ts";
 import type { GoldenSet } from "./golden.ts";
 
 /** Names of embeddings: of the last layer or all, of time steps or means over them. */

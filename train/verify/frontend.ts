@@ -12,7 +12,7 @@ import {
   slaneyMelFilterbank,
 } from "../../model/frontend/tables.ts";
 import { resample } from "../audio/resample.ts";
-import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
+import { type CheckRow, Report, TOLERANCES } from "./report.ts";
 import type { GoldenSet, GoldenTensor } from "./golden.ts";
 
 const SAMPLE_RATE = 16000;

@@ -9,13 +9,16 @@ import { argmin, type Device, mul, noGrad, slice, type Tensor } from "../../engi
 import { MatpacPlus } from "../../model/objectives/matpac_plus.ts";
 import { RECIPES } from "../../model/objectives/recipe.ts";
 import { normalisedStd, type StepValues } from "../run/update.ts";
-import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
+import { type CheckRow, Report, TOLERANCES } from "./report.ts";
 import type { GoldenSet } from "./golden.ts";
 import {
   compareAfter,
   compareNextCentre,
   compareScalars,
-  gradientSights,
+  compareStep,
+  type Comparison,
+  comparisonsBelow,
+  gradientComparisons,
   loadStateDict,
   matpacGeometry,
   matpacOutputs,
@@ -25,21 +28,18 @@ import {
   ratesOf,
   type ScalarRow,
   scalarRows,
-  seenStep,
-  type Sight,
-  sightsOf,
   type StepScalars,
-} from "./training.ts";
+} from "./training_step.ts";
 
 /** The set's one input. */
 const INPUT = "step0.in.";
 
 /** Keeps what all heads made of the last batch. */
-class SeenMatpacPlus extends MatpacPlus {
+class ObservedMatpacPlus extends MatpacPlus {
   heads: { readonly latents: Tensor; readonly losses: Tensor } | undefined;
 
-  protected override choose(hidden: Tensor, wanted: Tensor): { latents: Tensor; losses: Tensor } {
-    return this.heads = super.choose(hidden, wanted);
+  protected override choose(hidden: Tensor, target: Tensor): { latents: Tensor; losses: Tensor } {
+    return this.heads = super.choose(hidden, target);
   }
 }
 
@@ -63,25 +63,31 @@ async function runStep(
   report: Report,
 ): Promise<void> {
   const { hyperparameters: h } = golden.json;
-  using model = new SeenMatpacPlus(device, matpacGeometry(golden), RECIPES.released);
+  using model = new ObservedMatpacPlus(device, matpacGeometry(golden), RECIPES.released);
   loadStateDict(model, golden);
   const rates = ratesOf(golden, publishedDecays(golden));
   using trainer = matpacTrainer(model, golden, rates);
   const u = trainer.updates = scalars.num_updates;
   const mask = noiseMask(golden, INPUT, h.len_keep, report);
-  const values = await seenStep(trainer, golden.get(`${INPUT}source`), mask, report, (forward) => {
-    const { latents, losses } = model.heads!;
-    return [
-      ...sightsOf(golden, `${label}.out.`, {
-        ...matpacOutputs(forward, model),
-        z_hat_m: latents,
-        loss_pred_per_head: losses,
-      }),
-      winnersOf(golden, label, forward.winners!),
-      ...headSpreads(label, latents, scalars),
-      ...gradientSights(golden, `${label}.grad.`, model),
-    ];
-  });
+  const values = await compareStep(
+    trainer,
+    golden.get(`${INPUT}source`),
+    mask,
+    report,
+    (forward) => {
+      const { latents, losses } = model.heads!;
+      return [
+        ...comparisonsBelow(golden, `${label}.out.`, {
+          ...matpacOutputs(forward, model),
+          z_hat_m: latents,
+          loss_pred_per_head: losses,
+        }),
+        winnerComparison(golden, label, forward.winners!),
+        ...headSpreadComparisons(label, latents, scalars),
+        ...gradientComparisons(golden, `${label}.grad.`, model),
+      ];
+    },
+  );
   await compareNextCentre(report, golden, `${label}.out.center_next`, model);
   // The official code never logs a temperature below the one at which the winner takes all.
   const choice = Math.max(rates.choiceTemperature(u), h.mcl_temperature[1]);
@@ -98,7 +104,7 @@ async function runStep(
 }
 
 /** The heads that come closest; which they are does not depend on the update. */
-function winnersOf(golden: GoldenSet, label: string, winners: Tensor): Sight {
+function winnerComparison(golden: GoldenSet, label: string, winners: Tensor): Comparison {
   return {
     name: `${label}.out.best_head_idx`,
     tensor: noGrad(() => argmin(mul(winners, -1))),
@@ -108,7 +114,11 @@ function winnersOf(golden: GoldenSet, label: string, winners: Tensor): Sight {
 }
 
 /** Spread of each head's predictions, logged in thousandths. */
-function headSpreads(label: string, latents: Tensor, { logged }: StepScalars): Sight[] {
+function headSpreadComparisons(
+  label: string,
+  latents: Tensor,
+  { logged }: StepScalars,
+): Comparison[] {
   return Array.from({ length: latents.shape[2] }, (_, i) => ({
     name: `${label}.prediction_std_${i}`,
     tensor: noGrad(() => normalisedStd(slice(latents, 2, i, 1))),

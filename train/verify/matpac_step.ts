@@ -15,14 +15,16 @@ import {
   teacherTemperature,
 } from "../run/schedule.ts";
 import type { Trainer } from "../run/update.ts";
-import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
+import { type CheckRow, Report, TOLERANCES } from "./report.ts";
 import type { GoldenSet } from "./golden.ts";
 import {
   compareAfter,
   compareNextCentre,
   compareScalars,
+  compareStep,
+  comparisonsBelow,
   type Decays,
-  gradientSights,
+  gradientComparisons,
   loadStateDict,
   matpacGeometry,
   matpacOutputs,
@@ -31,10 +33,8 @@ import {
   publishedDecays,
   ratesOf,
   scalarRows,
-  seenStep,
-  sightsOf,
   type StepScalars,
-} from "./training.ts";
+} from "./training_step.ts";
 
 interface Variant extends Decays {
   /** "" for the main run, else the prefix of its tensors. */
@@ -89,9 +89,9 @@ async function runVariant(
     const checked = main ? report : new Report("");
     const mask = noiseMask(golden, `step${step}.in.`, visible, checked);
     const source = golden.get(`step${step}.in.source`);
-    const values = await seenStep(trainer, source, mask, report, (forward) => [
-      ...sightsOf(golden, `${label}.out.`, matpacOutputs(forward, model)),
-      ...gradientSights(golden, `${label}.grad.`, model),
+    const values = await compareStep(trainer, source, mask, report, (forward) => [
+      ...comparisonsBelow(golden, `${label}.out.`, matpacOutputs(forward, model)),
+      ...gradientComparisons(golden, `${label}.grad.`, model),
     ]);
     await compareNextCentre(report, golden, `${label}.out.center_next`, model);
     const scalars = variant.scalars[step];

@@ -17,16 +17,16 @@ import type { Geometry } from "../../model/objectives/presets.ts";
 import type { Recipe } from "../../model/objectives/recipe.ts";
 import { learningRate } from "../run/schedule.ts";
 import { type StepSettings, Trainer } from "../run/update.ts";
-import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
+import { type CheckRow, Report, TOLERANCES } from "./report.ts";
 import type { GoldenSet } from "./golden.ts";
 import {
   compareAfter,
   compareScalars,
-  gradientSights,
+  compareStep,
+  comparisonsBelow,
+  gradientComparisons,
   noiseMask,
-  seenStep,
-  sightsOf,
-} from "./training.ts";
+} from "./training_step.ts";
 
 /** Runs all checks of the set. */
 export async function verifyMsmMaeStep(device: Device, golden: GoldenSet): Promise<CheckRow[]> {
@@ -97,12 +97,12 @@ async function training(device: Device, golden: GoldenSet, report: Report): Prom
   report.compare("out.mask", binaryMask(mask), golden.get("out.mask").data, exact);
   const { data, shape: [batch, , bands, frames] } = golden.get("in.x");
   const source = { data, shape: [batch, bands, frames] };
-  const values = await seenStep(trainer, source, mask, report, ({ studentTokens }) => [
-    ...sightsOf(golden, "out.", {
+  const values = await compareStep(trainer, source, mask, report, ({ studentTokens }) => [
+    ...comparisonsBelow(golden, "out.", {
       latent: studentTokens,
       ...allPatches(model, device.tensor(data, source.shape), mask),
     }),
-    ...gradientSights(golden, "grad.", model, matpacName),
+    ...gradientComparisons(golden, "grad.", model, matpacName),
   ]);
   compareScalars(report, "scalars", [
     ["loss", values.loss, scalars.loss_float64, loss],

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Device } from "../../engine/mod.ts";
-import { LinearProbes, ProbeTable } from "../downstream/probe/linear.ts";
+import { LinearProbes, ProbeTable } from "../downstream/probe/linear_probes.ts";
 import {
   accuracyOf,
   averagePrecision,
@@ -14,7 +14,7 @@ import {
   meanAveragePrecision,
   meanLoss,
 } from "../downstream/probe/metrics.ts";
-import { type CheckRow, Report, TOLERANCES } from "./compare.ts";
+import { type CheckRow, Report, TOLERANCES } from "./report.ts";
 import type { GoldenSet, GoldenTensor } from "./golden.ts";
 
 /** Runs all checks of the set. */
@@ -77,8 +77,8 @@ async function training(
   }
   probes.keep([true]);
   const [{ weight, bias }] = await probes.kept();
-  const compare = (name: string, actual: ArrayLike<number>, wanted: ArrayLike<number>) =>
-    report.compare(`${kind}.${name}`, actual, wanted, TOLERANCES.probe);
+  const compare = (name: string, actual: ArrayLike<number>, expected: ArrayLike<number>) =>
+    report.compare(`${kind}.${name}`, actual, expected, TOLERANCES.probe);
   compare("batch_losses", batchLosses, expected.batch_losses_float64);
   compare("val_losses", losses, expected.val_losses_before_and_after_each_epoch_float64);
   compare("final.weight", weight, golden.get(`${kind}.final.weight`).data);
@@ -106,8 +106,8 @@ function metrics(golden: GoldenSet, report: Report): void {
   const [, classes] = labels.shape;
   const truth = classesOf(labels);
   const scores = { values: golden.get("metrics.scores").data as Float32Array, classes };
-  const compare = (name: string, actual: ArrayLike<number>, wanted: ArrayLike<number>) =>
-    report.compare(name, actual, wanted, TOLERANCES.metric);
+  const compare = (name: string, actual: ArrayLike<number>, expected: ArrayLike<number>) =>
+    report.compare(name, actual, expected, TOLERANCES.metric);
   compare(
     "average_precision per class",
     Array.from({ length: classes }, (_, k) =>

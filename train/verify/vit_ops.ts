@@ -30,7 +30,7 @@ import {
 import { maskFromNoise, visibleCount } from "../../model/objectives/masking.ts";
 import { sinCosPositions, sinCosPositions1d } from "../../model/vit/positions.ts";
 import { block, dense, type Lookup, patchEmbed } from "../../model/vit/blocks.ts";
-import { type CheckRow, Report, type Tolerance, TOLERANCES } from "./compare.ts";
+import { type CheckRow, Report, type Tolerance, TOLERANCES } from "./report.ts";
 import type { GoldenSet } from "./golden.ts";
 
 interface Case {

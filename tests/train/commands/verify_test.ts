@@ -5,7 +5,7 @@ import { openDevice } from "../../../engine/mod.ts";
 import { readSafetensors, writeSafetensors } from "../../../model/formats/safetensors.ts";
 import { ownGoldenFolder, verifyFolder } from "../../../train/commands/verify.ts";
 import { UsageError } from "../../../train/errors.ts";
-import { errorsOf } from "../../../train/verify/compare.ts";
+import { errorsOf } from "../../../train/verify/report.ts";
 
 Deno.test("every check against the golden sets passes", async () => {
   using device = await openDevice();

@@ -12,7 +12,7 @@ import { help, run } from "../../../train/commands/probe.ts";
 import { Prng } from "../../../train/data/random.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import { STREAMS } from "../../../train/run/loop.ts";
-import { loadProbe } from "../../../train/downstream/probe/saved.ts";
+import { loadProbe } from "../../../train/downstream/probe/probe_file.ts";
 import { encoderTensors } from "../../../train/run/run_state.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";

@@ -21,9 +21,12 @@ import {
   secondsOf,
   SpectrogramClip,
   spectrogramClips,
-} from "../../../train/downstream/finetune/clips.ts";
+} from "../../../train/downstream/finetune/spectrogram_clips.ts";
 import { FineTuneModel, type HeadSettings } from "../../../train/downstream/finetune/model.ts";
-import { type EncoderStart, startSpecs } from "../../../train/downstream/finetune/start.ts";
+import {
+  type InitialEncoder,
+  initialEncoderSpecs,
+} from "../../../train/downstream/finetune/initial_encoder.ts";
 import { FineTuner } from "../../../train/downstream/finetune/trainer.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 
@@ -38,13 +41,15 @@ const GEOMETRY: EncoderGeometry = {
 const STATISTICS = { mean: -7, std: 4 };
 
 /** Values that no training made. */
-function startOf(seed: number, geometry = GEOMETRY): EncoderStart {
+function initialEncoder(seed: number, geometry = GEOMETRY): InitialEncoder {
   const random = new Prng(seed);
-  const values = startSpecs(geometry, false).map(({ name, shape }): [string, Float32Array] => {
-    const size = shape.reduce((a, b) => a * b, 1);
-    const scale = /norm\d?\.weight$/.test(name) ? 1 : 0;
-    return [name, Float32Array.from({ length: size }, () => scale + 0.15 * random.normal())];
-  });
+  const values = initialEncoderSpecs(geometry, false).map(
+    ({ name, shape }): [string, Float32Array] => {
+      const size = shape.reduce((a, b) => a * b, 1);
+      const scale = /norm\d?\.weight$/.test(name) ? 1 : 0;
+      return [name, Float32Array.from({ length: size }, () => scale + 0.15 * random.normal())];
+    },
+  );
   return {
     geometry,
     frontend: { framing: "inside", statistics: STATISTICS },
@@ -177,7 +182,7 @@ Deno.test("spectrograms that are kept give what embedding the audio gives", () =
     using device = await openDevice();
     using pool = new WorkerPool(0);
     for (const framing of ["inside", "centred"] as const) {
-      const { values } = startOf(2);
+      const { values } = initialEncoder(2);
       const frontend = { framing, statistics: STATISTICS };
       const skipped: string[] = [];
       const clips = await spectrogramClips([path, join(dir, "bad.wav")], {
@@ -197,7 +202,7 @@ Deno.test("spectrograms that are kept give what embedding the audio gives", () =
           ? samples
           : new Float32Array(Math.round(16000 * secondsOf(frames, frontend)));
         if (frames !== undefined) cut.set(samples.subarray(0, cut.length));
-        const [a, b] = await encoder.embed([clip.start(frames), cut]);
+        const [a, b] = await encoder.embed([clip.firstFrames(frames), cut]);
         // WAV holds 16 bits.
         a.values.forEach((x, i) => assertAlmostEquals(x, b.values[i], 2e-3));
       }
@@ -252,7 +257,7 @@ Deno.test("fine-tuning: the loss is that of the embeddings in float64", async ()
       bands: "concat",
       frozenPatchEmbed: false,
     };
-    const start = startOf(4, geometry);
+    const start = initialEncoder(4, geometry);
     using model = new FineTuneModel(device, start, settings, new Prng(1));
     const { host, batch } = batchOf(device, classes, 0, "concat");
     using loss = scope(() => model.loss(batch));
@@ -300,7 +305,7 @@ Deno.test("fine-tuning: gradients of all parameters are the loss's slopes", asyn
     const [multiLabel, patchOut, bands] of [[false, 0.5, "concat"], [true, 0.4, "mean"]] as const
   ) {
     const settings: HeadSettings = { classes: 3, multiLabel, bands, frozenPatchEmbed: false };
-    const start = startOf(6);
+    const start = initialEncoder(6);
     using model = new FineTuneModel(device, start, settings, new Prng(2));
     const { arena } = model;
     // A head of its initial size hardly lets anything through to the encoder.
@@ -343,7 +348,7 @@ Deno.test("fine-tuning: layers have their rates, frozen ones stay, and the best 
     bands: "mean",
     frozenPatchEmbed: true,
   } as const;
-  using model = new FineTuneModel(device, startOf(8), settings, new Prng(4));
+  using model = new FineTuneModel(device, initialEncoder(8), settings, new Prng(4));
   using tuner = new FineTuner(model, { optimizer: "sgd", weightDecay: 0, layerDecay: 0.5 });
   const { batch, host } = batchOf(device, 2, 0, "mean");
   const before = await model.arena.read();

@@ -16,10 +16,10 @@ import {
   type HearProtocol,
   hearTrials,
   probabilities,
-} from "../../../train/downstream/hear/grid.ts";
+} from "../../../train/downstream/hear/grid_search.ts";
 import { Mlp, type MlpSettings, xavier } from "../../../train/downstream/hear/mlp.ts";
-import { runScenes } from "../../../train/downstream/hear/scene.ts";
-import { runTimestamps } from "../../../train/downstream/hear/timestamp.ts";
+import { runScenes } from "../../../train/downstream/hear/scene_task.ts";
+import { runTimestamps } from "../../../train/downstream/hear/timestamp_task.ts";
 import { type Metric, metricFor } from "../../../train/downstream/probe/protocol.ts";
 import { probeData } from "../../../train/downstream/probe/splits.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";

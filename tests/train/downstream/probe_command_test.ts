@@ -12,7 +12,7 @@ import {
   Probe,
   type ProbeFile,
   saveProbe,
-} from "../../../train/downstream/probe/saved.ts";
+} from "../../../train/downstream/probe/probe_file.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { writeEncoder } from "../../support/small_encoder.ts";
 

@@ -8,7 +8,7 @@ import {
   LinearProbes,
   type LinearSettings,
   ProbeTable,
-} from "../../../train/downstream/probe/linear.ts";
+} from "../../../train/downstream/probe/linear_probes.ts";
 import {
   accuracyOf,
   averagePrecision,
@@ -31,7 +31,7 @@ import {
   shuffled,
   trainProblems,
   type TrainSettings,
-} from "../../../train/downstream/probe/train.ts";
+} from "../../../train/downstream/probe/train_probes.ts";
 import { probeData, trialsOf } from "../../../train/downstream/probe/splits.ts";
 import { readGolden } from "../../../train/verify/golden.ts";
 import { verifyProbe } from "../../../train/verify/probe.ts";
@@ -200,7 +200,7 @@ function problemsOf(
       train: order.slice(0, count),
       validation: order.slice(count, count + 9 + i),
       test: order.slice(count + 9 + i),
-      start: {
+      initial: {
         weight: Float32Array.from({ length: classes * dim }, () => random.uniform(-0.1, 0.1)),
         bias: new Float32Array(classes),
       },

@@ -22,9 +22,9 @@ import { behindClass, classTokens, tokenView } from "../../../model/vit/tokens.t
 import type { PatchGrid } from "../../../model/objectives/masking.ts";
 import { blocks, linearSpecs, norm, within } from "../../../model/vit/blocks.ts";
 import type { Prng } from "../../data/random.ts";
-import type { ProbeFile } from "../probe/saved.ts";
+import type { ProbeFile } from "../probe/probe_file.ts";
 import { BATCH_NORM_EPS, BatchNorm } from "./batch_norm.ts";
-import { type EncoderStart, startSpecs } from "./start.ts";
+import { type InitialEncoder, initialEncoderSpecs } from "./initial_encoder.ts";
 
 /** Deviation of the head's initial weights. */
 const HEAD_STD = 0.01;
@@ -68,14 +68,14 @@ export class FineTuneModel implements Disposable {
    *
    * @param random draws the head
    */
-  constructor(device: Device, start: EncoderStart, settings: HeadSettings, random: Prng) {
-    const { geometry, values } = start;
+  constructor(device: Device, encoder: InitialEncoder, settings: HeadSettings, random: Prng) {
+    const { geometry, values } = encoder;
     const dim = stepSize(geometry, settings.bands);
     this.#settings = settings;
     this.arena = new ParameterArena(
       device,
       [
-        ...startSpecs(geometry, settings.frozenPatchEmbed),
+        ...initialEncoderSpecs(geometry, settings.frozenPatchEmbed),
         ...linearSpecs("head", dim, settings.classes),
       ],
       { trainable: true },

@@ -16,8 +16,8 @@ import {
   type Tensor,
 } from "../../../engine/mod.ts";
 import { Embedder } from "../../../model/encoder/embed_queue.ts";
-import { Probe, type ProbeFile } from "../probe/saved.ts";
-import type { SpectrogramClip } from "./clips.ts";
+import { Probe, type ProbeFile } from "../probe/probe_file.ts";
+import type { SpectrogramClip } from "./spectrogram_clips.ts";
 import type { DeviceBatch, FineTuneModel } from "./model.ts";
 import type { KeptPatches } from "./augment.ts";
 
@@ -152,7 +152,9 @@ export class FineTuner implements Disposable {
     const { bands, mode } = file.features;
     // Made when their turn comes.
     function* sounds() {
-      for (const [key, clip] of clips.entries()) yield { key, audio: clip.start(frames(clip)) };
+      for (const [key, clip] of clips.entries()) {
+        yield { key, audio: clip.firstFrames(frames(clip)) };
+      }
     }
     for await (const [key, { values }] of this.#embedder.embed(sounds(), { bands, mode })) {
       logits.set(head.logits(values), key * classes);

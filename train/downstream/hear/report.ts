@@ -4,7 +4,7 @@
  * @module
  */
 import { lined, percent } from "../probe/report.ts";
-import type { TimestampResult } from "./timestamp.ts";
+import type { TimestampResult } from "./timestamp_task.ts";
 
 /** A line for each kind of frames: F-measure of onsets, over all and by fold. */
 export function foldTable(

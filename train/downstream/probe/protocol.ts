@@ -7,10 +7,10 @@
 import type { Device } from "../../../engine/mod.ts";
 import { Prng } from "../../data/random.ts";
 import { UsageError } from "../../errors.ts";
-import { type LinearStart, ProbeTable } from "./linear.ts";
+import { type InitialLayer, ProbeTable } from "./linear_probes.ts";
 import { heldOut, type ProbeData, STREAMS, type Trial, trialsOf } from "./splits.ts";
 import { scorer, summaryOf } from "./summary.ts";
-import { type Problem, type Trained, trainProblems } from "./train.ts";
+import { type Problem, type Trained, trainProblems } from "./train_probes.ts";
 
 /** How a probe is trained and repeated. */
 export interface Protocol {
@@ -163,7 +163,7 @@ export async function runProbe(context: ProbeContext): Promise<ProbeResult> {
  */
 export async function finalProbe(
   context: ProbeContext,
-): Promise<Pick<Trained, "weight" | "bias"> & Pick<LinearStart, "statistics">> {
+): Promise<Pick<Trained, "weight" | "bias"> & Pick<InitialLayer, "statistics">> {
   const { data, protocol } = context;
   const [first] = trialsOf(data, { ...protocol, repeats: 1 });
   const all = data.clips.map((_, i) => i);
@@ -176,7 +176,7 @@ export async function finalProbe(
   return { weight, bias, statistics };
 }
 
-type TrainedTrial = Trained & { readonly rate: number } & Pick<LinearStart, "statistics">;
+type TrainedTrial = Trained & { readonly rate: number } & Pick<InitialLayer, "statistics">;
 
 /** Trains each trial with each learning rate; the best on its validation clips stays. */
 async function trainTrials(
@@ -196,8 +196,8 @@ async function trainTrials(
   for (const [done, rate] of rates.entries()) {
     const problems = trials.map((trial, i): Problem => ({
       ...trial,
-      start: {
-        ...startOf(dim, classes.length, prngOf(protocol, trial, STREAMS.start)),
+      initial: {
+        ...initialLayer(dim, classes.length, prngOf(protocol, trial, STREAMS.initial)),
         statistics: statistics[i],
       },
       random: prngOf(protocol, trial, STREAMS.order),
@@ -232,7 +232,7 @@ function prngOf({ seed }: Protocol, { repeat, fold }: Trial, stream: number): Pr
 }
 
 /** torch's default for a linear layer: uniform within 1 / sqrt(dim), weights first. */
-function startOf(dim: number, classes: number, random: Prng): LinearStart {
+function initialLayer(dim: number, classes: number, random: Prng): InitialLayer {
   const bound = 1 / Math.sqrt(dim);
   const draw = () => random.uniform(-bound, bound);
   return {
@@ -249,7 +249,7 @@ function statisticsOf(
   features: Float32Array,
   dim: number,
   rows: readonly number[],
-): NonNullable<LinearStart["statistics"]> {
+): NonNullable<InitialLayer["statistics"]> {
   const [sums, squares] = [new Float64Array(dim), new Float64Array(dim)];
   const each = (visit: (i: number, x: number) => void) => {
     for (const row of rows) {

@@ -8,7 +8,7 @@ import { type LabelledClip, type LabelledFolder, trials } from "../../data/label
 import { Prng } from "../../data/random.ts";
 import type { ClipClasses } from "./metrics.ts";
 import type { Protocol } from "./protocol.ts";
-import { shuffled } from "./train.ts";
+import { shuffled } from "./train_probes.ts";
 
 /** A labelled folder as probes take it: clips that can be used, classes as numbers. */
 export interface ProbeData {
@@ -100,7 +100,7 @@ export function trialsOf(
 }
 
 /** Streams of random numbers that are independent of each other. */
-export const STREAMS = { split: 1, start: 2, order: 3 } as const;
+export const STREAMS = { split: 1, initial: 2, order: 3 } as const;
 
 /** Takes validation clips away; returns them and the rest, both in order. */
 export function heldOut(

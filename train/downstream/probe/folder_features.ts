@@ -20,7 +20,7 @@ import {
   type FeatureSource,
 } from "./features.ts";
 import { tellSkipped } from "./output.ts";
-import { trainingSeed, untrainedEncoder } from "./untrained.ts";
+import { trainingSeed, untrainedEncoder } from "./untrained_encoder.ts";
 
 /** Features by SHA-256 of the file. */
 export type FeatureTable = ReadonlyMap<string, Float32Array>;

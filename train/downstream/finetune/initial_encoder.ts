@@ -13,7 +13,7 @@ import { encoderSpecs } from "../../../model/vit/blocks.ts";
 import { encoderFrom } from "../encoder_file.ts";
 
 /** An encoder's sizes and values on the host. */
-export interface EncoderStart {
+export interface InitialEncoder {
   /** Sizes. */
   readonly geometry: EncoderGeometry;
   /** How its spectrograms are made. */
@@ -28,7 +28,10 @@ export interface EncoderStart {
  * Parameters of an encoder in the order of the official state dict. The table of positions is never
  * trained.
  */
-export function startSpecs(geometry: EncoderGeometry, frozenPatchEmbed: boolean): ParameterSpec[] {
+export function initialEncoderSpecs(
+  geometry: EncoderGeometry,
+  frozenPatchEmbed: boolean,
+): ParameterSpec[] {
   const { width, patch } = geometry;
   const lead = classTokens(geometry);
   const { rows, columns } = gridOf(geometry);
@@ -48,15 +51,15 @@ export function startSpecs(geometry: EncoderGeometry, frozenPatchEmbed: boolean)
  * @param heads attention heads, where the file does not say them
  * @throws {UsageError} if it cannot be read or holds none.
  */
-export async function encoderStart(
+export async function readInitialEncoder(
   device: Device,
   path: string,
   heads: number | undefined,
-): Promise<EncoderStart> {
+): Promise<InitialEncoder> {
   using encoder = await encoderFrom(device, path, heads);
   const { geometry, network, frontend } = encoder;
   const { framing = "inside", statistics = MATPAC_STATISTICS } = frontend;
-  const names = startSpecs(geometry, false).map(({ name }) => name);
+  const names = initialEncoderSpecs(geometry, false).map(({ name }) => name);
   const values = await device.read(names.map((name) => network.parameter(name)));
   return {
     geometry,

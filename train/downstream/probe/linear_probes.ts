@@ -111,8 +111,8 @@ export interface LinearSettings {
   readonly weightDecay?: number;
 }
 
-/** Where one problem starts. */
-export interface LinearStart {
+/** Where one problem layers. */
+export interface InitialLayer {
   /** [classes, dim]. */
   readonly weight: Float32Array;
   /** [classes]. */
@@ -137,16 +137,16 @@ export class LinearProbes implements Disposable {
   #last: Plan<Tensor> | undefined;
 
   /** Uploads the starting values. All problems have statistics, or none. */
-  constructor(table: ProbeTable, starts: readonly LinearStart[], settings: LinearSettings) {
+  constructor(table: ProbeTable, layers: readonly InitialLayer[], settings: LinearSettings) {
     const { device, dim, classes } = table;
-    const problems = starts.length;
+    const problems = layers.length;
     this.#table = table;
     this.#settings = settings;
     this.#problems = problems;
-    const upload = (shape: readonly number[], values: (start: LinearStart) => Float32Array) => {
+    const upload = (shape: readonly number[], values: (initial: InitialLayer) => Float32Array) => {
       const size = shape.reduce((a, b) => a * b, 1);
       const all = new Float32Array(problems * size);
-      starts.forEach((start, i) => all.set(values(start), i * size));
+      layers.forEach((layer, i) => all.set(values(layer), i * size));
       return device.tensor(all, [problems, ...shape]);
     };
     const parameters = () =>
@@ -157,7 +157,7 @@ export class LinearProbes implements Disposable {
     this.#best = parameters();
     const [weight, bias] = parameters();
     this.#now = [weight.trainable(), bias.trainable()];
-    if (starts[0].statistics) {
+    if (layers[0].statistics) {
       this.#norm = {
         shift: upload([1, dim], ({ statistics }) => statistics!.mean),
         scale: upload([1, dim], ({ statistics }) => statistics!.std.map((std) => 1 / std)),

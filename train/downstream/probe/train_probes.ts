@@ -5,7 +5,12 @@
  */
 import { InterruptedError } from "../../errors.ts";
 import type { Prng } from "../../data/random.ts";
-import { LinearProbes, type LinearSettings, type LinearStart, type ProbeTable } from "./linear.ts";
+import {
+  type InitialLayer,
+  LinearProbes,
+  type LinearSettings,
+  type ProbeTable,
+} from "./linear_probes.ts";
 import { type ClipClasses, meanLoss, type Scores } from "./metrics.ts";
 
 /** One linear layer to be trained; clips are rows of the table. */
@@ -17,7 +22,7 @@ export interface Problem {
   /** Clips to score; they take no part in training. */
   readonly test: readonly number[];
   /** Initial values. */
-  readonly start: LinearStart;
+  readonly initial: InitialLayer;
   /** Draws the order of clips. */
   readonly random: Prng;
 }
@@ -133,7 +138,7 @@ async function trainTogether(
   const { batch, epochs, patience, criterion, later = false, metric, loss } = settings;
   const classesOf = (clips: readonly number[]) => clips.map((clip) => truth[clip]);
   const known = problems.map(({ validation }) => classesOf(validation));
-  using probes = new LinearProbes(table, problems.map(({ start }) => start), settings);
+  using probes = new LinearProbes(table, problems.map(({ initial }) => initial), settings);
   const states = problems.map((): State => ({
     best: criterion === "loss" ? Infinity : -Infinity,
     epoch: 0,

@@ -17,8 +17,8 @@ import {
   onsetScores,
   type SoundEvent,
 } from "./events.ts";
-import { type HearContext, hearTrials, trainHear, type Verdict } from "./grid.ts";
-import type { GridResult } from "./scene.ts";
+import { type HearContext, hearTrials, trainHear, type Verdict } from "./grid_search.ts";
+import type { GridResult } from "./scene_task.ts";
 
 /** The frames of a file. */
 export interface FileFrames {

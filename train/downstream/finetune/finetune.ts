@@ -14,14 +14,14 @@ import { Prng } from "../../data/random.ts";
 import { DivergedError, InterruptedError } from "../../errors.ts";
 import { type ClipClasses, meanLoss, type Scores } from "../probe/metrics.ts";
 import { type Metric, type ProbeResult, PROTOCOLS } from "../probe/protocol.ts";
-import type { ProbeFile } from "../probe/saved.ts";
+import type { ProbeFile } from "../probe/probe_file.ts";
 import { heldOut, type ProbeData, STREAMS, type Trial, trialsOf } from "../probe/splits.ts";
 import { scorer, summaryOf, type TestedTrial } from "../probe/summary.ts";
-import { shuffled } from "../probe/train.ts";
+import { shuffled } from "../probe/train_probes.ts";
 import { drawMix, drawPatches, mixedRows, mixedSpectrograms } from "./augment.ts";
-import { secondsOf, type SpectrogramClip } from "./clips.ts";
+import { secondsOf, type SpectrogramClip } from "./spectrogram_clips.ts";
 import { FineTuneModel } from "./model.ts";
-import { type EncoderStart, startSpecs } from "./start.ts";
+import { type InitialEncoder, initialEncoderSpecs } from "./initial_encoder.ts";
 import { FineTuner, type HostBatch, type UpdateSettings } from "./trainer.ts";
 
 /** How an encoder is fine-tuned. */
@@ -81,7 +81,7 @@ export interface FineTuneContext {
   /** Trains. */
   readonly device: Device;
   /** Where each fold begins. */
-  readonly start: EncoderStart;
+  readonly encoder: InitialEncoder;
   /** Clips and classes. */
   readonly data: ProbeData;
   /** Their sound, in order. */
@@ -147,7 +147,7 @@ export async function runFineTune(
   context: FineTuneContext,
   keep: boolean,
 ): Promise<FineTuneResult> {
-  const { data, settings, start, metric, onProgress } = context;
+  const { data, settings, encoder, metric, onProgress } = context;
   const trials = trialsOf(data, { ...PROTOCOLS.evar, ...settings });
   const last = keep && data.protocol !== "split" ? [onAll(data, settings, trials[0])] : [];
   const trained: TrainedTrial[] = [];
@@ -159,7 +159,11 @@ export async function runFineTune(
   }
   const own = trained.slice(0, trials.length);
   return {
-    result: summaryOf({ data, metric, dim: stepSize(start.geometry, settings.bands) }, trials, own),
+    result: summaryOf(
+      { data, metric, dim: stepSize(encoder.geometry, settings.bands) },
+      trials,
+      own,
+    ),
     history: own.map(({ history }) => history),
     kept: trained[wanted]?.kept,
   };
@@ -179,7 +183,7 @@ async function trainTrial(
   keep: boolean,
   tell: (progress: Omit<FineTuneProgress, "trial">) => void,
 ): Promise<TrainedTrial> {
-  const { device, start, data, sounds, settings, signal } = context;
+  const { device, encoder, data, sounds, settings, signal } = context;
   const { epochs, rate, warmup, criterion, patience, frames, tested } = settings;
   const { truth, classes, multiLabel } = data;
   const batch = Math.min(settings.batch, trial.train.length);
@@ -193,9 +197,9 @@ async function trainTrial(
   const random = randomOf(BATCHES);
   using model = new FineTuneModel(
     device,
-    start,
+    encoder,
     { ...settings, classes: classes.length, multiLabel },
-    randomOf(STREAMS.start),
+    randomOf(STREAMS.initial),
   );
   using tuner = new FineTuner(model, settings);
   const file = { classes, multiLabel, features: featuresOf(context) };
@@ -280,7 +284,7 @@ function isBetter(
 
 /** Crops, mixes, and draws the patches that stay. */
 function hostBatch(
-  { start: { frontend, geometry }, data, sounds, settings }: FineTuneContext,
+  { encoder: { frontend, geometry }, data, sounds, settings }: FineTuneContext,
   model: FineTuneModel,
   clips: readonly number[],
   random: Prng,
@@ -306,9 +310,9 @@ function hostBatch(
 
 /** How `embed --probe` makes what the head sees. */
 export function featuresOf(
-  { settings: { bands, frames, tested }, start: { frontend } }: Pick<
+  { settings: { bands, frames, tested }, encoder: { frontend } }: Pick<
     FineTuneContext,
-    "settings" | "start"
+    "settings" | "encoder"
   >,
 ): ProbeFile["features"] {
   // What is shorter than a crop has silence behind it, as in training.
@@ -325,7 +329,9 @@ async function fineTuned(model: FineTuneModel): Promise<FineTuned> {
   const { arena, network: { geometry } } = model;
   const all = await arena.read();
   return {
-    tensors: startSpecs(geometry, false).map(({ name }) => [name, all.get(name)!] as const),
+    tensors: initialEncoderSpecs(geometry, false).map(({ name }) =>
+      [name, all.get(name)!] as const
+    ),
     head: await model.head(),
   };
 }

@@ -13,7 +13,7 @@ import {
 } from "../probe/metrics.ts";
 import type { ProbeContext, ProbeResult } from "../probe/protocol.ts";
 import { scorer, summaryOf } from "../probe/summary.ts";
-import { type GridPoint, type HearProtocol, hearTrials, trainHear } from "./grid.ts";
+import { type GridPoint, type HearProtocol, hearTrials, trainHear } from "./grid_search.ts";
 
 /** What a grid found beside scores. */
 export interface GridResult {

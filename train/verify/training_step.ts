@@ -17,7 +17,7 @@ import {
   teacherTemperature,
 } from "../run/schedule.ts";
 import { type StepValues, Trainer } from "../run/update.ts";
-import { type Report, type Tolerance, TOLERANCES } from "./compare.ts";
+import { type Report, type Tolerance, TOLERANCES } from "./report.ts";
 import type { GoldenSet } from "./golden.ts";
 
 /** Scalars of one reference step of MATPAC or MATPAC++. */
@@ -125,7 +125,7 @@ export function matpacTrainer<Model extends Matpac>(
 }
 
 /** A tensor that is seen inside an update, and what it is to be. */
-export interface Sight {
+export interface Comparison {
   /** Of the check. */
   readonly name: string;
   /** What was computed. */
@@ -137,11 +137,11 @@ export interface Sight {
 }
 
 /** The tensors that a set holds, by their names in the set below `prefix`. */
-export function sightsOf(
+export function comparisonsBelow(
   golden: GoldenSet,
   prefix: string,
   tensors: Readonly<Record<string, Tensor>>,
-): Sight[] {
+): Comparison[] {
   return Object.entries(tensors).flatMap(([part, tensor]) => {
     const name = `${prefix}${part}`;
     const expected = golden.tensors.get(name);
@@ -153,12 +153,12 @@ export function sightsOf(
  * The gradients that a set holds below `prefix`. @param rename the project's name of a parameter of
  * the set
  */
-export function gradientSights(
+export function gradientComparisons(
   golden: GoldenSet,
   prefix: string,
   model: MaskedModel,
   rename: (name: string) => string = (name) => name,
-): Sight[] {
+): Comparison[] {
   return golden.below(prefix).map((part) => ({
     name: `${prefix}${part}`,
     tensor: model.student.get(rename(part)).grad!,
@@ -183,17 +183,17 @@ export function noiseMask(
 }
 
 /** Runs an update and compares what is seen inside it. */
-export async function seenStep<Model extends MaskedModel>(
+export async function compareStep<Model extends MaskedModel>(
   trainer: Trainer<Model>,
   source: { readonly data: HostArray; readonly shape: readonly number[] },
   mask: Mask,
   report: Report,
-  look: (forward: ReturnType<Model["forward"]>) => readonly Sight[],
+  comparisonsOf: (forward: ReturnType<Model["forward"]>) => readonly Comparison[],
 ): Promise<StepValues> {
   using input = trainer.device.tensor(source.data, source.shape);
-  const seen: (Omit<Sight, "tensor"> & { values: Promise<HostArray> })[] = [];
+  const seen: (Omit<Comparison, "tensor"> & { values: Promise<HostArray> })[] = [];
   const metrics = trainer.step(input, mask, (forward) => {
-    for (const { tensor, ...sight } of look(forward)) {
+    for (const { tensor, ...sight } of comparisonsOf(forward)) {
       seen.push({ ...sight, values: trainer.device.read([tensor]).then(([it]) => it) });
     }
   });

@@ -10,7 +10,7 @@ import { Prng } from "../../data/random.ts";
 import { InterruptedError } from "../../errors.ts";
 import type { ProbeData, Trial } from "../probe/splits.ts";
 import { trialsOf } from "../probe/splits.ts";
-import { shuffled } from "../probe/train.ts";
+import { shuffled } from "../probe/train_probes.ts";
 import { type Initialisation, Mlp, type MlpSettings, type Rows } from "./mlp.ts";
 
 /** How perceptrons are trained and chosen. */

@@ -55,7 +55,7 @@ export class SpectrogramClip {
   }
 
   /** The first frames, with silence behind the clip, or without a number the clip as it is. */
-  start(count: number = this.frames): LogMelAudio {
+  firstFrames(count: number = this.frames): LogMelAudio {
     const logMel = new Float32Array(MEL_80.bands * count);
     this.copyTo(logMel, 0, count);
     return { logMel, standardised: true };

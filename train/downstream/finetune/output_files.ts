@@ -5,8 +5,8 @@
  */
 import { writeTensors } from "../../run/checkpoint.ts";
 import { fileDigest } from "../probe/feature_cache.ts";
-import { type ProbeFile, saveProbe } from "../probe/saved.ts";
-import type { FineTuned } from "./run.ts";
+import { type ProbeFile, saveProbe } from "../probe/probe_file.ts";
+import type { FineTuned } from "./finetune.ts";
 
 const ENDING = /\.safetensors$/;
 
