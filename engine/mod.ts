@@ -63,15 +63,7 @@ export type {
   Recorder,
   RecorderCounters,
 } from "./recorder.ts";
-export {
-  defineOp,
-  type Op,
-  type OpSpec,
-  type RefArray,
-  type Reference,
-  registry,
-  type Sample,
-} from "./op.ts";
+export { defineOp, type Op, type OpSpec, type RefArray, type Reference, registry } from "./op.ts";
 export {
   capture,
   type KernelCount,

@@ -1,7 +1,6 @@
 /**
- * `defineOp` is the one place that says what an op is: its forward and backward on the GPU, the
- * same in plain float64 TypeScript, and inputs to try it on. The registry is what the op test
- * walks.
+ * `defineOp` is the one place that says what an op is: its forward and backward on the GPU and
+ * the same in plain float64 TypeScript. The registry is what the op test walks.
  *
  * @module
  */
@@ -20,32 +19,6 @@ export interface RefArray {
   readonly shape: Shape;
   /** Values, row-major. */
   readonly data: Float64Array;
-}
-
-/** Inputs to try an op on. */
-export interface Sample<A> {
-  /** What is special about it. */
-  readonly label: string;
-  /** Float inputs are checked for gradients unless named in {@link constant}. */
-  readonly inputs: readonly RefArray[];
-  /** Dtype of inputs that are not f32, by index. */
-  readonly integer?: Readonly<Record<number, "u32" | "i32">>;
-  /** Indices of inputs that get no gradient check. */
-  readonly constant?: readonly number[];
-  /** Attributes. */
-  readonly attrs: A;
-  /**
-   * Largest error relative to the largest reference value, with the reason; default 2e-6 (a few f32
-   * ulp).
-   */
-  readonly tolerance?: number;
-  /**
-   * The same with f16 operands, with the reason; default 2^-10, twice the rounding of a result (and
-   * of what is saved for backward).
-   */
-  readonly halfTolerance?: number;
-  /** Skip finite differences where the function has kinks or the values are extreme. */
-  readonly skipDifferences?: boolean;
 }
 
 /** Plain float64 version of an op. */
@@ -86,8 +59,6 @@ export interface OpSpec<A> {
   backward?(context: BackwardContext, attrs: A): readonly (Tensor | undefined)[];
   /** The same in float64. */
   readonly reference: Reference<A>;
-  /** Inputs to try it on: odd sizes, 1, primes, extremes. */
-  samples(): readonly Sample<A>[];
 }
 
 /** A defined op. */

@@ -8,8 +8,8 @@
  */
 import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { defineOp, type RefArray, type Sample } from "../op.ts";
-import { refFrom, refRandom, refZeros } from "../reference.ts";
+import { defineOp, type RefArray } from "../op.ts";
+import { refFrom, refZeros } from "../reference.ts";
 import { sameShape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import {
@@ -168,47 +168,6 @@ function refBackward(
   return [dq, dk, dv];
 }
 
-// A logit of size L is off by some 1e-7 L in f32, and its probability by as much relative to
-// itself.
-const ORDINARY = 4e-6;
-
-/**
- * A key mask [batch, keys]: batch 0 and every third from there sees nothing if `blind`, each other
- * another part.
- */
-function refMask(batch: number, keys: number, blind: boolean): RefArray {
-  return refFrom([batch, keys], (i) => {
-    const [b, j] = [Math.floor(i / keys), i % keys];
-    return blind && b % 3 === 0 ? 0 : +((j * 7 + b * 5) % 11 < 6);
-  });
-}
-
-function maskedSamples(): Sample<AttentionAttributes>[] {
-  const cases: [number, number, number, number, number, boolean, RefArray][] = [
-    [1, 1, 1, 1, 4, false, refFrom([1, 1], () => 0)],
-    [3, 2, 13, 19, 8, false, refMask(3, 19, false)],
-    [2, 1, 9, 37, 64, false, refMask(2, 37, true)],
-    [2, 2, 5, 7, 6, false, refMask(2, 7, true)],
-    // The first keys are hidden, so that the first queries see none.
-    [2, 2, 35, 35, 16, true, refFrom([2, 35], (i) => +(i % 35 > 3 + Math.floor(i / 35) * 9))],
-    [1, 1, 33, 41, 128, true, refMask(1, 41, false)],
-    // One key is left, the last.
-    [1, 2, 7, 67, 32, false, refFrom([1, 67], (i) => +(i === 66))],
-  ];
-  return cases.map(([b, h, tq, tk, d, causal, mask], seed) => ({
-    label: `[${b}, ${h}, ${tq}, ${d}] over ${tk} keys${causal ? ", causal" : ""}, masked`,
-    inputs: [
-      refRandom([b, h, tq, d], seed + 400),
-      refRandom([b, h, tk, d], seed + 500),
-      refRandom([b, h, tk, d], seed + 600),
-      mask,
-    ],
-    integer: { 3: "u32" },
-    attrs: { scale: d ** -0.5, causal },
-    tolerance: ORDINARY,
-  }));
-}
-
 const attentionOp = defineOp<AttentionAttributes>({
   name: "attention",
   strided: true,
@@ -256,58 +215,6 @@ const attentionOp = defineOp<AttentionAttributes>({
   reference: {
     forward: (inputs, attrs) => [refForward(inputs, attrs)],
     backward: (inputs, attrs, [dy]) => refBackward(inputs, attrs, dy),
-  },
-  samples() {
-    const cases: [number, number, number, number, number, boolean][] = [
-      [1, 1, 1, 1, 1, false],
-      [2, 2, 7, 7, 4, false],
-      [3, 1, 13, 13, 6, false],
-      [1, 2, 58, 58, 16, false],
-      [1, 1, 11, 29, 12, false],
-      [2, 1, 37, 5, 32, false],
-      [1, 1, 35, 35, 64, false],
-      [1, 1, 3, 9, 128, false],
-      [1, 1, 3, 5, 67, false],
-      [2, 2, 13, 13, 8, true],
-      [1, 1, 70, 67, 16, true],
-    ];
-    const list = cases.map(([b, h, tq, tk, d, causal], seed): Sample<AttentionAttributes> => ({
-      label: `[${b}, ${h}, ${tq}, ${d}] over ${tk} keys${causal ? ", causal" : ""}`,
-      inputs: [
-        refRandom([b, h, tq, d], seed),
-        refRandom([b, h, tk, d], seed + 100),
-        refRandom([b, h, tk, d], seed + 200),
-      ],
-      attrs: { scale: d ** -0.5, causal },
-      tolerance: ORDINARY,
-    }));
-    // Small integers and a power of two as scale: the logits are exact in f32. Keys come in pairs
-    // that differ in the last channel only, where q is 0: equal logits, so that no row is one-hot
-    // with rounding as its gradient.
-    const whole = (seed: number, size: number, keys: boolean) => {
-      const random = refRandom([1, 2, 14, 16], seed, size);
-      const last = (i: number) => keys ? Math.round(random.data[i] / size * 4) : 0;
-      const pair = (i: number) => Math.round(random.data[keys ? i - i % 32 + i % 16 : i]);
-      return refFrom(random.shape, (i) => i % 16 === 15 ? last(i) : pair(i));
-    };
-    const extremes: [string, number, number][] = [
-      ["peaked", 4, 1e-5],
-      // Near 4000 the spacing of f32, and so the error of the stored log-sum-exp, is 2.4e-4.
-      ["logits in the thousands", 30, 1.5e-4],
-    ];
-    for (const [label, size, tolerance] of extremes) {
-      list.push({
-        label,
-        inputs: [whole(1, size, false), whole(2, size, true), refRandom([1, 2, 14, 16], 3)],
-        attrs: { scale: 0.25, causal: false },
-        tolerance,
-        // Backward sums do * o over the result as stored; what its rounding is off by meets keys as
-        // large as `size`.
-        halfTolerance: 2 ** -9,
-        skipDifferences: size > 10,
-      });
-    }
-    return [...list, ...maskedSamples()];
   },
 });
 
@@ -423,33 +330,6 @@ const selfAttentionOp = defineOp<SelfAttentionAttributes>({
       const [dout] = refSplit(dy, heads, 1);
       return [refJoin(refBackward(parts, { scale, causal: false }, dout))];
     },
-  },
-  samples() {
-    const cases: [number, number, number, number][] = [
-      [2, 1, 2, 16],
-      [3, 7, 3, 4],
-      [2, 13, 2, 6],
-      [1, 58, 2, 32],
-      [2, 41, 1, 64],
-      [1, 5, 4, 3],
-    ];
-    const samples = cases.map(([b, t, heads, d], seed): Sample<SelfAttentionAttributes> => ({
-      label: `[${b}, ${t}, 3 * ${heads} * ${d}]`,
-      inputs: [refRandom([b, t, 3 * heads * d], seed + 300)],
-      attrs: { heads, scale: d ** -0.5 },
-      tolerance: ORDINARY,
-    }));
-    // Masked: of several batches the first sees nothing.
-    const masked = samples.map((sample): Sample<SelfAttentionAttributes> => {
-      const [[b, t]] = sample.inputs.map(({ shape }) => shape);
-      return {
-        ...sample,
-        label: `${sample.label}, masked`,
-        inputs: [...sample.inputs, refMask(b, t, b > 1)],
-        integer: { 1: "u32" },
-      };
-    });
-    return [...samples, ...masked];
   },
 });
 

@@ -4,9 +4,9 @@
  * @module
  */
 import { ShapeError } from "../errors.ts";
-import { defineOp, type RefArray, type Sample } from "../op.ts";
-import { refFrom, refRandom, refZeros } from "../reference.ts";
-import { sameShape, type Shape, show } from "../shape.ts";
+import { defineOp, type RefArray } from "../op.ts";
+import { refFrom, refZeros } from "../reference.ts";
+import { sameShape, show } from "../shape.ts";
 import { noGrad } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 import { oneHot, pickRows } from "./indexing.ts";
@@ -14,8 +14,6 @@ import { elementwise } from "../launch/elementwise.ts";
 import { reduceInto } from "./reduce.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
 import { logSoftmax, refSoftmaxRow } from "./softmax.ts";
-
-const SHAPES: readonly Shape[] = [[1, 1], [3, 7], [2, 5, 8], [4, 768], [2, 1030], [300, 64]];
 
 /** Softmax of each row of logits and its logarithm. */
 const refRows = (x: RefArray) => {
@@ -65,29 +63,6 @@ const indexOp = defineOp<null>({
       ];
     },
   },
-  samples: () => [
-    ...SHAPES.map((shape, seed): Sample<null> => ({
-      label: show(shape),
-      inputs: [
-        refRandom(shape, seed),
-        refFrom(shape.slice(0, -1), (i) => (i * 7919 + seed) % shape[shape.length - 1]),
-      ],
-      integer: { 1: "u32" },
-      attrs: null,
-      tolerance: 4e-6,
-      skipDifferences: shape[shape.length - 1] > 500,
-    })),
-    {
-      label: "large logits",
-      inputs: [
-        { shape: [2, 3], data: Float64Array.of(1e4, 0, -1e4, 80, -80, 81) },
-        { shape: [2], data: Float64Array.of(1, 0) },
-      ],
-      integer: { 1: "u32" },
-      attrs: null,
-      skipDifferences: true,
-    },
-  ],
 });
 
 /** Sums of rows, the last axis kept. */
@@ -151,22 +126,6 @@ const distributionOp = defineOp<null>({
       return [dlogits, dtarget];
     },
   },
-  samples: () =>
-    SHAPES.map((shape, seed): Sample<null> => {
-      const width = shape[shape.length - 1];
-      const target = refZeros(shape);
-      refRows(refRandom(shape, seed + 40)).forEach((row, r) =>
-        target.data.set(row.probability.map(Math.fround), r * width)
-      );
-      return {
-        label: show(shape),
-        inputs: [refRandom(shape, seed), target],
-        attrs: null,
-        // A sum over the row.
-        tolerance: 4e-6,
-        skipDifferences: width > 500,
-      };
-    }),
 });
 
 /**

@@ -5,8 +5,8 @@
  */
 import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { defineOp, type Op, type RefArray, type Sample } from "../op.ts";
-import { refBroadcast, refFrom, refRandom, refUnbroadcast } from "../reference.ts";
+import { defineOp, type Op } from "../op.ts";
+import { refBroadcast, refFrom, refUnbroadcast } from "../reference.ts";
 import { composite } from "../scope.ts";
 import { broadcastShapes, sameShape, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -22,12 +22,6 @@ const COMPARISONS = {
   greater: [">", (a: number, b: number) => a > b],
   greaterEqual: [">=", (a: number, b: number) => a >= b],
 } as const;
-
-/** Small integers, so that random operands are often equal. */
-const digits = (shape: Shape, seed: number): RefArray => {
-  const { data } = refRandom(shape, seed);
-  return refFrom(shape, (i) => Math.round(Math.abs(data[i]) * 2));
-};
 
 function defineComparison(name: keyof typeof COMPARISONS): Op<null> {
   const [symbol, holds] = COMPARISONS[name];
@@ -55,25 +49,6 @@ function defineComparison(name: keyof typeof COMPARISONS): Op<null> {
         const [x, y] = [refBroadcast(a, shape), refBroadcast(b, shape)];
         return [refFrom(shape, (i) => +holds(x[i], y[i]))];
       },
-    },
-    samples(): Sample<null>[] {
-      const pairs: [Shape, Shape][] = [[[1], [1]], [[3, 7], [7]], [[2, 1, 5], [3, 1]], [
-        [4, 8],
-        [],
-      ]];
-      return [
-        ...pairs.map(([left, right], seed) => ({
-          label: `[${left}] with [${right}]`,
-          inputs: [digits(left, seed), digits(right, seed + 50)],
-          attrs: null,
-        })),
-        {
-          label: "u32",
-          inputs: [digits([5, 4], 90), digits([5, 1], 91)],
-          integer: { 0: "u32", 1: "u32" },
-          attrs: null,
-        },
-      ];
     },
   });
 }
@@ -180,26 +155,6 @@ const whereOp = defineOp<null>({
       ];
     },
   },
-  samples(): Sample<null>[] {
-    const cases: [Shape, Shape, Shape][] = [
-      [[1], [1], [1]],
-      [[3, 7], [3, 7], []],
-      [[5, 1], [4], [1, 4]],
-      [[4, 8], [4, 1], [8]],
-      [[2, 1, 3], [2, 5, 1], [5, 3]],
-    ];
-    return cases.map(([mask, a, b], seed) => ({
-      label: `[${mask}] ? [${a}] : [${b}]`,
-      inputs: [
-        refFrom(mask, ((r) => (i) => +(r[i] > 0))(refRandom(mask, seed).data)),
-        refRandom(a, seed + 20),
-        refRandom(b, seed + 40),
-      ],
-      integer: (seed === 2 ? { 0: "u32" } : {}) as Sample<null>["integer"],
-      constant: [0],
-      attrs: null,
-    }));
-  },
 });
 
 /**
@@ -261,18 +216,6 @@ const clampOp = defineOp<ClampAttrs>({
       refFrom(x.shape, (i) => x.data[i] >= low && x.data[i] <= high ? dy.data[i] : 0),
     ],
   },
-  samples: () => [
-    { label: "[1]", inputs: [refRandom([1], 1)], attrs: { low: -0.5, high: 0.5 } },
-    { label: "[3, 7]", inputs: [refRandom([3, 7], 2)], attrs: { low: -0.5, high: 1 } },
-    { label: "below", inputs: [refRandom([4, 8], 3)], attrs: { low: -Infinity, high: 0.25 } },
-    { label: "above", inputs: [refRandom([5, 4], 4)], attrs: { low: 0.25, high: Infinity } },
-    {
-      label: "at the bounds",
-      inputs: [{ shape: [5], data: Float64Array.of(-1, 0, 1, 1e30, -1e30) }],
-      attrs: { low: -1, high: 1 },
-      skipDifferences: true,
-    },
-  ],
 });
 
 /**
@@ -338,38 +281,6 @@ const powOp = defineOp<PowAttrs>({
     backward: ([x], { exponent }, [dy]) => [
       refFrom(x.shape, (i) => exponent * x.data[i] ** (exponent - 1) * dy.data[i]),
     ],
-  },
-  samples() {
-    const positive = (shape: Shape, seed: number): RefArray =>
-      refFrom(
-        shape,
-        ((r) => (i) => Math.fround(Math.abs(r[i]) + 0.3))(refRandom(shape, seed).data),
-      );
-    return [
-      ...[0, 1, 2, 3, 7, 16].map((exponent) => ({
-        label: `[3, 7] to ${exponent}`,
-        inputs: [refRandom([3, 7], exponent)],
-        attrs: { exponent },
-      })),
-      ...[-2, -0.5, 0.5, 1.5].map((exponent, seed) => ({
-        label: `[4, 8] to ${exponent}`,
-        inputs: [positive([4, 8], seed)],
-        attrs: { exponent },
-      })),
-      // The logarithm's rounding is multiplied by exponent * log x, up to 8 and 20 here.
-      ...[0.3, -1.7, 2.5].map((exponent, seed) => ({
-        label: `[1, 5] to ${exponent}`,
-        inputs: [positive([1, 5], seed + 10)],
-        attrs: { exponent: Math.fround(exponent) },
-        tolerance: 4e-6,
-      })),
-      {
-        label: "[6] to 19, both signs",
-        inputs: [{ shape: [6], data: Float64Array.of(-1.5, 1.5, 0.5, -0.25, 1, -1) }],
-        attrs: { exponent: 19 },
-        tolerance: 4e-6,
-      },
-    ];
   },
 });
 

@@ -4,10 +4,9 @@
  * @module
  */
 import { ShapeError } from "../errors.ts";
-import { defineOp, type RefArray, type Sample } from "../op.ts";
+import { defineOp, type RefArray } from "../op.ts";
 import { hostUniform, needRandom, type RandomOptions, runRandom } from "../random.ts";
-import { refFrom, refRandom } from "../reference.ts";
-import type { Shape } from "../shape.ts";
+import { refFrom } from "../reference.ts";
 import type { Tensor } from "../tensor.ts";
 
 interface DropoutAttrs {
@@ -45,25 +44,6 @@ const dropoutOp = defineOp<DropoutAttrs>({
     forward: ([x, step], attrs) => [refDrop(x, step, attrs)],
     backward: ([, step], attrs, [dy]) => [refDrop(dy, step, attrs), undefined],
   },
-  samples: () =>
-    ([
-      [[1], 0, 0, false],
-      [[3, 7], 0.5, 1, false],
-      [[4, 8], 0.1, 2, true],
-      [[2, 3, 5], 0.9, 0xffffffff, false],
-      [[1201], 0.3, 77, true],
-    ] as [Shape, number, number, boolean][]).map((
-      [shape, rate, seed, tensor],
-      i,
-    ): Sample<DropoutAttrs> => ({
-      label: `[${shape}] at ${rate}`,
-      inputs: [
-        refRandom(shape, i),
-        ...(tensor ? [{ shape: [1], data: Float64Array.of(12345) }] : []),
-      ],
-      integer: { 1: "u32" },
-      attrs: { rate, seed, stream: i, step: i * 1000 },
-    })),
 });
 
 /** Options of {@link dropout}. */

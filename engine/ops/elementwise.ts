@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { defineOp, type Op, type Sample } from "../op.ts";
-import { refBroadcast, refFrom, refRandom, refUnbroadcast } from "../reference.ts";
+import { defineOp, type Op } from "../op.ts";
+import { refBroadcast, refFrom, refUnbroadcast } from "../reference.ts";
 import { composite } from "../scope.ts";
-import { broadcastShapes, sameShape, type Shape } from "../shape.ts";
+import { broadcastShapes, sameShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
 import { elementwise } from "../launch/elementwise.ts";
@@ -67,14 +67,6 @@ const BINARY = {
 function defineBinary(name: keyof typeof BINARY): Op<null> {
   const row: BinaryRow = BINARY[name];
   const plain = name === "add" || name === "sub";
-  const pairs: [Shape, Shape][] = [
-    [[1], [1]],
-    [[3, 7], [7]],
-    [[2, 1, 5], [3, 1]],
-    [[4, 8], [4, 1]],
-    [[5, 4], []],
-    [[8], [3, 8]],
-  ];
   return defineOp<null>({
     name,
     half: true,
@@ -115,31 +107,6 @@ function defineBinary(name: keyof typeof BINARY): Op<null> {
         ];
       },
     },
-    samples: () => [
-      {
-        label: "ties and extremes",
-        inputs: [
-          { shape: [6], data: Float64Array.of(1, 2, -3, 90, -90, 4) },
-          { shape: [6], data: Float64Array.of(1, 2, -3, 1, 0.5, -4) },
-        ],
-        attrs: null,
-        skipDifferences: true,
-      },
-      ...pairs.map(([left, right], seed): Sample<null> => ({
-        label: `[${left}] with [${right}]`,
-        inputs: [
-          refRandom(left, seed),
-          // Away from 0, so that quotients stay well conditioned.
-          refFrom(
-            right,
-            ((r) => (i) => Math.fround(r[i] + Math.sign(r[i]) * 0.5))(
-              refRandom(right, seed + 50).data,
-            ),
-          ),
-        ],
-        attrs: null,
-      })),
-    ],
   });
 }
 

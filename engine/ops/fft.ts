@@ -7,8 +7,8 @@ import source from "../../kernels/fft.wgsl" with { type: "text" };
 import turnSource from "../../kernels/turn.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
-import { defineOp, type RefArray, type Sample } from "../op.ts";
-import { refRandom, refZeros } from "../reference.ts";
+import { defineOp, type RefArray } from "../op.ts";
+import { refZeros } from "../reference.ts";
 import { show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { rowChunks, rowsOf } from "../launch/elementwise.ts";
@@ -112,8 +112,6 @@ interface FftAttrs {
   readonly n: number;
 }
 
-const LENGTHS = [1, 2, 3, 4, 5, 8, 9, 15, 30, 64, 100, 400, 1080];
-
 const rfftOp = defineOp<FftAttrs>({
   name: "rfft",
   forward: ([x], { n }) => [transform(x, n, { inverse: false })],
@@ -122,15 +120,6 @@ const rfftOp = defineOp<FftAttrs>({
     forward: ([x], { n }) => [refTransform(x, n, { inverse: false })],
     backward: (_, { n }, [dy]) => [refTransform(dy, n, { inverse: true })],
   },
-  samples: () => [
-    { label: "many rows", inputs: [refRandom([200, 10], 90)], attrs: { n: 10 } },
-    ...LENGTHS.map((n, seed): Sample<FftAttrs> => ({
-      label: `n = ${n}`,
-      inputs: [refRandom(seed % 2 ? [3, n] : [2, 1, n], seed)],
-      attrs: { n },
-      skipDifferences: n > 400,
-    })),
-  ],
 });
 
 const irfftOp = defineOp<FftAttrs>({
@@ -141,15 +130,6 @@ const irfftOp = defineOp<FftAttrs>({
     forward: ([x], { n }) => [refTransform(x, n, { inverse: true, scale: 1 / n })],
     backward: (_, { n }, [dy]) => [refTransform(dy, n, { inverse: false, scale: 1 / n })],
   },
-  samples: () => [
-    { label: "many rows", inputs: [refRandom([200, 6, 2], 90)], attrs: { n: 10 } },
-    ...LENGTHS.map((n, seed): Sample<FftAttrs> => ({
-      label: `n = ${n}`,
-      inputs: [refRandom(seed % 2 ? [3, bins(n), 2] : [2, 1, bins(n), 2], seed)],
-      attrs: { n },
-      skipDifferences: n > 400,
-    })),
-  ],
 });
 
 /** @throws {ShapeError} if a length has factors other than 2, 3 and 5. */

@@ -9,7 +9,7 @@ import type { Device } from "../device.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
-import { refFrom, refRandom, refZeros } from "../reference.ts";
+import { refFrom, refZeros } from "../reference.ts";
 import { composite } from "../scope.ts";
 import { normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
@@ -174,10 +174,6 @@ function refAddRowsById(values: RefArray, ids: RefArray, shape: Shape): RefArray
   return result;
 }
 
-/** Pseudo-random indices below `most`. */
-const refIds = (shape: Shape, most: number, seed: number): RefArray =>
-  refFrom(shape, (i) => ((i + seed) * 7919 % 104729 + i * i) % most);
-
 const embeddingOp = defineOp<{ readonly name: string }>({
   name: "embedding",
   dtypes: "any",
@@ -195,24 +191,6 @@ const embeddingOp = defineOp<{ readonly name: string }>({
     forward: ([table, ids]) => [refRowsById(table, ids)],
     backward: ([table, ids], _, [dy]) => [refAddRowsById(dy, ids, table.shape), undefined],
   },
-  samples: () =>
-    [
-      { shape: [1, 1], ids: [1] },
-      { shape: [5, 7], ids: [3] },
-      { shape: [11, 8], ids: [2, 13] },
-      { shape: [3, 4], ids: [130] },
-      { shape: [300, 12], ids: [2, 3, 5] },
-      { shape: [17], ids: [4, 6] },
-      { shape: [4, 2, 3], ids: [9] },
-      { shape: [7, 1], ids: [8195] },
-    ].map(({ shape, ids }, seed) => ({
-      label: `${show(ids)} of ${show(shape)}`,
-      inputs: [refRandom(shape, seed), refIds(ids, shape[0], seed)],
-      integer: { 1: "u32" as const },
-      attrs: { name: "embedding" },
-      // Sums of up to 1200 gradients.
-      tolerance: seed === 7 ? 1e-5 : undefined,
-    })),
 });
 
 function needIds(name: string, ids: Tensor): void {
@@ -337,17 +315,6 @@ const takeAlongOp = defineOp<null>({
       return [dx, undefined];
     },
   },
-  samples: () =>
-    ([[[1], 1], [[3, 7], 4], [[2, 3, 8], 11], [[5, 130], 1], [[40, 65], 3]] as [Shape, number][])
-      .map(([shape, picks], seed) => ({
-        label: `${picks} of ${show(shape)}`,
-        inputs: [
-          refRandom(shape, seed),
-          refIds([...shape.slice(0, -1), picks], shape[shape.length - 1], seed),
-        ],
-        integer: { 1: "u32" as const },
-        attrs: null,
-      })),
 });
 
 /**
@@ -396,14 +363,6 @@ const scatterAddOp = defineOp<{ readonly rows: number }>({
     ) => [refAddRowsById(values, ids, [rows, ...values.shape.slice(1)])],
     backward: ([, ids], _, [dy]) => [refRowsById(dy, ids), undefined],
   },
-  samples: () =>
-    ([[[1], 1], [[3, 7], 5], [[13, 8], 4], [[130, 4], 3], [[6, 2, 3], 300]] as [Shape, number][])
-      .map(([shape, rows], seed) => ({
-        label: `${show(shape)} to ${rows} rows`,
-        inputs: [refRandom(shape, seed), refIds([shape[0]], rows, seed)],
-        integer: { 1: "u32" as const },
-        attrs: { rows },
-      })),
 });
 
 /**
@@ -457,15 +416,6 @@ const oneHotOp = defineOp<{ readonly classes: number }>({
       refFrom([...ids.shape, classes], (i) => +(ids.data[Math.floor(i / classes)] === i % classes)),
     ],
   },
-  samples: () =>
-    ([[[1], 1], [[5], 3], [[2, 7], 11], [[67], 40], [[], 4]] as [Shape, number][]).map(
-      ([shape, classes], seed) => ({
-        label: `${show(shape)} of ${classes}`,
-        inputs: [refIds(shape, classes, seed)],
-        integer: { 0: "u32" as const },
-        attrs: { classes },
-      }),
-    ),
 });
 
 /**

@@ -7,8 +7,8 @@ import lossSource from "../../kernels/loss.wgsl" with { type: "text" };
 import normalizeSource from "../../kernels/normalize.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray } from "../op.ts";
-import { refFrom, refRandom, refZeros } from "../reference.ts";
-import { sameShape, type Shape, show, sizeOf } from "../shape.ts";
+import { refFrom, refZeros } from "../reference.ts";
+import { sameShape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { square, sub } from "./elementwise.ts";
 import { mean } from "./reduce.ts";
@@ -31,27 +31,6 @@ function refRowsOf(x: RefArray): Float64Array[] {
 const refDot = (a: Float64Array, b: Float64Array): number =>
   a.reduce((sum, value, k) => sum + value * b[k], 0);
 const refNorm = (a: Float64Array): number => Math.sqrt(refDot(a, a));
-
-const SHAPES: readonly Shape[] = [
-  [1, 1],
-  [3, 7],
-  [2, 5, 8],
-  [9, 32],
-  [4, 768],
-  [3, 197],
-  [2, 2048],
-  [2, 1030],
-  [300, 64],
-];
-
-/** Row lengths on either side of eps: 1e-20 is flat, 1e-10 and 1e10 are not. */
-const SCALES = [0, 1e-20, 1e-10, 1, 1e10];
-
-const scaledRows = (seed: number): RefArray =>
-  refFrom(
-    [5, 8],
-    ((r) => (i) => Math.fround(r[i] * SCALES[Math.floor(i / 8)]))(refRandom([5, 8], seed).data),
-  );
 
 const l2NormalizeOp = defineOp<EpsAttrs>({
   name: "l2Normalize",
@@ -100,21 +79,6 @@ const l2NormalizeOp = defineOp<EpsAttrs>({
       return [dx];
     },
   },
-  samples: () => [
-    ...SHAPES.map((shape, seed) => ({
-      label: show(shape),
-      inputs: [refRandom(shape, seed)],
-      attrs: { eps: 1e-12 },
-      tolerance: 3e-6,
-      skipDifferences: shape[shape.length - 1] > 1000,
-    })),
-    {
-      label: "lengths from 0 to 1e10",
-      inputs: [scaledRows(90)],
-      attrs: { eps: 1e-12 },
-      skipDifferences: true,
-    },
-  ],
 });
 
 const cosineLossOp = defineOp<EpsAttrs>({
@@ -177,21 +141,6 @@ const cosineLossOp = defineOp<EpsAttrs>({
       });
     },
   },
-  samples: () => [
-    ...SHAPES.map((shape, seed) => ({
-      label: show(shape),
-      inputs: [refRandom(shape, seed), refRandom(shape, seed + 30)],
-      attrs: { eps: 1e-12 },
-      tolerance: 3e-6,
-      skipDifferences: shape[shape.length - 1] > 1000,
-    })),
-    {
-      label: "lengths from 0 to 1e10",
-      inputs: [scaledRows(91), refRandom([5, 8], 92)],
-      attrs: { eps: 1e-12 },
-      skipDifferences: true,
-    },
-  ],
 });
 
 interface CrossEntropyAttrs {
@@ -267,25 +216,6 @@ const crossEntropyOp = defineOp<CrossEntropyAttrs>({
       return [result];
     },
   },
-  samples: () =>
-    SHAPES.map((shape, seed) => {
-      const width = shape[shape.length - 1];
-      return {
-        label: show(shape),
-        inputs: [
-          refRandom(shape, seed, 0.5),
-          refRandom(shape, seed + 30, 0.5),
-          refRandom([width], seed + 60, 0.1),
-          { shape: [1], data: Float64Array.of(Math.fround(0.04 + seed * 0.01)) },
-        ],
-        constant: [1, 2, 3],
-        attrs: { studentTemperature: Math.fround(0.1) },
-        // Subtracting the centre rounds to 6e-8 of the logits, which the temperature of 0.04 makes
-        // 25 times larger.
-        tolerance: 1e-5,
-        skipDifferences: width > 1000,
-      };
-    }),
 });
 
 /**

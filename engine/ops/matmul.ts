@@ -4,15 +4,8 @@
  * @module
  */
 import { ShapeError } from "../errors.ts";
-import { defineOp, type RefArray, type Sample } from "../op.ts";
-import {
-  refBroadcast,
-  refFrom,
-  refPhi,
-  refRandom,
-  refUnbroadcast,
-  refZeros,
-} from "../reference.ts";
+import { defineOp, type RefArray } from "../op.ts";
+import { refBroadcast, refFrom, refPhi, refUnbroadcast, refZeros } from "../reference.ts";
 import {
   broadcastShapes,
   broadcastStrides,
@@ -170,26 +163,6 @@ const linearOp = defineOp<LinearAttributes>({
       if (attrs.residual) result.push({ shape: dy.shape, data: dz });
       return result;
     },
-  },
-  samples() {
-    const plain = { gelu: false, bias: true, residual: false };
-    const cases: [Shape, number, LinearAttributes][] = [
-      [[1, 1], 1, plain],
-      [[5, 7], 3, plain],
-      [[2, 9, 12], 20, { ...plain, bias: false }],
-      [[29, 32], 36, plain],
-      [[70, 68], 72, { ...plain, residual: true }],
-      [[3, 13, 8], 24, { ...plain, gelu: true }],
-      [[17, 6], 5, { ...plain, gelu: true }],
-      [[130, 5], 67, { ...plain, residual: true }],
-    ];
-    return cases.map(([shape, out, attrs], seed): Sample<LinearAttributes> => {
-      const k = shape[shape.length - 1];
-      const inputs = [refRandom(shape, seed), refRandom([out, k], seed + 100, 1 / Math.sqrt(k))];
-      if (attrs.bias) inputs.push(refRandom([out], seed + 200));
-      if (attrs.residual) inputs.push(refRandom([...shape.slice(0, -1), out], seed + 300));
-      return { label: `[${shape}] to ${out} ${JSON.stringify(attrs)}`, inputs, attrs };
-    });
   },
 });
 
@@ -356,22 +329,6 @@ const matmulOp = defineOp<null>({
         refUnbroadcast(db, [...batch, k, n], b.shape),
       ];
     },
-  },
-  samples() {
-    const pairs: [Shape, Shape][] = [
-      [[1, 1], [1, 1]],
-      [[3, 5], [5, 7]],
-      [[4, 8], [8, 12]],
-      [[2, 13, 8], [2, 8, 11]],
-      [[2, 1, 3, 4], [5, 4, 6]],
-      [[3, 4, 20], [20, 8]],
-      [[65, 36], [36, 72]],
-    ];
-    return pairs.map(([a, b], seed) => ({
-      label: `[${a}] by [${b}]`,
-      inputs: [refRandom(a, seed), refRandom(b, seed + 70)],
-      attrs: null,
-    }));
   },
 });
 

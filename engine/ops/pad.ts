@@ -6,8 +6,8 @@
 import padSource from "../../kernels/pad.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
-import { defineOp, type Sample } from "../op.ts";
-import { refRandom, refZeros } from "../reference.ts";
+import { defineOp } from "../op.ts";
+import { refZeros } from "../reference.ts";
 import { denseStrides, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { fill, materialize, partOf, writePart } from "../launch/copy.ts";
@@ -141,53 +141,6 @@ const padOp = defineOp<PadAttrs>({
       return [dx];
     },
   },
-  samples: (): Sample<PadAttrs>[] => [
-    { label: "[1]", inputs: [refRandom([1], 1)], attrs: { widths: [[2, 3]], fill: 0.5 } },
-    {
-      label: "image",
-      inputs: [refRandom([2, 3, 5, 4], 2)],
-      attrs: { widths: [[0, 0], [0, 0], [1, 1], [2, 2]], fill: 0 },
-    },
-    {
-      label: "one side",
-      inputs: [refRandom([3, 8], 3)],
-      attrs: { widths: [[0, 2], [4, 0]], fill: -1 },
-    },
-    {
-      label: "none",
-      inputs: [refRandom([3, 7], 4)],
-      attrs: { widths: [[0, 0], [0, 0]], fill: 9 },
-    },
-    ...(Object.keys(PAD_MODES) as PadMode[]).flatMap((mode, k): Sample<PadAttrs>[] => [
-      {
-        label: `${mode}, as far as it goes`,
-        inputs: [refRandom([5], k + 10)],
-        attrs: { widths: [mode === "circular" ? [5, 5] : [4, 4]], fill: mode },
-      },
-      {
-        label: `${mode}, image`,
-        inputs: [refRandom([2, 3, 5, 4], k + 20)],
-        attrs: { widths: [[0, 0], [0, 0], [1, 2], [3, 0]], fill: mode },
-      },
-      {
-        label: `${mode}, outer axes`,
-        inputs: [refRandom([3, 4, 7], k + 30)],
-        attrs: { widths: [[1, 2], [0, 3], [0, 0]], fill: mode },
-      },
-      {
-        label: `${mode}, none`,
-        inputs: [refRandom([3, 2], k + 40)],
-        attrs: { widths: [[0, 0], [0, 0]], fill: mode },
-      },
-    ]),
-    {
-      label: "replicate, beyond the size",
-      inputs: [refRandom([1, 65, 2], 50)],
-      attrs: { widths: [[3, 4], [70, 0], [0, 9]], fill: "replicate" },
-      // 71 gradients meet in one element.
-      tolerance: 4e-6,
-    },
-  ],
 });
 
 /**

@@ -5,9 +5,9 @@
  */
 import source from "../../kernels/softmax.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
-import { defineOp, type Op, type RefArray, type Sample } from "../op.ts";
-import { refRandom, refZeros } from "../reference.ts";
-import { type Shape, show } from "../shape.ts";
+import { defineOp, type Op, type RefArray } from "../op.ts";
+import { refZeros } from "../reference.ts";
+import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { defineRowKernel, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
 
@@ -28,61 +28,6 @@ export function refSoftmaxRow(
   const total = shifted.reduce((sum, value) => sum + Math.exp(value), 0);
   const log = shifted.map((value) => value - Math.log(total));
   return { probability: log.map(Math.exp), log };
-}
-
-function softmaxSamples(): Sample<SoftmaxAttrs>[] {
-  const cases: [Shape, number, boolean][] = [
-    [[1, 1], 1, false],
-    [[3, 7], 0.1, false],
-    [[2, 5, 8], 1, true],
-    [[9, 32], 0.07, true],
-    [[5, 197], 1, false],
-    [[4, 768], 2, false],
-    [[3, 2048], 0.1, true],
-    [[2, 1030], 0.5, false],
-    [[300, 64], 1, false],
-    [[1, 6160], 1, false],
-  ];
-  return [
-    ...cases.map(([shape, temperature, tensor], seed) => ({
-      label: `${show(shape)} at ${temperature}${tensor ? " from a tensor" : ""}`,
-      inputs: [
-        refRandom(shape, seed),
-        ...(tensor ? [{ shape: [1], data: Float64Array.of(Math.fround(temperature)) }] : []),
-      ],
-      constant: [1],
-      attrs: { temperature: Math.fround(temperature) },
-      tolerance: 4e-6,
-      skipDifferences: shape[shape.length - 1] > 1000,
-    })),
-    {
-      label: "extreme",
-      inputs: [{
-        shape: [4, 4],
-        data: Float64Array.of(
-          1e4,
-          -1e4,
-          0,
-          9999,
-          -1e30,
-          -1e30,
-          -1e30,
-          0,
-          88,
-          -88,
-          80,
-          3,
-          1e-30,
-          0,
-          0,
-          -1e-30,
-        ),
-      }],
-      attrs: { temperature: 1 },
-      tolerance: 4e-6,
-      skipDifferences: true,
-    },
-  ];
 }
 
 function defineSoftmax(name: "softmax" | "logSoftmax"): Op<SoftmaxAttrs> {
@@ -157,7 +102,6 @@ function defineSoftmax(name: "softmax" | "logSoftmax"): Op<SoftmaxAttrs> {
         return [dx];
       },
     },
-    samples: softmaxSamples,
   });
 }
 

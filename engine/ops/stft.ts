@@ -7,8 +7,8 @@ import source from "../../kernels/stft.wgsl" with { type: "text" };
 import turnSource from "../../kernels/turn.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
-import { defineOp, type RefArray, type Sample } from "../op.ts";
-import { refRandom, refZeros } from "../reference.ts";
+import { defineOp, type RefArray } from "../op.ts";
+import { refZeros } from "../reference.ts";
 import { type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { isBindable } from "../launch/copy.ts";
@@ -97,12 +97,6 @@ const framesOp = defineOp<FrameAttrs>({
     forward: ([x], attrs) => [refFrames(x, attrs)],
     backward: ([x], attrs, [dy]) => [refAddFrames(dy, x.shape, attrs)],
   },
-  samples: () => [
-    { label: "[1]", inputs: [refRandom([1], 1)], attrs: { size: 1, hop: 1 } },
-    { label: "overlap", inputs: [refRandom([2, 37], 2)], attrs: { size: 8, hop: 3 } },
-    { label: "vectors", inputs: [refRandom([3, 64], 3)], attrs: { size: 16, hop: 8 } },
-    { label: "gaps", inputs: [refRandom([23], 4)], attrs: { size: 2, hop: 5 } },
-  ],
 });
 
 const overlapOp = defineOp<FrameAttrs>({
@@ -121,13 +115,6 @@ const overlapOp = defineOp<FrameAttrs>({
     },
     backward: (_, attrs, [dy]) => [refFrames(dy, attrs)],
   },
-  samples: () =>
-    ([[[1, 1], 1], [[2, 5, 8], 3], [[3, 4, 16], 8], [[5, 2], 5], [[7, 9], 9]] as [Shape, number][])
-      .map(([shape, hop], seed) => ({
-        label: `${show(shape)} every ${hop}`,
-        inputs: [refRandom(shape, seed)],
-        attrs: { size: shape[shape.length - 1], hop },
-      })),
 });
 
 function needFrame(op: string, { size, hop }: FrameAttrs, length = size): void {
@@ -275,33 +262,6 @@ const stftOp = defineOp<FrameAttrs>({
       return [dx, dwindow];
     },
   },
-  samples: () =>
-    ([
-      // Halves of 1 to 512: every radix, one pass and several, one pair of frames and two; odd
-      // sizes and longer ones.
-      [[3, 21], 2, 3],
-      [[30], 4, 1],
-      [[2, 41], 6, 5],
-      [[2, 2, 60], 10, 7],
-      [[3, 64], 16, 8],
-      [[70], 9, 4],
-      [[2, 200], 60, 14],
-      [[1, 403], 64, 31],
-      [[2, 900], 400, 160],
-      [[1500], 1000, 101],
-      [[2100], 1024, 500],
-      [[2400], 2048, 120],
-    ] as [Shape, number, number][]).flatMap(([shape, size, hop], seed) =>
-      [false, true].map((windowed): Sample<FrameAttrs> => ({
-        label: `${show(shape)}, ${size} every ${hop}${windowed ? ", window" : ""}`,
-        inputs: [
-          refRandom(shape, seed),
-          ...(windowed ? [refRandom([size], seed + 50)] : []),
-        ],
-        attrs: { size, hop },
-        skipDifferences: size > 64,
-      }))
-    ),
 });
 
 /**

@@ -8,7 +8,7 @@ import inverseSource from "../../kernels/tokens_inverse.wgsl" with { type: "text
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
-import { refFrom, refRandom, refZeros } from "../reference.ts";
+import { refZeros } from "../reference.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { fill, materialize } from "../launch/copy.ts";
@@ -155,26 +155,6 @@ const gatherOp = defineOp<GatherAttributes>({
       return [dx, undefined];
     },
   },
-  samples: () => [
-    {
-      label: "unique",
-      inputs: [refRandom([2, 5, 4], 1), refFrom([2, 3], (i) => [4, 0, 2, 1, 3, 0][i])],
-      integer: { 1: "u32" },
-      attrs: { unique: true },
-    },
-    {
-      label: "permutation, odd width",
-      inputs: [refRandom([2, 3, 7], 2), refFrom([2, 3], (i) => [2, 0, 1, 1, 0, 2][i])],
-      integer: { 1: "u32" },
-      attrs: { unique: true },
-    },
-    {
-      label: "repeated",
-      inputs: [refRandom([1, 4, 8], 3), refFrom([1, 6], (i) => [3, 3, 0, 1, 3, 0][i])],
-      integer: { 1: "u32" },
-      attrs: { unique: false },
-    },
-  ],
 });
 
 /**

@@ -6,7 +6,7 @@
  */
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray } from "../op.ts";
-import { refBroadcast, refFrom, refRandom, refUnbroadcast, refZeros } from "../reference.ts";
+import { refBroadcast, refFrom, refUnbroadcast, refZeros } from "../reference.ts";
 import {
   broadcastStrides,
   denseStrides,
@@ -37,10 +37,6 @@ const reshapeOp = defineOp<{ readonly shape: Shape }>({
     forward: ([x], { shape }) => [{ shape, data: x.data }],
     backward: ([x], _, [dy]) => [{ shape: x.shape, data: dy.data }],
   },
-  samples: () => [
-    { label: "[6] to [2, 3]", inputs: [refRandom([6], 1)], attrs: { shape: [2, 3] } },
-    { label: "[5, 1, 7] to [35]", inputs: [refRandom([5, 1, 7], 2)], attrs: { shape: [35] } },
-  ],
 });
 
 /**
@@ -90,10 +86,6 @@ const permuteOp = defineOp<{ readonly order: readonly number[] }>({
     forward: ([x], { order }) => [refPermute(x, order)],
     backward: (_, { order }, [dy]) => [refPermute(dy, inverse(order))],
   },
-  samples: () => [
-    { label: "matrix", inputs: [refRandom([3, 5], 1)], attrs: { order: [1, 0] } },
-    { label: "four axes", inputs: [refRandom([2, 3, 1, 4], 2)], attrs: { order: [2, 0, 3, 1] } },
-  ],
 });
 
 /**
@@ -125,7 +117,6 @@ const contiguousOp = defineOp<null>({
     forward: ([x]) => [x],
     backward: (_, __, [dy]) => [dy],
   },
-  samples: () => [{ label: "[3, 5]", inputs: [refRandom([3, 5], 1)], attrs: null }],
 });
 
 /**
@@ -194,19 +185,6 @@ const sliceOp = defineOp<SliceAttributes>({
       return [dx];
     },
   },
-  samples: () => [
-    { label: "rows", inputs: [refRandom([5, 3], 1)], attrs: { axis: 0, start: 1, length: 3 } },
-    {
-      label: "middle axis",
-      inputs: [refRandom([2, 7, 3], 2)],
-      attrs: { axis: 1, start: 6, length: 1 },
-    },
-    {
-      label: "aligned",
-      inputs: [refRandom([3, 8, 4], 3)],
-      attrs: { axis: 1, start: 2, length: 4 },
-    },
-  ],
 });
 
 /**
@@ -275,15 +253,6 @@ const concatOp = defineOp<{ readonly axis: number }>({
       });
     },
   },
-  samples: () => [
-    { label: "rows", inputs: [refRandom([2, 3], 1), refRandom([1, 3], 2)], attrs: { axis: 0 } },
-    {
-      label: "tokens",
-      inputs: [refRandom([2, 1, 4], 3), refRandom([2, 5, 4], 4), refRandom([2, 2, 4], 5)],
-      attrs: { axis: 1 },
-    },
-    { label: "columns", inputs: [refRandom([3, 5], 6), refRandom([3, 2], 7)], attrs: { axis: 1 } },
-  ],
 });
 
 /**
@@ -321,10 +290,6 @@ const expandOp = defineOp<{ readonly shape: Shape }>({
     forward: ([x], { shape }) => [{ shape, data: refBroadcast(x, shape) }],
     backward: ([x], { shape }, [dy]) => [refUnbroadcast(dy.data, shape, x.shape)],
   },
-  samples: () => [
-    { label: "token to sequence", inputs: [refRandom([1, 1, 6], 1)], attrs: { shape: [3, 5, 6] } },
-    { label: "column", inputs: [refRandom([4, 1], 2)], attrs: { shape: [4, 7] } },
-  ],
 });
 
 /**

@@ -9,12 +9,12 @@ import { TransformerBlock } from "../../engine/nn/layers.ts";
 import { registry } from "../../engine/op.ts";
 import { attention, selfAttention } from "../../engine/ops/attention.ts";
 import { linear } from "../../engine/ops/matmul.ts";
-import { refRandom } from "../../engine/reference.ts";
 import { scope } from "../../engine/scope.ts";
 import { show, sizeOf } from "../../engine/shape.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { readSafetensors } from "../../model/formats/safetensors.ts";
+import { refRandom } from "../support/random.ts";
 
 const golden = new URL("../golden/", import.meta.url);
 const { tensors } = readSafetensors(Deno.readFileSync(new URL("vit_ops.safetensors", golden)));

@@ -7,11 +7,12 @@ import { type Device, openDevice } from "../../engine/device.ts";
 import type { DType } from "../../engine/dtype.ts";
 import { type RefArray, registry } from "../../engine/op.ts";
 import { attention, selfAttention } from "../../engine/ops/attention.ts";
-import { refFrom, refRandom } from "../../engine/reference.ts";
+import { refFrom } from "../../engine/reference.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { tune } from "../../engine/tune.ts";
+import { refRandom } from "../support/random.ts";
 
 /**
  * [B, H, Tq, Tk, d, causal, key mask]; workgroups own 8 to 96 tokens, tiles walk over 32, chunks

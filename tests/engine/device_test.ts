@@ -252,12 +252,11 @@ Deno.test("grids above 65535 workgroups are folded", async () => {
   assertEquals(await total.item(), 2 * n);
 });
 
-Deno.test("every op has a reference and samples, and a gradient where there is one", () => {
+Deno.test("every op has a reference, with a gradient where the op has one", () => {
   const ops = [...registry().values()];
   assert(ops.length >= 70, `${ops.length} ops`);
   for (const op of ops) {
     assertEquals(op.reference.backward !== undefined, op.backward !== undefined, op.name);
-    assert(op.samples().length > 0, `${op.name} has no samples`);
   }
   // Orders and comparisons are constant wherever they are defined.
   assertEquals(ops.filter((op) => !op.backward).map((op) => op.name).sort(), [

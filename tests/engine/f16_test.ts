@@ -12,7 +12,7 @@ import {
   ShapeError,
   sum,
 } from "../../engine/mod.ts";
-import { refRandom } from "../../engine/reference.ts";
+import { refRandom } from "../support/random.ts";
 
 const device = await openDevice();
 const ignore = !device.features.f16;

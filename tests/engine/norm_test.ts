@@ -4,11 +4,11 @@ import { ShapeError } from "../../engine/errors.ts";
 import { reduceInto, sum } from "../../engine/ops/reduce.ts";
 import { layerNorm, residualLayerNorm } from "../../engine/ops/layernorm.ts";
 import { softmax } from "../../engine/ops/softmax.ts";
-import { refRandom } from "../../engine/reference.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import { add, mul } from "../../engine/ops/elementwise.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { refRandom } from "../support/random.ts";
 
 const device = await openDevice();
 

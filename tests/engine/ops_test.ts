@@ -11,26 +11,21 @@
 import { assert } from "@std/assert";
 import { type Device, openDevice } from "../../engine/device.ts";
 import type { DType, HostArray } from "../../engine/dtype.ts";
-import { type Op, type RefArray, registry, type Sample } from "../../engine/op.ts";
+import type { Op, RefArray } from "../../engine/op.ts";
 import { cast } from "../../engine/ops/cast.ts";
 import { add, mul } from "../../engine/ops/elementwise.ts";
 import { sum } from "../../engine/ops/reduce.ts";
-import { refRandom } from "../../engine/reference.ts";
 import { scope } from "../../engine/scope.ts";
 import { denseStrides, show } from "../../engine/shape.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-
-const folder = new URL("../../engine/ops/", import.meta.url);
-for (const entry of Deno.readDirSync(folder)) {
-  if (entry.name.endsWith(".ts")) await import(new URL(entry.name, folder).href);
-}
+import { refRandom } from "../support/random.ts";
+import { type Sample, sampledOps } from "../support/samples.ts";
 
 const DEFAULT_TOLERANCE = 2e-6;
 const DEFAULT_HALF_TOLERANCE = 2 ** -10;
 
 type AnyOp = Op<unknown>;
-type AnySample = Sample<unknown>;
 type Upload = (device: Device, data: HostArray, shape: readonly number[]) => Tensor;
 
 /**
@@ -42,8 +37,8 @@ interface Result {
   readonly grads: readonly (Float64Array | undefined)[];
 }
 
-const isFloat = (sample: AnySample, i: number): boolean => sample.integer?.[i] === undefined;
-const wantsGradient = (op: AnyOp, sample: AnySample, i: number): boolean =>
+const isFloat = (sample: Sample, i: number): boolean => sample.integer?.[i] === undefined;
+const wantsGradient = (op: AnyOp, sample: Sample, i: number): boolean =>
   op.backward !== undefined && isFloat(sample, i) && !sample.constant?.includes(i);
 
 /** Row-major in memory. */
@@ -84,7 +79,7 @@ function seedsFor(op: AnyOp, outputs: readonly RefArray[]): (RefArray | undefine
 function launch(
   device: Device,
   op: AnyOp,
-  sample: AnySample,
+  sample: Sample,
   upload: Upload,
   seeds: (RefArray | undefined)[],
   float: "f32" | "f16",
@@ -126,7 +121,7 @@ function sumFree(view: Tensor): Tensor {
 async function runAll(
   device: Device,
   op: AnyOp,
-  samples: readonly AnySample[],
+  samples: readonly Sample[],
   upload: Upload,
   seeds: (RefArray | undefined)[][],
   float: "f32" | "f16" = "f32",
@@ -195,11 +190,11 @@ function filledSeeds(
  */
 function holdsReference(
   op: AnyOp,
-  samples: readonly AnySample[],
+  samples: readonly Sample[],
   results: readonly Result[],
   expected: readonly (readonly RefArray[])[],
   seeds: readonly (readonly (RefArray | undefined)[])[],
-  tolerances: { of(sample: AnySample): number; round(value: number): number },
+  tolerances: { of(sample: Sample): number; round(value: number): number },
 ): string {
   const worst = { output: 0, gradient: 0 };
   samples.forEach((sample, s) => {
@@ -234,7 +229,7 @@ function holdsReference(
  */
 function differences(
   op: AnyOp,
-  sample: AnySample,
+  sample: Sample,
   seeds: (RefArray | undefined)[],
   grads: Result["grads"],
 ): void {
@@ -283,9 +278,13 @@ const plain = await openDevice({ subgroups: false });
 const LIMITS = [4 * 1024, 64 * 1024];
 const small = await Promise.all(LIMITS.map((bindingLimit) => openDevice({ bindingLimit })));
 
-for (const op of registry().values()) {
+for (const { op, samples } of await sampledOps()) {
   Deno.test(`op ${op.name}`, async (t) => {
-    const samples = op.samples();
+    assert(
+      samples.length > 0,
+      `the op "${op.name}" has no samples: add them under its name to tests/samples/, in the file ` +
+        "named as the one in engine/ops/ that defines it",
+    );
     const expected = samples.map((sample) => op.reference.forward(sample.inputs, sample.attrs));
     const seeds = expected.map((outputs) => seedsFor(op, outputs));
     const live = device.memory.liveBuffers;
@@ -329,7 +328,7 @@ for (const op of registry().values()) {
       );
     });
 
-    const holds = (sample: AnySample, wanted: Result, actual: Result) => {
+    const holds = (sample: Sample, wanted: Result, actual: Result) => {
       const tolerance = 2 * (sample.tolerance ?? DEFAULT_TOLERANCE);
       const results = [...actual.outputs, ...actual.grads];
       [...wanted.outputs, ...wanted.grads].forEach((values, i) => {
@@ -350,7 +349,7 @@ for (const op of registry().values()) {
           shape: x.shape,
           data: Float64Array.from(x.data, Math.f16round),
         });
-        const hasFloat = (sample: AnySample) => sample.inputs.some((_, i) => isFloat(sample, i));
+        const hasFloat = (sample: Sample) => sample.inputs.some((_, i) => isFloat(sample, i));
         const halves = samples.filter(hasFloat).flatMap((sample) => {
           const inputs = sample.inputs.map((x, i) => isFloat(sample, i) ? round(x) : x);
           const fits = inputs.every(({ data }, i) =>

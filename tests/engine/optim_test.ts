@@ -28,10 +28,10 @@ import {
   warmupCosine,
 } from "../../engine/nn/optimizers.ts";
 import { capture } from "../../engine/plan.ts";
-import { refRandom } from "../../engine/reference.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { refRandom } from "../support/random.ts";
 
 const SHAPES = [[1], [7], [3, 5], [4, 8], [2, 3, 11], [129]];
 const STEPS = 10;

@@ -37,7 +37,9 @@ import {
   type Tensor,
 } from "../../engine/mod.ts";
 import { show } from "../../engine/shape.ts";
-import { refFrom, refRandom, refZeros } from "../../engine/reference.ts";
+import { refFrom, refZeros } from "../../engine/reference.ts";
+import { refRandom } from "../support/random.ts";
+import { type SampledOp, sampledOps } from "../support/samples.ts";
 
 const FORWARD = 2e-6;
 const BACKWARD = 1e-4;
@@ -342,12 +344,13 @@ async function misused(body: (device: Device) => void): Promise<void> {
   assertEquals([...await two.data()], [2, 4, 6]);
 }
 
+const OPS = await sampledOps();
+
 /** The first sample's inputs of an op, each on the device that `where` gives. */
 function inputsOf(
-  name: string,
+  { samples: [{ inputs, integer, attrs }] }: SampledOp,
   where: (i: number) => Device,
 ): { inputs: Tensor[]; attrs: unknown } {
-  const { inputs, integer, attrs } = registry().get(name)!.samples()[0];
   return {
     attrs,
     inputs: inputs.map(({ data, shape }, i) => {
@@ -359,13 +362,13 @@ function inputsOf(
 
 Deno.test("every op refuses a disposed operand by name and shape", () =>
   misused((device) => {
-    for (const name of registry().keys()) {
-      const count = registry().get(name)!.samples()[0].inputs.length;
-      for (let i = 0; i < count; i++) {
-        const { inputs, attrs } = inputsOf(name, () => device);
+    for (const sampled of OPS) {
+      const { op, samples: [sample] } = sampled;
+      for (let i = 0; i < sample.inputs.length; i++) {
+        const { inputs, attrs } = inputsOf(sampled, () => device);
         inputs[i].dispose();
-        const error = assertThrows(() => registry().get(name)!.apply(inputs, attrs), LifetimeError);
-        assert(error.message.includes(name), error.message);
+        const error = assertThrows(() => op.apply(inputs, attrs), LifetimeError);
+        assert(error.message.includes(op.name), error.message);
         assert(error.message.includes(show(inputs[i].shape)), error.message);
       }
     }
@@ -374,10 +377,10 @@ Deno.test("every op refuses a disposed operand by name and shape", () =>
 Deno.test("every op refuses operands of two devices by name", async () => {
   using other = await openDevice();
   await misused((device) => {
-    for (const name of registry().keys()) {
-      const { inputs, attrs } = inputsOf(name, (i) => i === 1 ? other : device);
+    for (const sampled of OPS) {
+      const { inputs, attrs } = inputsOf(sampled, (i) => i === 1 ? other : device);
       if (inputs.length < 2) continue;
-      assertThrows(() => registry().get(name)!.apply(inputs, attrs), LifetimeError, name);
+      assertThrows(() => sampled.op.apply(inputs, attrs), LifetimeError, sampled.op.name);
     }
   });
 });

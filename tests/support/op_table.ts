@@ -1,18 +1,18 @@
 /**
- * README's table of ops, from the registry. `deno run -A tests/engine/op_table.ts` writes it anew.
+ * README's table of ops, from the registry. `deno run -A tests/support/op_table.ts` writes it anew.
  *
  * @module
  */
-import { type Op, registry } from "../../engine/op.ts";
 import { markdownTable, README, withTable } from "./readme.ts";
+import { type SampledOp, sampledOps } from "./samples.ts";
 
 const HEAD = ["op", "f32", "f16", "u32, i32", "gradient"];
 
 /** What integer operands are to an op, as its samples show. */
-function integers(op: Op<unknown>): string {
+function integers({ op, samples }: SampledOp): string {
   if (op.dtypes === "same") return "yes";
   const seen = { integer: new Set<number>(), float: new Set<number>() };
-  for (const { inputs, integer } of op.samples()) {
+  for (const { inputs, integer } of samples) {
     inputs.forEach((_, i) => seen[integer?.[i] === undefined ? "float" : "integer"].add(i));
   }
   if (seen.integer.size === 0) return "no";
@@ -21,31 +21,21 @@ function integers(op: Op<unknown>): string {
 }
 
 /** Whether all of an op's operands are integers in every sample. */
-function isIndexOnly(op: Op<unknown>): boolean {
-  return op.samples().every(({ inputs, integer }) =>
-    inputs.every((_, i) => integer?.[i] !== undefined)
-  );
+function isIndexOnly({ samples }: SampledOp): boolean {
+  return samples.every(({ inputs, integer }) => inputs.every((_, i) => integer?.[i] !== undefined));
 }
 
 /** The table, formatted as `deno fmt` leaves it. */
-export function opTable(ops: Iterable<Op<unknown>>): string {
-  const rows = [...ops].sort((a, b) => a.name < b.name ? -1 : 1).map((op) => {
-    const floats = isIndexOnly(op) ? ["no", "no"] : ["yes", op.half ? "yes" : "through f32"];
-    return [op.name, ...floats, integers(op), op.backward ? "yes" : "no"];
+export function opTable(ops: readonly SampledOp[]): string {
+  const rows = [...ops].sort((a, b) => a.op.name < b.op.name ? -1 : 1).map((sampled) => {
+    const { op } = sampled;
+    const floats = isIndexOnly(sampled) ? ["no", "no"] : ["yes", op.half ? "yes" : "through f32"];
+    return [op.name, ...floats, integers(sampled), op.backward ? "yes" : "no"];
   });
   return markdownTable(HEAD, rows);
 }
 
-/** All ops there are. */
-export async function allOps(): Promise<Op<unknown>[]> {
-  const folder = new URL("../../engine/ops/", import.meta.url);
-  for (const { name } of Deno.readDirSync(folder)) {
-    if (name.endsWith(".ts")) await import(new URL(name, folder).href);
-  }
-  return [...registry().values()];
-}
-
 if (import.meta.main) {
-  const table = opTable(await allOps());
+  const table = opTable(await sampledOps());
   Deno.writeTextFileSync(README, withTable(Deno.readTextFileSync(README), "ops", table));
 }
