@@ -8,7 +8,7 @@
  *
  * @module
  */
-import source from "../kernels/nonfinite.wgsl" with { type: "text" };
+import source from "../kernels/anomaly.wgsl" with { type: "text" };
 import type { Device } from "./device.ts";
 import { isFloat } from "./dtype.ts";
 import { AnomalyError, type AnomalyPhase } from "./errors.ts";
@@ -18,7 +18,7 @@ import { scope, untrack } from "./scope.ts";
 import { show } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
-const kernel = defineKernel("nonfinite", source);
+const kernel = defineKernel("anomaly", source);
 const WORKGROUP = 64;
 /** Slots between two looks; when they run out, the host is sent what they hold. */
 const SLOTS = 4096;

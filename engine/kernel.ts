@@ -6,23 +6,9 @@
  *
  * @module
  */
-import attentionBindingsSource from "../kernels/attention_bindings.wgsl" with { type: "text" };
-import eachSource from "../kernels/each.wgsl" with { type: "text" };
-import gemmBindingsSource from "../kernels/gemm_bindings.wgsl" with { type: "text" };
-import gemmStoreSource from "../kernels/gemm_store.wgsl" with { type: "text" };
-import halfSource from "../kernels/half.wgsl" with { type: "text" };
-import mathSource from "../kernels/math.wgsl" with { type: "text" };
+import { fragments } from "../kernels/include/mod.ts";
 import { KernelError } from "./errors.ts";
 import { type Constants, expand } from "./template.ts";
-
-const INCLUDES: Readonly<Record<string, string>> = {
-  attention_bindings: attentionBindingsSource,
-  each: eachSource,
-  gemm_bindings: gemmBindingsSource,
-  gemm_store: gemmStoreSource,
-  half: halfSource,
-  math: mathSource,
-};
 
 /** Type of a field of `Params`. */
 export type FieldType = "u32" | "i32" | "f32";
@@ -50,7 +36,7 @@ export interface KernelInsight {
   /** Floating-point operations, a fused multiply-add counting as two. */
   flops?(launch: Launch): number;
   /** What tells launches apart, such as sizes; default: the constants. */
-  variant?(launch: Launch): string;
+  label?(launch: Launch): string;
 }
 
 /** A kernel body and what its text declares. */
@@ -96,7 +82,7 @@ export function defineKernel(name: string, source: string, insight?: KernelInsig
 }
 
 /** Texts of all kernels that were declared, by name. */
-const sources = new Map<string, string>(Object.entries(INCLUDES));
+const sources = new Map<string, string>(Object.entries(fragments));
 
 /**
  * A digest of the text of every kernel that was declared: what measurements of kernels depend on.
@@ -123,9 +109,9 @@ function header(constants: Constants): string {
 /** The WGSL of a kernel for these constants: `enable` lines, generated constants, expanded body. */
 export function generate(kernel: Kernel, constants: Constants): string {
   const body = expand(kernel.source, constants, (name) => {
-    const text = INCLUDES[name];
+    const text = fragments[name];
     if (text === undefined) {
-      throw new KernelError(`${kernel.name}: no kernel file "${name}" to include`);
+      throw new KernelError(`${kernel.name}: no fragment "${name}" to include`);
     }
     return text;
   });

@@ -108,7 +108,7 @@ export { pad, type PadMode } from "./ops/pad.ts";
 export { embedding, type Indices, oneHot, scatterAdd, take, takeAlong } from "./ops/indexing.ts";
 export * from "./ops/sort.ts";
 export { crossEntropy } from "./ops/classify.ts";
-export { storeRow } from "./launch/ring.ts";
+export { loadRow, storeRow } from "./launch/ring_buffer.ts";
 export { rmsNorm } from "./ops/rmsnorm.ts";
 export { irfft, rfft } from "./ops/fft.ts";
 export { frames, istft, overlapAdd, stft, type StftOptions } from "./ops/stft.ts";
@@ -133,18 +133,9 @@ export {
   mse,
 } from "./ops/loss.ts";
 export { attention, type AttentionOptions, selfAttention } from "./ops/attention.ts";
-export { loadRow, LOSS_SCALE_FIELDS, lossScaleStep } from "./launch/loss_scale.ts";
-export {
-  type AdamHyper,
-  adamHyperValues,
-  type AdamState,
-  adamStep,
-  addScaled,
-  assign,
-  emaStep,
-  gradientNorm,
-  sgdStep,
-} from "./launch/optimizer.ts";
+export { LOSS_SCALE_FIELDS, lossScaleStep } from "./launch/loss_scale.ts";
+export { type AdamHyper, adamHyperValues, type AdamState, adamStep } from "./launch/adamw.ts";
+export { addScaled, assign, emaStep, gradientNorm, sgdStep } from "./launch/in_place.ts";
 export {
   Conv2d,
   Embedding,

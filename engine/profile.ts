@@ -262,7 +262,7 @@ export async function profile(
 }
 
 function variantOf(pipeline: Pipeline, launch: Launch): string {
-  const told = pipeline.kernel.insight?.variant?.(launch);
+  const told = pipeline.kernel.insight?.label?.(launch);
   if (told !== undefined) return told;
   return Object.entries(launch.constants)
     .filter(([, value]) => value !== false)

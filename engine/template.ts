@@ -4,7 +4,7 @@
  *
  *     //:for i in 0..TILE        repeats the lines up to //:end with $i or ${i*4+1} replaced
  *     //:if VEC == 4             keeps the lines up to //:else or //:end when the expression is not 0
- *     //:include math            inserts another kernel file
+ *     //:include math            inserts kernels/include/math.wgsl
  *
  * Expressions know integers, constants, loop variables, + - * / % and comparisons, && || ! and
  * brackets.
@@ -96,7 +96,7 @@ function substitute(line: string, names: Constants): string {
  *
  * @param source kernel text
  * @param constants values for expressions and `$NAME`
- * @param include returns the text of an included kernel file
+ * @param include returns the text of a fragment
  * @throws {KernelError} on an unknown directive, an unclosed block or a bad expression.
  */
 export function expand(

@@ -41,9 +41,9 @@ struct Hyper {
 @group(0) @binding(5) var<storage, read_write> m_state: array<T>;
 @group(0) @binding(6) var<storage, read_write> v_state: array<T>;
 
-//:include each
+//:include entry_point
 
-fn each(i: u32) {
+fn invocation(i: u32) {
 //:if GATED
   if (clip[1] == 0.0) {
     return;

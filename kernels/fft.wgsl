@@ -9,11 +9,13 @@
 // first pass and written by the last, which also apply the weights of a real inverse: scale for bin
 // 0 and n / 2, 2 scale for the bins that stand for two.
 //
-// w is computed where it is needed (turn.wgsl, which this text continues). Not tuned: a pass goes
+// w is computed where it is needed (include/sine.wgsl). Not tuned: a pass goes
 // through global memory; short-time transforms have kernels/stft.wgsl.
 //
 // Constants: WG, R (2 to 5; 1 for n = 1), SIGN (true: exp(+i...)), REAL_IN, HALF_IN, REAL_OUT,
 // WEIGHT_IN, WEIGHT_OUT.
+
+//:include sine
 
 struct Params {
   count: u32, // invocations that do work
@@ -40,9 +42,9 @@ struct Params {
 // exp(SIGN 2 pi i k / n), k < n.
 fn rotation(k: u32, n: u32) -> vec2f {
 //:if SIGN
-  return turn(k, n) * vec2f(1.0, -1.0);
+  return root_of_unity(k, n) * vec2f(1.0, -1.0);
 //:else
-  return turn(k, n);
+  return root_of_unity(k, n);
 //:end
 }
 
@@ -69,9 +71,9 @@ fn load(row: u32, at: u32) -> vec2f {
 //:end
 }
 
-//:include each
+//:include entry_point
 
-fn each(i: u32) {
+fn invocation(i: u32) {
   let row = i / params.outs;
   let o = i % params.outs;
   let k = o / params.left;

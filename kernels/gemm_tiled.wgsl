@@ -22,7 +22,7 @@
 // along K (32 B of a row) with blocks of neighbouring rows: whole sectors from memory, and writes
 // to shared memory that meet in a bank at most twice.
 //
-// Every element of C is summed over k in order, as in gemm.wgsl, so that all families give the same
+// Every element of C is summed over k in order, as in gemm.wgsl, so that all variants give the same
 // bits.
 //
 // Edges: rows and columns past the edge are clamped on load and dropped on store, as in gemm.wgsl;

@@ -13,11 +13,13 @@
 // Each invocation does `repeat` rows one after the other and loads gamma and beta once for all of
 // them.
 //
-// Measured as in rows.wgsl: [1072, 768] forward 0.65 to 0.85 of the copy kernel with 8 rows one
+// Measured as in include/rows.wgsl: [1072, 768] forward 0.65 to 0.85 of the copy kernel with 8 rows one
 // after the other, 0.5 to 0.8 with 4, 0.35 with one; all gradients in one pass 0.65 where two
 // passes and their reductions gave 0.35.
 //
-// Constants: those of rows.wgsl; CENTRE, RESIDUAL, BACKWARD; DX and PARAMS: which gradients.
+// Constants: those of include/rows.wgsl; CENTRE, RESIDUAL, BACKWARD; DX and PARAMS: which gradients.
+
+//:include rows
 
 struct Params {
   rows: u32,

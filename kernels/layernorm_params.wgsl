@@ -32,9 +32,9 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dbeta: array<T>;
 //:end
 
-//:include each
+//:include entry_point
 
-fn each(i: u32) {
+fn invocation(i: u32) {
   let k = i % UNITS;
   let first = i / UNITS * params.block;
   let end = min(params.rows, first + params.block);

@@ -7,7 +7,9 @@
 // exact to its own rounding, while exp(s - lse) would lose |lse| ulp. Backward is elementwise: ds =
 // dloss (q - p) / Ts.
 //
-// Constants: those of rows.wgsl; BACKWARD.
+// Constants: those of include/rows.wgsl; BACKWARD.
+
+//:include rows
 
 struct Params {
   rows: u32,

@@ -6,7 +6,9 @@
 // gradients:   da = -2 dloss / na (b / nb - cos a / na), the second term only where |a| >= eps; db
 // alike
 //
-// Constants: those of rows.wgsl; MODE; in mode 3 DA and DB say which gradients are wanted.
+// Constants: those of include/rows.wgsl; MODE; in mode 3 DA and DB say which gradients are wanted.
+
+//:include rows
 
 struct Params {
   rows: u32,

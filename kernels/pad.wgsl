@@ -24,9 +24,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> source: array<$E>;
 @group(0) @binding(2) var<storage, read_write> result: array<$E>;
 
-//:include each
+//:include entry_point
 
-fn each(at: u32) {
+fn invocation(at: u32) {
   let i = at % params.inner;
   let last = params.size - 1u;
 //:if ADJOINT

@@ -17,7 +17,11 @@
 //
 // Constants: WG, MODE, TENSOR (step is read from a tensor).
 
+//:include philox
+//:if MODE == 1
 //:include math
+//:include sine
+//:end
 
 struct Params {
   count: u32, // elements bound
@@ -38,46 +42,13 @@ struct Params {
 @group(0) @binding(${2+(MODE==2)}) var<storage, read> step_of: array<u32>;
 //:end
 
-fn high_product(a: u32, b: u32) -> u32 {
-  let al = a & 0xffffu;
-  let ah = a >> 16u;
-  let bl = b & 0xffffu;
-  let bh = b >> 16u;
-  let lh = al * bh;
-  let hl = ah * bl;
-  let middle = ((al * bl) >> 16u) + (lh & 0xffffu) + (hl & 0xffffu);
-  return ah * bh + (lh >> 16u) + (hl >> 16u) + (middle >> 16u);
-}
-
-fn philox(counter: vec4u, key: vec2u) -> vec4u {
-  var c = counter;
-  var k = key;
-//:for r in 0..10
-  c = vec4u(
-    high_product(0xcd9e8d57u, c.z) ^ c.y ^ k.x,
-    0xcd9e8d57u * c.z,
-    high_product(0xd2511f53u, c.x) ^ c.w ^ k.y,
-    0xd2511f53u * c.x,
-  );
-  k = k + vec2u(0x9e3779b9u, 0xbb67ae85u);
-//:end
-  return c;
-}
-
 //:if MODE == 1
 // Two normal numbers from two uniform ones.
 fn box_muller(u: f32, turn: f32) -> vec2f {
   let radius = sqrt(-2.0 * log_f32(1.0 - u));
   let quarter = round(turn * 4.0);
   let a = (turn * 4.0 - quarter) * 1.57079633;
-  let s = a * a;
-  let sine = a * (1.0 + s * (-0.166666667 + s * (0.00833333333 + s * (-0.000198412698 + s * 2.75573192e-6))));
-  let cosine = 1.0 + s * (-0.5 + s * (0.0416666667 + s * (-0.00138888889 + s * 2.48015873e-5)));
-  let q = u32(quarter) & 3u;
-  let swapped = (q & 1u) == 1u;
-  let x = select(cosine, sine, swapped) * select(1.0, -1.0, q == 1u || q == 2u);
-  let y = select(sine, cosine, swapped) * select(1.0, -1.0, q >= 2u);
-  return radius * vec2f(x, y);
+  return radius * cosine_sine(a, u32(quarter));
 }
 //:end
 

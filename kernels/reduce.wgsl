@@ -4,7 +4,7 @@
 // where one row is read at a time).
 //
 // ROW (inner = 1): LANES invocations walk one block side by side, vec4 by vec4 along the reduced
-// axis, and meet as in rows.wgsl; a unit is a vec4 (W = 4) or an element (W = 1). With LANES = 1
+// axis, and meet as in include/rows.wgsl; a unit is a vec4 (W = 4) or an element (W = 1). With LANES = 1
 // each invocation takes a block alone. Else an invocation owns COLS vec4 (or elements) of `inner`
 // and walks down the rows of its block, UNROLL at a time, with a sum for each of these where COLS
 // <= 8. With STREAMS these lie side by side and neighbours take different blocks; without,
@@ -24,9 +24,11 @@
 //     STREAMS, four rows at a time, 64 vec4                     0.66, 0.87, -, 0.84
 //   single elements (odd widths) in streams are slower, 0.3 instead of 0.6 of [1000, 2001]
 //
-// Continues rows.wgsl. Constants: those of its head; ROW, COLS, STREAMS, UNROLL, EO and HALF_OUT
+// Constants: those of include/rows.wgsl; ROW, COLS, STREAMS, UNROLL, EO and HALF_OUT
 // (what the result is stored as), MAX (else sum), SQUARE (of the squares), NEGATE (of the
 // negatives: maxima of these are minima).
+
+//:include rows
 
 struct Params {
   count: u32, // partials with ROW, else invocations that do work

@@ -1,7 +1,7 @@
 // Adding rows by index: result[v, :] (+)= sum of source[order[j], :] over the run of j with
 // sorted[j] = v.
 //
-// The indices come sorted (kernels/sort.wgsl), with the order that sorts them. One invocation per
+// The indices come sorted (sort_rows.wgsl), with the order that sorts them. One invocation per
 // vector of the result finds its run by binary search and adds it in order of position: no atomics,
 // the same bits every time, and a cost that does not grow with rows x indices. An index beyond the
 // last row is in nobody's run.
@@ -30,9 +30,9 @@ alias Sum = f32;
 @group(0) @binding(3) var<storage, read> order: array<u32>;
 @group(0) @binding(4) var<storage, read_write> result: array<V>;
 
-//:include each
+//:include entry_point
 
-fn each(i: u32) {
+fn invocation(i: u32) {
   let row = params.first + i / params.width;
   let column = i % params.width;
   var low = 0u;

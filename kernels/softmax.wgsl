@@ -10,8 +10,10 @@
 // the rest keeps its digits (the row's gradient is right to 1e-6 where it was off by more than its
 // size).
 //
-// Constants: those of rows.wgsl; BACKWARD, LOG, TENSOR (the temperature is the last binding instead
+// Constants: those of include/rows.wgsl; BACKWARD, LOG, TENSOR (the temperature is the last binding instead
 // of a parameter), ET (what it is stored as).
+
+//:include rows
 
 struct Params {
   rows: u32,

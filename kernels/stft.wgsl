@@ -9,18 +9,19 @@
 // to the other: pass p of radix R does M / R butterflies, which read R values, turn them by w and
 // write them in natural order. Two frames lie side by side in a vec4, PAIRS of these are done by
 // one invocation, so that factors and addresses serve 2 PAIRS frames. The first pass reads the
-// signal, the last step writes the spectrum. Factors are computed (turn.wgsl, which this text
-// continues): on lavapipe that costs about as much as loading them, and needs no tables.
+// signal, the last step writes the spectrum. Factors are computed (include/sine.wgsl): on lavapipe that costs about as much as loading them, and needs no tables.
 //
 // Measured on lavapipe, 2 cores, 16 x 97,520 samples, N 400, hop 160:
 //   before (a strided copy times the window, then four passes of fft.wgsl over 400 complex numbers)  207 ms, 8 times
 //   faster than the transform by definition, 470 times real time
 //   now, M = 4 2 5 5, PAIRS 2                        27 to 41 ms (the clock changes), 57 to 72 times, 2400 to 3600
-// kernels/logmel.wgsl, which keeps 20 values per lane in registers and writes 80 bands instead of
+// log_mel.wgsl, which keeps 20 values per lane in registers and writes 80 bands instead of
 // 402 values: 13 to 18 ms.
 //
 // Constants: WG, M, PAIRS; F4, F42, F423 passes of radix 4, of 4 or 2, of 4, 2 or 3 (the others
 // have 5), PASSES; WINDOW; EVEN (rows and frames start at even elements: two samples per load).
+
+//:include sine
 
 struct Params {
   rows: u32,
@@ -130,7 +131,7 @@ fn main(
     let x${q}_$s = z[at + ${q}u * M];
 //:end
 //:else
-    let w$s = turn(k * ${s}u, done$p * R$p);
+    let w$s = root_of_unity(k * ${s}u, done$p * R$p);
 //:for q in 0..PAIRS
     let x${q}_$s = times(z[at + ${s}u * left$p + ${q}u * M], w$s);
 //:end
@@ -184,7 +185,7 @@ fn main(
 
   for (var k = lane; k <= M / 2u; k += WG) {
     let mirror = select(M - k, 0u, k == 0u);
-    let w = 0.5 * turn(k, 2u * M);
+    let w = 0.5 * root_of_unity(k, 2u * M);
 //:for q in 0..PAIRS
     let u$q = z[${(PASSES+1)%2*M*PAIRS+q*M}u + k];
     let m$q = z[${(PASSES+1)%2*M*PAIRS+q*M}u + mirror] * vec4f(1.0, -1.0, 1.0, -1.0);

@@ -18,7 +18,9 @@
 //   columns of [16384, 768]  - / 0.75 to 0.95          of [1072, 768], which the caches hold  - / 0.5 to 0.65
 //   with 32 or 64 vec4 per invocation instead of 48, or one or four rows at a time instead of two: 0.6 to 0.75
 //
-// Continues rows.wgsl. Constants: those of its head; ROW, COLS, STREAMS, UNROLL as in reduce.wgsl.
+// Constants: those of include/rows.wgsl; ROW, COLS, STREAMS, UNROLL as in reduce.wgsl.
+
+//:include rows
 
 struct Params {
   count: u32, // blocks with ROW, else invocations that do work

@@ -34,9 +34,9 @@ alias V = f32;
 @group(0) @binding(3) var<storage, read_write> mean: array<V>;
 @group(0) @binding(4) var<storage, read_write> square: array<V>;
 
-//:include each
+//:include entry_point
 
-fn each(i: u32) {
+fn invocation(i: u32) {
   let g = i % params.inner;
   let q = i / params.inner;
   let first = q % params.blocks * params.block;

@@ -6,9 +6,9 @@
  */
 import type { Tensor } from "../tensor.ts";
 import {
-  FAMILIES,
-  familiesFor,
-  type Family,
+  ATTENTION_VARIANTS,
+  type AttentionVariant,
+  attentionVariants,
   type PassKind,
   type Problem,
 } from "./attention_variants.ts";
@@ -111,7 +111,7 @@ interface Window {
  * Runs one pass over all batches and heads, split where a window would exceed the binding limit.
  */
 function launch(
-  family: Family,
+  variant: AttentionVariant,
   problem: Problem,
   pass: Pass,
   batches: Range = [0, problem.batch],
@@ -150,7 +150,7 @@ function launch(
     bufferOf[name] = `${before ?? name}_data`;
   }
   if (windows.some((w) => (w.end - w.first) * w.tensor.itemSize > device.bindingLimit)) {
-    const again = (b: Range, h: Range) => launch(family, problem, pass, b, h);
+    const again = (b: Range, h: Range) => launch(variant, problem, pass, b, h);
     if (batches[1] > 1) halves(batches).forEach((half) => again(half, heads));
     else if (heads[1] > 1) halves(heads).forEach((half) => again(batches, half));
     else {
@@ -177,11 +177,11 @@ function launch(
       names[`TYPE${i}`] = step === 4 ? `vec4<${operand.tensor.dtype}>` : operand.tensor.dtype;
     }
   });
-  const plan = family.plan(device, pass.kind, problem, vector);
+  const chosen = variant.kernelOf(device, pass.kind, problem, vector);
   const owned = pass.kind === "backwardKv" ? problem.tk : problem.tq;
   const total = "sum" in statistics ? "sum" : "dq";
   device.run(
-    plan.kernel,
+    chosen.kernel,
     {
       D: d,
       D4: Math.ceil(d / 4),
@@ -197,7 +197,7 @@ function launch(
       TOTAL: total,
       TOTAL_DATA: bufferOf[total] ?? "",
       ...names,
-      ...plan.constants,
+      ...chosen.constants,
     },
     windows.map(({ tensor, first, end }) => ({
       tensor,
@@ -205,7 +205,7 @@ function launch(
       count: end - first,
     })),
     params,
-    [Math.ceil(owned / plan.owned), heads[1], batches[1]],
+    [Math.ceil(owned / chosen.owned), heads[1], batches[1]],
   );
 }
 
@@ -240,9 +240,9 @@ export interface BackwardOperands extends ForwardOperands {
 const maskOf = ({ mask }: ForwardOperands): Pass["statistics"] =>
   mask ? { mask: { operand: mask, written: false } } : {};
 
-function forwardWith(family: Family, problem: Problem, operands: ForwardOperands): void {
+function forwardWith(variant: AttentionVariant, problem: Problem, operands: ForwardOperands): void {
   const { q, k, v, o, lse } = operands;
-  launch(family, problem, {
+  launch(variant, problem, {
     kind: "forward",
     reads: { q, k, v },
     writes: { o },
@@ -251,7 +251,7 @@ function forwardWith(family: Family, problem: Problem, operands: ForwardOperands
 }
 
 function backwardAtOnce(
-  family: Family,
+  variant: AttentionVariant,
   problem: Problem,
   operands: Required<Omit<BackwardOperands, "mask">> & Pick<BackwardOperands, "mask">,
 ): void {
@@ -262,7 +262,7 @@ function backwardAtOnce(
   const sum: Pass["statistics"] = dq.tensor.dtype === "f16"
     ? { sum: { operand: heads4(device.empty([...shape, problem.d])), written: true } }
     : {};
-  launch(family, problem, {
+  launch(variant, problem, {
     kind: "backward",
     reads: { q, k, v, o, do: dout },
     writes: { dq, dk, dv },
@@ -275,14 +275,18 @@ function backwardAtOnce(
   });
 }
 
-function backwardWith(family: Family, problem: Problem, operands: BackwardOperands): void {
+function backwardWith(
+  variant: AttentionVariant,
+  problem: Problem,
+  operands: BackwardOperands,
+): void {
   const { q, k, v, o, lse, dout, dq, dk, dv } = operands;
-  if (family.single && dk && dv && inVectors(problem, [q, k, v, o, dout, dq, dk, dv])) {
-    backwardAtOnce(family, problem, { ...operands, dk, dv });
+  if (variant.single && dk && dv && inVectors(problem, [q, k, v, o, dout, dq, dk, dv])) {
+    backwardAtOnce(variant, problem, { ...operands, dk, dv });
     return;
   }
   const delta = perRow(lse.tensor.device.empty(lse.tensor.shape));
-  launch(family, problem, {
+  launch(variant, problem, {
     kind: "backwardQ",
     reads: { q, k, v, o, do: dout },
     writes: { dq },
@@ -293,7 +297,7 @@ function backwardWith(family: Family, problem: Problem, operands: BackwardOperan
     },
   });
   if (!dk || !dv) return;
-  launch(family, problem, {
+  launch(variant, problem, {
     kind: "backwardKv",
     reads: { q, k, v, do: dout },
     writes: { dk, dv },
@@ -305,7 +309,7 @@ function backwardWith(family: Family, problem: Problem, operands: BackwardOperan
   });
 }
 
-/** Memory for the tuner to try a family on. */
+/** Memory for the tuner to try a variant on. */
 interface Scratch {
   /** One scalar per channel. */
   tokens(count: number): Operand;
@@ -315,48 +319,48 @@ interface Scratch {
   readonly mask?: Operand;
 }
 
-/** The family to run: the tuner's choice, else by the kind of adapter. */
+/** The variant to run: the tuner's choice, else by the kind of adapter. */
 function choose(
   direction: "forward" | "backward",
   problem: Problem,
   { q, mask }: ForwardOperands,
-  launchOn: (family: Family, scratch: Scratch) => void,
-): Family {
+  launchOn: (variant: AttentionVariant, scratch: Scratch) => void,
+): AttentionVariant {
   const { device, dtype } = q.tensor;
   const { batch, heads, tq, tk, d, causal } = problem;
-  const names = familiesFor(device, direction, problem);
+  const names = attentionVariants(device, direction, problem);
   const up = (tokens: number) => Math.ceil(tokens / 32) * 32;
   const shape = `${2 ** Math.ceil(Math.log2(batch * heads))}x${up(tq)}x${up(tk)}x${d}`;
   const key = `attention/${direction}/${dtype}/${shape}${causal ? "/causal" : ""}${
     mask ? "/mask" : ""
   }`;
-  const name = device.tuning.pick(key, names, () => (variant) =>
-    launchOn(FAMILIES[variant], {
+  const name = device.tuning.pick(key, names, () => (name) =>
+    launchOn(ATTENTION_VARIANTS[name], {
       tokens: (count) => heads4(device.empty([batch, heads, count, d], dtype)),
       lse: () => perRow(device.empty([batch, heads, tq])),
       mask: mask && perToken(device.empty([batch, tk], mask.tensor.dtype)),
     }));
-  return FAMILIES[name];
+  return ATTENTION_VARIANTS[name];
 }
 
 /** Writes the result to `o` and the log-sum-exp of each row to `lse`. */
 export function runForward(problem: Problem, operands: ForwardOperands): void {
   const { tq, tk } = problem;
-  const family = choose("forward", problem, operands, (family, scratch) => {
+  const variant = choose("forward", problem, operands, (variant, scratch) => {
     const [q, k, v, o] = [tq, tk, tk, tq].map(scratch.tokens);
-    forwardWith(family, problem, { q, k, v, mask: scratch.mask, o, lse: scratch.lse() });
+    forwardWith(variant, problem, { q, k, v, mask: scratch.mask, o, lse: scratch.lse() });
   });
-  forwardWith(family, problem, operands);
+  forwardWith(variant, problem, operands);
 }
 
 /** Writes the gradients. */
 export function runBackward(problem: Problem, operands: BackwardOperands): void {
   const { tq, tk } = problem;
-  const family = choose("backward", problem, operands, (family, scratch) => {
+  const variant = choose("backward", problem, operands, (variant, scratch) => {
     const [q, o, dout, dq] = [tq, tq, tq, tq].map(scratch.tokens);
     const [k, v, dk, dv] = [tk, tk, tk, tk].map(scratch.tokens);
     const [mask, lse] = [scratch.mask, scratch.lse()];
-    backwardWith(family, problem, { q, k, v, mask, o, lse, dout, dq, dk, dv });
+    backwardWith(variant, problem, { q, k, v, mask, o, lse, dout, dq, dk, dv });
   });
-  backwardWith(family, problem, operands);
+  backwardWith(variant, problem, operands);
 }

@@ -1,5 +1,5 @@
 /**
- * The kernels of attention, by family, and which of them an adapter starts with.
+ * The variants of attention, which of them an adapter starts with, and what each launches for a pass.
  *
  * @module
  */
@@ -30,25 +30,30 @@ export interface Problem {
   readonly causal: boolean;
 }
 
-/** Backward is one computation or two of them, as the family has it. */
+/** Backward is one computation or two of them, as the variant has it. */
 export type PassKind = "forward" | "backward" | "backwardQ" | "backwardKv";
 
-/** How a family of kernels computes a pass. */
-export interface Plan {
+/** How a variant computes a pass. */
+export interface PassKernel {
   readonly kernel: Kernel;
   /** Tokens that one workgroup owns. */
   readonly owned: number;
-  /** Constants besides those of kernels/attention_bindings.wgsl. */
+  /** Constants besides those of kernels/include/attention_bindings.wgsl. */
   readonly constants: Constants;
 }
 
 /** `vector`: all operands can be read by vec4. */
-type Planner = (device: Device, pass: PassKind, problem: Problem, vector: boolean) => Plan;
+type KernelOfPass = (
+  device: Device,
+  pass: PassKind,
+  problem: Problem,
+  vector: boolean,
+) => PassKernel;
 
-/** Kernels that compute everything. */
-export interface Family {
+/** Kernels that compute all of attention. */
+export interface AttentionVariant {
   /** The kernel of a pass. */
-  readonly plan: Planner;
+  readonly kernelOf: KernelOfPass;
   /**
    * Whether it has the pass "backward", for operands that can be read by vec4; else the other two
    * make the gradients.
@@ -64,7 +69,7 @@ const insight = (products: (constants: Constants) => number): KernelInsight => (
   flops: ({ constants, params: { tq, tk }, grid: [, heads, batch] }) =>
     products(constants) * 2 * tq * tk * Number(constants.D) * heads * batch *
     (constants.CAUSAL ? 0.5 : 1),
-  variant: ({ constants: { D, CAUSAL, MASK, E }, params: { tq, tk }, grid: [, heads, batch] }) =>
+  label: ({ constants: { D, CAUSAL, MASK, E }, params: { tq, tk }, grid: [, heads, batch] }) =>
     `${batch}x${heads} heads ${tq}x${tk}x${D}${E === "f16" ? " f16" : ""}${
       CAUSAL ? " causal" : ""
     }${MASK ? " masked" : ""}`,
@@ -94,8 +99,8 @@ function rowsPerLane(owned: number, lanes: number, most: number, shared: number)
   return best;
 }
 
-/** Rows in registers: any adapter; with subgroups the family for software adapters. */
-const rows: Planner = (device, pass, { d, tq, tk }, vector) => {
+/** Rows in registers: any adapter; with subgroups the one for software adapters. */
+const rows: KernelOfPass = (device, pass, { d, tq, tk }, vector) => {
   const words = Math.ceil(d / 32);
   if (pass === "backward") {
     // More would crowd the first-level cache, where registers spill to
@@ -159,8 +164,8 @@ const TILED = {
   },
 };
 
-/** Tiles in workgroup memory, 4 * `ty` owned tokens by 32 walked ones: the family for GPUs. */
-const tiled = (ty: number): Planner => (_device, pass) => {
+/** Tiles in workgroup memory, 4 * `ty` owned tokens by 32 walked ones: for GPUs. */
+const tiled = (ty: number): KernelOfPass => (_device, pass) => {
   if (pass === "backward") throw new Error("attention_tiled has no single pass");
   return {
     kernel: tiledKernel,
@@ -174,19 +179,19 @@ const tiled = (ty: number): Planner => (_device, pass) => {
   };
 };
 
-/** All families by name. */
-export const FAMILIES: Readonly<Record<string, Family>> = {
-  "rows": { plan: rows, single: false },
-  "single": { plan: rows, single: true },
-  "tiled": { plan: tiled(8), single: false },
-  "tiled-64": { plan: tiled(16), single: false },
+/** All variants by name. */
+export const ATTENTION_VARIANTS: Readonly<Record<string, AttentionVariant>> = {
+  "rows": { kernelOf: rows, single: false },
+  "single": { kernelOf: rows, single: true },
+  "tiled": { kernelOf: tiled(8), single: false },
+  "tiled-64": { kernelOf: tiled(16), single: false },
 };
 
 /** The single pass has a workgroup per head; with fewer heads some of a few cores would idle. */
 const ENOUGH_HEADS = 16;
 
-/** Names of the families that compute `direction` there, the one to start with first. */
-export function familiesFor(
+/** Names of the variants that compute `direction` there, the one to start with first. */
+export function attentionVariants(
   device: Device,
   direction: "forward" | "backward",
   { batch, heads, d }: Problem,

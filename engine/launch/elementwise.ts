@@ -11,7 +11,7 @@ import { broadcastStrides, collapseAxes, isDense } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
 const kernel = defineKernel("elementwise", source, {
-  variant: ({ constants: { EXPR, W }, params: { count } }) => `${EXPR} over ${count * Number(W)}`,
+  label: ({ constants: { EXPR, W }, params: { count } }) => `${EXPR} over ${count * Number(W)}`,
 });
 const WORKGROUP = 64;
 

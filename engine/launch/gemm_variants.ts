@@ -12,7 +12,7 @@ import type { Constants } from "../template.ts";
 
 const insight: KernelInsight = {
   flops: ({ params: { m, n, k }, grid }) => 2 * m * n * k * grid[2],
-  variant: ({ constants: c, params: { m, n, k }, grid }) =>
+  label: ({ constants: c, params: { m, n, k }, grid }) =>
     [
       `${m}x${k}${c.TA ? "ᵀ" : ""} · ${k}x${n}${c.TB ? "ᵀ" : ""}`,
       grid[2] > 1 && `batch ${grid[2]}`,
@@ -29,11 +29,11 @@ const tiledKernel = defineKernel("gemm_tiled", tiledSource, insight);
 
 /** One way to compute a product. */
 export interface GemmVariant {
-  /** Family and rows x columns of the result: per invocation for `register`, else per workgroup. */
+  /** Kind of kernel and rows x columns of the result: per invocation for `register`, else per workgroup. */
   readonly name: string;
-  /** The kernel; its name tells the family. */
+  /** The kernel. */
   readonly kernel: Kernel;
-  /** Constants of the family, besides what depends on the operands. */
+  /** Its constants, besides what depends on the operands. */
   readonly constants: Constants;
   /** Rows of the result per workgroup. */
   readonly rows: number;

@@ -6,16 +6,13 @@
  *
  * @module
  */
-import scaleSource from "../../kernels/loss_scale.wgsl" with { type: "text" };
-import loadSource from "../../kernels/ring_load.wgsl" with { type: "text" };
+import source from "../../kernels/loss_scale.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
-const scaleKernel = defineKernel("loss_scale", scaleSource);
-const loadKernel = defineKernel("ring_load", loadSource);
-const WORKGROUP = 64;
+const kernel = defineKernel("loss_scale", source);
 
 /** Elements of the state that {@link lossScaleStep} keeps, in order. */
 export const LOSS_SCALE_FIELDS = [
@@ -43,31 +40,5 @@ export function lossScaleStep(state: Tensor, clip: Tensor, window: number): void
       `lossScaleStep: state ${show(state.shape)} and clip ${show(clip.shape)} must be [6] and [2]`,
     );
   }
-  state.device.run(scaleKernel, {}, [clip, state], { window }, 1);
-}
-
-/**
- * `row = ring[places[index] mod rows, :]`, the reverse of `storeRow`.
- *
- * @param row f32, dense
- * @param ring f32 [rows, elements of row], dense
- * @param places f32, dense; the one at `index` is a whole number from 0 to 2^24, read when the
- * kernel runs
- * @throws {ShapeError} if the sizes do not fit.
- */
-export function loadRow(row: Tensor, ring: Tensor, places: Tensor, index = 0): void {
-  const [rows, width] = ring.shape;
-  if (ring.shape.length !== 2 || row.size !== width || index >= places.size) {
-    throw new ShapeError(
-      `loadRow: row ${show(row.shape)} and place ${index} of ${show(places.shape)} do not fit ` +
-        `the ring ${show(ring.shape)} [rows, width]`,
-    );
-  }
-  row.device.run(
-    loadKernel,
-    { WG: WORKGROUP },
-    [ring, places, row],
-    { count: width, rows, index },
-    Math.ceil(width / WORKGROUP),
-  );
+  state.device.run(kernel, {}, [clip, state], { window }, 1);
 }

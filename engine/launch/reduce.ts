@@ -181,7 +181,7 @@ function divisorUpTo(count: number, most: number): number {
  *
  * @param out what the last pass writes
  */
-export function planPass(
+export function choosePass(
   input: Tensor,
   out: Tensor,
   { outer, reduce, inner }: Extent,

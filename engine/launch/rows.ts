@@ -1,12 +1,11 @@
 /**
- * Launching kernels that reduce along the last axis (kernels/rows.wgsl).
+ * Launching kernels that reduce along the last axis (kernels/include/rows.wgsl).
  *
  * @module
  */
-import head from "../../kernels/rows.wgsl" with { type: "text" };
 import type { Device } from "../device.ts";
 import type { DType } from "../dtype.ts";
-import { defineKernel, type Kernel } from "../kernel.ts";
+import type { Kernel } from "../kernel.ts";
 import type { Params } from "../recorder.ts";
 import { type Shape, sizeOf } from "../shape.ts";
 import type { Constants } from "../template.ts";
@@ -20,11 +19,6 @@ const WORKGROUP = 64;
  * is cheap to reach.
  */
 const MOST_KEPT = { gpu: 24, software: 64 };
-
-/** Declares a kernel whose text continues kernels/rows.wgsl. */
-export function defineRowKernel(name: string, source: string): Kernel {
-  return defineKernel(name, `${head}\n${source}`);
-}
 
 /** Rows and row length of a tensor reduced along its last axis. */
 export function rowsAndWidth(shape: Shape): { rows: number; width: number } {
@@ -49,7 +43,7 @@ export interface RowOperand {
 
 /** How a row kernel is laid out. */
 export interface RowLayout {
-  /** Constants of kernels/rows.wgsl. */
+  /** Constants of kernels/include/rows.wgsl. */
   readonly constants: Constants;
   /** Rows that a workgroup takes side by side. */
   readonly teams: number;

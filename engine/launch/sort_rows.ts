@@ -3,14 +3,14 @@
  *
  * @module
  */
-import source from "../../kernels/sort.wgsl" with { type: "text" };
+import source from "../../kernels/sort_rows.wgsl" with { type: "text" };
 import { isFloat } from "../dtype.ts";
 import { defineKernel } from "../kernel.ts";
 import type { Tensor } from "../tensor.ts";
 import { rowChunks, rowsOf } from "./elementwise.ts";
 import { rowsAndWidth } from "./rows.ts";
 
-const kernel = defineKernel("sort", source);
+const kernel = defineKernel("sort_rows", source);
 const WORKGROUP = 64;
 
 /**

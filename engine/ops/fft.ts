@@ -4,7 +4,6 @@
  * @module
  */
 import source from "../../kernels/fft.wgsl" with { type: "text" };
-import turnSource from "../../kernels/turn.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
@@ -13,7 +12,7 @@ import { show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 
-const kernel = defineKernel("fft", `${turnSource}\n${source}`);
+const kernel = defineKernel("fft", source);
 const WORKGROUP = 64;
 
 /**

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import source from "../../kernels/indices.wgsl" with { type: "text" };
+import source from "../../kernels/indexing.wgsl" with { type: "text" };
 import scatterSource from "../../kernels/scatter_add.wgsl" with { type: "text" };
 import type { Device } from "../device.ts";
 import { ShapeError } from "../errors.ts";
@@ -19,7 +19,7 @@ import { sortRows } from "../launch/sort_rows.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
 import { permute } from "./view.ts";
 
-const kernel = defineKernel("indices", source);
+const kernel = defineKernel("indexing", source);
 const scatterKernel = defineKernel("scatter_add", scatterSource);
 const WORKGROUP = 64;
 /** Indices that are sorted at once: sorting compares each with each. */
@@ -28,10 +28,10 @@ const SORTED_AT_ONCE = 8192;
 /** Indices of an op: a u32 tensor, or values from the host, which are checked and uploaded. */
 export type Indices = Tensor | Uint32Array | readonly number[];
 
-/** Parameters of kernels/indices.wgsl that a mode leaves alone. */
+/** Parameters of kernels/indexing.wgsl that a mode leaves alone. */
 const NO_PARAMS = { size: 0, picks: 0, width: 0, first: 0, rows: 0, missing: NaN };
 
-/** What kernels/indices.wgsl does between rows of `n` elements and their picks. */
+/** What kernels/indexing.wgsl does between rows of `n` elements and their picks. */
 const ROW_MODES = { pick: 1, spread: 2 } as const;
 
 /** Reads picks of each row of `from` into `to`, or adds picks of `from` to the rows of `to`. */

@@ -13,16 +13,9 @@ import { sameShape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 import { reduceInto } from "./reduce.ts";
-import {
-  defineRowKernel,
-  repeats,
-  rowLayout,
-  rowsAndWidth,
-  runRows,
-  writable,
-} from "../launch/rows.ts";
+import { repeats, rowLayout, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
 
-const kernel = defineRowKernel("layernorm", source);
+const kernel = defineKernel("layernorm", source);
 const paramsKernel = defineKernel("layernorm_params", paramsSource);
 const WORKGROUP = 64;
 /** Blocks of rows that keep an adapter busy. */

@@ -6,17 +6,18 @@
 import lossSource from "../../kernels/loss.wgsl" with { type: "text" };
 import normalizeSource from "../../kernels/normalize.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
+import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refFrom, refZeros } from "../reference.ts";
 import { sameShape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { square, sub } from "./elementwise.ts";
 import { mean } from "./reduce.ts";
-import { defineRowKernel, repeats, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
+import { repeats, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
 import { refSoftmaxRow } from "./softmax.ts";
 
-const normalizeKernel = defineRowKernel("normalize", normalizeSource);
-const lossKernel = defineRowKernel("loss", lossSource);
+const normalizeKernel = defineKernel("normalize", normalizeSource);
+const lossKernel = defineKernel("loss", lossSource);
 
 interface EpsAttrs {
   readonly eps: number;

@@ -6,16 +6,16 @@
 import source from "../../kernels/reduce.wgsl" with { type: "text" };
 import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
+import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refBroadcast, refFrom, refUnbroadcast } from "../reference.ts";
 import { denseStrides, normalizeAxis, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { materialize } from "../launch/copy.ts";
 import { elementwise } from "../launch/elementwise.ts";
-import { type Extent, planPass, reducedRuns, runPass } from "../launch/reduce.ts";
-import { defineRowKernel } from "../launch/rows.ts";
+import { choosePass, type Extent, reducedRuns, runPass } from "../launch/reduce.ts";
 
-const kernel = defineRowKernel("reduce", source);
+const kernel = defineKernel("reduce", source);
 
 /** What a reduction computes. */
 export type Reduction = "sum" | "max" | "min" | "sumOfSquares";
@@ -46,7 +46,7 @@ export function reduceInto(
   let step = kind;
   let factor = scale;
   for (;;) {
-    const pass = planPass(current, out, { outer, reduce, inner });
+    const pass = choosePass(current, out, { outer, reduce, inner });
     if (!pass) {
       bySlices(out, current, { outer, reduce, inner }, step, factor);
       break;

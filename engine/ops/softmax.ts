@@ -5,13 +5,14 @@
  */
 import source from "../../kernels/softmax.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
+import { defineKernel } from "../kernel.ts";
 import { defineOp, type Op, type RefArray } from "../op.ts";
 import { refZeros } from "../reference.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { defineRowKernel, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
+import { rowsAndWidth, runRows, writable } from "../launch/rows.ts";
 
-const kernel = defineRowKernel("softmax", source);
+const kernel = defineKernel("softmax", source);
 
 interface SoftmaxAttrs {
   /** Used when there is no second input. */

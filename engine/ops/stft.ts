@@ -4,7 +4,6 @@
  * @module
  */
 import source from "../../kernels/stft.wgsl" with { type: "text" };
-import turnSource from "../../kernels/turn.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
@@ -19,7 +18,7 @@ import { sumTo } from "./reduce.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
 import { expand } from "./view.ts";
 
-const kernel = defineKernel("stft", `${turnSource}\n${source}`);
+const kernel = defineKernel("stft", source);
 const WORKGROUP = 64;
 
 interface FrameAttrs {

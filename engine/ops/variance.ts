@@ -22,10 +22,9 @@ import {
   type ReduceOptions,
   squeeze,
 } from "./reduce.ts";
-import { alignedWindow, planPass, reducedRuns, runPass, windowLimit } from "../launch/reduce.ts";
-import { defineRowKernel } from "../launch/rows.ts";
+import { alignedWindow, choosePass, reducedRuns, runPass, windowLimit } from "../launch/reduce.ts";
 
-const kernel = defineRowKernel("variance", source);
+const kernel = defineKernel("variance", source);
 const mergeKernel = defineKernel("variance_merge", mergeSource);
 const WORKGROUP = 64;
 /** Parts that one invocation joins. */
@@ -92,7 +91,7 @@ function moments(
 ): Tensor | undefined {
   const { device } = x;
   const runs = reducedRuns(x.shape, reduced);
-  const pass = planPass(x, x, runs[0]);
+  const pass = choosePass(x, x, runs[0]);
   if (!pass) return undefined;
   const size = pass.block * (pass.row ? pass.width : 1);
   const last = pass.reduce - (pass.parts - 1) * size;

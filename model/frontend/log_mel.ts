@@ -3,7 +3,7 @@
  *
  * @module
  */
-import source from "../../kernels/logmel.wgsl" with { type: "text" };
+import source from "../../kernels/log_mel.wgsl" with { type: "text" };
 import {
   defineKernel,
   type Device,
@@ -27,7 +27,7 @@ import {
   type TableOrder,
 } from "./tables.ts";
 
-const kernel = defineKernel("logmel", source);
+const kernel = defineKernel("log_mel", source);
 /** Frames per workgroup are 2 * PAIRS * GROUPS; the fastest layout measured (see the kernel). */
 const LAYOUT = { GROUPS: 2, PAIRS: 2 } as const;
 

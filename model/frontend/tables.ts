@@ -1,6 +1,6 @@
 /**
  * Host-side tables of the audio front end (SPEC section 1): window, mel filterbank, and the layouts
- * that `kernels/logmel.wgsl` reads. Audio is 16 kHz mono in [-1, 1]; the window has 400 samples (25
+ * that `kernels/log_mel.wgsl` reads. Audio is 16 kHz mono in [-1, 1]; the window has 400 samples (25
  * ms), frames start every 160 samples (10 ms).
  *
  * @module
@@ -164,7 +164,7 @@ export function slaneyMelFilterbank(options: MelOptions): Float32Array<ArrayBuff
   return table;
 }
 
-/** A filterbank without its zeros, as `kernels/logmel.wgsl` reads it. */
+/** A filterbank without its zeros, as `kernels/log_mel.wgsl` reads it. */
 export interface PackedMel {
   /** Per band: first bin, number of bins, offset into `weights`, 0. [bands, 4] */
   readonly bands: Uint32Array<ArrayBuffer>;

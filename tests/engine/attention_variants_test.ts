@@ -1,5 +1,5 @@
 /**
- * Every family of attention kernels, f32 and f16, without subgroups and with them, against the
+ * Every variant of the attention kernels, f32 and f16, without subgroups and with them, against the
  * float64 reference at odd lengths and head sizes; memory of long sequences.
  */
 import { assert, assertEquals } from "@std/assert";
@@ -84,7 +84,7 @@ function assertClose(label: string, actual: ArrayLike<number>, expected: RefArra
 }
 
 const ROWS = ["attention_backward_kv", "attention_backward_q", "attention_forward"];
-/** The kernels of a family; "single" has one for head sizes that are multiples of 4. */
+/** The kernels of a variant; "single" has one for head sizes that are multiples of 4. */
 const KERNELS: Readonly<Record<string, readonly string[]>> = {
   "rows": ROWS,
   "single": ["attention_backward", ...ROWS],
@@ -160,7 +160,7 @@ for (const [variant, kernels] of Object.entries(KERNELS)) {
   }
 }
 
-Deno.test("every family reads and writes fused projections in place", async () => {
+Deno.test("every variant reads and writes fused projections in place", async () => {
   const [batch, tokens, heads, d] = [2, 41, 3, 12];
   for (const variant of Object.keys(KERNELS)) {
     using device = await openDevice({ variants: { attention: variant } });
@@ -182,7 +182,7 @@ Deno.test("every family reads and writes fused projections in place", async () =
   }
 });
 
-Deno.test("the tuner tries every family on masked attention, apart from unmasked", async () => {
+Deno.test("the tuner tries every variant on masked attention, apart from unmasked", async () => {
   using device = await openDevice();
   const qkv = device.full([1, 9, 3 * 8], 0.5);
   const mask = keyMask(1, 9);

@@ -16,7 +16,7 @@ import {
 
 const fast = await watched({});
 const plain = await watched({ subgroups: false });
-const hasFamily = fast.device.info.subgroupSize === 8;
+const hasSubgroups = fast.device.info.subgroupSize === 8;
 
 async function holds(p: Product): Promise<void> {
   const x = prepare(p);
@@ -28,8 +28,8 @@ async function holds(p: Product): Promise<void> {
   );
   const other = await compute(plain.device, p, x);
   verify(p, x, other);
-  // Both families sum over k in order.
-  assert(sameBits(other, first), `${label(p)}: the families give different bits`);
+  // Both kernels sum over k in order.
+  assert(sameBits(other, first), `${label(p)}: the kernels give different bits`);
 }
 
 const LAYOUTS = [{}, { tb: true }, { ta: true }, { ta: true, tb: true }];
@@ -55,7 +55,7 @@ const SIZES = [
 
 for (const layout of LAYOUTS) {
   const name = `${layout.ta ? "T" : "N"}${layout.tb ? "T" : "N"}`;
-  Deno.test(`products ${name} match float64 in both families`, async () => {
+  Deno.test(`products ${name} match float64 with both kernels`, async () => {
     for (const [m, n, k] of SIZES) await holds({ m, n, k, ...layout });
     // Batches large enough for the rows alone to decide on the tile.
     for (const m of [4, 16, 28, 60]) {
@@ -65,7 +65,7 @@ for (const layout of LAYOUTS) {
   });
 }
 
-Deno.test("epilogues match float64 in both families", async () => {
+Deno.test("epilogues match float64 with both kernels", async () => {
   const epilogues: Partial<Product>[] = [
     { bias: true },
     { residual: true },
@@ -118,7 +118,7 @@ Deno.test("GELU is applied to what `pre` keeps", async () => {
         for (let j = 0; j < n; j++) {
           const at = x.c.at(0, i, j);
           const wanted = expected.data[at - x.c.start];
-          // The bound of kernels/math.wgsl and the rounding of the result.
+          // The bound of kernels/include/math.wgsl and the rounding of the result.
           assert(
             Math.abs(c[at] - wanted) <= 7e-7 * Math.abs(wanted) + 1e-37,
             `${c[at]}, not ${wanted}`,
@@ -139,7 +139,7 @@ Deno.test("a product large enough for the widest tile gives the bits of the regi
       const results = await compute(fast.device, p, x);
       assert(sameBits(results, await compute(plain.device, p, x)), label(p));
       // Elsewhere smaller tiles may divide better among the cores.
-      if (hasFamily && [2, 4, 8, 16].includes(navigator.hardwareConcurrency)) {
+      if (hasSubgroups && [2, 4, 8, 16].includes(navigator.hardwareConcurrency)) {
         assertEquals(fast.dispatches[0].tile, "64 x 2");
       }
     }
@@ -147,8 +147,8 @@ Deno.test("a product large enough for the widest tile gives the bits of the regi
 });
 
 Deno.test({
-  name: "the subgroup family takes every product, in tiles of every height",
-  ignore: !hasFamily,
+  name: "the subgroup kernel takes every product, in tiles of every height",
+  ignore: !hasSubgroups,
   fn: async () => {
     const used = async (p: Product) => {
       fast.dispatches.length = 0;

@@ -4,7 +4,7 @@ import { openDevice } from "../../engine/device.ts";
 import { add, mul } from "../../engine/ops/elementwise.ts";
 import { matmul } from "../../engine/ops/matmul.ts";
 import { sum } from "../../engine/ops/reduce.ts";
-import { sgdStep } from "../../engine/launch/optimizer.ts";
+import { sgdStep } from "../../engine/launch/in_place.ts";
 import { capture, measure } from "../../engine/plan.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";

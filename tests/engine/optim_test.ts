@@ -10,9 +10,10 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import { type Device, openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { Linear, Sequential } from "../../engine/nn/layers.ts";
-import { loadRow, LOSS_SCALE_FIELDS, lossScaleStep } from "../../engine/launch/loss_scale.ts";
-import { adamHyperValues, adamStep, addScaled, assign } from "../../engine/launch/optimizer.ts";
-import { storeRow } from "../../engine/launch/ring.ts";
+import { LOSS_SCALE_FIELDS, lossScaleStep } from "../../engine/launch/loss_scale.ts";
+import { adamHyperValues, adamStep } from "../../engine/launch/adamw.ts";
+import { addScaled, assign } from "../../engine/launch/in_place.ts";
+import { loadRow, storeRow } from "../../engine/launch/ring_buffer.ts";
 import { gelu, mul } from "../../engine/ops/elementwise.ts";
 import { mse } from "../../engine/ops/loss.ts";
 import { sum } from "../../engine/ops/reduce.ts";

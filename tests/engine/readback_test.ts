@@ -3,7 +3,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { fill } from "../../engine/launch/copy.ts";
-import { storeRow } from "../../engine/launch/ring.ts";
+import { storeRow } from "../../engine/launch/ring_buffer.ts";
 import { capture } from "../../engine/plan.ts";
 
 for (const fastReadback of [true, false]) {

@@ -1,11 +1,11 @@
 /**
- * Front-end tables against the official ones, and kernels/logmel.wgsl with these tables against the
+ * Front-end tables against the official ones, and kernels/log_mel.wgsl with these tables against the
  * official spectrograms, SPEC 1.6 and a float64 computation. Works for any set of waveforms in the
  * reference file.
  */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { defineKernel, type Device, openDevice } from "../../../engine/mod.ts";
-import logmelSource from "../../../kernels/logmel.wgsl" with { type: "text" };
+import logmelSource from "../../../kernels/log_mel.wgsl" with { type: "text" };
 import { readSafetensors } from "../../../model/formats/safetensors.ts";
 import {
   CENTRE_PAD,
@@ -28,7 +28,7 @@ const { tensors } = readSafetensors(
   Deno.readFileSync(new URL("../../golden/frontend.safetensors", import.meta.url)),
 );
 const BANDS = MEL_80.bands;
-const kernel = defineKernel("logmel", logmelSource);
+const kernel = defineKernel("log_mel", logmelSource);
 
 function golden(name: string): Float32Array {
   const data = tensors.get(name)?.data;

@@ -32,7 +32,7 @@ Deno.test("--profile leaves a table and a trace, and the run's numbers as they w
       await Deno.readTextFile(join(dir, "a", "profile.json")),
     );
     const names: string[] = traceEvents.map((it: { name: string }) => it.name);
-    assertEquals(names.filter((name) => name === "logmel").length, 2, "one per profiled update");
+    assertEquals(names.filter((name) => name === "log_mel").length, 2, "one per profiled update");
     assert(names.length > 200);
   } finally {
     await Deno.remove(dir, { recursive: true });

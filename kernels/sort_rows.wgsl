@@ -45,9 +45,9 @@ fn before(j: u32, kj: u32, i: u32, ki: u32) -> u32 {
   return select(0u, 1u, kj < ki || (kj == ki && j < i));
 }
 
-//:include each
+//:include entry_point
 
-fn each(at: u32) {
+fn invocation(at: u32) {
   let row = at / params.width;
   let base = row * params.width;
   let i = at - base;

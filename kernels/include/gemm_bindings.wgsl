@@ -1,5 +1,5 @@
-// Parameters and buffers of the matrix products, the same for every kernel family so that one
-// launcher serves them.
+// Parameters and buffers of the matrix products, the same for every variant so that one launcher
+// serves them.
 //
 // Each operand is an array of items of VA, VB or VC elements (4, 2 or 1), VC being that of C, bias,
 // residual and pre: the most that divides its row's length and all its offsets and distances.

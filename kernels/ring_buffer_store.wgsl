@@ -6,7 +6,7 @@
 // Constants: WG.
 
 struct Params {
-  width: u32,
+  count: u32, // elements of a row
   rows: u32,
 }
 
@@ -15,9 +15,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> place: array<f32>;
 @group(0) @binding(3) var<storage, read_write> ring: array<f32>;
 
-@compute @workgroup_size(WG)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x < params.width) {
-    ring[u32(place[0]) % params.rows * params.width + id.x] = row[id.x];
-  }
+//:include entry_point
+
+fn invocation(i: u32) {
+  ring[u32(place[0]) % params.rows * params.count + i] = row[i];
 }

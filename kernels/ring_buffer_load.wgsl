@@ -1,4 +1,4 @@
-// The reverse of ring.wgsl: row[:] = ring[places[index] mod rows, :], one invocation per element.
+// The reverse of ring_buffer_store.wgsl: row[:] = ring[places[index] mod rows, :], one invocation per element.
 // The place is read from memory: which row a replay takes is known on the device alone.
 //
 // Constants: WG.
@@ -14,8 +14,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> places: array<f32>;
 @group(0) @binding(3) var<storage, read_write> row: array<f32>;
 
-//:include each
+//:include entry_point
 
-fn each(i: u32) {
+fn invocation(i: u32) {
   row[i] = ring[u32(places[params.index]) % params.rows * params.count + i];
 }

@@ -24,9 +24,9 @@ struct Params {
 const EXPONENT = 0x7f800000u;
 const FRACTION = 0x007fffffu;
 
-//:include each
+//:include entry_point
 
-fn each(i: u32) {
+fn invocation(i: u32) {
   let bits = values[i];
 //:if INDICES
   if (bits >= params.limit) {

@@ -37,9 +37,9 @@ alias V = $E;
 @group(0) @binding(3) var<storage, read> source: array<V>;
 //:end
 
-//:include each
+//:include entry_point
 
-fn each(i: u32) {
+fn invocation(i: u32) {
 //:if MODE == 0
   result[i] = select(V(0.0), V(1.0), ids[i / params.size] == i % params.size);
 //:end

@@ -22,7 +22,7 @@
 // Constants: GROUPS lane groups of 20 (20 * GROUPS a multiple of 8, GROUPS * PAIRS even), PAIRS 1
 // or 2, HOP (a multiple of 20), BANDS, POWER_OUT. A workgroup does 2 * PAIRS * GROUPS frames of one
 // clip in 3360 * PAIRS * GROUPS bytes. Grid: clips * ceil(frames / (2 * PAIRS * GROUPS)), folded.
-// Tables from model/frontend_tables.ts: logmelTable(), packMel().
+// Tables from model/frontend/tables.ts: logmelTable(), packMel().
 //
 // Measured on lavapipe, 2 shared cores, 16 clips of 97,520 samples = 608 frames each, 30
 // interleaved runs, median (best):
