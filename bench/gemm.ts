@@ -7,7 +7,8 @@ import type { Device } from "../engine/mod.ts";
 import { gemm } from "../engine/launch/gemm.ts";
 import { visibleCount } from "../model/objectives/masking.ts";
 
-import { type Geometry, patchGrid, patchSides, PRESETS } from "../model/objectives/presets.ts";
+import { PRESETS } from "../model/objectives/presets.ts";
+import { type Geometry, patchGrid, patchSides } from "../model/vit/geometry.ts";
 import { affordablePart, prepared, random } from "./case.ts";
 import type { Benchmark, Prepared } from "./harness.ts";
 import { naiveGemm } from "./naive/kernels.ts";

@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { initialise } from "../model/vit/init.ts";
+import { initialise } from "../model/objectives/initialise.ts";
 import { randomMask, visibleCount } from "../model/objectives/masking.ts";
 import { Matpac } from "../model/objectives/matpac.ts";
-import { type Geometry, patchGrid, patchSides, PRESETS } from "../model/objectives/presets.ts";
+import { PRESETS } from "../model/objectives/presets.ts";
+import { type Geometry, patchGrid, patchSides } from "../model/vit/geometry.ts";
 import { lossWeights, RECIPES } from "../model/objectives/recipe.ts";
 import { Prng } from "../train/data/random.ts";
 import { STEP_DEFAULTS, Trainer } from "../train/run/update.ts";

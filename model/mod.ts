@@ -15,8 +15,18 @@
  *
  * @module
  */
-export { isDecayed, ParameterArena, type ParameterSpec, type SharedRun } from "./vit/arena.ts";
-export { type FrontendOptions, LogMel, MATPAC_STATISTICS } from "./frontend/log_mel.ts";
+export {
+  isDecayed,
+  ParameterArena,
+  type ParameterSpec,
+  type SharedRun,
+} from "./vit/parameter_arena.ts";
+export {
+  type FrontendOptions,
+  type FrontendSettings,
+  LogMel,
+  MATPAC_STATISTICS,
+} from "./frontend/log_mel.ts";
 export {
   FRAME_SAMPLES,
   frameCount,
@@ -40,7 +50,11 @@ export {
   stepSize,
   studentNetwork,
 } from "./encoder/embed.ts";
-export { type AttentionMaps, attentionMaps, type AttentionQuery } from "./vit/attention_maps.ts";
+export {
+  type AttentionMaps,
+  attentionMaps,
+  type AttentionQuery,
+} from "./encoder/attention_maps.ts";
 export {
   griffinLim,
   type InversionOptions,
@@ -48,7 +62,7 @@ export {
   melToPower,
 } from "./frontend/griffin_lim.ts";
 export { reconstruct, type Reconstruction } from "./objectives/reconstruct.ts";
-export { type Audio, type FrontendSettings, type LogMelAudio } from "./encoder/chunks.ts";
+export { type Audio, type LogMelAudio } from "./encoder/chunks.ts";
 export { type Clip, Embedder, type Embedding, type EmbedOptions } from "./encoder/embed_queue.ts";
 export {
   Encoder,
@@ -66,8 +80,8 @@ export {
   loadModel,
   type Values,
 } from "./encoder/hear.ts";
-export { headLogits, headSpecs } from "./objectives/head.ts";
-export { initialise, type RandomSource } from "./vit/init.ts";
+export { headLogits, headSpecs } from "./vit/projection_head.ts";
+export { initialise, type RandomSource } from "./objectives/initialise.ts";
 export {
   binaryMask,
   drawMask,
@@ -78,13 +92,13 @@ export {
   maskFromNoise,
   maskFromRestore,
   type Masking,
-  type PatchGrid,
   randomMask,
   runMask,
   structuredMask,
   visibleCount,
   visiblePatches,
 } from "./objectives/masking.ts";
+export type { PatchGrid } from "./vit/geometry.ts";
 export {
   type DeviceMask,
   type Forward,
@@ -120,10 +134,6 @@ export {
 } from "./objectives/objectives.ts";
 export { cropPositions, sinCosPositions, sinCosPositions1d } from "./vit/positions.ts";
 export {
-  type Geometry,
-  patchGrid,
-  patchSides,
-  type PatchSize,
   peakLearningRate,
   type PeakRate,
   type Preset,
@@ -134,6 +144,7 @@ export {
   spanSteps,
   type TrainingDefaults,
 } from "./objectives/presets.ts";
+export { type Geometry, patchGrid, patchSides, type PatchSize } from "./vit/geometry.ts";
 export {
   type Deviation,
   type DeviationName,
@@ -171,7 +182,7 @@ export {
 export { type KnownHeads } from "./formats/checkpoint_geometry.ts";
 export { type CheckpointFile, openCheckpoint } from "./formats/checkpoint_file.ts";
 export { type StoredTensors } from "./formats/checkpoint_names.ts";
-export { bytesAccess, type RandomAccess, type StoredTensor } from "./formats/ranges.ts";
+export { bytesAccess, type RandomAccess, type StoredTensor } from "./formats/stored_tensor.ts";
 export {
   bytesOf,
   encodeHeader,

@@ -5,8 +5,8 @@
  * @module
  */
 import { type Device, type HostArray, scope } from "../../engine/mod.ts";
-import type { Audio, FrontendSettings, LogMelAudio } from "./chunks.ts";
-import { LogMel } from "../frontend/log_mel.ts";
+import type { Audio, LogMelAudio } from "./chunks.ts";
+import { type FrontendSettings, LogMel } from "../frontend/log_mel.ts";
 import { CENTRE_PAD, FRAME_SAMPLES } from "../frontend/tables.ts";
 
 /**

@@ -5,7 +5,7 @@
  */
 import { ShapeError } from "../../engine/mod.ts";
 import type { EncoderGeometry } from "./embed.ts";
-import { MATPAC_STATISTICS } from "../frontend/log_mel.ts";
+import { type FrontendSettings, MATPAC_STATISTICS } from "../frontend/log_mel.ts";
 import { CENTRE_PAD, FRAME_SAMPLES, frameCount, HOP_SAMPLES } from "../frontend/tables.ts";
 
 /** A log-mel spectrogram instead of audio. */
@@ -18,17 +18,6 @@ export interface LogMelAudio {
 
 /** Sound that can be embedded: a mono 16 kHz waveform in [-1, 1], or its log-mel spectrogram. */
 export type Audio = Float32Array | LogMelAudio;
-
-/** How waveforms become log-mel. */
-export interface FrontendSettings {
-  /**
-   * Where frames are (SPEC section 1.1). `inside` the signal (default) is MATPAC's; `centred`, the
-   * signal's ends mirrored, is M2D's.
-   */
-  readonly framing?: "inside" | "centred";
-  /** What log-mel values are standardised with; default the paper's. */
-  readonly statistics?: { readonly mean: number; readonly std: number };
-}
 
 /** Sound of a chunk. */
 export interface Sound {

@@ -15,9 +15,8 @@ import {
   sum,
   type Tensor,
 } from "../../engine/mod.ts";
-import type { PatchGrid } from "../objectives/masking.ts";
 import type { MaskedModel } from "../objectives/masked_model.ts";
-import { patchSides } from "../objectives/presets.ts";
+import { type PatchGrid, patchSides } from "../vit/geometry.ts";
 import { behindClass, classTokens, tokenView } from "../vit/tokens.ts";
 import { block, type Lookup, norm, within } from "../vit/blocks.ts";
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { mul, type PendingRead, scope, type Tensor } from "../../engine/mod.ts";
-import { type Audio, chunksOf, type FrontendSettings, type Sound } from "./chunks.ts";
+import { type Audio, chunksOf, type Sound } from "./chunks.ts";
 import {
   type Bands,
   encodeChunks,
@@ -14,7 +14,7 @@ import {
   type Readout,
   stepSize,
 } from "./embed.ts";
-import { LogMel, MATPAC_STATISTICS } from "../frontend/log_mel.ts";
+import { type FrontendSettings, LogMel, MATPAC_STATISTICS } from "../frontend/log_mel.ts";
 import { FRAME_SAMPLES, HOP_SAMPLES } from "../frontend/tables.ts";
 
 /** A clip on its way to its embedding. */

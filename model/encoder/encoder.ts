@@ -4,7 +4,7 @@
  * @module
  */
 import type { Device } from "../../engine/mod.ts";
-import { ParameterArena, type ParameterSpec } from "../vit/arena.ts";
+import { ParameterArena, type ParameterSpec } from "../vit/parameter_arena.ts";
 import { standardisedTogether } from "./batch_statistics.ts";
 import {
   type Bands,
@@ -13,7 +13,8 @@ import {
   gridOf,
   stepSize,
 } from "./embed.ts";
-import type { Audio, FrontendSettings } from "./chunks.ts";
+import type { Audio } from "./chunks.ts";
+import type { FrontendSettings } from "../frontend/log_mel.ts";
 import { type Clip, Embedder, type Embedding, type EmbedOptions } from "./embed_queue.ts";
 import { imported } from "../formats/checkpoint_convert.ts";
 import {
@@ -28,7 +29,7 @@ import {
   type RandomAccess,
   type StoredTensor,
   wholeBytes,
-} from "../formats/ranges.ts";
+} from "../formats/stored_tensor.ts";
 import { HOP_SAMPLES } from "../frontend/tables.ts";
 import { classTokens } from "../vit/tokens.ts";
 import { encoderSpecs } from "../vit/blocks.ts";

@@ -14,7 +14,7 @@ import {
   type SystemName,
 } from "./checkpoint_names.ts";
 import { quoted } from "./pickle_values.ts";
-import { asFloat32, type StoredTensor, valuesOf, wholeBytes } from "./ranges.ts";
+import { asFloat32, type StoredTensor, valuesOf, wholeBytes } from "./stored_tensor.ts";
 import { TorchDict, type TorchValue } from "./torch_write.ts";
 
 /** Which tensors are wanted. */

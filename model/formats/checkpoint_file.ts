@@ -22,7 +22,7 @@ import {
   toMatpacNames,
 } from "./checkpoint_names.ts";
 import { PickleDict, type PickleValue } from "./pickle_values.ts";
-import type { RandomAccess } from "./ranges.ts";
+import type { RandomAccess } from "./stored_tensor.ts";
 import { openSafetensors } from "./safetensors_ranges.ts";
 import {
   isLegacyTorch,
@@ -31,7 +31,7 @@ import {
   TorchError,
   TorchTensor,
   torchTensors,
-} from "./torch_pt.ts";
+} from "./torch_read.ts";
 
 /** Tensors of a file and what was said with them. */
 export interface CheckpointFile {

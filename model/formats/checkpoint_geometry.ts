@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { headSpecs } from "../objectives/head.ts";
+import { headSpecs } from "../vit/projection_head.ts";
 import { blockSpecs, linearSpecs, normSpecs } from "../vit/blocks.ts";
 import { CheckpointError, type StoredTensors, type SystemName } from "./checkpoint_names.ts";
-import { countOf } from "./ranges.ts";
+import { countOf } from "./stored_tensor.ts";
 
 /** Sizes of a model, as far as shapes tell them. */
 export interface CheckpointGeometry {

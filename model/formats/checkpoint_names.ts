@@ -6,7 +6,7 @@
  * @module
  */
 import { quoted } from "./pickle_values.ts";
-import { bytesIn, type StoredTensor, wholeBytes } from "./ranges.ts";
+import { bytesIn, type StoredTensor, wholeBytes } from "./stored_tensor.ts";
 
 /** A checkpoint that cannot be taken for one of the systems, or not in the form that is wanted. */
 export class CheckpointError extends Error {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { bytesIn, piecesOf, type RandomAccess, type StoredTensor } from "./ranges.ts";
+import { bytesIn, piecesOf, type RandomAccess, type StoredTensor } from "./stored_tensor.ts";
 import { headerLength, layOut, parseHeader } from "./safetensors.ts";
 
 /** An open file. */

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { bytesIn, countOf, type StoredTensor } from "./ranges.ts";
-import { storageName, TorchError } from "./torch_pt.ts";
+import { bytesIn, countOf, type StoredTensor } from "./stored_tensor.ts";
+import { storageName, TorchError } from "./torch_read.ts";
 import { zipChunks, type ZipContent } from "./zip_write.ts";
 
 /** What can be saved. */

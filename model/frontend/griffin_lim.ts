@@ -26,7 +26,7 @@ import {
   sum,
   type Tensor,
 } from "../../engine/mod.ts";
-import type { FrontendSettings } from "../encoder/chunks.ts";
+import type { FrontendSettings } from "./log_mel.ts";
 import { MATPAC_STATISTICS } from "./log_mel.ts";
 import {
   CENTRE_PAD,

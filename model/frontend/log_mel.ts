@@ -37,6 +37,17 @@ const LAYOUT = { GROUPS: 2, PAIRS: 2 } as const;
  */
 export const MATPAC_STATISTICS = { mean: -7.056, std: 4.193 } as const;
 
+/** How waveforms become log-mel. */
+export interface FrontendSettings {
+  /**
+   * Where frames lie: `inside` the signal (default) is MATPAC's; `centred`, the signal's ends
+   * mirrored, is that of M2D and MSM-MAE.
+   */
+  readonly framing?: "inside" | "centred";
+  /** What log-mel values are standardised with; default the paper's. */
+  readonly statistics?: { readonly mean: number; readonly std: number };
+}
+
 /** What a front end computes. */
 export interface FrontendOptions {
   /**

@@ -19,7 +19,7 @@ import {
   sub,
   type Tensor,
 } from "../../engine/mod.ts";
-import type { ParameterArena } from "../vit/arena.ts";
+import type { ParameterArena } from "../vit/parameter_arena.ts";
 import {
   type DeviceMask,
   type Forward,
@@ -31,7 +31,7 @@ import {
   type StepInputs,
   widened,
 } from "./masked_model.ts";
-import type { Geometry } from "./presets.ts";
+import type { Geometry } from "../vit/geometry.ts";
 import type { Recipe } from "./recipe.ts";
 import { classTokens, type TokenView } from "../vit/tokens.ts";
 import { dense, encoderSpecs, standardised } from "../vit/blocks.ts";

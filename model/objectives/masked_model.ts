@@ -17,9 +17,9 @@ import {
   slice,
   type Tensor,
 } from "../../engine/mod.ts";
-import { ParameterArena, type ParameterSpec } from "../vit/arena.ts";
+import { ParameterArena, type ParameterSpec } from "../vit/parameter_arena.ts";
 import { cropPositions, sinCosPositions, sinCosPositions1d } from "../vit/positions.ts";
-import { type Geometry, patchGrid, patchSides } from "./presets.ts";
+import { type Geometry, patchGrid, patchSides } from "../vit/geometry.ts";
 import type { Recipe } from "./recipe.ts";
 import { behindClass, classTokens, type TokenView, tokenView } from "../vit/tokens.ts";
 import {

@@ -5,13 +5,7 @@
  * @module
  */
 
-/** Rows (frequency) and columns (time) of patches of a clip. */
-export interface PatchGrid {
-  /** Patches along frequency. */
-  readonly rows: number;
-  /** Patches along time. */
-  readonly columns: number;
-}
+import type { PatchGrid } from "../vit/geometry.ts";
 
 /**
  * How the masks of a run are drawn: single patches; whole rows and columns; or whole columns, in

@@ -17,8 +17,8 @@ import {
   scope,
   type Tensor,
 } from "../../engine/mod.ts";
-import type { ParameterArena, ParameterSpec } from "../vit/arena.ts";
-import { headLogits, headSpecs } from "./head.ts";
+import type { ParameterArena, ParameterSpec } from "../vit/parameter_arena.ts";
+import { headLogits, headSpecs } from "../vit/projection_head.ts";
 import { type LatentForward, M2d } from "./m2d.ts";
 import {
   type DeviceMask,
@@ -28,7 +28,7 @@ import {
   type StepInputs,
   widened,
 } from "./masked_model.ts";
-import type { Geometry } from "./presets.ts";
+import type { Geometry } from "../vit/geometry.ts";
 import type { Recipe } from "./recipe.ts";
 import { within } from "../vit/blocks.ts";
 

@@ -22,11 +22,11 @@ import {
   sum,
   type Tensor,
 } from "../../engine/mod.ts";
-import type { ParameterSpec } from "../vit/arena.ts";
+import type { ParameterSpec } from "../vit/parameter_arena.ts";
 import type { Prediction } from "./m2d.ts";
 import { Matpac, studentSpecs } from "./matpac.ts";
 import { type Precision, type StepInputs, widened } from "./masked_model.ts";
-import type { Geometry } from "./presets.ts";
+import type { Geometry } from "../vit/geometry.ts";
 import type { Recipe } from "./recipe.ts";
 import { dense, linearSpecs } from "../vit/blocks.ts";
 

@@ -20,7 +20,7 @@ import {
   type Tensor,
   variance,
 } from "../../engine/mod.ts";
-import type { ParameterSpec } from "../vit/arena.ts";
+import type { ParameterSpec } from "../vit/parameter_arena.ts";
 import {
   type DeviceMask,
   type Forward,
@@ -31,7 +31,7 @@ import {
   type StepInputs,
   widened,
 } from "./masked_model.ts";
-import { type Geometry, patchSides } from "./presets.ts";
+import { type Geometry, patchSides } from "../vit/geometry.ts";
 import type { Recipe } from "./recipe.ts";
 import { dense, patchify } from "../vit/blocks.ts";
 

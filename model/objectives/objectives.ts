@@ -5,19 +5,14 @@
  * @module
  */
 import type { Device } from "../../engine/mod.ts";
-import type { ParameterSpec } from "../vit/arena.ts";
+import type { ParameterSpec } from "../vit/parameter_arena.ts";
 import { M2d } from "./m2d.ts";
 import { type MaskedModel, type Precision, sharedSpecs } from "./masked_model.ts";
 import { Matpac, studentSpecs } from "./matpac.ts";
 import { MatpacPlus, matpacPlusSpecs, RELEASED_MCL_HEADS } from "./matpac_plus.ts";
 import { MsmMae, msmMaeSpecs } from "./msm_mae.ts";
-import {
-  type Geometry,
-  type PresetName,
-  PRESETS,
-  type RecipeName,
-  type TrainingDefaults,
-} from "./presets.ts";
+import { type PresetName, PRESETS, type RecipeName, type TrainingDefaults } from "./presets.ts";
+import type { Geometry } from "../vit/geometry.ts";
 import { type DeviationName, DEVIATIONS, mixedRecipe, type Recipe } from "./recipe.ts";
 
 /** Names of the objectives. */

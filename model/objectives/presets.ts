@@ -1,73 +1,15 @@
 /**
- * The named sizes of the model and the training numbers that belong to each.
+ * The named sizes of a model and the training numbers that belong to each (model/README.md,
+ * Schedules).
  *
- * `base` holds the paper's and the released configuration's exact values, made for 300
- * epochs of two million clips. `tiny` and `small` hold schedules for runs of minutes to
- * hours: published EMA decays have a half-life of 13,863 updates, so a run of a few hundred
- * updates would keep its teacher at the starting point. Everything that has a length is
- * therefore a share of the run there.
+ * `base` holds the exact values of the paper and of the released configuration, made for 300 epochs
+ * of two million clips. `tiny` and `small` hold schedules for runs of minutes to hours: published
+ * EMA decays have a half-life of 13,863 updates, so a run of a few hundred updates would keep its
+ * teacher at the starting point. Everything that has a length is therefore a share of the run there.
+ *
+ * @module
  */
-
-/** Bands and frames of a patch, or the side of a square one. */
-export type PatchSize = number | readonly [bands: number, frames: number];
-
-/** Sizes of patch embedding, encoder, predictor and heads. */
-export interface Geometry {
-  /** Encoder width D. */
-  readonly width: number;
-  /** Encoder blocks. */
-  readonly depth: number;
-  /** Encoder attention heads. */
-  readonly heads: number;
-  /** Predictor width. */
-  readonly predictorWidth: number;
-  /** Predictor blocks. */
-  readonly predictorDepth: number;
-  /** Predictor attention heads. */
-  readonly predictorHeads: number;
-  /** Hidden width of both classification heads. */
-  readonly headHidden: number;
-  /** Prototypes K of both classification heads. */
-  readonly prototypes: number;
-  /** Width of the L2-normalised layer before the prototypes. */
-  readonly bottleneck: number;
-  /** Mel bands of the input. */
-  readonly melBands: number;
-  /** Bands and frames of a patch. */
-  readonly patchSize: PatchSize;
-  /** Frames (10 ms) of a training crop. */
-  readonly cropFrames: number;
-  /** Share of the patches that the student does not see. */
-  readonly maskRatio: number;
-  /** Whether a class token goes before the patches; default true. */
-  readonly classToken?: boolean;
-  /** Whether keys have a bias; default true. MSM-MAE's blocks have none (SPEC section 2.1). */
-  readonly keyBias?: boolean;
-  /**
-   * Layout of the predictor's position table; default 2-D. MSM-MAE counts patches in one line (SPEC
-   * section 2.2).
-   */
-  readonly predictorPositions?: "1d" | "2d";
-  /** Heads of the predictor that compete (MATPAC++, SPEC section 2.5); default none. */
-  readonly mclHeads?: number;
-}
-
-/** Bands and frames of a patch. */
-export function patchSides(
-  { patchSize }: Pick<Geometry, "patchSize">,
-): readonly [bands: number, frames: number] {
-  return typeof patchSize === "number" ? [patchSize, patchSize] : patchSize;
-}
-
-/** Patch grid of a geometry; frames that fill no patch are dropped. */
-export function patchGrid(
-  geometry: Pick<Geometry, "melBands" | "cropFrames" | "patchSize">,
-): { rows: number; columns: number; patches: number } {
-  const [bands, frames] = patchSides(geometry);
-  const rows = Math.floor(geometry.melBands / bands);
-  const columns = Math.floor(geometry.cropFrames / frames);
-  return { rows, columns, patches: rows * columns };
-}
+import type { Geometry } from "../vit/geometry.ts";
 
 /** A length in updates, in epochs, or as a share of the whole run. */
 export type Span =

@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { binaryMask, type Mask, type PatchGrid } from "./masking.ts";
+import { binaryMask, type Mask } from "./masking.ts";
 import type { MsmMae } from "./msm_mae.ts";
-import { patchSides } from "./presets.ts";
+import { type PatchGrid, patchSides } from "../vit/geometry.ts";
 
 /**
  * A chunk with what was hidden of it and what was made of that. Pictures are [bands, frames], low

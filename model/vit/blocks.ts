@@ -15,8 +15,8 @@ import {
   slice,
   type Tensor,
 } from "../../engine/mod.ts";
-import type { ParameterSpec } from "./arena.ts";
-import { type Geometry, patchSides, type PatchSize } from "../objectives/presets.ts";
+import type { ParameterSpec } from "./parameter_arena.ts";
+import { type Geometry, patchSides, type PatchSize } from "./geometry.ts";
 
 /** Looks a parameter up by its name within a module. */
 export type Lookup = (name: string) => Tensor;

@@ -4,7 +4,7 @@
  * @module
  */
 import { concat, reshape, slice, type Tensor } from "../../engine/mod.ts";
-import type { PatchGrid } from "../objectives/masking.ts";
+import type { PatchGrid } from "./geometry.ts";
 
 /**
  * Two-dimensional sin-cos table: the first half of a row encodes time, the second frequency, each

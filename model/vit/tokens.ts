@@ -4,9 +4,9 @@
  * @module
  */
 import { add, concat, expand, slice, type Tensor } from "../../engine/mod.ts";
-import type { PatchGrid } from "../objectives/masking.ts";
+import type { PatchGrid } from "./geometry.ts";
 import { cropPositions } from "./positions.ts";
-import type { Geometry, PatchSize } from "../objectives/presets.ts";
+import type { Geometry, PatchSize } from "./geometry.ts";
 import { type Lookup, patchEmbed, within } from "./blocks.ts";
 
 /** Class tokens of a sequence: one or none. */

@@ -21,7 +21,8 @@ import {
   transpose,
 } from "../../engine/mod.ts";
 import { Matpac } from "../../model/objectives/matpac.ts";
-import { patchGrid, type PresetName, PRESETS } from "../../model/objectives/presets.ts";
+import { type PresetName, PRESETS } from "../../model/objectives/presets.ts";
+import { patchGrid } from "../../model/vit/geometry.ts";
 import { lossWeights, RECIPES } from "../../model/objectives/recipe.ts";
 import { randomMask } from "../../model/objectives/masking.ts";
 import { Prng } from "../../train/data/random.ts";

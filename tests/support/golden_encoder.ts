@@ -5,7 +5,7 @@
  * @module
  */
 import { openCheckpoint } from "../../model/formats/checkpoint_file.ts";
-import { bytesAccess, valuesOf, wholeBytes } from "../../model/formats/ranges.ts";
+import { bytesAccess, valuesOf, wholeBytes } from "../../model/formats/stored_tensor.ts";
 import {
   readSafetensors,
   type SafetensorsTensor,

@@ -4,7 +4,7 @@
  */
 import { refPhi } from "../../engine/reference.ts";
 import type { Mask } from "../../model/objectives/masking.ts";
-import type { Geometry } from "../../model/objectives/presets.ts";
+import type { Geometry } from "../../model/vit/geometry.ts";
 
 type Row = Float64Array;
 /** Parameters by official name. */

@@ -1,5 +1,5 @@
 /** Pickles, archives and ranges put together by hand, for tests. */
-import type { RandomAccess } from "../../model/formats/ranges.ts";
+import type { RandomAccess } from "../../model/formats/stored_tensor.ts";
 import { zipChunks, type ZipContent } from "../../model/formats/zip_write.ts";
 
 /** Bytes of text whose characters are bytes, and of numbers. */

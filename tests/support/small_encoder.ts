@@ -1,6 +1,6 @@
 /** A network of two blocks as training begins, for tests of commands. */
 import { openDevice } from "../../engine/mod.ts";
-import { initialise } from "../../model/vit/init.ts";
+import { initialise } from "../../model/objectives/initialise.ts";
 import { Matpac } from "../../model/objectives/matpac.ts";
 import { PRESETS } from "../../model/objectives/presets.ts";
 import { RECIPES } from "../../model/objectives/recipe.ts";

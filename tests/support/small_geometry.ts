@@ -1,5 +1,6 @@
 import { geometryFor, type ObjectiveName, OBJECTIVES } from "../../model/objectives/objectives.ts";
-import { type Geometry, PRESETS } from "../../model/objectives/presets.ts";
+import { PRESETS } from "../../model/objectives/presets.ts";
+import type { Geometry } from "../../model/vit/geometry.ts";
 
 /** All objectives. */
 export const OBJECTIVE_NAMES = Object.keys(OBJECTIVES) as ObjectiveName[];

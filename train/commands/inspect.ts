@@ -6,7 +6,7 @@ import {
   modelOf,
   SYSTEM_TITLES,
 } from "../../model/formats/checkpoint_file.ts";
-import { bytesIn, type StoredTensor } from "../../model/formats/ranges.ts";
+import { bytesIn, type StoredTensor } from "../../model/formats/stored_tensor.ts";
 import { formatBytes } from "../../engine/mod.ts";
 import { breath } from "../run/event_loop.ts";
 import { blaming, type OpenCheckpoint, openCheckpointFile } from "../io/checkpoint_file.ts";

@@ -13,12 +13,12 @@ import type { Masking } from "../../model/objectives/masking.ts";
 import type { Precision } from "../../model/objectives/masked_model.ts";
 import { type ObjectiveName, OBJECTIVES, trainingFor } from "../../model/objectives/objectives.ts";
 import {
-  type Geometry,
   peakLearningRate,
   type PresetName,
   type RecipeName,
   type Span,
 } from "../../model/objectives/presets.ts";
+import type { Geometry } from "../../model/vit/geometry.ts";
 import type { Recipe } from "../../model/objectives/recipe.ts";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
 import {

@@ -10,13 +10,8 @@ import {
   OBJECTIVES,
   recipeFor,
 } from "../../model/objectives/objectives.ts";
-import {
-  type Geometry,
-  patchGrid,
-  patchSides,
-  PRESETS,
-  type RecipeName,
-} from "../../model/objectives/presets.ts";
+import { PRESETS, type RecipeName } from "../../model/objectives/presets.ts";
+import { type Geometry, patchGrid, patchSides } from "../../model/vit/geometry.ts";
 import { type DeviationName, deviations, type Recipe } from "../../model/objectives/recipe.ts";
 import type { OptionName, Options } from "./schema.ts";
 import { UsageError } from "../errors.ts";

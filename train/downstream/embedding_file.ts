@@ -8,7 +8,7 @@
  * @module
  */
 import { dirname } from "@std/path";
-import { bytesIn, type StoredTensor } from "../../model/formats/ranges.ts";
+import { bytesIn, type StoredTensor } from "../../model/formats/stored_tensor.ts";
 import { safetensorsChunks } from "../../model/formats/safetensors_ranges.ts";
 import { zipChunks, type ZipContent } from "../../model/formats/zip_write.ts";
 import type { Embedding } from "../../model/encoder/embed_queue.ts";

@@ -5,7 +5,7 @@
  */
 import { basename } from "@std/path";
 import { type CheckpointFile, openCheckpoint } from "../../model/formats/checkpoint_file.ts";
-import type { RandomAccess } from "../../model/formats/ranges.ts";
+import type { RandomAccess } from "../../model/formats/stored_tensor.ts";
 import { readFully } from "./bytes.ts";
 import { NoDataError } from "../data/errors.ts";
 import { UsageError } from "../errors.ts";

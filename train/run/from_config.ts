@@ -8,7 +8,7 @@ import type { Device } from "../../engine/mod.ts";
 import { visiblePatches } from "../../model/objectives/masking.ts";
 import type { MaskedModel, Precision } from "../../model/objectives/masked_model.ts";
 import { OBJECTIVES } from "../../model/objectives/objectives.ts";
-import { patchGrid } from "../../model/objectives/presets.ts";
+import { patchGrid } from "../../model/vit/geometry.ts";
 import { lossWeights } from "../../model/objectives/recipe.ts";
 import type { ResolvedConfig } from "../config/config.ts";
 import { STEP_DEFAULTS, type StepSettings } from "./update.ts";

@@ -5,10 +5,10 @@
  */
 import type { Device, Tensor } from "../../engine/mod.ts";
 import { LogMel, MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
-import { initialise } from "../../model/vit/init.ts";
+import { initialise } from "../../model/objectives/initialise.ts";
 import { drawMask } from "../../model/objectives/masking.ts";
 import type { MaskedModel } from "../../model/objectives/masked_model.ts";
-import { patchGrid } from "../../model/objectives/presets.ts";
+import { patchGrid } from "../../model/vit/geometry.ts";
 import { readSafetensors } from "../../model/formats/safetensors.ts";
 import { breath } from "./event_loop.ts";
 import { buildModel, precisionOn, stepSettings } from "./from_config.ts";

@@ -11,7 +11,7 @@ import {
   type Tensor,
 } from "../../engine/mod.ts";
 import { LogMel } from "../../model/frontend/log_mel.ts";
-import { patchGrid, patchSides } from "../../model/objectives/presets.ts";
+import { patchGrid, patchSides } from "../../model/vit/geometry.ts";
 import { buildModel, maskCounts, stepSettings } from "./from_config.ts";
 import type { ResolvedConfig } from "../config/config.ts";
 import { labelledFolder } from "../data/labelled.ts";

@@ -4,10 +4,10 @@
  * @module
  */
 import type { DType, HostArray, Shape, Tensor } from "../../engine/mod.ts";
-import type { ParameterArena, ParameterSpec } from "../../model/vit/arena.ts";
+import type { ParameterArena, ParameterSpec } from "../../model/vit/parameter_arena.ts";
 import { type MaskedModel, TEACHER_PREFIX } from "../../model/objectives/masked_model.ts";
 import { classTokens } from "../../model/vit/tokens.ts";
-import { patchGrid } from "../../model/objectives/presets.ts";
+import { patchGrid } from "../../model/vit/geometry.ts";
 import type { SafetensorsTensor } from "../../model/formats/safetensors.ts";
 import type { CheckpointTensor } from "./checkpoint.ts";
 import type { Trainer } from "./update.ts";

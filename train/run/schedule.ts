@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { type Geometry, spanSteps } from "../../model/objectives/presets.ts";
+import { spanSteps } from "../../model/objectives/presets.ts";
+import type { Geometry } from "../../model/vit/geometry.ts";
 import type { ResolvedConfig } from "../config/config.ts";
 
 /**

@@ -7,7 +7,7 @@ import { join } from "@std/path";
 import type { Device } from "../../engine/mod.ts";
 import { gridOf } from "../../model/encoder/embed.ts";
 import { type Encoder, loadEncoder } from "../../model/encoder/encoder.ts";
-import { valuesOf, wholeBytes } from "../../model/formats/ranges.ts";
+import { valuesOf, wholeBytes } from "../../model/formats/stored_tensor.ts";
 import { openCheckpointFile } from "../io/checkpoint_file.ts";
 import { type CheckRow, Report, TOLERANCES } from "./report.ts";
 import type { GoldenSet } from "./golden.ts";

@@ -6,14 +6,14 @@
  * @module
  */
 import { type Device, mean, noGrad, scope, square, sub, type Tensor } from "../../engine/mod.ts";
-import { isDecayed } from "../../model/vit/arena.ts";
+import { isDecayed } from "../../model/vit/parameter_arena.ts";
 import { type Encoder, loadEncoder } from "../../model/encoder/encoder.ts";
 import { matpacName } from "../../model/formats/checkpoint_names.ts";
 import { writeSafetensors } from "../../model/formats/safetensors.ts";
 import { binaryMask, type Mask } from "../../model/objectives/masking.ts";
 import { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { recipeFor } from "../../model/objectives/objectives.ts";
-import type { Geometry } from "../../model/objectives/presets.ts";
+import type { Geometry } from "../../model/vit/geometry.ts";
 import type { Recipe } from "../../model/objectives/recipe.ts";
 import { learningRate } from "../run/schedule.ts";
 import { type StepSettings, Trainer } from "../run/update.ts";

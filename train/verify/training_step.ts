@@ -8,7 +8,7 @@ import type { HostArray, Tensor } from "../../engine/mod.ts";
 import { type Mask, maskFromNoise } from "../../model/objectives/masking.ts";
 import { type MaskedModel, TEACHER_PREFIX } from "../../model/objectives/masked_model.ts";
 import type { Matpac, MatpacForward } from "../../model/objectives/matpac.ts";
-import type { Geometry } from "../../model/objectives/presets.ts";
+import type { Geometry } from "../../model/vit/geometry.ts";
 import { lossWeights } from "../../model/objectives/recipe.ts";
 import {
   emaDecay,

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { AttentionMaps, AttentionQuery } from "../../model/vit/attention_maps.ts";
-import type { PatchGrid } from "../../model/objectives/masking.ts";
+import type { AttentionMaps, AttentionQuery } from "../../model/encoder/attention_maps.ts";
+import type { PatchGrid } from "../../model/vit/geometry.ts";
 import { MAGMA } from "./colours.ts";
 import { panel, panelBox, patchBox, rangeOf, secondsOf, type Spectrogram } from "./spectrogram.ts";
 import { tag, text } from "./markup.ts";

@@ -12,7 +12,7 @@ import {
   objectIn,
   SYSTEM_TITLES,
 } from "../../model/formats/checkpoint_file.ts";
-import { asFloat32, valuesOf, wholeBytes } from "../../model/formats/ranges.ts";
+import { asFloat32, valuesOf, wholeBytes } from "../../model/formats/stored_tensor.ts";
 import type { Masking } from "../../model/objectives/masking.ts";
 import { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { recipeFor } from "../../model/objectives/objectives.ts";

@@ -8,12 +8,13 @@ import {
   type AttentionMaps,
   attentionMaps,
   type AttentionQuery,
-} from "../../model/vit/attention_maps.ts";
+} from "../../model/encoder/attention_maps.ts";
 import { gridOf } from "../../model/encoder/embed.ts";
 import type { Encoder } from "../../model/encoder/encoder.ts";
 import { LogMel, MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
 import { CENTRE_PAD, FRAME_SAMPLES, MEL_80 } from "../../model/frontend/tables.ts";
-import { drawMask, type Masking, type PatchGrid } from "../../model/objectives/masking.ts";
+import { drawMask, type Masking } from "../../model/objectives/masking.ts";
+import type { PatchGrid } from "../../model/vit/geometry.ts";
 import { classTokens } from "../../model/vit/tokens.ts";
 import type { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { reconstruct, type Reconstruction } from "../../model/objectives/reconstruct.ts";

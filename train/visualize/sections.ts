@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { AttentionQuery } from "../../model/vit/attention_maps.ts";
+import type { AttentionQuery } from "../../model/encoder/attention_maps.ts";
 import type { Encoder } from "../../model/encoder/encoder.ts";
 import { classTokens } from "../../model/vit/tokens.ts";
 import type { MsmMae } from "../../model/objectives/msm_mae.ts";

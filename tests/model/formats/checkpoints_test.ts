@@ -16,7 +16,7 @@ import {
   type StoredTensor,
   storedTensor,
   wholeBytes,
-} from "../../../model/formats/ranges.ts";
+} from "../../../model/formats/stored_tensor.ts";
 import { safetensorsChunks } from "../../../model/formats/safetensors_ranges.ts";
 import { torchChunks, TorchDict } from "../../../model/formats/torch_write.ts";
 import { blockSpecs, linearSpecs, normSpecs } from "../../../model/vit/blocks.ts";

@@ -2,8 +2,8 @@
 import { assertEquals, assertInstanceOf, assertStringIncludes, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { unzipSync, zipSync } from "fflate";
-import { bytesAccess } from "../../../model/formats/ranges.ts";
-import { MAX_INFLATED, ZipArchive, ZipError } from "../../../model/formats/zip.ts";
+import { bytesAccess } from "../../../model/formats/stored_tensor.ts";
+import { MAX_INFLATED, ZipArchive, ZipError } from "../../../model/formats/zip_read.ts";
 import { zipChunks } from "../../../model/formats/zip_write.ts";
 import { file, joined, raw, SparseBytes, u32 } from "../../support/pickle_bytes.ts";
 

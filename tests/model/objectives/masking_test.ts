@@ -14,13 +14,13 @@ import {
   maskFromNoise,
   maskFromRestore,
   type Masking,
-  type PatchGrid,
   randomMask,
   runMask,
   structuredMask,
   visibleCount,
   visiblePatches,
 } from "../../../model/objectives/masking.ts";
+import type { PatchGrid } from "../../../model/vit/geometry.ts";
 import { Prng } from "../../../train/data/random.ts";
 
 /** Draws of a generator of its own. */

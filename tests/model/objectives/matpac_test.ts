@@ -4,12 +4,13 @@
  */
 import { assert, assertAlmostEquals, assertEquals, assertNotEquals } from "@std/assert";
 import { type Device, openDevice, scope, type Tensor } from "../../../engine/mod.ts";
-import { initialise } from "../../../model/vit/init.ts";
+import { initialise } from "../../../model/objectives/initialise.ts";
 import { type Mask, randomMask } from "../../../model/objectives/masking.ts";
 import type { StepInputs } from "../../../model/objectives/masked_model.ts";
 import { Matpac } from "../../../model/objectives/matpac.ts";
 import { sinCosPositions } from "../../../model/vit/positions.ts";
-import { patchGrid, PRESETS } from "../../../model/objectives/presets.ts";
+import { PRESETS } from "../../../model/objectives/presets.ts";
+import { patchGrid } from "../../../model/vit/geometry.ts";
 import { lossWeights, type Recipe, RECIPES } from "../../../model/objectives/recipe.ts";
 import { Prng } from "../../../train/data/random.ts";
 import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";

@@ -4,8 +4,8 @@
  */
 import { assert, assertAlmostEquals, assertEquals, assertNotEquals } from "@std/assert";
 import { type Device, type HostArray, openDevice, type Tensor } from "../../../engine/mod.ts";
-import type { ParameterArena } from "../../../model/vit/arena.ts";
-import { initialise } from "../../../model/vit/init.ts";
+import type { ParameterArena } from "../../../model/vit/parameter_arena.ts";
+import { initialise } from "../../../model/objectives/initialise.ts";
 import { type Mask, randomMask } from "../../../model/objectives/masking.ts";
 import type { MaskedModel } from "../../../model/objectives/masked_model.ts";
 import {
@@ -19,7 +19,7 @@ import {
   patchGrid,
   patchSides,
   type PatchSize,
-} from "../../../model/objectives/presets.ts";
+} from "../../../model/vit/geometry.ts";
 import type { Recipe } from "../../../model/objectives/recipe.ts";
 import { Prng } from "../../../train/data/random.ts";
 import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";

@@ -1,10 +1,11 @@
 /** Rows of SPEC section 9: what recipes choose, and what each choice does. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { openDevice } from "../../../engine/mod.ts";
-import { initialise } from "../../../model/vit/init.ts";
+import { initialise } from "../../../model/objectives/initialise.ts";
 import { randomMask } from "../../../model/objectives/masking.ts";
 import { Matpac } from "../../../model/objectives/matpac.ts";
-import { type Geometry, patchGrid, PRESETS } from "../../../model/objectives/presets.ts";
+import { PRESETS } from "../../../model/objectives/presets.ts";
+import { type Geometry, patchGrid } from "../../../model/vit/geometry.ts";
 import {
   DEVIATIONS,
   deviations,

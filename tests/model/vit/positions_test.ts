@@ -4,11 +4,12 @@ import { openDevice } from "../../../engine/mod.ts";
 import { readSafetensors } from "../../../model/formats/safetensors.ts";
 import { studentSpecs } from "../../../model/objectives/matpac.ts";
 import { cropPositions, sinCosPositions, sinCosPositions1d } from "../../../model/vit/positions.ts";
-import { patchGrid, PRESETS } from "../../../model/objectives/presets.ts";
+import { PRESETS } from "../../../model/objectives/presets.ts";
+import { patchGrid } from "../../../model/vit/geometry.ts";
 import { lossWeights, RECIPES } from "../../../model/objectives/recipe.ts";
 import { blockSpecs } from "../../../model/vit/blocks.ts";
-import { headSpecs } from "../../../model/objectives/head.ts";
-import type { ParameterSpec } from "../../../model/vit/arena.ts";
+import { headSpecs } from "../../../model/vit/projection_head.ts";
+import type { ParameterSpec } from "../../../model/vit/parameter_arena.ts";
 
 const count = (specs: readonly ParameterSpec[]): number =>
   specs.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);

@@ -2,7 +2,7 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { openCheckpoint } from "../../../model/formats/checkpoint_file.ts";
-import { bytesAccess, storedTensor, wholeBytes } from "../../../model/formats/ranges.ts";
+import { bytesAccess, storedTensor, wholeBytes } from "../../../model/formats/stored_tensor.ts";
 import { readSafetensors, writeSafetensors } from "../../../model/formats/safetensors.ts";
 import { torchChunks, TorchDict } from "../../../model/formats/torch_write.ts";
 import { plainText, statisticsOf } from "../../../train/downstream/checkpoint_report.ts";

@@ -6,11 +6,11 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows }
 import { fromFileUrl, join } from "@std/path";
 import { inflateSync } from "node:zlib";
 import { openDevice } from "../../../engine/mod.ts";
-import { attentionMaps } from "../../../model/vit/attention_maps.ts";
+import { attentionMaps } from "../../../model/encoder/attention_maps.ts";
 import { loadEncoder } from "../../../model/encoder/encoder.ts";
 import { writeSafetensors } from "../../../model/formats/safetensors.ts";
 import { LogMel } from "../../../model/frontend/log_mel.ts";
-import { initialise } from "../../../model/vit/init.ts";
+import { initialise } from "../../../model/objectives/initialise.ts";
 import { MsmMae } from "../../../model/objectives/msm_mae.ts";
 import { recipeFor } from "../../../model/objectives/objectives.ts";
 import { run } from "../../../train/commands/visualize.ts";

@@ -3,7 +3,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/as
 import { join } from "@std/path";
 import { openDevice } from "../../../engine/mod.ts";
 import { loadEncoder } from "../../../model/encoder/encoder.ts";
-import { initialise } from "../../../model/vit/init.ts";
+import { initialise } from "../../../model/objectives/initialise.ts";
 import { Matpac } from "../../../model/objectives/matpac.ts";
 import { RECIPES } from "../../../model/objectives/recipe.ts";
 import { writeTensors } from "../../../train/run/checkpoint.ts";

@@ -9,10 +9,10 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import { type Device, openDevice, type Tensor } from "../../../engine/mod.ts";
-import { initialise } from "../../../model/vit/init.ts";
+import { initialise } from "../../../model/objectives/initialise.ts";
 import { type Mask, randomMask } from "../../../model/objectives/masking.ts";
 import { Matpac } from "../../../model/objectives/matpac.ts";
-import { patchGrid } from "../../../model/objectives/presets.ts";
+import { patchGrid } from "../../../model/vit/geometry.ts";
 import { lossWeights, type Recipe, RECIPES } from "../../../model/objectives/recipe.ts";
 import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";
 import { resolveConfig } from "../../../train/config/config.ts";

@@ -6,7 +6,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows }
 import { join } from "@std/path";
 import { openDevice } from "../../../engine/mod.ts";
 import { LogMel } from "../../../model/frontend/log_mel.ts";
-import { initialise } from "../../../model/vit/init.ts";
+import { initialise } from "../../../model/objectives/initialise.ts";
 import { Matpac } from "../../../model/objectives/matpac.ts";
 import { PRESETS } from "../../../model/objectives/presets.ts";
 import { RECIPES } from "../../../model/objectives/recipe.ts";

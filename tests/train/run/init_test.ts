@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { openDevice } from "../../../engine/mod.ts";
 import type { SafetensorsTensor } from "../../../model/formats/safetensors.ts";
-import { initialise } from "../../../model/vit/init.ts";
+import { initialise } from "../../../model/objectives/initialise.ts";
 import type { MaskedModel } from "../../../model/objectives/masked_model.ts";
 import { type ObjectiveName, OBJECTIVES, recipeFor } from "../../../model/objectives/objectives.ts";
 import { Prng } from "../../../train/data/random.ts";

@@ -10,11 +10,11 @@ import {
 import { join } from "@std/path";
 import { type Device, openDevice } from "../../../engine/mod.ts";
 import { readSafetensors } from "../../../model/formats/safetensors.ts";
-import { initialise } from "../../../model/vit/init.ts";
+import { initialise } from "../../../model/objectives/initialise.ts";
 import { randomMask } from "../../../model/objectives/masking.ts";
 import type { Precision } from "../../../model/objectives/masked_model.ts";
 import { Matpac } from "../../../model/objectives/matpac.ts";
-import { patchGrid } from "../../../model/objectives/presets.ts";
+import { patchGrid } from "../../../model/vit/geometry.ts";
 import { lossWeights, type Recipe, RECIPES } from "../../../model/objectives/recipe.ts";
 import { loadCheckpoint, saveCheckpoint } from "../../../train/run/checkpoint.ts";
 import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";

@@ -5,13 +5,13 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { type Device, openDevice } from "../../../engine/mod.ts";
-import type { ParameterArena } from "../../../model/vit/arena.ts";
+import type { ParameterArena } from "../../../model/vit/parameter_arena.ts";
 import { readSafetensors } from "../../../model/formats/safetensors.ts";
-import { initialise } from "../../../model/vit/init.ts";
+import { initialise } from "../../../model/objectives/initialise.ts";
 import { type Mask, randomMask } from "../../../model/objectives/masking.ts";
 import type { MaskedModel, Precision } from "../../../model/objectives/masked_model.ts";
 import { type ObjectiveName, OBJECTIVES, recipeFor } from "../../../model/objectives/objectives.ts";
-import { patchGrid } from "../../../model/objectives/presets.ts";
+import { patchGrid } from "../../../model/vit/geometry.ts";
 import type { Recipe } from "../../../model/objectives/recipe.ts";
 import { stepSettings } from "../../../train/run/from_config.ts";
 import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";

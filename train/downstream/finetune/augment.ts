@@ -4,7 +4,8 @@
  * @module
  */
 import { LOG_OFFSET } from "../../../model/frontend/tables.ts";
-import { type PatchGrid, structuredMask } from "../../../model/objectives/masking.ts";
+import { structuredMask } from "../../../model/objectives/masking.ts";
+import type { PatchGrid } from "../../../model/vit/geometry.ts";
 import type { Prng } from "../../data/random.ts";
 
 /**

@@ -4,8 +4,8 @@
  * @module
  */
 import type { Device } from "../../../engine/mod.ts";
-import type { ParameterSpec } from "../../../model/vit/arena.ts";
-import type { FrontendSettings } from "../../../model/encoder/chunks.ts";
+import type { ParameterSpec } from "../../../model/vit/parameter_arena.ts";
+import type { FrontendSettings } from "../../../model/frontend/log_mel.ts";
 import { type EncoderGeometry, gridOf } from "../../../model/encoder/embed.ts";
 import { MATPAC_STATISTICS } from "../../../model/frontend/log_mel.ts";
 import { classTokens } from "../../../model/vit/tokens.ts";

@@ -16,10 +16,10 @@ import {
   slice,
   type Tensor,
 } from "../../../engine/mod.ts";
-import { ParameterArena } from "../../../model/vit/arena.ts";
+import { ParameterArena } from "../../../model/vit/parameter_arena.ts";
 import { type Bands, type EncoderNetwork, gridOf, stepSize } from "../../../model/encoder/embed.ts";
 import { behindClass, classTokens, tokenView } from "../../../model/vit/tokens.ts";
-import type { PatchGrid } from "../../../model/objectives/masking.ts";
+import type { PatchGrid } from "../../../model/vit/geometry.ts";
 import { blocks, linearSpecs, norm, within } from "../../../model/vit/blocks.ts";
 import type { Prng } from "../../data/random.ts";
 import type { ProbeFile } from "../probe/probe_file.ts";

@@ -5,7 +5,8 @@
  * @module
  */
 import type { Device, PendingRead } from "../../../engine/mod.ts";
-import type { FrontendSettings, LogMelAudio } from "../../../model/encoder/chunks.ts";
+import type { LogMelAudio } from "../../../model/encoder/chunks.ts";
+import type { FrontendSettings } from "../../../model/frontend/log_mel.ts";
 import { LogMel, MATPAC_STATISTICS } from "../../../model/frontend/log_mel.ts";
 import {
   FRAME_SAMPLES,

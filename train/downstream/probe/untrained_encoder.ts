@@ -5,7 +5,7 @@
  */
 import { Encoder } from "../../../model/encoder/encoder.ts";
 import { objectIn } from "../../../model/formats/checkpoint_file.ts";
-import { initialise } from "../../../model/vit/init.ts";
+import { initialise } from "../../../model/objectives/initialise.ts";
 import { Matpac } from "../../../model/objectives/matpac.ts";
 import { PRESETS } from "../../../model/objectives/presets.ts";
 import { RECIPES } from "../../../model/objectives/recipe.ts";

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import type { ParameterArena, ParameterSpec } from "./arena.ts";
-import type { MaskedModel } from "../objectives/masked_model.ts";
-import { patchSides } from "../objectives/presets.ts";
+import type { ParameterArena, ParameterSpec } from "../vit/parameter_arena.ts";
+import type { MaskedModel } from "./masked_model.ts";
+import { patchSides } from "../vit/geometry.ts";
 
 /** Random draws. */
 export interface RandomSource {

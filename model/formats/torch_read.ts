@@ -16,10 +16,10 @@ import {
   quoted,
 } from "./pickle_values.ts";
 import { unpickle } from "./pickle.ts";
-import { bytesIn, countOf, ITEM_BYTES, PIECE_BYTES, type RandomAccess } from "./ranges.ts";
-import type { StoredTensor } from "./ranges.ts";
+import { bytesIn, countOf, ITEM_BYTES, PIECE_BYTES, type RandomAccess } from "./stored_tensor.ts";
+import type { StoredTensor } from "./stored_tensor.ts";
 import type { SafetensorsDtype } from "./safetensors.ts";
-import { ZipArchive, type ZipEntry } from "./zip.ts";
+import { ZipArchive, type ZipEntry } from "./zip_read.ts";
 
 /** The archive is not what `torch.save` writes, or its tensors do not fit their storages. */
 export class TorchError extends Error {

@@ -4,9 +4,9 @@
  * @module
  */
 import { l2Normalize, linear, mul, type Tensor } from "../../engine/mod.ts";
-import type { ParameterSpec } from "../vit/arena.ts";
-import type { Geometry } from "./presets.ts";
-import { dense, linearSpecs, type Lookup } from "../vit/blocks.ts";
+import type { ParameterSpec } from "./parameter_arena.ts";
+import type { Geometry } from "./geometry.ts";
+import { dense, linearSpecs, type Lookup } from "./blocks.ts";
 
 /**
  * Parameters of a head below `prefix`.

@@ -1,7 +1,7 @@
 /** Attention weights against float64 TypeScript, from a small encoder's tensors. */
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { openDevice, ShapeError, slice, type Tensor } from "../../../engine/mod.ts";
-import { attentionMaps, type AttentionQuery } from "../../../model/vit/attention_maps.ts";
+import { attentionMaps, type AttentionQuery } from "../../../model/encoder/attention_maps.ts";
 import { loadEncoder } from "../../../model/encoder/encoder.ts";
 import { Prng } from "../../../train/data/random.ts";
 import { encoderFile, WEIGHTS } from "../../support/golden_encoder.ts";

@@ -18,10 +18,10 @@ import {
   type Tensor,
   transpose,
 } from "../../engine/mod.ts";
-import { type EncoderGeometry, type EncoderNetwork, gridOf } from "../encoder/embed.ts";
-import { behindClass, classTokens, tokenView } from "./tokens.ts";
-import type { PatchGrid } from "../objectives/masking.ts";
-import { block, type Lookup, norm, within } from "./blocks.ts";
+import { type EncoderGeometry, type EncoderNetwork, gridOf } from "./embed.ts";
+import { behindClass, classTokens, tokenView } from "../vit/tokens.ts";
+import type { PatchGrid } from "../vit/geometry.ts";
+import { block, type Lookup, norm, within } from "../vit/blocks.ts";
 
 /** A token that attends: the class token, or patch row * columns + column, the low row first. */
 export type AttentionQuery = "class" | number;

@@ -12,7 +12,7 @@ import {
   storedTensor,
   valuesOf,
   wholeBytes,
-} from "../../../model/formats/ranges.ts";
+} from "../../../model/formats/stored_tensor.ts";
 import { readSafetensors, type SafetensorsDtype } from "../../../model/formats/safetensors.ts";
 import {
   isLegacyTorch,
@@ -20,7 +20,7 @@ import {
   TorchError,
   TorchTensor,
   torchTensors,
-} from "../../../model/formats/torch_pt.ts";
+} from "../../../model/formats/torch_read.ts";
 import { torchChunks, TorchDict, type TorchValue } from "../../../model/formats/torch_write.ts";
 import {
   archive,
@@ -33,7 +33,7 @@ import {
   text,
 } from "../../support/pickle_bytes.ts";
 
-const GOLDEN = fromFileUrl(new URL("../../golden/", import.meta.url));
+const GOLDEN = fromFileUrl(new URL("../../golden", import.meta.url));
 const golden = (name: string) => Deno.readFileSync(GOLDEN + name);
 
 function tensorsOf(bytes: Uint8Array): Map<string, StoredTensor> {
