@@ -12,9 +12,9 @@ import {
   gelu,
   gradientNorm,
   max,
+  Prng,
   sum,
   type Tensor,
-  uniformFrom,
   variance,
 } from "../engine/mod.ts";
 import { randomMask } from "../model/objectives/masking.ts";
@@ -117,7 +117,8 @@ export function tokensEntry(
     moved: picks + wide,
     flops: 0,
     make(device) {
-      const { shuffle } = randomMask(uniformFrom(1), batch, rows, 1 - (picks + 0.5) / rows);
+      const prng = new Prng(1);
+      const { shuffle } = randomMask(() => prng.uniform(), batch, rows, 1 - (picks + 0.5) / rows);
       const chosen = Uint32Array.from(
         { length: batch * picks },
         (_, i) => shuffle[Math.floor(i / picks) * rows + i % picks],

@@ -136,35 +136,55 @@ export { attention, type AttentionOptions, selfAttention } from "./ops/attention
 export { LOSS_SCALE_FIELDS, lossScaleStep } from "./launch/loss_scale.ts";
 export { type AdamHyper, adamHyperValues, type AdamState, adamStep } from "./launch/adamw.ts";
 export { addScaled, assign, emaStep, gradientNorm, sgdStep } from "./launch/in_place.ts";
+export { Prng, type PrngState, type RandomSource } from "./prng.ts";
 export {
+  constantValues,
+  type InitialValues,
+  normalValues,
+  truncatedNormalValues,
+  uniformValues,
+  xavierNormal,
+  xavierUniform,
+} from "./nn/init.ts";
+export {
+  BatchNorm,
+  type BatchNormOptions,
   Conv2d,
   Embedding,
   LayerNorm,
+  type LayerSource,
   Linear,
   Mlp,
   Module,
   MultiHeadAttention,
+  type MultiHeadAttentionOptions,
   type NamedTensor,
+  type ParameterSource,
+  RMSNorm,
   type Seed,
   Sequential,
   TransformerBlock,
-  type Uniform,
-  uniformFrom,
+  within,
 } from "./nn/layers.ts";
 export {
   Adam,
   type AdamOptions,
   AdamW,
   clipGradients,
-  constantRate,
   LARS,
   type LARSOptions,
   Optimizer,
   type OptimizerOptions,
   type ParameterState,
-  type Schedule,
   SGD,
   type SGDOptions,
+} from "./nn/optimizers.ts";
+export {
+  constantRate,
+  exponentialDecay,
+  linearRamp,
+  type Schedule,
   stepDecay,
   warmupCosine,
-} from "./nn/optimizers.ts";
+} from "./nn/schedules.ts";
+export { LossScale, type LossScaleOptions } from "./nn/loss_scale.ts";

@@ -116,7 +116,7 @@ export {
   type Tensors,
 } from "./run/run_state.ts";
 export type { Precision } from "../model/objectives/masked_model.ts";
-export { LossScale } from "./run/loss_scale.ts";
+export { LossScale } from "../engine/mod.ts";
 export type { RecentMetrics } from "./metrics/device_ring.ts";
 export {
   normalisedStd,

@@ -1,72 +1,85 @@
 /**
- * Layers: small classes that hold trainable tensors. A layer is built on a device from a seed,
- * applied to a tensor, and frees its parameters when it is disposed. Everything else (losses,
- * loops, saving) works on tensors.
+ * Layers: small classes that hold parameters and apply a function of them to a tensor. Everything
+ * else (losses, loops, saving) works on tensors.
+ *
+ * The source of a layer's parameters is a seed or a generator, from which it draws values of its
+ * own that it frees when it is disposed; or a function that looks tensors up by name, such as in a
+ * flat arena of all parameters of a model, which stay their owner's. A layer over tensors that
+ * exist costs no work on the device, so it may be made anew for every use:
+ *
+ * ```ts
+ * const own = new Linear(device, 8, 4, 1);
+ * const other = new Linear(device, 8, 4, (name) => arena.get(`head.${name}`));
+ * ```
+ *
+ * Names and layouts of parameters are those of torch and timm.
  *
  * @module
  */
 import type { Device } from "../device.ts";
 import type { HostArray } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
+import { emaStep } from "../launch/in_place.ts";
 import { type AttentionOptions, selfAttention } from "../ops/attention.ts";
 import { conv2d, type Conv2dOptions } from "../ops/conv.ts";
+import { add, div, mul, sqrt, sub } from "../ops/elementwise.ts";
 import { embedding, type Indices } from "../ops/indexing.ts";
 import { layerNorm } from "../ops/layernorm.ts";
 import { linear, type LinearOptions } from "../ops/matmul.ts";
-import { type Shape, show, sizeOf } from "../shape.ts";
-import { keep } from "../tape.ts";
+import { mean } from "../ops/reduce.ts";
+import { rmsNorm } from "../ops/rmsnorm.ts";
+import { variance } from "../ops/variance.ts";
+import { concat } from "../ops/view.ts";
+import { Prng, type RandomSource } from "../prng.ts";
+import { scope } from "../scope.ts";
+import { sameShape, type Shape, show } from "../shape.ts";
+import { keep, noGrad } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
+import { constantValues, type InitialValues, xavierUniform } from "./init.ts";
 
-/** A trainable tensor with its name within a layer, such as `mlp.fc1.weight`. */
+/** A tensor with its name within a layer, such as `mlp.fc1.weight`. */
 export type NamedTensor = readonly [name: string, tensor: Tensor];
 
-/** Draws from [0, 1). */
-export type Uniform = () => number;
-
-/** Where initial values come from: a seed, or a generator that several layers share. */
-export type Seed = number | Uniform;
+/** Draws initial values: a seed, or a generator that several layers share. */
+export type Seed = number | RandomSource;
 
 /**
- * A reproducible generator (mulberry32: 2^32 states, which is enough to initialise a model).
+ * Finds a parameter that lives elsewhere by its name within the layer, such as `mlp.fc1.weight`.
  *
- * @param seed an integer
- * @returns draws from [0, 1)
+ * @param shape what the layer needs; another one is refused by the layer
  */
-export function uniformFrom(seed: number): Uniform {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+export type ParameterSource = (name: string, shape: Shape) => Tensor;
 
-const drawsOf = (seed: Seed): Uniform => typeof seed === "number" ? uniformFrom(seed) : seed;
-
-function parameter(device: Device, shape: Shape, value: () => number): Tensor {
-  const data = Float32Array.from({ length: sizeOf(shape) }, value);
-  // A parameter lives as long as its layer, whatever scope the layer was built in.
-  return keep(device.tensor(data, shape)).trainable();
-}
+/** Where a layer's parameters come from. */
+export type LayerSource = Seed | ParameterSource;
 
 /**
- * Xavier-uniform: within sqrt(6 / (in + out)), so that activations and gradients keep their size.
- * The first axis is `out`, all others together are `in`.
+ * The source of an inner layer's parameters: names get a prefix, such as `mlp.` (with its dot);
+ * seeds and generators have no names and stay what they are.
  */
-function xavier(device: Device, shape: Shape, seed: Seed): Tensor {
-  const draw = drawsOf(seed);
-  const bound = Math.sqrt(6 / (shape[0] + sizeOf(shape.slice(1))));
-  return parameter(device, shape, () => bound * (2 * draw() - 1));
+export function within<Source extends LayerSource>(source: Source, prefix: string): Source {
+  if (typeof source !== "function") return source;
+  return ((name, shape) => source(prefix + name, shape)) as ParameterSource as Source;
 }
 
-const constant = (device: Device, size: number, value: number): Tensor =>
-  parameter(device, [size], () => value);
+/** One generator for all inner layers of a layer. */
+const shared = (source: LayerSource): RandomSource | ParameterSource =>
+  typeof source === "number" ? new Prng(source) : source;
+
+const ones = (shape: Shape): InitialValues => constantValues(shape, 1);
+const zeros = (shape: Shape): InitialValues => constantValues(shape, 0);
 
 /** What all layers share: named parameters, found through the layers a layer is made of. */
 export abstract class Module implements Disposable {
+  /**
+   * Whether the layer is being trained; those that act alike in training and evaluation ignore it.
+   */
+  training = true;
   /** Parameters and inner layers by name, in order. */
   protected abstract readonly parts: Readonly<Record<string, Tensor | Module | undefined>>;
+  /** What is saved with the parameters but not trained, by name, such as running averages. */
+  protected readonly buffers: Readonly<Record<string, Tensor>> = {};
+  readonly #borrowed = new Set<Tensor>();
 
   /**
    * The layer's function.
@@ -75,22 +88,66 @@ export abstract class Module implements Disposable {
    */
   abstract apply(x: Tensor): Tensor;
 
+  /**
+   * A parameter for {@link parts}: looked up by name, or made of initial values.
+   *
+   * @throws {ShapeError} if what was looked up has another shape.
+   */
+  protected parameter(
+    device: Device,
+    source: LayerSource,
+    name: string,
+    shape: Shape,
+    initial: (shape: Shape, random: RandomSource) => InitialValues,
+  ): Tensor {
+    if (typeof source !== "function") {
+      const values = initial(shape, shared(source) as RandomSource);
+      // A parameter lives as long as its layer, whatever scope the layer was built in.
+      return keep(device.tensor(values, shape)).trainable();
+    }
+    const tensor = source(name, shape);
+    if (!sameShape(tensor.shape, shape)) {
+      throw new ShapeError(
+        `${this.constructor.name}: the parameter ${name} is ${show(tensor.shape)}, not ${
+          show(shape)
+        }`,
+      );
+    }
+    this.#borrowed.add(tensor);
+    return tensor;
+  }
+
   /** All parameters, those of inner layers named `inner.name`. */
   *parameters(): Generator<NamedTensor, void, void> {
     for (const [name, part] of Object.entries(this.parts)) {
-      if (part instanceof Module) {
-        for (const [inner, tensor] of part.parameters()) yield [`${name}.${inner}`, tensor];
-      } else if (part) yield [name, part];
+      if (part instanceof Module) yield* prefixed(name, part.parameters());
+      else if (part) yield [name, part];
     }
   }
 
+  /** Everything to save, as torch's `state_dict`: parameters, and what is not trained. */
+  *state(): Generator<NamedTensor, void, void> {
+    for (const [name, part] of Object.entries(this.parts)) {
+      if (part instanceof Module) yield* prefixed(name, part.state());
+      else if (part) yield [name, part];
+    }
+    yield* Object.entries(this.buffers);
+  }
+
+  /** Switches this layer and its inner layers between training and evaluation. */
+  train(on = true): this {
+    this.training = on;
+    for (const part of Object.values(this.parts)) if (part instanceof Module) part.train(on);
+    return this;
+  }
+
   /**
-   * Overwrites parameters by name; those not named keep their values.
+   * Overwrites tensors of {@link state} by name; those not named keep their values.
    *
-   * @throws {ShapeError} if there is no parameter of a name, or its size differs.
+   * @throws {ShapeError} if there is none of a name, or its size differs.
    */
   load(values: Iterable<readonly [name: string, data: HostArray]>): void {
-    const own = new Map(this.parameters());
+    const own = new Map(this.state());
     for (const [name, data] of values) {
       const tensor = own.get(name);
       if (!tensor || data.length !== tensor.size) {
@@ -104,10 +161,17 @@ export abstract class Module implements Disposable {
     }
   }
 
-  /** Frees all parameters and their gradients. */
+  /** Frees what the layer owns; parameters that were looked up stay. */
   [Symbol.dispose](): void {
-    for (const [, tensor] of this.parameters()) tensor.dispose();
+    for (const part of [...Object.values(this.parts), ...Object.values(this.buffers)]) {
+      if (part instanceof Module) part[Symbol.dispose]();
+      else if (part && !this.#borrowed.has(part)) part.dispose();
+    }
   }
+}
+
+function* prefixed(prefix: string, tensors: Iterable<NamedTensor>): Generator<NamedTensor> {
+  for (const [name, tensor] of tensors) yield [`${prefix}.${name}`, tensor];
 }
 
 /** `x W^T + b` over the last axis. */
@@ -120,7 +184,7 @@ export class Linear extends Module {
   protected readonly parts: Readonly<Record<string, Tensor | undefined>>;
 
   /**
-   * Draws the weights.
+   * Draws the weights, or looks `weight` and `bias` up.
    *
    * @param inputs size of the last axis of `x`
    * @param outputs size of the last axis of the result
@@ -130,12 +194,14 @@ export class Linear extends Module {
     device: Device,
     inputs: number,
     outputs: number,
-    seed: Seed,
+    source: LayerSource,
     options: { readonly bias?: boolean } = {},
   ) {
     super();
-    this.weight = xavier(device, [outputs, inputs], seed);
-    this.bias = options.bias === false ? undefined : constant(device, outputs, 0);
+    this.weight = this.parameter(device, source, "weight", [outputs, inputs], xavierUniform);
+    this.bias = options.bias === false
+      ? undefined
+      : this.parameter(device, source, "bias", [outputs], zeros);
     this.parts = { weight: this.weight, bias: this.bias };
   }
 
@@ -155,7 +221,7 @@ export class Conv2d extends Module {
   protected readonly parts: Readonly<Record<string, Tensor>>;
 
   /**
-   * Draws the kernels.
+   * Draws the kernels, or looks `weight` and `bias` up.
    *
    * @param inputs channels of `x`
    * @param outputs channels of the result
@@ -168,7 +234,7 @@ export class Conv2d extends Module {
     inputs: number,
     outputs: number,
     kernel: number,
-    seed: Seed,
+    source: LayerSource,
     readonly options: Conv2dOptions = {},
   ) {
     super();
@@ -178,8 +244,9 @@ export class Conv2d extends Module {
         `Conv2d: ${inputs} channels to ${outputs} do not divide into ${groups} groups`,
       );
     }
-    this.weight = xavier(device, [outputs, inputs / groups, kernel, kernel], seed);
-    this.bias = constant(device, outputs, 0);
+    const shape = [outputs, inputs / groups, kernel, kernel];
+    this.weight = this.parameter(device, source, "weight", shape, xavierUniform);
+    this.bias = this.parameter(device, source, "bias", [outputs], zeros);
     this.parts = { weight: this.weight, bias: this.bias };
   }
 
@@ -203,17 +270,136 @@ export class LayerNorm extends Module {
    *
    * @param width size of the last axis
    * @param eps added to the variance
+   * @param source looks `weight` and `bias` up; default: the layer's own
    */
-  constructor(device: Device, width: number, readonly eps = 1e-6) {
+  constructor(device: Device, width: number, readonly eps = 1e-6, source: LayerSource = 0) {
     super();
-    this.weight = constant(device, width, 1);
-    this.bias = constant(device, width, 0);
+    this.weight = this.parameter(device, source, "weight", [width], ones);
+    this.bias = this.parameter(device, source, "bias", [width], zeros);
     this.parts = { weight: this.weight, bias: this.bias };
   }
 
   /** [..., width] to the same shape. */
   apply(x: Tensor): Tensor {
     return layerNorm(x, this.weight, this.bias, this.eps);
+  }
+}
+
+/** Root-mean-square normalisation over the last axis with a scale per channel. */
+export class RMSNorm extends Module {
+  /** Scale [width], ones at first. */
+  readonly weight: Tensor;
+  /** Parameters and inner layers by name. */
+  protected readonly parts: Readonly<Record<string, Tensor>>;
+
+  /**
+   * Starts as plain normalisation.
+   *
+   * @param width size of the last axis
+   * @param eps added to the mean of squares
+   * @param source looks `weight` up; default: the layer's own
+   */
+  constructor(device: Device, width: number, readonly eps = 1e-6, source: LayerSource = 0) {
+    super();
+    this.weight = this.parameter(device, source, "weight", [width], ones);
+    this.parts = { weight: this.weight };
+  }
+
+  /** [..., width] to the same shape. */
+  apply(x: Tensor): Tensor {
+    return rmsNorm(x, this.weight, this.eps);
+  }
+}
+
+/** Settings of {@link BatchNorm}. */
+export interface BatchNormOptions {
+  /** Added to the variance; default 1e-5. */
+  readonly eps?: number;
+  /** Share of the running averages that a batch replaces; default 0.1. */
+  readonly momentum?: number;
+  /** Whether there are a scale and a shift per channel; default true. */
+  readonly affine?: boolean;
+}
+
+/**
+ * Batch normalisation (Ioffe and Szegedy, 2015) of [batch, width], as torch's `BatchNorm1d`:
+ * `(x - mean) / sqrt(variance + eps) * weight + bias`. In training mean and biased variance are the
+ * batch's, which then enter the running averages; in evaluation they are the running ones.
+ */
+export class BatchNorm extends Module {
+  /** Scale [width], ones at first; undefined unless affine. */
+  readonly weight: Tensor | undefined;
+  /** Shift [width], zeros at first; undefined unless affine. */
+  readonly bias: Tensor | undefined;
+  /** Running mean, f32 [width]; zeros at first. The layer's own, not trained. */
+  readonly mean: Tensor;
+  /** Running variance, of samples (n - 1), f32 [width]; ones at first. As {@link mean}. */
+  readonly variance: Tensor;
+  /** Added to the variance. */
+  readonly eps: number;
+  /** Share of the running averages that a batch replaces. */
+  readonly momentum: number;
+  /** Parameters and inner layers by name. */
+  protected readonly parts: Readonly<Record<string, Tensor | undefined>>;
+  /** The running averages by torch's names. */
+  protected override readonly buffers: Readonly<Record<string, Tensor>>;
+
+  /**
+   * Starts as plain normalisation.
+   *
+   * @param width size of the last axis
+   * @param source looks `weight` and `bias` up; default: the layer's own
+   */
+  constructor(
+    device: Device,
+    width: number,
+    { eps = 1e-5, momentum = 0.1, affine = true }: BatchNormOptions = {},
+    source: LayerSource = 0,
+  ) {
+    super();
+    this.eps = eps;
+    this.momentum = momentum;
+    this.weight = affine ? this.parameter(device, source, "weight", [width], ones) : undefined;
+    this.bias = affine ? this.parameter(device, source, "bias", [width], zeros) : undefined;
+    this.parts = { weight: this.weight, bias: this.bias };
+    this.mean = keep(device.tensor(zeros([width])));
+    this.variance = keep(device.tensor(ones([width])));
+    this.buffers = { running_mean: this.mean, running_var: this.variance };
+  }
+
+  /**
+   * Normalises; in training it updates the running averages as well. Can be captured.
+   *
+   * @param x [batch, width]; at least two rows in training
+   * @param training default: {@link training}
+   * @returns the same shape
+   * @throws {ShapeError} if it is not.
+   */
+  apply(x: Tensor, training: boolean = this.training): Tensor {
+    const [batch, width] = x.shape;
+    if (x.shape.length !== 2 || batch < (training ? 2 : 1) || width !== this.mean.size) {
+      throw new ShapeError(
+        `BatchNorm: ${show(x.shape)} is not [batch, ${this.mean.size}]` +
+          (training ? " of two rows or more" : ""),
+      );
+    }
+    const over = { axes: [0], keepDims: true };
+    const centre = training ? mean(x, over) : this.mean;
+    const spread = training ? variance(x, { ...over, correction: 0 }) : this.variance;
+    if (training) this.#average(centre, spread, batch);
+    const normal = div(sub(x, centre), sqrt(add(spread, this.eps)));
+    return this.weight && this.bias ? add(mul(normal, this.weight), this.bias) : normal;
+  }
+
+  #average(centre: Tensor, spread: Tensor, batch: number): void {
+    noGrad(() =>
+      scope(() => {
+        const { momentum } = this;
+        const decays = (factor: number) => centre.device.tensor([1 - momentum, momentum * factor]);
+        emaStep(this.mean, centre, decays(1));
+        emaStep(this.variance, spread, decays(batch / (batch - 1)));
+      })
+    );
   }
 }
 
@@ -225,14 +411,14 @@ export class Embedding extends Module {
   protected readonly parts: Readonly<Record<string, Tensor>>;
 
   /**
-   * Draws the table.
+   * Draws the table, or looks `weight` up.
    *
    * @param count number of vectors
    * @param width size of a vector
    */
-  constructor(device: Device, count: number, width: number, seed: Seed) {
+  constructor(device: Device, count: number, width: number, source: LayerSource) {
     super();
-    this.weight = xavier(device, [count, width], seed);
+    this.weight = this.parameter(device, source, "weight", [count, width], xavierUniform);
     this.parts = { weight: this.weight };
   }
 
@@ -248,6 +434,15 @@ export class Embedding extends Module {
   }
 }
 
+/** Settings of {@link MultiHeadAttention} and {@link TransformerBlock}. */
+export interface MultiHeadAttentionOptions {
+  /**
+   * Whether keys have a bias; default true. Without it queries and values have biases of their own,
+   * `q_bias` and `v_bias`, as in MAE and BEiT; a bias of keys changes no attention weight.
+   */
+  readonly keyBias?: boolean;
+}
+
 /**
  * Attention of a sequence to itself: fused q, k, v projection, heads, output projection (timm's
  * layout).
@@ -257,25 +452,40 @@ export class MultiHeadAttention extends Module {
   readonly qkv: Linear;
   /** What mixes the heads. */
   readonly proj: Linear;
+  /** Biases of queries and values [width] each, zeros at first, where keys have none. */
+  readonly biases: readonly [query: Tensor, value: Tensor] | undefined;
   /** Parameters and inner layers by name. */
-  protected readonly parts: Readonly<Record<string, Module>>;
+  protected readonly parts: Readonly<Record<string, Tensor | Module>>;
 
   /**
-   * Draws the weights.
+   * Draws the weights, or looks `qkv.weight`, `qkv.bias` (or `q_bias` and `v_bias`), `proj.weight`
+   * and `proj.bias` up.
    *
    * @param width size of a token
    * @param heads number of heads; width / heads is at most 128
    * @throws {ShapeError} if `heads` does not divide `width`.
    */
-  constructor(device: Device, width: number, readonly heads: number, seed: Seed) {
+  constructor(
+    device: Device,
+    width: number,
+    readonly heads: number,
+    source: LayerSource,
+    { keyBias = true }: MultiHeadAttentionOptions = {},
+  ) {
     super();
     if (width % heads !== 0) {
       throw new ShapeError(`MultiHeadAttention: ${heads} heads do not divide the width ${width}`);
     }
-    const draw = drawsOf(seed);
-    this.qkv = new Linear(device, width, 3 * width, draw);
-    this.proj = new Linear(device, width, width, draw);
-    this.parts = { qkv: this.qkv, proj: this.proj };
+    const from = shared(source);
+    const bias = (name: string) => this.parameter(device, from, name, [width], zeros);
+    this.biases = keyBias ? undefined : [bias("q_bias"), bias("v_bias")];
+    this.qkv = new Linear(device, width, 3 * width, within(from, "qkv."), { bias: keyBias });
+    this.proj = new Linear(device, width, width, within(from, "proj."));
+    this.parts = {
+      ...(this.biases && { q_bias: this.biases[0], v_bias: this.biases[1] }),
+      qkv: this.qkv,
+      proj: this.proj,
+    };
   }
 
   /**
@@ -286,8 +496,15 @@ export class MultiHeadAttention extends Module {
     x: Tensor,
     { residual, keyMask }: Pick<LinearOptions, "residual"> & Pick<AttentionOptions, "keyMask"> = {},
   ): Tensor {
-    const mixed = selfAttention(this.qkv.apply(x), this.heads, { keyMask });
+    const mixed = selfAttention(this.#projected(x), this.heads, { keyMask });
     return this.proj.apply(mixed, { residual });
+  }
+
+  #projected(x: Tensor): Tensor {
+    if (!this.biases) return this.qkv.apply(x);
+    const [query, value] = this.biases;
+    const key = query.device.full(query.shape, 0, query.dtype);
+    return linear(x, this.qkv.weight, concat([query, key, value], 0));
   }
 }
 
@@ -301,16 +518,16 @@ export class Mlp extends Module {
   protected readonly parts: Readonly<Record<string, Module>>;
 
   /**
-   * Draws the weights.
+   * Draws the weights, or looks `fc1.weight`, `fc1.bias`, `fc2.weight` and `fc2.bias` up.
    *
    * @param width size of a token
    * @param hidden size between the layers
    */
-  constructor(device: Device, width: number, hidden: number, seed: Seed) {
+  constructor(device: Device, width: number, hidden: number, source: LayerSource) {
     super();
-    const draw = drawsOf(seed);
-    this.fc1 = new Linear(device, width, hidden, draw);
-    this.fc2 = new Linear(device, hidden, width, draw);
+    const from = shared(source);
+    this.fc1 = new Linear(device, width, hidden, within(from, "fc1."));
+    this.fc2 = new Linear(device, hidden, width, within(from, "fc2."));
     this.parts = { fc1: this.fc1, fc2: this.fc2 };
   }
 
@@ -334,19 +551,29 @@ export class TransformerBlock extends Module {
   protected readonly parts: Readonly<Record<string, Module>>;
 
   /**
-   * Draws the weights.
+   * Draws the weights, or looks them up by timm's names: `norm1.weight`, `attn.qkv.weight`,
+   * `mlp.fc1.bias` and so on.
    *
    * @param width size of a token
    * @param heads number of heads; width / heads is at most 128
+   * @param options of the attention, and `eps` of the layer norms, default 1e-6
    * @throws {ShapeError} if `heads` does not divide `width`.
    */
-  constructor(device: Device, width: number, heads: number, seed: Seed) {
+  constructor(
+    device: Device,
+    width: number,
+    heads: number,
+    source: LayerSource,
+    options: MultiHeadAttentionOptions & { readonly eps?: number } = {},
+  ) {
     super();
-    const draw = drawsOf(seed);
-    this.attn = new MultiHeadAttention(device, width, heads, draw);
-    this.mlp = new Mlp(device, width, 4 * width, draw);
-    this.norm1 = new LayerNorm(device, width);
-    this.norm2 = new LayerNorm(device, width);
+    const from = shared(source);
+    const norm = (name: string) =>
+      new LayerNorm(device, width, options.eps, within(from, `${name}.`));
+    this.attn = new MultiHeadAttention(device, width, heads, within(from, "attn."), options);
+    this.mlp = new Mlp(device, width, 4 * width, within(from, "mlp."));
+    this.norm1 = norm("norm1");
+    this.norm2 = norm("norm2");
     this.parts = { norm1: this.norm1, attn: this.attn, norm2: this.norm2, mlp: this.mlp };
   }
 

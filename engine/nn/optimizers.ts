@@ -1,5 +1,5 @@
 /**
- * Optimizers over lists of trainable tensors, and schedules for their rates.
+ * Optimizers over lists of trainable tensors; schedules.ts has schedules for their rates.
  *
  * A step reads what changes from step to step (rate, bias corrections) from a small GPU buffer, so
  * it can be captured: call {@link Optimizer.advance} before each replay and capture {@link
@@ -338,7 +338,7 @@ export class Adam extends Optimizer {
 
 /** Adam with decoupled weight decay (Loshchilov and Hutter, 2019): `p *= 1 - rate weightDecay`. */
 export class AdamW extends Adam {
-  /** Yes. */
+  /** Weight decay shrinks the parameter. */
   protected override readonly decoupled: boolean = true;
 }
 
@@ -439,33 +439,4 @@ export function clipGradients(
     for (const grad of grads) elementwise(grad, [factor], { expression: "o * a", readOut: true });
     return result;
   });
-}
-
-/** A rate for every update, counted from 0. */
-export type Schedule = (update: number) => number;
-
-/** The same rate at all times. */
-export function constantRate(rate: number): Schedule {
-  return () => rate;
-}
-
-/**
- * Linear warm-up from 0 to `peak`, then half a cosine down to `floor`, which stays.
- *
- * @param warmup updates until the peak
- * @param total updates until the floor
- */
-export function warmupCosine(peak: number, warmup: number, total: number, floor = 0): Schedule {
-  return (update) => {
-    if (update < warmup) return peak * update / warmup;
-    const progress = Math.min(1, (update - warmup) / Math.max(1, total - warmup));
-    return floor + 0.5 * (peak - floor) * (1 + Math.cos(Math.PI * progress));
-  };
-}
-
-/**
- * A rate that is multiplied by `factor` after every `every` updates.
- */
-export function stepDecay(rate: number, every: number, factor = 0.1): Schedule {
-  return (update) => rate * factor ** Math.floor(update / every);
 }

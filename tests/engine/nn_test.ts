@@ -1,25 +1,35 @@
 /**
  * Layers: shapes, names, seeds, lifetimes, and the transformer block against reference gradients.
  */
-import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertNotEquals,
+  assertThrows,
+} from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import {
+  BatchNorm,
   Conv2d,
   Embedding,
   LayerNorm,
   Linear,
   Module,
   MultiHeadAttention,
+  RMSNorm,
   Sequential,
   TransformerBlock,
-  uniformFrom,
+  within,
 } from "../../engine/nn/layers.ts";
 import { mul, relu } from "../../engine/ops/elementwise.ts";
 import { sum } from "../../engine/ops/reduce.ts";
 import { contiguous, permute, reshape } from "../../engine/ops/view.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
+import { Prng } from "../../engine/prng.ts";
+import { refRandom } from "../support/random.ts";
 import { readSafetensors } from "../../model/formats/safetensors.ts";
 
 const GOLDEN = new URL("../golden/vit_ops.safetensors", import.meta.url);
@@ -75,7 +85,7 @@ Deno.test("equal seeds give equal layers, and a shared generator different ones"
   const bound = Math.sqrt(6 / 12);
   assert(wa.every((value) => Math.abs(value) <= bound));
   assert(wa.some((value) => Math.abs(value) > bound / 2));
-  const draw = uniformFrom(3);
+  const draw = new Prng(3);
   using d = new Linear(device, 7, 5, draw);
   using e = new Linear(device, 7, 5, draw);
   const [wd, we] = await device.read([d.weight, e.weight]);
@@ -178,4 +188,163 @@ Deno.test("what does not fit is refused by name", async () => {
   assertThrows(() => layer.load([["weight", new Float32Array(5)]]), ShapeError, "[2, 3]");
   assertThrows(() => layer.load([["gamma", new Float32Array(5)]]), ShapeError, "weight, bias");
   assertThrows(() => layer.apply(device.zeros([2, 4])), ShapeError, "linear");
+});
+
+/** Columns of a matrix, row-major. */
+const columns = (data: ArrayLike<number>, width: number): number[][] =>
+  Array.from(
+    { length: width },
+    (_, k) => Array.from({ length: data.length / width }, (_, i) => data[i * width + k]),
+  );
+const average = (values: readonly number[]): number =>
+  values.reduce((a, b) => a + b, 0) / values.length;
+
+for (const affine of [false, true]) {
+  Deno.test(`batch norm ${affine ? "with" : "without"} scale and shift, as torch's BatchNorm1d`, async () => {
+    using device = await openDevice();
+    const [rows, width, momentum] = [5, 7, 0.25];
+    using layer = scope(() => new BatchNorm(device, width, { affine, momentum }));
+    const scales = affine ? refRandom([width], 1).data : new Float64Array(width).fill(1);
+    const shifts = affine ? refRandom([width], 2).data : new Float64Array(width);
+    assertEquals(
+      [...layer.state()].map(([name]) => name),
+      [...(affine ? ["weight", "bias"] : []), "running_mean", "running_var"],
+    );
+    assertEquals([...layer.parameters()].length, affine ? 2 : 0);
+    if (affine) {
+      layer.load([["weight", Float32Array.from(scales)], ["bias", Float32Array.from(shifts)]]);
+    }
+    const running = { mean: new Array(width).fill(0), variance: new Array(width).fill(1) };
+    for (const round of [0, 1, 2]) {
+      // Far from 0, where squares would lose digits.
+      const x = refRandom([rows, width], 10 + round).data
+        .map((value, i) => Math.fround(3 * value + 10 * (i % width)));
+      const dy = refRandom([rows, width], 20 + round).data;
+      using input = device.tensor(Float32Array.from(x), [rows, width]).trainable();
+      const weights = [...layer.parameters()].map(([, tensor]) => tensor);
+      weights.forEach((tensor) => tensor.zeroGrad());
+      using y = scope(() => {
+        const y = layer.apply(input);
+        backward(sum(mul(y, device.tensor(Float32Array.from(dy), [rows, width]))));
+        return y;
+      });
+      const [found, dx, ...dWeights] = (await device.read([
+        y,
+        ...[input, ...weights].map(({ grad }) => grad!),
+      ])).map((values) => columns(values as Float32Array, width));
+      columns(x, width).forEach((own, k) => {
+        const up = columns(dy, width)[k];
+        const mean = average(own);
+        const variance = average(own.map((it) => (it - mean) ** 2));
+        const deviation = Math.sqrt(variance + 1e-5);
+        const normal = own.map((it) => (it - mean) / deviation);
+        const [level, tilt] = [average(up), average(up.map((it, i) => it * normal[i]))];
+        own.forEach((_, i) => {
+          // x is up to 70 and rounded to 4e-6 of it, the deviation some 3.
+          assertAlmostEquals(found[k][i], normal[i] * scales[k] + shifts[k], 1e-5);
+          const slope = scales[k] * (up[i] - level - normal[i] * tilt) / deviation;
+          assertAlmostEquals(dx[k][i], slope, 1e-5);
+        });
+        if (affine) {
+          assertAlmostEquals(dWeights[0][k][0], rows * tilt, 1e-4);
+          assertAlmostEquals(dWeights[1][k][0], rows * level, 1e-5);
+        }
+        running.mean[k] += momentum * (mean - running.mean[k]);
+        const sample = variance * rows / (rows - 1);
+        running.variance[k] += momentum * (sample - running.variance[k]);
+      });
+    }
+    const [mean, variance] = await device.read([layer.mean, layer.variance]);
+    running.mean.forEach((it, k) => assertAlmostEquals(mean[k], it, 1e-5));
+    running.variance.forEach((it, k) => assertAlmostEquals(variance[k], it, 1e-4));
+    // Evaluation takes the running averages, leaves them alone, and takes a single row.
+    using chain = new Sequential(layer);
+    chain.train(false);
+    using one = device.full([1, width], 2);
+    using result = scope(() => chain.apply(one));
+    (await result.data()).forEach((value, k) => {
+      const normal = (2 - running.mean[k]) / Math.sqrt(running.variance[k] + 1e-5);
+      assertAlmostEquals(value, normal * scales[k] + shifts[k], 1e-4);
+    });
+    assertEquals(await device.read([layer.mean, layer.variance]), [mean, variance]);
+    chain.train();
+    assertThrows(() => layer.apply(one), ShapeError, "two rows");
+    assertThrows(() => layer.apply(device.zeros([2, 3, width])), ShapeError, "[batch, 7]");
+  });
+}
+
+Deno.test("root-mean-square norm scales rows", async () => {
+  using device = await openDevice();
+  const [rows, width] = [3, 5];
+  using layer = new RMSNorm(device, width, 1e-3);
+  const gamma = refRandom([width], 1).data;
+  layer.load([["weight", Float32Array.from(gamma)]]);
+  const x = refRandom([rows, width], 2).data;
+  using y = scope(() => layer.apply(device.tensor(Float32Array.from(x), [rows, width])));
+  const expected = x.map((value, i) => {
+    const first = i - i % width;
+    const squares = x.subarray(first, first + width).reduce((sum, it) => sum + it * it, 0);
+    return gamma[i % width] * value / Math.sqrt(squares / width + 1e-3);
+  });
+  assert(relativeError(await y.data(), expected) < 1e-6);
+});
+
+Deno.test("layers on parameters that live elsewhere give the same and leave them there", async () => {
+  using device = await openDevice();
+  const [width, heads] = [16, 2];
+  using own = new TransformerBlock(device, width, heads, 1);
+  const table = new Map([...own.parameters()].map(([name, it]) => [`net.${name}`, it]));
+  const asked: string[] = [];
+  const source = (name: string) => {
+    asked.push(name);
+    return table.get(name)!;
+  };
+  const data = Float32Array.from(refRandom([2, 5, width], 3).data);
+  using x = device.tensor(data, [2, 5, width]);
+  const before = device.memory.liveBytes;
+  {
+    using other = new TransformerBlock(device, width, heads, within(source, "net."));
+    assertEquals(asked.toSorted(), [...table.keys()].toSorted());
+    assertEquals([...other.parameters()], [...own.parameters()]);
+    assertEquals(device.memory.liveBytes, before);
+    const outputs = scope(() => [own.apply(x), other.apply(x)]);
+    const [y, z] = await device.read(outputs);
+    assertEquals(z, y);
+    for (const it of outputs) it.dispose();
+  }
+  assertEquals((await own.mlp.fc1.bias!.data()).length, 4 * width);
+  assertThrows(
+    () => new Linear(device, width, 3, () => own.mlp.fc1.weight),
+    ShapeError,
+    "the parameter weight is [64, 16], not [3, 16]",
+  );
+});
+
+Deno.test("attention without a bias of keys has biases of queries and values", async () => {
+  using device = await openDevice();
+  const [width, heads] = [8, 2];
+  using plain = new MultiHeadAttention(device, width, heads, 1);
+  using layer = new MultiHeadAttention(device, width, heads, 1, { keyBias: false });
+  assertEquals([...layer.parameters()].map(([name]) => name), [
+    "q_bias",
+    "v_bias",
+    "qkv.weight",
+    "proj.weight",
+    "proj.bias",
+  ]);
+  const biases = [1, 2, 3].map((seed) => Float32Array.from(refRandom([width], seed).data));
+  layer.load([["q_bias", biases[0]], ["v_bias", biases[2]]]);
+  const [qkv, proj] = await device.read([layer.qkv.weight, layer.proj.weight]);
+  plain.load([
+    ["qkv.weight", qkv],
+    ["proj.weight", proj],
+    ["qkv.bias", Float32Array.from(biases.flatMap((it) => [...it]))],
+  ]);
+  const outputs = scope(() => {
+    const x = device.tensor(Float32Array.from(refRandom([2, 3, width], 4).data), [2, 3, width]);
+    return [layer.apply(x), plain.apply(x)];
+  });
+  const [y, z] = await device.read(outputs);
+  // The bias of keys adds the same to all scores of a query, so it drops out.
+  assert(relativeError(y, z) < 2e-6);
 });

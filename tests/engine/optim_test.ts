@@ -21,13 +21,17 @@ import {
   Adam,
   AdamW,
   clipGradients,
-  constantRate,
   LARS,
   type Optimizer,
   SGD,
+} from "../../engine/nn/optimizers.ts";
+import {
+  constantRate,
+  exponentialDecay,
+  linearRamp,
   stepDecay,
   warmupCosine,
-} from "../../engine/nn/optimizers.ts";
+} from "../../engine/nn/schedules.ts";
 import { capture } from "../../engine/plan.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
@@ -312,6 +316,10 @@ Deno.test("schedules", () => {
   assertAlmostEquals(cosine(8), 1.25);
   assertAlmostEquals(cosine(12), 0.5);
   assertAlmostEquals(cosine(100), 0.5);
+  const ramp = linearRamp(0.5, 1, 4);
+  assertEquals([0, 1, 4, 9].map(ramp), [0.5, 0.625, 1, 1]);
+  assertEquals(linearRamp(0.5, 1, 0)(0), 1);
+  assertEquals([0, 1, 3].map(exponentialDecay(8, 0.5)), [8, 4, 1]);
   const steps = stepDecay(1, 10, 0.5);
   assertEquals([0, 9, 10, 29].map(steps), [1, 1, 0.5, 0.25]);
 });

@@ -1,22 +1,9 @@
 /**
- * What mixed precision adds to an update: a loss scale that follows overflows, and step values by
- * the number of applied updates. Both live on the device, which alone knows in time whether an
- * update was skipped.
+ * Settings of the loss scale under mixed precision; `LossScale` itself is the engine's.
  *
  * @module
  */
-import {
-  assign,
-  type Device,
-  loadRow,
-  LOSS_SCALE_FIELDS,
-  lossScaleStep,
-  mul,
-  noGrad,
-  reshape,
-  type Shape,
-  type Tensor,
-} from "../../engine/mod.ts";
+import type { LossScaleOptions } from "../../engine/mod.ts";
 
 /**
  * Scale of the first update, as fairseq's. It multiplies the sum of the losses of all tokens, not
@@ -31,129 +18,8 @@ export const GROWTH_WINDOW = 2 ** 11;
 /** A run whose scale falls below this has gone astray (fairseq's limit). */
 export const LEAST_LOSS_SCALE = 1e-4;
 
-/** Sets of step values that are kept. From the first scale down to the least there are 21 skips. */
-const ROWS = 64;
-
-/** Loss scale, counters and step values of a run under mixed precision. */
-export class LossScale implements Disposable {
-  /** f32 [6], see `LOSS_SCALE_FIELDS`: what checkpoints hold. */
-  readonly state: Tensor;
-  /** [1] 1 if the update under way is applied, else 0; valid after {@link settle}. */
-  readonly gate: Tensor;
-  readonly #fields: Readonly<Record<"scale" | "inverse" | "skipped", Tensor>>;
-  /** Decay and complement of an average that stays as it is. */
-  readonly #still: Tensor;
-  /** [ROWS, width], the values of update u in row u mod ROWS. */
-  readonly #ring: Tensor;
-  /** Skipped updates as far as the host knows. */
-  #skipped = 0;
-  #started = false;
-
-  /**
-   * Fills the state with the values of a fresh run.
-   *
-   * @param width f32 elements that an update's step values take
-   */
-  constructor(private readonly device: Device, private readonly width: number) {
-    this.state = device.zeros([LOSS_SCALE_FIELDS.length]);
-    const field = (name: typeof LOSS_SCALE_FIELDS[number]) =>
-      this.state.view([1], undefined, LOSS_SCALE_FIELDS.indexOf(name));
-    this.gate = field("gate");
-    this.#fields = {
-      scale: field("scale"),
-      inverse: field("inverse"),
-      skipped: field("skipped"),
-    };
-    this.#still = device.tensor([1, 0]);
-    this.#ring = device.zeros([ROWS, width]);
-  }
-
-  /** Goes on with a state that a checkpoint held. */
-  restore(state: Float32Array): void {
-    this.device.write(this.state, state);
-    this.#skipped = state[LOSS_SCALE_FIELDS.indexOf("skipped")];
-    this.#started = true;
-  }
-
-  /** Takes notice of how many updates metrics say were skipped. */
-  noteSkipped(skipped: number): void {
-    this.#skipped = Math.max(this.#skipped, skipped);
-  }
-
-  /**
-   * The number, among applied updates, that the next update has unless some were skipped that the
-   * host has not heard of.
-   *
-   * @param attempts updates so far, applied and skipped
-   */
-  latest(attempts: number): number {
-    return attempts - this.#skipped;
-  }
-
-  /**
-   * Hands over the step values of update `latest(attempts)`. If updates were skipped meanwhile, the
-   * device takes those of an earlier one, which it has.
-   */
-  offer(attempts: number, values: Float32Array): void {
-    if (!this.#started) {
-      this.restore(Float32Array.of(FIRST_LOSS_SCALE, 1 / FIRST_LOSS_SCALE, 0, 0, attempts, 0));
-    }
-    const row = this.latest(attempts) % ROWS;
-    const place = this.#ring.view([this.width], undefined, row * this.width);
-    this.device.write(place, values);
-    place.dispose();
-  }
-
-  /** Overwrites `values` with those of the update that is next on the device. */
-  take(values: Tensor): void {
-    loadRow(values, this.#ring, this.state, LOSS_SCALE_FIELDS.indexOf("applied"));
-  }
-
-  /**
-   * What a backward pass starts from: the scale times `tokens`, which makes a mean over tokens
-   * their sum.
-   *
-   * @param shape the loss's
-   */
-  seed(tokens: number, shape: Shape): Tensor {
-    return noGrad(() => reshape(mul(this.#fields.scale, tokens), shape));
-  }
-
-  /** [1] reciprocal of the scale. */
-  get inverse(): Tensor {
-    return this.#fields.inverse;
-  }
-
-  /** Ends the backward passes of an update; see `lossScaleStep`. */
-  settle(gradNorm: Tensor): void {
-    lossScaleStep(this.state, gradNorm, GROWTH_WINDOW);
-  }
-
-  /** [2] decay and complement of an average, such that a skipped update changes nothing. */
-  gated(decays: Tensor): Tensor {
-    const result = this.device.empty([2]);
-    assign(result, this.#still);
-    assign(result, decays, this.gate);
-    return result;
-  }
-
-  /** What it adds to a row of metrics. */
-  get row(): readonly Tensor[] {
-    return [this.#fields.scale, this.#fields.skipped, this.gate];
-  }
-
-  /** Frees everything. */
-  [Symbol.dispose](): void {
-    for (
-      const tensor of [
-        ...Object.values(this.#fields),
-        this.gate,
-        this.#still,
-        this.#ring,
-        this.state,
-      ]
-    ) {
-      tensor.dispose();
-    }
-  }
-}
+/** How the scale of a run starts and grows. */
+export const LOSS_SCALE: LossScaleOptions = {
+  first: FIRST_LOSS_SCALE,
+  growthWindow: GROWTH_WINDOW,
+};

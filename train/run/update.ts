@@ -15,6 +15,7 @@ import {
   fill,
   gradientNorm,
   type KernelCount,
+  LossScale,
   type Plan,
   scope,
   type Tensor,
@@ -27,7 +28,7 @@ import type {
   SharedCentre,
   StepInputs,
 } from "../../model/objectives/masked_model.ts";
-import { LossScale } from "./loss_scale.ts";
+import { LOSS_SCALE } from "./loss_scale.ts";
 import type { Schedules } from "./schedule.ts";
 import { MetricRows, type RecentMetrics } from "../metrics/device_ring.ts";
 import {
@@ -135,7 +136,9 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
       group(adamDecayed, 0, decayedSize),
       group(adamPlain, decayedSize, trainedSize - decayedSize),
     ];
-    if (model.precision === "mixed") this.lossScale = new LossScale(device, UpdateValues.width);
+    if (model.precision === "mixed") {
+      this.lossScale = new LossScale(device, UpdateValues.width, LOSS_SCALE);
+    }
     if (passes > 1) model.separateGradients();
     if (passes > 1 || this.lossScale) {
       const outputs = model.student.get("decoder.decoder_pred.bias").size;

@@ -4,9 +4,8 @@
  *
  * @module
  */
-import { adamHyperValues, type Device, type Tensor } from "../../engine/mod.ts";
+import { adamHyperValues, type Device, type LossScale, type Tensor } from "../../engine/mod.ts";
 import type { MaskedModel } from "../../model/objectives/masked_model.ts";
-import type { LossScale } from "./loss_scale.ts";
 import { HARD_CHOICE, type Schedules } from "./schedule.ts";
 
 /** Places in the buffer, 64 elements apart so that each can be bound on every adapter. */

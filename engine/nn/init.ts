@@ -1,0 +1,71 @@
+/**
+ * Initial values of parameters, drawn on the host. Matrices are [outputs, inputs]; the kernels of a
+ * convolution count as the matrix that has their first axis as outputs and all others as inputs.
+ *
+ * @module
+ */
+import type { RandomSource } from "../prng.ts";
+import { type Shape, sizeOf } from "../shape.ts";
+
+/** Values of a parameter, row-major. */
+export type InitialValues = Float32Array<ArrayBuffer>;
+
+const filled = (shape: Shape, draw: () => number): InitialValues =>
+  Float32Array.from({ length: sizeOf(shape) }, draw);
+
+/** Outputs and inputs together. */
+const fans = ([outputs, ...inputs]: Shape): number => outputs + sizeOf(inputs);
+
+/** The same value everywhere. */
+export function constantValues(shape: Shape, value: number): InitialValues {
+  return new Float32Array(sizeOf(shape)).fill(value);
+}
+
+/** Uniform from -bound to bound. */
+export function uniformValues(shape: Shape, random: RandomSource, bound: number): InitialValues {
+  return filled(shape, () => bound * (2 * random.uniform() - 1));
+}
+
+/** Normal with mean 0. */
+export function normalValues(
+  shape: Shape,
+  random: RandomSource,
+  deviation: number,
+): InitialValues {
+  return filled(shape, () => deviation * random.normal());
+}
+
+/**
+ * Normal with mean 0, drawn again where the value lies outside -cut to cut, as torch's
+ * `trunc_normal_` with its limits.
+ *
+ * @param cut an absolute value, not a multiple of the deviation
+ */
+export function truncatedNormalValues(
+  shape: Shape,
+  random: RandomSource,
+  deviation: number,
+  cut = 2,
+): InitialValues {
+  return filled(shape, () => {
+    for (;;) {
+      const value = deviation * random.normal();
+      if (Math.abs(value) <= cut) return value;
+    }
+  });
+}
+
+/**
+ * Xavier-uniform (Glorot and Bengio, 2010): within `gain sqrt(6 / (inputs + outputs))`, so that
+ * activations and gradients keep their size.
+ *
+ * @param gain for the function before the layer: torch's `calculate_gain`, sqrt(2) for ReLU
+ */
+export function xavierUniform(shape: Shape, random: RandomSource, gain = 1): InitialValues {
+  return uniformValues(shape, random, gain * Math.sqrt(6 / fans(shape)));
+}
+
+/** Xavier-normal: deviation `gain sqrt(2 / (inputs + outputs))`; see {@link xavierUniform}. */
+export function xavierNormal(shape: Shape, random: RandomSource, gain = 1): InitialValues {
+  return normalValues(shape, random, gain * Math.sqrt(2 / fans(shape)));
+}
