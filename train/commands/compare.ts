@@ -15,8 +15,8 @@ import {
   runSummary,
   trainRun,
 } from "../downstream/compare/runs.ts";
-import { writeInto, writeRecord } from "../downstream/probe/output.ts";
-import { gitCommit, writeAtomic } from "../run/rundir.ts";
+import { writeJson, writeResult } from "../io/result_file.ts";
+import { gitCommit } from "../run/rundir.ts";
 
 /** Text of `--help`. */
 export function help(): string {
@@ -32,7 +32,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   const command = [SPEC.program, ...argv.map(quoted)].join(" ");
   const { out, objectives, seeds, datasets, protocol, tuned } = plan;
   const [{ config: { preset, recipe, batch, length, geometry } }] = plan.runs;
-  await writeRecord(join(out, "compare.json"), {
+  await writeJson(join(out, "compare.json"), {
     command,
     settings: {
       ...{ objectives, seeds, protocol, tuned },
@@ -44,7 +44,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   });
   const text = markdownOf(plan, found, command);
   const file = join(out, "compare.md");
-  await writeInto(file, () => writeAtomic(file, [new TextEncoder().encode(text)]));
+  await writeResult(file, text);
   console.log(`\n${text}\nwritten to ${file}`);
   return found.failures.length > 0 ? 1 : 0;
 }

@@ -18,23 +18,17 @@ import {
   FolderFeatures,
   withProgress,
 } from "../downstream/probe/folder_features.ts";
-import {
-  finalProbe,
-  metricFor,
-  type ProbeContext,
-  type Protocol,
-  PROTOCOLS,
-  runProbe,
-} from "../downstream/probe/protocol.ts";
+import { finalProbe, type ProbeContext, runProbe } from "../downstream/probe/probe.ts";
+import { metricFor, type Protocol, PROTOCOLS } from "../downstream/probe/protocol.ts";
 import {
   numbersOf,
+  type ReportRow,
+  scoreTable,
   tellClasses,
   testedText,
-  writeInto,
   writePicture,
-  writeRecord,
-} from "../downstream/probe/output.ts";
-import { type ReportRow, scoreTable } from "../downstream/probe/report.ts";
+} from "../downstream/probe/report.ts";
+import { writeInto, writeJson } from "../io/result_file.ts";
 import { type OptionWord, PROBE_WORDS } from "../downstream/probe/options.ts";
 import { saveProbe } from "../downstream/probe/probe_file.ts";
 import { probeData } from "../downstream/probe/splits.ts";
@@ -221,7 +215,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
       skipped: [...gathered.skipped].map(([path, reason]) => ({ path, reason })),
       adapter: device.info.description,
     };
-    await writeRecord(files.json, record);
+    await writeJson(files.json, record);
   }
   if (files.svg !== undefined) {
     const how = `linear probe, protocol ${named}; ${usable.length} clips`;

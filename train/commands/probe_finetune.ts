@@ -14,17 +14,16 @@ import { encoderPath } from "../downstream/encoder_file.ts";
 import { UsageError } from "../errors.ts";
 import { LiveLine, standardOutput } from "../cli/live_line.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
+import { metricFor } from "../downstream/probe/protocol.ts";
 import {
   numbersOf,
+  scoreTable,
   tellClasses,
   tellSkipped,
   testedText,
-  writeInto,
   writePicture,
-  writeRecord,
-} from "../downstream/probe/output.ts";
-import { metricFor } from "../downstream/probe/protocol.ts";
-import { scoreTable } from "../downstream/probe/report.ts";
+} from "../downstream/probe/report.ts";
+import { writeInto, writeJson } from "../io/result_file.ts";
 import { probeData } from "../downstream/probe/splits.ts";
 import { RateLine } from "../cli/rate_line.ts";
 import {
@@ -148,7 +147,7 @@ export async function runFineTuneCommand(
     console.log(`\nsaved: ${files.save}, and its head as a probe: ${headPath(files.save)}`);
   }
   if (files.json !== undefined) {
-    await writeRecord(files.json, {
+    await writeJson(files.json, {
       dataset: folder.dir,
       protocol: "finetune",
       ...numbersOf(result),

@@ -19,16 +19,16 @@ import {
   FolderFeatures,
   withProgress,
 } from "../downstream/probe/folder_features.ts";
+import { metricFor } from "../downstream/probe/protocol.ts";
 import {
   numbersOf,
+  scoreTable,
   tellClasses,
   tellSkipped,
   testedText,
   writePicture,
-  writeRecord,
-} from "../downstream/probe/output.ts";
-import { metricFor } from "../downstream/probe/protocol.ts";
-import { scoreTable } from "../downstream/probe/report.ts";
+} from "../downstream/probe/report.ts";
+import { writeJson } from "../io/result_file.ts";
 import { probeData } from "../downstream/probe/splits.ts";
 import { trainingSeed, untrainedEncoder } from "../downstream/probe/untrained_encoder.ts";
 import { RateLine } from "../cli/rate_line.ts";
@@ -155,7 +155,7 @@ async function probeScenes(task: Task, dir: string): Promise<void> {
     ...{ scores, choice, grid },
   });
   if (json !== undefined) {
-    await writeRecord(json, {
+    await writeJson(json, {
       ...{ dataset: folder.dir, protocol: "hear", metric },
       ...numbers(result),
       per_class: result.per_class,
@@ -231,7 +231,7 @@ async function probeEvents(task: Task, dir: string): Promise<void> {
   if (!quiet) console.log(`\n${eventTable(result).join("\n")}`);
   const json = value("json");
   if (json === undefined) return;
-  await writeRecord(json, {
+  await writeJson(json, {
     ...{ dataset: folder.dir, protocol: "hear", metric: "onset F-measure" },
     ...result,
     ...Object.fromEntries(rows.slice(1).map(({ key, result }) => [key, result])),

@@ -1,6 +1,6 @@
 /** `deno task visualize`: what a model sees, as one page of pictures. */
 
-import { basename, dirname } from "@std/path";
+import { basename } from "@std/path";
 import * as v from "valibot";
 import { openDevice } from "../../engine/mod.ts";
 import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
@@ -20,7 +20,7 @@ import { encoderFrom } from "../downstream/encoder_file.ts";
 import { UsageError } from "../errors.ts";
 import type { SkippedRow } from "../metrics/metrics_log.ts";
 import { RateLine } from "../cli/rate_line.ts";
-import { writeAtomic } from "../run/rundir.ts";
+import { writeResult } from "../io/result_file.ts";
 import { openModel } from "../visualize/autoencoder.ts";
 import {
   chunkReconstruction,
@@ -241,12 +241,12 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   if (wav !== undefined) {
     const sounds = await chunkSounds(encoder, waveform, input, painted, seed);
     sections.push(soundSection(sounds));
-    await writeInto(wav, sounds[sounds.length - 1].wav);
+    await writeResult(wav, sounds[sounds.length - 1].wav);
   }
   const title = `${model.title}: ${basename(path)}`;
   const facts = factsOf({ encoder, model, input, path, folder, checkpoint });
   const html = new TextEncoder().encode(page(title, facts, sections));
-  await writeInto(out, html);
+  await writeResult(out, html);
   if (!quiet) {
     const names = sections.map(({ title }) => title.toLowerCase()).join(", ");
     console.log(`${names}: ${out} (${(html.length / 2 ** 20).toFixed(1)} MB)`);
@@ -287,15 +287,4 @@ async function partOf(path: string, start: number, seconds: number): Promise<Flo
     throw new UsageError(`--start ${start}: ${path} has ${length} s`);
   }
   return waveform.slice(first, first + Math.round(seconds * SAMPLE_RATE));
-}
-
-/** Makes the folder of a result and writes it. */
-async function writeInto(path: string, bytes: Uint8Array): Promise<void> {
-  try {
-    await Deno.mkdir(dirname(path), { recursive: true });
-    await writeAtomic(path, [bytes]);
-  } catch (error) {
-    if (!Object.values(Deno.errors).some((it) => error instanceof it)) throw error;
-    throw new UsageError(`${path}: cannot be written`, (error as Error).message);
-  }
 }

@@ -7,6 +7,7 @@ import { join } from "@std/path";
 import type { Device } from "../../engine/mod.ts";
 import { type Encoder, EncoderError, loadEncoder } from "../../model/encoder/encoder.ts";
 import { UsageError } from "../errors.ts";
+import { isSystemError } from "../io/result_file.ts";
 
 /**
  * The file that a path means: itself, or a run's encoder.
@@ -46,7 +47,7 @@ export async function encoderFrom(
 
 /** What the system says about a path, as an error of usage; others as they are. */
 function unreadable(path: string, error: unknown): unknown {
-  return error instanceof Error && Object.values(Deno.errors).some((it) => error instanceof it)
+  return isSystemError(error)
     ? new UsageError(`--checkpoint ${path}: cannot be read: ${error.message}`)
     : error;
 }

@@ -18,7 +18,8 @@ import { NoDataError } from "../data/errors.ts";
 import type { LabelledClip, LabelledFolder } from "../data/labelled.ts";
 import type { EvaluationScore } from "../metrics/metrics_log.ts";
 import type { MetricsLog } from "../metrics/rows.ts";
-import { metricFor, type Protocol, PROTOCOLS, runProbe } from "../downstream/probe/protocol.ts";
+import { metricFor, type Protocol, PROTOCOLS } from "../downstream/probe/protocol.ts";
+import { runProbe } from "../downstream/probe/probe.ts";
 import { probeData } from "../downstream/probe/splits.ts";
 import type { Progress } from "../cli/progress.ts";
 

@@ -9,6 +9,7 @@ import {
   accuracyOf,
   averagePrecision,
   balancedAccuracyOf,
+  classTargets,
   type ClipClasses,
   confusionOf,
   meanAveragePrecision,
@@ -52,9 +53,7 @@ async function training(
   const features = new Float32Array(train.data.length + validation.data.length);
   features.set(train.data);
   features.set(validation.data, train.data.length);
-  const targets = new Float32Array(truth.length * classes);
-  truth.forEach((own, clip) => own.forEach((k) => targets[clip * classes + k] = 1));
-  using table = new ProbeTable(device, truth.length, features, targets);
+  using table = new ProbeTable(device, truth.length, features, classTargets(truth, classes));
   const start = {
     weight: golden.get("init.weight").data as Float32Array,
     bias: golden.get("init.bias").data as Float32Array,

@@ -11,16 +11,16 @@ import { exitCodeOf } from "../../../train/errors.ts";
 import { type EventFolder, eventFolder } from "../../../train/downstream/hear/event_folder.ts";
 import {
   batches,
-  gridOf,
+  gridPointsOf,
   HEAR,
   type HearProtocol,
   hearTrials,
-  probabilities,
 } from "../../../train/downstream/hear/grid_search.ts";
 import { Mlp, type MlpSettings, xavier } from "../../../train/downstream/hear/mlp.ts";
 import { runScenes } from "../../../train/downstream/hear/scene_task.ts";
 import { runTimestamps } from "../../../train/downstream/hear/timestamp_task.ts";
 import { type Metric, metricFor } from "../../../train/downstream/probe/protocol.ts";
+import { probabilitiesOf } from "../../../train/downstream/probe/metrics.ts";
 import { probeData } from "../../../train/downstream/probe/splits.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { writeEncoder } from "../../support/small_encoder.ts";
@@ -211,15 +211,15 @@ Deno.test("hear: Xavier's initial values have his variance", () => {
 });
 
 Deno.test("hear: the grid is HEAR's, eight of sixteen, and follows from the seed", () => {
-  const points = gridOf(HEAR);
+  const points = gridPointsOf(HEAR);
   assertEquals(points.length, 8);
-  assertEquals(gridOf(HEAR), points);
-  const all = gridOf({ ...HEAR, gridPoints: 99 });
+  assertEquals(gridPointsOf(HEAR), points);
+  const all = gridPointsOf({ ...HEAR, gridPoints: 99 });
   const key = (it: typeof points[number]) => JSON.stringify(it);
   assertEquals(new Set(all.map(key)).size, 16);
   assertEquals(all.slice(0, 8), points);
   assert(
-    key(gridOf({ ...HEAR, seed: 43 })[0]) + key(gridOf({ ...HEAR, seed: 43 })[1]) !==
+    key(gridPointsOf({ ...HEAR, seed: 43 })[0]) + key(gridPointsOf({ ...HEAR, seed: 43 })[1]) !==
       key(points[0]) + key(points[1]),
   );
 });
@@ -230,8 +230,13 @@ Deno.test("hear: batches leave no row alone; probabilities", () => {
   assertEquals(batches(rows(6), 2), [[0, 1], [2, 3], [4, 5]]);
   assertEquals(batches(rows(3), 8), [[0, 1, 2]]);
   const logits = Float32Array.of(0, Math.log(3), 1000, -1000);
-  assertEquals([...probabilities(logits, 2, "cross-entropy")], [0.25, 0.75, 1, 0]);
-  assertEquals([...probabilities(logits, 2, "binary")], [0.5, 0.75, 1, 0]);
+  assertEquals([...Float32Array.from(probabilitiesOf(logits, 2, "cross-entropy"))], [
+    0.25,
+    0.75,
+    1,
+    0,
+  ]);
+  assertEquals([...Float32Array.from(probabilitiesOf(logits, 2, "binary"))], [0.5, 0.75, 1, 0]);
 });
 
 const clipsOf = (count: number, part: (i: number) => string, labels: (i: number) => string[]) =>

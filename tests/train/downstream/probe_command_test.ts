@@ -6,7 +6,7 @@ import { help, run } from "../../../train/commands/probe.ts";
 import { Prng } from "../../../train/data/random.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import { FeatureRows, fileDigest } from "../../../train/downstream/probe/feature_cache.ts";
-import { confusionSvg } from "../../../train/downstream/probe/report.ts";
+import { confusionSvg } from "../../../train/downstream/probe/confusion_matrix.ts";
 import {
   loadProbe,
   Probe,

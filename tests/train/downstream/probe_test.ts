@@ -18,21 +18,14 @@ import {
   meanAveragePrecision,
   meanLoss,
 } from "../../../train/downstream/probe/metrics.ts";
-import {
-  finalProbe,
-  metricFor,
-  type ProbeContext,
-  type Protocol,
-  PROTOCOLS,
-  runProbe,
-} from "../../../train/downstream/probe/protocol.ts";
+import { finalProbe, type ProbeContext, runProbe } from "../../../train/downstream/probe/probe.ts";
+import { metricFor, type Protocol, PROTOCOLS } from "../../../train/downstream/probe/protocol.ts";
 import {
   type Problem,
-  shuffled,
   trainProblems,
   type TrainSettings,
 } from "../../../train/downstream/probe/train_probes.ts";
-import { probeData, trialsOf } from "../../../train/downstream/probe/splits.ts";
+import { probeData, shuffled, trialsOf } from "../../../train/downstream/probe/splits.ts";
 import { readGolden } from "../../../train/verify/golden.ts";
 import { verifyProbe } from "../../../train/verify/probe.ts";
 

@@ -13,7 +13,7 @@ import { exitCodeOf } from "../../../train/errors.ts";
 import { Evaluator, QUICK_PROBE } from "../../../train/run/evaluate.ts";
 import { measureRun, memoryText, totalBytes } from "../../../train/run/memory.ts";
 import { LinearProbes } from "../../../train/downstream/probe/linear_probes.ts";
-import { runProbe } from "../../../train/downstream/probe/protocol.ts";
+import { runProbe } from "../../../train/downstream/probe/probe.ts";
 import { probeData } from "../../../train/downstream/probe/splits.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 

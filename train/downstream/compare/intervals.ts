@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { meanOf } from "../probe/metrics.ts";
+import { meanOf, standardError } from "../probe/metrics.ts";
 
 /** Quantile 0.975 of Student's t by degrees of freedom, from 1. */
 const QUANTILES = [
@@ -32,8 +32,7 @@ export function estimateOf(values: readonly number[]): Estimate {
   const mean = meanOf(values);
   const n = values.length;
   if (n < 2) return { mean, ci95: null, n };
-  const squares = values.reduce((sum, x) => sum + (x - mean) ** 2, 0);
-  return { mean, ci95: QUANTILES[n - 2] * Math.sqrt(squares / (n - 1) / n), n };
+  return { mean, ci95: QUANTILES[n - 2] * standardError(values), n };
 }
 
 /** Values by seed. */

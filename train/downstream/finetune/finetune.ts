@@ -1,6 +1,10 @@
 /**
- * Fine-tuning of an encoder on a labelled folder: every fold trains anew from the same encoder
- * (SPEC section 7.3).
+ * Fine-tuning of an encoder on a labelled folder, `deno task probe --finetune`: every fold trains
+ * anew from the same encoder (model/README.md, Fine-tuning).
+ *
+ * Read on in this order: initial_encoder.ts reads the encoder, spectrogram_clips.ts the clips;
+ * augment.ts draws mixup and patch-out; model.ts is encoder and head with their loss, trainer.ts the
+ * update; output_files.ts writes what was trained. Splits and scores are those of ../probe.
  *
  * @module
  */
@@ -10,14 +14,22 @@ import { stepSize } from "../../../model/encoder/embed.ts";
 import { breath } from "../../run/event_loop.ts";
 import type { CheckpointTensor } from "../../run/checkpoint.ts";
 import { NoDataError } from "../../data/errors.ts";
-import { Prng } from "../../data/random.ts";
+import type { Prng } from "../../data/random.ts";
 import { DivergedError, InterruptedError } from "../../errors.ts";
 import { type ClipClasses, meanLoss, type Scores } from "../probe/metrics.ts";
-import { type Metric, type ProbeResult, PROTOCOLS } from "../probe/protocol.ts";
+import { type Metric, PROTOCOLS } from "../probe/protocol.ts";
+import type { ProbeResult } from "../probe/summary.ts";
 import type { ProbeFile } from "../probe/probe_file.ts";
-import { heldOut, type ProbeData, STREAMS, type Trial, trialsOf } from "../probe/splits.ts";
+import {
+  finalTrial,
+  type ProbeData,
+  shuffled,
+  STREAMS,
+  type Trial,
+  trialRandom,
+  trialsOf,
+} from "../probe/splits.ts";
 import { scorer, summaryOf, type TestedTrial } from "../probe/summary.ts";
-import { shuffled } from "../probe/train_probes.ts";
 import { drawMix, drawPatches, mixedRows, mixedSpectrograms } from "./augment.ts";
 import { secondsOf, type SpectrogramClip } from "./spectrogram_clips.ts";
 import { FineTuneModel } from "./model.ts";
@@ -148,33 +160,24 @@ export async function runFineTune(
   keep: boolean,
 ): Promise<FineTuneResult> {
   const { data, settings, encoder, metric, onProgress } = context;
-  const trials = trialsOf(data, { ...PROTOCOLS.evar, ...settings });
-  const last = keep && data.protocol !== "split" ? [onAll(data, settings, trials[0])] : [];
+  const protocol = { ...PROTOCOLS.evar, ...settings };
+  const trials = trialsOf(data, protocol);
+  const split = data.protocol === "split";
+  const all = keep && !split ? [...trials, finalTrial(data, protocol)] : trials;
   const trained: TrainedTrial[] = [];
-  const wanted = data.protocol === "split" ? 0 : trials.length;
-  for (const [i, trial] of [...trials, ...last].entries()) {
+  const kept = split ? 0 : trials.length;
+  for (const [i, trial] of all.entries()) {
     const tell = (progress: Omit<FineTuneProgress, "trial">) =>
-      onProgress?.({ ...progress, trial: [i, trials.length + last.length] });
-    trained.push(await trainTrial(context, trial, keep && i === wanted, tell));
+      onProgress?.({ ...progress, trial: [i, all.length] });
+    trained.push(await trainTrial(context, trial, keep && i === kept, tell));
   }
-  const own = trained.slice(0, trials.length);
+  const tested = trained.slice(0, trials.length);
+  const dim = stepSize(encoder.geometry, settings.bands);
   return {
-    result: summaryOf(
-      { data, metric, dim: stepSize(encoder.geometry, settings.bands) },
-      trials,
-      own,
-    ),
-    history: own.map(({ history }) => history),
-    kept: trained[wanted]?.kept,
+    result: summaryOf({ data, metric, dim }, trials, tested),
+    history: tested.map(({ history }) => history),
+    kept: trained[kept]?.kept,
   };
-}
-
-/** All clips but some for validation. */
-function onAll(data: ProbeData, settings: FineTuneSettings, first: Trial): Trial {
-  const all = data.clips.map((_, i) => i);
-  const random = new Prng(settings.seed, STREAMS.split, -1);
-  const [validation, train] = heldOut(all, data.truth, { ...PROTOCOLS.evar, ...settings }, random);
-  return { ...first, fold: "all folds", train, validation, test: validation };
 }
 
 async function trainTrial(
@@ -188,18 +191,12 @@ async function trainTrial(
   const { truth, classes, multiLabel } = data;
   const batch = Math.min(settings.batch, trial.train.length);
   if (batch < 2) throw new NoDataError("--finetune: needs two training clips or more");
-  const randomOf = (stream: number) =>
-    new Prng(
-      settings.seed + trial.repeat,
-      stream,
-      ...[...trial.fold].map((it) => it.codePointAt(0)!),
-    );
-  const random = randomOf(BATCHES);
+  const random = trialRandom(settings, trial, BATCHES);
   using model = new FineTuneModel(
     device,
     encoder,
     { ...settings, classes: classes.length, multiLabel },
-    randomOf(STREAMS.initial),
+    trialRandom(settings, trial, STREAMS.initial),
   );
   using tuner = new FineTuner(model, settings);
   const file = { classes, multiLabel, features: featuresOf(context) };

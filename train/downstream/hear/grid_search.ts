@@ -8,9 +8,9 @@ import type { Device } from "../../../engine/mod.ts";
 import { NoDataError } from "../../data/errors.ts";
 import { Prng } from "../../data/random.ts";
 import { InterruptedError } from "../../errors.ts";
-import type { ProbeData, Trial } from "../probe/splits.ts";
-import { trialsOf } from "../probe/splits.ts";
-import { shuffled } from "../probe/train_probes.ts";
+import { type ClassLoss, probabilitiesOf } from "../probe/metrics.ts";
+import { type ProbeData, type Trial, trialsOf } from "../probe/splits.ts";
+import { shuffled } from "../probe/splits.ts";
 import { type Initialisation, Mlp, type MlpSettings, type Rows } from "./mlp.ts";
 
 /** How perceptrons are trained and chosen. */
@@ -72,7 +72,7 @@ const STREAMS = { grid: 11, fit: 12 } as const;
 const MOST_QUEUED = 16;
 
 /** The combinations that are tried, in order. */
-export function gridOf(
+export function gridPointsOf(
   { layers, rates, initialisations, gridPoints, seed }: HearProtocol,
 ): GridPoint[] {
   const all = layers.flatMap((layers) =>
@@ -148,7 +148,7 @@ export interface HearContext {
   /** Classes. */
   readonly classes: number;
   /** See `MlpSettings`. */
-  readonly loss: MlpSettings["loss"];
+  readonly loss: ClassLoss;
   /** How. */
   readonly protocol: HearProtocol;
   /** Hears how much of the work is done. */
@@ -174,7 +174,7 @@ export async function trainHear<Found extends Verdict>(
   if (splits.some(({ train }) => train.length < 2)) {
     throw new NoDataError("HEAR's perceptrons need two clips or more to learn from");
   }
-  const points = gridOf(protocol);
+  const points = gridPointsOf(protocol);
   const all = points.length + splits.length - 1;
   let done = 0;
   const fitted = async (split: number, point: GridPoint, draw: number) => {
@@ -210,8 +210,8 @@ async function fit<Found extends Verdict>(
 ): Promise<Fitted<Found>> {
   const { hidden, dropout, batch, epochs, every, patience } = protocol;
   using mlp = new Mlp(device, { dim, classes, loss, hidden, dropout, ...point }, random);
-  const probabilitiesOf = async (which: readonly number[]) =>
-    probabilities(await mlp.logits(rows, which), classes, loss);
+  const predict = async (which: readonly number[]) =>
+    Float32Array.from(probabilitiesOf(await mlp.logits(rows, which), classes, loss));
   let best: Omit<Fitted<Found>, "test"> | undefined;
   let worse = 0;
   let queued = 0;
@@ -222,7 +222,7 @@ async function fit<Found extends Verdict>(
       if (++queued % MOST_QUEUED === 0) await device.sync();
     }
     if (epoch % every !== 0 && epoch !== epochs) continue;
-    const verdict = judge(await probabilitiesOf(validation));
+    const verdict = judge(await predict(validation));
     if (!best || verdict.score > best.verdict.score) {
       best = { verdict, epoch };
       mlp.keep();
@@ -231,7 +231,7 @@ async function fit<Found extends Verdict>(
     onProgress?.(epoch / epochs);
   }
   mlp.restore();
-  return { ...best!, test: await probabilitiesOf(test) };
+  return { ...best!, test: await predict(test) };
 }
 
 /** Parts of some rows; one row alone, which has no variance, goes with those before it. */
@@ -243,21 +243,4 @@ export function batches(rows: readonly number[], size: number): number[][] {
     first = end;
   }
   return parts;
-}
-
-/** Softmax of each row of logits [rows, classes], or of each value its sigmoid. */
-export function probabilities(
-  logits: Float32Array,
-  classes: number,
-  loss: MlpSettings["loss"],
-): Float32Array {
-  if (loss === "binary") return logits.map((x) => 1 / (1 + Math.exp(-x)));
-  const result = new Float32Array(logits.length);
-  for (let at = 0; at < logits.length; at += classes) {
-    const row = logits.subarray(at, at + classes);
-    const most = row.reduce((a, b) => Math.max(a, b));
-    const total = row.reduce((sum, x) => sum + Math.exp(x - most), 0);
-    row.forEach((x, k) => result[at + k] = Math.exp(x - most) / total);
-  }
-  return result;
 }

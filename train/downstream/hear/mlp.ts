@@ -33,6 +33,7 @@ import {
   sub,
   type Tensor,
 } from "../../../engine/mod.ts";
+import type { ClassLoss } from "../probe/metrics.ts";
 import type { Prng } from "../../data/random.ts";
 import { BATCH_NORM_EPS, BatchNorm } from "../finetune/batch_norm.ts";
 
@@ -59,7 +60,7 @@ export interface MlpSettings {
   /**
    * Cross-entropy of one class per row, or binary cross-entropy of each class, mean over classes.
    */
-  readonly loss: "cross-entropy" | "binary";
+  readonly loss: ClassLoss;
   /** Adam's learning rate. */
   readonly rate: number;
 }

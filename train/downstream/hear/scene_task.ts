@@ -5,13 +5,15 @@
  */
 import {
   accuracyOf,
+  classTargets,
   confusionOf,
   macroAuc,
   meanAveragePrecision,
   meanOf,
   type Scores,
 } from "../probe/metrics.ts";
-import type { ProbeContext, ProbeResult } from "../probe/protocol.ts";
+import type { ProbeContext } from "../probe/probe.ts";
+import type { ProbeResult } from "../probe/summary.ts";
 import { scorer, summaryOf } from "../probe/summary.ts";
 import { type GridPoint, type HearProtocol, hearTrials, trainHear } from "./grid_search.ts";
 
@@ -46,14 +48,12 @@ export async function runScenes(context: SceneContext): Promise<SceneResult> {
   const { clips, truth, multiLabel } = data;
   const classes = data.classes.length;
   const dim = features.length / clips.length;
-  const targets = new Float32Array(clips.length * classes);
-  truth.forEach((own, clip) => own.forEach((k) => targets[clip * classes + k] = 1));
   const trials = hearTrials(data, protocol);
   const judge = scorer(metric);
   const { choice, grid, splits } = await trainHear(
     {
       ...context,
-      ...{ dim, classes, rows: { features, targets } },
+      ...{ dim, classes, rows: { features, targets: classTargets(truth, classes) } },
       loss: multiLabel ? "binary" : "cross-entropy",
     },
     trials,

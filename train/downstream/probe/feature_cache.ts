@@ -11,6 +11,7 @@ import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { join } from "@std/path";
 import { nameDiskFull } from "../../errors.ts";
+import { isSystemError } from "../../io/result_file.ts";
 
 const DIGEST_BYTES = 32;
 const CHECKSUM_BYTES = 4;
@@ -118,8 +119,4 @@ function readAll(file: Deno.FsFile, into: Uint8Array): boolean {
     done += read;
   }
   return true;
-}
-
-function isSystemError(error: unknown): boolean {
-  return Object.values(Deno.errors).some((it) => error instanceof it);
 }

@@ -19,7 +19,7 @@ import {
   encoderSource,
   type FeatureSource,
 } from "./features.ts";
-import { tellSkipped } from "./output.ts";
+import { tellSkipped } from "./report.ts";
 import { trainingSeed, untrainedEncoder } from "./untrained_encoder.ts";
 
 /** Features by SHA-256 of the file. */

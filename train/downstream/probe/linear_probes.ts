@@ -39,6 +39,7 @@ import {
   type Tensor,
   where,
 } from "../../../engine/mod.ts";
+import type { ClassLoss } from "./metrics.ts";
 
 /** Most bytes of features that are put together at a time. */
 const GATHERED_BYTES = 2 ** 26;
@@ -100,7 +101,7 @@ export interface LinearSettings {
   /**
    * Cross-entropy of one class per clip, or binary cross-entropy of each class, mean over classes.
    */
-  readonly loss: "cross-entropy" | "binary";
+  readonly loss: ClassLoss;
   /** What the loss is divided by; default 1. */
   readonly lossScale?: number;
   /** Most clips of an update. */

@@ -15,6 +15,33 @@ export interface Scores {
 /** Classes of each clip. */
 export type ClipClasses = readonly (readonly number[])[];
 
+/** Cross-entropy of one class per clip, or binary cross-entropy of each class, mean over classes. */
+export type ClassLoss = "cross-entropy" | "binary";
+
+/** [clips, classes], row-major: 1 where a clip is of a class, else 0. */
+export function classTargets(truth: ClipClasses, classes: number): Float32Array {
+  const targets = new Float32Array(truth.length * classes);
+  truth.forEach((own, clip) => own.forEach((k) => targets[clip * classes + k] = 1));
+  return targets;
+}
+
+/** Softmax of each row of logits [clips, classes], or the sigmoid of each value. */
+export function probabilitiesOf(
+  logits: ArrayLike<number>,
+  classes: number,
+  loss: ClassLoss,
+): Float64Array {
+  const result = Float64Array.from(logits);
+  if (loss === "binary") return result.map((x) => 1 / (1 + Math.exp(-x)));
+  for (let at = 0; at < result.length; at += classes) {
+    const row = result.subarray(at, at + classes);
+    const most = row.reduce((a, b) => Math.max(a, b));
+    const total = row.reduce((sum, x) => sum + Math.exp(x - most), 0);
+    row.forEach((x, k) => row[k] = Math.exp(x - most) / total);
+  }
+  return result;
+}
+
 /**
  * Area under the steps of precision over recall: the sum over distinct scores, from the highest
  * down, of what recall gains times the precision there. Equal scores are one threshold; nothing is
@@ -145,15 +172,18 @@ export function meanOf(values: readonly number[]): number {
   return values.reduce((a, b) => a + b, 0) / values.length;
 }
 
-/**
- * Half the width of the 95 % interval of a mean: 1.96 sd / sqrt(n), sd with n - 1; 0 of a single
- * value.
- */
-export function halfInterval(values: readonly number[]): number {
-  if (values.length < 2) return 0;
+/** Standard error of a mean, sd / sqrt(n), sd with n - 1; NaN of fewer than two values. */
+export function standardError(values: readonly number[]): number {
   const mean = meanOf(values);
   const squares = values.reduce((sum, x) => sum + (x - mean) ** 2, 0);
-  return 1.96 * Math.sqrt(squares / (values.length - 1) / values.length);
+  return Math.sqrt(squares / (values.length - 1) / values.length);
+}
+
+/**
+ * Half the width of the 95 % interval of a mean: 1.96 standard errors; 0 of a single value.
+ */
+export function halfInterval(values: readonly number[]): number {
+  return values.length < 2 ? 0 : 1.96 * standardError(values);
 }
 
 /**
@@ -163,7 +193,7 @@ export function halfInterval(values: readonly number[]): number {
 export function meanLoss(
   { values, classes }: Scores,
   truth: ClipClasses,
-  loss: "cross-entropy" | "binary",
+  loss: ClassLoss,
 ): number {
   let sum = 0;
   truth.forEach((own, clip) => {

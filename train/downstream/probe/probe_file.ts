@@ -8,6 +8,7 @@ import { NoDataError } from "../../data/errors.ts";
 import { UsageError } from "../../errors.ts";
 import { writeAtomic } from "../../run/rundir.ts";
 import type { FeatureOptions } from "./features.ts";
+import { probabilitiesOf } from "./metrics.ts";
 
 /** Says what kind of file it is. */
 const FORMAT = "tessera-probe";
@@ -59,16 +60,10 @@ export class Probe {
    */
   predict(embedding: ArrayLike<number>, top: number): Prediction[] {
     const { classes, multiLabel } = this.file;
-    const logits = this.logits(embedding);
-    const most = logits.reduce((a, b) => Math.max(a, b));
-    const total = logits.reduce((sum, x) => sum + Math.exp(x - most), 0);
+    const loss = multiLabel ? "binary" : "cross-entropy";
+    const probabilities = probabilitiesOf(this.logits(embedding), classes.length, loss);
     return classes
-      .map((label, k): Prediction => ({
-        label,
-        probability: multiLabel
-          ? 1 / (1 + Math.exp(-logits[k]))
-          : Math.exp(logits[k] - most) / total,
-      }))
+      .map((label, k): Prediction => ({ label, probability: probabilities[k] }))
       .sort((a, b) => b.probability - a.probability)
       .slice(0, top);
   }
@@ -86,7 +81,7 @@ export class Probe {
     );
     return Float64Array.from(
       bias,
-      (start, k) => x.reduce((sum, value, i) => sum + value * weight[k * dim + i], start),
+      (offset, k) => x.reduce((sum, value, i) => sum + value * weight[k * dim + i], offset),
     );
   }
 }

@@ -1,10 +1,15 @@
 /**
- * What a probe found, for people: tables and a picture of what was taken for what.
+ * What probes and fine-tuning found, for people and as JSON: tables, the picture of the confusion
+ * matrix, and the files that were skipped.
  *
  * @module
  */
-import { escaped } from "../../visualize/markup.ts";
-import type { Metric, ProbeResult } from "./protocol.ts";
+import { listSkipped } from "../../cli/listing.ts";
+import type { LabelledFolder } from "../../data/labelled.ts";
+import { writeResult } from "../../io/result_file.ts";
+import { confusionSvg } from "./confusion_matrix.ts";
+import type { Metric } from "./protocol.ts";
+import type { ProbeResult } from "./summary.ts";
 
 /** A line of the table. */
 export interface ReportRow {
@@ -86,105 +91,65 @@ export function mistakes(
   }).sort((a, b) => b.share - a.share).slice(0, most);
 }
 
-/** Largest number of classes whose cells have room for a number. */
-const MOST_NUMBERED = 30;
-const FONT = "font-family='Helvetica, Arial, sans-serif'";
-/** Blue for what is right, orange for what is not. */
-const HUES = { right: [31, 90, 166], wrong: [201, 91, 18] } as const;
+/** Mistakes that are listed. */
+const MOST_MISTAKES = 5;
 
-/** Between white and the hue; small shares are lifted so that they can be seen. */
-function colour(share: number, [r, g, b]: readonly [number, number, number]): string {
-  const weight = Math.sqrt(share);
-  const mixed = [r, g, b].map((it) => Math.round(255 + (it - 255) * weight));
-  return `rgb(${mixed.join(",")})`;
+/** The part of a result that every kind of features has, as JSON files hold it. */
+export function numbersOf({ dim, mean, ci95, repeats, folds, epochs, rates }: ProbeResult) {
+  return {
+    mean,
+    ci95,
+    repeats,
+    folds: folds.map((it) => it.mean),
+    fold_names: folds.map((it) => it.fold),
+    dim,
+    best_epochs: { least: epochs[0], median: epochs[1], most: epochs[2] },
+    learning_rates: rates,
+  };
+}
+
+/** Names files that were skipped, on standard error. */
+export function tellSkipped(skipped: ReadonlyMap<string, string>, all: number): void {
+  const rows = [...skipped].map(([path, reason]) => ({ path, reason }));
+  listSkipped(`${skipped.size} of ${all} clips skipped:`, rows);
+}
+
+/** Prints a line for each class, and what is mistaken most often. */
+export function tellClasses(classes: readonly string[], result: ProbeResult): void {
+  console.log(`\n${classTable(result).join("\n")}`);
+  const worst = mistakes(classes, result, MOST_MISTAKES);
+  if (worst.length === 0) return;
+  const texts = worst.map(({ from, to, share }) =>
+    `${from} as ${to} (${(100 * share).toFixed(0)} %)`
+  );
+  console.log(`\nmost often mistaken: ${texts.join(", ")}`);
+}
+
+/** How much was tested, for people. */
+export function testedText(
+  { dir }: LabelledFolder,
+  clips: number,
+  classes: readonly string[],
+  { folds }: ProbeResult,
+): string {
+  const parts = folds.length === 1 ? `${folds[0].clips} tested` : `${folds.length} folds`;
+  return `${dir}: ${clips} clips, ${classes.length} classes, ${parts}`;
 }
 
 /**
- * The confusion matrix as a picture (SVG): rows are true classes, columns what they were taken for,
- * numbers percent of a row.
+ * Draws the confusion matrix.
  *
- * @param title over it; lines are separated by newlines
+ * @param how the second line of its title
+ * @throws {UsageError} if the file cannot be written.
  */
-export function confusionSvg(
+export async function writePicture(
+  path: string,
+  { dir }: LabelledFolder,
   classes: readonly string[],
-  confusion: readonly (readonly number[])[],
-  title: string,
-): string {
-  const count = classes.length;
-  const numbered = count <= MOST_NUMBERED;
-  const cell = numbered ? 44 : Math.max(10, Math.round(1300 / count));
-  const size = numbered ? 14 : Math.max(7, Math.min(14, cell - 2));
-  const longest = Math.max(...classes.map(({ length }) => length));
-  // An average letter is some 0.56 of the size wide.
-  const labels = Math.ceil(longest * size * 0.56) + 12;
-  const lines = title.split("\n");
-  const top = 34 + 20 * lines.length;
-  const left = 40 + labels;
-  const above = top + 28 + labels;
-  const [width, height] = [
-    Math.max(left + count * cell + 24, 9 * Math.max(...lines.map(({ length }) => length)) + 48),
-    above + count * cell + 40,
-  ];
-  const text = (x: number, y: number, content: string, rest = "") =>
-    `<text x='${x}' y='${y}' ${rest}>${escaped(content)}</text>`;
-  const parts = [
-    `<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 ${width} ${height}' width='${width}' height='${height}' ${FONT} font-size='${size}' fill='#222'>`,
-    `<rect width='${width}' height='${height}' fill='white'/>`,
-    ...lines.map((line, i) =>
-      text(24, 34 + 20 * i, line, i === 0 ? "font-size='17' font-weight='bold'" : "font-size='14'")
-    ),
-    text(left + count * cell / 2, top + 12, "taken for", "text-anchor='middle' fill='#555'"),
-    text(
-      0,
-      0,
-      "is",
-      `text-anchor='middle' fill='#555' transform='translate(24 ${
-        above + count * cell / 2
-      }) rotate(-90)'`,
-    ),
-  ];
-  classes.forEach((name, i) => {
-    const middle = (i + 0.5) * cell;
-    parts.push(
-      text(left - 8, above + middle + size * 0.35, name, "text-anchor='end'"),
-      text(
-        0,
-        0,
-        name,
-        `transform='translate(${left + middle + size * 0.35} ${above - 8}) rotate(-90)'`,
-      ),
-    );
-  });
-  confusion.forEach((row, i) => {
-    const all = row.reduce((a, b) => a + b, 0);
-    row.forEach((n, j) => {
-      const share = all === 0 ? 0 : n / all;
-      const [x, y] = [left + j * cell, above + i * cell];
-      parts.push(
-        `<rect x='${x}' y='${y}' width='${cell}' height='${cell}' fill='${
-          colour(share, i === j ? HUES.right : HUES.wrong)
-        }' stroke='#ddd' stroke-width='0.5'><title>${escaped(classes[i])} taken for ${
-          escaped(classes[j])
-        }: ${n} of ${all}</title></rect>`,
-      );
-      if (!numbered || n === 0) return;
-      const shown = 100 * share < 1 ? "<1" : (100 * share).toFixed(0);
-      parts.push(
-        text(
-          x + cell / 2,
-          y + cell / 2 + size * 0.35,
-          shown,
-          `text-anchor='middle' fill='${share > 0.3 ? "white" : "#222"}'`,
-        ),
-      );
-    });
-  });
-  const note = numbered
-    ? "Numbers are percent of a row: of the clips of a class, over all folds and repeats."
-    : "Shades are shares of a row; point at a cell for its numbers.";
-  parts.push(
-    text(24, height - 14, note, "font-size='12' fill='#555'"),
-    "</svg>",
-  );
-  return `${parts.join("\n")}\n`;
+  metric: Metric,
+  { mean, confusion }: ProbeResult,
+  how: string,
+): Promise<void> {
+  const title = `${dir}: ${METRIC_TITLES[metric]} ${(100 * mean).toFixed(1)} %\n${how}`;
+  await writeResult(path, confusionSvg(classes, confusion!, title));
 }

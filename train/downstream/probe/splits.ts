@@ -8,7 +8,6 @@ import { type LabelledClip, type LabelledFolder, trials } from "../../data/label
 import { Prng } from "../../data/random.ts";
 import type { ClipClasses } from "./metrics.ts";
 import type { Protocol } from "./protocol.ts";
-import { shuffled } from "./train_probes.ts";
 
 /** A labelled folder as probes take it: clips that can be used, classes as numbers. */
 export interface ProbeData {
@@ -99,11 +98,38 @@ export function trialsOf(
   ).flat();
 }
 
+/**
+ * The trial of a probe that is to be used: trained on all folds but some clips for validation, or
+ * where the folder has parts on its training part; tested on its validation clips.
+ *
+ * @throws {NoDataError} as {@link trialsOf}.
+ */
+export function finalTrial(
+  data: ProbeData,
+  protocol: Pick<Protocol, "seed" | "heldOut" | "covering">,
+): Trial {
+  const [first] = trialsOf(data, { ...protocol, repeats: 1 });
+  if (data.protocol === "split") return { ...first, test: first.validation };
+  const random = new Prng(protocol.seed, STREAMS.split, -1);
+  const all = data.clips.map((_, i) => i);
+  const [validation, train] = heldOut(all, data.truth, protocol, random);
+  return { ...first, fold: "all folds", train, validation, test: validation };
+}
+
 /** Streams of random numbers that are independent of each other. */
 export const STREAMS = { split: 1, initial: 2, order: 3 } as const;
 
+/** Draws of one repeat of one fold. */
+export function trialRandom(
+  { seed }: Pick<Protocol, "seed">,
+  { repeat, fold }: Trial,
+  stream: number,
+): Prng {
+  return new Prng(seed + repeat, stream, ...[...fold].map((it) => it.codePointAt(0)!));
+}
+
 /** Takes validation clips away; returns them and the rest, both in order. */
-export function heldOut(
+function heldOut(
   known: readonly number[],
   truth: ClipClasses,
   { heldOut, covering }: Pick<Protocol, "heldOut" | "covering">,
@@ -127,4 +153,14 @@ export function heldOut(
     chosen.add(clip);
   }
   return [known.filter((clip) => chosen.has(clip)), known.filter((clip) => !chosen.has(clip))];
+}
+
+/** The same items in a random order (Fisher and Yates). */
+export function shuffled<Item>(items: readonly Item[], random: Prng): Item[] {
+  const order = [...items];
+  for (let i = order.length - 1; i > 0; i--) {
+    const j = random.integer(i + 1);
+    [order[i], order[j]] = [order[j], order[i]];
+  }
+  return order;
 }

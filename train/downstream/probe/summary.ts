@@ -14,8 +14,49 @@ import {
   meanOf,
   type Scores,
 } from "./metrics.ts";
-import type { ClassResult, Metric, ProbeResult } from "./protocol.ts";
+import type { Metric } from "./protocol.ts";
 import type { ProbeData, Trial } from "./splits.ts";
+
+/** How well one class is found. */
+export interface ClassResult {
+  /** Clips of it that were tested in one repeat. */
+  readonly clips: number;
+  /** Share of its clips that were taken for it; single-label only. */
+  readonly recall?: number;
+  /** Share of the clips taken for it that are of it, 0 where there are none; single-label only. */
+  readonly precision?: number;
+  /** Average precision, mean over folds and repeats that have clips of it. */
+  readonly average_precision: number | null;
+}
+
+/** What a probe scores. */
+export interface ProbeResult {
+  /** Values of a clip. */
+  readonly dim: number;
+  /** Mean over repeats. */
+  readonly mean: number;
+  /** Half the 95 % interval of the mean; see `halfInterval`. */
+  readonly ci95: number;
+  /** Mean over folds, of each repeat. */
+  readonly repeats: readonly number[];
+  /** Mean over repeats, of each fold. */
+  readonly folds: readonly {
+    readonly fold: string;
+    readonly clips: number;
+    readonly mean: number;
+  }[];
+  /** By class name. */
+  readonly per_class: Readonly<Record<string, ClassResult>>;
+  /**
+   * Clips of a class (row) taken for another (column), summed over folds and repeats; none for
+   * several labels.
+   */
+  readonly confusion: readonly (readonly number[])[] | null;
+  /** Best epochs, smallest, median and largest. */
+  readonly epochs: readonly [number, number, number];
+  /** Learning rates that were taken, and how often. */
+  readonly rates: Readonly<Record<string, number>>;
+}
 
 /** The metric of some clips. */
 export function scorer(metric: Metric): (scores: Scores, truth: ClipClasses) => number {

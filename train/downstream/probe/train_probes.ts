@@ -11,6 +11,7 @@ import {
   type LinearSettings,
   type ProbeTable,
 } from "./linear_probes.ts";
+import { shuffled } from "./splits.ts";
 import { type ClipClasses, meanLoss, type Scores } from "./metrics.ts";
 
 /** One linear layer to be trained; clips are rows of the table. */
@@ -177,14 +178,4 @@ async function trainTogether(
     validation: best,
     test: { values: scores[i], classes },
   }));
-}
-
-/** The same items in a random order (Fisher and Yates). */
-export function shuffled<Item>(items: readonly Item[], random: Prng): Item[] {
-  const order = [...items];
-  for (let i = order.length - 1; i > 0; i--) {
-    const j = random.integer(i + 1);
-    [order[i], order[j]] = [order[j], order[i]];
-  }
-  return order;
 }
