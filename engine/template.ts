@@ -1,13 +1,7 @@
 /**
- * The textual generator in front of WGSL. naga puts a 64-bit trip counter on every loop and never
- * unrolls, so kernels unroll in the text. A directive stands alone on its line:
- *
- *     //:for i in 0..TILE        repeats the lines up to //:end with $i or ${i*4+1} replaced
- *     //:if VEC == 4             keeps the lines up to //:else or //:end when the expression is not 0
- *     //:include math            inserts kernels/include/math.wgsl
- *
- * Expressions know integers, constants, loop variables, + - * / % and comparisons, && || ! and
- * brackets.
+ * The template language of the kernels: //:for, //:if and //:include lines, $name and ${expression}
+ * (kernels/README.md, The template language). Loops of WGSL are dear, so kernels unroll in the
+ * text.
  *
  * @module
  */

@@ -5,8 +5,8 @@
 //   m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2
 //   p <- p (1 - lr wd) - step * m / (v_scale sqrt(v) + eps)
 //
-// torch's AdamW:  step = lr / (1 - b1^t),                   v_scale = 1 / sqrt(1 - b2^t) fairseq's
-// Adam: step = lr sqrt(1 - b2^t) / (1 - b1^t),    v_scale = 1   (eps is not bias-corrected)
+// torch's AdamW:   step = lr / (1 - b1^t),                  v_scale = 1 / sqrt(1 - b2^t)
+// fairseq's Adam:  step = lr sqrt(1 - b2^t) / (1 - b1^t),   v_scale = 1   (eps without correction)
 //
 // Values that change from step to step come from `hyper`, so that a captured step can replay. One
 // invocation updates one T: a vec4f, or an f32 where the size is no multiple of 4. Bound by memory:

@@ -35,8 +35,8 @@ fn main(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let wanted = group.x + group.y * groups.x;
-  let row = min(wanted, params.rows - 1u);
+  let unclamped = group.x + group.y * groups.x;
+  let row = min(unclamped, params.rows - 1u);
   let base = row / params.inner * params.width * params.inner + row % params.inner;
   // Invocations beyond a short row repeat its last element.
   var at = min(lane, params.width - 1u);
@@ -51,7 +51,7 @@ fn main(
   best_value[lane] = value;
   best_index[lane] = at;
   workgroupBarrier();
-  if (lane > 0u || wanted >= params.rows) {
+  if (lane > 0u || unclamped >= params.rows) {
     return;
   }
   for (var k = 1u; k < WG; k++) {

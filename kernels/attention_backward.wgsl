@@ -2,49 +2,28 @@
 // by keys by head size where attention_backward_q and attention_backward_kv make 7, as each of them
 // makes the scores and do v^T again.
 //
-// A workgroup is one subgroup of 8 lanes and owns a head. It takes 8 ROWS keys at a time and walks
-// over all queries:
-//   s, dp       scale q k, do v: a lane owns ROWS keys; q and do are passed round by subgroupBroadcast
+// Tile scheme: a workgroup is one subgroup of 8 lanes and owns a head. It takes 8 ROWS keys at a
+// time and walks over all queries:
+//   s, dp       scale q k, do v: a lane owns ROWS keys; subgroupBroadcast passes q and do round
 //   p, ds       exp(s - lse), scale p (dp - delta)
-//   dv, dk, dq  += p do, ds q, ds k: a lane owns channels 4 l to 4 l + 3 of every 32; p and ds are passed round
+//   dv, dk, dq  += p do, ds q, ds k: a lane owns channels 4 l to 4 l + 3 of every 32; p and ds are
+//               passed round
 // k is held both ways, dk and dv in registers, dq in memory: the lane that adds to an element is
 // the only one that reads or writes it, in the order of the keys, so that there are no atomics, no
 // barriers, and the same bits every time.
 //
 // At first lse and delta = sum(do * o) of a query are put side by side into `pair`, by lane 0 and
-// lane 1, which read them back with one load.
+// lane 1, which read them back with one load. Keys past the end are clamped on load, and have
+// weight 0.
 //
 // Constants: those of attention_bindings, VEC being 1; ROWS; WORDS vec4 of a row per lane; CAUSAL,
 // MASK as in attention_forward; TOTAL and TOTAL_DATA name the operand that dq is summed in and its
 // buffer: dq itself, or with SUMS, where dq is f16, `sum` of f32. It needs subgroups of at least 8
 // lanes.
 //
-// Keys past the end are clamped on load, and have weight 0.
-//
-// Measured on lavapipe (Mesa 22.3.6, 2 cores), ms, median of 7 to 11, the two kernels beside it in
-// the same run; the machine's speed differs from line to line, within a line not:
-//   B8 H12 T134 D64  ROWS 1 55, 2 41, both kernels 48
-//   as parts of qkv  four runs: ROWS 2 24, 3 27 to 28, both kernels 30 to 41; two slower runs: 2 36 and 39, 3 38 and 36,
-//                    both kernels 35 and 47
-//   B8 H12 T191 D64  likewise: 2 41 to 44, 3 48 to 49, both 50 to 73; slower: 2 63 and 73, 3 49 and 65, both 80
-//   B8 H12 T58 D64   ROWS 2 8.7, 3 8.8
-//   B8 H16 T134 D32  ROWS 3 25, 4 25, 6 22, both kernels 35;   T191  3 44, 4 40, 6 37, both kernels 56
-//   B8 H16 T134 D16  ROWS 4 20, 6 17, 8 21, both kernels 23;   B4 H8 T134 D128  ROWS 1 41, both kernels 46
-//   time to compile, D64: ROWS 1 0.5 s, 2 1.4 s, 3 2.7 s
 // Chosen: ROWS <= 6 with one word, ROWS * WORDS <= 4 with more, as many as leave the fewest keys
-// idle. ROWS 3 at D64, or 6 at D32, keep 30 KiB of registers in the cache. What ROWS 2 at T134 D64
-// take their time for (samples of the machine code): the loads of q and do 17 %, products and
-// exponentials 47 %, loads and stores of dq 14 %, lse and delta 5 %, loading and storing keys 13 %.
-// A storage access of 8 lanes is a loop over the lanes with a bounds check per component, as long
-// as 40 to 50 multiply-adds. Tried, B8 H12 D64:
-//   touching the rows at first, parts of qkv: T58 11.1 without, 9.6 with; T134 36.8, 34.1; T191 50.7, 47.7. k, v and
-//     their gradients as well: no faster; k and v in attention_forward: no faster
-//   delta by other lanes and storageBarrier(): 28.6 instead of 24.8, as all registers then live in a coroutine's frame
-//   uniforms (strides, lengths) named inside the loops: ROWS 2 24.0 instead of 20.8, each is a gather of 8 lanes
-//   two queries at a time: ROWS 2 33 instead of 21
-//   delta by a kernel of its own: 1.5 ms at T134
-//   an exponential for arguments below 1 only, a quarter shorter: no faster
-// No GPU was measured.
+// idle; more rows crowd the first-level cache, where registers spill to (kernels/README.md,
+// Laboratory notebook, attention_backward).
 
 //:include attention_bindings
 
@@ -94,7 +73,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     delta += subgroupShuffleXor(delta, 2u);
     delta += subgroupShuffleXor(delta, 4u);
     if (lane < 2u) {
-      pair_data[pair_base + i * pair_token + lane] = select(lse_data[lse_base + i * lse_token], delta, lane == 1u);
+      pair_data[pair_base + i * pair_token + lane] =
+        select(lse_data[lse_base + i * lse_token], delta, lane == 1u);
     }
   }
 
@@ -160,7 +140,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       let ds$r = p$r * (dp$r.x + dp$r.y - delta) * scale;
 //:end
 //:for w in 0..WORDS
-      var dq$w = select(vec4f(${TOTAL_DATA}[total_at + min(${8*w}u + lane, ${D4-1}u)]), vec4f(0.0), first == 0u);
+      var dq$w = select(
+        vec4f(${TOTAL_DATA}[total_at + min(${8*w}u + lane, ${D4-1}u)]),
+        vec4f(0.0),
+        first == 0u,
+      );
 //:end
 //:for r in 0..ROWS
 //:for j in 0..8

@@ -1,25 +1,13 @@
 // Gradients of attention with respect to k and v.
 //
-// The mirror of attention_backward_q: a lane owns ROWS keys (k pre-scaled, v, and both gradients in
-// registers) and walks over all queries. Per query: p = exp(scale q k - lse), dv += p do, ds = p
-// (do v - delta), dk += scale ds q. No atomics: a key's gradients are summed by one lane in the
-// order of the queries.
+// Tile scheme: the mirror of attention_backward_q. A lane owns ROWS keys (k pre-scaled, v, and both
+// gradients in registers) and walks over all queries. Per query: p = exp(scale q k - lse), dv += p
+// do, ds = p (do v - delta), dk += scale ds q. No atomics: a key's gradients are summed by one lane
+// in the order of the queries.
 //
-// Constants as in attention_forward.
-//
-// Measured on lavapipe (Mesa 22.3.6, 2 cores), B8 H12 T134 D64, GFLOP/s executed (6 B H T^2 D in
-// attention_backward_q, 8 here), best of 4 medians of 5; time of the first dispatch in brackets.
-// Matrix products reach 64.
-//   partial sums per product        1                2                4
-//     this kernel, ROWS 2           56               60 (0.7 s)       54 (0.8 s)
-//     this kernel, ROWS 3           66               67 (1.3 s)       59 (1.5 s); ROWS 1 43, ROWS 4 38 (2.3 s)
-//     attention_backward_q, ROWS 2  55               52 to 56 (0.7 s) 48 (0.8 s)
-//     attention_backward_q, ROWS 3  65               60 (1.3 s)       55 (1.4 s); ROWS 4 52 (2.5 s)
-//   two queries at a time, ROWS 2: 41, with four sums 23; in attention_backward_q two keys at a time 53 to 57, with ROWS
-//   3 51. More sums or tokens at once need more registers than there are, and the loads they save are from the cache.
-//   B8 H16 T134 D32, this kernel: ROWS 4 64, 3 61, 2 53; two queries at a time 45.
-// Without SUBGROUPS, B8 H12 T134 D64, both kernels about alike: ROWS 1 10, 2 18 (0.9 s), 3 20.
-// Compiling is what bounds ROWS * D, as in attention_forward. No GPU was measured.
+// Constants as in attention_forward. The time to compile bounds ROWS * D; one query at a time and
+// two sums per product, because more need more registers than there are (kernels/README.md,
+// Laboratory notebook, attention_backward_q and attention_backward_kv).
 
 //:include attention_bindings
 

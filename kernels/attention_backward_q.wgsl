@@ -1,11 +1,11 @@
 // Gradient of attention with respect to q, and delta = sum(do * o) per row for
 // attention_backward_kv.
 //
-// As in attention_forward a lane owns ROWS query rows and walks over all keys. Per key the
-// probability is computed again from the stored log-sum-exp: p = exp(scale q k - lse), ds = p (do v
+// Tile scheme: as in attention_forward a lane owns ROWS query rows and walks over all keys. Per key
+// the probability is recomputed from the stored log-sum-exp: p = exp(scale q k - lse), ds = p (do v
 // - delta), dq += scale ds k. Every K and V element that is loaded serves ROWS rows, K twice.
 //
-// Constants as in attention_forward; kernels/attention_backward_kv.wgsl has the measurements.
+// Constants as in attention_forward; choices as in attention_backward_kv.
 
 //:include attention_bindings
 

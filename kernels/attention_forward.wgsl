@@ -1,11 +1,11 @@
 // o = softmax(scale q k^T) v per batch and head, without a score matrix in memory.
 //
-// Each lane owns ROWS query rows in registers (q, pre-scaled, and the unnormalised result) and
-// walks over all keys, STEP at a time, with the online softmax: running maximum m, running sum l,
-// earlier results rescaled by exp(m_old - m_new). Every K and V element that is loaded serves the
-// ROWS rows of the lane. One f32 per row goes to `lse`: m + log l, the natural log of the sum of
-// exponentials, which is all that backward needs. A row that sees no key by MASK gets zeros and lse
-// near HIDDEN; backward gives hidden keys no weight whatever their exponential.
+// Tile scheme: each lane owns ROWS query rows in registers (q, pre-scaled, and the unnormalised
+// result) and walks over all keys, STEP at a time, with the online softmax: running maximum m,
+// running sum l, earlier results rescaled by exp(m_old - m_new). Every K and V element that is
+// loaded serves the ROWS rows of the lane. One f32 per row goes to `lse`: m + log l, the natural
+// log of the sum of exponentials, which is all that backward needs. A row that sees no key by MASK
+// gets zeros and lse near HIDDEN; backward gives hidden keys no weight whatever their exponential.
 //
 // Rows past the end are clamped on load and dropped on store.
 //
@@ -16,28 +16,9 @@
 // it loads of all 8 ROWS queries. It needs subgroups of at least 8 lanes. WORDS vec4 of a row per
 // lane then.
 //
-// Measured on lavapipe (Mesa 22.3.6, 2 cores), ms, median of 9, B8 H12 D64 STEP 2, each lane owning
-// all channels of its own queries or, as now with SUBGROUPS, its own channels of all queries:
-//   T58   own ROWS 2 2.44;  all ROWS 3 2.34, ROWS 4 2.04, ROWS 5 3.0;  ROWS 4 STEP 1 2.36
-//   T134  own ROWS 3 8.4;   all ROWS 3 8.25, ROWS 4 9.0;   ROWS 6 10.4, STEP 1 8.0 (2.2 s to compile)
-//   T191  own ROWS 3 24.0;  all ROWS 3 23.4, ROWS 4 22.1, ROWS 6 22.1 (the machine was slower)
-// own ROWS 4 took 25 ms at T134 in a run where own ROWS 3 took 8.4 to 13. A third of the time goes
-// to the loads of K and V, each of them a loop over the lanes with a bounds check per component.
-// The first way, GFLOP/s counting 4 B H T^2 D, best of 4 medians of 5; time of the first dispatch,
-// that is compiling, in brackets.
-//   B8 H12 T134 D64:  ROWS 3 STEP 1 48 (0.4 s), STEP 2 54 (0.5 s), STEP 4 39 (0.6 s); ROWS 4 STEP 2 43 (0.8 s);
-//                     ROWS 2 STEP 4 36
-//   B8 H16 T134 D32:  ROWS 4 STEP 1 43, STEP 2 49, STEP 4 52; ROWS 3 STEP 2 51, STEP 4 55
-//   As chosen then:   B8 H12 D64 T58 32, T134 55, T191 62; B8 H16 D32 T58 44, T134 48, T191 60
-//   Without SUBGROUPS, B8 H12 T134 D64, STEP 2: ROWS 1 6, 2 9 (0.7 s), 3 13
-// With MASK, one load per key and a select per row, time over that without (T134, B8 H12 D64 and B8
-// H16 D32): forward 1.07 and 1.11, with backward 1.03 and 1.04; f16 forward 1.03 and 1.07, with
-// backward 1.00 and 1.07. B8 H12 D64 T58 forward 1.06; with backward it varies too much from run to
-// run to say (0.95 to 1.39). Chosen: ROWS * D <= 256 (128 without SUBGROUPS, where compiling takes
-// longer) with ROWS <= 4, as many as leave the fewest rows idle. Four partial sums per product
-// instead of two: no faster here, slower in backward. Loading q and storing o in loops over
-// channels, with the registers shifted along, made the text shorter, but neither compiling nor
-// running faster by more than the noise. No GPU was measured.
+// Chosen: ROWS * D <= 256 (128 without SUBGROUPS, where compiling takes longer) with ROWS <= 4, as
+// many as leave the fewest rows idle: a third of the time goes to the loads of K and V
+// (kernels/README.md, Laboratory notebook, attention_forward).
 
 //:include attention_bindings
 

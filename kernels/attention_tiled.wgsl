@@ -1,10 +1,12 @@
 // Attention in tiles for GPUs: forward (PASS 0), the gradient of q (PASS 1), the gradients of k and
 // v (PASS 2).
 //
-//   PASS  owned    scores by walked tokens          weights                                   sums
-//   0     queries  s = scale q k^T                  p = exp(s - max so far)                   o = p v
-//   1     queries  s, dp = do v^T                   ds = exp(s - lse) (dp - delta)            dq = scale ds k
-//   2     keys     s^T = scale k q^T, dp^T = v do^T p = exp(s^T - lse), ds = p (dp^T - delta) dv = p do, dk = scale ds q
+//   PASS  owned    scores by walked tokens            weights                       sums
+//   0     queries  s = scale q k^T                    p = exp(s - max so far)       o = p v
+//   1     queries  s, dp = do v^T                     ds = exp(s - lse) (dp - delta)
+//                                                                                   dq = scale ds k
+//   2     keys     s^T = scale k q^T, dp^T = v do^T   p = exp(s^T - lse),           dv = p do,
+//                                                     ds = p (dp^T - delta)         dk = scale ds q
 //
 // with lse the log-sum-exp per row that PASS 0 leaves and delta = sum(do * o) per row that PASS 1
 // leaves (Dao et al., FlashAttention, arXiv:2205.14135). Nothing is added by atomics: one lane sums
@@ -23,10 +25,8 @@
 // Constants: those of attention_bindings; PASS, TY (8 or 16), CAUSAL, MASK; the roles of the
 // operands: PRODUCTS of LEFT$s (of the owned tokens) by RIGHT$s, OUTPUTS of weights by FACTOR$o.
 //
-// Workgroup memory: 10 KiB with TY 8, 15.5 KiB with TY 16. The speed on a GPU is unmeasured. On
-// lavapipe (Mesa 22.3.6, 2 cores) the three passes make 5.3, 5.1 and 5.5 GFLOP/s with TY 8, and
-// 4.7, 4.6 and 4.8 with TY 16 (B8 H12 T134 D64), a tenth of the kernels with rows in registers:
-// barriers and small vectors are dear there.
+// For GPUs, where workgroup memory is cheap; none was measured (kernels/README.md, Laboratory
+// notebook, attention_tiled).
 
 //:include attention_bindings
 

@@ -8,17 +8,7 @@
 // RUN = 1: one unit per invocation, neighbours side by side. RUN > 1, for large arrays on software
 // adapters: each invocation walks RUN units in sequence, U at a time, so that its coordinates are
 // divided out once, and the loads of 8 lanes are 8 streams of a page or more that the processor
-// fetches ahead.
-//
-// Measured on lavapipe, 2 cores, fractions of the copy kernel of train/ceilings.ts (a unit per
-// invocation) in the same run, arrays of 3, 13 and 32 MB, out = a / a + b / a + b + c:
-//   RUN 1                                      0.9, 0.75, 0.7  / 1.0, 0.9, 0.9  / 1.0, 0.9, 1.0
-//   4 units at distances of 8, no loop         1.1, 0.9, 0.9   / 1.2, 1.0, 1.0  / 1.05, 0.9, 1.0
-//   RUN 256, U 4, workgroups of 16             1.6, 1.4, 1.5   / 1.4, 1.4, 1.4  / 1.5, 1.4, 1.5
-//   workgroups of 8 or 64, RUN 512, U 8        the same within 10 %
-//   casts of 32 MB, f32 to f16 / f16 to f32: vec4<f16> and RUN 1 0.43 to 0.52 / 0.59 to 0.75; words of two (half.wgsl) and
-//     RUN 1 0.51 / 0.77; words and RUN 256 0.84 to 0.9 / 1.0 to 1.2
-//   RUN 128 / RUN 16 and 64 (copy only, 32 MB) 1.15 / 0.5 to 0.65
+// fetches ahead: half as fast again (kernels/README.md, Laboratory notebook, elementwise).
 //
 // Constants: WG, W, RANK, INPUTS, RUN, U (divides RUN and the units of the innermost axis; 1 with
 // RUN = 1); Ti and TO are the types in memory of a unit (f16 with W = 4: two words), LOADi and

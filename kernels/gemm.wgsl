@@ -8,8 +8,9 @@
 // ROWS*WY rows x 4*VECS*WX columns; lanes run along columns.
 //
 // Why: on lavapipe a load costs about 30 multiply-adds and shared memory is no cheaper than
-// storage, so only the ratio of multiply-adds per load counts (KERNELS.md section 6). K is unrolled
-// by 4 in the text because naga puts a counter on every loop.
+// storage, so only the ratio of multiply-adds per load counts; K is unrolled by 4 in the text
+// because loops carry a counter (kernels/README.md, What the compilers and drivers allow; figures
+// in its notebook, gemm).
 //
 // Edges: rows and columns past the edge are clamped on load, by whole groups of four where these
 // are neighbours in memory, and dropped on store. TAIL: K is no multiple of 4; the last steps run
@@ -20,10 +21,6 @@
 // ACROSS = 4 for it, BIAS, GELU (stores gelu(c) and keeps c in `pre`), RESIDUAL, ACC.
 // gemm_subgroup.wgsl is faster where subgroups have a known size, gemm_tiled.wgsl is meant for
 // GPUs.
-//
-// f16 on lavapipe (Mesa 22.3.6), 1024 x 768 x 768, NT / NN / TN, best of 3, GFLOP/s: 23 / 23 / 22,
-// f32 26 / 21 / 20; gemm_subgroup.wgsl 51 / 49 / 39, f32 54 / 54 / 54. It saves memory there, no
-// time.
 
 //:include gemm_bindings
 

@@ -7,9 +7,10 @@
 // A, which subgroupBroadcast then passes round. The lane to read from must be a constant, hence the
 // text is generated for one subgroup size.
 //
-//   A as stored          lane l of group i loads                  A[r, k] then sits in
-//   M x K                row LANES i + l, the 4 steps             lane r % LANES, component k % 4
-//   K x M (TA)           step l % 4, rows LANES i + l / 4 * 4 …   lane r % LANES / 4 * 4 + k % 4, component r % 4
+//   A as stored   lane l of group i loads           A[r, k] then sits in
+//   M x K         row LANES i + l, the 4 steps      lane r % LANES, component k % 4
+//   K x M (TA)    step l % 4,                       lane r % LANES / 4 * 4 + k % 4,
+//                 rows LANES i + l / 4 * 4 …        component r % 4
 //
 // Every element of C is summed over k in order, as in gemm.wgsl, so that tiles of all sizes give
 // the same bits.
@@ -19,31 +20,9 @@
 // Constants: E, TA, TB, VA, VB, VC, TAIL, BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; LANES (a
 // multiple of 4), ROWS (a multiple of LANES), VECS; STORE, DOWN, ACROSS as in gemm_store.wgsl.
 //
-// Measured on lavapipe (Mesa 22.3.6, 2 cores shared with others), 1024 x 768 x 768, best of 21 or
-// 25, GFLOP/s as NT / NN / TN: the work over half of the processor time that it took, which load
-// from others disturbs less than elapsed time; the time of the first dispatch, that is compiling,
-// in brackets. Multiply-adds in registers reach 100.
-//   gemm.wgsl                 22 / 20 / 20 (0.3 s)
-//   VECS 1, ROWS 8            32 / 31 / 24 (0.1 s);  16  43 / 42 / 35 (0.15 s);  32  52 / 54 / 47 (0.2 s)
-//           ROWS 64           62 / 60 / 56 (0.25 s); 96  61 / 61 / 57 (0.4 s);  128  64 / 64 / 58 (0.5 s)
-//   VECS 2, ROWS 24           51 / 51 / 47 (0.25 s); 32  58 / 57 / 53 (0.3 s);   48  62 / 60 / 56 (0.4 s)
-//           ROWS 64           65 / 67 / 63 (0.5 s);  96  50 / 49 / 49 (0.8 s)
-//   VECS 3, ROWS 24           51 / 50 / 50 (0.6 s)
-//   8 steps of K per round    ROWS 64: 63 / 62 / 54, but twice the time to compile; ROWS 16: 45 / 45 / 38
-//   rows inside, steps outside, in a group of rows: 59 / 57 / 55 where rows outside give 62 / 61 / 58 (VECS 2, ROWS 48)
-//   workgroups with rows first: no faster, also where B is larger than the cache
-//   one element at a time (VA = VB = VC = 1), 509 x 757 x 761, ROWS 64, VECS 2: 36 to 38, but 1.1 s to compile
-//   NN and TN where B exceeds the 1 MiB L2 cache of a core: 256 x 2048 x K TN, VECS 2, ROWS 64, K 256 63, 512 50, 1064 37
-//     to 41; NT 56. ROWS 128, VECS 1 gives 46 there: half as many passes over B. Leading dimensions that are no power of
-//     two, or touching the lines of the next round of B and A ahead (one line per lane), change nothing.
-//   elapsed time, all three in turn, ROWS 64 VECS 2 / ROWS 128 VECS 1 / ROWS 64 VECS 1, at a low clock (45 of
-//     multiply-adds): TN 256 x 2048 x 1064 26 to 29 / 33 to 43 / 25 to 46; TN 768 x 3072 x 1072 26 to 31 / 34 to 45 /
-//     27 to 42; NN 1072 x 768 x 3072 36 / 43 / 42; NN 1072 x 3072 x 768 35 / 41 / 41; NN 1024 x 768 x 768 34 / 40 / 38.
-// The machine code shows why: the multiply-adds run near the peak, but more than half of the time
-// goes to loads, each of them a loop over the lanes with a bounds check per component. Elements of
-// vec4<u64>, 8 floats each, halve these checks (Deno grants wgpu-shader-int64): ROWS 32, VECS 2, NN
-// 70 instead of 57. Not used: sizes would have to be multiples of 8, and the device would have to
-// ask for the feature. No GPU was measured.
+// Three times as fast as gemm.wgsl on lavapipe, as the lanes of a subgroup load nothing twice;
+// which ROWS and VECS are fastest depends on the shape (kernels/README.md, Laboratory notebook,
+// gemm_subgroup).
 
 //:include gemm_bindings
 
@@ -64,7 +43,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:end
 //:for i in 0..ROWS/LANES
 //:if TA
-  let a_at$i = a_base + min((row + ${i*LANES}u + lane) / 4u, (params.m - 1u) / 4u) * ${4/VA}u + lane % 4u * lda;
+  let a_at$i = a_base + min((row + ${i*LANES}u + lane) / 4u, (params.m - 1u) / 4u) * ${4/VA}u +
+    lane % 4u * lda;
 //:else
   let a_at$i = a_base + min(row + ${i*LANES}u + lane, params.m - 1u) * lda;
 //:end
@@ -155,7 +135,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:for r in 0..ROWS
 //:for j in 0..VECS
 //:if TA
-    acc${r}_$j = fma(vec4f(subgroupBroadcast(a${r/(4*LANES)}[${r%4}], ${r/4%LANES}u)), b$j, acc${r}_$j);
+    acc${r}_$j = fma(
+      vec4f(subgroupBroadcast(a${r/(4*LANES)}[${r%4}], ${r/4%LANES}u)),
+      b$j,
+      acc${r}_$j,
+    );
 //:else
     acc${r}_$j = fma(vec4f(subgroupBroadcast(a${r/LANES}.x, ${r%LANES}u)), b$j, acc${r}_$j);
 //:end

@@ -31,11 +31,8 @@
 // Constants: E, TA, TB, VA, VB, VC, TAIL, BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; ROWS, VECS, BK
 // as in the table; STORE = ROWS, DOWN = ACROSS = 64 for gemm_store.wgsl.
 //
-// The speed on a GPU is UNMEASURED: none was at hand; the scheme is distilled from others' reports
-// (KERNELS.md, section 5). Its results are checked on lavapipe, where shared memory is no cheaper
-// than storage: 1024 x 768 x 768, f32, best of 3, GFLOP/s of about 82 in registers: 64 x 64 6, 128
-// x 64 10, 128 x 128 12; gemm.wgsl 20 to 26, gemm_subgroup.wgsl 54. First dispatch, that is
-// compiling, 0.4 to 0.6 s.
+// The speed on a GPU is unmeasured; the scheme is distilled from others' reports
+// (kernels/README.md, Laboratory notebook, gemm_tiled).
 
 //:include gemm_bindings
 

@@ -1,12 +1,12 @@
 // Reading by index, and what goes with it. One invocation per (vector of W) elements of the result.
 //
-// MODE 0  one-hot: y[i, c] = 1 where ids[i] = c, else 0. MODE 1  pick along rows: y[r, j] = x[r,
-// ids[r, j]]. MODE 2  its adjoint: dx[r, c] = sum over j in order of dy[r, j] where ids[r, j] = c.
-// Every element looks through all
-//         of its row's indices: deterministic without atomics, meant for few indices per row.
+// MODE 0  one-hot: y[i, c] = 1 where ids[i] = c, else 0.
+// MODE 1  pick along rows: y[r, j] = x[r, ids[r, j]].
+// MODE 2  its adjoint: dx[r, c] = sum over j in order of dy[r, j] where ids[r, j] = c. Every
+//         element looks through all of its row's indices: deterministic without atomics, meant for
+//         few indices per row.
 // MODE 3  rows of a table: y[i, :] = table[ids[i], :]. The table may come in pieces: only indices
-// of the piece bound
-//         (params.first .. params.first + params.size) are written.
+//         of the piece bound (params.first .. params.first + params.size) are written.
 //
 // An index beyond the end gives params.missing, a NaN, in modes 1 and 3 (3: written with the first
 // piece); in modes 0 and 2 it is nowhere. The NaN comes as a parameter because WGSL has no constant

@@ -11,13 +11,10 @@
 // sums for reduce.wgsl: no atomics, a fixed order.
 //
 // Each invocation does `repeat` rows one after the other and loads gamma and beta once for all of
-// them.
+// them: twice as fast as one row (kernels/README.md, Laboratory notebook, rows).
 //
-// Measured as in include/rows.wgsl: [1072, 768] forward 0.65 to 0.85 of the copy kernel with 8 rows one
-// after the other, 0.5 to 0.8 with 4, 0.35 with one; all gradients in one pass 0.65 where two
-// passes and their reductions gave 0.35.
-//
-// Constants: those of include/rows.wgsl; CENTRE, RESIDUAL, BACKWARD; DX and PARAMS: which gradients.
+// Constants: those of include/rows.wgsl; CENTRE, RESIDUAL, BACKWARD; DX and PARAMS: which
+// gradients.
 
 //:include rows
 
@@ -115,9 +112,9 @@ fn main(
 //:end
   for (var i = 0u; i < params.repeat; i++) {
     // Rows past the end repeat the last one and store nothing: all invocations reach the barriers.
-    let wanted = team * params.repeat + i;
-    let live = wanted < params.rows;
-    let row = min(wanted, params.rows - 1u);
+    let unclamped = team * params.repeat + i;
+    let live = unclamped < params.rows;
+    let row = min(unclamped, params.rows - 1u);
     let base = row * UNITS + lane;
 //:if BACKWARD
     let s = stats[row];
@@ -204,7 +201,8 @@ fn main(
     }
 //:end
 //:if CENTRE
-    let moments = row_sum2(vec4f(lane_sum(sum_dd), lane_sum(sum_d), 0.0, 0.0), local) / params.count;
+    let moments =
+      row_sum2(vec4f(lane_sum(sum_dd), lane_sum(sum_d), 0.0, 0.0), local) / params.count;
     let m1 = moments.y;
     let rstd = 1.0 / sqrt(max(moments.x - m1 * m1, 0.0) + params.eps);
 //:else

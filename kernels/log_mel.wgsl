@@ -22,17 +22,8 @@
 // Constants: GROUPS lane groups of 20 (20 * GROUPS a multiple of 8, GROUPS * PAIRS even), PAIRS 1
 // or 2, HOP (a multiple of 20), BANDS, POWER_OUT. A workgroup does 2 * PAIRS * GROUPS frames of one
 // clip in 3360 * PAIRS * GROUPS bytes. Grid: clips * ceil(frames / (2 * PAIRS * GROUPS)), folded.
-// Tables from model/frontend/tables.ts: logmelTable(), packMel().
-//
-// Measured on lavapipe, 2 shared cores, 16 clips of 97,520 samples = 608 frames each, 30
-// interleaved runs, median (best):
-//   GROUPS 2, PAIRS 2   21 ms (12)   2.2 us per frame, 4600 (8400) times real time; 16 ms (10) without the mel sums
-//   GROUPS 2, PAIRS 1   29 ms (16)
-//   GROUPS 4, PAIRS 1   29 ms (19)   80 lanes; same memory as 2, 2
-// (On busier cores all were slower, 32, 51 and 42 ms, with 2, 2 still first.) A DFT by definition
-// with a table, power only, best of 4: 196 ms for one clip. First dispatch 0.5 s (compilation),
-// from Mesa's cache below 0.1 s. No GPU yet. Largest errors against tests/golden: power 2.0e-7 of
-// the largest, log-mel 4.7e-4 (chirp), 1.6e-4 (others).
+// Tables from model/frontend/tables.ts: logmelTable(), packMel(). GROUPS 2, PAIRS 2 is fastest
+// (kernels/README.md, Laboratory notebook, log_mel).
 
 struct Params {
   clips: u32,
@@ -83,7 +74,12 @@ const S2: f32 = 0.587785252; // sin 144
 fn split(z: Z, m: Z) -> vec4f {
   let s = z + m;
   let d = z - m;
-  return vec4f(s.x * s.x + d.z * d.z, s.z * s.z + d.x * d.x, s.y * s.y + d.w * d.w, s.w * s.w + d.y * d.y);
+  return vec4f(
+    s.x * s.x + d.z * d.z,
+    s.z * s.z + d.x * d.x,
+    s.y * s.y + d.w * d.w,
+    s.w * s.w + d.y * d.y,
+  );
 }
 //:else
 fn split(z: Z, m: Z) -> vec2f {

@@ -1,5 +1,5 @@
-// Cross entropy between a centred, sharpened teacher and a student, row by row (SPEC section 2.4,
-// DINO's form): p = softmax((teacher - centre) / Tt), loss = -sum p log softmax(student / Ts).
+// Cross entropy between a centred, sharpened teacher and a student, row by row (Caron et al., DINO,
+// arXiv:2104.14294): p = softmax((teacher - centre) / Tt), loss = -sum p log softmax(student / Ts).
 //
 // Forward reads both rows once and writes p; two rounds through shared memory (the two maxima; then
 // the two sums of exponentials and sum of e (top - student) / Ts, from which the loss follows). It
@@ -52,9 +52,9 @@ fn main(
 //:end
   for (var i = 0u; i < params.repeat; i++) {
     // Rows past the end repeat the last one and store nothing: all invocations reach the barriers.
-    let wanted = team * params.repeat + i;
-    let live = wanted < params.rows;
-    let row = min(wanted, params.rows - 1u);
+    let unclamped = team * params.repeat + i;
+    let live = unclamped < params.rows;
+    let row = min(unclamped, params.rows - 1u);
     let base = row * UNITS;
 //:if BACKWARD
     if (live) {
@@ -64,11 +64,14 @@ fn main(
 //:if KEEP
 //:for u in 0..PER
       dstudent[base + lane + ${u*LANES}u] = scale *
-        (exp_negative((student[base + lane + ${u*LANES}u] - s.x) * student_scale) * share - probabilities[base + lane + ${u*LANES}u]);
+        (exp_negative((student[base + lane + ${u*LANES}u] - s.x) * student_scale) * share -
+          probabilities[base + lane + ${u*LANES}u]);
 //:end
 //:else
       for (var k = lane; k < UNITS; k += LANES) {
-        dstudent[base + k] = scale * (exp_negative((student[base + k] - s.x) * student_scale) * share - probabilities[base + k]);
+        dstudent[base + k] = scale *
+          (exp_negative((student[base + k] - s.x) * student_scale) * share -
+            probabilities[base + k]);
       }
 //:end
     }
@@ -124,7 +127,8 @@ fn main(
 //:end
 //:else
       for (var k = lane; k < UNITS; k += LANES) {
-        probabilities[base + k] = exp_negative((teacher[base + k] - centre[k] - top.y) * teacher_scale) * share;
+        probabilities[base + k] =
+          exp_negative((teacher[base + k] - centre[k] - top.y) * teacher_scale) * share;
       }
 //:end
     }

@@ -1,7 +1,8 @@
 // Dynamic loss scaling, decided on the device: what follows a backward pass learns from memory
 // whether its gradients overflowed, so that the host never waits.
 //
-//   overflow (the gradient norm is NaN or infinite): scale / 2, one more skipped, clip coefficient and gate 0
+//   overflow (the gradient norm is NaN or infinite): scale / 2, one more skipped, clip coefficient
+//   and gate 0
 //   else: one more applied, gate 1; after `window` updates in a row without overflow: scale * 2
 //
 // The norm is looked at as bits, because a compiler may assume that floats are finite. The inverse

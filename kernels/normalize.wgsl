@@ -1,12 +1,13 @@
 // L2 normalisation of rows and the cosine loss between two sets of rows.
 //
-// MODE 0, normalize:       y = a / n, n = max(|a|, eps); stats[row] = |a| MODE 1, its gradient:
-// dx = (dy - y sum(dy y)) / |a|, or dy / eps where |a| < eps (as torch: the clamp is flat) MODE 2,
-// cosine loss:     loss[row] = 2 - 2 a.b / (na nb); stats[row] = (|a|, |b|, a.b, 0) MODE 3, its
-// gradients:   da = -2 dloss / na (b / nb - cos a / na), the second term only where |a| >= eps; db
-// alike
+// MODE 0, normalize:      y = a / n, n = max(|a|, eps); stats[row] = |a|
+// MODE 1, its gradient:   dx = (dy - y sum(dy y)) / |a|, or dy / eps where |a| < eps (as torch: the
+//                         clamp is flat)
+// MODE 2, cosine loss:    loss[row] = 2 - 2 a.b / (na nb); stats[row] = (|a|, |b|, a.b, 0)
+// MODE 3, its gradients:  da = -2 dloss / na (b / nb - cos a / na), the second term only where |a|
+//                         >= eps; db alike
 //
-// Constants: those of include/rows.wgsl; MODE; in mode 3 DA and DB say which gradients are wanted.
+// Constants: those of include/rows.wgsl; MODE; in mode 3 DA and DB say which gradients are made.
 
 //:include rows
 
@@ -52,9 +53,9 @@ fn main(
   @builtin(num_workgroups) grid: vec3u,
   @builtin(local_invocation_index) local: u32,
 ) {
-  let wanted = (group.x + group.y * grid.x) * (WG / LANES) + local / LANES;
-  let live = wanted < params.rows;
-  let row = min(wanted, params.rows - 1u);
+  let unclamped = (group.x + group.y * grid.x) * (WG / LANES) + local / LANES;
+  let live = unclamped < params.rows;
+  let row = min(unclamped, params.rows - 1u);
   let lane = local % LANES;
   let base = row * UNITS;
 //:if MODE == 0

@@ -1,7 +1,8 @@
 // Padding one axis with values of the tensor itself, x as [outer, size, inner], and its adjoint.
 //
 //   y[o, j, i] = x[o, source(j), i] for j = 0 .. before + size + after - 1, with p = j - before and
-//   MODE 0  reflect: source = |p| from the front, mirrored at size - 1 behind (margins below size, each end not repeated)
+//   MODE 0  reflect: source = |p| from the front, mirrored at size - 1 behind (margins below size,
+//           each end not repeated)
 //   MODE 1  replicate: source = clamp(p, 0, size - 1)
 //   MODE 2  circular: source = p mod size (margins up to size)
 //

@@ -1,19 +1,14 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
-// 1, 2, 3", 2011).
+// Counter-based random numbers: uniform, normal, and dropout.
 //
 // Elements 4q .. 4q + 3 of a tensor come from the four words of counter (q, 0, step, 0) under the
-// key (seed, stream): no state, any element by itself, the same on every adapter, and a dropout
-// mask is made again instead of stored. engine/random.ts has the same in TypeScript. A word becomes
-// the uniform number (word >> 8) / 2^24 in [0, 1).
+// key (seed, stream) (include/philox.wgsl): no state, any element by itself, the same on every
+// adapter, and a dropout mask is recomputed instead of stored. A word becomes the uniform number
+// (word >> 8) / 2^24 in [0, 1). One invocation makes four elements.
 //
-// MODE 0  uniform in [alpha, beta). MODE 1  normal, mean alpha, deviation beta: Box-Muller on words
-// (0, 1) and (2, 3); sine and cosine of a full turn by
-//         polynomials on an eighth of it (Taylor to degree 9 and 8, 3e-8), since the adapter's have no stated error.
+// MODE 0  uniform in [alpha, beta)
+// MODE 1  normal, mean alpha, deviation beta: Box-Muller on words (0, 1) and (2, 3)
 // MODE 2  dropout: x / (1 - alpha) where the uniform number is at least alpha, else 0; beta = 1 /
-// (1 - alpha).
-//
-// One invocation makes four elements. 32 x 32 -> 64 bit products are put together from 16-bit
-// halves.
+//         (1 - alpha)
 //
 // Constants: WG, MODE, TENSOR (step is read from a tensor).
 

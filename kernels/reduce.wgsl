@@ -4,29 +4,19 @@
 // where one row is read at a time).
 //
 // ROW (inner = 1): LANES invocations walk one block side by side, vec4 by vec4 along the reduced
-// axis, and meet as in include/rows.wgsl; a unit is a vec4 (W = 4) or an element (W = 1). With LANES = 1
-// each invocation takes a block alone. Else an invocation owns COLS vec4 (or elements) of `inner`
-// and walks down the rows of its block, UNROLL at a time, with a sum for each of these where COLS
-// <= 8. With STREAMS these lie side by side and neighbours take different blocks; without,
-// neighbours take neighbouring vec4.
+// axis, and meet as in include/rows.wgsl; a unit is a vec4 (W = 4) or an element (W = 1). With
+// LANES = 1 each invocation takes a block alone. Else an invocation owns COLS vec4 (or elements) of
+// `inner` and walks down the rows of its block, UNROLL at a time, with a sum for each of these
+// where COLS <= 8. With STREAMS these lie side by side and neighbours take different blocks;
+// without, neighbours take neighbouring vec4.
 //
-// Measured on lavapipe, 2 cores, fractions of the copy kernel in the same run. There a lane that
-// reads 4 KiB in sequence is fetched ahead, and 8 such lanes are 8 streams; lanes side by side are
-// one stream, which waits for memory:
-//   rows, 32 MB: 8 lanes side by side 0.65 to 0.85; each lane on its own 32 vec4 0.6, 64 0.65, 128 0.76, 256 1.15
-//   (unrolled 4, 8 or 16 times alike), 512 1.2; in the cache 1.7 to 2.2 side by side
-//   columns of [1072, 768], [1072, 3072], [4096, 3072], [16384, 768], [16384, 64]:
-//     24 vec4 each at distances of 8, neighbours side by side   0.93, 0.51, 0.59, 0.63, 1.2
-//     STREAMS, one row at a time, 16 vec4 (blocks of 64)        1.15, 0.70, 0.40, 0.42, 1.6
-//     STREAMS, one row at a time, 48 / 64 vec4                  1.16, 0.82, 0.78, 0.70 / 0.77, 0.96, -, 0.83
-//     STREAMS, one row at a time, 192 vec4 (blocks of 128)      0.82, 0.78, 0.81, 0.93; long to compile
-//     STREAMS, two rows at a time, 48 vec4                      0.90, 1.06, -, 0.99; one sum, that is spilled, takes both
-//     STREAMS, four rows at a time, 64 vec4                     0.66, 0.87, -, 0.84
-//   single elements (odd widths) in streams are slower, 0.3 instead of 0.6 of [1000, 2001]
+// STREAMS and LANES = 1 are for software adapters, where a lane that reads 4 KiB in sequence is
+// fetched ahead, and lanes side by side wait for memory (kernels/README.md, Laboratory notebook,
+// reduce).
 //
-// Constants: those of include/rows.wgsl; ROW, COLS, STREAMS, UNROLL, EO and HALF_OUT
-// (what the result is stored as), MAX (else sum), SQUARE (of the squares), NEGATE (of the
-// negatives: maxima of these are minima).
+// Constants: those of include/rows.wgsl; ROW, COLS, STREAMS, UNROLL, EO and HALF_OUT (what the
+// result is stored as), MAX (else sum), SQUARE (of the squares), NEGATE (of the negatives: maxima
+// of these are minima).
 
 //:include rows
 
@@ -101,9 +91,9 @@ fn main(
   let stop = min(params.count, (invocation + 1u) * params.repeat);
   for (var part = invocation * params.repeat; part < stop; part++) {
 //:else
-  let wanted = invocation / LANES;
-  let live = wanted < params.count && local % LANES == 0u;
-  let part = min(wanted, params.count - 1u);
+  let unclamped = invocation / LANES;
+  let live = unclamped < params.count && local % LANES == 0u;
+  let part = min(unclamped, params.count - 1u);
   {
 //:end
     let row = params.offset_in + part / params.parts * params.reduce;

@@ -1,5 +1,6 @@
-// The reverse of ring_buffer_store.wgsl: row[:] = ring[places[index] mod rows, :], one invocation per element.
-// The place is read from memory: which row a replay takes is known on the device alone.
+// The reverse of ring_buffer_store.wgsl: row[:] = ring[places[index] mod rows, :], one invocation
+// per element. The place is read from memory: which row a replay takes is known on the device
+// alone.
 //
 // Constants: WG.
 

@@ -10,8 +10,8 @@
 // the rest keeps its digits (the row's gradient is right to 1e-6 where it was off by more than its
 // size).
 //
-// Constants: those of include/rows.wgsl; BACKWARD, LOG, TENSOR (the temperature is the last binding instead
-// of a parameter), ET (what it is stored as).
+// Constants: those of include/rows.wgsl; BACKWARD, LOG, TENSOR (the temperature is the last binding
+// instead of a parameter), ET (what it is stored as).
 
 //:include rows
 
@@ -66,9 +66,9 @@ fn main(
   @builtin(num_workgroups) grid: vec3u,
   @builtin(local_invocation_index) local: u32,
 ) {
-  let wanted = (group.x + group.y * grid.x) * (WG / LANES) + local / LANES;
-  let live = wanted < params.rows;
-  let row = min(wanted, params.rows - 1u);
+  let unclamped = (group.x + group.y * grid.x) * (WG / LANES) + local / LANES;
+  let live = unclamped < params.rows;
+  let row = min(unclamped, params.rows - 1u);
   let lane = local % LANES;
   let base = row * UNITS;
 //:if TENSOR

@@ -6,17 +6,11 @@
 //   E = (Z[k] + conj Z[M - k]) / 2,  O = (Z[k] - conj Z[M - k]) / 2i,  W = e^(-2 pi i k / N):
 //   X[k] = E + W O,  X[M - k] = conj(E - W O).
 // The transform of M is a Stockham mixed radix one (as fft.wgsl), from one half of workgroup memory
-// to the other: pass p of radix R does M / R butterflies, which read R values, turn them by w and
+// to the other: pass p of radix R does M / R butterflies, which read R values, rotate them by w and
 // write them in natural order. Two frames lie side by side in a vec4, PAIRS of these are done by
 // one invocation, so that factors and addresses serve 2 PAIRS frames. The first pass reads the
-// signal, the last step writes the spectrum. Factors are computed (include/sine.wgsl): on lavapipe that costs about as much as loading them, and needs no tables.
-//
-// Measured on lavapipe, 2 cores, 16 x 97,520 samples, N 400, hop 160:
-//   before (a strided copy times the window, then four passes of fft.wgsl over 400 complex numbers)  207 ms, 8 times
-//   faster than the transform by definition, 470 times real time
-//   now, M = 4 2 5 5, PAIRS 2                        27 to 41 ms (the clock changes), 57 to 72 times, 2400 to 3600
-// log_mel.wgsl, which keeps 20 values per lane in registers and writes 80 bands instead of
-// 402 values: 13 to 18 ms.
+// signal, the last step writes the spectrum. Factors are computed (include/sine.wgsl): as fast as
+// loading them (kernels/README.md, Laboratory notebook, stft).
 //
 // Constants: WG, M, PAIRS; F4, F42, F423 passes of radix 4, of 4 or 2, of 4, 2 or 3 (the others
 // have 5), PASSES; WINDOW; EVEN (rows and frames start at even elements: two samples per load).

@@ -1,19 +1,16 @@
 // Gathering rows (tokens) by index: y[b, i, :] = x[b, ids[b, i], :], and its adjoint.
 //
 // REPEATED false: the gather. With indices that do not repeat it is its own adjoint through the
-// inverse indices
-//   (kernels/tokens_inverse.wgsl): each row of dx is written once, with the row of dy that went there or with zeros.
+//   inverse indices (tokens_inverse.wgsl): each row of dx is written once, with the row of dy that
+//   went there or with zeros.
 // REPEATED true: one invocation per vector of dx scans the batch's indices in order and adds. Slow
-// (length of the index
-//   list per element) but deterministic without atomics.
+//   (length of the index list per element) but deterministic without atomics.
 //
 // An index beyond the last token gives a row of params.missing and passes no gradient.
 //
 // An invocation walks RUN vectors of the result in sequence, U at a time, as in elementwise.wgsl,
-// so that the divisions and the index are paid once per row. Measured on lavapipe, 2 cores,
-// fractions of the copy kernel in the same run, 57 of [8, 190, 768]: one vector per invocation
-// 0.49, its gradient by zeros and a scatter 0.53; RUN 256, U 4 1.33 to 1.41, its gradient 1.0; 133
-// of 190: 1.11, 1.3.
+// so that the divisions and the index are paid once per row (kernels/README.md, Laboratory
+// notebook, tokens).
 //
 // Constants: WG, W (4 when rows are multiples of 4), REPEATED, E (sums of f16 are f32), HALF (E is
 // f16 and W is 4), RUN, U (divides RUN and the vectors of a row).

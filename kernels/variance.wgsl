@@ -1,6 +1,6 @@
 // Mean and sum of squared deviations of the blocks of a dense tensor [outer, reduce, inner] along
 // its middle axis, each element read once. Cut and walked as in reduce.wgsl;
-// kernels/variance_merge.wgsl joins the blocks of a row.
+// variance_merge.wgsl joins the blocks of a row.
 //
 // Sums are of deviations d = x - x0 from the first element x0 that an invocation meets in its
 // column (with W = 4 along a row: component by component), so that a large mean costs nothing:
@@ -12,11 +12,8 @@
 // their means, M2 = sum M2_i + sum n_i (mean_i - mean)^2. Means of blocks are rounded to e |mean|,
 // which adds 2 e |mean| / (sigma sqrt n) to the relative error: as much as rounding the input does.
 //
-// Measured on lavapipe, 2 cores, fractions of the copy kernel in the same run, counting the bytes
-// of x once. Before (mean, x - mean, sum of squares: three passes) / now:
-//   rows of [16384, 768]     0.17 / 0.95 to 1.2        all of 8 M     - / 0.95 to 1.2
-//   columns of [16384, 768]  - / 0.75 to 0.95          of [1072, 768], which the caches hold  - / 0.5 to 0.65
-//   with 32 or 64 vec4 per invocation instead of 48, or one or four rows at a time instead of two: 0.6 to 0.75
+// One pass instead of three, and as fast as a copy; COLS and UNROLL as measured (kernels/README.md,
+// Laboratory notebook, variance).
 //
 // Constants: those of include/rows.wgsl; ROW, COLS, STREAMS, UNROLL as in reduce.wgsl.
 
@@ -62,9 +59,9 @@ fn main(
   let stop = min(params.count, (invocation + 1u) * params.repeat);
   for (var part = invocation * params.repeat; part < stop; part++) {
 //:else
-  let wanted = invocation / LANES;
-  let live = wanted < params.count && local % LANES == 0u;
-  let part = min(wanted, params.count - 1u);
+  let unclamped = invocation / LANES;
+  let live = unclamped < params.count && local % LANES == 0u;
+  let part = min(unclamped, params.count - 1u);
   {
 //:end
     let row = params.offset_in + part / params.parts * params.reduce;
@@ -164,7 +161,8 @@ fn main(
 //:for c in 0..COLS
   let rest$c = q$c - s$c * (s$c / n);
   means[params.offset_out_0 + to + ${c}u] = shift$c + s$c / n;
-  squares[params.offset_out_1 + to + ${c}u] = params.scale * select(rest$c, T(0.0), rest$c < T(0.0));
+  squares[params.offset_out_1 + to + ${c}u] =
+    params.scale * select(rest$c, T(0.0), rest$c < T(0.0));
 //:end
 //:end
 }

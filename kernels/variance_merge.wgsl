@@ -58,5 +58,6 @@ fn invocation(i: u32) {
   }
   let between = s2 - s1 * (s1 / n);
   mean[params.offset_mean + i] = x0 + s1 / n;
-  square[params.offset_square + i] = params.scale * (m2 + select(between, V(0.0), between < V(0.0)));
+  square[params.offset_square + i] =
+    params.scale * (m2 + select(between, V(0.0), between < V(0.0)));
 }

@@ -1,5 +1,5 @@
 /**
- * Launching the attention kernels: how operands are walked, and how launches are split where a
+ * Launching the attention kernels: how operands are addressed, and how launches are split where a
  * binding would exceed the adapter's limit.
  *
  * @module
@@ -15,7 +15,7 @@ import {
 
 export type { Problem } from "./attention_variants.ts";
 
-/** A tensor walked by batch, head and token; strides in elements. */
+/** A tensor addressed by batch, head and token; strides in elements. */
 export interface Operand {
   /** Memory; f32 or f16. */
   readonly tensor: Tensor;
@@ -150,9 +150,9 @@ function launch(
     bufferOf[name] = `${before ?? name}_data`;
   }
   if (windows.some((w) => (w.end - w.first) * w.tensor.itemSize > device.bindingLimit)) {
-    const again = (b: Range, h: Range) => launch(variant, problem, pass, b, h);
-    if (batches[1] > 1) halves(batches).forEach((half) => again(half, heads));
-    else if (heads[1] > 1) halves(heads).forEach((half) => again(batches, half));
+    const launchPart = (b: Range, h: Range) => launch(variant, problem, pass, b, h);
+    if (batches[1] > 1) halves(batches).forEach((half) => launchPart(half, heads));
+    else if (heads[1] > 1) halves(heads).forEach((half) => launchPart(batches, half));
     else {
       throw new RangeError(
         `attention: one head of ${problem.tk} tokens exceeds the adapter's binding limit`,
@@ -178,7 +178,7 @@ function launch(
     }
   });
   const chosen = variant.kernelOf(device, pass.kind, problem, vector);
-  const owned = pass.kind === "backwardKv" ? problem.tk : problem.tq;
+  const tokens = pass.kind === "backwardKv" ? problem.tk : problem.tq;
   const total = "sum" in statistics ? "sum" : "dq";
   device.run(
     chosen.kernel,
@@ -205,7 +205,7 @@ function launch(
       count: end - first,
     })),
     params,
-    [Math.ceil(owned / chosen.owned), heads[1], batches[1]],
+    [Math.ceil(tokens / chosen.tokens), heads[1], batches[1]],
   );
 }
 
@@ -231,7 +231,7 @@ export interface BackwardOperands extends ForwardOperands {
   readonly dout: Operand;
   /** Receives the gradient of q. */
   readonly dq: Operand;
-  /** Receives the gradient of k; absent where only dq is wanted. */
+  /** Receives the gradient of k; absent where only dq is computed. */
   readonly dk?: Operand;
   /** Receives the gradient of v; there where `dk` is. */
   readonly dv?: Operand;

@@ -1,5 +1,6 @@
 /**
- * The variants of attention, which of them an adapter starts with, and what each launches for a pass.
+ * The variants of attention: what each launches for a pass, and which of them an adapter starts
+ * with.
  *
  * @module
  */
@@ -36,8 +37,8 @@ export type PassKind = "forward" | "backward" | "backwardQ" | "backwardKv";
 /** How a variant computes a pass. */
 export interface PassKernel {
   readonly kernel: Kernel;
-  /** Tokens that one workgroup owns. */
-  readonly owned: number;
+  /** Tokens per workgroup: queries, or keys in the pass "backwardKv". */
+  readonly tokens: number;
   /** Constants besides those of kernels/include/attention_bindings.wgsl. */
   readonly constants: Constants;
 }
@@ -92,8 +93,8 @@ const hasLanes = ({ info }: Device): boolean => info.software && info.subgroupSi
  * Rows per lane, at most `most`: a workgroup's time goes with them and, by `shared` of a row, with
  * what they share.
  */
-function rowsPerLane(owned: number, lanes: number, most: number, shared: number): number {
-  const time = (perLane: number) => Math.ceil(owned / (lanes * perLane)) * (perLane + shared);
+function rowsPerLane(tokens: number, lanes: number, most: number, shared: number): number {
+  const time = (perLane: number) => Math.ceil(tokens / (lanes * perLane)) * (perLane + shared);
   let best = 1;
   for (let n = 2; n <= most; n++) if (time(n) < time(best)) best = n;
   return best;
@@ -106,7 +107,7 @@ const rows: KernelOfPass = (device, pass, { d, tq, tk }, vector) => {
     // More would crowd the first-level cache, where registers spill to
     // (kernels/attention_backward.wgsl).
     const ROWS = rowsPerLane(tk, 8, words === 1 ? 6 : Math.max(1, Math.floor(4 / words)), 1);
-    return { kernel: singleKernel, owned: Math.max(tq, tk), constants: { ROWS, WORDS: words } };
+    return { kernel: singleKernel, tokens: Math.max(tq, tk), constants: { ROWS, WORDS: words } };
   }
   const { software } = device.info;
   const lanes = software ? 8 : 32;
@@ -115,11 +116,11 @@ const rows: KernelOfPass = (device, pass, { d, tq, tk }, vector) => {
   // the bound is the time to compile (kernels/attention_backward_kv.wgsl).
   const spilt = shuffles ? (pass === "forward" ? 256 : 192) : 128;
   const channels = software ? spilt : 192 / LIVE[pass];
-  const owned = pass === "backwardKv" ? tk : tq;
-  const ROWS = rowsPerLane(owned, lanes, Math.min(4, Math.floor(channels / d)), 0.6);
+  const tokens = pass === "backwardKv" ? tk : tq;
+  const ROWS = rowsPerLane(tokens, lanes, Math.min(4, Math.floor(channels / d)), 0.6);
   return {
     kernel: rowsKernels[pass],
-    owned: lanes * ROWS,
+    tokens: lanes * ROWS,
     constants: {
       WX: lanes,
       ROWS,
@@ -164,12 +165,12 @@ const TILED = {
   },
 };
 
-/** Tiles in workgroup memory, 4 * `ty` owned tokens by 32 walked ones: for GPUs. */
+/** Tiles in workgroup memory, 4 * `ty` tokens by 32 of the others at a time: for GPUs. */
 const tiled = (ty: number): KernelOfPass => (_device, pass) => {
   if (pass === "backward") throw new Error("attention_tiled has no single pass");
   return {
     kernel: tiledKernel,
-    owned: 4 * ty,
+    tokens: 4 * ty,
     constants: {
       ...TILED[pass],
       TY: ty,

@@ -8,7 +8,10 @@ import { type GemmProblem, gemmVariants, LARGEST_REGISTER_TILE } from "./gemm_va
 import type { TensorWindow } from "../device.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** One operand: where its first matrix starts and how it is walked, in elements. */
+/**
+ * One operand: where its first matrix starts and how far its rows and matrices lie apart, in
+ * elements.
+ */
 export interface MatrixOperand {
   /** Memory; only its storage, device and offset matter. */
   readonly tensor: Tensor;
@@ -110,13 +113,13 @@ function launch(
     part !== undefined && part.count > limit;
   const tooMany = batch[1] > most || m[1] > longest || n[1] > longest;
   if (tooMany || Object.values(spans).some(tooLarge)) {
-    const again = (over: { m?: Range; n?: Range; k?: Range; batch?: Range }, add: boolean) =>
+    const launchPart = (over: { m?: Range; n?: Range; k?: Range; batch?: Range }, add: boolean) =>
       launch(args, over.m ?? m, over.n ?? n, over.k ?? k, over.batch ?? batch, add);
-    if (batch[1] > 1) halves(batch).forEach((half) => again({ batch: half }, accumulate));
+    if (batch[1] > 1) halves(batch).forEach((half) => launchPart({ batch: half }, accumulate));
     else if (m[1] > longest || tooLarge(spans.c) || (tooLarge(spans.a) && !a.transposed)) {
-      halves(m).forEach((half) => again({ m: half }, accumulate));
+      halves(m).forEach((half) => launchPart({ m: half }, accumulate));
     } else if (n[1] > longest || (tooLarge(spans.b) && b.transposed)) {
-      halves(n).forEach((half) => again({ n: half }, accumulate));
+      halves(n).forEach((half) => launchPart({ n: half }, accumulate));
     } else splitInner(args, m, n, k, batch, accumulate);
     return;
   }

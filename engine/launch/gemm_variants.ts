@@ -29,7 +29,10 @@ const tiledKernel = defineKernel("gemm_tiled", tiledSource, insight);
 
 /** One way to compute a product. */
 export interface GemmVariant {
-  /** Kind of kernel and rows x columns of the result: per invocation for `register`, else per workgroup. */
+  /**
+   * Kind of kernel and rows x columns of the result: per invocation for `register`, else per
+   * workgroup.
+   */
   readonly name: string;
   /** The kernel. */
   readonly kernel: Kernel;

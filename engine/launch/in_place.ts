@@ -1,6 +1,6 @@
 /**
- * In-place updates by elementwise kernels: gradient norm and clipping, gradient descent, exponential
- * moving averages, assignment. Nothing here is differentiable.
+ * In-place updates by elementwise kernels: gradient norm and clipping, gradient descent,
+ * exponential moving averages, assignment. Nothing here is differentiable.
  *
  * @module
  */

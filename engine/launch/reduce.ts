@@ -81,7 +81,7 @@ export const windowLimit = ({ device, itemSize }: Tensor): number =>
   (device.bindingLimit - device.offsetAlignment) / itemSize;
 
 /**
- * A window that starts at an aligned offset, and how many elements before the wanted ones that is.
+ * A window that starts at an aligned offset, and how many elements before `start` that is.
  */
 export function alignedWindow(tensor: Tensor, start: number, count: number) {
   const { device, itemSize, offset } = tensor;
@@ -93,8 +93,7 @@ export function alignedWindow(tensor: Tensor, start: number, count: number) {
  * Runs a kernel over the blocks of a pass, in pieces where a binding would exceed the adapter's
  * limit.
  *
- * @param kernel continues kernels/rows.wgsl, with the parameters and constants of
- * kernels/reduce.wgsl
+ * @param kernel has the parameters and constants of kernels/reduce.wgsl
  * @param outputs `[outer, parts, inner]`, with offset parameters `offset_out_0`, `offset_out_1`, …
  */
 export function runPass(
@@ -210,8 +209,8 @@ export function choosePass(
     }
     if (units <= Math.min(32, most)) return cut(units);
     const lanes = software ? 8 : 32;
-    const wanted = Math.ceil(units * outer / ENOUGH.blocks / (8 * lanes)) * 8 * lanes;
-    return cut(Math.min(wanted, 2048, most, units), { lanes });
+    const enough = Math.ceil(units * outer / ENOUGH.blocks / (8 * lanes)) * 8 * lanes;
+    return cut(Math.min(enough, 2048, most, units), { lanes });
   }
   const most = Math.floor(limit / inner);
   if (most < Math.min(2, reduce)) return undefined;
@@ -221,13 +220,13 @@ export function choosePass(
     if (reduce <= most && (reduce <= 64 || invocations >= ENOUGH.invocations && reduce <= 1024)) {
       return cut(reduce);
     }
-    const wanted = Math.max(64, Math.ceil(reduce * invocations / ENOUGH.invocations / 64) * 64);
-    return cut(Math.min(wanted, 256, most, reduce));
+    const enough = Math.max(64, Math.ceil(reduce * invocations / ENOUGH.invocations / 64) * 64);
+    return cut(Math.min(enough, 256, most, reduce));
   }
   const columns = divisorUpTo(across, MOST_COLUMNS);
   const perRow = outer * across / columns;
-  const wanted = Math.floor(reduce * perRow / (2 * ENOUGH_STREAMS));
-  const block = Math.min(Math.max(16, wanted), 256, most, reduce);
+  const enough = Math.floor(reduce * perRow / (2 * ENOUGH_STREAMS));
+  const block = Math.min(Math.max(16, enough), 256, most, reduce);
   if (
     width === 4 && columns >= Math.min(16, across) &&
     Math.ceil(reduce / block) * perRow >= ENOUGH_STREAMS

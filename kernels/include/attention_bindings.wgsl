@@ -45,9 +45,9 @@ alias Element = $E;
 //:end
 
 // A length that loops end at. Where uniforms alone say that a loop is short enough to be unrolled,
-// lavapipe (Mesa 22.3.6) compiles the kernel anew at each dispatch and keeps the code: 0.9 MB and
-// 8.4 ms instead of 0.7 for the single backward pass at B32 H3 D64 and 7 tokens. Batches beyond the
-// limit of a grid do not exist, which compilers do not know.
+// lavapipe compiles the kernel anew at each dispatch and keeps the code (kernels/README.md,
+// Laboratory notebook, attention_backward). Batches beyond the limit of a grid do not exist, which
+// compilers do not know.
 fn bound(length: u32, group: vec3u) -> u32 {
   return select(length, 0u, group.z > 65535u);
 }
@@ -59,8 +59,8 @@ const HIDDEN: f32 = -3.0e38;
 // z.
 //:for i in 0..OPERANDS
 fn at_${NAME$i}(group: vec3u, token: u32) -> u32 {
-  return params.offset_${NAME$i} + group.z * params.batch_${NAME$i} + group.y * params.head_${NAME$i} +
-    token * params.token_${NAME$i};
+  return params.offset_${NAME$i} + group.z * params.batch_${NAME$i} +
+    group.y * params.head_${NAME$i} + token * params.token_${NAME$i};
 }
 //:end
 

@@ -10,9 +10,7 @@
 // Constants: E (f32 or f16: what is stored; everything is computed in f32), VA, VB, VC, BIAS,
 // RESIDUAL, GELU.
 //
-// lavapipe (Mesa 22.3.6), gemm_subgroup.wgsl in tiles of 48 x 32, NT, 96 products of 192 x 160 x
-// 64, best of 7, GFLOP/s for VA VB VC: 4 4 4 37; 2 4 4 34, 1 4 4 32; 4 2 4 37, 4 1 4 34; 4 4 2 36,
-// 4 4 1 33.
+// Items of 2 or 1 cost a tenth on lavapipe (kernels/README.md, Laboratory notebook, gemm).
 
 //:if GELU
 //:include math

@@ -1,10 +1,9 @@
   // The end of main in every matrix product: writes acc0_0 … (ROWS rows of VECS vec4, from `row`
   // and `column` on) to the matrix that lies c_start after the first element of C, dropping what
   // lies past the edge. STORE rows (a divisor of ROWS) are unrolled; where that is fewer than ROWS,
-  // a loop writes them and moves the others up: on lavapipe a load or a store takes as long to
-  // compile as a dozen multiply-adds of vec4. ROWS 64, STORE 8 compiles in half the time of STORE
-  // 64 (with GELU in a sixth) and runs as fast. Groups of four rows lie DOWN rows apart,
-  // neighbouring vec4 of a row ACROSS columns; both are 4 in a closed tile.
+  // a loop writes them and moves the others up, which compiles faster (kernels/README.md,
+  // Laboratory notebook, gemm). Groups of four rows lie DOWN rows apart, neighbouring vec4 of a row
+  // ACROSS columns; both are 4 in a closed tile.
 //:if BIAS
 //:for j in 0..VECS
   let bias_at$j = (params.offset_bias + min(column + ${j*ACROSS}u, (params.n - 1u) / 4u * 4u)) / VC;

@@ -1,6 +1,6 @@
-// Four f16 in two words, rounded to nearest even, infinite from 65520 on. pack2x16float leaves the
-// rounding and large values to the driver, and lavapipe takes a third longer for a layer norm with
-// it. Words instead of vec4<f16> make half the loads and stores there: each component is one.
+// Four f16 in two words, rounded to nearest even, infinite from 65520 on: without the driver's
+// rounding in pack2x16float, and with half the loads and stores of vec4<f16> (kernels/README.md,
+// Laboratory notebook, half).
 
 fn half_bits(v: vec4f) -> vec2u {
   let bits = bitcast<vec4u>(v);

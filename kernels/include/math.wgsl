@@ -1,42 +1,26 @@
-// Elementary functions with known errors, for inclusion (`//:include math`).
+// Elementary functions with known errors, for inclusion (`//:include math`): the builtins are wrong
+// by up to 3e-3 on lavapipe (kernels/README.md, Laboratory notebook, math). sqrt, inverseSqrt and
+// division are good and are used as they are.
 //
-// Why not the builtins. Measured on lavapipe (Mesa 22.3.6) against float64, dense inputs, in ulp of
-// the result:
-//   exp 64 (4e-6 relative at -87; 3.7 on [-1, 1])   exp2 3.2        log, log2 3.8; 2e5 near 1 (2e-2 relative)
-//   tanh 3e4 near 0 (3e-3 relative)                 inverseSqrt 1.5 sqrt, division 0.5
-// sqrt, inverseSqrt and division are good and are used as they are; the rest is replaced here.
-//
-//   function                       largest error seen                      outside the range
-//   exp_vec4, exp_f32              1.0 ulp                                 0 below -86.98, inf above 88.72
-//   exp2_vec4, exp2_f32            1.8 ulp                                 0 below -125.5, inf from 128 on
-//   log_vec4, log_f32              0.9 ulp, also beside 1 and denormal     log 0 = -inf, log(<0) = NaN, log inf = inf
-//   tanh_vec4, tanh_f32            1.5 ulp
-//   erf_vec4, erf_f32              2.6 ulp
-//   gelu_vec4, gelu_f32            6e-7 relative (mean 1e-7) for all x     x Phi(x); 0 below -13.2; gelu(-inf) = 0
-//                                  above -12.9
-//   gelu_grad_vec4, gelu_grad_f32  3e-7 absolute; 3e-7 relative in         0 below -13.2
-//                                  -12.9..-2, 1e-6 in -3..-1 (it has a
-//                                  zero at -0.75)
-// Each is the largest over 2^23 random inputs per range (uniform, and uniform over bit patterns),
-// rounded up; grids of 2^20 had missed it by up to a third. NaN in gives NaN out wherever the
-// adapter orders NaN as IEEE does; lavapipe does. tests/kernels/math_test.ts holds the table.
+//   function                 largest error seen                 outside the range
+//   exp_vec4, exp_f32        1.0 ulp                            0 below -86.98, inf above 88.72
+//   exp2_vec4, exp2_f32      1.8 ulp                            0 below -125.5, inf from 128 on
+//   log_vec4, log_f32        0.9 ulp, also beside 1 and         log 0 = -inf, log(<0) = NaN,
+//                            denormal                           log inf = inf
+//   tanh_vec4, tanh_f32      1.5 ulp
+//   erf_vec4, erf_f32        2.6 ulp
+//   gelu_vec4, gelu_f32      6e-7 relative (mean 1e-7) for      x Phi(x); 0 below -13.2;
+//                            all x above -12.9                  gelu(-inf) = 0
+//   gelu_grad_vec4, _f32     3e-7 absolute; 3e-7 relative in    0 below -13.2
+//                            -12.9..-2, 1e-6 in -3..-1 (it
+//                            has a zero at -0.75)
+// NaN in gives NaN out wherever the adapter orders NaN as IEEE does; lavapipe does.
+// tests/kernels/math_test.ts holds the table.
 //
 // How. All are straight-line code on vec4; a scalar function is lane x of its vec4 form, the
 // compiler drops the rest. Coefficients: own Remez fits in float64 of the functions named at each
 // polynomial, relative error as weight. lavapipe's fma is not fused, so nothing relies on its
 // exactness: constants are split so that products are exact.
-//
-// Tried: rounding by adding and subtracting 1.5 * 2^23: wrong results (presumably Mesa cancels the
-// two additions); a clamp by min and max: drops NaN; returning p * 2^n instead of (p + p) * 2^(n -
-// 1): 1.8 ulp instead of 1.0 (presumably Mesa distributes p = y + 1 over the product; neither was
-// looked up in its output). vec4i(n) instead of the bias trick in math_scale, or two factors of
-// 2^(n / 2), which would keep denormals: each about 15 % slower at the median, but with overlapping
-// quartiles. Considered, fitted in float64 only: Phi through a degree-11 polynomial of log Phi; no
-// division, but the derivative needs a second exponential, and it holds on a bounded interval only
-// (1.8e-8 on [-5.5, 0]). Cost on lavapipe, as multiples of the builtin exp (medians of 30
-// interleaved runs, shared cores, quartiles +-30 %; builtins in brackets): exp 1.7 (1), exp2 1.4
-// (1.1), log 3.4 (1.5), tanh 2.8 (3.3), erf 5.0, gelu 4.4, gelu_grad 4.6, a division 0.6. Accuracy
-// is what they are for, not speed.
 
 const MATH_LOG2E: f32 = 1.442695041;
 // ln 2 = HI + LO; HI has 15 bits, so that n * HI is exact for |n| <= 2^9.

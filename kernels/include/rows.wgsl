@@ -1,26 +1,15 @@
-// Head of the kernels that reduce along the last axis of [rows, UNITS * W] (layernorm, softmax,
-// normalize, loss).
+// What the kernels that reduce along the last axis of [rows, UNITS * W] share: loads and stores,
+// sums and maxima of a row.
 //
-// A workgroup of 64 takes 64 / LANES rows at a time, LANES (8, 32 or 64) neighbouring invocations
-// share one row and read neighbouring words: full 128-byte lines on a GPU, and on lavapipe one
-// vector of 8 lanes per row. With KEEP each invocation holds its PER = UNITS / LANES loads of W
-// elements in named registers, so a row is read once; else (ragged or very long rows) loops read it
-// again for every pass. With SUBGROUPS partial sums meet by a butterfly of shuffles. Without, they
-// meet in shared memory in octets: one round of 8 reads for 8 lanes, two rounds for more, that is 2
-// barriers per round instead of 6 or more in a binary tree, and several quantities share the
-// barriers. Both give every lane the same sum. Shared memory holds scalars: vec4 elements, which
-// lavapipe takes apart lane by lane, made softmax over 2048 1.4 times slower.
-//
-// Measured on lavapipe, 2 cores shared with others, medians of 9 rounds in turn with a copy kernel
-// (vec4<f32>, workgroups of 256) of as many bytes; fractions of its rate (8 to 11 GB/s), which
-// repeat to 10 or 15 %. Shared memory, lanes 32 from 192 vec4 on and one row per invocation /
-// shuffles, 8 lanes to 512 vec4, several rows per load of the weights: layer norm of [1072, 768],
-// [2144, 192], [3056, 128] forward 0.33, 0.33, 0.25 / 0.55, 0.81, 0.89, all gradients 0.35, 0.25,
-// 0.23 / 0.67, 0.74, 0.75; softmax of [1024, 2048] 0.37 / 0.75, its gradient 0.40 / 0.8; centred
-// cross entropy there 0.28 / 0.5, its gradient 0.30 / 0.7. 32 lanes are slow there because each
-// vector of 8 lanes then strides over its row by 512 bytes; the copy falls to 3 GB/s in that order
-// as well. With 64 vec4 per lane the cross entropy takes 3 s to compile (0.5 s before), softmax 0.7
-// s.
+// Tile scheme: a workgroup of 64 takes 64 / LANES rows at a time, LANES (8, 32 or 64) neighbouring
+// invocations share one row and read neighbouring words: full 128-byte lines on a GPU, and on
+// lavapipe one vector of 8 lanes per row. With KEEP each invocation holds its PER = UNITS / LANES
+// loads of W elements in named registers, so a row is read once; else (ragged or very long rows)
+// loops read it again for every pass. With SUBGROUPS partial sums meet by a butterfly of shuffles.
+// Without, they meet in shared memory in octets: one round of 8 reads for 8 lanes, two rounds for
+// more, that is 2 barriers per round instead of 6 or more in a binary tree, and several quantities
+// share the barriers. Both give every lane the same sum. Why so: kernels/README.md, Laboratory
+// notebook, rows.
 //
 // Constants: WG = 64, W, V ("vec4" or "f32", suffix of math functions), E ("f32" or "f16": what
 // operands are stored as), HALF (E is f16), LANES, UNITS, KEEP, PER, SUBGROUPS (a row then lies
@@ -39,8 +28,7 @@ fn exp_negative(x: vec4f) -> vec4f {
 
 alias T = vec4f;
 //:if HALF
-// Four f16 in two words: half the loads of vec4<f16> on lavapipe (a sum of 4 M takes 1.1 ms instead
-// of 2.0).
+// Four f16 in two words: half the loads of vec4<f16>.
 alias S = vec2u;
 
 fn wide(v: S) -> T {
@@ -94,8 +82,7 @@ fn lane_max(v: T) -> f32 {
 }
 //:end
 
-// max(a, b) by comparison, NaN passed over: lavapipe takes 4 times as long for a max of widened
-// f16.
+// max(a, b) by comparison, NaN passed over: a max of widened f16 is slow on lavapipe.
 fn larger(a: T, b: T) -> T {
   return select(b, a, a > b);
 }

@@ -1,4 +1,4 @@
-/** The index of WGSL fragments against the folder, and who includes what. */
+/** The index of WGSL fragments and the map of kernels against their folders. */
 import { assert, assertEquals } from "@std/assert";
 import { fragmentIndex } from "../../kernels/include/generate.ts";
 import { fragments } from "../../kernels/include/mod.ts";
@@ -26,4 +26,14 @@ Deno.test("every included fragment exists, and every fragment is included", asyn
     }
   }
   assertEquals([...included].sort(), Object.keys(fragments).sort());
+});
+
+Deno.test("kernels/README.md maps every kernel and every fragment", async () => {
+  const map = await Deno.readTextFile(new URL("README.md", KERNELS));
+  for (const folder of [KERNELS, new URL("include/", KERNELS)]) {
+    for await (const { name } of Deno.readDir(folder)) {
+      const row = new RegExp(`^\\| ${name.replace(".wgsl", "")} +\\|`, "m");
+      assert(!name.endsWith(".wgsl") || row.test(map), `${name} is not in the map`);
+    }
+  }
 });

@@ -1,6 +1,6 @@
 /**
- * Holds the error table in the header of kernels/include/math.wgsl: dense inputs against float64, and
- * special values.
+ * Holds the error table in the header of kernels/include/math.wgsl: dense inputs against float64,
+ * and special values.
  *
  * The limits are those of the software adapter, whose division is correctly rounded; a GPU may have
  * three times them.
