@@ -112,14 +112,19 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+/** Milliseconds after a signal in which another counts as the same. */
+const SIGNAL_ECHO = 200;
+
 /**
  * Aborts at the first SIGINT or SIGTERM. From then on signals do what they do by default: a second
  * one ends the process at once, also while the script waits for the GPU and could not run a
- * listener.
+ * listener. A terminal sends Ctrl-C to this process and to the `deno task` above it, which passes
+ * it on: so the first signal is waited out before another counts.
  */
 export function listen(controller: AbortController): void {
   const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
   const stop = (): void => {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SIGNAL_ECHO);
     for (const it of signals) Deno.removeSignalListener(it, stop);
     controller.abort();
   };
