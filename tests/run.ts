@@ -1,16 +1,17 @@
 /**
- * Runs the static checks and all tests, and ends with one line `N passed, N failed`.
+ * Runs the static checks and the tests, several files at once, and ends with one line
+ * `N passed, N failed` (and `, N skipped`). What fails is shown whole, with the command that runs
+ * it alone. Each static check counts as one test, and so does each step of a test.
  *
- * Each static check counts as one test, and so does each step of a test. Words given to the task go
- * to `deno test` (a path, `--filter TEXT`); the static checks are left out then. Exits 1 when
- * anything failed or nothing ran.
+ * `--full` runs the full tier, otherwise the quick one runs (tests/README.md, Tiers). Further words
+ * go to `deno test`: a path, `--filter TEXT`; the static checks are left out then and one process
+ * runs everything. Exits 1 when anything failed or nothing ran.
  */
-
 const CHECKS: readonly (readonly string[])[] = [
-  ["fmt", "--check", "--quiet"],
-  ["lint", "--quiet"],
   ["check", "--quiet"],
   ["doc", "--lint", "--quiet", "engine/mod.ts", "model/mod.ts", "train/mod.ts"],
+  ["lint", "--quiet"],
+  ["fmt", "--check", "--quiet"],
 ];
 
 /** What tests may do: read, write temporary folders, start this very Deno, be told to say more. */
@@ -22,15 +23,40 @@ const PERMISSIONS: readonly string[] = [
   `--allow-run=${Deno.execPath()}`,
 ];
 
-/** Counts of a JUnit report. */
-export interface Counts {
+/** Files that take long, longest first: they start first, so that no core waits for them. */
+const LONGEST: readonly string[] = [
+  "tests/engine/ops_test.ts",
+  "tests/engine/gemm_variants_test.ts",
+  "tests/engine/attention_variants_test.ts",
+  "tests/train/run/mixed_test.ts",
+  "tests/train/run/pretrain_test.ts",
+];
+/** Files of one process; each start of Deno takes a third of a second. */
+const FILES_AT_ONCE = 5;
+const PROCESSES = Math.min(navigator.hardwareConcurrency, 8);
+
+/** Counts of a JUnit report, and what failed. */
+export interface Report {
   readonly passed: number;
   readonly failed: number;
   readonly skipped: number;
+  /** Files and names of failed tests, each once however many of its steps failed. */
+  readonly failures: readonly (readonly [file: string, name: string])[];
 }
 
-/** Adds up the suites of a JUnit report, the only format whose counts are not for eyes. */
-export function countsOf(junit: string): Counts {
+const unescaped = (text: string): string =>
+  text.replace(
+    /&(quot|lt|gt|amp|apos|#(\d+));/g,
+    (_, name, code) =>
+      code
+        ? String.fromCodePoint(Number(code))
+        : { quot: '"', lt: "<", gt: ">", amp: "&", apos: "'" }[
+          name as "quot"
+        ]!,
+  );
+
+/** Reads a JUnit report, the only format of `deno test` that is not for eyes. */
+export function reportOf(junit: string): Report {
   let tests = 0, failed = 0, skipped = 0;
   for (const [tag] of junit.matchAll(/<testsuite\s[^>]*>/g)) {
     const number = (name: string): number =>
@@ -39,39 +65,156 @@ export function countsOf(junit: string): Counts {
     failed += number("failures") + number("errors");
     skipped += number("disabled") + number("skipped");
   }
-  return { passed: tests - failed - skipped, failed, skipped };
+  const failures = new Map<string, [string, string]>();
+  const cases = /<testcase name="([^"]*)" classname="([^"]*)"[^>]*[^/]>\s*<(?:failure|error)/g;
+  for (const [, name, file] of junit.matchAll(cases)) {
+    // A step is named behind its test.
+    const [test] = unescaped(name).split(" > ");
+    failures.set(`${file}\n${test}`, [unescaped(file).replace(/^\.\//, ""), test]);
+  }
+  return { passed: tests - failed - skipped, failed, skipped, failures: [...failures.values()] };
 }
 
-async function deno(args: readonly string[]): Promise<boolean> {
-  return (await new Deno.Command(Deno.execPath(), { args: [...args] }).spawn().status).success;
+/** Test files below a folder, by name. */
+function testFiles(folder: string): string[] {
+  return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) => {
+    const path = `${folder}/${name}`;
+    return isDirectory ? testFiles(path) : name.endsWith("_test.ts") ? [path] : [];
+  }).sort();
 }
 
-async function main(words: readonly string[]): Promise<number> {
-  let passed = 0, failed = 0;
-  if (words.length === 0) {
-    for (const check of CHECKS) {
-      console.log(`deno ${check.join(" ")}`);
-      if (await deno(check)) passed++;
-      else failed++;
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** `word` as a shell reads it back. */
+const quoted = (word: string): string =>
+  /^[\w./-]+$/.test(word) ? word : `"${word.replace(/["\\$`]/g, "\\$&")}"`;
+
+class Results {
+  passed = 0;
+  failed = 0;
+  skipped = 0;
+  /** Commands that run what failed. */
+  readonly commands: string[] = [];
+
+  add({ passed, failed, skipped, failures }: Report, tier: readonly string[]): void {
+    this.passed += passed;
+    this.failed += failed;
+    this.skipped += skipped;
+    for (const [file, name] of failures) {
+      this.fail(["deno", "task", "test", ...tier, file, "--filter", name]);
     }
   }
+
+  fail(command: readonly string[]): void {
+    this.commands.push(command.map(quoted).join(" "));
+  }
+}
+
+interface Outcome {
+  readonly ok: boolean;
+  /** What it wrote, unless that went to the terminal. */
+  readonly output: string;
+}
+
+async function deno(args: readonly string[], show: boolean): Promise<Outcome> {
+  const stream = show ? "inherit" : "piped";
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [...args],
+    stdin: "null",
+    stdout: stream,
+    stderr: stream,
+  }).spawn();
+  if (show) return { ok: (await child.status).success, output: "" };
+  const { success, stdout, stderr } = await child.output();
+  const texts = [stdout, stderr].map((it) => new TextDecoder().decode(it));
+  return { ok: success, output: texts.join("").trim() };
+}
+
+/** Runs test files in one process and adds what came of it. */
+async function test(
+  words: readonly string[],
+  tier: readonly string[],
+  results: Results,
+  show: boolean,
+): Promise<Outcome> {
   const report = await Deno.makeTempFile({ suffix: ".xml" });
   try {
-    const paths = words.some((it) => !it.startsWith("-") && /[/.]/.test(it)) ? [] : ["tests/"];
-    // Types were checked above, or are being worked on.
-    const ok = await deno(
-      ["test", "--no-check", ...PERMISSIONS, `--junit-path=${report}`, ...words, ...paths],
-    );
-    const counts = countsOf(await Deno.readTextFile(report));
-    passed += counts.passed;
-    failed += counts.failed;
-    // A file that does not load fails the run without a failed test.
-    if (!ok && counts.failed === 0) failed++;
-    const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : "";
-    console.log(`\n${passed} passed, ${failed} failed${skipped}`);
+    // Types are checked beside the tests, or are being worked on.
+    const args = ["test", "--no-check", ...PERMISSIONS, `--junit-path=${report}`, ...words];
+    const outcome = await deno([...args, "--", ...tier], show);
+    const counts = reportOf(await Deno.readTextFile(report));
+    results.add(counts, tier);
+    if (!outcome.ok && counts.failed === 0) {
+      // A file that does not load, or a process that died, leaves no failed test.
+      results.failed++;
+      results.fail(["deno", "task", "test", ...tier, ...words]);
+    }
+    return outcome;
   } finally {
     await Deno.remove(report);
   }
+}
+
+async function check(command: readonly string[], results: Results): Promise<Outcome> {
+  const outcome = await deno(command, false);
+  if (outcome.ok) results.passed++;
+  else {
+    results.failed++;
+    results.fail(["deno", ...command]);
+  }
+  return outcome;
+}
+
+/** The static checks and all test files, as many processes at once as there are cores. */
+async function everything(tier: readonly string[], results: Results): Promise<void> {
+  const files = testFiles("tests");
+  const long = LONGEST.filter((file) => files.includes(file));
+  const short = files.filter((file) => !long.includes(file));
+  const batches = long.map((file) => [file]);
+  while (short.length > 0) batches.push(short.splice(0, FILES_AT_ONCE));
+
+  const jobs = [
+    ...CHECKS.map((command) => ({
+      name: `deno ${command.join(" ")}`,
+      run: () => check(command, results),
+    })),
+    ...batches.map((batch) => ({
+      name: batch.join(" "),
+      run: () => test(batch, tier, results, false),
+    })),
+  ].values();
+  const worker = async () => {
+    for (const { name, run } of jobs) {
+      const start = performance.now();
+      const { ok, output } = await run();
+      const seconds = ((performance.now() - start) / 1000).toFixed(0);
+      console.log(ok ? `ok ${name} (${seconds} s)` : `${output}\nFAILED ${name} (${seconds} s)`);
+    }
+  };
+  await Promise.all(Array.from({ length: PROCESSES }, worker));
+}
+
+async function main(all: readonly string[]): Promise<number> {
+  const words = all.filter((word) => word !== "--full");
+  const tier = words.length < all.length ? ["--full"] : [];
+  const results = new Results();
+  if (words.length === 0) await everything(tier, results);
+  else {
+    const path = words.some(exists) ? [] : ["tests/"];
+    await test([...words, ...path], tier, results, true);
+  }
+  const { passed, failed, skipped, commands } = results;
+  if (commands.length > 0) {
+    console.log(`\nRun alone what failed:\n${commands.map((it) => `  ${it}`).join("\n")}`);
+  }
+  console.log(`\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
   return failed === 0 && passed > 0 ? 0 : 1;
 }
 

@@ -2,7 +2,6 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl } from "@std/path";
 import { INSTALL_COMMAND } from "../../../engine/errors.ts";
 import { describeError, exitCodeOf, UsageError } from "../../../train/errors.ts";
-import { countsOf } from "../../run.ts";
 
 const ROOT = fromFileUrl(new URL("../../..", import.meta.url));
 
@@ -108,12 +107,4 @@ Deno.test("cli: doctor describes the adapter and measures it", async () => {
     assertEquals(Number.isFinite(value) && (value as number) > 0, true, `${name} ${value}`);
   }
   assertEquals(record.limits.maxStorageBufferBindingSize >= 2 ** 27, true);
-});
-
-Deno.test("cli: the test task adds up a report's suites", () => {
-  const report = '<testsuites tests="99" failures="9">\n' +
-    '<testsuite name="a" tests="5" disabled="1" errors="1" failures="1"></testsuite>\n' +
-    '<testsuite name="b" tests="2" disabled="0" errors="0" failures="0"/></testsuites>';
-  assertEquals(countsOf(report), { passed: 4, failed: 2, skipped: 1 });
-  assertEquals(countsOf(""), { passed: 0, failed: 0, skipped: 0 });
 });
