@@ -118,12 +118,8 @@ export {
 export type { Precision } from "../model/objectives/masked_model.ts";
 export { LossScale } from "../engine/mod.ts";
 export type { RecentMetrics } from "./metrics/device_ring.ts";
-export {
-  normalisedStd,
-  STEP_DEFAULTS,
-  type StepSettings,
-  type StepValues,
-  Trainer,
-} from "./run/update.ts";
+export { type Inspect, STEP_DEFAULTS, type StepSettings, Trainer } from "./run/update.ts";
+export type { UpdatePart } from "./run/recorded_update.ts";
+export { normalisedStd, type StepValues } from "./metrics/update_metrics.ts";
 export type { OptimizerSettings } from "./run/update_values.ts";
 export { EventFile } from "./metrics/tensorboard.ts";

@@ -40,12 +40,9 @@ export class MetricRows implements Disposable {
    *
    * @param metrics parts of the row, each [n]
    * @param place [1] from {@link MetricRows.place}
-   * @returns the row
    */
-  store(metrics: readonly Tensor[], place: Tensor): Tensor {
-    const row = noGrad(() => concat(metrics, 0));
-    storeRow(this.#rows, row, place);
-    return row;
+  store(metrics: readonly Tensor[], place: Tensor): void {
+    storeRow(this.#rows, noGrad(() => concat(metrics, 0)), place);
   }
 
   /**

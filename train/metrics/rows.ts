@@ -11,7 +11,8 @@ import type { EvaluationScore, JsonLines, MetricsRow } from "./metrics_log.ts";
 import { LEAST_LOSS_SCALE } from "../run/loss_scale.ts";
 import type { Progress } from "../cli/progress.ts";
 import type { Schedules } from "../run/schedule.ts";
-import type { StepValues, Trainer } from "../run/update.ts";
+import type { Trainer } from "../run/update.ts";
+import type { StepValues } from "./update_metrics.ts";
 import type { EventFile } from "./tensorboard.ts";
 
 /** What rows are made of and who is told. */

@@ -1,6 +1,6 @@
 /**
- * The metrics of an update on the device: losses, gradient norm and collapse statistics (SPEC
- * section 3) in one row.
+ * The metrics of an update on the device: losses, gradient norm and collapse statistics
+ * (model/README.md, Losses and statistics) in one row.
  *
  * @module
  */
@@ -112,7 +112,7 @@ function meanDeviation(variance: Tensor): Tensor {
 
 /**
  * Spread of L2-normalised vectors: root of the unbiased variance over tokens + 1e-6, mean over
- * dimensions (what the released code logs, SPEC section 3).
+ * dimensions (what the released code logs).
  *
  * @param x [..., D]
  * @returns [1]
@@ -146,24 +146,17 @@ export interface Statistics {
   readonly statistics: readonly Tensor[];
 }
 
-/** Statistics of a forward pass over a whole batch. */
-export function statisticsOf(forward: Forward): Statistics {
-  const { target, prediction, probabilities, winners } = forward;
-  const entropy = (x: Tensor) => negativeEntropy(mean(x, { axes: [0, 1] }));
-  return noGrad(() => ({
-    losses: lossesOf(forward),
-    statistics: [
-      normalisedStd(target),
-      normalisedStd(prediction),
-      ...probabilities
-        ? [entropy(probabilities), distinctTargets(targetCounts(probabilities))]
-        : [],
-      ...winners ? [entropy(winners)] : [],
-    ],
-  }));
+/** Losses and statistics of an update's batch, which comes in one micro-batch or in several. */
+export interface BatchStatistics extends Disposable {
+  /** Starts a batch. */
+  clear(): void;
+  /** Adds a micro-batch. */
+  add(forward: Forward): void;
+  /** Those of the whole batch. */
+  values(): Statistics;
 }
 
-/** Sizes of what {@link BatchStatistics} adds up. */
+/** Sizes of what statistics add up. */
 export interface StatisticsSizes extends Pick<RowMetrics, "classification"> {
   /** Values that are predicted for a patch. */
   readonly outputs: number;
@@ -173,12 +166,51 @@ export interface StatisticsSizes extends Pick<RowMetrics, "classification"> {
   readonly mclHeads: number;
 }
 
+/** Statistics of batches that come in `microBatches` equal parts. */
+export function batchStatistics(
+  device: Device,
+  sizes: StatisticsSizes,
+  microBatches: number,
+): BatchStatistics {
+  return microBatches === 1
+    ? new WholeStatistics()
+    : new SummedStatistics(device, sizes, 1 / microBatches);
+}
+
+/** A single forward pass sees the whole batch: nothing needs to be added up. */
+class WholeStatistics implements BatchStatistics {
+  #values: Statistics | undefined;
+
+  clear(): void {}
+
+  add(forward: Forward): void {
+    const { target, prediction, probabilities, winners } = forward;
+    const entropy = (x: Tensor) => negativeEntropy(mean(x, { axes: [0, 1] }));
+    this.#values = noGrad(() => ({
+      losses: lossesOf(forward),
+      statistics: [
+        normalisedStd(target),
+        normalisedStd(prediction),
+        ...probabilities
+          ? [entropy(probabilities), distinctTargets(targetCounts(probabilities))]
+          : [],
+        ...winners ? [entropy(winners)] : [],
+      ],
+    }));
+  }
+
+  values(): Statistics {
+    return this.#values!;
+  }
+
+  [Symbol.dispose](): void {}
+}
+
 /**
- * The same over a batch that comes in several passes. Variances follow from sums of values and
- * squares: entries are at most 1 and the variance has 1e-6 added, against which the rounding of
- * sums in f32 is small.
+ * Sums over micro-batches. Variances follow from sums of values and squares: entries are at most 1
+ * and the variance has 1e-6 added, against which the rounding of sums in f32 is small.
  */
-export class BatchStatistics implements Disposable {
+class SummedStatistics implements BatchStatistics {
   /** [2 or 3]. */
   readonly #losses: Tensor;
   /** [2, D] means of values and of squares, of targets and of predictions. */
@@ -187,13 +219,14 @@ export class BatchStatistics implements Disposable {
   readonly #targets: { readonly used: Tensor; readonly counts: Tensor } | undefined;
   /** [H] share of the tokens that each head wins. */
   readonly #winners: Tensor | undefined;
-  /** Vectors in the whole batch, known after a pass. */
+  /** Vectors in the whole batch, known after a micro-batch. */
   #rows = 0;
 
-  /** Makes the memory. */
+  /** @param share a micro-batch's part of the batch */
   constructor(
     device: Device,
     { outputs, prototypes, mclHeads, classification }: StatisticsSizes,
+    private readonly share: number,
   ) {
     this.#losses = device.empty([classification ? 3 : 2]);
     this.#moments = [device.empty([2, outputs]), device.empty([2, outputs])];
@@ -208,13 +241,12 @@ export class BatchStatistics implements Disposable {
     return [this.#losses, ...this.#moments, ...targets, ...this.#winners ? [this.#winners] : []];
   }
 
-  /** Starts a batch. */
   clear(): void {
     for (const tensor of this.#all) fill(tensor, 0);
   }
 
-  /** Adds a pass. @param share its part of the batch */
-  add(forward: Forward, share: number): void {
+  add(forward: Forward): void {
+    const { share } = this;
     const { target, prediction, probabilities, winners } = forward;
     this.#rows = Math.round(target.size / target.shape[2] / share);
     noGrad(() =>
@@ -236,7 +268,6 @@ export class BatchStatistics implements Disposable {
     );
   }
 
-  /** What has been added up. */
   values(): Statistics {
     return noGrad(() => ({
       losses: Array.from({ length: this.#losses.size }, (_, i) => slice(this.#losses, 0, i, 1)),
@@ -254,7 +285,6 @@ export class BatchStatistics implements Disposable {
     }));
   }
 
-  /** Frees the memory. */
   [Symbol.dispose](): void {
     for (const tensor of this.#all) tensor.dispose();
   }

@@ -52,6 +52,6 @@ export function stepSettings(config: ResolvedConfig): StepSettings {
     weights: has.classification
       ? lossWeights(choices, alpha, masked)
       : lossWeights({ ...choices, alpha: "weights" }, 1, masked),
-    passes: batch / microBatch,
+    microBatches: batch / microBatch,
   };
 }

@@ -219,7 +219,7 @@ class Run implements Disposable {
       const first = notes.epoch ??= epoch;
       const uniform = () => this.masks.uniform();
       const mask = drawMask(masking, uniform, microBatch, grid, geometry.maskRatio);
-      const complete = this.trainer.pass(input, mask, onKernel);
+      const complete = this.trainer.step(input, mask, undefined, onKernel);
       input.dispose();
       // Each pass that waits holds its clips.
       if (device.anomalies) anomaly ??= await this.#anomaly();

@@ -81,7 +81,8 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
   const { patches } = patchGrid(geometry);
   const { visible } = maskCounts(config);
   const settings = stepSettings(config);
-  const { passes = 1 } = settings;
+  const { microBatches = 1 } = settings;
+  const recorded = microBatches > 1 ? ["first", "each", "last"] : ["each"];
   let known: Pick<RunMemory, "parameters" | "gradients" | "optimizer" | "teachers"> | undefined;
   const build = () => {
     const model = buildModel(device, config);
@@ -101,16 +102,15 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
       [Symbol.dispose]: () => parts.forEach((part) => part[Symbol.dispose]()),
     };
   };
+  type Built = ReturnType<typeof build>;
   try {
-    const parts = ({ trainer, input, ids: [shuffle, restore] }: ReturnType<typeof build>) =>
-      trainer.parts(input, { shuffle, restore, visible });
     const { state, arena, outputs, largest } = measure(
       device,
       build,
-      ...Array.from(
-        { length: passes > 1 ? 3 : 1 },
-        (_, i) => (built: ReturnType<typeof build>) => parts(built)[i](),
-      ),
+      ...recorded.map((part) => ({ trainer, input, ids: [shuffle, restore] }: Built) => {
+        const { run } = trainer.parts().find(({ due }) => due === part)!;
+        run(input, { shuffle, restore, visible });
+      }),
     );
     const kept = Object.values(known!).reduce((sum, bytes) => sum + bytes, 0);
     const evaluation = bytesOfEvaluation(device, config);

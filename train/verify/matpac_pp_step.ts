@@ -8,7 +8,7 @@
 import { argmin, type Device, mul, noGrad, slice, type Tensor } from "../../engine/mod.ts";
 import { MatpacPlus } from "../../model/objectives/matpac_plus.ts";
 import { RECIPES } from "../../model/objectives/recipe.ts";
-import { normalisedStd, type StepValues } from "../run/update.ts";
+import { normalisedStd, type StepValues } from "../metrics/update_metrics.ts";
 import { type CheckRow, Report, TOLERANCES } from "./report.ts";
 import type { GoldenSet } from "./golden.ts";
 import {

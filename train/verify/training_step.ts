@@ -16,7 +16,8 @@ import {
   type Schedules,
   teacherTemperature,
 } from "../run/schedule.ts";
-import { type StepValues, Trainer } from "../run/update.ts";
+import { Trainer } from "../run/update.ts";
+import type { StepValues } from "../metrics/update_metrics.ts";
 import { type Report, type Tolerance, TOLERANCES } from "./report.ts";
 import type { GoldenSet } from "./golden.ts";
 
@@ -192,7 +193,7 @@ export async function compareStep<Model extends MaskedModel>(
 ): Promise<StepValues> {
   using input = trainer.device.tensor(source.data, source.shape);
   const seen: (Omit<Comparison, "tensor"> & { values: Promise<HostArray> })[] = [];
-  const metrics = trainer.step(input, mask, (forward) => {
+  trainer.step(input, mask, (forward) => {
     for (const { tensor, ...sight } of comparisonsOf(forward)) {
       seen.push({ ...sight, values: trainer.device.read([tensor]).then(([it]) => it) });
     }
@@ -200,7 +201,7 @@ export async function compareStep<Model extends MaskedModel>(
   for (const { name, values, expected, tolerance = TOLERANCES.forward } of seen) {
     report.compare(name, await values, expected, tolerance);
   }
-  return await trainer.metrics(metrics);
+  return await trainer.metrics();
 }
 
 /** The forward tensors of MATPAC by the sets' names. */

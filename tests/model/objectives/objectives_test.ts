@@ -78,14 +78,14 @@ async function update(model: MaskedModel, frames: number): Promise<Pass> {
   using input = device.tensor(clips, [BATCH, geometry.melBands, frames]);
   const kept: [string, readonly number[], Promise<HostArray>][] = [];
   let grads: Pass["grads"] | Promise<Pass["grads"]> = new Map();
-  const row = trainer.step(input, mask, (forward) => {
+  trainer.step(input, mask, (forward) => {
     const tensors = Object.entries(forward).filter(([, it]) => it !== undefined);
     for (const [name, tensor] of tensors as [string, Tensor][]) {
       kept.push([name, tensor.shape, tensor.data()]);
     }
     grads = model.student.read(model.student.grads!);
   });
-  const { loss } = await trainer.metrics(row);
+  const { loss } = await trainer.metrics();
   const values = await Promise.all(kept.map(([, , it]) => it));
   return {
     clips,

@@ -18,7 +18,8 @@ import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";
 import { resolveConfig } from "../../../train/config/config.ts";
 import { Prng } from "../../../train/data/random.ts";
 import { measureRun } from "../../../train/run/memory.ts";
-import { STEP_DEFAULTS, type StepValues, Trainer } from "../../../train/run/update.ts";
+import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";
+import type { StepValues } from "../../../train/metrics/update_metrics.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
@@ -57,7 +58,7 @@ async function train(
   using trainer = new Trainer(device, model, SCHEDULES, {
     ...STEP_DEFAULTS,
     weights: lossWeights(recipe, 0.3, 1),
-    passes,
+    microBatches: passes,
     capture: options.capture,
   });
   const random = new Prng(4);
@@ -72,7 +73,7 @@ async function train(
         80,
         SMALL.cropFrames,
       ]);
-      assertEquals(trainer.pass(input, part(mask, first, rows)), first + rows === BATCH);
+      assertEquals(trainer.step(input, part(mask, first, rows)), first + rows === BATCH);
     }
   }
   assertEquals(trainer.updates, UPDATES);
@@ -140,17 +141,17 @@ Deno.test("recorded and recomputed passes give the bits of eager ones, and hold 
   assert(extra < 20, `${extra} more dispatches for a pass than for a whole update`);
 });
 
-Deno.test("memory stays from update to update, and step makes whole updates only", async () => {
+Deno.test("memory stays from update to update, and whole updates alone can be inspected", async () => {
   using device = await openDevice();
   using model = new Matpac(device, SMALL, RECIPES.paper);
   initialise(model, new Prng(3));
-  const settings = { ...STEP_DEFAULTS, weights: { pred: 0.5, cls: 0.5 }, passes: 2 };
+  const settings = { ...STEP_DEFAULTS, weights: { pred: 0.5, cls: 0.5 }, microBatches: 2 };
   using trainer = new Trainer(device, model, SCHEDULES, settings);
   using input = device.zeros([1, 80, SMALL.cropFrames]);
   const random = new Prng(1);
   const update = async () => {
     for (let pass = 0; pass < 2; pass++) {
-      trainer.pass(input, randomMask(() => random.uniform(), 1, PATCHES, SMALL.maskRatio));
+      trainer.step(input, randomMask(() => random.uniform(), 1, PATCHES, SMALL.maskRatio));
     }
     await device.sync();
   };
@@ -164,7 +165,7 @@ Deno.test("memory stays from update to update, and step makes whole updates only
   for (let u = 0; u < 20; u++) await update();
   assertEquals(counters(), early);
   const mask = randomMask(() => random.uniform(), 1, PATCHES, SMALL.maskRatio);
-  assertThrows(() => trainer.step(input, mask), RangeError, "2 passes");
+  assertThrows(() => trainer.step(input, mask, () => {}), RangeError, "2 micro-batches");
 });
 
 const WORDS = ["--batch", "4", "--crop-frames", "48", "--quiet", "--log-every", "1", "--seed", "5"];

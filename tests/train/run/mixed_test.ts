@@ -29,7 +29,8 @@ import { refuseDivergence } from "../../../train/metrics/rows.ts";
 import { Progress } from "../../../train/cli/progress.ts";
 import { openRunDirectory } from "../../../train/run/rundir.ts";
 import { cropSamples } from "../../../train/run/schedule.ts";
-import { STEP_DEFAULTS, type StepValues, Trainer } from "../../../train/run/update.ts";
+import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";
+import type { StepValues } from "../../../train/metrics/update_metrics.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
@@ -64,7 +65,7 @@ class Run implements Disposable {
     this.trainer = new Trainer(device, this.model, SCHEDULES, {
       ...STEP_DEFAULTS,
       weights: lossWeights(recipe, 0.5, 1),
-      passes,
+      microBatches: passes,
       capture: options.capture,
     });
     const random = new Prng(4);
@@ -85,7 +86,7 @@ class Run implements Disposable {
         80,
         SMALL.cropFrames,
       ]);
-      this.trainer.pass(
+      this.trainer.step(
         input,
         randomMask(() => random.uniform(), rows, PATCHES, SMALL.maskRatio),
       );
@@ -239,7 +240,7 @@ Deno.test("two passes in mixed precision are close to one", async () => {
     using run = new Run(device, "mixed", passes);
     // Masks are drawn per pass from one generator: the same for any number of passes.
     run.update(0);
-    return (await run.trainer.recent(1).values())[0];
+    return await run.trainer.metrics();
   };
   const [one, two] = [await metrics(1), await metrics(2)];
   // f16 rounds activations alike; sums of gradients over two clips and over four round apart, by up

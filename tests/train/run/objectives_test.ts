@@ -20,7 +20,8 @@ import { Prng } from "../../../train/data/random.ts";
 import { MEASURED_FIELDS } from "../../../train/metrics/metrics_log.ts";
 import { measureRun, totalBytes } from "../../../train/run/memory.ts";
 import { type Schedules, schedulesOf } from "../../../train/run/schedule.ts";
-import { STEP_DEFAULTS, type StepValues, Trainer } from "../../../train/run/update.ts";
+import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";
+import type { StepValues } from "../../../train/metrics/update_metrics.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
 import { OBJECTIVE_NAMES, smallFor } from "../../support/small_geometry.ts";
 import { inTempDir } from "../../support/audio_files.ts";
@@ -67,7 +68,7 @@ class Run implements Disposable {
       ...STEP_DEFAULTS,
       clipNorm: options.clipNorm ?? OBJECTIVES[objective].clipNorm,
       weights: { pred: 0.7, cls: 0.3 },
-      passes,
+      microBatches: passes,
       capture,
     });
   }
@@ -89,10 +90,9 @@ class Run implements Disposable {
     for (let first = 0; first < BATCH; first += rows) {
       const own = clips.subarray(first * size, (first + rows) * size);
       using input = device.tensor(own, [rows, geometry.melBands, geometry.cropFrames]);
-      if (inspect) trainer.step(input, part(first), inspect);
-      else trainer.pass(input, part(first));
+      trainer.step(input, part(first), inspect);
     }
-    return (await trainer.recent(1).values())[0];
+    return await trainer.metrics();
   }
 
   /** All that an update changes. */
