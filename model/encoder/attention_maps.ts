@@ -44,8 +44,9 @@ export interface AttentionMaps {
 
 /**
  * Runs a chunk through an encoder, all patches visible, and gives the softmax weights of chosen
- * tokens, as in the notebooks beside MSM-MAE and M2D (SPEC section 5.3). The fused kernel of {@link
- * block} never writes them, so they are computed beside it, from the same input of each block.
+ * tokens, as in the notebooks beside MSM-MAE and M2D (model/README.md, Embeddings). The fused
+ * kernel of {@link block} never writes them, so they are computed beside it, from the same input of
+ * each block.
  *
  * @param logmel [1, bands, frames], standardised; as for {@link encodeChunks}
  * @throws {ShapeError} if the log-mel is not one chunk that fits the encoder, or there is no such

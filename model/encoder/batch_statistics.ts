@@ -1,6 +1,6 @@
 /**
- * Log-mel spectrograms standardised by their own statistics, as MSM-MAE's runtime has it (SPEC
- * section 1.5): an embedding then depends on what it is computed together with.
+ * Log-mel spectrograms standardised by their own statistics, as MSM-MAE's runtime has it
+ * (model/README.md, Embeddings): an embedding then depends on what it is computed together with.
  *
  * @module
  */

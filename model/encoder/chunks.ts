@@ -1,5 +1,5 @@
 /**
- * Sound in the chunks that encoders take (SPEC section 5.1).
+ * Sound in the chunks that encoders take (model/README.md, Embeddings).
  *
  * @module
  */

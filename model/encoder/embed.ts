@@ -1,5 +1,5 @@
 /**
- * What an encoder makes of spectrograms without masking (SPEC section 5.1).
+ * What an encoder makes of spectrograms without masking (model/README.md, Embeddings).
  *
  * @module
  */
@@ -46,7 +46,9 @@ export interface EncoderNetwork {
   readonly device: Device;
   /** Its sizes. */
   readonly geometry: EncoderGeometry;
-  /** Parameters and the position table `pos_embed` by official name (SPEC section 6.1). */
+  /**
+   * Parameters and the position table `pos_embed` by official name (model/README.md, Checkpoints).
+   */
   readonly parameter: Lookup;
 }
 

@@ -1,6 +1,6 @@
 /**
  * Embeddings of many clips of any length: clips are cut into chunks, and chunks of one length go
- * through the encoder together, whichever clips they are from (SPEC section 5.1).
+ * through the encoder together, whichever clips they are from (model/README.md, Embeddings).
  *
  * @module
  */
@@ -36,7 +36,7 @@ export interface EmbedOptions {
    * `precise` (default): the last chunk is as short as the clip, up to whole patches. `fast`: all
    * chunks have full length, and what is missing at the end is dataset mean that takes part in
    * everything, the mean over time included. `msm-mae` is that program's: full length too, but
-   * steps that hold no frame of the clip are left out of the result (SPEC section 5.3).
+   * steps that hold no frame of the clip are left out of the result.
    */
   readonly mode?: "precise" | "fast" | "msm-mae";
   /** Mean over time (default), maximum over time, or every time step. */

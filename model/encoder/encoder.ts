@@ -1,5 +1,5 @@
 /**
- * Encoders from files, and what they make of audio (SPEC sections 5.1 and 6.1).
+ * Encoders from files, and what they make of audio (model/README.md, Checkpoints and Embeddings).
  *
  * @module
  */
@@ -57,7 +57,8 @@ export interface TogetherOptions extends EmbedOptions {
   /**
    * Standardises with mean and deviation of these clips' own log-mel values instead of the
    * encoder's statistics, as MSM-MAE's runtime does; default false. An embedding then depends on
-   * the clips that it is asked for with (SPEC section 9 row 26).
+   * the clips that it is asked for with (model/README.md, Where paper and released code differ, row
+   * 26).
    */
   readonly batchStatistics?: boolean;
 }

@@ -68,7 +68,7 @@ export interface ImportOptions extends Selection {
   readonly float32?: boolean;
 }
 
-/** M2D's statistics in files that have none of their own (SPEC section 1.1). */
+/** M2D's statistics in files that have none of their own (model/README.md, Front end). */
 const M2D_STATISTICS = { mean: -7.1, std: 4.2 } as const;
 
 /**

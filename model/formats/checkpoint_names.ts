@@ -1,7 +1,7 @@
 /**
  * Names of tensors in the checkpoints of MATPAC, MATPAC++, M2D and MSM-MAE, to and from MATPAC's
- * own, which this project uses for all of them (SPEC section 6). What has no counterpart there
- * keeps its name: nothing is lost.
+ * own, which this project uses for all of them (model/README.md, Checkpoints). What has no
+ * counterpart there keeps its name: nothing is lost.
  *
  * @module
  */
@@ -182,10 +182,7 @@ const Q_BIAS = "attn.q_bias";
 const V_BIAS = "attn.v_bias";
 const QKV_BIAS = "attn.qkv.bias";
 
-/**
- * `qkv.bias` in the place of each pair of q_bias and v_bias: the key's part is zero (SPEC section
- * 6.3).
- */
+/** `qkv.bias` in the place of each pair of q_bias and v_bias: the key's part is zero. */
 function withFusedBias(tensors: StoredTensors): StoredTensors {
   const fused = new Map<string, StoredTensor>();
   for (const [name, tensor] of tensors) {

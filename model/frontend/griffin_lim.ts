@@ -63,8 +63,8 @@ const FILTER_ROUNDS = 200;
  * lower the Kullback-Leibler divergence and keep every bin non-negative. That divergence weighs
  * quiet bands as the logarithm does, which least squares would leave to the loud ones; a
  * pseudo-inverse has negative bins. The filters are those of the front end, from 50 to 8000 Hz;
- * librosa's default of 0 Hz shifts every band (SPEC section 5.3). Bins that no filter sees (0, 40
- * and 8000 Hz) are 0.
+ * librosa's default of 0 Hz, which MSM-MAE's runtime takes, shifts every band. Bins that no filter
+ * sees (0, 40 and 8000 Hz) are 0.
  *
  * @param mel [80, frames], power of mel bands, not negative
  * @returns [frames, 201]

@@ -1,5 +1,6 @@
 /**
- * The audio front end on the GPU: waveforms to log-mel spectrograms (SPEC section 1.1), one kernel.
+ * The audio front end on the GPU: waveforms to log-mel spectrograms in one kernel (model/README.md,
+ * Front end).
  *
  * @module
  */
@@ -31,10 +32,7 @@ const kernel = defineKernel("log_mel", source);
 /** Frames per workgroup are 2 * PAIRS * GROUPS; the fastest layout measured (see the kernel). */
 const LAYOUT = { GROUPS: 2, PAIRS: 2 } as const;
 
-/**
- * Mean and standard deviation of log-mel values over AudioSet that MATPAC standardises with (SPEC
- * section 1.1).
- */
+/** Mean and standard deviation of log-mel values over AudioSet that MATPAC standardises with. */
 export const MATPAC_STATISTICS = { mean: -7.056, std: 4.193 } as const;
 
 /** How waveforms become log-mel. */

@@ -1,7 +1,7 @@
 /**
- * Host-side tables of the audio front end (SPEC section 1): window, mel filterbank, and the layouts
- * that `kernels/log_mel.wgsl` reads. Audio is 16 kHz mono in [-1, 1]; the window has 400 samples (25
- * ms), frames start every 160 samples (10 ms).
+ * Host-side tables of the audio front end (model/README.md, Front end): window, mel filterbank, and
+ * the layouts that `kernels/log_mel.wgsl` reads. Audio is 16 kHz mono in [-1, 1]; the window has
+ * 400 samples (25 ms), frames start every 160 samples (10 ms).
  *
  * @module
  */

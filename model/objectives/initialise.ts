@@ -1,5 +1,5 @@
 /**
- * Initialisation of every tensor (SPEC section 2.8).
+ * Initial values of every tensor (model/README.md, Initialisation).
  *
  * @module
  */
@@ -73,7 +73,7 @@ function initial(
 /**
  * Draws all parameters of a model. Under `teacherInit: "copy"` the teachers then equal the student;
  * under `independent` the teacher encoder has draws of its own, and the teacher head has
- * truncated-normal layers but shares the student's last layer (SPEC section 2.8).
+ * truncated-normal layers but shares the student's last layer.
  */
 export function initialise(model: MaskedModel, random: RandomSource): void {
   const { device, student, teachers, recipe, geometry } = model;

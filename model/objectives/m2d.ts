@@ -1,7 +1,7 @@
 /**
  * M2D: the student predicts what a slowly following copy of its encoder makes of the masked patches
- * (SPEC sections 2.6 and 3). Beside what all objectives share it has that teacher and the loss
- * between two latents.
+ * (model/README.md, M2D). Beside what all objectives share it has that teacher and the loss between
+ * two latents.
  *
  * @module
  */
@@ -90,7 +90,7 @@ export class M2d extends MaskedModel {
 
   /**
    * The teacher's view of the masked patches. It has no patch embedding and no class token of its
-   * own: both are the student's as they are (SPEC section 2.4).
+   * own: both are the student's as they are.
    */
   #teach(
     view: TokenView,
@@ -154,8 +154,8 @@ export class M2d extends MaskedModel {
   }
 
   /**
-   * Targets as the loss takes them: standardised over their dimensions, or as they are (SPEC
-   * section 9 row 5).
+   * Targets as the loss takes them: standardised over their dimensions, or as they are
+   * (model/README.md, Where paper and released code differ, row 5).
    */
   protected wanted(target: Tensor): Tensor {
     // Standardising is centring here: the cosine does not see a token's scale.

@@ -1,8 +1,8 @@
 /**
  * What MSM-MAE, M2D, MATPAC and MATPAC++ share: patches and positions, an encoder that sees the
- * visible patches, a predictor that fills in the others, and averaged copies of parts (SPEC
- * sections 2.1 to 2.4). What each adds is in msm_mae.ts, m2d.ts, matpac.ts and matpac_plus.ts, in
- * this order: each of the last three builds on the one before.
+ * visible patches, a predictor that fills in the others, and averaged copies of parts
+ * (model/README.md, Encoder, Predictor and Teachers). What each adds is in msm_mae.ts, m2d.ts,
+ * matpac.ts and matpac_plus.ts, in this order: each of the last three builds on the one before.
  *
  * @module
  */
@@ -167,8 +167,8 @@ export function widened(x: Tensor): Tensor {
 }
 
 /**
- * Trained parameters that all objectives have, in the order of the official state dict (SPEC
- * section 6.1).
+ * Trained parameters that all objectives have, in the order of the official state dict
+ * (model/README.md, Checkpoints).
  *
  * @param outputs values that the predictor gives for a patch
  */
@@ -207,7 +207,7 @@ export abstract class MaskedModel implements Disposable {
   readonly teachers: readonly Teacher[];
   /**
    * When an update averages: before its gradient step, from the second update on (MATPAC), or after
-   * it (M2D). SPEC section 4.
+   * it (M2D); see model/README.md, Teachers.
    */
   readonly averaging: "before" | "after" = "after";
   /** [K] centre of the teacher's logits, in objectives that classify. */

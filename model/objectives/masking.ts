@@ -1,6 +1,6 @@
 /**
  * Which patches of a clip are masked: at random, whole rows and columns, runs of columns, or as the
- * caller says (SPEC section 2.3). Patches are counted row by row, low frequencies first.
+ * caller says (model/README.md, Masking). Patches are counted row by row, low frequencies first.
  *
  * @module
  */
@@ -154,8 +154,9 @@ function rowsToMark({ rows }: PatchGrid, ratio: number, draw: number): number {
  * fine-tuning, where nothing is predicted.
  *
  * `released` is what the code does: it sorts descending, so that the first patches, which are kept,
- * are the marked ones and then the lowest unmarked, as many in all as there are unmarked ones (SPEC
- * section 9 row 35). `fixed` keeps the unmarked ones. Ties of the sort keep the lower patch first.
+ * are the marked ones and then the lowest unmarked, as many in all as there are unmarked ones
+ * (model/README.md, Where paper and released code differ, row 35). `fixed` keeps the unmarked ones.
+ * Ties of the sort keep the lower patch first.
  *
  * @param uniform draws from [0, 1)
  * @throws {RangeError} if nothing would stay visible, which takes a ratio near 1 or few columns.

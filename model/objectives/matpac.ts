@@ -1,6 +1,6 @@
 /**
- * MATPAC: M2D's latent prediction and an unsupervised classification beside it (SPEC sections 2.4
- * and 3). Student and teacher latents go through a projection head each; the student's prototype
+ * MATPAC: M2D's latent prediction and an unsupervised classification beside it (model/README.md,
+ * MATPAC). Student and teacher latents go through a projection head each; the student's prototype
  * probabilities are to be the teacher's, centred and sharpened.
  *
  * @module
@@ -43,7 +43,7 @@ function studentHeadSpecs(geometry: Geometry, recipe: Recipe, prefix: string): P
   return headSpecs(prefix, geometry, recipe.headGains === "fixed");
 }
 
-/** Trainable parameters in the order of the official state dict (SPEC section 6.1). */
+/** Trainable parameters in the order of the official state dict (model/README.md, Checkpoints). */
 export function studentSpecs(geometry: Geometry, recipe: Recipe): ParameterSpec[] {
   return [
     ...sharedSpecs(geometry, recipe, geometry.width),
@@ -99,7 +99,7 @@ export class Matpac extends M2d {
 
   /**
    * As {@link MaskedModel.forward}. Applies the pending centre first and leaves this batch's
-   * pending (SPEC section 3), unless the caller keeps the centre.
+   * pending (model/README.md, Losses and statistics), unless the caller keeps the centre.
    */
   override forward(
     input: Tensor,

@@ -1,7 +1,7 @@
 /**
- * MATPAC++: MATPAC whose predictor has several last layers that compete (SPEC sections 2.5 and 3).
- * Each is trained on the tokens that it predicts best: softly at a temperature that falls, then the
- * best one alone. The winner's prediction is what is classified.
+ * MATPAC++: MATPAC whose predictor has several last layers that compete (model/README.md,
+ * MATPAC++). Each is trained on the tokens that it predicts best: softly at a temperature that
+ * falls, then the best one alone. The winner's prediction is what is classified.
  *
  * @module
  */

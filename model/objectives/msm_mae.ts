@@ -1,5 +1,5 @@
 /**
- * MSM-MAE: masked spectrogram modelling with a masked autoencoder (SPEC sections 2.7 and 3). There
+ * MSM-MAE: masked spectrogram modelling with a masked autoencoder (model/README.md, MSM-MAE). There
  * is no teacher: the predictor paints the masked patches of the standardised log-mel spectrogram.
  *
  * @module

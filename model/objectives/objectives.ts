@@ -1,6 +1,6 @@
 /**
  * The four objectives side by side: what each is made of, and where its own source differs from
- * MATPAC's recipes (SPEC sections 2 to 4). How each computes is in its file.
+ * MATPAC's recipes (model/README.md, Objectives). How each computes is in its file.
  *
  * @module
  */
@@ -50,7 +50,8 @@ export interface Objective {
 }
 
 /**
- * Where M2D and MSM-MAE agree against MATPAC: their optimizer and fixed positions (SPEC section 4).
+ * Where M2D and MSM-MAE agree against MATPAC: their optimizer and fixed positions (model/README.md,
+ * Schedules).
  */
 const M2D_SOURCE: Partial<Recipe> = {
   ...DEVIATIONS.positions.released.choices,

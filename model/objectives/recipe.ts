@@ -1,5 +1,6 @@
 /**
- * Where the paper and the released code differ (SPEC section 9), as one typed object per recipe.
+ * Where the paper and the released code differ (model/README.md, section of that name), as one
+ * typed object per recipe.
  *
  * @module
  */
@@ -24,8 +25,7 @@ export interface Recipe {
   readonly targets: "standardised" | "raw";
   /**
    * Blocks of the teacher, counted from 1, whose outputs, each normalised, are averaged to be the
-   * target (as M2D's experimental `target_layers`, SPEC section 2.6); absent: the last one's after
-   * the final norm.
+   * target (as M2D's experimental `target_layers`); absent: the last one's after the final norm.
    */
   readonly targetLayers?: readonly number[];
   /**
@@ -45,7 +45,7 @@ export interface Recipe {
   readonly headGains: "fixed" | "trained";
   /** Row 9: what weight decay spares: one-dimensional tensors and biases, or nothing. */
   readonly weightDecayOn: "matrices" | "all";
-  /** Row 9: Adam's eps and where it enters (SPEC section 4). */
+  /** Row 9: Adam's eps and where it enters (model/README.md, Optimizer). */
   readonly adam: { readonly eps: number; readonly epsPlacement: "torch" | "fairseq" };
   /** Row 10: clips that make an epoch of the schedules; absent: as many as the data has. */
   readonly epochClips?: number;
@@ -59,7 +59,9 @@ export interface Side {
   readonly choices: Partial<Omit<Recipe, "name">>;
 }
 
-/** A row of SPEC section 9 that a run can choose a side of. */
+/**
+ * A row of model/README.md, Where paper and released code differ, that a run can choose a side of.
+ */
 export interface Deviation {
   /** Its number there. */
   readonly row: number;
@@ -70,14 +72,18 @@ export interface Deviation {
   /** What the released code does. */
   readonly released: Side;
   /**
-   * The side that the recipe `paper` takes where it is not the paper's: SPEC section 9 says why.
+   * The side that the recipe `paper` takes where it is not the paper's: model/README.md, Where
+   * paper and released code differ, says why.
    */
   readonly paperTakes?: RecipeName | "neither";
   /** The side that the recipe `released` takes where it is not the released code's. */
   readonly releasedTakes?: RecipeName | "neither";
 }
 
-/** Rows 1 to 10 of SPEC section 9, by the name that follows `--recipe-`. */
+/**
+ * Rows 1 to 10 of model/README.md, Where paper and released code differ, by the name that follows
+ * `--recipe-`.
+ */
 export const DEVIATIONS = {
   center: {
     row: 1,
@@ -155,7 +161,7 @@ export const DEVIATIONS = {
 /** Names of {@link DEVIATIONS}. */
 export type DeviationName = keyof typeof DEVIATIONS;
 
-/** {@link DEVIATIONS} with their names, in the order of SPEC section 9. */
+/** {@link DEVIATIONS} with their names, in the order of their rows. */
 export function deviations(): [DeviationName, Deviation][] {
   return Object.entries(DEVIATIONS) as [DeviationName, Deviation][];
 }
@@ -192,8 +198,8 @@ export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
 };
 
 /**
- * Weights of the two mean losses for a recipe and alpha (SPEC section 3 and section 9 rows 6 and
- * 7).
+ * Weights of the two mean losses for a recipe and alpha (model/README.md, MATPAC, and Where paper
+ * and released code differ, rows 6 and 7).
  *
  * @param masked masked tokens per clip: what a sum over them is of their mean
  * @throws {RangeError} if alpha is outside [0, 1], or `masked` is not given to a recipe that sums.

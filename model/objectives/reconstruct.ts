@@ -1,6 +1,6 @@
 /**
- * What a masked autoencoder makes of the patches it does not see, as pictures (SPEC sections 2.7
- * and 5.3).
+ * What a masked autoencoder makes of the patches it does not see, as pictures (model/README.md,
+ * Embeddings).
  *
  * @module
  */
@@ -94,7 +94,7 @@ export function pasted(parts: Parts, standardised: boolean): Float32Array {
     if (standardised) {
       mean = places.reduce((sum, at) => sum + input[at], 0) / size;
       const squares = places.reduce((sum, at) => sum + (input[at] - mean) ** 2, 0);
-      // As the loss has it (SPEC section 3).
+      // As the loss has it (model/README.md, MSM-MAE).
       std = Math.sqrt(squares / (size - 1) + 1e-6);
     }
     places.forEach((at, i) => picture[at] = predictions[token * size + i] * std + mean);

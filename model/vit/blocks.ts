@@ -1,5 +1,5 @@
 /**
- * Vision transformer blocks and patch embedding (SPEC sections 2.1 and 2.2).
+ * Vision transformer blocks and patch embedding (model/README.md, Encoder).
  *
  * @module
  */
@@ -114,7 +114,7 @@ function keylessBias(p: Lookup): Tensor {
 }
 
 /**
- * A pre-norm block: x += Attn(LN(x)); x += MLP(LN(x)), exact GELU (SPEC section 2.1).
+ * A pre-norm block: x += Attn(LN(x)); x += MLP(LN(x)), exact GELU (model/README.md, Encoder).
  *
  * @param p parameters of the block, named as in {@link blockSpecs} without its prefix
  * @param x [batch, tokens, width]

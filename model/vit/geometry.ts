@@ -45,14 +45,16 @@ export interface Geometry {
   readonly maskRatio: number;
   /** Whether a class token goes before the patches; default true. */
   readonly classToken?: boolean;
-  /** Whether keys have a bias; default true. MSM-MAE's blocks have none (SPEC section 2.1). */
+  /**
+   * Whether keys have a bias; default true. MSM-MAE's blocks have none (model/README.md, Encoder).
+   */
   readonly keyBias?: boolean;
   /**
-   * Layout of the predictor's position table; default 2-D. MSM-MAE counts patches in one line (SPEC
-   * section 2.2).
+   * Layout of the predictor's position table; default 2-D. MSM-MAE counts patches in one line
+   * (model/README.md, Patches and positions).
    */
   readonly predictorPositions?: "1d" | "2d";
-  /** Heads of the predictor that compete (MATPAC++, SPEC section 2.5); default none. */
+  /** Heads of the predictor that compete (MATPAC++); default none. */
   readonly mclHeads?: number;
 }
 

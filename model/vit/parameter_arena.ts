@@ -18,7 +18,7 @@ import {
 
 /** One parameter of a model. */
 export interface ParameterSpec {
-  /** Name as in SPEC section 6.1. */
+  /** Name as in model/README.md, Checkpoints. */
   readonly name: string;
   /** Sizes of the axes. */
   readonly shape: Shape;
@@ -32,8 +32,8 @@ const ALIGNMENT = 256;
 const count = (shape: Shape): number => shape.reduce((a, b) => a * b, 1);
 
 /**
- * Whether M2D's optimizer decays a parameter: not one-dimensional ones and not biases (SPEC section
- * 4).
+ * Whether M2D's optimizer decays a parameter: not one-dimensional ones and not biases
+ * (model/README.md, Optimizer).
  */
 export function isDecayed({ name, shape, frozen }: ParameterSpec): boolean {
   return !frozen && shape.length > 1 && !name.endsWith(".bias");

@@ -1,5 +1,6 @@
 /**
- * Sin-cos position tables, and tables cut for shorter inputs (SPEC section 2.2).
+ * Sin-cos position tables, and tables cut for shorter inputs (model/README.md, Patches and
+ * positions).
  *
  * @module
  */
@@ -39,8 +40,8 @@ export function sinCosPositions(dim: number, rows: number, columns: number): Flo
 }
 
 /**
- * One-dimensional interleaved table over flattened patches, MSM-MAE's decoder default (SPEC section
- * 2.2): entry j is sin (even j) or cos (odd j) of p / 10000^(2 floor(j / 2) / dim).
+ * One-dimensional interleaved table over flattened patches, MSM-MAE's decoder default: entry j is
+ * sin (even j) or cos (odd j) of p / 10000^(2 floor(j / 2) / dim).
  *
  * @param dim width
  * @param patches number of patches

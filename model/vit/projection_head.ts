@@ -1,5 +1,5 @@
 /**
- * The projection head of the classification task, as in DINO (SPEC section 2.4).
+ * The projection head of the classification task, as in DINO (model/README.md, Projection head).
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Spectrograms as the sequences that encoders take (SPEC section 2.2).
+ * Spectrograms as the sequences that encoders take (model/README.md, Patches and positions).
  *
  * @module
  */

@@ -198,7 +198,7 @@ Deno.test("checkpoints: M2D keeps every tensor under MATPAC's names and back", (
   assertEquals([known(between).system, metadata.framing], ["m2d", "centred"]);
   assertEquals(back.container, "model");
   assertEquals(content(back.tensors), content(file.tensors));
-  // An encoder alone, without statistics: those of SPEC section 1.1.
+  // An encoder alone, without statistics: M2D's own.
   const alone = saved(
     filled(M2D.filter(({ name }) => /^(cls|pos|patch|blocks|norm\.)/.test(name))),
   );

@@ -1,5 +1,6 @@
 /**
- * The front end on the GPU against SPEC section 1.6; the reference tensors are checked by verify.
+ * The front end on the GPU against the golden values of model/README.md, Front end; the reference
+ * tensors are checked by verify.
  */
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { openDevice, ShapeError } from "../../../engine/mod.ts";
@@ -11,7 +12,7 @@ const signal = Float32Array.from(
     0.5 * Math.sin(2 * Math.PI * 440 * n / 16000) + 0.1 * Math.sin(2 * Math.PI * 3000 * n / 16000),
 );
 
-Deno.test("log-mel has the golden values of SPEC section 1.6", async () => {
+Deno.test("log-mel has the golden values of model/README.md, Front end", async () => {
   using device = await openDevice();
   const cases = [
     { centre: false, frames: 98, mean: -14.45676, values: [[0, 0, -15.94239], [11, 0, 2.53816]] },
@@ -34,7 +35,7 @@ Deno.test("log-mel has the golden values of SPEC section 1.6", async () => {
   }
 });
 
-Deno.test("standardised silence is what SPEC section 1.3 says", async () => {
+Deno.test("standardised silence is what model/README.md, Front end, says", async () => {
   using device = await openDevice();
   using frontend = new LogMel(device);
   using waves = device.zeros([2, 560]);

@@ -1,7 +1,7 @@
 /**
- * Front-end tables against the official ones, and kernels/log_mel.wgsl with these tables against the
- * official spectrograms, SPEC 1.6 and a float64 computation. Works for any set of waveforms in the
- * reference file.
+ * Front-end tables against the official ones, and kernels/log_mel.wgsl with these tables against
+ * the official spectrograms, the golden values of model/README.md, Front end, and a float64
+ * computation. Works for any set of waveforms in the reference file.
  */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { defineKernel, type Device, openDevice } from "../../../engine/mod.ts";
@@ -159,7 +159,7 @@ Deno.test("filterbanks equal the official ones", () => {
   );
 });
 
-Deno.test("filterbank has the edges and weights of SPEC 1.6", () => {
+Deno.test("filterbank has the golden edges and weights of model/README.md", () => {
   const edge = (i: number): number => melToHz(0.75 + i * (hzToMel(8000) - 0.75) / (BANDS + 1));
   const edges: [number, number][] = [
     [0, 50],
@@ -262,7 +262,7 @@ Deno.test("log-mel and power of the reference waveforms", async (t) => {
   });
 });
 
-Deno.test("log-mel of the two sines of SPEC 1.6", async () => {
+Deno.test("log-mel of the two sines of model/README.md, Front end", async () => {
   await withDevice(async (device) => {
     const wave = Float32Array.from(
       { length: 16000 },

@@ -1,6 +1,6 @@
 /**
- * Masks of SPEC section 2.3, random, structured, one-dimensional and given, and acceptance item 2
- * of section 13.
+ * Masks of model/README.md, Masking: random, structured, one-dimensional and given, and their
+ * counts.
  */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
@@ -78,7 +78,7 @@ function wholeLines(clip: Uint8Array, { rows, columns }: PatchGrid) {
   };
 }
 
-Deno.test("masks keep as many patches as SPEC section 2.3 lists", () => {
+Deno.test("masks keep as many patches as model/README.md, Masking, lists", () => {
   const cases: [number, number, number][] = [
     [190, 0.7, 57],
     [190, 0.6, 76],
@@ -188,7 +188,7 @@ Deno.test("seeds, and clips of a batch, differ; a batch in parts is the same bat
   }
 });
 
-Deno.test("a structured mask marks whole rows and columns, as many as SPEC's formula says", () => {
+Deno.test("a structured mask marks whole rows and columns, as many as M2D's formula says", () => {
   fc.assert(fc.property(sizes, fc.double({ min: 0, max: 0.999, noNaN: true }), (size, draw) => {
     const { batch, ratio, seed, ...grid } = size;
     const { rows: F, columns: T } = grid;
@@ -289,7 +289,7 @@ Deno.test("a 1-D mask is the same columns in every row, in runs", () => {
   }));
 });
 
-Deno.test("a 1-D mask is made as SPEC says: runs until there are enough, the tail given back", () => {
+Deno.test("a 1-D mask is made of runs until there are enough, the tail given back", () => {
   // Runs of 3 at 8 (cut off at 10), 2 and 4; 6 of 10 are masked, of {2, 3, 4, 5, 6, 8, 9} all but
   // 9.
   const starts = [0.85, 0.2, 0.4];

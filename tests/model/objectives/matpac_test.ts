@@ -109,7 +109,7 @@ Deno.test("released: the teacher has its own encoder, narrower head layers and t
   );
 });
 
-Deno.test("initial values follow SPEC section 2.8", async () => {
+Deno.test("initial values follow model/README.md, Initialisation", async () => {
   using device = await openDevice();
   using model = new Matpac(device, SMALL, RECIPES.released);
   initialise(model, new Prng(2));
@@ -182,7 +182,7 @@ Deno.test("paper: torch's AdamW decays matrices and spares biases and vectors", 
   for (const spec of run.model.student.specs) {
     const { data } = before.get(spec.name)!;
     const clipped = given.get(spec.name)!.data.map((g) => g * clip_coefficient);
-    // SPEC section 4: 1-D tensors and biases are excluded, class and mask token are not.
+    // model/README.md, Optimizer: 1-D tensors and biases are excluded, class and mask token are not.
     const spared = spec.shape.length === 1 || spec.name.endsWith(".bias");
     const expected = adamWReference(data, clipped, spared ? 0 : 0.05, 1e-3);
     const actual = after.get(spec.name)!.data;
@@ -289,7 +289,7 @@ Deno.test("memory after step 103 is that after step 3", async () => {
   assertEquals(counters(), early);
 });
 
-Deno.test("base: losses of the first step are those of SPEC section 3", async () => {
+Deno.test("base: losses of the first step are those of model/README.md", async () => {
   using device = await openDevice();
   using model = new Matpac(device, PRESETS.base.geometry, RECIPES.released);
   initialise(model, new Prng(7));

@@ -350,7 +350,7 @@ function counts(objective: ObjectiveName, changes: Partial<Geometry> = {}): numb
     .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
 }
 
-Deno.test("base has the parameters of SPEC section 2.9", () => {
+Deno.test("base has as many parameters as model/README.md, Initialisation, says", () => {
   // Fixed tables are no parameters, so that a crop's length does not count.
   assertEquals(counts("msm-mae"), 92_736_256);
   assertEquals(counts("msm-mae", { cropFrames: 512 }), 92_736_256);
@@ -369,7 +369,7 @@ Deno.test("base has the parameters of SPEC section 2.9", () => {
   ]);
 });
 
-Deno.test("initial values follow SPEC section 2.8 in every objective", async () => {
+Deno.test("initial values follow model/README.md, Initialisation, in every objective", async () => {
   using device = await openDevice();
   for (const objective of OBJECTIVE_NAMES) {
     const geometry = smallFor(objective, { patchSize: [16, 8] });

@@ -1,4 +1,7 @@
-/** Rows of SPEC section 9: what recipes choose, and what each choice does. */
+/**
+ * Where paper and released code differ (model/README.md): what recipes choose, and what each choice
+ * does.
+ */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { openDevice } from "../../../engine/mod.ts";
 import { initialise } from "../../../model/objectives/initialise.ts";
@@ -71,7 +74,7 @@ async function after(recipe: Recipe, count: number) {
 
 const GAINS = "cls_student_head.last_layer.weight_g";
 
-Deno.test("recipes: each row of SPEC section 9 from 1 to 10 can be chosen by itself", () => {
+Deno.test("recipes: each row from 1 to 10 can be chosen by itself", () => {
   assertEquals(deviations().map(([, { row }]) => row), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   for (const base of ["paper", "released"] as const) {
     for (const [name, row] of deviations()) {
@@ -83,7 +86,7 @@ Deno.test("recipes: each row of SPEC section 9 from 1 to 10 can be chosen by its
   }
 });
 
-Deno.test("recipes: the paper's is the paper's where SPEC section 9 has it so, the code's elsewhere", () => {
+Deno.test("recipes: the paper's is the paper's where model/README.md says so, the code's elsewhere", () => {
   assertEquals(RECIPES.paper, {
     name: "paper",
     centerOn: "logits",

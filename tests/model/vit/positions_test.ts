@@ -1,4 +1,4 @@
-/** Acceptance list of SPEC section 13, items 1 (positions) and 3. */
+/** Position tables against golden values, and the number of parameters that sizes make. */
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { openDevice } from "../../../engine/mod.ts";
 import { readSafetensors } from "../../../model/formats/safetensors.ts";
@@ -14,7 +14,7 @@ import type { ParameterSpec } from "../../../model/vit/parameter_arena.ts";
 const count = (specs: readonly ParameterSpec[]): number =>
   specs.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
 
-Deno.test("positions have the golden values of SPEC section 2.2", () => {
+Deno.test("positions have the golden values of model/README.md", () => {
   const [dim, rows, columns] = [768, 5, 38];
   const table = sinCosPositions(dim, rows, columns);
   const at = (row: number, column: number) => table[row * dim + column];
@@ -75,7 +75,7 @@ Deno.test("a cropped table is the first columns of each row, with and without a 
   assertThrows(() => cropPositions(whole, { rows, columns: 6 }, 2), RangeError, "3 x 6 patches");
 });
 
-Deno.test("parameter counts are those of SPEC section 2.9", () => {
+Deno.test("parameter counts are those of model/README.md, Initialisation", () => {
   const base = PRESETS.base.geometry;
   const released = studentSpecs(base, RECIPES.released);
   assertEquals(count(blockSpecs("b", 768)), 7_087_872);
