@@ -33,11 +33,11 @@ export interface AttentionMaps {
   /** Attention heads. */
   readonly heads: number;
   /** Class tokens before the patches: one or none. */
-  readonly lead: 0 | 1;
+  readonly classTokens: 0 | 1;
   /** The tokens that attend. */
   readonly queries: readonly AttentionQuery[];
   /**
-   * Of every layer: [heads, queries, lead + patches], the class token first; each row sums up to 1.
+   * Of every layer: [heads, queries, classTokens + patches], the class token first; each row sums up to 1.
    */
   readonly layers: readonly Float32Array[];
 }
@@ -58,7 +58,7 @@ export async function attentionMaps(
   queries: readonly AttentionQuery[],
 ): Promise<AttentionMaps> {
   const { patch, depth, heads, melBands, cropFrames, keyBias } = geometry;
-  const lead = classTokens(geometry);
+  const prefix = classTokens(geometry);
   const whole = gridOf(geometry);
   const [chunks, bands, frames] = logmel.shape;
   const grid = { rows: whole.rows, columns: Math.floor(frames / patch[1]) };
@@ -71,15 +71,15 @@ export async function attentionMaps(
     );
   }
   const isThere = (it: AttentionQuery) =>
-    it === "class" ? lead === 1 : Number.isInteger(it) && it >= 0 && it < patches;
+    it === "class" ? prefix === 1 : Number.isInteger(it) && it >= 0 && it < patches;
   if (queries.length === 0 || !queries.every(isThere)) {
     throw new ShapeError(
       `attentionMaps: [${queries}] are not among the patches 0 to ${patches - 1}${
-        lead ? " and class" : ""
+        prefix ? " and class" : ""
       }`,
     );
   }
-  const tokens = queries.map((it) => it === "class" ? 0 : lead + it);
+  const tokens = queries.map((it) => it === "class" ? 0 : prefix + it);
   const encoder = within(p, "student_encoder.");
   const weights = noGrad(() =>
     scope(() => {
@@ -101,7 +101,7 @@ export async function attentionMaps(
   );
   const layers = await Promise.all(weights.map((it) => it.data() as Promise<Float32Array>));
   for (const it of weights) it.dispose();
-  return { grid, heads, lead, queries, layers };
+  return { grid, heads, classTokens: prefix, queries, layers };
 }
 
 /**

@@ -68,7 +68,7 @@ export function studentNetwork(model: MaskedModel): EncoderNetwork {
  */
 export type Bands = "concat" | "mean";
 
-/** Which outputs are wanted, and what is made of them. */
+/** Which outputs are read, and how they are pooled. */
 export interface Readout {
   /** What is made of the time steps. */
   readonly pool: "sum" | "max" | "none";
@@ -108,7 +108,7 @@ export function encodeChunks(
   readout: Readout,
 ): Tensor[] {
   const { patch, depth, heads, width, keyBias } = geometry;
-  const lead = classTokens(geometry);
+  const prefix = classTokens(geometry);
   const grid = gridOf(geometry);
   const [chunks, , frames] = logmel.shape;
   const steps = Math.floor(frames / patch[1]);
@@ -116,7 +116,7 @@ export function encodeChunks(
   const read = (hidden: Tensor) =>
     scope(() =>
       readGrid(
-        reshape(slice(hidden, 1, lead, grid.rows * steps), [chunks, grid.rows, steps, width]),
+        reshape(slice(hidden, 1, prefix, grid.rows * steps), [chunks, grid.rows, steps, width]),
         readout,
       )
     );

@@ -30,7 +30,7 @@ export interface Clip<Key> {
   readonly failed?: (error: unknown) => void;
 }
 
-/** What embeddings are wanted. */
+/** How clips are embedded. */
 export interface EmbedOptions {
   /**
    * `precise` (default): the last chunk is as short as the clip, up to whole patches. `fast`: all
@@ -43,7 +43,7 @@ export interface EmbedOptions {
   readonly pool?: "mean" | "max" | "none";
   /** Frequency bands of a step side by side, the low one first (default), or averaged. */
   readonly bands?: Bands;
-  /** Whether all layers are wanted; the last one always comes. */
+  /** Whether all layers are given; the last one always is. */
   readonly layers?: boolean;
   /**
    * Time steps of `fast` in the order of the official code, which takes turns between chunks;
@@ -309,7 +309,7 @@ class OpenClip<Key> {
   steps = 0;
   /** Whether that is all. */
   ended = false;
-  /** Whether nobody wants it any more. */
+  /** Whether its audio failed: results are dropped. */
   dropped = false;
   #taken = 0;
   /** Per layer, of pooled steps. */
@@ -345,12 +345,12 @@ class OpenClip<Key> {
   }
 
   embedding(): Embedding {
-    const { pool = "mean", bands = "concat", layers: wanted = false } = this.options;
+    const { pool = "mean", bands = "concat", layers: allLayers = false } = this.options;
     const { geometry } = this.network;
     const size = stepSize(geometry, bands);
     const order = this.#order();
     const shape = pool === "none" ? [this.steps, size] : [size];
-    const count = wanted ? geometry.depth : 1;
+    const count = allLayers ? geometry.depth : 1;
     const length = shape.reduce((a, b) => a * b, 1);
     const all = new Float32Array(count * length);
     for (let layer = 0; layer < count; layer++) {
@@ -374,7 +374,7 @@ class OpenClip<Key> {
       shape,
       steps: this.steps,
       ...(pool === "none" && { times: Float32Array.from(order, (step) => step * ms) }),
-      ...(wanted && { layers: all }),
+      ...(allLayers && { layers: all }),
     };
   }
 

@@ -52,7 +52,7 @@ export interface EncoderOptions extends FrontendSettings {
   readonly heads?: number;
 }
 
-/** What embeddings are wanted of clips that are all at hand. */
+/** How clips that are all at hand are embedded. */
 export interface TogetherOptions extends EmbedOptions {
   /**
    * Standardises with mean and deviation of these clips' own log-mel values instead of the
@@ -196,11 +196,11 @@ export class Encoder implements Disposable {
 
 function specsOf(geometry: EncoderGeometry): ParameterSpec[] {
   const { width, patch } = geometry;
-  const lead = classTokens(geometry);
+  const prefix = classTokens(geometry);
   const { rows, columns } = gridOf(geometry);
   return [
-    ...(lead ? [{ name: "cls_token", shape: [1, 1, width] }] : []),
-    { name: "pos_embed", shape: [1, lead + rows * columns, width] },
+    ...(prefix ? [{ name: "cls_token", shape: [1, 1, width] }] : []),
+    { name: "pos_embed", shape: [1, prefix + rows * columns, width] },
     { name: "patch_embed.proj.weight", shape: [width, 1, ...patch] },
     { name: "patch_embed.proj.bias", shape: [width] },
     ...encoderSpecs("student_encoder.", geometry),

@@ -17,7 +17,7 @@ import { quoted } from "./pickle_values.ts";
 import { asFloat32, type StoredTensor, valuesOf, wholeBytes } from "./stored_tensor.ts";
 import { TorchDict, type TorchValue } from "./torch_write.ts";
 
-/** Which tensors are wanted. */
+/** Which tensors are taken. */
 export interface Selection {
   /** Only those that embeddings need. */
   readonly encoderOnly?: boolean;
@@ -162,17 +162,17 @@ export function exported(
 ): TorchDict {
   const tensors = selected(model, selection);
   const source = objectIn(file.metadata, "source");
-  const wanted = format ?? ownFormat(model.system, source.names);
-  if (wanted === "fairseq") return fairseqFile(tensors, model, file.metadata.step);
+  const chosen = format ?? ownFormat(model.system, source.names);
+  if (chosen === "fairseq") return fairseqFile(tensors, model, file.metadata.step);
   // Only a file that is given back in its own names has its own prefix.
-  const own = source.names === (wanted === "flat" ? "matpac" : wanted);
+  const own = source.names === (chosen === "flat" ? "matpac" : chosen);
   const named = fromMatpacNames(tensors, {
-    style: wanted === "flat" ? "matpac" : wanted,
+    style: chosen === "flat" ? "matpac" : chosen,
     prefix: own && typeof source.prefix === "string" ? source.prefix : "",
     outside: own && Array.isArray(source.outside) ? source.outside.map(String) : [],
   });
   const state = new TorchDict(named, true);
-  const bare = wanted === "flat" || (own && source.container === "");
+  const bare = chosen === "flat" || (own && source.container === "");
   return bare ? state : new TorchDict([["model", state]]);
 }
 

@@ -8,7 +8,7 @@
 import { quoted } from "./pickle_values.ts";
 import { bytesIn, type StoredTensor, wholeBytes } from "./stored_tensor.ts";
 
-/** A checkpoint that cannot be taken for one of the systems, or not in the form that is wanted. */
+/** A checkpoint that cannot be taken for one of the systems, or not given in the form asked for. */
 export class CheckpointError extends Error {
   /** Stable name. */
   override name = "CheckpointError";
@@ -147,7 +147,7 @@ export interface GivenBack {
  * The inverse of {@link toMatpacNames}.
  *
  * @throws {CheckpointError} if the key's part of a `qkv.bias` is not zero where q_bias and v_bias
- * are wanted
+ * are asked for
  */
 export function fromMatpacNames(
   tensors: StoredTensors,

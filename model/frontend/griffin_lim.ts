@@ -142,9 +142,9 @@ export async function griffinLim(
     scope(() => {
       const window = device.tensor(hannPeriodic(FRAME_SAMPLES, "nnaudio"));
       const scale = device.tensor(overlapScale(frames));
-      const wanted = device.tensor(magnitudes, [frames, SPECTRUM_BINS, 1]);
+      const target = device.tensor(magnitudes, [frames, SPECTRUM_BINS, 1]);
       const sound = (phase: Tensor) => {
-        const pieces = mul(irfft(mul(wanted, phase), FRAME_SAMPLES), window);
+        const pieces = mul(irfft(mul(target, phase), FRAME_SAMPLES), window);
         return mul(overlapAdd(pieces, HOP_SAMPLES), scale);
       };
       const spectra = (phase: Tensor) =>

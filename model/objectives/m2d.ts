@@ -59,7 +59,7 @@ export interface Prediction {
 /** The latent pass, before losses are weighed. */
 export type LatentPass = Omit<LatentForward, "loss"> & {
   /** [B, M, D] the teacher's latents as they were computed. */
-  readonly taught: Tensor;
+  readonly targetLatents: Tensor;
   /** [B, M, D] the predicted latents as they were computed. */
   readonly latents: Tensor;
 };
@@ -92,10 +92,10 @@ export class M2d extends MaskedModel {
    * The teacher's view of the masked patches. It has no patch embedding and no class token of its
    * own: both are the student's as they are.
    */
-  #teach(
+  #teacherPass(
     view: TokenView,
     mask: DeviceMask,
-  ): Pick<LatentPass, "maskedTokens" | "teacherTokens" | "target" | "taught"> {
+  ): Pick<LatentPass, "maskedTokens" | "teacherTokens" | "target" | "targetLatents"> {
     const masked = mask.shuffle.shape[1] - mask.visible;
     return scope(() =>
       noGrad(() => {
@@ -114,14 +114,16 @@ export class M2d extends MaskedModel {
             layers = layers ? add(layers, share) : share;
           },
         );
-        const lead = classTokens(this.geometry);
-        const wanted = layers ?? teacherTokens;
+        const prefix = classTokens(this.geometry);
+        const outputs = layers ?? teacherTokens;
         // Losses read it row by row, so it is made dense once.
-        let taught = lead ? contiguous(slice(wanted, 1, 1, masked)) : wanted;
+        let targetLatents = prefix ? contiguous(slice(outputs, 1, 1, masked)) : outputs;
         if (clipCentredTargets) {
-          taught = standardised(sub(taught, mean(taught, { axes: [1], keepDims: true })));
+          targetLatents = standardised(
+            sub(targetLatents, mean(targetLatents, { axes: [1], keepDims: true })),
+          );
         }
-        return { maskedTokens, teacherTokens, taught, target: widened(taught) };
+        return { maskedTokens, teacherTokens, targetLatents, target: widened(targetLatents) };
       })
     );
   }
@@ -131,13 +133,13 @@ export class M2d extends MaskedModel {
     const view = this.view(input);
     const studentTokens = this.encodeVisible(view, mask);
     const hidden = this.decode(studentTokens, mask);
-    const taught = this.#teach(view, mask);
+    const teacher = this.#teacherPass(view, mask);
     const { patchTokens } = view;
     return {
       patchTokens,
       studentTokens,
-      ...taught,
-      ...this.predict(hidden, taught.target, values),
+      ...teacher,
+      ...this.predict(hidden, teacher.target, values),
     };
   }
 
@@ -150,14 +152,14 @@ export class M2d extends MaskedModel {
   protected predict(hidden: Tensor, target: Tensor, _values: StepInputs): Prediction {
     const latents = dense(this.parameter, "decoder.decoder_pred", hidden);
     const prediction = widened(latents);
-    return { latents, prediction, predictionLoss: cosineLoss(prediction, this.wanted(target)) };
+    return { latents, prediction, predictionLoss: cosineLoss(prediction, this.lossTarget(target)) };
   }
 
   /**
    * Targets as the loss takes them: standardised over their dimensions, or as they are
    * (model/README.md, Where paper and released code differ, row 5).
    */
-  protected wanted(target: Tensor): Tensor {
+  protected lossTarget(target: Tensor): Tensor {
     // Standardising is centring here: the cosine does not see a token's scale.
     return this.recipe.targets === "raw"
       ? target

@@ -180,11 +180,11 @@ export function sharedSpecs(
   const { width, predictorWidth, predictorDepth, keyBias, mclHeads = 0 } = geometry;
   // Competing heads take the place of the last layer, which stays in the state dict as it is.
   const frozen = mclHeads > 0;
-  const lead = classTokens(geometry);
-  const tokens = lead + patchGrid(geometry).patches;
+  const prefix = classTokens(geometry);
+  const tokens = prefix + patchGrid(geometry).patches;
   const learned = recipe.positions === "learned";
   return [
-    ...(lead ? [{ name: "cls_token", shape: [1, 1, width] }] : []),
+    ...(prefix ? [{ name: "cls_token", shape: [1, 1, width] }] : []),
     ...(learned ? [{ name: "pos_embed", shape: [1, tokens, width] }] : []),
     { name: "patch_embed.proj.weight", shape: [width, 1, ...patchSides(geometry)] },
     { name: "patch_embed.proj.bias", shape: [width] },
@@ -243,14 +243,14 @@ export abstract class MaskedModel implements Disposable {
       return { name, averages, arena: copy, runs };
     });
     const { rows, columns, patches } = patchGrid(geometry);
-    const lead = classTokens(geometry);
+    const prefix = classTokens(geometry);
     const table = (name: string, width: number, layout: "1d" | "2d" = "2d"): Tensor => {
       const all = layout === "1d"
         ? sinCosPositions1d(width, patches)
         : sinCosPositions(width, rows, columns);
       // The table's first row is the class token's.
-      const values = lead ? all : all.subarray(width);
-      if (recipe.positions === "fixed") return device.tensor(values, [1, lead + patches, width]);
+      const values = prefix ? all : all.subarray(width);
+      if (recipe.positions === "fixed") return device.tensor(values, [1, prefix + patches, width]);
       this.student.load([[name, values]]);
       return this.student.get(name);
     };
@@ -396,39 +396,46 @@ export abstract class MaskedModel implements Disposable {
    * The predictor: mask tokens are put where patches were left out, and all attend to all.
    *
    * @param studentTokens from {@link encodeVisible}
-   * @param wanted masked patches in the mask's order, or all patches of the grid
+   * @param output masked patches in the mask's order, or all patches of the grid
    * @returns [B, M or L, predictor width] after the predictor's norm, without the class token
    */
   protected decode(
     studentTokens: Tensor,
     mask: DeviceMask,
-    wanted: "masked" | "all" = "masked",
+    output: "masked" | "all" = "masked",
   ): Tensor {
     const { geometry } = this;
     const { predictorWidth: width, predictorDepth, predictorHeads, keyBias } = geometry;
-    const lead = classTokens(geometry);
+    const prefix = classTokens(geometry);
     const p = within(this.parameter, "decoder.");
     const [batch, patches] = mask.shuffle.shape;
     const masked = patches - mask.visible;
     const embedded = dense(p, "decoder_embed", studentTokens);
     const shuffled = concat([
-      lead ? slice(embedded, 1, 1, mask.visible) : embedded,
+      prefix ? slice(embedded, 1, 1, mask.visible) : embedded,
       expand(p("mask_token"), [batch, masked, width]),
     ], 1);
     const grid = gather(shuffled, mask.restore, { unique: true });
-    const cls = lead ? slice(embedded, 1, 0, 1) : undefined;
+    const cls = prefix ? slice(embedded, 1, 0, 1) : undefined;
     const whole = patchGrid(geometry);
     const table = this.#working.predictorPositions;
     const positions = cropPositions(table, whole, patches / whole.rows);
     const sequence = add(behindClass({ cls }, grid), positions);
-    const again = this.recompute;
     const hidden = norm(
       p,
       "decoder_norm",
-      blocks(p, "decoder_blocks.", sequence, predictorDepth, predictorHeads, again, keyBias),
+      blocks(
+        p,
+        "decoder_blocks.",
+        sequence,
+        predictorDepth,
+        predictorHeads,
+        this.recompute,
+        keyBias,
+      ),
     );
-    const all = lead ? slice(hidden, 1, 1, patches) : hidden;
-    if (wanted === "all") return all;
+    const all = prefix ? slice(hidden, 1, 1, patches) : hidden;
+    if (output === "all") return all;
     return gather(all, slice(mask.shuffle, 1, mask.visible, masked), { unique: true });
   }
 

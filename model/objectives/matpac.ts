@@ -110,7 +110,7 @@ export class Matpac extends M2d {
     const pass = this.latentPass(input, mask, values);
     const studentLogits = widened(headLogits(within(this.parameter, STUDENT_HEAD), pass.latents));
     const teacherLogits = scope(() =>
-      noGrad(() => widened(headLogits(this.teacherParameter("head"), pass.taught)))
+      noGrad(() => widened(headLogits(this.teacherParameter("head"), pass.targetLatents)))
     );
     const classified = this.#classify(studentLogits, teacherLogits, values);
     const loss = add(

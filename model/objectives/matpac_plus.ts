@@ -73,11 +73,11 @@ export class MatpacPlus extends Matpac {
    * What all heads predict, and how far off each is.
    *
    * @param hidden [B, M, predictor width]
-   * @param wanted [B, M, D] targets as the loss takes them
+   * @param target [B, M, D] targets as the loss takes them
    * @returns latents [B, M, H, D] and losses [B, M, H]
    */
-  protected choose(hidden: Tensor, wanted: Tensor): { latents: Tensor; losses: Tensor } {
-    const [batch, masked, width] = wanted.shape;
+  protected choose(hidden: Tensor, target: Tensor): { latents: Tensor; losses: Tensor } {
+    const [batch, masked, width] = target.shape;
     const each = [batch, masked, 1, width];
     const latents = concat(
       Array.from(
@@ -89,14 +89,14 @@ export class MatpacPlus extends Matpac {
     const all = [batch, masked, this.mclHeads, width];
     const losses = cosineLoss(
       widened(latents),
-      noGrad(() => expand(reshape(wanted, each), all)),
+      noGrad(() => expand(reshape(target, each), all)),
     );
     return { latents, losses };
   }
 
   /** As in M2D, with the winner of each token in the place of the prediction. */
   protected override predict(hidden: Tensor, target: Tensor, values: StepInputs): Prediction {
-    const { latents, losses } = this.choose(hidden, this.wanted(target));
+    const { latents, losses } = this.choose(hidden, this.lossTarget(target));
     const [batch, masked, choices, width] = latents.shape;
     const { best, shares, winners } = noGrad(() =>
       scope(() => {

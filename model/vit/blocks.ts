@@ -131,7 +131,7 @@ export function block(p: Lookup, x: Tensor, heads: number, keyBias = true): Tens
 /**
  * Blocks `0` to `depth - 1` below `prefix` (such as "blocks.").
  *
- * @param again whether the backward pass computes each block again instead of keeping what it needs
+ * @param recomputed whether the backward pass computes each block again instead of keeping what it needs
  * @param keyBias as in {@link blockSpecs}
  * @param each sees the output of each block, counted from 1
  */
@@ -141,14 +141,14 @@ export function blocks(
   x: Tensor,
   depth: number,
   heads: number,
-  again = false,
+  recomputed = false,
   keyBias?: boolean,
   each?: (block: number, y: Tensor) => void,
 ): Tensor {
   let y = x;
   for (let i = 0; i < depth; i++) {
     const run = (input: Tensor) => block(within(p, `${prefix}${i}.`), input, heads, keyBias);
-    y = again ? recompute(run, y) : run(y);
+    y = recomputed ? recompute(run, y) : run(y);
     each?.(i + 1, y);
   }
   return y;

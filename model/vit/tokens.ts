@@ -47,12 +47,12 @@ export function tokenView(
   { patch, grid, ...geometry }: TokenGeometry,
   table: Tensor,
 ): TokenView {
-  const lead = classTokens(geometry);
+  const prefix = classTokens(geometry);
   const patchTokens = patchEmbed(within(p, "patch_embed."), input, patch);
   const [batch, patches, width] = patchTokens.shape;
   const positions = cropPositions(table, grid, patches / grid.rows);
-  const tokens = add(patchTokens, lead ? slice(positions, 1, 1, patches) : positions);
-  const cls = lead
+  const tokens = add(patchTokens, prefix ? slice(positions, 1, 1, patches) : positions);
+  const cls = prefix
     ? expand(add(p("cls_token"), slice(positions, 1, 0, 1)), [batch, 1, width])
     : undefined;
   return { patchTokens, tokens, cls };

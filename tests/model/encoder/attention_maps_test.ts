@@ -108,7 +108,7 @@ Deno.test("attention maps: weights of every layer and head equal float64, rows s
     const queries = [ROWS * columns - 1, "class", 1] as const;
     const found = await attentionMaps(encoder.network, logmel, queries);
     assertEquals([found.grid.rows, found.grid.columns], [ROWS, columns]);
-    assertEquals([found.heads, found.lead], [HEADS, 1]);
+    assertEquals([found.heads, found.classTokens], [HEADS, 1]);
     const expected = reference(values, frames);
     assertEquals(found.layers.length, DEPTH);
     let spread = 0;
@@ -167,7 +167,7 @@ Deno.test("attention maps: without a bias of keys, and without a class token", a
     logmel,
     [0],
   );
-  assertEquals([found.lead, found.layers[0].length], [0, HEADS * ROWS * MOST]);
+  assertEquals([found.classTokens, found.layers[0].length], [0, HEADS * ROWS * MOST]);
   assertAlmostEquals(found.layers[2].reduce((a, b) => a + b, 0), HEADS, 5e-6);
   await assertRejects(() => attentionMaps(bare, logmel, ["class"]), ShapeError, "0 to 19");
 });
