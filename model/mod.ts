@@ -81,7 +81,7 @@ export {
   type Values,
 } from "./encoder/hear.ts";
 export { headLogits, headSpecs } from "./vit/projection_head.ts";
-export { initialise, type RandomSource } from "./objectives/initialise.ts";
+export { initialise } from "./objectives/initialise.ts";
 export {
   binaryMask,
   drawMask,
@@ -160,25 +160,21 @@ export {
 export {
   behindClass,
   classTokens,
+  patchEmbed,
+  patchify,
   type TokenGeometry,
   type TokenView,
   tokenView,
 } from "./vit/tokens.ts";
+export { block, blocks, type BlocksOptions, dense, type Lookup, norm } from "./vit/blocks.ts";
 export {
-  block,
-  blocks,
   blockSpecs,
   blocksSpecs,
-  dense,
+  embeddingSpecs,
   encoderSpecs,
   linearSpecs,
-  type Lookup,
-  norm,
   normSpecs,
-  patchEmbed,
-  patchify,
-  within,
-} from "./vit/blocks.ts";
+} from "./vit/parameter_specs.ts";
 export { type KnownHeads } from "./formats/checkpoint_geometry.ts";
 export { type CheckpointFile, openCheckpoint } from "./formats/checkpoint_file.ts";
 export { type StoredTensors } from "./formats/checkpoint_names.ts";

@@ -17,11 +17,12 @@ import {
   take,
   type Tensor,
   transpose,
+  within,
 } from "../../engine/mod.ts";
 import { type EncoderGeometry, type EncoderNetwork, gridOf } from "./embed.ts";
 import { behindClass, classTokens, tokenView } from "../vit/tokens.ts";
 import type { PatchGrid } from "../vit/geometry.ts";
-import { block, type Lookup, norm, within } from "../vit/blocks.ts";
+import { block, type Lookup, norm } from "../vit/blocks.ts";
 
 /** A token that attends: the class token, or patch row * columns + column, the low row first. */
 export type AttentionQuery = "class" | number;

@@ -14,11 +14,12 @@ import {
   slice,
   sum,
   type Tensor,
+  within,
 } from "../../engine/mod.ts";
 import type { MaskedModel } from "../objectives/masked_model.ts";
 import { type PatchGrid, patchSides } from "../vit/geometry.ts";
 import { behindClass, classTokens, tokenView } from "../vit/tokens.ts";
-import { block, type Lookup, norm, within } from "../vit/blocks.ts";
+import { block, type Lookup, norm } from "../vit/blocks.ts";
 
 /** Sizes of an encoder. */
 export interface EncoderGeometry {

@@ -32,7 +32,7 @@ import {
 } from "../formats/stored_tensor.ts";
 import { HOP_SAMPLES } from "../frontend/tables.ts";
 import { classTokens } from "../vit/tokens.ts";
-import { encoderSpecs } from "../vit/blocks.ts";
+import { embeddingSpecs, encoderSpecs } from "../vit/parameter_specs.ts";
 
 /** The file holds no encoder that can be used; the message says why. */
 export class EncoderError extends Error {
@@ -119,7 +119,9 @@ export class Encoder implements Disposable {
     values: (name: string) => Float32Array,
     readonly frontend: FrontendSettings = {},
   ) {
-    const arena = this.#arena = new ParameterArena(device, specsOf(geometry), { trainable: false });
+    const arena = this.#arena = new ParameterArena(device, encoderFileSpecs(geometry), {
+      trainable: false,
+    });
     try {
       // One after the other, so that a second copy of a large model is never held.
       for (const { name } of arena.specs) arena.load([[name, values(name)]]);
@@ -194,15 +196,12 @@ export class Encoder implements Disposable {
   }
 }
 
-function specsOf(geometry: EncoderGeometry): ParameterSpec[] {
-  const { width, patch } = geometry;
-  const prefix = classTokens(geometry);
+/** Parameters of an encoder with its position table, in the order of the official state dict. */
+export function encoderFileSpecs(geometry: EncoderGeometry): ParameterSpec[] {
   const { rows, columns } = gridOf(geometry);
+  const positions = classTokens(geometry) + rows * columns;
   return [
-    ...(prefix ? [{ name: "cls_token", shape: [1, 1, width] }] : []),
-    { name: "pos_embed", shape: [1, prefix + rows * columns, width] },
-    { name: "patch_embed.proj.weight", shape: [width, 1, ...patch] },
-    { name: "patch_embed.proj.bias", shape: [width] },
+    ...embeddingSpecs({ ...geometry, positions }),
     ...encoderSpecs("student_encoder.", geometry),
   ];
 }

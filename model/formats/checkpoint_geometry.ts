@@ -5,7 +5,13 @@
  * @module
  */
 import { headSpecs } from "../vit/projection_head.ts";
-import { blockSpecs, linearSpecs, normSpecs } from "../vit/blocks.ts";
+import {
+  blocksSpecs,
+  embeddingSpecs,
+  encoderSpecs,
+  linearSpecs,
+  normSpecs,
+} from "../vit/parameter_specs.ts";
 import { CheckpointError, type StoredTensors, type SystemName } from "./checkpoint_names.ts";
 import { countOf } from "./stored_tensor.ts";
 
@@ -166,10 +172,6 @@ export interface CheckpointPart {
 
 type Spec = { readonly name: string; readonly shape: readonly number[] };
 
-function blocksSpecs(start: string, width: number, depth: number): Spec[] {
-  return Array.from({ length: depth }, (_, i) => blockSpecs(`${start}${i}`, width)).flat();
-}
-
 /**
  * The parts that a checkpoint has anything of, with all that belongs to them. The encoder is always
  * one.
@@ -181,20 +183,14 @@ export function expectedParts(
   const { width, depth, patch, predictor, head, choices, classes, classToken } = geometry;
   // As long as the table that is there: its own size was judged before.
   const positions = tensors.get("pos_embed")?.shape[1] ?? 0;
-  const encoder = (start: string): Spec[] => [
-    ...blocksSpecs(`${start}blocks.`, width, depth),
-    ...normSpecs(`${start}norm`, width),
-  ];
+  const encoder = (start: string): Spec[] => encoderSpecs(start, { width, depth });
   const sizes = { width, headHidden: head?.hidden ?? 0, bottleneck: head?.bottleneck ?? 0 };
   const heads = (start: string) =>
     headSpecs(start, { ...sizes, prototypes: head?.prototypes ?? 0 });
   const classifier = tensors.get("head.weight")?.shape[1] ?? 0;
   const all: [name: string, there: boolean, specs: () => Spec[]][] = [
     ["encoder", true, () => [
-      ...(classToken ? [{ name: "cls_token", shape: [1, 1, width] }] : []),
-      { name: "pos_embed", shape: [1, positions, width] },
-      { name: "patch_embed.proj.weight", shape: [width, 1, ...patch] },
-      { name: "patch_embed.proj.bias", shape: [width] },
+      ...embeddingSpecs({ width, classToken, patch, positions }),
       ...encoder("student_encoder."),
     ]],
     ["predictor", predictor !== null, () => [

@@ -3,40 +3,17 @@
  *
  * @module
  */
+import {
+  constantValues,
+  normalValues,
+  type RandomSource,
+  truncatedNormalValues,
+  uniformValues,
+  xavierUniform,
+} from "../../engine/mod.ts";
 import type { ParameterArena, ParameterSpec } from "../vit/parameter_arena.ts";
 import type { MaskedModel } from "./masked_model.ts";
 import { patchSides } from "../vit/geometry.ts";
-
-/** Random draws. */
-export interface RandomSource {
-  /** From [0, 1). */
-  uniform(): number;
-  /** Standard normal. */
-  normal(): number;
-}
-
-const fill = ({ shape }: ParameterSpec, draw: () => number): Float32Array =>
-  Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, draw);
-
-/**
- * Xavier-uniform over the stored matrix: bound sqrt(6 / (in + out)); convolution kernels are
- * flattened.
- */
-function xavier(spec: ParameterSpec, random: RandomSource): Float32Array {
-  const [out, ...rest] = spec.shape;
-  const bound = Math.sqrt(6 / (out + rest.reduce((a, b) => a * b, 1)));
-  return fill(spec, () => bound * (2 * random.uniform() - 1));
-}
-
-/** Normal draws, redrawn outside +-2 (torch's `trunc_normal_` cuts at absolute values). */
-function truncatedNormal(spec: ParameterSpec, std: number, random: RandomSource): Float32Array {
-  return fill(spec, () => {
-    for (;;) {
-      const value = std * random.normal();
-      if (Math.abs(value) <= 2) return value;
-    }
-  });
-}
 
 interface InitialContext {
   /** Whether it belongs to a teacher's head. */
@@ -54,20 +31,18 @@ function initial(
   const { name, shape } = spec;
   if (name.includes("pos_embed")) return undefined;
   if (name.endsWith("cls_token") || name.endsWith("mask_token")) {
-    return fill(spec, () => 0.02 * random.normal());
+    return normalValues(shape, random, 0.02);
   }
-  if (name.endsWith("weight_g")) return fill(spec, () => 1);
+  if (name.endsWith("weight_g")) return constantValues(shape, 1);
   if (name === "patch_embed.proj.bias") {
-    const bound = 1 / Math.sqrt(patchValues);
-    return fill(spec, () => bound * (2 * random.uniform() - 1));
+    return uniformValues(shape, random, 1 / Math.sqrt(patchValues));
   }
   if (name.endsWith("weight_v")) {
-    const bound = 1 / Math.sqrt(shape[1]);
-    return fill(spec, () => bound * (2 * random.uniform() - 1));
+    return uniformValues(shape, random, 1 / Math.sqrt(shape[1]));
   }
-  if (/[._]bias$/.test(name)) return fill(spec, () => 0);
-  if (shape.length === 1) return fill(spec, () => 1);
-  return teacherHead ? truncatedNormal(spec, 0.02, random) : xavier(spec, random);
+  if (/[._]bias$/.test(name)) return constantValues(shape, 0);
+  if (shape.length === 1) return constantValues(shape, 1);
+  return teacherHead ? truncatedNormalValues(shape, random, 0.02) : xavierUniform(shape, random);
 }
 
 /**

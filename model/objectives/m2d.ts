@@ -34,7 +34,8 @@ import {
 import type { Geometry } from "../vit/geometry.ts";
 import type { Recipe } from "./recipe.ts";
 import { classTokens, type TokenView } from "../vit/tokens.ts";
-import { dense, encoderSpecs, standardised } from "../vit/blocks.ts";
+import { dense, standardised } from "../vit/blocks.ts";
+import { encoderSpecs } from "../vit/parameter_specs.ts";
 
 /** What the forward pass of an objective with a teacher computes; letters as in {@link Forward}. */
 export interface LatentForward extends Forward {

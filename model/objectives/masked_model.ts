@@ -16,23 +16,21 @@ import {
   noGrad,
   slice,
   type Tensor,
+  within,
 } from "../../engine/mod.ts";
 import { ParameterArena, type ParameterSpec } from "../vit/parameter_arena.ts";
 import { cropPositions, sinCosPositions, sinCosPositions1d } from "../vit/positions.ts";
 import { type Geometry, patchGrid, patchSides } from "../vit/geometry.ts";
 import type { Recipe } from "./recipe.ts";
 import { behindClass, classTokens, type TokenView, tokenView } from "../vit/tokens.ts";
+import { blocks, dense, type Lookup, norm } from "../vit/blocks.ts";
 import {
-  blocks,
   blocksSpecs,
-  dense,
+  embeddingSpecs,
   encoderSpecs,
   linearSpecs,
-  type Lookup,
-  norm,
   normSpecs,
-  within,
-} from "../vit/blocks.ts";
+} from "../vit/parameter_specs.ts";
 
 /** A mask on the GPU. */
 export interface DeviceMask {
@@ -177,20 +175,19 @@ export function sharedSpecs(
   recipe: Pick<Recipe, "positions">,
   outputs: number,
 ): ParameterSpec[] {
-  const { width, predictorWidth, predictorDepth, keyBias, mclHeads = 0 } = geometry;
+  const { width, classToken, predictorWidth, predictorDepth, keyBias, mclHeads = 0 } = geometry;
   // Competing heads take the place of the last layer, which stays in the state dict as it is.
   const frozen = mclHeads > 0;
-  const prefix = classTokens(geometry);
-  const tokens = prefix + patchGrid(geometry).patches;
-  const learned = recipe.positions === "learned";
+  const positions = recipe.positions === "learned"
+    ? classTokens(geometry) + patchGrid(geometry).patches
+    : undefined;
   return [
-    ...(prefix ? [{ name: "cls_token", shape: [1, 1, width] }] : []),
-    ...(learned ? [{ name: "pos_embed", shape: [1, tokens, width] }] : []),
-    { name: "patch_embed.proj.weight", shape: [width, 1, ...patchSides(geometry)] },
-    { name: "patch_embed.proj.bias", shape: [width] },
+    ...embeddingSpecs({ width, classToken, patch: patchSides(geometry), positions }),
     ...encoderSpecs("student_encoder.", geometry),
     { name: "decoder.mask_token", shape: [1, 1, predictorWidth] },
-    ...(learned ? [{ name: "decoder.decoder_pos_embed", shape: [1, tokens, predictorWidth] }] : []),
+    ...(positions
+      ? [{ name: "decoder.decoder_pos_embed", shape: [1, positions, predictorWidth] }]
+      : []),
     ...linearSpecs("decoder.decoder_embed", width, predictorWidth),
     ...blocksSpecs("decoder.decoder_blocks.", predictorWidth, predictorDepth, keyBias),
     ...normSpecs("decoder.decoder_norm", predictorWidth),
@@ -380,10 +377,9 @@ export abstract class MaskedModel implements Disposable {
     tokens: Tensor,
     each?: (block: number, y: Tensor) => void,
   ): Tensor {
-    const { depth, heads, keyBias } = this.geometry;
+    const { geometry, recompute } = this;
     const sequence = behindClass(view, tokens);
-    const last = blocks(p, "blocks.", sequence, depth, heads, this.recompute, keyBias, each);
-    return norm(p, "norm", last);
+    return norm(p, "norm", blocks(p, "blocks.", sequence, { ...geometry, recompute, each }));
   }
 
   /** The student's view of the visible patches. */
@@ -421,20 +417,14 @@ export abstract class MaskedModel implements Disposable {
     const table = this.#working.predictorPositions;
     const positions = cropPositions(table, whole, patches / whole.rows);
     const sequence = add(behindClass({ cls }, grid), positions);
-    const hidden = norm(
-      p,
-      "decoder_norm",
-      blocks(
-        p,
-        "decoder_blocks.",
-        sequence,
-        predictorDepth,
-        predictorHeads,
-        this.recompute,
-        keyBias,
-      ),
-    );
-    const all = prefix ? slice(hidden, 1, 1, patches) : hidden;
+    const hidden = blocks(p, "decoder_blocks.", sequence, {
+      depth: predictorDepth,
+      heads: predictorHeads,
+      keyBias,
+      recompute: this.recompute,
+    });
+    const normed = norm(p, "decoder_norm", hidden);
+    const all = prefix ? slice(normed, 1, 1, patches) : normed;
     if (output === "all") return all;
     return gather(all, slice(mask.shuffle, 1, mask.visible, masked), { unique: true });
   }

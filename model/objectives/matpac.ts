@@ -16,6 +16,7 @@ import {
   noGrad,
   scope,
   type Tensor,
+  within,
 } from "../../engine/mod.ts";
 import type { ParameterArena, ParameterSpec } from "../vit/parameter_arena.ts";
 import { headLogits, headSpecs } from "../vit/projection_head.ts";
@@ -30,7 +31,6 @@ import {
 } from "./masked_model.ts";
 import type { Geometry } from "../vit/geometry.ts";
 import type { Recipe } from "./recipe.ts";
-import { within } from "../vit/blocks.ts";
 
 /** Temperature of the student's softmax; the released code passes no other. */
 export const STUDENT_TEMPERATURE = 0.1;

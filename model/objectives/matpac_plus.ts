@@ -28,7 +28,8 @@ import { Matpac, studentSpecs } from "./matpac.ts";
 import { type Precision, type StepInputs, widened } from "./masked_model.ts";
 import type { Geometry } from "../vit/geometry.ts";
 import type { Recipe } from "./recipe.ts";
-import { dense, linearSpecs } from "../vit/blocks.ts";
+import { dense } from "../vit/blocks.ts";
+import { linearSpecs } from "../vit/parameter_specs.ts";
 
 /** Heads of the released configuration. */
 export const RELEASED_MCL_HEADS = 5;

@@ -33,7 +33,8 @@ import {
 } from "./masked_model.ts";
 import { type Geometry, patchSides } from "../vit/geometry.ts";
 import type { Recipe } from "./recipe.ts";
-import { dense, patchify } from "../vit/blocks.ts";
+import { dense } from "../vit/blocks.ts";
+import { patchify } from "../vit/tokens.ts";
 
 /** Added to the variance of a patch that is standardised. */
 const EPS = 1e-6;

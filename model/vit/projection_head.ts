@@ -6,7 +6,8 @@
 import { l2Normalize, linear, mul, type Tensor } from "../../engine/mod.ts";
 import type { ParameterSpec } from "./parameter_arena.ts";
 import type { Geometry } from "./geometry.ts";
-import { dense, linearSpecs, type Lookup } from "./blocks.ts";
+import { dense, type Lookup } from "./blocks.ts";
+import { linearSpecs } from "./parameter_specs.ts";
 
 /**
  * Parameters of a head below `prefix`.

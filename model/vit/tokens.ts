@@ -3,11 +3,21 @@
  *
  * @module
  */
-import { add, concat, expand, slice, type Tensor } from "../../engine/mod.ts";
-import type { PatchGrid } from "./geometry.ts";
+import {
+  add,
+  concat,
+  expand,
+  linear,
+  permute,
+  reshape,
+  ShapeError,
+  slice,
+  type Tensor,
+  within,
+} from "../../engine/mod.ts";
+import type { Lookup } from "./blocks.ts";
+import { type Geometry, type PatchGrid, patchSides, type PatchSize } from "./geometry.ts";
 import { cropPositions } from "./positions.ts";
-import type { Geometry, PatchSize } from "./geometry.ts";
-import { type Lookup, patchEmbed, within } from "./blocks.ts";
 
 /** Class tokens of a sequence: one or none. */
 export function classTokens({ classToken = true }: Pick<Geometry, "classToken">): 0 | 1 {
@@ -22,6 +32,41 @@ export interface TokenView {
   readonly tokens: Tensor;
   /** [B, 1, D] class token with its position, if there is one. */
   readonly cls: Tensor | undefined;
+}
+
+/**
+ * Cuts spectrograms into patches, frequency-major: token = f * columns + t. Trailing frames that
+ * fill no patch are dropped, as by a strided convolution.
+ *
+ * @param x [batch, bands, frames]
+ * @returns [batch, tokens, values of a patch], frequency rows first inside a patch
+ * @throws {ShapeError} if bands are no multiple of the patch or no patch fits.
+ */
+export function patchify(x: Tensor, patch: PatchSize): Tensor {
+  const [high, wide] = patchSides({ patchSize: patch });
+  const [batch, bands, frames] = x.shape;
+  const [rows, columns] = [bands / high, Math.floor(frames / wide)];
+  if (x.shape.length !== 3 || !Number.isInteger(rows) || columns === 0) {
+    throw new ShapeError(
+      `patchify: [${x.shape}] is not [batch, bands, frames] with patches of ${high} x ${wide}`,
+    );
+  }
+  const whole = columns * wide === frames ? x : slice(x, 2, 0, columns * wide);
+  const parts = reshape(whole, [batch, rows, high, columns, wide]);
+  return reshape(permute(parts, [0, 1, 3, 2, 4]), [batch, rows * columns, high * wide]);
+}
+
+/**
+ * Patch embedding: a convolution whose stride is its kernel, as one linear layer over patches.
+ *
+ * @param p has `proj.weight` [width, 1, ...patch] and `proj.bias`
+ * @param x [batch, bands, frames]
+ * @returns [batch, tokens, width]
+ */
+export function patchEmbed(p: Lookup, x: Tensor, patch: PatchSize): Tensor {
+  const weight = p("proj.weight");
+  const flat = reshape(weight, [weight.shape[0], weight.size / weight.shape[0]]);
+  return linear(patchify(x, patch), flat, p("proj.bias"));
 }
 
 /** What {@link tokenView} has to know of an encoder. */

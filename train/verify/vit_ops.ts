@@ -29,7 +29,8 @@ import {
 } from "../../engine/mod.ts";
 import { maskFromNoise, visibleCount } from "../../model/objectives/masking.ts";
 import { sinCosPositions, sinCosPositions1d } from "../../model/vit/positions.ts";
-import { block, dense, type Lookup, patchEmbed } from "../../model/vit/blocks.ts";
+import { block, dense, type Lookup } from "../../model/vit/blocks.ts";
+import { patchEmbed } from "../../model/vit/tokens.ts";
 import { type CheckRow, Report, type Tolerance, TOLERANCES } from "./report.ts";
 import type { GoldenSet } from "./golden.ts";
 

@@ -38,15 +38,15 @@ export interface AttentionSelection {
  * columns].
  */
 export function weightsAt(
-  { layers, queries, grid: { rows, columns }, lead }: AttentionMaps,
+  { layers, queries, grid: { rows, columns }, classTokens }: AttentionMaps,
   layer: number,
   head: number,
   query: number,
 ): { readonly classToken: number | undefined; readonly patches: Float32Array } {
-  const tokens = lead + rows * columns;
+  const tokens = classTokens + rows * columns;
   const first = (head * queries.length + query) * tokens;
   const all = layers[layer].subarray(first, first + tokens);
-  return { classToken: lead ? all[0] : undefined, patches: all.subarray(lead) };
+  return { classToken: classTokens ? all[0] : undefined, patches: all.subarray(classTokens) };
 }
 
 /** A token in words: seconds of the file and hertz. */
@@ -69,8 +69,8 @@ const MOST_WIDTH = 420;
 const GAP = 6;
 
 /** Tokens that attention is spread over. */
-export function tokensOf({ grid: { rows, columns }, lead }: AttentionMaps): number {
-  return lead + rows * columns;
+export function tokensOf({ grid: { rows, columns }, classTokens }: AttentionMaps): number {
+  return classTokens + rows * columns;
 }
 
 /**

@@ -19,7 +19,7 @@ import {
 } from "../../../model/formats/stored_tensor.ts";
 import { safetensorsChunks } from "../../../model/formats/safetensors_ranges.ts";
 import { torchChunks, TorchDict } from "../../../model/formats/torch_write.ts";
-import { blockSpecs, linearSpecs, normSpecs } from "../../../model/vit/blocks.ts";
+import { blockSpecs, linearSpecs, normSpecs } from "../../../model/vit/parameter_specs.ts";
 import { joined } from "../../support/pickle_bytes.ts";
 
 const GOLDEN = fromFileUrl(new URL("../../golden/", import.meta.url));

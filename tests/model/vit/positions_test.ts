@@ -7,7 +7,7 @@ import { cropPositions, sinCosPositions, sinCosPositions1d } from "../../../mode
 import { PRESETS } from "../../../model/objectives/presets.ts";
 import { patchGrid } from "../../../model/vit/geometry.ts";
 import { lossWeights, RECIPES } from "../../../model/objectives/recipe.ts";
-import { blockSpecs } from "../../../model/vit/blocks.ts";
+import { blockSpecs } from "../../../model/vit/parameter_specs.ts";
 import { headSpecs } from "../../../model/vit/projection_head.ts";
 import type { ParameterSpec } from "../../../model/vit/parameter_arena.ts";
 

@@ -5,11 +5,9 @@
  */
 import type { Device } from "../../../engine/mod.ts";
 import type { ParameterSpec } from "../../../model/vit/parameter_arena.ts";
-import type { FrontendSettings } from "../../../model/frontend/log_mel.ts";
-import { type EncoderGeometry, gridOf } from "../../../model/encoder/embed.ts";
-import { MATPAC_STATISTICS } from "../../../model/frontend/log_mel.ts";
-import { classTokens } from "../../../model/vit/tokens.ts";
-import { encoderSpecs } from "../../../model/vit/blocks.ts";
+import type { EncoderGeometry } from "../../../model/encoder/embed.ts";
+import { encoderFileSpecs } from "../../../model/encoder/encoder.ts";
+import { type FrontendSettings, MATPAC_STATISTICS } from "../../../model/frontend/log_mel.ts";
 import { encoderFrom } from "../encoder_file.ts";
 
 /** An encoder's sizes and values on the host. */
@@ -32,17 +30,11 @@ export function initialEncoderSpecs(
   geometry: EncoderGeometry,
   frozenPatchEmbed: boolean,
 ): ParameterSpec[] {
-  const { width, patch } = geometry;
-  const lead = classTokens(geometry);
-  const { rows, columns } = gridOf(geometry);
-  const patchEmbed = frozenPatchEmbed ? { frozen: true } : {};
-  return [
-    ...(lead ? [{ name: "cls_token", shape: [1, 1, width] }] : []),
-    { name: "pos_embed", shape: [1, lead + rows * columns, width], frozen: true },
-    { name: "patch_embed.proj.weight", shape: [width, 1, ...patch], ...patchEmbed },
-    { name: "patch_embed.proj.bias", shape: [width], ...patchEmbed },
-    ...encoderSpecs("student_encoder.", geometry),
-  ];
+  return encoderFileSpecs(geometry).map((spec) => {
+    const frozen = spec.name === "pos_embed" ||
+      (frozenPatchEmbed && spec.name.startsWith("patch_embed."));
+    return frozen ? { ...spec, frozen } : spec;
+  });
 }
 
 /**

@@ -15,12 +15,14 @@ import {
   reshape,
   slice,
   type Tensor,
+  within,
 } from "../../../engine/mod.ts";
 import { ParameterArena } from "../../../model/vit/parameter_arena.ts";
 import { type Bands, type EncoderNetwork, gridOf, stepSize } from "../../../model/encoder/embed.ts";
 import { behindClass, classTokens, tokenView } from "../../../model/vit/tokens.ts";
 import type { PatchGrid } from "../../../model/vit/geometry.ts";
-import { blocks, linearSpecs, norm, within } from "../../../model/vit/blocks.ts";
+import { blocks, norm } from "../../../model/vit/blocks.ts";
+import { linearSpecs } from "../../../model/vit/parameter_specs.ts";
 import type { Prng } from "../../data/random.ts";
 import type { ProbeFile } from "../probe/probe_file.ts";
 import { BATCH_NORM_EPS, BatchNorm } from "./batch_norm.ts";
@@ -114,7 +116,6 @@ export class FineTuneModel implements Disposable {
   /** @returns [batch, results * width] */
   #features(input: Tensor, ids: Tensor, pool: Tensor): Tensor {
     const { geometry, parameter: p } = this.network;
-    const { depth, heads, keyBias } = geometry;
     const lead = classTokens(geometry);
     const [batch, visible] = ids.shape;
     const { rows, columns } = this.gridOf(input.shape[2]);
@@ -123,11 +124,7 @@ export class FineTuneModel implements Disposable {
     const kept = visible === rows * columns ? tokens : gather(tokens, ids, { unique: true });
     const sequence = behindClass(view, kept);
     const encoder = within(p, "student_encoder.");
-    const hidden = norm(
-      encoder,
-      "norm",
-      blocks(encoder, "blocks.", sequence, depth, heads, false, keyBias),
-    );
+    const hidden = norm(encoder, "norm", blocks(encoder, "blocks.", sequence, geometry));
     return reshape(matmul(pool, slice(hidden, 1, lead, visible)), [batch, -1]);
   }
 
