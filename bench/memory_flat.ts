@@ -6,9 +6,9 @@
 import {
   adamHyperValues,
   adamStep,
+  batchedIndexSelect,
   cast,
   emaStep,
-  gather,
   gelu,
   gradientNorm,
   max,
@@ -131,7 +131,7 @@ export function tokensEntry(
         naive("gather", { BACKWARD }, [from, ids, y], { rows, picks, width }, y.size);
         return [y];
       };
-      const pick = () => gather(x, ids, { unique: true });
+      const pick = () => batchedIndexSelect(x, ids, { unique: true });
       if (direction === "gather") {
         return {
           operands: [ids, x, dy],

@@ -95,19 +95,28 @@ export type { Constants } from "./template.ts";
 export { type GradientSlot, type Storage, Tensor } from "./tensor.ts";
 export { fill } from "./launch/copy.ts";
 export { rowChunks, rowsOf } from "./launch/elementwise.ts";
-export * from "./ops/elementwise.ts";
+export { add, div, maximum, minimum, mul, sub } from "./ops/elementwise.ts";
+export * from "./ops/unary.ts";
 export * from "./ops/matmul.ts";
 export * from "./ops/view.ts";
-export { gather } from "./ops/tokens.ts";
+export { batchedIndexSelect } from "./ops/batched_index_select.ts";
 export { max, mean, min, type ReduceOptions, sum } from "./ops/reduce.ts";
 export { variance, type VarianceOptions } from "./ops/variance.ts";
 export * from "./ops/compare.ts";
 export { cast } from "./ops/cast.ts";
 export * from "./ops/assemble.ts";
 export { pad, type PadMode } from "./ops/pad.ts";
-export { embedding, type Indices, oneHot, scatterAdd, take, takeAlong } from "./ops/indexing.ts";
+export {
+  embedding,
+  gather,
+  gather as takeAlong,
+  indexSelect,
+  indexSelect as take,
+  type Indices,
+  oneHot,
+  scatterAdd,
+} from "./ops/indexing.ts";
 export * from "./ops/sort.ts";
-export { crossEntropy } from "./ops/classify.ts";
 export { loadRow, storeRow } from "./launch/ring_buffer.ts";
 export { rmsNorm } from "./ops/rmsnorm.ts";
 export { irfft, rfft } from "./ops/fft.ts";
@@ -125,11 +134,13 @@ export {
 } from "./random.ts";
 export { layerNorm, residualLayerNorm } from "./ops/layernorm.ts";
 export { logSoftmax, softmax, type SoftmaxOptions } from "./ops/softmax.ts";
+export { l2Normalize } from "./ops/l2_normalize.ts";
 export {
+  bceWithLogits,
   centredCrossEntropy,
+  type CentredCrossEntropyOptions,
   cosineLoss,
-  type CrossEntropyOptions,
-  l2Normalize,
+  crossEntropy,
   mse,
 } from "./ops/loss.ts";
 export { attention, type AttentionOptions, selfAttention } from "./ops/attention.ts";

@@ -16,6 +16,25 @@ export function refFrom(shape: Shape, f: (index: number) => number): RefArray {
   return { shape, data: Float64Array.from({ length: sizeOf(shape) }, (_, i) => f(i)) };
 }
 
+/** Rows of a reference array: its parts along the last axis. */
+export function refRows({ shape, data }: RefArray): Float64Array[] {
+  const width = shape[shape.length - 1];
+  return Array.from(
+    { length: data.length / width },
+    (_, r) => data.subarray(r * width, (r + 1) * width),
+  );
+}
+
+/** Scalar product. */
+export function refDot(a: Float64Array, b: Float64Array): number {
+  return a.reduce((sum, value, k) => sum + value * b[k], 0);
+}
+
+/** Euclidean length. */
+export function refNorm(a: Float64Array): number {
+  return Math.sqrt(refDot(a, a));
+}
+
 /** Reads `array` as if broadcast to `target`. */
 export function refBroadcast(array: RefArray, target: Shape): Float64Array {
   const strides = denseStrides(array.shape);

@@ -1,6 +1,5 @@
 /**
  * Elementwise arithmetic with broadcasting. One table row per op: WGSL and TypeScript side by side.
- * Functions of one tensor are in unary.ts and exported from here as well.
  *
  * @module
  */
@@ -12,17 +11,17 @@ import type { Tensor } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
 import { elementwise } from "../launch/elementwise.ts";
 
-export * from "./unary.ts";
-
-interface BinaryRow {
+/** An elementwise op of two tensors. */
+export interface BinaryRow {
+  /** WGSL of f(a, b). */
   readonly wgsl: string;
   /** WGSL of the gradients: a, b are the inputs, c the incoming gradient. */
   readonly gradients: readonly [string, string];
+  /** The function in float64. */
   readonly f: (a: number, b: number) => number;
+  /** Its derivatives by a and b in float64. */
   readonly df: (a: number, b: number) => readonly [number, number];
 }
-
-const BCE_E = "exp_$V(-abs(a))";
 
 const BINARY = {
   add: { wgsl: "a + b", gradients: ["c", "c"], f: (a, b) => a + b, df: () => [1, 1] },
@@ -52,20 +51,10 @@ const BINARY = {
     f: Math.min,
     df: (a, b) => a === b ? [0.5, 0.5] : [+(a < b), +(b < a)],
   },
-  bceWithLogits: {
-    // max(a, 0) - a b + log(1 + e), e = exp(-|a|); a series for small e, whose digits 1 + e would
-    // drop.
-    wgsl: `max(a, T(0.0)) - a * b + select(log_$V(1.0 + ${BCE_E}), ${BCE_E} * (1.0 - ${BCE_E} * ` +
-      `(0.5 - ${BCE_E} * (0.333333333 - ${BCE_E} * (0.25 - ${BCE_E} * (0.2 - ${BCE_E} * ` +
-      `(0.166666667 - ${BCE_E} * 0.142857143)))))), ${BCE_E} < T(0.1))`,
-    gradients: ["c * (1.0 / (1.0 + exp_$V(-a)) - b)", "-a * c"],
-    f: (a, b) => Math.max(a, 0) - a * b + Math.log1p(Math.exp(-Math.abs(a))),
-    df: (a, b) => [1 / (1 + Math.exp(-a)) - b, -a],
-  },
 } as const satisfies Record<string, BinaryRow>;
 
-function defineBinary(name: keyof typeof BINARY): Op<null> {
-  const row: BinaryRow = BINARY[name];
+/** Defines an elementwise op of two tensors with broadcasting, f32 and f16. */
+export function defineBinary(name: string, row: BinaryRow): Op<null> {
   const plain = name === "add" || name === "sub";
   return defineOp<null>({
     name,
@@ -111,51 +100,41 @@ function defineBinary(name: keyof typeof BINARY): Op<null> {
 }
 
 const binary = Object.fromEntries(
-  Object.keys(BINARY).map((name) => [name, defineBinary(name as keyof typeof BINARY)]),
+  Object.entries(BINARY).map(([name, row]) => [name, defineBinary(name, row)]),
 ) as Record<keyof typeof BINARY, Op<null>>;
 
-function apply(name: keyof typeof BINARY, a: Tensor, b: Tensor | number): Tensor {
-  if (typeof b !== "number") return binary[name].apply([a, b], null)[0];
-  return composite(() => binary[name].apply([a, a.device.full([], b, a.dtype)], null)[0]);
+/** Applies an op of two tensors to a tensor and a tensor or number. */
+export function applyBinary(op: Op<null>, a: Tensor, b: Tensor | number): Tensor {
+  if (typeof b !== "number") return op.apply([a, b], null)[0];
+  return composite(() => op.apply([a, a.device.full([], b, a.dtype)], null)[0]);
 }
 
 /** `a + b` with broadcasting; `b` may be a number. */
 export function add(a: Tensor, b: Tensor | number): Tensor {
-  return apply("add", a, b);
+  return applyBinary(binary.add, a, b);
 }
 
 /** `a - b` with broadcasting. */
 export function sub(a: Tensor, b: Tensor | number): Tensor {
-  return apply("sub", a, b);
+  return applyBinary(binary.sub, a, b);
 }
 
 /** `a * b` with broadcasting. */
 export function mul(a: Tensor, b: Tensor | number): Tensor {
-  return apply("mul", a, b);
+  return applyBinary(binary.mul, a, b);
 }
 
 /** `a / b` with broadcasting. */
 export function div(a: Tensor, b: Tensor | number): Tensor {
-  return apply("div", a, b);
+  return applyBinary(binary.div, a, b);
 }
 
 /** Larger of two values with broadcasting; equal values share the gradient. */
 export function maximum(a: Tensor, b: Tensor | number): Tensor {
-  return apply("maximum", a, b);
+  return applyBinary(binary.maximum, a, b);
 }
 
 /** Smaller of two values with broadcasting; equal values share the gradient. */
 export function minimum(a: Tensor, b: Tensor | number): Tensor {
-  return apply("minimum", a, b);
-}
-
-/**
- * Binary cross-entropy of logits, `-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x))` per element,
- * with broadcasting and without overflow; take the mean of it for a loss.
- *
- * @param logits x, any real numbers
- * @param targets t, in 0..1
- */
-export function bceWithLogits(logits: Tensor, targets: Tensor | number): Tensor {
-  return apply("bceWithLogits", logits, targets);
+  return applyBinary(binary.minimum, a, b);
 }

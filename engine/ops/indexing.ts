@@ -1,5 +1,15 @@
 /**
- * Reading and adding by index: embedding, take, takeAlong, scatterAdd and oneHot.
+ * Reading and adding by index. What reads, by what an index names:
+ *
+ * - `embedding`: a row of a table, for indices of any shape (torch's `nn.functional.embedding`).
+ * - `indexSelect`: a slice along an axis, for a list of indices (torch's `index_select`, NumPy's and
+ *   JAX's `take` with an axis).
+ * - `gather`: one element along an axis, for each element of the result (torch's `gather`, NumPy's
+ *   and JAX's `take_along_axis`).
+ * - `batchedIndexSelect` in batched_index_select.ts: a row of the same batch.
+ *
+ * `scatterAdd` adds rows where `indexSelect` would read them (torch's `index_add` to zeros, JAX's
+ * `segment_sum`); `oneHot` writes indices as vectors.
  *
  * @module
  */
@@ -266,8 +276,8 @@ function moved(rank: number, axis: number, place: number): number[] {
 }
 
 /**
- * Picks whole slices: `y[..., i, ...] = x[..., ids[i], ...]` along an axis (NumPy's `take`, torch's
- * `index_select`).
+ * Slices along an axis: `y[..., i, ...] = x[..., ids[i], ...]` (torch's `index_select`; `take` with
+ * an axis in NumPy and JAX).
  *
  * @param ids u32 [n], each below the size of the axis, or a list of the host; what is out of range
  * is treated as by {@link embedding}
@@ -275,27 +285,27 @@ function moved(rank: number, axis: number, place: number): number[] {
  * @throws {ShapeError} if the axis does not exist, `ids` is not a list of u32, or one of the host
  * is out of range.
  */
-export function take(x: Tensor, ids: Indices, axis = 0): Tensor {
+export function indexSelect(x: Tensor, ids: Indices, axis = 0): Tensor {
   if (ids instanceof Tensor && ids.shape.length !== 1) {
-    throw new ShapeError(`take: the indices are ${show(ids.shape)}, one axis is needed`);
+    throw new ShapeError(`indexSelect: the indices are ${show(ids.shape)}, one axis is needed`);
   }
   const rank = x.shape.length;
-  const index = normalizeAxis("take", axis, rank);
-  if (index === 0) return rowsOfTable("take", x, ids);
+  const index = normalizeAxis("indexSelect", axis, rank);
+  if (index === 0) return rowsOfTable("indexSelect", x, ids);
   return composite(() =>
     permute(
-      rowsOfTable("take", permute(x, moved(rank, index, 0)), ids),
+      rowsOfTable("indexSelect", permute(x, moved(rank, index, 0)), ids),
       moved(rank, 0, index),
     )
   );
 }
 
-const takeAlongOp = defineOp<null>({
-  name: "takeAlong",
+const gatherOp = defineOp<null>({
+  name: "gather",
   dtypes: "any",
   half: true,
   forward([x, ids], _, save) {
-    x.device.anomalies?.checkIndices("takeAlong", ids, rowsAndWidth(x.shape).width);
+    x.device.anomalies?.checkIndices("gather", ids, rowsAndWidth(x.shape).width);
     save(ids);
     return [pickRows(x, ids)];
   },
@@ -318,8 +328,8 @@ const takeAlongOp = defineOp<null>({
 });
 
 /**
- * Picks single elements along an axis: for the last one `y[..., j] = x[..., ids[..., j]]` (NumPy's
- * `take_along_axis`, torch's `gather`). Backward looks through a row's indices for every element:
+ * Elements along an axis: for the last one `y[..., j] = x[..., ids[..., j]]` (torch's `gather` with
+ * indices of the full shape; `take_along_axis` in NumPy and JAX). Backward looks through a row's indices for every element:
  * meant for few indices per row.
  *
  * @param ids u32, of the shape of `x` beside the axis; each below the size of the axis. Larger ones
@@ -327,21 +337,21 @@ const takeAlongOp = defineOp<null>({
  * @returns the shape of `ids`
  * @throws {ShapeError} if shapes differ beside the axis or `ids` is not u32.
  */
-export function takeAlong(x: Tensor, ids: Tensor, axis = -1): Tensor {
-  needIds("takeAlong", ids);
+export function gather(x: Tensor, ids: Tensor, axis = -1): Tensor {
+  needIds("gather", ids);
   const rank = x.shape.length;
-  const index = normalizeAxis("takeAlong", axis, rank);
+  const index = normalizeAxis("gather", axis, rank);
   if (
     ids.shape.length !== rank || x.shape.some((size, i) => i !== index && size !== ids.shape[i])
   ) {
     throw new ShapeError(
-      `takeAlong: indices ${show(ids.shape)} do not fit ${show(x.shape)} beside axis ${axis}`,
+      `gather: indices ${show(ids.shape)} do not fit ${show(x.shape)} beside axis ${axis}`,
     );
   }
-  if (index === rank - 1) return takeAlongOp.apply([x, ids], null)[0];
+  if (index === rank - 1) return gatherOp.apply([x, ids], null)[0];
   const order = moved(rank, index, rank - 1);
   return composite(() => {
-    const [y] = takeAlongOp.apply([permute(x, order), permute(ids, order)], null);
+    const [y] = gatherOp.apply([permute(x, order), permute(ids, order)], null);
     return permute(y, moved(rank, rank - 1, index));
   });
 }

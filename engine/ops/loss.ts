@@ -1,88 +1,205 @@
 /**
- * Normalisation of rows and losses.
+ * Losses: per row or per element, for the caller to average, but for `mse`. Each carries its
+ * reference in float64.
  *
  * @module
  */
-import lossSource from "../../kernels/loss.wgsl" with { type: "text" };
-import normalizeSource from "../../kernels/normalize.wgsl" with { type: "text" };
+import source from "../../kernels/loss.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
-import { defineOp, type RefArray } from "../op.ts";
-import { refFrom, refZeros } from "../reference.ts";
-import { sameShape, show, sizeOf } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
-import { square, sub } from "./elementwise.ts";
-import { mean } from "./reduce.ts";
+import { elementwise } from "../launch/elementwise.ts";
 import { repeats, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
-import { refSoftmaxRow } from "./softmax.ts";
+import { defineOp, type RefArray } from "../op.ts";
+import { refDot, refFrom, refNorm, refRows, refZeros } from "../reference.ts";
+import { sameShape, show, sizeOf } from "../shape.ts";
+import { noGrad } from "../tape.ts";
+import type { Tensor } from "../tensor.ts";
+import { applyBinary, defineBinary, sub } from "./elementwise.ts";
+import { oneHot, pickRows } from "./indexing.ts";
+import { normalizeKernel } from "./l2_normalize.ts";
+import { mean, reduceInto } from "./reduce.ts";
+import { logSoftmax, refSoftmaxRow } from "./softmax.ts";
+import { square } from "./unary.ts";
 
-const normalizeKernel = defineKernel("normalize", normalizeSource);
-const lossKernel = defineKernel("loss", lossSource);
+const lossKernel = defineKernel("loss", source);
 
-interface EpsAttrs {
-  readonly eps: number;
+function sameShapes(name: string, a: Tensor, b: Tensor): void {
+  if (!sameShape(a.shape, b.shape)) {
+    throw new ShapeError(
+      `${name}: the operands are ${show(a.shape)} and ${show(b.shape)}; they must agree`,
+    );
+  }
 }
 
-/** Rows of a reference array. */
-function refRowsOf(x: RefArray): Float64Array[] {
-  const { rows, width } = rowsAndWidth(x.shape);
-  return Array.from({ length: rows }, (_, r) => x.data.subarray(r * width, (r + 1) * width));
+/**
+ * Mean squared error over all elements.
+ *
+ * @throws {ShapeError} if the shapes differ.
+ */
+export function mse(prediction: Tensor, target: Tensor): Tensor {
+  sameShapes("mse", prediction, target);
+  return mean(square(sub(prediction, target)));
 }
 
-const refDot = (a: Float64Array, b: Float64Array): number =>
-  a.reduce((sum, value, k) => sum + value * b[k], 0);
-const refNorm = (a: Float64Array): number => Math.sqrt(refDot(a, a));
+const BCE_E = "exp_$V(-abs(a))";
 
-const l2NormalizeOp = defineOp<EpsAttrs>({
-  name: "l2Normalize",
-  forward([x], { eps }, save) {
-    const { rows, width } = rowsAndWidth(x.shape);
-    const y = x.device.empty(x.shape);
-    const norms = x.device.empty([rows]);
-    const operands = [
-      { tensor: x, perRow: width },
-      { tensor: y, perRow: width },
-      { tensor: norms, perRow: 1 },
-    ];
-    runRows(normalizeKernel, rows, width, operands, { MODE: 0 }, { eps });
-    save(y);
-    save(norms);
-    return [y];
+const bceWithLogitsOp = defineBinary("bceWithLogits", {
+  // max(a, 0) - a b + log(1 + e), e = exp(-|a|); a series for small e, whose digits 1 + e would
+  // drop.
+  wgsl: `max(a, T(0.0)) - a * b + select(log_$V(1.0 + ${BCE_E}), ${BCE_E} * (1.0 - ${BCE_E} * ` +
+    `(0.5 - ${BCE_E} * (0.333333333 - ${BCE_E} * (0.25 - ${BCE_E} * (0.2 - ${BCE_E} * ` +
+    `(0.166666667 - ${BCE_E} * 0.142857143)))))), ${BCE_E} < T(0.1))`,
+  gradients: ["c * (1.0 / (1.0 + exp_$V(-a)) - b)", "-a * c"],
+  f: (a, b) => Math.max(a, 0) - a * b + Math.log1p(Math.exp(-Math.abs(a))),
+  df: (a, b) => [1 / (1 + Math.exp(-a)) - b, -a],
+});
+
+/**
+ * Binary cross-entropy of logits, `-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x))` per element,
+ * with broadcasting and without overflow; take the mean of it for a loss.
+ *
+ * @param logits x, any real numbers
+ * @param targets t, in 0..1
+ */
+export function bceWithLogits(logits: Tensor, targets: Tensor | number): Tensor {
+  return applyBinary(bceWithLogitsOp, logits, targets);
+}
+
+/** Softmax of each row of logits and its logarithm. */
+const refSoftmax = (x: RefArray) => refRows(x).map((row) => refSoftmaxRow(row, 1));
+
+/** `[..., 1]` seen from `[...]`. */
+const column = (t: Tensor): Tensor => t.view([...t.shape, 1]);
+
+const crossEntropyOp = defineOp<null>({
+  name: "crossEntropy",
+  dtypes: "any",
+  forward([logits, target], _, save) {
+    const log = noGrad(() => logSoftmax(logits));
+    const loss = pickRows(log, column(target)).view(target.shape);
+    elementwise(loss, [], { expression: "-o", readOut: true });
+    save(log);
+    save(target);
+    return [loss];
   },
-  backward({ grads: [dy], saved: [y, norms], into }, { eps }) {
-    const { rows, width } = rowsAndWidth(y.shape);
-    const dx = writable(into(0), y);
-    const operands = [
-      { tensor: y, perRow: width },
-      { tensor: dy!, perRow: width },
-      { tensor: norms, perRow: 1 },
-      { tensor: dx, perRow: width },
-    ];
-    runRows(normalizeKernel, rows, width, operands, { MODE: 1 }, { eps });
-    return [dx];
+  backward({ grads: [dloss], saved: [log, target] }) {
+    const { width } = rowsAndWidth(log.shape);
+    const dx = log.device.empty(log.shape);
+    elementwise(dx, [log, oneHot(target, width), column(dloss!)], {
+      expression: "(exp_$V(a) - b) * c",
+    });
+    return [dx, undefined];
   },
   reference: {
-    forward([x], { eps }) {
-      const { width } = rowsAndWidth(x.shape);
-      const norms = refRowsOf(x).map((row) => Math.max(refNorm(row), eps));
-      return [refFrom(x.shape, (i) => x.data[i] / norms[Math.floor(i / width)])];
+    forward([logits, target]) {
+      const rows = refSoftmax(logits);
+      return [refFrom(target.shape, (r) => -rows[r].log[target.data[r]])];
     },
-    backward([x], { eps }, [dy]) {
-      const dx = refZeros(x.shape);
-      const [rows, grads, into] = [x, dy, dx].map(refRowsOf);
-      rows.forEach((row, r) => {
-        const norm = refNorm(row);
-        const radial = norm < eps ? 0 : refDot(row, grads[r]) / norm ** 2;
-        row.forEach((value, k) =>
-          into[r][k] = (grads[r][k] - value * radial) / Math.max(norm, eps)
-        );
-      });
-      return [dx];
+    backward([logits, target], _, [dloss]) {
+      const { width } = rowsAndWidth(logits.shape);
+      const rows = refSoftmax(logits);
+      return [
+        refFrom(logits.shape, (i) => {
+          const r = Math.floor(i / width);
+          return dloss.data[r] * (rows[r].probability[i % width] - +(target.data[r] === i % width));
+        }),
+        undefined,
+      ];
     },
   },
 });
 
-const cosineLossOp = defineOp<EpsAttrs>({
+/** Sums of rows, the last axis kept. */
+function rowSums(x: Tensor): Tensor {
+  const { rows, width } = rowsAndWidth(x.shape);
+  const sums = x.device.empty([...x.shape.slice(0, -1), 1]);
+  reduceInto(sums, x, { outer: rows, reduce: width, inner: 1 });
+  return sums;
+}
+
+const crossEntropyOfDistributionsOp = defineOp<null>({
+  name: "crossEntropyOfDistributions",
+  dtypes: "any",
+  forward([logits, target], _, save) {
+    const log = noGrad(() => logSoftmax(logits));
+    const terms = log.device.empty(log.shape);
+    elementwise(terms, [log, target], { expression: "-a * b" });
+    const loss = rowSums(terms).view(logits.shape.slice(0, -1));
+    save(log);
+    save(target);
+    return [loss];
+  },
+  backward({ grads: [dloss], saved: [log, target], needs }) {
+    const { device, shape } = log;
+    const slope = column(dloss!);
+    let dlogits: Tensor | undefined;
+    if (needs[0]) {
+      dlogits = device.empty(shape);
+      elementwise(dlogits, [log, rowSums(target), target], { expression: "exp_$V(a) * b - c" });
+      elementwise(dlogits, [slope], { expression: "o * a", readOut: true });
+    }
+    let dtarget: Tensor | undefined;
+    if (needs[1]) {
+      dtarget = device.empty(shape);
+      elementwise(dtarget, [log, slope], { expression: "-a * b" });
+    }
+    return [dlogits, dtarget];
+  },
+  reference: {
+    forward([logits, target]) {
+      const rows = refSoftmax(logits);
+      const { width } = rowsAndWidth(logits.shape);
+      return [
+        refFrom(
+          logits.shape.slice(0, -1),
+          (r) => -rows[r].log.reduce((sum, v, k) => sum + v * target.data[r * width + k], 0),
+        ),
+      ];
+    },
+    backward([logits, target], _, [dloss]) {
+      const { width } = rowsAndWidth(logits.shape);
+      const [dlogits, dtarget] = [refZeros(logits.shape), refZeros(logits.shape)];
+      refSoftmax(logits).forEach(({ probability, log }, r) => {
+        const p = target.data.subarray(r * width, (r + 1) * width);
+        const total = p.reduce((a, b) => a + b, 0);
+        for (let k = 0; k < width; k++) {
+          dlogits.data[r * width + k] = dloss.data[r] * (probability[k] * total - p[k]);
+          dtarget.data[r * width + k] = -dloss.data[r] * log[k];
+        }
+      });
+      return [dlogits, dtarget];
+    },
+  },
+});
+
+/**
+ * Cross-entropy per row: `-log softmax(logits)[target]` for class indices, `-sum(target log
+ * softmax(logits))` for distributions, to which a gradient flows as well. Take the mean of it for a
+ * loss.
+ *
+ * @param logits [..., K]
+ * @param target u32 [...], each below K; or f32 [..., K]
+ * @returns [...]
+ * @throws {ShapeError} if the target fits neither.
+ */
+export function crossEntropy(logits: Tensor, target: Tensor): Tensor {
+  const rank = logits.shape.length;
+  if (rank > 0) {
+    if (target.dtype === "u32" && sameShape(target.shape, logits.shape.slice(0, -1))) {
+      return crossEntropyOp.apply([logits, target], null)[0];
+    }
+    if (target.dtype === "f32" && sameShape(target.shape, logits.shape)) {
+      return crossEntropyOfDistributionsOp.apply([logits, target], null)[0];
+    }
+  }
+  throw new ShapeError(
+    `crossEntropy: logits ${show(logits.shape)} take u32 indices ${
+      show(logits.shape.slice(0, -1))
+    } or f32 probabilities ${show(logits.shape)}, not ${show(target.shape)} of ${target.dtype}`,
+  );
+}
+
+const cosineLossOp = defineOp<{ readonly eps: number }>({
   name: "cosineLoss",
   forward([prediction, target], { eps }, save) {
     const { rows, width } = rowsAndWidth(prediction.shape);
@@ -119,7 +236,7 @@ const cosineLossOp = defineOp<EpsAttrs>({
   },
   reference: {
     forward([prediction, target], { eps }) {
-      const [a, b] = [prediction, target].map(refRowsOf);
+      const [a, b] = [prediction, target].map(refRows);
       return [refFrom(
         prediction.shape.slice(0, -1),
         (r) =>
@@ -129,7 +246,7 @@ const cosineLossOp = defineOp<EpsAttrs>({
     backward([prediction, target], { eps }, [dloss]) {
       return [[prediction, target], [target, prediction]].map(([self, other]) => {
         const result = refZeros(self.shape);
-        const [a, b, into] = [self, other, result].map(refRowsOf);
+        const [a, b, into] = [self, other, result].map(refRows);
         a.forEach((row, r) => {
           const norm = refNorm(row);
           const [na, nb] = [Math.max(norm, eps), Math.max(refNorm(b[r]), eps)];
@@ -144,11 +261,24 @@ const cosineLossOp = defineOp<EpsAttrs>({
   },
 });
 
-interface CrossEntropyAttrs {
+/**
+ * `2 - 2 cos(prediction, target)` over the last axis, each side normalised with eps 1e-12:
+ * the squared distance of two unit vectors, as BYOL has it (Grill et al., 2020; model/README.md,
+ * Losses).
+ *
+ * @returns the shape of the operands without the last axis
+ * @throws {ShapeError} if the shapes differ.
+ */
+export function cosineLoss(prediction: Tensor, target: Tensor): Tensor {
+  sameShapes("cosineLoss", prediction, target);
+  return cosineLossOp.apply([prediction, target], { eps: 1e-12 })[0];
+}
+
+interface CentredCrossEntropyAttrs {
   readonly studentTemperature: number;
 }
 
-const crossEntropyOp = defineOp<CrossEntropyAttrs>({
+const centredCrossEntropyOp = defineOp<CentredCrossEntropyAttrs>({
   name: "centredCrossEntropy",
   auxiliary: [1],
   forward([student, teacher, centre, teacherTemperature], { studentTemperature }, save) {
@@ -194,7 +324,7 @@ const crossEntropyOp = defineOp<CrossEntropyAttrs>({
   reference: {
     forward([student, teacher, centre, temperature], { studentTemperature }) {
       const probabilities = refZeros(student.shape);
-      const [s, t, p] = [student, teacher, probabilities].map(refRowsOf);
+      const [s, t, p] = [student, teacher, probabilities].map(refRows);
       const loss = refFrom(student.shape.slice(0, -1), (r) => {
         p[r].set(
           refSoftmaxRow(t[r].map((v, k) => v - centre.data[k]), temperature.data[0]).probability,
@@ -205,7 +335,7 @@ const crossEntropyOp = defineOp<CrossEntropyAttrs>({
     },
     backward([student, teacher, centre, temperature], { studentTemperature }, [dloss]) {
       const result = refZeros(student.shape);
-      const [s, t, into] = [student, teacher, result].map(refRowsOf);
+      const [s, t, into] = [student, teacher, result].map(refRows);
       s.forEach((row, r) => {
         const q = refSoftmaxRow(row, studentTemperature).probability;
         const p = refSoftmaxRow(
@@ -219,36 +349,8 @@ const crossEntropyOp = defineOp<CrossEntropyAttrs>({
   },
 });
 
-/**
- * Rows of length 1: `x / max(|x|, eps)` over the last axis. Rows shorter than eps are divided by
- * it, with that gradient.
- */
-export function l2Normalize(x: Tensor, eps = 1e-12): Tensor {
-  return l2NormalizeOp.apply([x], { eps })[0];
-}
-
-function sameShapes(name: string, a: Tensor, b: Tensor): void {
-  if (!sameShape(a.shape, b.shape)) {
-    throw new ShapeError(
-      `${name}: the operands are ${show(a.shape)} and ${show(b.shape)}; they must agree`,
-    );
-  }
-}
-
-/**
- * `2 - 2 cos(prediction, target)` over the last axis, each side normalised with eps 1e-12 (SPEC
- * section 3).
- *
- * @returns the shape of the operands without the last axis
- * @throws {ShapeError} if the shapes differ.
- */
-export function cosineLoss(prediction: Tensor, target: Tensor): Tensor {
-  sameShapes("cosineLoss", prediction, target);
-  return cosineLossOp.apply([prediction, target], { eps: 1e-12 })[0];
-}
-
 /** Temperatures of {@link centredCrossEntropy}. */
-export interface CrossEntropyOptions {
+export interface CentredCrossEntropyOptions {
   /** What student logits are divided by. */
   readonly studentTemperature: number;
   /**
@@ -259,9 +361,9 @@ export interface CrossEntropyOptions {
 }
 
 /**
- * Cross entropy of a student against a centred, sharpened teacher (SPEC section 3): `p =
- * softmax((teacher - centre) / Tt)`, `loss = -sum p log softmax(student / Ts)`. Only the student
- * gets a gradient.
+ * Cross-entropy of a student against a centred, sharpened teacher, as DINO has it (Caron et al.,
+ * 2021; model/README.md, Losses): `p = softmax((teacher - centre) / Tt)`, `loss = -sum p log
+ * softmax(student / Ts)`. Only the student gets a gradient.
  *
  * @param studentLogits `[..., K]`
  * @param teacherLogits `[..., K]`
@@ -274,7 +376,7 @@ export function centredCrossEntropy(
   studentLogits: Tensor,
   teacherLogits: Tensor,
   centre: Tensor,
-  { studentTemperature, teacherTemperature }: CrossEntropyOptions,
+  { studentTemperature, teacherTemperature }: CentredCrossEntropyOptions,
 ): { loss: Tensor; probabilities: Tensor } {
   sameShapes("centredCrossEntropy", studentLogits, teacherLogits);
   const { width } = rowsAndWidth(studentLogits.shape);
@@ -287,16 +389,6 @@ export function centredCrossEntropy(
     );
   }
   const inputs = [studentLogits, teacherLogits, centre, teacherTemperature];
-  const [loss, probabilities] = crossEntropyOp.apply(inputs, { studentTemperature });
+  const [loss, probabilities] = centredCrossEntropyOp.apply(inputs, { studentTemperature });
   return { loss, probabilities };
-}
-
-/**
- * Mean squared error over all elements.
- *
- * @throws {ShapeError} if the shapes differ.
- */
-export function mse(prediction: Tensor, target: Tensor): Tensor {
-  sameShapes("mse", prediction, target);
-  return mean(square(sub(prediction, target)));
 }

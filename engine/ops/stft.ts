@@ -11,12 +11,13 @@ import { refZeros } from "../reference.ts";
 import { type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { isBindable } from "../launch/copy.ts";
-import { div, maximum, mul, square } from "./elementwise.ts";
+import { div, maximum, mul } from "./elementwise.ts";
 import { bins, irfft, needLength, radices, refTransform, transform } from "./fft.ts";
 import { elementwise, rowChunks, rowsOf } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
 import { expand } from "./view.ts";
+import { square } from "./unary.ts";
 
 const kernel = defineKernel("stft", source);
 const WORKGROUP = 64;

@@ -4,6 +4,7 @@
  * @module
  */
 import {
+  indexSelect,
   linear,
   matmul,
   mul,
@@ -14,7 +15,6 @@ import {
   ShapeError,
   slice,
   softmax,
-  take,
   type Tensor,
   transpose,
   within,
@@ -120,7 +120,7 @@ function weightsOf(
   const bias = keyBias ? slice(p("attn.qkv.bias"), 0, 0, width) : p("attn.q_bias");
   const byHead = (rows: Tensor) =>
     permute(reshape(rows, [rows.shape[0], heads, width / heads]), [1, 0, 2]);
-  const q = byHead(linear(take(normed, queries), slice(weight, 0, 0, width), bias));
+  const q = byHead(linear(indexSelect(normed, queries), slice(weight, 0, 0, width), bias));
   const k = byHead(matmul(normed, transpose(slice(weight, 0, width, width))));
   return softmax(mul(matmul(q, transpose(k)), (width / heads) ** -0.5));
 }

@@ -7,10 +7,10 @@
  */
 import {
   add,
+  batchedIndexSelect,
   contiguous,
   cosineLoss,
   type Device,
-  gather,
   mean,
   mul,
   noGrad,
@@ -100,9 +100,13 @@ export class M2d extends MaskedModel {
     const masked = mask.shuffle.shape[1] - mask.visible;
     return scope(() =>
       noGrad(() => {
-        const maskedTokens = gather(view.tokens, slice(mask.shuffle, 1, mask.visible, masked), {
-          unique: true,
-        });
+        const maskedTokens = batchedIndexSelect(
+          view.tokens,
+          slice(mask.shuffle, 1, mask.visible, masked),
+          {
+            unique: true,
+          },
+        );
         const { targetLayers, clipCentredTargets } = this.recipe;
         let layers: Tensor | undefined;
         const teacherTokens = this.encode(

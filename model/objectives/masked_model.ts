@@ -8,11 +8,11 @@
  */
 import {
   add,
+  batchedIndexSelect,
   cast,
   concat,
   type Device,
   expand,
-  gather,
   noGrad,
   slice,
   type Tensor,
@@ -384,7 +384,9 @@ export abstract class MaskedModel implements Disposable {
 
   /** The student's view of the visible patches. */
   protected encodeVisible(view: TokenView, mask: DeviceMask): Tensor {
-    const visible = gather(view.tokens, slice(mask.shuffle, 1, 0, mask.visible), { unique: true });
+    const visible = batchedIndexSelect(view.tokens, slice(mask.shuffle, 1, 0, mask.visible), {
+      unique: true,
+    });
     return this.encode(within(this.parameter, "student_encoder."), view, visible);
   }
 
@@ -411,7 +413,7 @@ export abstract class MaskedModel implements Disposable {
       prefix ? slice(embedded, 1, 1, mask.visible) : embedded,
       expand(p("mask_token"), [batch, masked, width]),
     ], 1);
-    const grid = gather(shuffled, mask.restore, { unique: true });
+    const grid = batchedIndexSelect(shuffled, mask.restore, { unique: true });
     const cls = prefix ? slice(embedded, 1, 0, 1) : undefined;
     const whole = patchGrid(geometry);
     const table = this.#working.predictorPositions;
@@ -426,7 +428,7 @@ export abstract class MaskedModel implements Disposable {
     const normed = norm(p, "decoder_norm", hidden);
     const all = prefix ? slice(normed, 1, 1, patches) : normed;
     if (output === "all") return all;
-    return gather(all, slice(mask.shuffle, 1, mask.visible, masked), { unique: true });
+    return batchedIndexSelect(all, slice(mask.shuffle, 1, mask.visible, masked), { unique: true });
   }
 
   /**

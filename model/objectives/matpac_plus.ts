@@ -8,11 +8,11 @@
 import {
   add,
   argmin,
+  batchedIndexSelect,
   concat,
   cosineLoss,
   type Device,
   expand,
-  gather,
   mul,
   noGrad,
   oneHot,
@@ -107,7 +107,7 @@ export class MatpacPlus extends Matpac {
       })
     );
     const winner = reshape(
-      gather(
+      batchedIndexSelect(
         reshape(latents, [batch * masked, choices, width]),
         reshape(best, [batch * masked, 1]),
         { unique: true },

@@ -6,9 +6,9 @@
  */
 import {
   add,
+  batchedIndexSelect,
   type Device,
   div,
-  gather,
   mean,
   mul,
   noGrad,
@@ -100,7 +100,9 @@ export class MsmMae extends MaskedModel {
     const masked = mask.shuffle.shape[1] - mask.visible;
     const target = noGrad(() =>
       scope(() =>
-        gather(this.target(input), slice(mask.shuffle, 1, mask.visible, masked), { unique: true })
+        batchedIndexSelect(this.target(input), slice(mask.shuffle, 1, mask.visible, masked), {
+          unique: true,
+        })
       )
     );
     const predictionLoss = mean(square(sub(prediction, target)), { axes: [2] });

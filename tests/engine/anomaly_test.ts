@@ -7,11 +7,12 @@ import {
 } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
 import { AnomalyError } from "../../engine/errors.ts";
-import { add, exp, log, mul, sqrt } from "../../engine/ops/elementwise.ts";
-import { embedding, scatterAdd, takeAlong } from "../../engine/ops/indexing.ts";
+import { add, mul } from "../../engine/ops/elementwise.ts";
+import { exp, log, sqrt } from "../../engine/ops/unary.ts";
+import { embedding, gather, scatterAdd } from "../../engine/ops/indexing.ts";
 import { matmul } from "../../engine/ops/matmul.ts";
 import { sum } from "../../engine/ops/reduce.ts";
-import { gather } from "../../engine/ops/tokens.ts";
+import { batchedIndexSelect } from "../../engine/ops/batched_index_select.ts";
 import { permute } from "../../engine/ops/view.ts";
 import { capture } from "../../engine/plan.ts";
 import { scope } from "../../engine/scope.ts";
@@ -80,9 +81,9 @@ Deno.test("anomalies: an index out of range is named with op, size and place, be
   using list = device.tensor(Uint32Array.of(0, 3));
   using rows = device.tensor([1, 2, 3, 4], [2, 2]);
   const others: [string, () => Tensor][] = [
-    ["takeAlong", () => takeAlong(rows, ids)],
+    ["gather", () => gather(rows, ids)],
     ["scatterAdd", () => scatterAdd(rows, list, 3)],
-    ["gather", () => gather(rows.view([1, 2, 2]), list.view([1, 2]))],
+    ["batchedIndexSelect", () => batchedIndexSelect(rows.view([1, 2, 2]), list.view([1, 2]))],
   ];
   for (const [op, call] of others) {
     scope(call);

@@ -2,9 +2,9 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
-import { embedding, scatterAdd, take, takeAlong } from "../../engine/ops/indexing.ts";
+import { embedding, gather, indexSelect, scatterAdd } from "../../engine/ops/indexing.ts";
 import { sum } from "../../engine/ops/reduce.ts";
-import { gather } from "../../engine/ops/tokens.ts";
+import { batchedIndexSelect } from "../../engine/ops/batched_index_select.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
@@ -48,10 +48,10 @@ Deno.test("indices out of range: the same when the table is bound in pieces", as
   ]);
 });
 
-Deno.test("indices out of range: takeAlong, scatterAdd and gather", async () => {
+Deno.test("indices out of range: gather, scatterAdd and batchedIndexSelect", async () => {
   using x = device.tensor(range(6), [2, 3]);
   assertEquals(
-    await both(x, (t) => takeAlong(t, ids([0, 3, 2, 7], [2, 2]))),
+    await both(x, (t) => gather(t, ids([0, 3, 2, 7], [2, 2]))),
     [[0, NaN, 5, NaN], [1, 0, 0, 0, 0, 1]],
   );
   using values = device.tensor([1, 2, 3, 4], [2, 2]);
@@ -62,13 +62,13 @@ Deno.test("indices out of range: takeAlong, scatterAdd and gather", async () => 
   for (const unique of [true, false]) {
     using tokens = device.tensor(range(6), [1, 3, 2]);
     assertEquals(
-      await both(tokens, (t) => gather(t, ids([3, 1], [1, 2]), { unique })),
+      await both(tokens, (t) => batchedIndexSelect(t, ids([3, 1], [1, 2]), { unique })),
       [[NaN, NaN, 2, 3], [0, 0, 1, 1, 0, 0]],
     );
     // As many indices as tokens, and no permutation: what nobody named gets zeros.
     using more = device.tensor(range(6), [1, 3, 2]);
     assertEquals(
-      await both(more, (t) => gather(t, ids([3, 1, 7], [1, 3]), { unique })),
+      await both(more, (t) => batchedIndexSelect(t, ids([3, 1, 7], [1, 3]), { unique })),
       [[NaN, NaN, 2, 3, NaN, NaN], [0, 0, 1, 1, 0, 0]],
     );
   }
@@ -79,7 +79,7 @@ Deno.test("indices of the host are used as given and leave nothing behind", asyn
   const { liveBuffers } = device.memory;
   {
     using rows = embedding(x, [1, 1]);
-    using columns = scope(() => take(x, new Uint32Array([2, 0]), 1));
+    using columns = scope(() => indexSelect(x, new Uint32Array([2, 0]), 1));
     using dense = scope(() => scatterAdd(x, [1, 1], 2));
     assertEquals([...await rows.data()], [3, 4, 5, 3, 4, 5]);
     assertEquals(columns.shape, [2, 2]);
@@ -94,9 +94,9 @@ Deno.test("indices of the host are checked before anything runs", () => {
   const message = (index: number, of: number, value: number, size: number) =>
     `index ${index} of ${of} is ${value}; whole numbers from 0 below ${size} are needed`;
   assertThrows(() => embedding(x, [0, 2]), ShapeError, `embedding: ${message(1, 2, 2, 2)}`);
-  assertThrows(() => take(x, [3], 1), ShapeError, `take: ${message(0, 1, 3, 3)}`);
-  assertThrows(() => take(x, [-1]), ShapeError, message(0, 1, -1, 2));
-  assertThrows(() => take(x, [0.5]), ShapeError, message(0, 1, 0.5, 2));
+  assertThrows(() => indexSelect(x, [3], 1), ShapeError, `indexSelect: ${message(0, 1, 3, 3)}`);
+  assertThrows(() => indexSelect(x, [-1]), ShapeError, message(0, 1, -1, 2));
+  assertThrows(() => indexSelect(x, [0.5]), ShapeError, message(0, 1, 0.5, 2));
   assertThrows(() => scatterAdd(x, [0, 4], 4), ShapeError, `scatterAdd: ${message(1, 2, 4, 4)}`);
   assertEquals(device.counters.dispatches, before);
 });

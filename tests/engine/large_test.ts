@@ -8,10 +8,10 @@ import {
   adamStep,
   add,
   backward,
+  batchedIndexSelect,
   concat,
   type Device,
   emaStep,
-  gather,
   gelu,
   gradientNorm,
   layerNorm,
@@ -53,7 +53,7 @@ const CASES: Record<string, Case> = {
   "sum of everything": (_, x) => sum(x([200, 31], 1)),
   attention: (_, x) => selfAttention(x([24, 5, 48], 1), 2),
   gather: (device, x) =>
-    gather(
+    batchedIndexSelect(
       x([48, 6, 16], 1),
       device.tensor(Uint32Array.from({ length: 48 * 6 }, (_, i) => 5 - i % 6), [48, 6]),
       { unique: true },

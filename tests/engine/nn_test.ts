@@ -23,7 +23,8 @@ import {
   TransformerBlock,
   within,
 } from "../../engine/nn/layers.ts";
-import { mul, relu } from "../../engine/ops/elementwise.ts";
+import { mul } from "../../engine/ops/elementwise.ts";
+import { relu } from "../../engine/ops/unary.ts";
 import { sum } from "../../engine/ops/reduce.ts";
 import { contiguous, permute, reshape } from "../../engine/ops/view.ts";
 import { scope } from "../../engine/scope.ts";

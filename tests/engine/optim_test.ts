@@ -14,7 +14,8 @@ import { LOSS_SCALE_FIELDS, lossScaleStep } from "../../engine/launch/loss_scale
 import { adamHyperValues, adamStep } from "../../engine/launch/adamw.ts";
 import { addScaled, assign } from "../../engine/launch/in_place.ts";
 import { loadRow, storeRow } from "../../engine/launch/ring_buffer.ts";
-import { gelu, mul } from "../../engine/ops/elementwise.ts";
+import { mul } from "../../engine/ops/elementwise.ts";
+import { gelu } from "../../engine/ops/unary.ts";
 import { mse } from "../../engine/ops/loss.ts";
 import { sum } from "../../engine/ops/reduce.ts";
 import {

@@ -30,9 +30,9 @@ const CALLS: Record<string, () => unknown> = {
   "compare with a number": () => t.greater(x, 1),
   "where with a number": () => t.where(same, x, 0),
   "bceWithLogits of a number": () => t.bceWithLogits(x, 1),
-  "take along axis 1": () => t.take(x, few, 1),
-  "take of a host list": () => t.take(x, [0, 1], 2),
-  "takeAlong axis 1": () => t.takeAlong(x, along, 1),
+  "indexSelect along axis 1": () => t.indexSelect(x, few, 1),
+  "indexSelect of a host list": () => t.indexSelect(x, [0, 1], 2),
+  "gather along axis 1": () => t.gather(x, along, 1),
   "embedding of a host list": () => t.embedding(weight, [0, 1]),
   "scatterAdd": () => t.scatterAdd(weight, list, 3),
   "mean": () => t.mean(x, { axes: [1] }),
@@ -65,7 +65,7 @@ for (const [name, call] of Object.entries(CALLS)) {
 }
 
 Deno.test("composite ops stay on the tape", async () => {
-  const y = t.take(t.mul(x, 2), few, 1);
+  const y = t.indexSelect(t.mul(x, 2), few, 1);
   const loss = t.sum(y);
   t.backward(loss);
   // Row 1 of axis 1 was taken twice.

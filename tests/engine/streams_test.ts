@@ -6,7 +6,7 @@ import { assert, assertEquals } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
 import { cast } from "../../engine/ops/cast.ts";
 import { elementwise } from "../../engine/launch/elementwise.ts";
-import { gather } from "../../engine/ops/tokens.ts";
+import { batchedIndexSelect } from "../../engine/ops/batched_index_select.ts";
 import { sum } from "../../engine/ops/reduce.ts";
 import { scope } from "../../engine/scope.ts";
 import { sizeOf } from "../../engine/shape.ts";
@@ -103,7 +103,7 @@ Deno.test("large gathers and their gradients", async () => {
     using x = device.tensor(data, [batch, tokens, width]).trainable();
     using index = device.tensor(ids, [batch, picks]);
     using y = scope(() => {
-      const y = gather(x, index, { unique: true });
+      const y = batchedIndexSelect(x, index, { unique: true });
       backward(sum(y));
       return y;
     });

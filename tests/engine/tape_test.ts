@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
 import { LifetimeError, ShapeError } from "../../engine/errors.ts";
-import { add, exp, mul, square, sub } from "../../engine/ops/elementwise.ts";
+import { add, mul, sub } from "../../engine/ops/elementwise.ts";
+import { exp, square } from "../../engine/ops/unary.ts";
 import { layerNorm } from "../../engine/ops/layernorm.ts";
 import { mse } from "../../engine/ops/loss.ts";
 import { mean, sum } from "../../engine/ops/reduce.ts";

@@ -4,7 +4,8 @@ import type { Shape } from "../../engine/shape.ts";
 import { refRandom } from "../support/random.ts";
 import type { Sample, Samples } from "../support/samples.ts";
 
-function binary(): Sample[] {
+/** Pairs of operands with broadcasting. */
+export function binary(): Sample[] {
   const pairs: [Shape, Shape][] = [
     [[1], [1]],
     [[3, 7], [7]],
@@ -47,5 +48,4 @@ export const samples: Samples = {
   div: binary,
   maximum: binary,
   minimum: binary,
-  bceWithLogits: binary,
 };

@@ -28,7 +28,7 @@ export const samples: Samples = {
       // Sums of up to 1200 gradients.
       tolerance: seed === 7 ? 1e-5 : undefined,
     })),
-  takeAlong: () =>
+  gather: () =>
     ([[[1], 1], [[3, 7], 4], [[2, 3, 8], 11], [[5, 130], 1], [[40, 65], 3]] as [Shape, number][])
       .map(([shape, picks], seed) => ({
         label: `${picks} of ${show(shape)}`,

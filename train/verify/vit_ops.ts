@@ -7,12 +7,12 @@ import {
   add,
   attention,
   backward,
+  batchedIndexSelect,
   centredCrossEntropy,
   concat,
   cosineLoss,
   type Device,
   expand,
-  gather,
   gelu,
   l2Normalize,
   layerNorm,
@@ -104,7 +104,7 @@ const CASES: readonly Case[] = [
   },
   {
     pattern: /^gather/,
-    run: (p) => gather(p("x"), p("ids"), { unique: true }),
+    run: (p) => batchedIndexSelect(p("x"), p("ids"), { unique: true }),
     tolerance: TOLERANCES.exact,
   },
   {
@@ -114,7 +114,7 @@ const CASES: readonly Case[] = [
       const ids = p("ids_restore");
       const [batch, patches] = ids.shape;
       const masked = expand(p("mask_token"), [batch, patches - visible.shape[1], visible.shape[2]]);
-      return gather(concat([visible, masked], 1), ids, { unique: true });
+      return batchedIndexSelect(concat([visible, masked], 1), ids, { unique: true });
     },
   },
   { pattern: /^patch_embed/, run: (p, { patch }) => patchEmbed(p, spectrogram(p("x")), patch[0]) },

@@ -4,10 +4,10 @@
  * @module
  */
 import {
+  batchedIndexSelect,
   bceWithLogits,
   crossEntropy,
   type Device,
-  gather,
   linear,
   matmul,
   mean,
@@ -121,7 +121,9 @@ export class FineTuneModel implements Disposable {
     const { rows, columns } = this.gridOf(input.shape[2]);
     const view = tokenView(p, input, { ...geometry, grid: gridOf(geometry) }, p("pos_embed"));
     const { tokens } = view;
-    const kept = visible === rows * columns ? tokens : gather(tokens, ids, { unique: true });
+    const kept = visible === rows * columns
+      ? tokens
+      : batchedIndexSelect(tokens, ids, { unique: true });
     const sequence = behindClass(view, kept);
     const encoder = within(p, "student_encoder.");
     const hidden = norm(encoder, "norm", blocks(encoder, "blocks.", sequence, geometry));

@@ -1,5 +1,6 @@
 /**
- * Gathering tokens by index, as masking does (SPEC section 2.3).
+ * Rows by index within each batch, such as the visible tokens of masked sequences. indexing.ts has
+ * the other ops that read by index, and says which is which.
  *
  * @module
  */
@@ -101,7 +102,7 @@ function inverseOf(ids: Tensor, tokens: number): Tensor {
   return inverse;
 }
 
-interface GatherAttributes {
+interface BatchedIndexSelectAttrs {
   /** Whether no index repeats within a batch. */
   readonly unique: boolean;
 }
@@ -121,15 +122,15 @@ function refMove(
   }
 }
 
-const gatherOp = defineOp<GatherAttributes>({
-  name: "gather",
+const batchedIndexSelectOp = defineOp<BatchedIndexSelectAttrs>({
+  name: "batchedIndexSelect",
   dtypes: "any",
   half: true,
   // Indices are read through their batch stride, so that a slice of a permutation needs no copy.
   strided: true,
   forward([x, ids], _, save) {
     const [batch, tokens, d] = x.shape;
-    x.device.anomalies?.checkIndices("gather", ids, tokens);
+    x.device.anomalies?.checkIndices("batchedIndexSelect", ids, tokens);
     const y = x.device.empty([batch, ids.shape[1], d], x.dtype);
     const indices = ids.strides[1] === 1 ? ids : materialize(ids);
     move(materialize(x), indices, y, { missing: NaN });
@@ -158,18 +159,20 @@ const gatherOp = defineOp<GatherAttributes>({
 });
 
 /**
- * Picks tokens: `y[b, i, :] = x[b, ids[b, i], :]`.
+ * Rows by index within each batch: `y[b, i, :] = x[b, ids[b, i], :]`, an `indexSelect` with indices
+ * for each batch (torch: `x.gather(1, ids[..., None].expand(-1, -1, d))`; JAX:
+ * `take_along_axis(x, ids[..., None], 1)`).
  *
- * @param x [batch, tokens, d]
- * @param ids u32 [batch, n], each below `tokens`; a slice along the second axis costs no copy. A
- * larger index gives a token of NaN and passes no gradient, and anomaly mode reports it with op,
+ * @param x [batch, rows, d]
+ * @param ids u32 [batch, n], each below `rows`; a slice along the second axis costs no copy. A
+ * larger index gives a row of NaN and passes no gradient, and anomaly mode reports it with op,
  * index and size
  * @param options `unique` promises that no index repeats within a batch, which makes backward as
  * cheap as forward
  * @returns [batch, n, d]
  * @throws {ShapeError} if ranks, batches or dtypes do not fit.
  */
-export function gather(
+export function batchedIndexSelect(
   x: Tensor,
   ids: Tensor,
   options: { readonly unique?: boolean } = {},
@@ -179,10 +182,10 @@ export function gather(
     ids.dtype !== "u32"
   ) {
     throw new ShapeError(
-      `gather: tokens ${show(x.shape)} [batch, tokens, d] against indices ${
+      `batchedIndexSelect: ${show(x.shape)} [batch, rows, d] against indices ${
         show(ids.shape)
       } [batch, n] of ${ids.dtype}`,
     );
   }
-  return gatherOp.apply([x, ids], { unique: options.unique ?? false })[0];
+  return batchedIndexSelectOp.apply([x, ids], { unique: options.unique ?? false })[0];
 }

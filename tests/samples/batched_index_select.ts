@@ -1,10 +1,10 @@
-/** Inputs that the ops of `engine/ops/tokens.ts` are tried on. */
+/** Inputs that the op of `engine/ops/batched_index_select.ts` is tried on. */
 import { refFrom } from "../../engine/reference.ts";
 import { refRandom } from "../support/random.ts";
 import type { Samples } from "../support/samples.ts";
 
 export const samples: Samples = {
-  gather: () => [
+  batchedIndexSelect: () => [
     {
       label: "unique",
       inputs: [refRandom([2, 5, 4], 1), refFrom([2, 3], (i) => [4, 0, 2, 1, 3, 0][i])],
