@@ -6,7 +6,11 @@
  */
 import { openDevice } from "../engine/mod.ts";
 import { measureCeilings } from "../train/run/ceilings.ts";
-import { type CommandSpec, helpText, parseArguments, wantsHelp } from "../train/cli/parser.ts";
+import { command } from "../train/cli/command.ts";
+import { flag, option } from "../train/cli/option.ts";
+import { wantsHelp } from "../train/cli/parser.ts";
+import { json } from "../train/cli/shared_options.ts";
+import { file, number, parsed, whole } from "../train/cli/value_types.ts";
 import { reportError, UsageError } from "../train/errors.ts";
 import {
   adapterKey,
@@ -23,92 +27,39 @@ import { choose } from "./suite.ts";
 
 const BASELINE = new URL("baseline.json", import.meta.url);
 
-const SPEC: CommandSpec = {
-  program: "deno task bench",
+const COMMAND = command({
+  name: "bench",
   summary: "Measures the adapter's ceilings, then kernels and training steps as fractions of them.",
-  options: [
-    {
-      name: "filter",
-      kind: "value",
-      metavar: "RE",
-      description: "Runs only benchmarks whose name matches.",
-    },
-    { name: "quick", kind: "flag", description: "Fewer benchmarks, in less than two minutes." },
-    { name: "json", kind: "value", metavar: "FILE", description: "Writes the results as JSON." },
-    {
-      name: "html",
-      kind: "value",
-      metavar: "FILE",
-      description: "Draws a roofline and bars into one self-contained page.",
-    },
-    {
-      name: "peers",
-      kind: "flag",
-      description: "Also runs jax-js and tfjs on the same adapter; fetches them from npm.",
-    },
-    {
-      name: "check",
-      kind: "flag",
-      description:
-        "Exits 1 if a benchmark fell below bench/baseline.json; with --quick a short list.",
-    },
-    {
-      name: "band",
-      kind: "value",
-      metavar: "X",
-      description: "For --check: how far a fraction may fall, as a share of it.",
-      defaultText: "what the baseline learned",
-    },
-    {
-      name: "learn",
-      kind: "value",
-      metavar: "N",
-      description: "Writes bench/baseline.json from N runs; what was not run keeps its entry.",
-    },
-  ],
-};
+  options: {
+    filter: option(
+      parsed("RE", "a regular expression", regularExpression),
+      "Runs only benchmarks whose name matches.",
+    ),
+    quick: flag("Fewer benchmarks, in less than two minutes."),
+    json,
+    html: option(file(), "Draws a roofline and bars into one self-contained page."),
+    peers: flag("Also runs jax-js and tfjs on the same adapter; fetches them from npm."),
+    check: flag(
+      "Exits 1 if a benchmark fell below bench/baseline.json; with --quick a short list.",
+    ),
+    band: option(
+      number({ above: 0, below: 1 }),
+      "For --check: how far a fraction may fall, as a share of it.",
+      { defaultText: "what the baseline learned" },
+    ),
+    learn: option(
+      whole(1),
+      "Writes bench/baseline.json from N runs; what was not run keeps its entry.",
+    ),
+  },
+});
 
-interface Arguments {
-  readonly pattern: RegExp;
-  readonly quick: boolean;
-  readonly peers: boolean;
-  readonly check: boolean;
-  readonly json?: string;
-  readonly html?: string;
-  readonly band?: number;
-  readonly learn?: number;
-}
-
-function argumentsOf(argv: readonly string[]): Arguments {
-  const raw = parseArguments(SPEC, argv);
-  const text = (name: string) => typeof raw[name] === "string" ? raw[name] : undefined;
-  const number = (name: string, allowed: string, holds: (x: number) => boolean) => {
-    const given = text(name);
-    if (given !== undefined && !holds(Number(given))) {
-      throw new UsageError(`--${name} ${given}: must be ${allowed}`);
-    }
-    return given === undefined ? undefined : Number(given);
-  };
-  let pattern: RegExp;
+function regularExpression(word: string): RegExp | undefined {
   try {
-    pattern = new RegExp(text("filter") ?? "");
-  } catch (error) {
-    throw new UsageError(`--filter ${raw.filter}: ${(error as Error).message}`);
+    return new RegExp(word);
+  } catch {
+    return undefined;
   }
-  const words: Arguments = {
-    pattern,
-    quick: raw.quick === true,
-    peers: raw.peers === true,
-    check: raw.check === true,
-    json: text("json"),
-    html: text("html"),
-    band: number("band", "between 0 and 1", (x) => x > 0 && x < 1),
-    learn: number("learn", "a whole number from 1", (x) => Number.isInteger(x) && x >= 1),
-  };
-  if (words.check && words.learn !== undefined) {
-    throw new UsageError("--check and --learn exclude each other");
-  }
-  return words;
 }
 
 async function readBaseline(): Promise<Baseline> {
@@ -157,33 +108,36 @@ async function check(
 
 async function main(argv: readonly string[]): Promise<number> {
   if (wantsHelp(argv)) {
-    console.log(helpText(SPEC));
+    console.log(COMMAND.help());
     return 0;
   }
-  const words = argumentsOf(argv);
+  const { filter: pattern = /(?:)/, ...values } = COMMAND.read(argv).values;
+  if (values.check && values.learn !== undefined) {
+    throw new UsageError("--check and --learn exclude each other");
+  }
   using device = await openDevice();
   const baseline = await readBaseline();
   const key = adapterKey(device.info, navigator.hardwareConcurrency);
   const expectations = baseline[key];
-  if (words.check && !expectations) {
+  if (values.check && !expectations) {
     console.log(`check: bench/baseline.json knows no "${key}"; nothing is judged`);
     return 0;
   }
-  const chosen = choose(words, device.features).filter(({ name }) =>
-    !words.check || Object.hasOwn(expectations, name)
+  const chosen = choose({ ...values, pattern }, device.features).filter(({ name }) =>
+    !values.check || Object.hasOwn(expectations, name)
   );
   if (chosen.length === 0) throw new UsageError("--filter: no benchmark has such a name");
-  using harness = await Harness.open(device, REPEATS[words.quick ? "quick" : "full"]);
+  using harness = await Harness.open(device, REPEATS[values.quick ? "quick" : "full"]);
   const ceilings = await measureCeilings(device.gpu, harness.loads);
   console.log(ceilingLines(device.info, ceilings));
   // Other engines are loaded only here.
-  await using peers = words.peers
+  await using peers = values.peers
     ? await (await import("./peers/peers.ts")).Peers.start(device)
     : undefined;
 
   const width = Math.max(...chosen.map(({ name }) => name.length));
   const runs: Row[][] = [];
-  for (let run = 0; run < (words.learn ?? 1); run++) {
+  for (let run = 0; run < (values.learn ?? 1); run++) {
     const rows: Row[] = [];
     for (const benchmark of chosen) {
       const row = peers
@@ -199,13 +153,13 @@ async function main(argv: readonly string[]): Promise<number> {
 
   const rows = runs[runs.length - 1];
   const report: Report = reportOf(device.info, ceilings, harness.noise, rows, new Date());
-  if (words.json) await Deno.writeTextFile(words.json, `${JSON.stringify(report, null, 1)}\n`);
-  if (words.html) await Deno.writeTextFile(words.html, html(report));
-  if (words.learn !== undefined) {
+  if (values.json) await Deno.writeTextFile(values.json, `${JSON.stringify(report, null, 1)}\n`);
+  if (values.html) await Deno.writeTextFile(values.html, html(report));
+  if (values.learn !== undefined) {
     const learned = { ...baseline, [key]: { ...expectations, ...learn(runs) } };
     await Deno.writeTextFile(BASELINE, `${JSON.stringify(learned, null, 2)}\n`);
   }
-  return words.check ? await check(harness, rows, chosen, expectations, words.band) : 0;
+  return values.check ? await check(harness, rows, chosen, expectations, values.band) : 0;
 }
 
 if (import.meta.main) {

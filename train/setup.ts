@@ -16,16 +16,18 @@
 
 // Not the whole engine: this must be quick.
 import { INSTALL_COMMAND, SOFTWARE_ADAPTER_PACKAGES } from "../engine/errors.ts";
-import { helpText, parseArguments, wantsHelp } from "./cli/parser.ts";
+import { command } from "./cli/command.ts";
+import { flag } from "./cli/option.ts";
+import { wantsHelp } from "./cli/parser.ts";
 import { reportError } from "./errors.ts";
 
 const NO_ADAPTER = 3;
 
-const SPEC = {
-  program: "deno task setup",
+const COMMAND = command({
+  name: "setup",
   summary: "Finds a WebGPU adapter; installs Mesa's software Vulkan driver where none exists.",
-  options: [{ name: "quiet", kind: "flag", description: "Say nothing where all is well." }],
-} as const;
+  options: { quiet: flag("Say nothing where all is well.") },
+});
 
 /** A program and its words, or the reason why packages cannot be installed from here. */
 export type InstallPlan =
@@ -114,17 +116,17 @@ async function loudly(program: string, args: readonly string[]): Promise<number>
 
 async function main([stage, ...argv]: readonly string[]): Promise<number> {
   if (wantsHelp(argv)) {
-    console.log(helpText(SPEC));
+    console.log(COMMAND.help());
     return 0;
   }
   if (stage === "install") return await install();
   const adapter = await adapterName();
   if (stage === "probe") return adapter === undefined ? NO_ADAPTER : 0;
-  const { quiet } = parseArguments(SPEC, argv);
+  const { quiet } = COMMAND.read(argv).values;
   if (adapter === undefined) {
     return noAdapter("none was found, also after the software driver was installed");
   }
-  if (quiet === undefined) console.log(`adapter: ${adapter}`);
+  if (!quiet) console.log(`adapter: ${adapter}`);
   return 0;
 }
 

@@ -1,8 +1,9 @@
 /** `deno task compare`: objectives trained alike, probed, in one table. */
 
 import { join } from "@std/path";
-import { helpText, parseArguments } from "../cli/parser.ts";
-import { type Plan, type PlannedRun, planOf, SPEC } from "../downstream/compare/options.ts";
+import { type Command, command } from "../cli/command.ts";
+import { COMPARE_OPTIONS } from "../downstream/compare/options.ts";
+import { type Plan, type PlannedRun, planOf } from "../downstream/compare/plan.ts";
 import { type Beside, probeRun } from "../downstream/compare/probes.ts";
 import { markdownOf } from "../downstream/compare/report.ts";
 import { comparisonOf, type ProbeOutcome } from "../downstream/compare/results.ts";
@@ -18,22 +19,33 @@ import {
 import { writeJson, writeResult } from "../io/result_file.ts";
 import { gitCommit } from "../run/rundir.ts";
 
+/** The command as help and parsing see it. */
+export const COMMAND: Command<typeof COMPARE_OPTIONS> = command({
+  name: "compare",
+  summary: "Trains several objectives alike, probes them on labelled folders, and writes one " +
+    "table of what came out.",
+  options: COMPARE_OPTIONS,
+  footer:
+    "Runs go into DIR/OBJECTIVE-seedN one after the other, then every encoder is probed, beside " +
+    "it the encoder before training and mean log-mel; the result is DIR/compare.md and " +
+    "DIR/compare.json. The same command goes on where it was ended. A run that fails is named in " +
+    "the table; the others go on, and the exit code is 1.",
+});
+
 /** Text of `--help`. */
-export function help(): string {
-  return helpText(SPEC);
-}
+export const help = COMMAND.help;
 
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
-  const plan = planOf(parseArguments(SPEC, argv));
+  const plan = planOf(COMMAND.read(argv));
   const runs = await train(plan, signal);
   const probes = await probeAll(plan, runs, signal);
   const found = comparisonOf(plan, runs, probes);
-  const command = [SPEC.program, ...argv.map(quoted)].join(" ");
+  const line = [COMMAND.program, ...argv.map(quoted)].join(" ");
   const { out, objectives, seeds, datasets, protocol, tuned } = plan;
   const [{ config: { preset, recipe, batch, length, geometry } }] = plan.runs;
   await writeJson(join(out, "compare.json"), {
-    command,
+    command: line,
     settings: {
       ...{ objectives, seeds, protocol, tuned },
       datasets: datasets.map(({ name, dir }) => ({ name, dir })),
@@ -42,7 +54,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     git_commit: gitCommit() ?? null,
     ...found,
   });
-  const text = markdownOf(plan, found, command);
+  const text = markdownOf(plan, found, line);
   const file = join(out, "compare.md");
   await writeResult(file, text);
   console.log(`\n${text}\nwritten to ${file}`);

@@ -1,98 +1,77 @@
 /** `deno task dataset`: a data set as it is downloaded to a labelled folder. */
 
 import { basename, dirname, join, resolve } from "@std/path";
-import * as v from "valibot";
-import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
+import { command } from "../cli/command.ts";
 import { listOnStderr } from "../cli/listing.ts";
-import { COMMON_WORDS, valueReader } from "../cli/values.ts";
+import { flag, option } from "../cli/option.ts";
+import { json } from "../cli/shared_options.ts";
+import { folder, parsed } from "../cli/value_types.ts";
 import { isFolder } from "../io/folders.ts";
 import { NoDataError } from "../data/errors.ts";
 import { DATASETS } from "../datasets/mod.ts";
 import { type Matched, matchFiles, unwritable, writeLabelled } from "../datasets/write_labelled.ts";
-import { UsageError } from "../errors.ts";
 import { LiveLine, standardOutput } from "../cli/live_line.ts";
 import { writeAtomic } from "../run/rundir.ts";
 
 const NAMES = Object.keys(DATASETS);
 
-const SPEC: CommandSpec = {
-  program: "deno task dataset",
-  summary:
-    "Turns a data set as it is downloaded and unpacked into a labelled folder, with the paper's split.",
-  options: [
-    {
-      name: "name",
-      kind: "positional",
-      metavar: "NAME",
-      description: `Which one: ${NAMES.join(", ")}.`,
+/** ESC-50 is as good as esc50. */
+function datasetName(word: string): string | undefined {
+  const name = word.toLowerCase().replaceAll("-", "");
+  return Object.hasOwn(DATASETS, name) ? name : undefined;
+}
+
+const COMMAND = command({
+  name: "dataset",
+  summary: "Turns a data set as it is downloaded and unpacked into a labelled folder, with the " +
+    "paper's split.",
+  options: {
+    name: option(
+      parsed("NAME", `one of ${NAMES.join(", ")}`, datasetName),
+      `Which one: ${NAMES.join(", ")}.`,
+      { positional: true, required: true },
+    ),
+    dir: option(folder(), "The folder that it was unpacked into, or the one inside it.", {
+      positional: true,
+      required: true,
+    }),
+    out: option(
+      folder("FOLDER"),
+      "The labelled folder. DIR itself where its audio is in audio/: only meta.csv is written " +
+        "then.",
+      { defaultText: "DIR-labelled" },
+    ),
+    copy: flag(
+      "Copies the audio; without it audio/ is a link to the download. Copies that are there are " +
+        "kept.",
+    ),
+    json: {
+      ...json,
+      help: "Writes what was found, with all files that are missing or surplus.",
     },
-    {
-      name: "dir",
-      kind: "positional",
-      metavar: "DIR",
-      description: "The folder that it was unpacked into, or the one inside it.",
-    },
-    {
-      name: "out",
-      kind: "value",
-      metavar: "FOLDER",
-      description:
-        "The labelled folder. DIR itself where its audio is in audio/: only meta.csv is written then.",
-      defaultText: "DIR-labelled",
-    },
-    {
-      name: "copy",
-      kind: "flag",
-      description:
-        "Copies the audio; without it audio/ is a link to the download. Copies that are there are kept.",
-    },
-    {
-      name: "json",
-      kind: "value",
-      metavar: "FILE",
-      description: "Writes what was found, with all files that are missing or surplus.",
-    },
-    { name: "quiet", kind: "flag", description: "No summary and no list of files." },
-  ],
+    quiet: flag("No summary and no list of files."),
+  },
   footer: Object.entries(DATASETS)
     .map(([name, { about, metric }]) => `${name}: ${about}; ${metric}.`).join(" "),
-};
-
-const WORDS = {
-  dir: { schema: COMMON_WORDS.path, allowed: "a folder" },
-  out: { schema: v.optional(COMMON_WORDS.path), allowed: "a folder" },
-  json: { schema: v.optional(COMMON_WORDS.path), allowed: "a file" },
-} as const;
+});
 
 /** Text of `--help`. */
-export function help(): string {
-  return helpText(SPEC);
-}
+export const help = COMMAND.help;
 
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
-  const given = parseArguments(SPEC, argv);
-  const value = valueReader(SPEC.program, WORDS, given);
-  if (given.name === undefined || given.dir === undefined) {
-    throw new UsageError("needs NAME and DIR", `See: ${SPEC.program} --help`);
-  }
-  const dir = value("dir");
-  // ESC-50 is as good as esc50.
-  const key = String(given.name).toLowerCase().replaceAll("-", "");
-  if (!Object.hasOwn(DATASETS, key)) {
-    throw new UsageError(`${given.name}: is not one of ${NAMES.join(", ")}`);
-  }
+  const { values } = COMMAND.read(argv);
+  const { name: key, dir, copy, json, quiet } = values;
   if (!await isFolder(dir)) throw new NoDataError(`${dir}: no such folder`);
   const dataset = DATASETS[key];
-  const [json, quiet] = [value("json"), given.quiet === true];
 
   const listing = await dataset.read(dir);
   const root = resolve(listing.root);
-  const out = value("out") ?? join(dirname(root), `${basename(root)}-labelled`);
+  const out = values.out ?? join(dirname(root), `${basename(root)}-labelled`);
   const found = await matchFiles(dataset, listing);
   const line = quiet ? undefined : new LiveLine(standardOutput(), standardOutput().now());
   await writeLabelled(listing, out, dataset.column, found.rows, {
-    copy: given.copy === true,
+    copy,
     signal,
     onProgress: (done, total) => line?.update(`${done} of ${total} files copied`),
   });

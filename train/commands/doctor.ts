@@ -2,23 +2,14 @@
 
 import { type Device, formatBytes, openDevice } from "../../engine/mod.ts";
 import { type Ceilings, measureCeilings } from "../run/ceilings.ts";
-import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
-import { UsageError } from "../errors.ts";
+import { command } from "../cli/command.ts";
+import { adapter, printJson } from "../cli/shared_options.ts";
 
-const SPEC: CommandSpec = {
-  program: "deno task doctor",
+const COMMAND = command({
+  name: "doctor",
   summary: "Adapter, driver, features, limits and measured rates, and what each enables.",
-  options: [
-    {
-      name: "adapter",
-      kind: "value",
-      metavar: "auto|gpu|software",
-      description: "WebGPU adapter.",
-      defaultText: "auto",
-    },
-    { name: "json", kind: "flag", description: "Prints one JSON object instead of text." },
-  ],
-};
+  options: { adapter, json: printJson },
+});
 
 const FEATURES = {
   subgroups: "threads of a subgroup can exchange values in registers: faster matrix kernels",
@@ -36,16 +27,11 @@ const LIMITS = {
 } as const;
 
 /** Text of `--help`. */
-export function help(): string {
-  return helpText(SPEC);
-}
+export const help = COMMAND.help;
 
 /** Opens the adapter, measures it and prints what was found. */
 export async function run(argv: string[], _signal: AbortSignal): Promise<number> {
-  const { adapter = "auto", json } = parseArguments(SPEC, argv);
-  if (adapter !== "auto" && adapter !== "gpu" && adapter !== "software") {
-    throw new UsageError(`--adapter ${adapter}: must be auto, gpu or software`);
-  }
+  const { adapter, json } = COMMAND.read(argv).values;
   using device = await openDevice({ adapter });
   const ceilings = await measureCeilings(device.gpu);
   device.check();

@@ -18,30 +18,29 @@ import {
   type TensorStatistics,
   valuesIn,
 } from "../downstream/checkpoint_report.ts";
-import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
-import { UsageError } from "../errors.ts";
+import { command } from "../cli/command.ts";
+import { option } from "../cli/option.ts";
+import { printJson } from "../cli/shared_options.ts";
+import { file } from "../cli/value_types.ts";
 
-const SPEC: CommandSpec = {
-  program: "deno task inspect",
+const COMMAND = command({
+  name: "inspect",
   summary: "Lists the tensors of a checkpoint with statistics and says which model it is.",
-  options: [
-    {
-      name: "F",
-      kind: "positional",
-      metavar: "F",
-      description: "A safetensors file, or a .pt or .pth file of torch.save.",
-    },
-    { name: "json", kind: "flag", description: "Prints everything as one JSON object." },
-  ],
+  options: {
+    checkpoint: option(file("F"), "A safetensors file, or a .pt or .pth file of torch.save.", {
+      positional: true,
+      required: true,
+    }),
+    json: printJson,
+  },
   footer:
-    "Mean, standard deviation (of all values), smallest and largest are over finite values. Names are those of the " +
-    "file; dictionaries inside the state dict are joined by points. Missing and surplus are told under MATPAC's names.",
-};
+    "Mean, standard deviation (of all values), smallest and largest are over finite values. " +
+    "Names are those of the file; dictionaries inside the state dict are joined by points. " +
+    "Missing and surplus are told under MATPAC's names.",
+});
 
 /** Text of `--help`. */
-export function help(): string {
-  return helpText(SPEC);
-}
+export const help = COMMAND.help;
 
 interface Row extends TensorStatistics {
   readonly name: string;
@@ -147,16 +146,15 @@ function report({ file, path, bytes }: OpenCheckpoint, rows: readonly Row[]): st
 
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
-  const { F, json } = parseArguments(SPEC, argv);
-  if (typeof F !== "string") throw new UsageError("F: is needed", `See: ${SPEC.program} --help`);
-  using opened = openCheckpointFile(F);
+  const { checkpoint, json } = COMMAND.read(argv).values;
+  using opened = openCheckpointFile(checkpoint);
   const rows: Row[] = [];
   for (const [name, tensor] of opened.file.tensors) {
     // Signals are heard between tensors.
     await breath();
     signal.throwIfAborted();
     const { shape, dtype } = tensor;
-    rows.push({ name, shape, dtype, ...blaming(F, () => statisticsOf(tensor)) });
+    rows.push({ name, shape, dtype, ...blaming(checkpoint, () => statisticsOf(tensor)) });
   }
   console.log(json ? JSON.stringify(record(opened, rows), null, 1) : report(opened, rows));
   return 0;

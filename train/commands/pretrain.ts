@@ -17,9 +17,9 @@ import { cropSamples } from "../run/schedule.ts";
 const SYNTHETIC_CLIPS = 1024;
 
 /** Text of `--help`. */
-export const help: () => string = pretrainHelp;
+export const help = pretrainHelp;
 
-/** Trains; see INTERFACE in the README for what it leaves behind. */
+/** Trains; train/README.md says what it leaves behind. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
   const config = resolveConfig(argv);
   // What can be wrong without a run is found before there is a run directory.

@@ -5,8 +5,8 @@
  */
 import { openDevice } from "../../engine/mod.ts";
 import { gridOf } from "../../model/encoder/embed.ts";
+import { refuse } from "../cli/command.ts";
 import type { RawArguments } from "../cli/parser.ts";
-import { valueReader } from "../cli/values.ts";
 import { NoDataError } from "../data/errors.ts";
 import { labelledFolder } from "../data/labelled.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
@@ -14,7 +14,6 @@ import { encoderPath } from "../downstream/encoder_file.ts";
 import { UsageError } from "../errors.ts";
 import { LiveLine, standardOutput } from "../cli/live_line.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
-import { metricFor } from "../downstream/probe/protocol.ts";
 import {
   numbersOf,
   scoreTable,
@@ -24,13 +23,15 @@ import {
   writePicture,
 } from "../downstream/probe/report.ts";
 import { writeInto, writeJson } from "../io/result_file.ts";
+import { NOT_WITH_FINETUNE, type ProbeValues } from "../downstream/probe/options.ts";
+import { metricFor } from "../downstream/probe/protocol.ts";
 import { probeData } from "../downstream/probe/splits.ts";
 import { RateLine } from "../cli/rate_line.ts";
 import {
   type SpectrogramClip,
   spectrogramClips,
 } from "../downstream/finetune/spectrogram_clips.ts";
-import { ALL_WORDS, FINETUNE_DEFAULTS, FOREIGN } from "../downstream/finetune/options.ts";
+import { FINETUNE_DEFAULTS } from "../downstream/finetune/options.ts";
 import {
   featuresOf,
   type FineTuneProgress,
@@ -43,49 +44,42 @@ import { readInitialEncoder } from "../downstream/finetune/initial_encoder.ts";
 /**
  * Runs the command.
  *
- * @param program how it is called
- * @throws {UsageError} for options that do not fit.
+ * @param words what was given
+ * @throws {UsageError} for options that do not fit
  */
 export async function runFineTuneCommand(
-  program: string,
-  given: RawArguments,
+  values: ProbeValues,
+  words: RawArguments,
   signal: AbortSignal,
 ): Promise<number> {
-  const foreign = FOREIGN.find((name) => given[name] !== undefined);
-  if (foreign !== undefined) throw new UsageError(`--${foreign}: means nothing with --finetune`);
-  const value = valueReader(program, ALL_WORDS, given);
-  const checkpoint = value("checkpoint");
-  const rates = value("lr") ?? [FINETUNE_DEFAULTS.rate];
+  refuse(words, NOT_WITH_FINETUNE, "means nothing with --finetune");
+  const { heads, crop, metric: wanted, workers, adapter, quiet, json, svg, save } = values;
+  const { lr: rates = FINETUNE_DEFAULTS.rates, epochs = FINETUNE_DEFAULTS.epochs } = values;
   if (rates.length !== 1) throw new UsageError("--lr: --finetune takes a single learning rate");
-  const epochs = value("epochs") ?? FINETUNE_DEFAULTS.epochs;
-  const patchOut = value("patch-out");
+  const patchOut = values["patch-out"];
   const chosen: Omit<FineTuneSettings, "frames"> = {
     epochs,
     rate: rates[0],
-    batch: value("batch") ?? FINETUNE_DEFAULTS.batch,
-    warmup: value("warmup") ?? Math.min(FINETUNE_DEFAULTS.warmup, Math.floor(epochs / 2)),
-    mixup: value("mixup"),
+    batch: values.batch ?? FINETUNE_DEFAULTS.batch,
+    warmup: values.warmup ?? Math.min(FINETUNE_DEFAULTS.warmup, Math.floor(epochs / 2)),
+    mixup: values.mixup,
     patchOut,
-    tested: value("tested"),
+    tested: values.tested,
     // Left-out rows leave nothing of a band.
-    bands: given.bands === undefined && patchOut > 0 ? "mean" : value("bands"),
-    frozenPatchEmbed: given["freeze-patch-embed"] === true,
-    optimizer: value("optimizer"),
-    weightDecay: value("weight-decay") ?? FINETUNE_DEFAULTS.weightDecay,
-    layerDecay: value("layer-decay"),
-    criterion: value("best") ?? FINETUNE_DEFAULTS.criterion,
-    patience: value("patience") ?? epochs,
-    repeats: value("repeats") ?? FINETUNE_DEFAULTS.repeats,
-    seed: value("seed") ?? FINETUNE_DEFAULTS.seed,
-    heldOut: value("validation") ?? FINETUNE_DEFAULTS.heldOut,
+    bands: words.bands === undefined && patchOut > 0 ? "mean" : values.bands,
+    frozenPatchEmbed: values["freeze-patch-embed"],
+    optimizer: values.optimizer,
+    weightDecay: values["weight-decay"] ?? FINETUNE_DEFAULTS.weightDecay,
+    layerDecay: values["layer-decay"],
+    criterion: values.best ?? FINETUNE_DEFAULTS.criterion,
+    patience: values.patience ?? epochs,
+    repeats: values.repeats ?? FINETUNE_DEFAULTS.repeats,
+    seed: values.seed ?? FINETUNE_DEFAULTS.seed,
+    heldOut: values.validation ?? FINETUNE_DEFAULTS.heldOut,
   };
   if (chosen.batch < 2) throw new UsageError("--batch: --finetune needs two clips or more");
-  const files = { json: value("json"), svg: value("svg"), save: value("save") };
-  const [heads, crop, wanted] = [value("heads"), value("crop"), value("metric")];
-  const [workers, adapter] = [value("workers"), value("adapter")];
-  const quiet = given.quiet === true;
-  const folder = labelledFolder(value("dataset"));
-  const path = encoderPath(checkpoint);
+  const folder = labelledFolder(values.dataset);
+  const path = encoderPath(values.checkpoint);
 
   using device = await openDevice({ adapter });
   const encoder = await readInitialEncoder(device, path, heads);
@@ -103,7 +97,7 @@ export async function runFineTuneCommand(
   const sounds = usable.map(({ path }) => clips.get(path)!);
   const data = probeData(folder, usable);
   const metric = metricFor(data, wanted);
-  if (files.svg !== undefined && data.multiLabel) {
+  if (svg !== undefined && data.multiLabel) {
     throw new UsageError("--svg: clips with several labels have no confusion matrix");
   }
   const settings = { ...chosen, frames: cropFrames(sounds) };
@@ -119,14 +113,14 @@ export async function runFineTuneCommand(
     settings,
     signal,
     onProgress: (progress) => line?.update(progressText(progress, epochs)),
-  }, files.save !== undefined);
+  }, save !== undefined);
   line?.finish();
   const features = featuresOf({ settings, encoder });
   const about = { dataset: folder.dir, protocol: "finetune", metric, mean: result.mean };
-  if (files.save !== undefined) {
-    await writeInto(files.save, () =>
+  if (save !== undefined) {
+    await writeInto(save, () =>
       saveFineTuned(
-        files.save!,
+        save,
         kept!,
         { ...encoder.metadata, finetuned: JSON.stringify({ ...about, checkpoint: weights }) },
         {
@@ -143,11 +137,11 @@ export async function runFineTuneCommand(
   );
   console.log(scoreTable(metric, [{ name: "fine-tuned encoder", result }]).join("\n"));
   if (!quiet) tellClasses(data.classes, result);
-  if (files.save !== undefined) {
-    console.log(`\nsaved: ${files.save}, and its head as a probe: ${headPath(files.save)}`);
+  if (save !== undefined) {
+    console.log(`\nsaved: ${save}, and its head as a probe: ${headPath(save)}`);
   }
-  if (files.json !== undefined) {
-    await writeJson(files.json, {
+  if (json !== undefined) {
+    await writeJson(json, {
       dataset: folder.dir,
       protocol: "finetune",
       ...numbersOf(result),
@@ -162,9 +156,9 @@ export async function runFineTuneCommand(
       adapter: device.info.description,
     });
   }
-  if (files.svg !== undefined) {
+  if (svg !== undefined) {
     const how = `fine-tuned, ${epochs} epochs; ${usable.length} clips`;
-    await writePicture(files.svg, folder, data.classes, metric, result, how);
+    await writePicture(svg, folder, data.classes, metric, result, how);
   }
   return 0;
 

@@ -5,8 +5,8 @@
  */
 import { type Device, openDevice } from "../../engine/mod.ts";
 import type { Encoder } from "../../model/encoder/encoder.ts";
+import { refuse } from "../cli/command.ts";
 import type { RawArguments } from "../cli/parser.ts";
-import { valueReader } from "../cli/values.ts";
 import { NoDataError } from "../data/errors.ts";
 import { labelledFolder } from "../data/labelled.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
@@ -19,7 +19,6 @@ import {
   FolderFeatures,
   withProgress,
 } from "../downstream/probe/folder_features.ts";
-import { metricFor } from "../downstream/probe/protocol.ts";
 import {
   numbersOf,
   scoreTable,
@@ -29,98 +28,87 @@ import {
   writePicture,
 } from "../downstream/probe/report.ts";
 import { writeJson } from "../io/result_file.ts";
+import { changesOf, type ProbeValues } from "../downstream/probe/options.ts";
+import { metricFor } from "../downstream/probe/protocol.ts";
 import { probeData } from "../downstream/probe/splits.ts";
 import { trainingSeed, untrainedEncoder } from "../downstream/probe/untrained_encoder.ts";
 import { RateLine } from "../cli/rate_line.ts";
 import { SAMPLE_RATE } from "../audio/decode.ts";
 import { eventFolder, hasEvents } from "../downstream/hear/event_folder.ts";
 import { type GridPoint, HEAR, type HearProtocol } from "../downstream/hear/grid_search.ts";
-import { ALL_WORDS, LINEAR_ONLY, SCENE_ONLY, TIMESTAMP_ONLY } from "../downstream/hear/options.ts";
+import { LINEAR_ONLY, SCENE_ONLY, TIMESTAMP_ONLY } from "../downstream/hear/options.ts";
 import { eventTable, foldTable } from "../downstream/hear/report.ts";
 import { runScenes, type SceneResult } from "../downstream/hear/scene_task.ts";
 import {
-  EVENT_RULES,
   type FileFrames,
   framesOf,
-  ONSET_TOLERANCE,
   runTimestamps,
   type TimestampResult,
 } from "../downstream/hear/timestamp_task.ts";
 
 /** What both kinds of tasks are told. */
 interface Task {
-  readonly value: ReturnType<typeof valueReader<typeof ALL_WORDS>>;
-  readonly given: RawArguments;
+  readonly values: ProbeValues;
   readonly protocol: HearProtocol;
   readonly device: Device;
   readonly encoder: Encoder;
   /** Of the encoder. */
   readonly path: string;
   readonly pool: WorkerPool;
-  readonly quiet: boolean;
   readonly signal: AbortSignal;
 }
 
 /**
  * Runs the command.
  *
- * @param program how it is called
- * @throws {UsageError} for options that do not fit.
+ * @param words what was given
+ * @throws {UsageError} for options that do not fit
  */
 export async function runHearCommand(
-  program: string,
-  given: RawArguments,
+  values: ProbeValues,
+  words: RawArguments,
   signal: AbortSignal,
 ): Promise<number> {
-  const value = valueReader(program, ALL_WORDS, given);
-  const [checkpoint, dir] = [value("checkpoint"), value("dataset")];
+  const { dataset: dir, heads, workers, adapter } = values;
   const timestamps = hasEvents(dir);
-  const kind = timestamps ? "a folder with events.csv" : "a folder without events.csv";
-  for (
-    const [names, where] of [
-      [LINEAR_ONLY, "--protocol hear"],
-      [timestamps ? SCENE_ONLY : TIMESTAMP_ONLY, kind],
-    ] as const
-  ) {
-    const foreign = names.find((name) => given[name] !== undefined);
-    if (foreign !== undefined) throw new UsageError(`--${foreign}: means nothing with ${where}`);
-  }
-  const changes = Object.entries({
-    rates: value("lr"),
-    batch: value("batch"),
-    epochs: value("epochs"),
-    patience: value("patience"),
-    seed: value("seed"),
-    heldOut: value("validation"),
-    gridPoints: value("grid-points"),
-    hidden: value("hidden"),
-  }).filter(([, it]) => it !== undefined);
-  const protocol: HearProtocol = { ...HEAR, ...Object.fromEntries(changes) };
+  refuse(words, LINEAR_ONLY, "means nothing with --protocol hear");
+  if (timestamps) refuse(words, SCENE_ONLY, "means nothing with a folder with events.csv");
+  else refuse(words, TIMESTAMP_ONLY, "means nothing with a folder without events.csv");
+  const changes = changesOf({
+    rates: values.lr,
+    batch: values.batch,
+    epochs: values.epochs,
+    patience: values.patience,
+    seed: values.seed,
+    heldOut: values.validation,
+    gridPoints: values["grid-points"],
+    hidden: values.hidden,
+  });
+  const protocol: HearProtocol = { ...HEAR, ...changes };
   if (protocol.batch < 2) throw new UsageError("--batch: --protocol hear needs two or more");
-  const path = encoderPath(checkpoint);
-  using device = await openDevice({ adapter: value("adapter") });
-  using encoder = await encoderFrom(device, path, value("heads"));
-  using pool = new WorkerPool(value("workers") ?? navigator.hardwareConcurrency);
-  const quiet = given.quiet === true;
-  const task: Task = { value, given, protocol, device, encoder, path, pool, quiet, signal };
+  const path = encoderPath(values.checkpoint);
+  using device = await openDevice({ adapter });
+  using encoder = await encoderFrom(device, path, heads);
+  using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
+  const task: Task = { values, protocol, device, encoder, path, pool, signal };
   await (timestamps ? probeEvents(task, dir) : probeScenes(task, dir));
   return 0;
 }
 
 async function probeScenes(task: Task, dir: string): Promise<void> {
-  const { value, given, protocol, device, encoder, path, pool, quiet, signal } = task;
+  const { values, protocol, device, encoder, path, pool, signal } = task;
   const folder = labelledFolder(dir);
-  const options = { mode: value("mode"), pool: value("pool"), bands: value("bands") };
-  const [seconds, svg, json] = [value("seconds"), value("svg"), value("json")];
+  const { mode, pool: pooling, bands, seconds, svg, json, quiet } = values;
+  const options = { mode, pool: pooling, bands };
   const gathered = new FolderFeatures({
-    ...{ folder, pool, quiet, signal, cache: value("cache") },
+    ...{ folder, pool, quiet, signal, cache: values.cache },
     ...(seconds !== undefined && { seconds }),
   });
   const weights = await fileDigest(path);
   const own = await gathered.of("encoder", encoderSource(encoder, weights, options));
   const usable = gathered.usable(own);
   const data = probeData(folder, usable);
-  const metric = metricFor(data, value("metric"));
+  const metric = metricFor(data, values.metric);
   if (svg !== undefined && data.multiLabel) {
     throw new UsageError("--svg: clips with several labels have no confusion matrix");
   }
@@ -135,14 +123,14 @@ async function probeScenes(task: Task, dir: string): Promise<void> {
     rows.push({ name, key, result });
   };
   await judge("encoder", "encoder", own);
-  if (given.untrained === true) {
+  if (values.untrained) {
     await judge(
       "encoder, untrained",
       "untrained",
       await gathered.ofUntrained(encoder, path, options),
     );
   }
-  if (given["no-baseline"] !== true) {
+  if (!values["no-baseline"]) {
     await judge("mean log-mel", "baseline_mel", await gathered.of("log-mel", melSource(device)));
   }
   const [{ result }] = rows;
@@ -172,16 +160,12 @@ async function probeScenes(task: Task, dir: string): Promise<void> {
 }
 
 async function probeEvents(task: Task, dir: string): Promise<void> {
-  const { value, given, protocol, device, encoder, path, pool, quiet, signal } = task;
+  const { values, protocol, device, encoder, path, pool, signal } = task;
   const folder = eventFolder(dir);
-  const options = { mode: value("mode"), bands: value("bands") };
-  const [median, least] = [value("median"), value("min-duration")];
-  const rules = median === undefined && least === undefined
-    ? EVENT_RULES
-    : (least ?? EVENT_RULES.map((rule) => rule.least))
-      .toSorted((a, b) => a - b)
-      .map((least) => ({ median: median ?? EVENT_RULES[0].median, least }));
-  const tolerance = value("tolerance") ?? ONSET_TOLERANCE;
+  const { mode, bands, median, tolerance, json, quiet } = values;
+  const options = { mode, bands };
+  const rules = values["min-duration"].toSorted((a, b) => a - b)
+    .map((least) => ({ median, least }));
   const skipped = new Map<string, string>();
   const paths = folder.clips.map((clip) => clip.path);
   const framesBy = async (encoder: Encoder) => {
@@ -212,7 +196,7 @@ async function probeEvents(task: Task, dir: string): Promise<void> {
     rows.push({ name, key, result });
   };
   await judge("encoder", "encoder", own);
-  if (given.untrained === true) {
+  if (values.untrained) {
     using fresh = await untrainedEncoder(encoder, trainingSeed(path));
     await judge("encoder, untrained", "untrained", await framesBy(fresh));
   }
@@ -229,7 +213,6 @@ async function probeEvents(task: Task, dir: string): Promise<void> {
   console.log(foldTable(rows).join("\n"));
   for (const { name, result } of rows) console.log(`${name}: ${choiceText(result.choice)}`);
   if (!quiet) console.log(`\n${eventTable(result).join("\n")}`);
-  const json = value("json");
   if (json === undefined) return;
   await writeJson(json, {
     ...{ dataset: folder.dir, protocol: "hear", metric: "onset F-measure" },

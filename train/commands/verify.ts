@@ -2,7 +2,10 @@
 
 import { fromFileUrl } from "@std/path";
 import { type Device, openDevice } from "../../engine/mod.ts";
-import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
+import { command } from "../cli/command.ts";
+import { flag, option } from "../cli/option.ts";
+import { adapter, json } from "../cli/shared_options.ts";
+import { folder } from "../cli/value_types.ts";
 import { UsageError } from "../errors.ts";
 import type { CheckRow } from "../verify/report.ts";
 import { verifyCheckpoint } from "../verify/checkpoint_pt.ts";
@@ -14,28 +17,19 @@ import { verifyMsmMaeStep } from "../verify/msm_mae_step.ts";
 import { verifyProbe } from "../verify/probe.ts";
 import { verifyVitOps } from "../verify/vit_ops.ts";
 
-const SPEC: CommandSpec = {
-  program: "deno task verify",
+const COMMAND = command({
+  name: "verify",
   summary: "Holds this machine's adapter against reference numbers; exit code 1 if a check fails.",
-  options: [
-    {
-      name: "DIR",
-      kind: "positional",
-      metavar: "DIR",
-      description: "Folder of reference sets.",
+  options: {
+    dir: option(folder(), "Folder of reference sets.", {
+      positional: true,
       defaultText: "tests/golden",
-    },
-    {
-      name: "adapter",
-      kind: "value",
-      metavar: "auto|gpu|software",
-      description: "WebGPU adapter.",
-      defaultText: "auto",
-    },
-    { name: "json", kind: "value", metavar: "FILE", description: "Writes all rows as JSON." },
-    { name: "failed", kind: "flag", description: "Prints only the checks that failed." },
-  ],
-};
+    }),
+    adapter,
+    json,
+    failed: flag("Prints only the checks that failed."),
+  },
+});
 
 /** Sets and the code that checks them. */
 const SETS: Readonly<
@@ -51,9 +45,7 @@ const SETS: Readonly<
 };
 
 /** Text of `--help`. */
-export function help(): string {
-  return helpText(SPEC);
-}
+export const help = COMMAND.help;
 
 /** The folder that holds the reference sets of this repository. */
 export function ownGoldenFolder(): string {
@@ -99,26 +91,19 @@ function line(row: CheckRow): string {
 
 /** Runs the command. */
 export async function run(argv: string[], _signal: AbortSignal): Promise<number> {
-  const { adapter = "auto", json, failed, DIR } = parseArguments(SPEC, argv);
-  if (adapter !== "auto" && adapter !== "gpu" && adapter !== "software") {
-    throw new UsageError(`--adapter ${adapter}: must be auto, gpu or software`);
-  }
+  const { adapter, json, failed, dir = ownGoldenFolder() } = COMMAND.read(argv).values;
   using device = await openDevice({ adapter });
   console.log(`adapter: ${device.info.description}`);
   console.log(
     "largest error relative to the largest value, and relative L2 error, each with what is allowed:",
   );
-  const rows = await verifyFolder(
-    device,
-    typeof DIR === "string" ? DIR : ownGoldenFolder(),
-    (set) => {
-      for (const row of set) if (!failed || !row.passed) console.log(line(row));
-    },
-  );
+  const rows = await verifyFolder(device, dir, (set) => {
+    for (const row of set) if (!failed || !row.passed) console.log(line(row));
+  });
   const reasons = new Map(rows.map((row) => [row.reason, `${row.tolerance.toExponential(1)}`]));
   console.log("\ntolerances:");
   for (const [reason, tolerance] of reasons) console.log(`  ${tolerance}  ${reason}`);
-  if (typeof json === "string") {
+  if (json !== undefined) {
     await Deno.writeTextFile(json, `${JSON.stringify(rows, null, 1)}\n`);
   }
   const bad = rows.filter((row) => !row.passed).length;

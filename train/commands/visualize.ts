@@ -1,17 +1,12 @@
 /** `deno task visualize`: what a model sees, as one page of pictures. */
 
 import { basename } from "@std/path";
-import * as v from "valibot";
 import { openDevice } from "../../engine/mod.ts";
-import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
+import { command } from "../cli/command.ts";
 import { listSkipped } from "../cli/listing.ts";
-import {
-  COMMON_OPTIONS,
-  COMMON_WORDS,
-  HEADS_OPTION,
-  valueReader,
-  wholeNumber,
-} from "../cli/values.ts";
+import { flag, group, option } from "../cli/option.ts";
+import { adapter, heads, workers } from "../cli/shared_options.ts";
+import { file, number, parsed, path, repeated, type ValueType, whole } from "../cli/value_types.ts";
 import { AudioError, loadWaveform, SAMPLE_RATE } from "../audio/decode.ts";
 import { NoDataError } from "../data/errors.ts";
 import { isFolder } from "../io/folders.ts";
@@ -22,13 +17,7 @@ import type { SkippedRow } from "../metrics/metrics_log.ts";
 import { RateLine } from "../cli/rate_line.ts";
 import { writeResult } from "../io/result_file.ts";
 import { openModel } from "../visualize/autoencoder.ts";
-import {
-  chunkReconstruction,
-  clipInput,
-  type PatchChoice,
-  patchChoice,
-  trajectoryOf,
-} from "../visualize/clip.ts";
+import { chunkReconstruction, clipInput, patchChoice, trajectoryOf } from "../visualize/clip.ts";
 import { clipsOf, mapOf, sampled } from "../visualize/folder.ts";
 import { page, type Section } from "../visualize/page.ts";
 import {
@@ -42,160 +31,101 @@ import {
 } from "../visualize/sections.ts";
 import { chunkSounds } from "../visualize/sounds.ts";
 
-const SPEC: CommandSpec = {
-  program: "deno task visualize",
-  summary:
-    "Draws what a model sees in a sound, on one page: input, attention, embeddings over time, a map of a folder's embeddings, and what MSM-MAE makes of masked patches.",
-  options: [
-    {
-      name: "audio",
-      kind: "positionals",
-      metavar: "AUDIO",
-      description:
-        "An audio file, a folder for the map (with meta.csv, or labelled by the folders in it), or both. Without a file, the folder's first clip is taken.",
-    },
-    {
-      name: "checkpoint",
-      kind: "value",
-      metavar: "F",
-      description:
-        "The model: a run's folder, its encoder.safetensors, a checkpoint, or official weights (.pt). Reconstructions need the decoder, which encoder.safetensors has not.",
-    },
-    { name: "out", kind: "value", metavar: "R", description: "The page (.html)." },
-    {
-      name: "start",
-      kind: "value",
-      metavar: "S",
-      description: "Second of the file where the pictures begin.",
-      defaultText: "0",
-    },
-    {
-      name: "seconds",
-      kind: "value",
-      metavar: "S",
-      description:
-        "Most seconds of the file that are drawn; attention and reconstruction are of the first chunk.",
-      defaultText: "30",
-    },
-    {
-      name: "patch",
-      kind: "value",
-      metavar: "S,HZ|N|loudest|class",
-      description:
-        "Whose attention: the patch at a second of the file and a frequency, patch number N (from 0, row by row, low frequencies first), the loudest, or the class token alone.",
-      defaultText: "loudest, and the class token",
-    },
-    {
-      name: "layer",
-      kind: "value",
-      metavar: "N|all",
-      description: "Which layer's attention, from 1.",
-      defaultText: "all",
-    },
-    {
-      name: "head",
-      kind: "value",
-      metavar: "N|all",
-      description: "Which head's attention, from 1.",
-      defaultText: "all",
-    },
-    {
-      name: "mask-ratio",
-      kind: "value",
-      metavar: "X",
-      description: "Share of patches that MSM-MAE has to reconstruct.",
-      defaultText: "as in training, else 0.75",
-    },
-    {
-      name: "clips",
-      kind: "value",
-      metavar: "N",
-      description: "Most clips of the map; of a larger folder as many are drawn at random.",
-      defaultText: "1000",
-    },
-    {
-      name: "seed",
-      kind: "value",
-      metavar: "N",
-      description: "Of the mask, the map and the phases of sounds.",
-      defaultText: "0",
-    },
-    {
-      name: "wav",
-      kind: "value",
-      metavar: "W",
-      description:
-        "Also writes the reconstruction (of other models: the input's log-mel) as sound, and puts players on the page.",
-    },
-    HEADS_OPTION,
-    ...COMMON_OPTIONS,
-    { name: "quiet", kind: "flag", description: "No progress line and no summary." },
-  ],
-  footer:
-    "The page holds all pictures and loads nothing. Sounds are made of log-mel values by Griffin-Lim with the model's own mel filters; their phases are guessed.",
-};
-
-/** A number from 0. */
-const positive = v.pipe(v.string(), v.regex(/^(\d+\.?\d*|\.\d+)$/), v.transform(Number));
-const numberOrAll = v.optional(v.union([v.literal("all"), wholeNumber(1, 4096)]), "all");
-
-const WORDS = {
-  checkpoint: { schema: COMMON_WORDS.path, allowed: "a file" },
-  out: { schema: COMMON_WORDS.path, allowed: "a file" },
-  start: { schema: v.optional(positive, "0"), allowed: "seconds from 0" },
-  seconds: {
-    schema: v.optional(v.pipe(positive, v.gtValue(0), v.maxValue(600)), "30"),
-    allowed: "seconds above 0, at most 600",
+/** A layer or a head, or all of them. */
+const numberOrAll: ValueType<number | "all"> = parsed(
+  "N|all",
+  "a number from 1, or all",
+  (word) => {
+    if (word === "all") return word;
+    return /^[1-9]\d{0,3}$/.test(word) ? Number(word) : undefined;
   },
-  patch: {
-    schema: v.optional(
-      v.pipe(
-        v.string(),
-        v.transform(patchChoice),
-        v.check((it) => it !== undefined),
-        v.transform((it) => it as PatchChoice),
-      ),
+);
+
+const COMMAND = command({
+  name: "visualize",
+  summary: "Draws what a model sees in a sound, on one page: input, attention, embeddings over " +
+    "time, a map of a folder's embeddings, and what MSM-MAE makes of masked patches.",
+  options: {
+    audio: option(
+      repeated(path("AUDIO")),
+      "An audio file, a folder for the map (with meta.csv, or labelled by the folders in it), or " +
+        "both. Without a file, the folder's first clip is taken.",
+      { positional: true, required: true },
     ),
-    allowed: "S,HZ (such as 1.2,800), a patch's number, loudest or class",
+    checkpoint: option(
+      file("F"),
+      "The model: a run's folder, its encoder.safetensors, a checkpoint, or official weights " +
+        "(.pt). Reconstructions need the decoder, which encoder.safetensors has not.",
+      { required: true },
+    ),
+    out: option(file("R"), "The page (.html).", { required: true }),
+    start: option(
+      number({ from: 0, metavar: "S", unit: "seconds" }),
+      "Second of the file where the pictures begin.",
+      { default: 0 },
+    ),
+    seconds: option(
+      number({ above: 0, to: 600, metavar: "S", unit: "seconds" }),
+      "Most seconds of the file that are drawn; attention and reconstruction are of the first " +
+        "chunk.",
+      { default: 30 },
+    ),
+    wav: option(
+      file("W"),
+      "Also writes the reconstruction (of other models: the input's log-mel) as sound, and puts " +
+        "players on the page.",
+    ),
+    quiet: flag("No progress line and no summary."),
+    ...group("Pictures", {
+      patch: option(
+        parsed(
+          "S,HZ|N|loudest|class",
+          "S,HZ (such as 1.2,800), a patch's number, loudest or class",
+          patchChoice,
+        ),
+        "Whose attention: the patch at a second of the file and a frequency, patch number N (from " +
+          "0, row by row, low frequencies first), the loudest, or the class token alone.",
+        { defaultText: "loudest, and the class token" },
+      ),
+      layer: option(numberOrAll, "Which layer's attention, from 1.", { default: "all" }),
+      head: option(numberOrAll, "Which head's attention, from 1.", { default: "all" }),
+      "mask-ratio": option(
+        number({ above: 0, below: 1 }),
+        "Share of patches that MSM-MAE has to reconstruct.",
+        { defaultText: "as in training, else 0.75" },
+      ),
+      clips: option(
+        whole(2, 1e5),
+        "Most clips of the map; of a larger folder as many are drawn at random.",
+        { default: 1000 },
+      ),
+      seed: option(whole(0, 2 ** 32 - 1), "Of the mask, the map and the phases of sounds.", {
+        default: 0,
+      }),
+    }),
+    ...group("Encoder and machine", { heads, workers, adapter }),
   },
-  layer: { schema: numberOrAll, allowed: "a number from 1, or all" },
-  head: { schema: numberOrAll, allowed: "a number from 1, or all" },
-  "mask-ratio": {
-    schema: v.optional(v.pipe(positive, v.gtValue(0), v.ltValue(1))),
-    allowed: "between 0 and 1",
-  },
-  clips: { schema: v.optional(wholeNumber(2, 1e5), "1000"), allowed: "a whole number from 2" },
-  seed: { schema: v.optional(wholeNumber(0, 2 ** 32 - 1), "0"), allowed: "a whole number" },
-  wav: { schema: v.optional(COMMON_WORDS.path), allowed: "a file" },
-  heads: COMMON_WORDS.heads,
-  workers: COMMON_WORDS.workers,
-  adapter: COMMON_WORDS.adapter,
-} as const;
+  footer: "The page holds all pictures and loads nothing. Sounds are made of log-mel values by " +
+    "Griffin-Lim with the model's own mel filters; their phases are guessed.",
+});
 
 /** What MSM-MAE masks in training. */
 const USUAL_RATIO = 0.75;
 
 /** Text of `--help`. */
-export function help(): string {
-  return helpText(SPEC);
-}
+export const help = COMMAND.help;
 
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
-  const given = parseArguments(SPEC, argv);
-  const value = valueReader(SPEC.program, WORDS, given);
-  const [checkpoint, out, wav] = [value("checkpoint"), value("out"), value("wav")];
-  const [start, seconds, seed] = [value("start"), value("seconds"), value("seed")];
-  const selection = { layer: value("layer"), head: value("head"), patch: value("patch") };
-  const [ratio, most, heads] = [value("mask-ratio"), value("clips"), value("heads")];
-  const [workers, adapter] = [value("workers"), value("adapter")];
-  const quiet = given.quiet === true;
+  const { values } = COMMAND.read(argv);
+  const { audio, checkpoint, out, wav, start, seconds, seed, clips: most } = values;
+  const { layer, head, patch, "mask-ratio": ratio, heads, workers, adapter, quiet } = values;
   for (const [name, path] of [["out", out], ["wav", wav]] as const) {
     if (path !== undefined && await isFolder(path)) {
       throw new UsageError(`--${name} ${path}: is a folder; give a file`);
     }
   }
-  const { file, folder } = await audioIn(given.audio);
+  const { file, folder } = await audioIn(audio);
   const clips = folder === undefined ? [] : await clipsOf(folder);
   const path = file ?? clips[0]?.path;
   if (path === undefined) throw new NoDataError(`no audio in ${folder}`);
@@ -216,7 +146,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     sections.push(reconstructionSection(encoder, autoencoder, made, start));
   } else if (ratio !== undefined) throw new UsageError(`--mask-ratio: ${autoencoder.missing}`);
   signal.throwIfAborted();
-  sections.push(await attentionSection(encoder, input, selection));
+  sections.push(await attentionSection(encoder, input, { layer, head, patch }));
   signal.throwIfAborted();
   sections.push(trajectorySection(encoder, input, await trajectoryOf(encoder, input)));
   signal.throwIfAborted();
@@ -254,10 +184,10 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   return 0;
 }
 
-/** The file and the folder that were given. @throws {UsageError} for none, or two of a kind */
-async function audioIn(given: unknown): Promise<{ file?: string; folder?: string }> {
-  const paths = Array.isArray(given) ? given as readonly string[] : [];
-  if (paths.length === 0) throw new UsageError("no audio given", `See: ${SPEC.program} --help`);
+/** The file and the folder that were given. @throws {UsageError} for two of a kind */
+async function audioIn(
+  paths: readonly string[],
+): Promise<{ file?: string; folder?: string }> {
   const areFolders = await Promise.all(paths.map(isFolder));
   const folders = paths.filter((_, i) => areFolders[i]);
   const files = paths.filter((_, i) => !areFolders[i]);

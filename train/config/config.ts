@@ -2,13 +2,14 @@
  * From the command line and an optional file to one typed, complete configuration.
  *
  * Layers, later ones winning: the settings of the run that is resumed, the file given by
- * `--config`, the command line. Schema and texts are in config_schema.ts.
+ * `--config`, the command line. The options themselves are in options.ts.
+ *
+ * @module
  */
 
 import { parse as parseJsonc } from "@std/jsonc";
 import { join } from "@std/path";
 import { parse as parseToml } from "@std/toml";
-import * as v from "valibot";
 import type { Masking } from "../../model/objectives/masking.ts";
 import type { Precision } from "../../model/objectives/masked_model.ts";
 import { type ObjectiveName, OBJECTIVES, trainingFor } from "../../model/objectives/objectives.ts";
@@ -20,15 +21,11 @@ import {
 } from "../../model/objectives/presets.ts";
 import type { Geometry } from "../../model/vit/geometry.ts";
 import type { Recipe } from "../../model/objectives/recipe.ts";
-import { type CommandSpec, helpText, parseArguments } from "../cli/parser.ts";
-import {
-  infoOf,
-  isOptionName,
-  type OptionName,
-  type Options,
-  OPTIONS_SCHEMA,
-  optionSpecs,
-} from "./schema.ts";
+import { command } from "../cli/command.ts";
+import { fromWords, judge, option } from "../cli/option.ts";
+import { parseArguments } from "../cli/parser.ts";
+import { file } from "../cli/value_types.ts";
+import { type OptionName, type Options, PRETRAIN_OPTIONS } from "./options.ts";
 import { modelOptions } from "./model_options.ts";
 import { UsageError } from "../errors.ts";
 
@@ -118,19 +115,17 @@ export interface ResolvedConfig {
   readonly options: Readonly<Record<string, unknown>>;
 }
 
-const PRETRAIN: CommandSpec = {
-  program: "deno task pretrain",
+const PRETRAIN = command({
+  name: "pretrain",
   summary: "Pre-trains MATPAC on audio and leaves a run directory.",
-  options: [
-    {
-      name: "config",
-      kind: "value",
-      metavar: "FILE",
-      description: "TOML or JSONC file with these options by name; the command line wins.",
-    },
-    ...optionSpecs(),
-  ],
-};
+  options: {
+    ...PRETRAIN_OPTIONS,
+    config: option(
+      file(),
+      "TOML or JSONC file with these options by name; the command line wins.",
+    ),
+  },
+});
 
 // They belong to one invocation, not to the run that is resumed.
 const NOT_INHERITED: readonly OptionName[] = [
@@ -163,7 +158,7 @@ export function lastingOptions({ options }: Pick<ResolvedConfig, "options">): st
 
 /** The text of `deno task pretrain --help`. */
 export function pretrainHelp(): string {
-  return helpText(PRETRAIN);
+  return PRETRAIN.help();
 }
 
 /**
@@ -173,10 +168,10 @@ export function pretrainHelp(): string {
  * @throws UsageError naming key, value and what is allowed
  */
 export function resolveConfig(argv: readonly string[], now: Date = new Date()): ResolvedConfig {
-  const { config: file, ...words } = parseArguments(PRETRAIN, argv);
+  const { config: file, ...words } = parseArguments(PRETRAIN.program, PRETRAIN.options, argv);
   const layers: Layer[] = [{
     source: "on the command line",
-    values: Object.fromEntries(Object.entries(words).map(([k, it]) => [k, fromWord(k, it)])),
+    values: fromWords(PRETRAIN_OPTIONS, words),
   }];
   if (typeof file === "string") layers.unshift(readLayer(file));
   if (last(layers, "resume") === true) {
@@ -195,14 +190,6 @@ export function resolveConfig(argv: readonly string[], now: Date = new Date()): 
 
 function last(layers: readonly Layer[], key: OptionName): unknown {
   return layers.findLast((it) => it.values[key] !== undefined)?.values[key];
-}
-
-/** A word of the command line as the type its option has; what does not fit stays a word. */
-function fromWord(name: string, word: string | readonly string[] | true): unknown {
-  if (!isOptionName(name) || infoOf(name).kind !== "number" || typeof word !== "string") {
-    return word;
-  }
-  return word.trim() === "" || Number.isNaN(Number(word)) ? word : Number(word);
 }
 
 function readLayer(file: string): Layer {
@@ -226,10 +213,7 @@ function readLayer(file: string): Layer {
   if (typeof values !== "object" || values === null || Array.isArray(values)) {
     throw new UsageError(`--config ${file}: must hold a table of options`);
   }
-  const table: Record<string, unknown> = { ...values };
-  // One path may stand without the brackets of a list.
-  if (typeof table.data === "string") table.data = [table.data];
-  return { source: `in ${file}`, values: table };
+  return { source: `in ${file}`, values: { ...values } };
 }
 
 function inherited(out: string): Layer {
@@ -247,7 +231,7 @@ function inherited(out: string): Layer {
   return { source: `in ${file}`, values };
 }
 
-/** Merges the layers and checks the result against the schema. */
+/** Merges the layers and judges the result. */
 function check(layers: readonly Layer[]): Options {
   const merged: Record<string, unknown> = {};
   const sources = new Map<string, string>();
@@ -262,24 +246,7 @@ function check(layers: readonly Layer[]): Options {
       sources.set(key, source);
     }
   }
-  const result = v.safeParse(OPTIONS_SCHEMA, merged);
-  if (result.success) return result.output;
-  const lines = new Set(result.issues.map((issue) => {
-    const key = String(issue.path?.[0]?.key ?? "");
-    const where = `(${sources.get(key)})`;
-    if (!isOptionName(key)) {
-      return `${key} ${where}: no such option; allowed are ${
-        Object.keys(OPTIONS_SCHEMA.entries).join(", ")
-      }`;
-    }
-    return `--${key} ${show(merged[key])} ${where}: must be ${infoOf(key).allowed}`;
-  }));
-  const [first, ...rest] = lines;
-  throw new UsageError(first, rest.length > 0 ? rest.join("\n") : undefined);
-}
-
-function show(value: unknown): string {
-  return typeof value === "string" ? value || '""' : JSON.stringify(value) ?? String(value);
+  return judge(PRETRAIN_OPTIONS, merged, { sourceOf: (name) => ` (${sources.get(name)})` });
 }
 
 function complete(given: Options, now: Date): ResolvedConfig {

@@ -13,7 +13,7 @@ import {
 import { PRESETS, type RecipeName } from "../../model/objectives/presets.ts";
 import { type Geometry, patchGrid, patchSides } from "../../model/vit/geometry.ts";
 import { type DeviationName, deviations, type Recipe } from "../../model/objectives/recipe.ts";
-import type { OptionName, Options } from "./schema.ts";
+import type { OptionName, Options } from "./options.ts";
 import { UsageError } from "../errors.ts";
 
 /** A model as options describe it. */
@@ -46,7 +46,7 @@ export function modelOptions(given: Options): ModelOptions {
   return { choices: choicesOf(given), geometry, masking };
 }
 
-/** The rows of SPEC section 9 for which a side was given. */
+/** The differences of paper and released code for which a side was given. */
 function sidesOf(given: Options): Partial<Record<DeviationName, RecipeName>> {
   return Object.fromEntries(
     deviations().flatMap(([name]) => {

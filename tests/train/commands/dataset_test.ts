@@ -439,8 +439,8 @@ Deno.test("dataset: what is refused, and how it ends", () =>
     const before = [contents(esc), contents(fsd)];
     for (
       const [code, message, ...argv] of [
-        [2, "needs NAME and DIR", "esc-50"],
-        [2, "esc10: is not one of esc50, us8k", "esc10", esc],
+        [2, "DIR: is needed", "esc-50"],
+        [2, "NAME esc10: must be one of esc50, us8k", "esc10", esc],
         [4, "no such folder", "esc-50", join(dir, "none")],
         [4, "looked for all of\n  meta/esc50.csv, audio\nin ", "esc-50", fsd],
         [4, "no FSD50K here", "fsd50k", esc],

@@ -408,7 +408,7 @@ Deno.test("visualize: wrong usage is exit 2, nothing usable exit 4, and both say
     const out = join(dir, "r.html");
     const good = ["--checkpoint", model, "--out", out, file];
     const cases: [string[], string, number][] = [
-      [["--checkpoint", model, "--out", out], "no audio given", 2],
+      [["--checkpoint", model, "--out", out], "AUDIO: is needed", 2],
       [["--out", out, file], "--checkpoint: is needed", 2],
       [["--checkpoint", model, file], "--out: is needed", 2],
       [["--checkpoint", join(dir, "x"), "--out", out, file], "cannot be read", 2],

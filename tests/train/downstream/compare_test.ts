@@ -9,18 +9,17 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { join } from "@std/path";
-import { help, run } from "../../../train/commands/compare.ts";
+import { COMMAND, help, run } from "../../../train/commands/compare.ts";
 import {
   estimateOf,
   isClear,
   medianOf,
   pairedDifference,
 } from "../../../train/downstream/compare/intervals.ts";
-import { planOf, SPEC } from "../../../train/downstream/compare/options.ts";
+import { planOf } from "../../../train/downstream/compare/plan.ts";
 import { markdownOf } from "../../../train/downstream/compare/report.ts";
 import { comparisonOf } from "../../../train/downstream/compare/results.ts";
 import type { RunOutcome } from "../../../train/downstream/compare/runs.ts";
-import { parseArguments } from "../../../train/cli/parser.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
@@ -264,7 +263,7 @@ Deno.test("compare: a table with a failed seed, tuned probes, and a difference t
     await writeFolder(data);
     const words = ["--dataset", data, "--out", join(dir, "out"), "--objectives", "m2d,matpac"];
     const more = ["--tuned", "--seeds", "1,2,3,4", "--steps", "7"];
-    const plan = planOf(parseArguments(SPEC, [...words, ...more]));
+    const plan = planOf(COMMAND.read([...words, ...more]));
     const summary = { steps: 7, samples_per_s: 20, loss: 1, loss_pred: 1, adapter: "an adapter" };
     const score = (mean: number) => ({ mean, ci95: 0.01, repeats: [mean, mean], folds: [] });
     const runs: RunOutcome[] = plan.runs.map(({ name, objective, seed }) => ({

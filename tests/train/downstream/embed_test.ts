@@ -220,7 +220,7 @@ Deno.test("embed: wrong usage is exit 2 and says what", () =>
     const out = ["--out", join(dir, "e.npz")];
     const good = ["--checkpoint", model, ...out, data];
     const cases: [string[], string][] = [
-      [["--checkpoint", model, ...out], "no audio given"],
+      [["--checkpoint", model, ...out], "AUDIO: is needed"],
       [[...out, data], "--checkpoint: is needed"],
       [["--checkpoint", model, data], "--out: is needed"],
       [["--checkpoint", model, "--out", join(dir, "e.txt"), data], ".npz, .safetensors, .csv"],

@@ -5,7 +5,7 @@
  */
 import { DEVIATIONS } from "../../../model/objectives/recipe.ts";
 import { type Estimate, isClear } from "./intervals.ts";
-import type { Plan } from "./options.ts";
+import type { Plan } from "./plan.ts";
 import type { Column, Comparison, Differences, Row } from "./results.ts";
 import { isFailure } from "./runs.ts";
 

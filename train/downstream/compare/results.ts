@@ -8,7 +8,7 @@ import { meanOf } from "../probe/metrics.ts";
 import type { Metric } from "../probe/protocol.ts";
 import { METRIC_TITLES } from "../probe/report.ts";
 import { type BySeed, type Estimate, estimateOf, medianOf, pairedDifference } from "./intervals.ts";
-import type { Plan, PlannedDataset } from "./options.ts";
+import type { Plan, PlannedDataset } from "./plan.ts";
 import type { ProbeRecord, Score } from "./probes.ts";
 import { type Failure, isFailure, parametersOf, type RunOutcome, type RunSummary } from "./runs.ts";
 

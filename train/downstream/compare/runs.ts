@@ -12,7 +12,7 @@ import type { MetricsRow } from "../../metrics/metrics_log.ts";
 import { meanOf } from "../probe/metrics.ts";
 import { runPaths } from "../../run/rundir.ts";
 import { medianOf } from "./intervals.ts";
-import type { PlannedRun } from "./options.ts";
+import type { PlannedRun } from "./plan.ts";
 
 /**
  * Share of a run's rows at its start that its rate leaves out, and at its end that its losses are

@@ -3,70 +3,54 @@
  *
  * @module
  */
-import * as v from "valibot";
-import { wholeNumber } from "../../cli/values.ts";
-import { type OptionWord, PROBE_WORDS, real } from "../probe/options.ts";
+import { group, option } from "../../cli/option.ts";
+import { number, several, whole } from "../../cli/value_types.ts";
+import { HEAR } from "./grid_search.ts";
+import { EVENT_RULES, ONSET_TOLERANCE } from "./timestamp_task.ts";
+
+const milliseconds = number({ from: 0, to: 1e6, metavar: "MS", unit: "milliseconds" });
+
+const EVENT_OPTIONS = group("With --protocol hear and events.csv", {
+  tolerance: option(
+    milliseconds,
+    "How far apart onsets may be. HEAR has 200 for DCASE 2016, 50 for MAESTRO.",
+    { default: ONSET_TOLERANCE },
+  ),
+  median: option(
+    milliseconds,
+    "Width of the median filter over frames; 0 for none. HEAR has 150 for MAESTRO.",
+    { default: EVENT_RULES[0].median },
+  ),
+  "min-duration": option(
+    several(milliseconds),
+    "Shortest event; of several, validation files choose. HEAR has 50 for MAESTRO.",
+    { default: EVENT_RULES.map(({ least }) => least) },
+  ),
+});
 
 /** Options that mean something only with --protocol hear. */
-export const HEAR_WORDS = {
-  "grid-points": {
-    metavar: "N",
-    description:
-      "With --protocol hear: combinations of the grid that are tried, in shuffled order.",
-    defaultText: "8",
-    schema: v.optional(wholeNumber(1, 1000)),
-    allowed: "a whole number from 1 to 1000",
-  },
-  hidden: {
-    metavar: "N",
-    description: "With --protocol hear: width of hidden layers.",
-    defaultText: "1024",
-    schema: v.optional(wholeNumber(1, 65536)),
-    allowed: "a whole number from 1 to 65536",
-  },
-  tolerance: {
-    metavar: "MS",
-    description:
-      "With --protocol hear and events.csv: how far apart onsets may be. HEAR has 200 for DCASE 2016, 50 for MAESTRO.",
-    defaultText: "200",
-    schema: v.optional(real(0, 1e6)),
-    allowed: "milliseconds from 0",
-  },
-  median: {
-    metavar: "MS",
-    description:
-      "With --protocol hear and events.csv: width of the median filter over frames; 0 for none. HEAR has 150 for MAESTRO.",
-    defaultText: "250",
-    schema: v.optional(real(0, 1e6)),
-    allowed: "milliseconds from 0",
-  },
-  "min-duration": {
-    metavar: "MS[,MS...]",
-    description:
-      "With --protocol hear and events.csv: shortest event; of several, validation files choose. HEAR has 50 for MAESTRO.",
-    defaultText: "125,250",
-    schema: v.optional(v.pipe(
-      v.string(),
-      v.minLength(1),
-      v.transform((it) => it.split(",").map(Number)),
-      v.array(v.pipe(v.number(), v.minValue(0), v.maxValue(1e6))),
-    )),
-    allowed: "milliseconds from 0, separated by commas",
-  },
-} as const satisfies Record<string, OptionWord>;
+export const HEAR_OPTIONS = {
+  ...group("With --protocol hear", {
+    "grid-points": option(
+      whole(1, 1000),
+      "Combinations of the grid that are tried, in shuffled order.",
+      { default: HEAR.gridPoints },
+    ),
+    hidden: option(whole(1, 65536), "Width of hidden layers.", { default: HEAR.hidden }),
+  }),
+  ...EVENT_OPTIONS,
+};
 
 /** Options of linear probes that mean nothing to HEAR's. */
-export const LINEAR_ONLY = [
+export const LINEAR_ONLY: readonly string[] = [
   "repeats",
   "standardise",
   "best",
   "weight-decay",
   "save",
   "tuned",
-] as const;
-/** Options of scene tasks that mean nothing to timestamp tasks, and the other way round. */
-export const SCENE_ONLY = ["metric", "svg", "pool", "seconds", "cache"] as const;
-export const TIMESTAMP_ONLY = ["tolerance", "median", "min-duration"] as const;
-
-/** All options that --protocol hear reads. */
-export const ALL_WORDS = { ...PROBE_WORDS, ...HEAR_WORDS } as const;
+];
+/** Options of scene tasks that mean nothing to timestamp tasks. */
+export const SCENE_ONLY: readonly string[] = ["metric", "svg", "pool", "seconds", "cache"];
+/** Options of timestamp tasks that mean nothing to scene tasks. */
+export const TIMESTAMP_ONLY: readonly string[] = Object.keys(EVENT_OPTIONS);

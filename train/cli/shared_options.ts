@@ -1,0 +1,55 @@
+/**
+ * Options that several commands have.
+ *
+ * @module
+ */
+import { flag, option } from "./option.ts";
+import { choice, file, folder, whole } from "./value_types.ts";
+
+/** The encoder that a command works with. */
+export const checkpoint = option(
+  file("F"),
+  "The encoder: encoder.safetensors of a run or the run's folder, a checkpoint, or official " +
+    "weights (.pt).",
+  { required: true },
+);
+/** Of commands that open an encoder. */
+export const heads = option(
+  whole(1, 4096),
+  "Attention heads of the encoder, for a file that does not say them.",
+  { defaultText: "as the file says, else one for each 64 of the width" },
+);
+/** A labelled folder. */
+export const dataset = option(
+  folder(),
+  "Labelled folder: audio/ and meta.csv with filename, label or category, and fold or split.",
+  { required: true },
+);
+/** What is made of the time steps of an embedding. */
+export const pool = option(choice(["mean", "max"]), "What is made of a clip's time steps.", {
+  default: "mean",
+});
+/** What is made of the bands of an embedding. */
+export const bands = option(
+  choice(["concat", "mean"]),
+  "Frequency bands of a step side by side, the low one first, or averaged.",
+  { default: "concat" },
+);
+/** Threads of commands that decode audio. */
+export const workers = option(
+  whole(0, 256),
+  "Threads that decode and resample; 0 does it beside everything else.",
+  { defaultText: "one for each core" },
+);
+/** Of commands that use a device. */
+export const adapter = option(choice(["auto", "gpu", "software"]), "WebGPU adapter.", {
+  default: "auto",
+});
+/** Of commands that write a checkpoint. */
+export const force = flag("Replaces FILE where it is there already.");
+/** Of commands that show a progress line. */
+export const quiet = flag("No progress line.");
+/** Of commands that print JSON instead of text. */
+export const printJson = flag("Prints one JSON object instead of text.");
+/** Of commands that write JSON beside what they print. */
+export const json = option(file(), "Writes all results as JSON.");
