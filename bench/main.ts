@@ -29,7 +29,6 @@ const BASELINE = new URL("baseline.json", import.meta.url);
 
 const COMMAND = command({
   name: "bench",
-  summary: "Measures the adapter's ceilings, then kernels and training steps as fractions of them.",
   options: {
     filter: option(
       parsed("RE", "a regular expression", regularExpression),

@@ -1,6 +1,8 @@
 /** The command line: picks the command, hands it its words and an AbortSignal, exits. */
 
+import { wrapped } from "./cli/help.ts";
 import { wantsHelp } from "./cli/parser.ts";
+import { SUMMARIES } from "./cli/summaries.ts";
 import { EXIT_INTERRUPTED, reportError, UsageError } from "./errors.ts";
 
 /** What every module in `commands/` exports. */
@@ -15,61 +17,25 @@ export interface CommandModule {
 }
 
 // Loaded when called, so that `--help` of one does not pay for the others.
-const COMMANDS: Readonly<
-  Record<string, { summary: string; load: () => Promise<CommandModule> }>
-> = {
-  pretrain: {
-    summary: "pre-trains MATPAC on audio",
-    load: () => import("./commands/pretrain.ts"),
-  },
-  prepare: {
-    summary: "turns a folder of audio into a store of log-mel spectrograms",
-    load: () => import("./commands/prepare.ts"),
-  },
-  import: {
-    summary: "turns an official checkpoint into safetensors",
-    load: () => import("./commands/import.ts"),
-  },
-  export: {
-    summary: "turns a checkpoint into a .pt that official programs load",
-    load: () => import("./commands/export.ts"),
-  },
-  inspect: {
-    summary: "lists the tensors of a checkpoint and says which model it is",
-    load: () => import("./commands/inspect.ts"),
-  },
-  embed: {
-    summary: "turns audio into embeddings",
-    load: () => import("./commands/embed.ts"),
-  },
-  probe: {
-    summary: "trains a linear layer on embeddings and says how good it is",
-    load: () => import("./commands/probe.ts"),
-  },
-  compare: {
-    summary: "trains objectives alike and probes them: one table",
-    load: () => import("./commands/compare.ts"),
-  },
-  dataset: {
-    summary: "turns a downloaded data set into a labelled folder",
-    load: () => import("./commands/dataset.ts"),
-  },
-  visualize: {
-    summary: "draws what a model sees in a sound",
-    load: () => import("./commands/visualize.ts"),
-  },
-  verify: {
-    summary: "holds this machine's adapter against reference numbers",
-    load: () => import("./commands/verify.ts"),
-  },
-  doctor: {
-    summary: "adapter, features, limits, measured rates",
-    load: () => import("./commands/doctor.ts"),
-  },
+const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
+  pretrain: () => import("./commands/pretrain.ts"),
+  prepare: () => import("./commands/prepare.ts"),
+  import: () => import("./commands/import.ts"),
+  export: () => import("./commands/export.ts"),
+  inspect: () => import("./commands/inspect.ts"),
+  embed: () => import("./commands/embed.ts"),
+  probe: () => import("./commands/probe.ts"),
+  compare: () => import("./commands/compare.ts"),
+  dataset: () => import("./commands/dataset.ts"),
+  visualize: () => import("./commands/visualize.ts"),
+  verify: () => import("./commands/verify.ts"),
+  doctor: () => import("./commands/doctor.ts"),
 };
 
 function overview(): string {
-  const rows = Object.entries(COMMANDS).map(([name, it]) => `  ${name.padEnd(10)} ${it.summary}`);
+  const rows = Object.entries(SUMMARIES).map(([name, summary]) =>
+    wrapped(summary, 13, `  ${name.padEnd(11)}`)
+  );
   return [
     "Usage: deno task COMMAND [options]",
     "",
@@ -99,7 +65,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         overview(),
       );
     }
-    const command = await COMMANDS[name].load();
+    const command = await COMMANDS[name]();
     if (wantsHelp(words)) {
       console.log(command.help());
       return 0;

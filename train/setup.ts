@@ -25,7 +25,6 @@ const NO_ADAPTER = 3;
 
 const COMMAND = command({
   name: "setup",
-  summary: "Finds a WebGPU adapter; installs Mesa's software Vulkan driver where none exists.",
   options: { quiet: flag("Say nothing where all is well.") },
 });
 

@@ -7,6 +7,7 @@ import { UsageError } from "../errors.ts";
 import { helpText } from "./help.ts";
 import { fromWords, judge, type OptionTable, type Values } from "./option.ts";
 import { parseArguments, type RawArguments } from "./parser.ts";
+import { type CommandName, SUMMARIES } from "./summaries.ts";
 
 /** What is said of a command. */
 export interface CommandSpec<Table extends OptionTable = OptionTable> {
@@ -42,9 +43,11 @@ export interface Command<Table extends OptionTable> extends CommandSpec<Table> {
 
 /** A command of `deno task`. */
 export function command<const Table extends OptionTable>(
-  { name, ...about }: Omit<CommandSpec<Table>, "program"> & { readonly name: string },
+  { name, ...about }: Pick<CommandSpec<Table>, "options" | "footer"> & {
+    readonly name: CommandName;
+  },
 ): Command<Table> {
-  const spec = { program: `deno task ${name}`, ...about };
+  const spec = { program: `deno task ${name}`, summary: SUMMARIES[name], ...about };
   return {
     ...spec,
     help: () => helpText(spec),

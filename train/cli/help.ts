@@ -11,8 +11,13 @@ const WIDTH = 80;
 /** Column where what an option does begins; options that are longer have a line of their own. */
 const TEXT_COLUMN = 24;
 
-/** Breaks a text between words; lines after the first begin with `indent` spaces. */
-function wrapped(text: string, indent = 0, first = ""): string {
+/**
+ * Breaks a text between words.
+ *
+ * @param indent spaces that lines after the first begin with
+ * @param first what the first line begins with
+ */
+export function wrapped(text: string, indent = 0, first = ""): string {
   const lines = [first];
   for (const word of text.split(/\s+/)) {
     const line = lines[lines.length - 1];

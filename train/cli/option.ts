@@ -122,6 +122,7 @@ function titleOf(name: string, { positional, type }: Option<unknown>): string {
 
 function show(value: unknown): string {
   if (typeof value === "string") return value || '""';
+  if (typeof value === "number") return String(value);
   const isList = Array.isArray(value) && value.every((it) => typeof it === "string");
   return isList ? value.map(show).join(" ") : JSON.stringify(value) ?? String(value);
 }

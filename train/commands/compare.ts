@@ -22,8 +22,6 @@ import { gitCommit } from "../run/rundir.ts";
 /** The command as help and parsing see it. */
 export const COMMAND: Command<typeof COMPARE_OPTIONS> = command({
   name: "compare",
-  summary: "Trains several objectives alike, probes them on labelled folders, and writes one " +
-    "table of what came out.",
   options: COMPARE_OPTIONS,
   footer:
     "Runs go into DIR/OBJECTIVE-seedN one after the other, then every encoder is probed, beside " +

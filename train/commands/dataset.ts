@@ -23,8 +23,6 @@ function datasetName(word: string): string | undefined {
 
 const COMMAND = command({
   name: "dataset",
-  summary: "Turns a data set as it is downloaded and unpacked into a labelled folder, with the " +
-    "paper's split.",
   options: {
     name: option(
       parsed("NAME", `one of ${NAMES.join(", ")}`, datasetName),

@@ -7,7 +7,6 @@ import { adapter, printJson } from "../cli/shared_options.ts";
 
 const COMMAND = command({
   name: "doctor",
-  summary: "Adapter, driver, features, limits and measured rates, and what each enables.",
   options: { adapter, json: printJson },
 });
 

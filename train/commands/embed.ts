@@ -64,7 +64,6 @@ const OPTIONS = {
 };
 const COMMAND = command({
   name: "embed",
-  summary: "Turns audio into embeddings: one for each clip, or one for each time step of 160 ms.",
   options: OPTIONS,
   footer: "Files that cannot be used are skipped and listed in E.skipped.jsonl.",
 });

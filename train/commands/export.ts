@@ -23,7 +23,6 @@ const FORMATS: readonly ExportFormat[] = ["flat", "fairseq", "m2d", "msm-mae"];
 
 const COMMAND = command({
   name: "export",
-  summary: "Turns a checkpoint into a .pt file that torch.load and the official programs read.",
   options: {
     input: option(
       file("IN"),

@@ -20,7 +20,6 @@ import { writeAtomic } from "../run/rundir.ts";
 
 const COMMAND = command({
   name: "import",
-  summary: "Turns a checkpoint of MATPAC, MATPAC++, M2D or MSM-MAE into safetensors.",
   options: {
     input: option(
       file("IN"),

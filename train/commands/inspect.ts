@@ -25,7 +25,6 @@ import { file } from "../cli/value_types.ts";
 
 const COMMAND = command({
   name: "inspect",
-  summary: "Lists the tensors of a checkpoint with statistics and says which model it is.",
   options: {
     checkpoint: option(file("F"), "A safetensors file, or a .pt or .pth file of torch.save.", {
       positional: true,

@@ -11,8 +11,6 @@ import { prepareStore } from "../store/prepare.ts";
 
 const COMMAND = command({
   name: "prepare",
-  summary:
-    "Turns a folder of audio into a store: a log-mel .npy per clip, manifest.tsv, stats.json.",
   options: {
     data: option(folder(), "Folder of audio; its subfolders are taken too.", { required: true }),
     out: option(

@@ -14,8 +14,6 @@ import { runLinearCommand } from "./probe_linear.ts";
 
 const COMMAND = command({
   name: "probe",
-  summary: "Trains a linear layer on an encoder's embeddings of a labelled folder and says how " +
-    "good it is.",
   options: PROBE_OPTIONS,
   footer: "Scores are percent: the mean over repeats of the mean over folds, with 1.96 sd / " +
     "sqrt(repeats). The baselines see a clip's mean log-mel spectrum (80 values): once under the " +

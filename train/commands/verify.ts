@@ -19,7 +19,6 @@ import { verifyVitOps } from "../verify/vit_ops.ts";
 
 const COMMAND = command({
   name: "verify",
-  summary: "Holds this machine's adapter against reference numbers; exit code 1 if a check fails.",
   options: {
     dir: option(folder(), "Folder of reference sets.", {
       positional: true,
@@ -95,7 +94,8 @@ export async function run(argv: string[], _signal: AbortSignal): Promise<number>
   using device = await openDevice({ adapter });
   console.log(`adapter: ${device.info.description}`);
   console.log(
-    "largest error relative to the largest value, and relative L2 error, each with what is allowed:",
+    "largest error relative to the largest value, and relative L2 error, " +
+      "each with what is allowed:",
   );
   const rows = await verifyFolder(device, dir, (set) => {
     for (const row of set) if (!failed || !row.passed) console.log(line(row));

@@ -43,8 +43,6 @@ const numberOrAll: ValueType<number | "all"> = parsed(
 
 const COMMAND = command({
   name: "visualize",
-  summary: "Draws what a model sees in a sound, on one page: input, attention, embeddings over " +
-    "time, a map of a folder's embeddings, and what MSM-MAE makes of masked patches.",
   options: {
     audio: option(
       repeated(path("AUDIO")),
@@ -83,8 +81,8 @@ const COMMAND = command({
           "S,HZ (such as 1.2,800), a patch's number, loudest or class",
           patchChoice,
         ),
-        "Whose attention: the patch at a second of the file and a frequency, patch number N (from " +
-          "0, row by row, low frequencies first), the loudest, or the class token alone.",
+        "Whose attention: the patch at a second of the file and a frequency, patch number N " +
+          "(from 0, row by row, low frequencies first), the loudest, or the class token alone.",
         { defaultText: "loudest, and the class token" },
       ),
       layer: option(numberOrAll, "Which layer's attention, from 1.", { default: "all" }),

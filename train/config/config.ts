@@ -117,7 +117,6 @@ export interface ResolvedConfig {
 
 const PRETRAIN = command({
   name: "pretrain",
-  summary: "Pre-trains MATPAC on audio and leaves a run directory.",
   options: {
     ...PRETRAIN_OPTIONS,
     config: option(

@@ -172,7 +172,8 @@ export const PRETRAIN_OPTIONS = {
     "target-centre": option(
       choice(["none", "clip"]),
       "clip: targets lose their mean over the clip's masked patches and are standardised, so " +
-        "that telling clips apart is not enough to predict them. For short runs; not in the papers.",
+        "that telling clips apart is not enough to predict them. For short runs; not in the " +
+        "papers.",
       { default: "none" },
     ),
     "norm-pix": flag(
