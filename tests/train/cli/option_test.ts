@@ -134,7 +134,7 @@ Deno.test("option: every command's help fits 80 columns, with ten options or les
     assertStringIncludes(text.replace(/\s+/g, " "), `deno task ${name}`);
     assertStringIncludes(text.replace(/\s+/g, " "), summary);
     for (const line of text.split("\n")) assert(line.length <= 80, `${name}: ${line}`);
-    const top = text.split(/^\S.*:$/m)[0].match(/^  --/gm) ?? [];
+    const top = text.split(/^\S.*:$/m)[0].match(/^ {2}--/gm) ?? [];
     assert(top.length <= 10, `${name}: ${top.length}`);
   }
 });
