@@ -36,7 +36,7 @@ export interface Dataset {
   readonly title: string;
   /** One sentence for help: split, rule, source. */
   readonly about: string;
-  /** How the paper judges it (SPEC 7.1). */
+  /** How the paper judges it (model/README.md, Probes). */
   readonly metric: "accuracy" | "mAP";
   /** Column of meta.csv that has the parts. */
   readonly column: "fold" | "split";
@@ -78,14 +78,14 @@ export async function locate<Role extends string>(
       }
     }
   }
-  const wanted = layouts.map((layout) =>
+  const expected = layouts.map((layout) =>
     `  ${Object.values<string>(layout).filter((it) => it !== "").join(", ")}`
   );
   const below = places.filter((it) => it !== "").map((it) => join(dir, it));
   throw new NoDataError(
     [
       `${dir}: no ${title} here; looked for all of`,
-      wanted.join("\n  or all of\n"),
+      expected.join("\n  or all of\n"),
       `in ${[dir, ...below].join(", ")}`,
     ].join("\n"),
   );

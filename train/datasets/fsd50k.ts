@@ -16,7 +16,8 @@ const PARTS: Readonly<Record<string, string>> = { train: "train", val: "validati
 export const FSD50K: Dataset = {
   title: "FSD50K",
   about:
-    "the authors' development set with its split into train and val; the evaluation set is the test",
+    "the authors' development set with its split into train and val; the evaluation set is the " +
+    "test",
   metric: "mAP",
   column: "split",
   clips: 51_197,

@@ -89,7 +89,8 @@ export const GTZAN: Dataset = {
     );
     if (await exists(join(audio, "blues", "blues.00000.au"))) {
       throw new NoDataError(
-        `${audio}: has .au files, which are not read; turn them into WAV beside them, in each of the folders:\n` +
+        `${audio}: has .au files, which are not read; turn them into WAV beside them, in each ` +
+          `of the folders:\n` +
           '  for f in *.au; do ffmpeg -i "$f" "${f%.au}.wav" && rm "$f"; done',
       );
     }

@@ -1,6 +1,6 @@
 /**
- * Writes a labelled folder (INTERFACE, "Labelled folders") for a download: meta.csv, and audio/ as
- * one link to where the audio lies.
+ * Writes a labelled folder (train/README.md, Data sets) for a download: meta.csv, and audio/ as one
+ * link to where the audio lies.
  *
  * One link and not one for each clip: it is there at once and takes no room also for 300,000 clips,
  * and Windows lets everybody make it (a junction, while links to files need a privilege there).
@@ -101,7 +101,7 @@ function withoutEnding(name: string): string {
 export interface WriteOptions {
   /** Copies it instead of linking to it. */
   readonly copy: boolean;
-  /** Hears how many files are copied. */
+  /** Called with the files that are copied, of how many. */
   readonly onProgress?: (done: number, total: number) => void;
   /** Ends copying. */
   readonly signal?: AbortSignal;

@@ -34,7 +34,7 @@ export interface EmbedFilesOptions {
   readonly out: string;
   /** Which embeddings. */
   readonly options: EmbedOptions;
-  /** Hears of every file that is done, and of the parts of long ones. */
+  /** Called after every file, and after parts of long ones. */
   readonly onProgress?: (state: EmbedState) => void;
   /** Aborts. */
   readonly signal?: AbortSignal;

@@ -21,7 +21,7 @@ import { writeAtomic } from "../run/rundir.ts";
 export interface RowShape {
   /** Values of an embedding. */
   readonly size: number;
-  /** How many layers a row has where all are wanted; the last of them is the embedding. */
+  /** How many layers a row has where all are kept; the last of them is the embedding. */
   readonly layers?: number;
   /** Whether rows are time steps rather than clips. */
   readonly frames: boolean;
@@ -168,7 +168,7 @@ interface Content {
   readonly names: readonly string[];
   /** In all. */
   readonly rows: number;
-  /** All rows in order; may be asked for again. */
+  /** All rows in order; may be read repeatedly. */
   blocks(): Iterable<Block>;
 }
 
@@ -280,7 +280,7 @@ function* csvChunks({ shape, names, blocks }: Content): Generator<Uint8Array> {
             quoted(names[clip]),
             ...(frames ? [values[(row + 1) * stride - 1]] : []),
             ...(all !== undefined ? [layer + 1] : []),
-            // Nine digits tell any two floats apart.
+            // Nine digits distinguish any two floats.
             ...Array.from(values.subarray(from, from + size), (x) => Number(x.toPrecision(9))),
           ].join(","),
         );

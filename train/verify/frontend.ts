@@ -71,8 +71,8 @@ function tables(golden: GoldenSet, report: Report): void {
     {
       max: 6e-6,
       l2: 6e-6,
-      reason:
-        "SPEC section 1.1: float32 filters differ by up to 6e-6 of the peak between orders of rounding",
+      reason: "float32 filters differ by up to 6e-6 of the peak between orders of rounding " +
+        "(model/README.md, Front end)",
     },
   );
   report.compare(

@@ -140,7 +140,8 @@ function compareChanges(
       max: 5e-5,
       l2: 5e-5,
       reason:
-        "a change of 3e-4 per element is the difference of float32 parameters near 1 (rounding 6e-8: 2e-4 of it each)",
+        "a change of 3e-4 per element is the difference of float32 parameters near 1 (rounding " +
+        "6e-8: 2e-4 of it each)",
     },
   );
 }
@@ -202,8 +203,8 @@ function schedules(golden: GoldenSet, report: Report): void {
       (u) => emaDecay(u, ...fixed.ema_decay_encoder as [number, number], total),
       (row) => row.encoder_decay_set_in_forward,
     );
-    // Past the last update the released code gives the head the encoder's decay; we end at 1 (SPEC
-    // section 9 row 13).
+    // Past the last update the released code gives the head the encoder's decay; we end at 1
+    // (model/README.md, Where paper and released code differ).
     compare(
       "ema_head",
       (u) => emaDecay(u, ...fixed.ema_decay_head as [number, number], total),

@@ -74,7 +74,7 @@ const CASES: readonly Case[] = [
   { pattern: /^block$/, run: (p, { heads }) => block(p, p("x"), heads) },
   {
     pattern: /^block_kbias0/,
-    // MSM-MAE's bias is [q_bias, 0, v_bias] (SPEC section 2.7).
+    // MSM-MAE's bias is [q_bias, 0, v_bias] (model/README.md, MSM-MAE).
     run: (p, { heads }) => {
       const q = p("attn.q_bias");
       const bias = concat([q, q.device.zeros(q.shape), p("attn.v_bias")], 0);

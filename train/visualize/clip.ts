@@ -133,7 +133,8 @@ export function tokenOf(choice: PatchChoice, encoder: Encoder, input: ClipInput)
       if (seconds < start || seconds >= start + length || hz > MEL_80.fmax) {
         const end = (start + length).toFixed(2);
         throw new UsageError(
-          `--patch ${seconds},${hz}: the chunk is ${start} to ${end} s and 0 to ${MEL_80.fmax} Hz; ` +
+          `--patch ${seconds},${hz}: the chunk is ${start} to ${end} s and 0 to ${MEL_80.fmax} ` +
+            `Hz; ` +
             "--start moves it",
         );
       }

@@ -67,7 +67,7 @@ export interface MapOptions {
   readonly pool: WorkerPool;
   /** Of UMAP. */
   readonly seed: number;
-  /** Hears of clips that are done and of the seconds of audio in them. */
+  /** Called with the clips that are done, of how many, and the seconds of audio in them. */
   readonly onProgress?: (done: number, total: number, seconds: number) => void;
   /** Called once per file that cannot be used. */
   readonly onSkip: (row: SkippedRow) => void;

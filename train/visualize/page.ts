@@ -6,17 +6,19 @@
 import { escaped } from "./markup.ts";
 
 const STYLE = `
-:root { color-scheme: light dark; --ink: #1c2330; --faint: #5f6877; --line: #d0d6de; --page: #ffffff; --panel: #f2f4f7;
-  --first: #2f6fde; --second: #c2410c; --third: #15803d; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --faint: #a3adbb; --line: #3a424f; --page: #14181f;
-  --panel: #1e242d; --first: #6ea0ff; --second: #fb923c; --third: #4ade80; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 1080px;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } p { color: var(--faint); max-width: 62rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.1rem 1rem; } dt { color: var(--faint); }
-dd { margin: 0; overflow-wrap: anywhere; }
+:root { color-scheme: light dark; --ink: #1c2330; --faint: #5f6877; --line: #d0d6de;
+  --page: #ffffff; --panel: #f2f4f7; --first: #2f6fde; --second: #c2410c; --third: #15803d; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --faint: #a3adbb; --line: #3a424f;
+  --page: #14181f; --panel: #1e242d; --first: #6ea0ff; --second: #fb923c; --third: #4ade80; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
+  max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+p { color: var(--faint); max-width: 62rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.1rem 1rem; }
+dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; font: 12px system-ui, sans-serif; }
-figure { margin: 0.4rem 0; } figcaption { color: var(--faint); } audio { width: 100%; max-width: 32rem; }
+figure { margin: 0.4rem 0; } figcaption { color: var(--faint); }
+audio { width: 100%; max-width: 32rem; }
 `;
 
 /** A sound that can be played. */

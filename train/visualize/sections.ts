@@ -87,7 +87,8 @@ export function reconstructionSection(
   ];
   if (recipe.targets === "standardised") {
     words.push(
-      "The model learned patches standardised by themselves: mean and deviation of each hidden patch are those of the " +
+      "The model learned patches standardised by themselves: mean and deviation of each hidden " +
+        "patch are those of the " +
         "input, and only the pattern inside it is predicted.",
     );
   }
@@ -130,7 +131,8 @@ export async function attentionSection(
   return {
     title: "Attention",
     words: [
-      `Softmax weights of ${names}, in each layer and head, all patches visible. Colours are multiples of an even spread ` +
+      `Softmax weights of ${names}, in each layer and head, all patches visible. Colours are ` +
+      `multiples of an even spread ` +
       `over all ${
         tokensOf(maps)
       } tokens, the same in all small pictures; point at one for numbers.`,
@@ -164,13 +166,15 @@ export function trajectorySection(
     : "";
   const beyond = frames % encoder.geometry.patch[1] === 0
     ? ""
-    : " The last step reaches past the end of the sound, where the model gets the mean of all data; it may stand apart.";
+    : " The last step reaches past the end of the sound, where the model gets the mean of all " +
+      "data; it may stand apart.";
   return {
     title,
     words: [
       `${points.length} time steps of ${
         Number(step.toFixed(3))
-      } s (${encoder.sceneEmbeddingSize} values, frequency bands side by side), along the principal components of this clip.${apart}${beyond}`,
+      } s (${encoder.sceneEmbeddingSize} values, frequency bands side by side), ` +
+      `along the principal components of this clip.${apart}${beyond}`,
     ],
     drawings: [drawTrajectory(trajectory, spectrogram)],
   };
@@ -194,8 +198,10 @@ export function mapSection(
   return {
     title: `Embeddings of ${name}`,
     words: [
-      `${map.clips.length} clips${part}${skipped}: mean over time of the last layer, ${encoder.sceneEmbeddingSize} values ` +
-      "each. Principal components keep distances as far as two dimensions can. UMAP keeps who is near to whom; distances " +
+      `${map.clips.length} clips${part}${skipped}: mean over time of the last layer, ` +
+      `${encoder.sceneEmbeddingSize} values ` +
+      "each. Principal components keep distances as far as two dimensions can. UMAP keeps who " +
+      "is near to whom; distances " +
       "between groups and their sizes say little in it. Point at a clip for its name.",
     ],
     drawings: [drawMap(map)],
@@ -207,7 +213,8 @@ export function soundSection(sounds: readonly Sound[]): Section {
   return {
     title: "Sound",
     words: [
-      "Phases of sounds from log-mel values are guessed (Griffin-Lim), so a reconstruction is to be compared with what the " +
+      "Phases of sounds from log-mel values are guessed (Griffin-Lim), so a reconstruction is " +
+      "to be compared with what the " +
       "log-mel spectrogram keeps, not with the recording.",
     ],
     sounds: sounds.map(({ title, wav }) => ({ title, source: dataUri("audio/wav", wav) })),

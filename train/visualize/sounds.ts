@@ -1,5 +1,5 @@
 /**
- * A chunk as it can be heard.
+ * A chunk as sounds.
  *
  * @module
  */
@@ -18,28 +18,27 @@ export interface Sound {
 }
 
 /**
- * The chunk as recorded, what its log-mel spectrogram keeps of it, and what was painted, the last
- * one last.
+ * The chunk as recorded, what its log-mel spectrogram keeps of it, and last the reconstruction.
  *
  * @param waveform of the clip
- * @param painted [bands, frames] of the chunk, standardised; undefined where nothing was
+ * @param reconstruction [bands, frames] of the chunk, standardised; undefined where nothing was
  * reconstructed
  */
 export async function chunkSounds(
   encoder: Encoder,
   waveform: Float32Array,
   { chunk, chunkFrames }: ClipInput,
-  painted: Float32Array | undefined,
+  reconstruction: Float32Array | undefined,
   seed: number,
 ): Promise<Sound[]> {
-  const heard = async (logmel: Float32Array) =>
+  const sound = async (logmel: Float32Array) =>
     encodeWav(await logMelToWave(encoder.device, logmel, { ...encoder.frontend, seed }));
   return [
     {
       title: "The chunk as it was recorded",
       wav: encodeWav(waveform.subarray(0, samplesOfFrames(chunkFrames))),
     },
-    { title: "What its log-mel spectrogram keeps of it", wav: await heard(chunk) },
-    ...(painted ? [{ title: "The reconstruction", wav: await heard(painted) }] : []),
+    { title: "What its log-mel spectrogram keeps of it", wav: await sound(chunk) },
+    ...(reconstruction ? [{ title: "The reconstruction", wav: await sound(reconstruction) }] : []),
   ];
 }

@@ -4,7 +4,7 @@
  */
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { join } from "@std/path";
-import { hostUniform, openDevice } from "../../../engine/mod.ts";
+import { hostUniform, openDevice, xavierNormal, xavierUniform } from "../../../engine/mod.ts";
 import { run } from "../../../train/commands/probe.ts";
 import { Prng } from "../../../train/data/random.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
@@ -16,7 +16,7 @@ import {
   type HearProtocol,
   hearTrials,
 } from "../../../train/downstream/hear/grid_search.ts";
-import { Mlp, type MlpSettings, xavier } from "../../../train/downstream/hear/mlp.ts";
+import { Mlp, type MlpSettings } from "../../../train/downstream/hear/mlp.ts";
 import { runScenes } from "../../../train/downstream/hear/scene_task.ts";
 import { runTimestamps } from "../../../train/downstream/hear/timestamp_task.ts";
 import { type Metric, metricFor } from "../../../train/downstream/probe/protocol.ts";
@@ -24,6 +24,8 @@ import { probabilitiesOf } from "../../../train/downstream/probe/metrics.ts";
 import { probeData } from "../../../train/downstream/probe/splits.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { writeEncoder } from "../../support/small_encoder.ts";
+
+const XAVIER = { uniform: xavierUniform, normal: xavierNormal } as const;
 
 type Matrix = number[][];
 const zeros = (rows: number, columns: number): Matrix =>
@@ -53,14 +55,14 @@ class Reference {
       const inputs = i === 0 ? dim : hidden;
       const gain = i === 0 ? 1 : Math.SQRT2;
       this.parameters.push(
-        matrix(xavier(hidden, inputs, gain, initialisation, random), inputs),
+        matrix(XAVIER[initialisation]([hidden, inputs], random, gain), inputs),
         [new Array(hidden).fill(1)],
         [new Array(hidden).fill(0)],
       );
     }
     const inputs = layers === 0 ? dim : hidden;
     const gain = layers === 0 ? 1 : Math.SQRT2;
-    this.parameters.push(matrix(xavier(classes, inputs, gain, initialisation, random), inputs));
+    this.parameters.push(matrix(XAVIER[initialisation]([classes, inputs], random, gain), inputs));
     const bound = 1 / Math.sqrt(inputs);
     this.parameters.push([Array.from({ length: classes }, () => random.uniform(-bound, bound))]);
     this.#seed = random.integer(2 ** 32);
@@ -200,7 +202,7 @@ Deno.test("hear: a perceptron trains as in float64, with dropout, batch norm and
 
 Deno.test("hear: Xavier's initial values have his variance", () => {
   for (const kind of ["uniform", "normal"] as const) {
-    const values = xavier(60, 90, Math.SQRT2, kind, new Prng(1));
+    const values = XAVIER[kind]([60, 90], new Prng(1), Math.SQRT2);
     const variance = values.reduce((sum, x) => sum + x * x, 0) / values.length;
     const expected = 2 * 2 / 150;
     // 5400 draws: 4 standard deviations of a normal variance are 8 %.

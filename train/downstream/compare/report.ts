@@ -95,7 +95,8 @@ function trainingText({ runs, seeds, objectives }: Plan, found: Comparison): str
     } % of the paper's.`,
     `Preset ${preset}, recipe ${recipe}${
       rates.size === 1 ? `, learning rate ${lr}` : ""
-    }: the same for all and fitted to none. Mask ratio, gradient clipping and the like are each objective's own.`,
+    }: the same for all and fitted to none. Mask ratio, gradient clipping and the like are each ` +
+    "objective's own.",
     `Data: ${data.length > 0 ? data.join(", ") : "the built-in synthetic corpus"}.`,
     `Adapter: ${adapter}.`,
   ].join(" ");
@@ -113,17 +114,24 @@ function readingText({ seeds, protocol }: Plan): string[] {
     } on frozen embeddings under protocol ${protocol}; a seed's score is the mean over ` +
     `${repeated}. ` +
     (several
-      ? "± is the 95 % interval of the mean over seeds (Student's t), of mean log-mel, which has no seed, the probe's own " +
+      ? "± is the 95 % interval of the mean over seeds (Student's t), of mean log-mel, which " +
+        "has no seed, the probe's own " +
         `over ${over}.`
-      : `With one seed ± is the probe's own interval over ${over}: it says nothing about another training.`),
-    "- Differences are in points, paired by seed: runs of one seed see the same crops in the same order, and all probes have the same draws. " +
+      : `With one seed ± is the probe's own interval over ${over}: it says nothing about ` +
+        `another training.`),
+    "- Differences are in points, paired by seed: runs of one seed see the same crops in the " +
+    "same order, and all probes have the same draws. " +
     (seeds.length > 2
-      ? "Bold ones are of three seeds or more and have 0 outside their 95 % interval; of many some are bold by chance, and " +
+      ? "Bold ones are of three seeds or more and have 0 outside their 95 % interval; of many " +
+        "some are bold by chance, and " +
         "nothing corrects for that."
       : "With fewer than three seeds none of them is marked."),
-    "- Intervals are about seeds alone. Other clips to train on or to probe on, other learning rates or longer runs may turn the order round.",
-    "- Losses are means over the last tenth of the rows; each objective's is of its own targets, so they compare with nothing here.",
-    "- Samples per second are of this machine: medians over a run's rows without the first tenth, then over seeds.",
+    "- Intervals are about seeds alone. Other clips to train on or to probe on, other learning " +
+    "rates or longer runs may turn the order round.",
+    "- Losses are means over the last tenth of the rows; each objective's is of its own " +
+    "targets, so they compare with nothing here.",
+    "- Samples per second are of this machine: medians over a run's rows without the first " +
+    "tenth, then over seeds.",
   ];
 }
 

@@ -94,11 +94,11 @@ export function comparisonOf(
   /** One cell for each column, of what `pick` takes from a record. */
   const cells = (
     pick: (record: ProbeRecord, tuned: boolean) => Score | undefined,
-    wanted: (objective: string) => boolean = () => true,
+    filter: (objective: string) => boolean = () => true,
   ): (Cell | null)[] =>
     judged.map(({ own, column }) =>
       cellOf(own.flatMap(({ run: { objective, seed }, result }): [number, Score][] => {
-        const score = wanted(objective) ? pick(result, column.tuned) : undefined;
+        const score = filter(objective) ? pick(result, column.tuned) : undefined;
         return score === undefined ? [] : [[seed, score]];
       }))
     );

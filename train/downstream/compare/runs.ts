@@ -44,7 +44,7 @@ export interface Failure {
 }
 
 /**
- * Works on one thing; errors that are its own are told and do not end the others'.
+ * Works on one thing; errors of its own are printed and do not end the others'.
  *
  * @throws {InterruptedError} when the signal aborted
  * @throws what would end all others as well: wrong usage, no adapter, no data, a full disk

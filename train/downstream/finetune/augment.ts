@@ -1,5 +1,6 @@
 /**
- * What fine-tuning does to its clips: mixup and structured patch-out (SPEC section 7.3).
+ * What fine-tuning does to its clips: mixup and structured patch-out (model/README.md,
+ * Fine-tuning).
  *
  * @module
  */
@@ -98,7 +99,8 @@ export interface KeptPatches {
  * every clip of a batch.
  *
  * This is the variant that leaves out what was marked. The released code sorts the wrong way round
- * and keeps the marked patches, filled up with others to the same number (SPEC section 2.3).
+ * and keeps the marked patches, filled up with others to the same number (model/README.md,
+ * Where paper and released code differ).
  *
  * @param grid patches of a clip
  * @param ratio about the share that is left out; 0 keeps all

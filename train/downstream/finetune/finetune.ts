@@ -3,8 +3,8 @@
  * anew from the same encoder (model/README.md, Fine-tuning).
  *
  * Read on in this order: initial_encoder.ts reads the encoder, spectrogram_clips.ts the clips;
- * augment.ts draws mixup and patch-out; model.ts is encoder and head with their loss, trainer.ts the
- * update; output_files.ts writes what was trained. Splits and scores are those of ../probe.
+ * augment.ts draws mixup and patch-out; model.ts is encoder and head with their loss, trainer.ts
+ * the update; output_files.ts writes what was trained. Splits and scores are those of ../probe.
  *
  * @module
  */
@@ -102,7 +102,7 @@ export interface FineTuneContext {
   readonly metric: Metric;
   /** How. */
   readonly settings: FineTuneSettings;
-  /** Hears of every update. */
+  /** Called after every update and epoch. */
   readonly onProgress?: (progress: FineTuneProgress) => void;
   /** Aborts. */
   readonly signal?: AbortSignal;
@@ -132,7 +132,7 @@ export interface FineTuneResult {
   readonly result: ProbeResult;
   /** Epochs of each fold and repeat. */
   readonly history: readonly (readonly FineTuneEpoch[])[];
-  /** Where wanted: trained on all folds, or the first repeat's on the training part. */
+  /** Where asked for: trained on all folds, or the first repeat's on the training part. */
   readonly kept: FineTuned | undefined;
 }
 
@@ -149,7 +149,7 @@ const LEAST_RATE = 1e-7;
 /**
  * Fine-tunes and tests in all folds and repeats, one after the other.
  *
- * @param keep whether a fine-tuned encoder is wanted; where folds are left out in turn it is
+ * @param keep whether to return a fine-tuned encoder; where folds are left out in turn it is
  * trained for that
  * @throws {NoDataError} as {@link trialsOf}, or if there are fewer than two training clips
  * @throws {DivergedError} if the loss is not finite
@@ -167,9 +167,9 @@ export async function runFineTune(
   const trained: TrainedTrial[] = [];
   const kept = split ? 0 : trials.length;
   for (const [i, trial] of all.entries()) {
-    const tell = (progress: Omit<FineTuneProgress, "trial">) =>
+    const report = (progress: Omit<FineTuneProgress, "trial">) =>
       onProgress?.({ ...progress, trial: [i, all.length] });
-    trained.push(await trainTrial(context, trial, keep && i === kept, tell));
+    trained.push(await trainTrial(context, trial, keep && i === kept, report));
   }
   const tested = trained.slice(0, trials.length);
   const dim = stepSize(encoder.geometry, settings.bands);
@@ -184,7 +184,7 @@ async function trainTrial(
   context: FineTuneContext,
   trial: Trial,
   keep: boolean,
-  tell: (progress: Omit<FineTuneProgress, "trial">) => void,
+  report: (progress: Omit<FineTuneProgress, "trial">) => void,
 ): Promise<TrainedTrial> {
   const { device, encoder, data, sounds, settings, signal } = context;
   const { epochs, rate, warmup, criterion, patience, frames, tested } = settings;
@@ -235,7 +235,7 @@ async function trainTrial(
       if (pending) await collect();
       pending = read;
       const before = history[history.length - 1];
-      tell({ epoch: epoch - 1 + (step + 1) / steps, ...before });
+      report({ epoch: epoch - 1 + (step + 1) / steps, ...before });
     }
     await collect();
     if (!Number.isFinite(total)) {
@@ -255,7 +255,7 @@ async function trainTrial(
       best = epoch;
       tuner.keep();
     }
-    tell({ epoch, ...now });
+    report({ epoch, ...now });
   }
   tuner.restore();
   return {

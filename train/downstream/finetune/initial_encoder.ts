@@ -16,7 +16,7 @@ export interface InitialEncoder {
   readonly geometry: EncoderGeometry;
   /** How its spectrograms are made. */
   readonly frontend: Required<FrontendSettings>;
-  /** Parameters and positions by official name (SPEC section 6.1). */
+  /** Parameters and positions by official name (model/README.md, Checkpoints). */
   readonly values: ReadonlyMap<string, Float32Array>;
   /** What a file of it says beside them. */
   readonly metadata: Readonly<Record<string, string>>;

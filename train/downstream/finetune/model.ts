@@ -1,14 +1,16 @@
 /**
- * An encoder with a head that is trained with it (SPEC section 7.3).
+ * An encoder with a head of batch normalisation and a linear layer that is trained with it
+ * (model/README.md, Fine-tuning).
  *
  * @module
  */
 import {
   batchedIndexSelect,
+  BatchNorm,
   bceWithLogits,
   crossEntropy,
   type Device,
-  linear,
+  Linear,
   matmul,
   mean,
   mul,
@@ -25,7 +27,6 @@ import { blocks, norm } from "../../../model/vit/blocks.ts";
 import { linearSpecs } from "../../../model/vit/parameter_specs.ts";
 import type { Prng } from "../../data/random.ts";
 import type { ProbeFile } from "../probe/probe_file.ts";
-import { BATCH_NORM_EPS, BatchNorm } from "./batch_norm.ts";
 import { type InitialEncoder, initialEncoderSpecs } from "./initial_encoder.ts";
 
 /** Deviation of the head's initial weights. */
@@ -63,6 +64,7 @@ export class FineTuneModel implements Disposable {
   readonly norm: BatchNorm;
   /** The encoder. */
   readonly network: EncoderNetwork;
+  readonly #head: Linear;
   readonly #settings: HeadSettings;
 
   /**
@@ -87,7 +89,13 @@ export class FineTuneModel implements Disposable {
       () => HEAD_STD * random.normal(),
     );
     this.arena.load([...values, ["head.weight", weight]]);
-    this.norm = new BatchNorm(device, dim);
+    this.#head = new Linear(
+      device,
+      dim,
+      settings.classes,
+      (name) => this.arena.get(`head.${name}`),
+    );
+    this.norm = new BatchNorm(device, dim, { affine: false });
     this.network = { device, geometry, parameter: (name) => this.arena.get(name) };
   }
 
@@ -106,8 +114,7 @@ export class FineTuneModel implements Disposable {
   loss({ input, ids, pool, targets }: DeviceBatch): Tensor {
     const { multiLabel, classes } = this.#settings;
     const features = this.#features(input, ids, pool);
-    const p = this.network.parameter;
-    const logits = linear(this.norm.apply(features), p("head.weight"), p("head.bias"));
+    const logits = this.#head.apply(this.norm.apply(features));
     return multiLabel
       ? mean(bceWithLogits(logits, targets))
       : mul(mean(crossEntropy(logits, targets)), 1 / classes);
@@ -116,7 +123,7 @@ export class FineTuneModel implements Disposable {
   /** @returns [batch, results * width] */
   #features(input: Tensor, ids: Tensor, pool: Tensor): Tensor {
     const { geometry, parameter: p } = this.network;
-    const lead = classTokens(geometry);
+    const first = classTokens(geometry);
     const [batch, visible] = ids.shape;
     const { rows, columns } = this.gridOf(input.shape[2]);
     const view = tokenView(p, input, { ...geometry, grid: gridOf(geometry) }, p("pos_embed"));
@@ -127,19 +134,19 @@ export class FineTuneModel implements Disposable {
     const sequence = behindClass(view, kept);
     const encoder = within(p, "student_encoder.");
     const hidden = norm(encoder, "norm", blocks(encoder, "blocks.", sequence, geometry));
-    return reshape(matmul(pool, slice(hidden, 1, lead, visible)), [batch, -1]);
+    return reshape(matmul(pool, slice(hidden, 1, first, visible)), [batch, -1]);
   }
 
   /** The head as probes have it: running statistics standardise. */
   async head(): Promise<Required<Pick<ProbeFile, "weight" | "bias" | "statistics">>> {
-    const { arena, norm: { mean, variance } } = this;
+    const { arena, norm: { mean, variance, eps } } = this;
     const [weight, bias, centre, spread] = await arena.device.read([
       arena.get("head.weight"),
       arena.get("head.bias"),
       mean,
       variance,
     ]) as Float32Array[];
-    const std = spread.map((it) => Math.sqrt(it + BATCH_NORM_EPS));
+    const std = spread.map((it) => Math.sqrt(it + eps));
     return { weight, bias, statistics: { mean: centre, std } };
   }
 

@@ -17,15 +17,13 @@ import {
 } from "../../../model/frontend/tables.ts";
 import { breath } from "../../run/event_loop.ts";
 import { SAMPLE_RATE } from "../../audio/decode.ts";
-import type { WorkerPool } from "../../data/worker_pool.ts";
-import { FileError } from "../../data/worker_tasks.ts";
 import { InterruptedError, UsageError } from "../../errors.ts";
-import type { SkippedRow } from "../../metrics/metrics_log.ts";
+import { decodedClips, type DecodeOptions } from "../probe/features.ts";
 
 /** Most bytes of spectrograms that are kept: some 36 hours of audio. */
 const MOST_BYTES = 2 ** 32;
-/** Files that are decoded ahead of the device. */
-const OPEN_FILES = 16;
+/** Spectrograms that are on their way from the device. */
+const MOST_READS = 16;
 /** Samples behind a clip after which no frame reaches back into it. */
 const TAIL_SAMPLES = 3 * HOP_SAMPLES;
 
@@ -70,19 +68,13 @@ export function secondsOf(frames: number, { framing }: FrontendSettings): number
 }
 
 /** What {@link spectrogramClips} works with. */
-export interface ClipsOptions {
+export interface ClipsOptions extends Pick<DecodeOptions, "pool" | "onSkip" | "signal"> {
   /** Computes. */
   readonly device: Device;
   /** The encoder's front end. */
   readonly frontend: FrontendSettings;
-  /** Decodes. */
-  readonly pool: WorkerPool;
-  /** Hears of files that are done, of how many, and of the seconds of audio in them. */
+  /** Called with files that are done, of how many, and the seconds of audio in them. */
   readonly onProgress?: (done: number, total: number, seconds: number) => void;
-  /** Called once per file that cannot be used. */
-  readonly onSkip: (row: SkippedRow) => void;
-  /** Aborts. */
-  readonly signal?: AbortSignal;
 }
 
 /**
@@ -105,9 +97,8 @@ export async function spectrogramClips(
   });
   const silence = (Math.log(LOG_OFFSET) - statistics.mean) / statistics.std;
   const clips = new Map<string, SpectrogramClip>();
-  const todo = [...new Set(paths)];
+  const files = [...new Set(paths)].map((path) => [path, path] as const);
   let [done, bytes, samples] = [0, 0, 0];
-  const opened = new Map<string, Promise<Float32Array>>();
   const reads: { readonly path: string; readonly frames: number; readonly read: PendingRead }[] =
     [];
   const collect = async () => {
@@ -115,37 +106,29 @@ export async function spectrogramClips(
     const [values] = await read.values();
     clips.set(path, new SpectrogramClip(values as Float32Array, frames, silence));
   };
-  for (const [i, path] of todo.entries()) {
+  const decoded = decodedClips(files, { pool, onSkip, onAudio: (count) => samples += count });
+  for await (const { key: path, audio, failed } of decoded) {
     await breath();
     if (signal?.aborted) throw new InterruptedError("interrupted");
-    for (const ahead of todo.slice(i, i + OPEN_FILES)) {
-      if (opened.has(ahead)) continue;
-      const waveform = pool.run("waveform", ahead);
-      // Errors are met when it is waited for.
-      waveform.catch(() => {});
-      opened.set(ahead, waveform);
-    }
     try {
-      const waveform = await opened.get(path)!;
-      samples += waveform.length;
-      const { wave, frames } = framed(waveform, centre);
-      using input = device.tensor(wave, [1, wave.length]);
-      using output = logmel.apply(input);
-      bytes += 4 * output.size;
-      if (bytes > MOST_BYTES) {
-        throw new UsageError(
-          "--finetune: the clips' spectrograms are larger than 4 GiB, which are kept in memory",
-          "it takes some 36 hours of audio; use a part of the folder",
-        );
+      for await (const waveform of audio) {
+        const { wave, frames } = framed(waveform, centre);
+        using input = device.tensor(wave, [1, wave.length]);
+        using output = logmel.apply(input);
+        bytes += 4 * output.size;
+        if (bytes > MOST_BYTES) {
+          throw new UsageError(
+            "--finetune: the clips' spectrograms are larger than 4 GiB, which are kept in memory",
+            "it takes some 36 hours of audio; use a part of the folder",
+          );
+        }
+        reads.push({ path, frames, read: device.readLater([output]) });
       }
-      reads.push({ path, frames, read: device.readLater([output]) });
     } catch (error) {
-      if (!(error instanceof FileError)) throw error;
-      onSkip({ path, reason: error.message });
+      failed(error);
     }
-    opened.delete(path);
-    if (reads.length >= OPEN_FILES) await collect();
-    onProgress?.(++done, todo.length, samples / SAMPLE_RATE);
+    if (reads.length >= MOST_READS) await collect();
+    onProgress?.(++done, files.length, samples / SAMPLE_RATE);
   }
   while (reads.length > 0) await collect();
   return clips;

@@ -1,21 +1,19 @@
 /**
- * Updates of fine-tuning: recorded once for each number of kept patches, and replayed.
+ * Updates of fine-tuning: captured once for each number of kept patches, and replayed.
  *
  * @module
  */
 import {
   AdamW,
-  assign,
   backward,
   capture,
-  noGrad,
   type Optimizer,
   type Plan,
-  scope,
   SGD,
   type Tensor,
 } from "../../../engine/mod.ts";
 import { Embedder } from "../../../model/encoder/embed_queue.ts";
+import { Snapshot } from "../snapshot.ts";
 import { Probe, type ProbeFile } from "../probe/probe_file.ts";
 import type { SpectrogramClip } from "./spectrogram_clips.ts";
 import type { DeviceBatch, FineTuneModel } from "./model.ts";
@@ -42,23 +40,23 @@ export interface HostBatch extends KeptPatches {
   readonly targets: Float32Array<ArrayBuffer>;
 }
 
-/** Bytes of recorded updates above which the oldest one is given up. */
+/** Bytes of captured updates above which the oldest one is given up. */
 const MOST_PLAN_BYTES = 2 ** 32;
 
-/** Trains a model, and remembers its best parameters. */
+/** Trains a model, and keeps its best parameters. */
 export class FineTuner implements Disposable {
   readonly #model: FineTuneModel;
   readonly #optimizers: readonly { readonly optimizer: Optimizer; readonly scale: number }[];
   /** By number of kept patches, the newest last. */
   readonly #plans = new Map<number, Plan<Tensor>>();
   readonly #embedder: Embedder;
-  /** Parameters and running statistics now, and as they were kept. */
-  readonly #states: readonly { readonly now: Tensor; readonly best: Tensor }[];
+  /** Parameters and running statistics at the best epoch. */
+  readonly #best: Snapshot;
 
   /** @param model which its owner keeps */
   constructor(model: FineTuneModel, settings: UpdateSettings) {
     this.#model = model;
-    const { network: { device, geometry }, arena, norm } = model;
+    const { network: { geometry }, arena, norm } = model;
     const trained = arena.specs.filter(({ frozen }) => !frozen);
     const layers = Map.groupBy(
       trained,
@@ -75,10 +73,7 @@ export class FineTuner implements Disposable {
       };
     });
     this.#embedder = new Embedder(model.network);
-    this.#states = [arena.values, norm.mean, norm.variance].map((now) => ({
-      now,
-      best: device.zeros(now.shape),
-    }));
+    this.#best = new Snapshot([arena.values, norm.mean, norm.variance]);
   }
 
   /**
@@ -162,21 +157,21 @@ export class FineTuner implements Disposable {
     return logits;
   }
 
-  /** Remembers parameters and running statistics as they are. */
+  /** Keeps parameters and running statistics as they are. */
   keep(): void {
-    noGrad(() => scope(() => this.#states.forEach(({ now, best }) => assign(best, now))));
+    this.#best.keep();
   }
 
-  /** Goes back to what was remembered. */
+  /** Brings back what was kept. */
   restore(): void {
-    noGrad(() => scope(() => this.#states.forEach(({ now, best }) => assign(now, best))));
+    this.#best.restore();
   }
 
-  /** Frees recorded updates, the optimizers' state and what was remembered. */
+  /** Frees captured updates, the optimizers' state and what was kept. */
   [Symbol.dispose](): void {
     for (const plan of this.#plans.values()) plan[Symbol.dispose]();
     for (const { optimizer } of this.#optimizers) optimizer[Symbol.dispose]();
-    for (const { best } of this.#states) best.dispose();
+    this.#best[Symbol.dispose]();
     this.#embedder[Symbol.dispose]();
   }
 }

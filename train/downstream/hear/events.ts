@@ -1,6 +1,7 @@
 /**
- * Sound events: from probabilities of frames to events, and how well their onsets are found (SPEC
- * section 7.5; hear-eval-kit, task_predictions.py and score.py; sed_eval, sound_event.py).
+ * Sound events: from probabilities of frames to events, and how well their onsets are found
+ * (model/README.md, HEAR; task_predictions.py and score.py of hear-eval-kit, sound_event.py of
+ * sed_eval).
  *
  * @module
  */

@@ -1,6 +1,11 @@
 /**
- * HEAR 2021's grid of perceptrons: which are tried, how one is trained, and which one is taken
- * (SPEC section 7.5).
+ * HEAR 2021's grid search over perceptrons, `deno task probe --protocol hear`: which are tried, how
+ * one is trained, and which one is taken (model/README.md, HEAR).
+ *
+ * Read on in this order: mlp.ts is the perceptron and its update; scene_task.ts puts one label on a
+ * clip, timestamp_task.ts one on each frame, from which events.ts makes events and scores their
+ * onsets; event_folder.ts reads the folders of the latter. Features, splits and metrics are those
+ * of ../probe.
  *
  * @module
  */
@@ -151,7 +156,7 @@ export interface HearContext {
   readonly loss: ClassLoss;
   /** How. */
   readonly protocol: HearProtocol;
-  /** Hears how much of the work is done. */
+  /** Called with the share of the work that is done. */
   readonly onProgress?: (share: number) => void;
   /** Aborts. */
   readonly signal?: AbortSignal;

@@ -1,7 +1,7 @@
 /**
- * A multilayer perceptron over fixed features, as HEAR 2021 trains it (SPEC section 7.5;
+ * A multilayer perceptron over fixed features, as HEAR 2021 trains it (model/README.md, HEAR;
  * hear-eval-kit, task_predictions.py): each hidden layer is a product, batch normalisation, dropout
- * and ReLU, in this order. The bias in front of batch normalisation, which takes it away again, is
+ * and ReLU, in this order. The bias in front of batch normalisation, which subtracts it, is
  * left out.
  *
  * One network at a time: a product of 1024 rows with 1024 x 3840 weights fills a device by itself,
@@ -13,29 +13,29 @@
  */
 import {
   Adam,
-  add,
-  assign,
   backward,
+  BatchNorm,
   bceWithLogits,
   capture,
   crossEntropy,
   type Device,
-  div,
   dropout,
-  linear,
+  Linear,
   mean,
-  mul,
   noGrad,
+  type ParameterSource,
   type Plan,
+  type Prng,
   relu,
   scope,
-  sqrt,
-  sub,
+  Sequential,
   type Tensor,
+  uniformValues,
+  xavierNormal,
+  xavierUniform,
 } from "../../../engine/mod.ts";
 import type { ClassLoss } from "../probe/metrics.ts";
-import type { Prng } from "../../data/random.ts";
-import { BATCH_NORM_EPS, BatchNorm } from "../finetune/batch_norm.ts";
+import { Snapshot } from "../snapshot.ts";
 
 /** Rows whose logits are computed at a time. */
 const ROWS_AT_ONCE = 2048;
@@ -74,12 +74,8 @@ export interface Rows {
 }
 
 interface Hidden {
-  /** [hidden, inputs]. */
-  readonly weight: Tensor;
+  readonly linear: Linear;
   readonly norm: BatchNorm;
-  /** [hidden] each, after the normalisation. */
-  readonly scale: Tensor;
-  readonly shift: Tensor;
 }
 
 /** A network with its optimizer. */
@@ -87,13 +83,13 @@ export class Mlp implements Disposable {
   readonly #device: Device;
   readonly #settings: MlpSettings;
   readonly #hidden: readonly Hidden[];
-  /** [classes, inputs] and [classes]. */
-  readonly #output: readonly [weight: Tensor, bias: Tensor];
+  readonly #output: Linear;
+  /** All layers, for their parameters by name. */
+  readonly #network: Sequential;
+  readonly #parameters: Tensor[] = [];
   readonly #adam: Adam;
   readonly #dropoutSeed: number;
-  /** Parameters and running statistics as they are, and as they were kept. */
-  readonly #now: readonly Tensor[];
-  readonly #kept: readonly Tensor[];
+  readonly #best: Snapshot;
   /** Updates by the number of rows. */
   readonly #updates = new Map<number, Plan<Tensor>>();
   #steps = 0;
@@ -103,33 +99,32 @@ export class Mlp implements Disposable {
     this.#device = device;
     this.#settings = settings;
     const { dim, classes, layers, hidden, rate } = settings;
-    const drawn = (outputs: number, inputs: number, gain: number) => {
-      const values = xavier(outputs, inputs, gain, settings.initialisation, random);
-      return device.tensor(values, [outputs, inputs]).trainable();
+    const draw = settings.initialisation === "normal" ? xavierNormal : xavierUniform;
+    /** @param inputs of the layer; weights follow ReLU but in the first one */
+    const source = (inputs: number, layer: number): ParameterSource => (name, shape) => {
+      const values = name === "weight"
+        ? draw(shape, random, layer === 0 ? 1 : Math.SQRT2)
+        // torch's default for a bias.
+        : uniformValues(shape, random, 1 / Math.sqrt(inputs));
+      const tensor = device.tensor(values, shape).trainable();
+      this.#parameters.push(tensor);
+      return tensor;
     };
-    const filled = (size: number, value: () => number) =>
-      device.tensor(Float32Array.from({ length: size }, value)).trainable();
+    const linear = (outputs: number, layer: number, bias: boolean) => {
+      const inputs = layer === 0 ? dim : hidden;
+      return new Linear(device, inputs, outputs, source(inputs, layer), { bias });
+    };
     this.#hidden = Array.from({ length: layers }, (_, i): Hidden => ({
-      weight: drawn(hidden, i === 0 ? dim : hidden, gainOf(i)),
+      linear: linear(hidden, i, false),
       norm: new BatchNorm(device, hidden),
-      scale: filled(hidden, () => 1),
-      shift: filled(hidden, () => 0),
     }));
-    const inputs = layers === 0 ? dim : hidden;
-    // torch's default for a bias.
-    const bound = 1 / Math.sqrt(inputs);
-    this.#output = [
-      drawn(classes, inputs, gainOf(layers)),
-      filled(classes, () => random.uniform(-bound, bound)),
-    ];
-    const parameters = [
-      ...this.#hidden.flatMap(({ weight, scale, shift }) => [weight, scale, shift]),
-      ...this.#output,
-    ];
-    const statistics = this.#hidden.flatMap(({ norm }) => [norm.mean, norm.variance]);
-    this.#now = [...parameters, ...statistics];
-    this.#kept = this.#now.map(({ shape }) => device.zeros(shape));
-    this.#adam = new Adam(parameters, { rate });
+    this.#output = linear(classes, layers, true);
+    this.#network = new Sequential(
+      ...this.#hidden.flatMap(({ linear, norm }) => [linear, norm]),
+      this.#output,
+    );
+    this.#best = new Snapshot(Array.from(this.#network.state(), ([, tensor]) => tensor));
+    this.#adam = new Adam(this.#network.parameters(), { rate });
     this.#dropoutSeed = random.integer(2 ** 32);
   }
 
@@ -144,8 +139,8 @@ export class Mlp implements Disposable {
     const plan = this.#updateOf(which.length);
     this.#adam.advance();
     plan.replay([
-      gathered(features, dim, which),
-      gathered(targets, classes, which),
+      selectedRows(features, dim, which),
+      selectedRows(targets, classes, which),
       Uint32Array.of(this.#steps++),
     ]);
   }
@@ -175,17 +170,11 @@ export class Mlp implements Disposable {
   /** @param step of the dropout; without it as the network is used */
   #logits(x: Tensor, step?: Tensor): Tensor {
     const { dropout: rate } = this.#settings;
-    const hidden = this.#hidden.reduce((x, { weight, norm, scale, shift }, stream) => {
-      const y = linear(x, weight);
-      const normal = step
-        ? norm.apply(y)
-        : div(sub(y, norm.mean), sqrt(add(norm.variance, BATCH_NORM_EPS)));
-      const scaled = add(mul(normal, scale), shift);
-      return relu(
-        step ? dropout(scaled, { rate, seed: this.#dropoutSeed, stream, step }) : scaled,
-      );
+    const hidden = this.#hidden.reduce((x, { linear, norm }, stream) => {
+      const y = norm.apply(linear.apply(x), step !== undefined);
+      return relu(step ? dropout(y, { rate, seed: this.#dropoutSeed, stream, step }) : y);
     }, x);
-    return linear(hidden, ...this.#output);
+    return this.#output.apply(hidden);
   }
 
   /**
@@ -201,7 +190,7 @@ export class Mlp implements Disposable {
       const part = which.slice(first, first + ROWS_AT_ONCE);
       using logits = noGrad(() =>
         scope(() =>
-          this.#logits(this.#device.tensor(gathered(features, dim, part), [part.length, dim]))
+          this.#logits(this.#device.tensor(selectedRows(features, dim, part), [part.length, dim]))
         )
       );
       all.set(await logits.data() as Float32Array, first * classes);
@@ -211,51 +200,24 @@ export class Mlp implements Disposable {
 
   /** Keeps the network as it is now. */
   keep(): void {
-    this.#copy(this.#now, this.#kept);
+    this.#best.keep();
   }
 
   /** Brings back what was kept. */
   restore(): void {
-    this.#copy(this.#kept, this.#now);
-  }
-
-  #copy(from: readonly Tensor[], to: readonly Tensor[]): void {
-    noGrad(() => from.forEach((tensor, i) => assign(to[i], tensor)));
+    this.#best.restore();
   }
 
   /** Frees parameters and what updates need. */
   [Symbol.dispose](): void {
     for (const plan of this.#updates.values()) plan[Symbol.dispose]();
-    this.#adam[Symbol.dispose]();
-    for (const tensor of [...this.#now, ...this.#kept]) tensor.dispose();
+    for (const part of [this.#adam, this.#best, this.#network]) part[Symbol.dispose]();
+    for (const tensor of this.#parameters) tensor.dispose();
   }
 }
 
-/** torch's `calculate_gain` of what comes before a layer: nothing, or ReLU. */
-function gainOf(layer: number): number {
-  return layer === 0 ? 1 : Math.SQRT2;
-}
-
-/** Glorot and Bengio's initial values: variance `gain^2 2 / (inputs + outputs)`. */
-export function xavier(
-  outputs: number,
-  inputs: number,
-  gain: number,
-  initialisation: Initialisation,
-  random: Prng,
-): Float32Array {
-  const deviation = gain * Math.sqrt(2 / (inputs + outputs));
-  const bound = deviation * Math.sqrt(3);
-  return Float32Array.from(
-    { length: outputs * inputs },
-    initialisation === "normal"
-      ? () => deviation * random.normal()
-      : () => random.uniform(-bound, bound),
-  );
-}
-
 /** Some rows of a matrix, one after the other. */
-function gathered(matrix: Float32Array, width: number, rows: readonly number[]): Float32Array {
+function selectedRows(matrix: Float32Array, width: number, rows: readonly number[]): Float32Array {
   const result = new Float32Array(rows.length * width);
   rows.forEach((row, i) => result.set(matrix.subarray(row * width, (row + 1) * width), i * width));
   return result;

@@ -2,7 +2,7 @@
  * Features of audio files on disk: a file for each way to compute them, a row for each content.
  *
  * A row is the SHA-256 of an audio file, its values and a checksum. Rows are added as they are
- * computed, so that a run that was ended loses none; what is damaged is computed again. Deleting
+ * computed, so that a run that was ended loses none; what is damaged is computed anew. Deleting
  * the folder costs time only.
  *
  * @module

@@ -144,8 +144,8 @@ export interface ClipFeaturesOptions extends ClipLength {
   /** Where rows are kept. */
   readonly folder?: string;
   /**
-   * Hears of files that are done, of how many that were not kept, and of the seconds of audio in
-   * them.
+   * Called with the files that are done, of how many that were not kept, and the seconds of audio
+   * in them.
    */
   readonly onProgress?: (done: number, total: number, seconds: number) => void;
   /** Called once per file that cannot be used. */
@@ -178,10 +178,18 @@ export async function audioDigests(
   return digests;
 }
 
+/** A clip of an audio file. */
+export interface DecodedClip<Key> extends Clip<Key> {
+  /** The whole waveform, in one piece, as long as {@link ClipLength} says. */
+  readonly audio: AsyncGenerator<Float32Array>;
+  /** Skips the file for an error of {@link audio}, if that is the file's. */
+  readonly failed: (error: unknown) => void;
+}
+
 /** How files are decoded. */
 export interface DecodeOptions
   extends ClipLength, Pick<ClipFeaturesOptions, "pool" | "onSkip" | "signal"> {
-  /** Hears of the samples of a file. */
+  /** Called with the samples of a file. */
   readonly onAudio?: (samples: number) => void;
 }
 
@@ -194,8 +202,8 @@ export interface DecodeOptions
 export async function* decodedClips<Key>(
   files: Iterable<readonly [Key, string]>,
   { pool, seconds, leastSeconds = 0, signal, onAudio, onSkip }: DecodeOptions,
-): AsyncGenerator<Clip<Key>> {
-  const open = ([key, path]: readonly [Key, string]): Clip<Key> => {
+): AsyncGenerator<DecodedClip<Key>> {
+  const open = ([key, path]: readonly [Key, string]): DecodedClip<Key> => {
     const waveform = pool.run("waveform", path);
     // Errors are met when it is waited for.
     waveform.catch(() => {});
@@ -211,7 +219,7 @@ export async function* decodedClips<Key>(
     };
     return { key, audio: whole(), failed };
   };
-  const opened: Clip<Key>[] = [];
+  const opened: DecodedClip<Key>[] = [];
   const todo = files[Symbol.iterator]();
   for (;;) {
     while (opened.length < OPEN_FILES) {
@@ -250,7 +258,7 @@ export async function clipFeatures(options: ClipFeaturesOptions): Promise<ClipFe
     if (digest !== undefined && !rows.get(digest)) missing.set(digest, path);
   }
   let [done, computed, samples] = [0, 0, 0];
-  const tell = () => onProgress?.(done, missing.size, samples / SAMPLE_RATE);
+  const report = () => onProgress?.(done, missing.size, samples / SAMPLE_RATE);
   const clips = decodedClips(missing, {
     pool,
     seconds,
@@ -260,14 +268,14 @@ export async function clipFeatures(options: ClipFeaturesOptions): Promise<ClipFe
     onSkip: (row) => {
       onSkip(row);
       done++;
-      tell();
+      report();
     },
   });
   for await (const [digest, values] of source.compute(clips)) {
     rows.add(digest, values);
     done++;
     computed++;
-    tell();
+    report();
   }
   const features = new Map<string, Float32Array>();
   for (const path of paths) {

@@ -15,7 +15,9 @@ export interface Scores {
 /** Classes of each clip. */
 export type ClipClasses = readonly (readonly number[])[];
 
-/** Cross-entropy of one class per clip, or binary cross-entropy of each class, mean over classes. */
+/**
+ * Cross-entropy of one class per clip, or binary cross-entropy of each class, mean over classes.
+ */
 export type ClassLoss = "cross-entropy" | "binary";
 
 /** [clips, classes], row-major: 1 where a clip is of a class, else 0. */

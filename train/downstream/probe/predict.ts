@@ -53,7 +53,7 @@ export async function predictFiles(
   const { features } = await clipFeatures({
     ...options,
     source: encoderSource(encoder, checkpoint, how),
-    // Nothing is kept, so that names tell files apart well enough.
+    // Nothing is kept, so that names are keys enough.
     digests: new Map(paths.map((path) => [path, path])),
     seconds,
     leastSeconds,

@@ -2,10 +2,10 @@
  * Linear probing of a labelled folder, `deno task probe` (model/README.md, Probes).
  *
  * Read on in this order: folder_features.ts computes or finds a clip's features (features.ts says
- * which, feature_cache.ts keeps them), splits.ts makes trials of the folder's folds, train_probes.ts
- * trains them to their best epoch, all side by side in linear_probes.ts, metrics.ts scores them and
- * summary.ts sums up; report.ts and confusion_matrix.ts show it, probe_file.ts and predict.ts keep
- * a probe and put it to use.
+ * which, feature_cache.ts keeps them), splits.ts makes trials of the folder's folds,
+ * train_probes.ts trains them to their best epoch, all side by side in linear_probes.ts,
+ * metrics.ts scores them and summary.ts sums up; report.ts and confusion_matrix.ts show it,
+ * probe_file.ts and predict.ts keep a probe and put it to use.
  *
  * @module
  */
@@ -37,7 +37,7 @@ export interface ProbeContext {
   readonly protocol: Protocol;
   /** What tells how good it is. */
   readonly metric: Metric;
-  /** Hears how much of the work is done. */
+  /** Called with the share of the work that is done. */
   readonly onProgress?: (share: number) => void;
   /** Aborts. */
   readonly signal?: AbortSignal;

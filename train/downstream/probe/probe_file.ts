@@ -23,7 +23,7 @@ export interface ProbeFile {
   readonly features: FeatureOptions;
   /** SHA-256 of the encoder's file. */
   readonly checkpoint: string;
-  /** What is told about it: dataset, protocol, score. */
+  /** Where it comes from: dataset, protocol, score. */
   readonly about: Readonly<Record<string, string | number>>;
   /** [classes, dim]. */
   readonly weight: Float32Array;

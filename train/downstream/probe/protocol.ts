@@ -82,9 +82,11 @@ export type Metric = "accuracy" | "balanced" | "mAP" | "AUC";
  *
  * @throws {UsageError} for an accuracy where clips have several labels.
  */
-export function metricFor({ multiLabel }: ProbeData, wanted: Metric | undefined): Metric {
-  if (multiLabel && (wanted === "accuracy" || wanted === "balanced")) {
-    throw new UsageError(`--metric ${wanted}: clips with several labels are judged by mAP or AUC`);
+export function metricFor({ multiLabel }: ProbeData, requested: Metric | undefined): Metric {
+  if (multiLabel && (requested === "accuracy" || requested === "balanced")) {
+    throw new UsageError(
+      `--metric ${requested}: clips with several labels are judged by mAP or AUC`,
+    );
   }
-  return wanted ?? (multiLabel ? "mAP" : "accuracy");
+  return requested ?? (multiLabel ? "mAP" : "accuracy");
 }

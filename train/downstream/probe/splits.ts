@@ -135,7 +135,7 @@ function heldOut(
   { heldOut, covering }: Pick<Protocol, "heldOut" | "covering">,
   random: Prng,
 ): [validation: number[], train: number[]] {
-  const wanted = Math.min(known.length - 1, Math.max(1, Math.round(known.length * heldOut)));
+  const count = Math.min(known.length - 1, Math.max(1, Math.round(known.length * heldOut)));
   const order = shuffled(known, random);
   const chosen = new Set<number>();
   if (covering) {
@@ -149,7 +149,7 @@ function heldOut(
     }
   }
   for (const clip of order) {
-    if (chosen.size >= wanted) break;
+    if (chosen.size >= count) break;
     chosen.add(clip);
   }
   return [known.filter((clip) => chosen.has(clip)), known.filter((clip) => !chosen.has(clip))];

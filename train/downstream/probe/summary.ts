@@ -78,7 +78,7 @@ export interface TestedTrial {
 /**
  * The result of all trials.
  *
- * @param dim values of a clip that the classes were told from
+ * @param dim values of a clip that the classes were predicted from
  * @param tested in the order of the trials
  */
 export function summaryOf(
