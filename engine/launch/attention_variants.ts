@@ -100,13 +100,25 @@ function rowsPerLane(tokens: number, lanes: number, most: number, shared: number
   return best;
 }
 
+/**
+ * Keys per lane of the single backward pass; more would crowd the first-level cache, where
+ * registers spill to (kernels/attention_backward.wgsl).
+ */
+const singleRows = (tk: number, words: number): number =>
+  rowsPerLane(tk, 8, words === 1 ? 6 : Math.max(1, Math.floor(4 / words)), 1);
+
+/** Rounds of all loops of the single backward pass together, of which lavapipe does 65,535. */
+function singleRounds({ tq, tk, d }: Problem): number {
+  const words = Math.ceil(d / 32);
+  const blocks = Math.ceil(tk / (8 * singleRows(tk, words)));
+  return Math.ceil(tq * Math.ceil(d / 16) / 8) + tq + 3 + blocks * (tq + 2);
+}
+
 /** Rows in registers: any adapter; with subgroups the one for software adapters. */
 const rows: KernelOfPass = (device, pass, { d, tq, tk }, vector) => {
   const words = Math.ceil(d / 32);
   if (pass === "backward") {
-    // More would crowd the first-level cache, where registers spill to
-    // (kernels/attention_backward.wgsl).
-    const ROWS = rowsPerLane(tk, 8, words === 1 ? 6 : Math.max(1, Math.floor(4 / words)), 1);
+    const ROWS = singleRows(tk, words);
     return { kernel: singleKernel, tokens: Math.max(tq, tk), constants: { ROWS, WORDS: words } };
   }
   const { software } = device.info;
@@ -188,6 +200,8 @@ export const ATTENTION_VARIANTS: Readonly<Record<string, AttentionVariant>> = {
   "tiled-64": { kernelOf: tiled(16), single: false },
 };
 
+/** See kernels/README.md, Loops end. */
+const MOST_ROUNDS = 65535;
 /** The single pass has a workgroup per head; with fewer heads some of a few cores would idle. */
 const ENOUGH_HEADS = 16;
 
@@ -195,11 +209,13 @@ const ENOUGH_HEADS = 16;
 export function attentionVariants(
   device: Device,
   direction: "forward" | "backward",
-  { batch, heads, d }: Problem,
+  problem: Problem,
 ): string[] {
+  const { batch, heads, d } = problem;
   if (!device.info.software) return ["tiled", "tiled-64", "rows"];
   const names = ["rows", "tiled", "tiled-64"];
   if (direction === "forward" || d % 4 !== 0 || !hasLanes(device)) return names;
+  if (singleRounds(problem) > MOST_ROUNDS) return names;
   return batch * heads < ENOUGH_HEADS
     ? ["rows", "single", "tiled", "tiled-64"]
     : ["single", ...names];
