@@ -1,8 +1,7 @@
 /**
- * Writes mod.ts, the index of the WGSL fragments in this folder: static imports, so that bundlers
- * and packages find the texts. Run after adding, renaming or removing a fragment:
- *
- *     deno run --allow-read --allow-write kernels/include/generate.ts
+ * Makes mod.ts, the index of the WGSL fragments in this folder: static imports, so that bundlers
+ * and packages find the texts. `deno task docs` writes it, after a fragment was added, renamed or
+ * removed.
  *
  * @module
  */
@@ -24,10 +23,3 @@ export function fragmentIndex(): string {
     "",
   ].join("\n");
 }
-
-/** Brings mod.ts up to date. */
-export function writeFragmentIndex(): void {
-  Deno.writeTextFileSync(new URL("mod.ts", import.meta.url), fragmentIndex());
-}
-
-if (import.meta.main) writeFragmentIndex();

@@ -1,9 +1,6 @@
 /** The README's examples, taken from its text and run without any permission. */
-import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertAlmostEquals } from "@std/assert";
 import { fromFileUrl } from "@std/path";
-import { withTable } from "../support/readme.ts";
-import { opTable } from "../support/op_table.ts";
-import { sampledOps } from "../support/samples.ts";
 import { deno } from "../support/deno_process.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
@@ -34,15 +31,4 @@ Deno.test("the README's regression runs as printed and finds the line", async ()
 Deno.test("the README's transformer runs as printed and tells shapes apart", async () => {
   const right = Number(await run(await example(1, 39)));
   assert(right > 0.9, `${100 * right} % right`);
-});
-
-Deno.test("the README's table of ops is the registry's; tests/support/op_table.ts writes it", async () => {
-  const readme = await Deno.readTextFile(`${ROOT}README.md`);
-  const table = opTable(await sampledOps());
-  assertEquals(readme, withTable(readme, "ops", table));
-  const row = (name: string) => table.split("\n").find((line) => line.startsWith(`| ${name} `));
-  assertMatch(row("embedding")!, /\| yes +\| yes +\| beside +\| yes +\|$/);
-  assertMatch(row("argmax")!, /\| yes +\| yes +\| yes +\| no +\|$/);
-  assertMatch(row("oneHot")!, /\| no +\| no +\| beside +\| no +\|$/);
-  assertMatch(row("conv2d")!, /\| yes +\| through f32 +\| no +\| yes +\|$/);
 });

@@ -9,7 +9,7 @@ Deno.test("kernels/include/mod.ts lists the fragments of its folder", async () =
   assertEquals(
     await Deno.readTextFile(new URL("include/mod.ts", KERNELS)),
     fragmentIndex(),
-    "run `deno run --allow-read --allow-write kernels/include/generate.ts`",
+    "run `deno task docs`",
   );
 });
 

@@ -1,10 +1,10 @@
 /**
- * README's table of ops, from the registry. `deno run -A tests/support/op_table.ts` writes it anew.
+ * The table of ops in engine/README.md, from the registry; `deno task docs` writes it.
  *
  * @module
  */
-import { markdownTable, README, withTable } from "./readme.ts";
-import { type SampledOp, sampledOps } from "./samples.ts";
+import { markdownTable } from "./markdown.ts";
+import type { SampledOp } from "./samples.ts";
 
 const HEAD = ["op", "f32", "f16", "u32, i32", "gradient"];
 
@@ -33,9 +33,4 @@ export function opTable(ops: readonly SampledOp[]): string {
     return [op.name, ...floats, integers(sampled), op.backward ? "yes" : "no"];
   });
   return markdownTable(HEAD, rows);
-}
-
-if (import.meta.main) {
-  const table = opTable(await sampledOps());
-  Deno.writeTextFileSync(README, withTable(Deno.readTextFileSync(README), "ops", table));
 }

@@ -1,17 +1,17 @@
 /**
- * README's tables of presets and recipes, from the code. `deno task setup` first where there is no
- * adapter, then `deno run -A tests/train/preset_tables.ts` writes them anew.
+ * The tables of presets and recipes in train/README.md, from the code; `deno task docs` writes
+ * them.
  *
  * @module
  */
 import { stepFlops } from "../../bench/step.ts";
-import { type Device, formatBytes, openDevice } from "../../engine/mod.ts";
+import { type Device, formatBytes } from "../../engine/mod.ts";
 import { studentSpecs } from "../../model/objectives/matpac.ts";
 import { type PresetName, PRESETS } from "../../model/objectives/presets.ts";
 import { deviations, RECIPES, type Side, sideOf } from "../../model/objectives/recipe.ts";
 import { resolveConfig } from "../../train/config/config.ts";
 import { measureRun, totalBytes } from "../../train/run/memory.ts";
-import { markdownTable, README, withTable } from "./readme.ts";
+import { markdownTable } from "./markdown.ts";
 
 const NAMES = Object.keys(PRESETS) as PresetName[];
 
@@ -46,43 +46,45 @@ function sizesOf(name: PresetName): string[] {
 /**
  * Bytes of a run, and of each clip of a pass: plain, with `--recompute`, with `--precision mixed`.
  */
-export function memoryOf(device: Device, name: PresetName): number[] {
+function memoryOf(device: Device, name: PresetName): number[] {
   const total = (clips: number, ...more: string[]) => {
     const words = ["--preset", name, "--out", "none", ...more];
     const batch = ["--batch", String(clips), "--micro-batch", String(clips)];
     return totalBytes(measureRun(device, resolveConfig([...words, ...batch])));
   };
-  const slope = (...more: string[]) => (total(16, ...more) - total(8, ...more)) / 8;
-  const perClip = slope();
-  return [
-    total(16) - 16 * perClip,
-    perClip,
-    slope("--recompute"),
-    slope("--precision", "mixed"),
-  ];
+  const [fixed, perClip] = lineThrough(total(8), total(16));
+  const slope = (...more: string[]) => lineThrough(total(8, ...more), total(16, ...more))[1];
+  return [fixed, perClip, slope("--recompute"), slope("--precision", "mixed")];
 }
 
-/** The table of presets without its columns of memory. */
-export function presetRows(): string[][] {
-  return NAMES.map(sizesOf);
+/** Value at 0 and slope of the line through values at 8 and 16. */
+function lineThrough(at8: number, at16: number): [number, number] {
+  return [2 * at8 - at16, (at16 - at8) / 8];
 }
 
-/** The table of presets as this adapter has it. */
-export function presetTable(device: Device): string {
-  const rows = NAMES.map((name) => [...sizesOf(name), ...memoryOf(device, name).map(formatBytes)]);
-  return markdownTable([...SIZES, ...MEMORY], rows);
+const UNITS: Readonly<Record<string, number>> = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
+
+/** Cells with the memory of a preset as a manual has them. */
+function writtenMemory(manual: string, name: PresetName): string[] {
+  const line = manual.split("\n").find((it) => it.startsWith(`| \`${name}\``)) ?? "";
+  return line.split("|").slice(1 + SIZES.length, -1).map((cell) => cell.trim());
 }
 
-/** Columns of memory of a table, in bytes. */
-export function memoryColumns(readme: string): number[][] {
-  const UNITS: Readonly<Record<string, number>> = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
-  return NAMES.map((name) => {
-    const line = readme.split("\n").find((it) => it.startsWith(`| \`${name}\``)) ?? "";
-    return line.split("|").slice(1 + SIZES.length, -1).map((cell) => {
-      const [value, unit] = cell.trim().split(" ");
-      return Number(value) * UNITS[unit];
-    });
+/** What a cell says, if `bytes` lie within a tenth of that, else what they are. */
+export function memoryCell(written: string | undefined, bytes: number): string {
+  const [value, unit] = written?.split(" ") ?? [];
+  const near = Math.abs(Number(value) * UNITS[unit] - bytes) < 0.1 * bytes;
+  return near ? written! : formatBytes(bytes);
+}
+
+/** The table of presets, with the memory that `manual` says where this adapter's is near it. */
+export function presetTable(device: Device, manual: string): string {
+  const rows = NAMES.map((name) => {
+    const written = writtenMemory(manual, name);
+    const memory = memoryOf(device, name).map((bytes, i) => memoryCell(written[i], bytes));
+    return [...sizesOf(name), ...memory];
   });
+  return markdownTable([...SIZES, ...MEMORY], rows);
 }
 
 /** The table of recipes. */
@@ -99,10 +101,4 @@ export function recipeTable(): string {
     ];
   });
   return markdownTable(["row", "NAME", "topic", "paper", "released"], rows);
-}
-
-if (import.meta.main) {
-  using device = await openDevice();
-  const readme = withTable(Deno.readTextFileSync(README), "presets", presetTable(device));
-  Deno.writeTextFileSync(README, withTable(readme, "recipes", recipeTable()));
 }

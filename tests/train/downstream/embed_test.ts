@@ -17,7 +17,7 @@ import { syntheticClip } from "../../../train/data/synthetic.ts";
 import { audioFiles, embedFiles, type EmbedState } from "../../../train/downstream/embed_files.ts";
 import { exitCodeOf, InterruptedError } from "../../../train/errors.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
-import { README } from "../../support/readme.ts";
+import { README } from "../../support/markdown.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { deno } from "../../support/deno_process.ts";
 

@@ -1,10 +1,10 @@
 /**
- * Generated parts of README.md.
+ * Generated tables in Markdown files.
  *
  * @module
  */
 
-/** Where it is. */
+/** The first manual, whose examples tests run. */
 export const README = new URL("../../README.md", import.meta.url);
 
 /** A Markdown table, formatted as `deno fmt` leaves it. */
@@ -21,14 +21,14 @@ export function markdownTable(
 }
 
 /**
- * README's text with a table in place of the one between the markers of that name.
+ * A text with a table in place of the one between the markers of that name.
  *
  * @throws {Error} if the markers are not there.
  */
-export function withTable(readme: string, name: string, table: string): string {
+export function withTable(text: string, name: string, table: string): string {
   const [begin, end] = [`<!-- ${name}: begin -->`, `<!-- ${name}: end -->`];
-  const [before, rest] = readme.split(begin);
+  const [before, rest] = text.split(begin);
   const after = rest?.split(end)[1];
-  if (after === undefined) throw new Error(`README.md has no ${begin} … ${end}`);
+  if (after === undefined) throw new Error(`there is no ${begin} … ${end}`);
   return `${before}${begin}\n\n${table}\n\n${end}${after}`;
 }
