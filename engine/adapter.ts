@@ -9,7 +9,7 @@ import { INSTALL_COMMAND, NoAdapterError } from "./errors.ts";
 export interface AdapterInfo {
   /** Vendor name or number. */
   readonly vendor: string;
-  /** Family of the GPU, where the driver tells. */
+  /** Architecture of the GPU, where the driver tells. */
   readonly architecture: string;
   /** Device name or number. */
   readonly device: string;
@@ -28,11 +28,11 @@ export function isSoftware(info: GPUAdapterInfo): boolean {
 }
 
 /**
- * The best adapter of the wanted kind.
+ * The best adapter of a kind.
  *
  * @throws {NoAdapterError} when nothing fits; the message says what to install.
  */
-export async function findAdapter(wanted: "auto" | "gpu" | "software"): Promise<GPUAdapter> {
+export async function findAdapter(kind: "auto" | "gpu" | "software"): Promise<GPUAdapter> {
   const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
   if (!gpu) {
     throw new NoAdapterError(
@@ -40,27 +40,25 @@ export async function findAdapter(wanted: "auto" | "gpu" | "software"): Promise<
     );
   }
   const adapter = await gpu.requestAdapter(
-    wanted === "software"
-      ? { forceFallbackAdapter: true }
-      : { powerPreference: "high-performance" },
+    kind === "software" ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
   );
   if (!adapter) {
     throw new NoAdapterError(
-      `no WebGPU adapter (looked for Vulkan, Metal and Direct3D 12 drivers); install a software one with: ` +
-        INSTALL_COMMAND,
+      "no WebGPU adapter (looked for Vulkan, Metal and Direct3D 12 drivers); " +
+        `install a software one with: ${INSTALL_COMMAND}`,
     );
   }
-  if (wanted === "gpu" && isSoftware(adapter.info)) {
+  if (kind === "gpu" && isSoftware(adapter.info)) {
     throw new NoAdapterError(
-      `only the software adapter "${adapter.info.description}" was found, but a GPU was asked for; ` +
-        `install the GPU's driver or allow software adapters`,
+      `only the software adapter "${adapter.info.description}" was found, but a GPU was asked ` +
+        `for; install the GPU's driver or allow software adapters`,
     );
   }
   return adapter;
 }
 
 /** Limits of which a device is given as much as the adapter has. */
-export const WANTED_LIMITS = [
+export const REQUESTED_LIMITS = [
   "maxBufferSize",
   "maxStorageBufferBindingSize",
   "maxStorageBuffersPerShaderStage",

@@ -14,7 +14,7 @@ import { isFloat } from "./dtype.ts";
 import { AnomalyError, type AnomalyPhase } from "./errors.ts";
 import { defineKernel } from "./kernel.ts";
 import { converted, materialize } from "./launch/copy.ts";
-import { scope, untrack } from "./scope.ts";
+import { keep, scope } from "./scope.ts";
 import { show } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -79,7 +79,7 @@ export class AnomalyDetector implements Disposable {
   constructor(device: Device) {
     this.#device = device;
     this.#slots = device.empty([SLOTS], "u32");
-    untrack(this.#slots);
+    keep(this.#slots);
     device.write(this.#slots, new Uint32Array(SLOTS).fill(CLEAN));
   }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type AdapterInfo, findAdapter, isSoftware, WANTED_LIMITS } from "./adapter.ts";
+import { type AdapterInfo, findAdapter, isSoftware, REQUESTED_LIMITS } from "./adapter.ts";
 import { AnomalyDetector } from "./anomaly.ts";
 import { type DType, dtypeOf, type HostArray, hostView, itemSizeOf } from "./dtype.ts";
 import {
@@ -50,7 +50,7 @@ export interface DeviceOptions {
   readonly subgroups?: boolean;
   /** Use 16-bit floats where the adapter has them; default true. */
   readonly f16?: boolean;
-  /** Kernel variants to use wherever they fit, by family, such as `{ gemm: "register-8x8" }`. */
+  /** Variants to use wherever they fit, by name of the kernel: `{ gemm: "register-8x8" }`. */
   readonly variants?: Readonly<Record<string, string>>;
   /**
    * Ignore measurements when choosing kernel variants: every machine with this adapter runs the
@@ -84,14 +84,14 @@ const LOSS_NOTICE_MS = 200;
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const adapter = await findAdapter(options.adapter ?? "auto");
   const requiredLimits: Record<string, number> = {};
-  for (const name of WANTED_LIMITS) requiredLimits[name] = adapter.limits[name];
+  for (const name of REQUESTED_LIMITS) requiredLimits[name] = adapter.limits[name];
   if (options.offsetAlignment) {
     requiredLimits.minStorageBufferOffsetAlignment = options.offsetAlignment;
   }
   // "subgroups" is granted where the adapter has it although adapter.features hides it, so ask and
   // see.
-  const wanted = options.f16 === false ? ["timestamp-query"] : ["shader-f16", "timestamp-query"];
-  const optional = wanted.filter((name) => adapter.features.has(name as GPUFeatureName));
+  const asked = options.f16 === false ? ["timestamp-query"] : ["shader-f16", "timestamp-query"];
+  const optional = asked.filter((name) => adapter.features.has(name as GPUFeatureName));
   const attempts = options.subgroups === false
     ? [optional]
     : [[...optional, "subgroups"], optional, []];
@@ -125,7 +125,7 @@ function isWhole({ offset, bytes }: BufferWindow): boolean {
 /** Values on their way to the host; see {@link Device.readLater}. */
 export interface PendingRead {
   /**
-   * Waits for the values; asked again, gives the same ones.
+   * Waits for the values; further calls give the same ones.
    *
    * @throws {DeviceLostError | OutOfMemoryError | KernelError} if work before the copy failed.
    */
@@ -238,7 +238,7 @@ export class Device implements Disposable {
     return this.#active;
   }
 
-  /** Whether work is taken down for a plan instead of being done. */
+  /** Whether work is recorded for a plan instead of being done. */
   get capturing(): boolean {
     return this.#active !== this.#recorder;
   }
@@ -442,7 +442,7 @@ export class Device implements Disposable {
         offset: offset - skip,
         bytes: Math.ceil((skip + bytes) / 4) * 4,
         skip,
-        wanted: bytes,
+        length: bytes,
         dtype: t.dtype,
       };
     });
@@ -466,10 +466,10 @@ export class Device implements Disposable {
       await this.#settle(work());
       if (this.#anomalies) await this.#anomalies.verify();
       let at = 0;
-      return parts.map(({ dtype, bytes, skip, wanted }) => {
+      return parts.map(({ dtype, bytes, skip, length }) => {
         const first = at + skip;
         at += bytes;
-        return hostView(dtype, all.slice(first, first + wanted));
+        return hostView(dtype, all.slice(first, first + length));
       });
     };
     let fetched: Promise<HostArray[]> | undefined;

@@ -1,6 +1,6 @@
 /**
  * GPU memory: a size-exact pool of buffers with public counters. Deno's garbage collector does not
- * see GPU memory (KERNELS.md section 7), so every buffer is handed back by hand and reused.
+ * see GPU memory, so every buffer is handed back by hand and reused.
  *
  * @module
  */

@@ -1,6 +1,7 @@
 /**
  * `defineOp` is the one place that says what an op is: its forward and backward on the GPU and
- * the same in plain float64 TypeScript. The registry is what the op test walks.
+ * the same in plain float64 TypeScript. Tests go through the registry
+ * (engine/README.md, Adding an op).
  *
  * @module
  */
@@ -97,14 +98,14 @@ function checkOperand(
       } live on different devices`,
     );
   }
-  const wanted = dtypes === "any"
+  const needed = dtypes === "any"
     ? input.dtype
     : dtypes === "same" || isFloat(first.dtype)
     ? first.dtype
     : "f32";
-  if (input.dtype !== wanted) {
+  if (input.dtype !== needed) {
     const given = inputs.map(({ shape, dtype }) => `${show(shape)} of ${dtype}`).join(", ");
-    throw new ShapeError(`${name}: operands ${given}: ${wanted} is needed throughout`);
+    throw new ShapeError(`${name}: operands ${given}: ${needed} is needed throughout`);
   }
 }
 

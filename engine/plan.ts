@@ -69,7 +69,8 @@ interface CopyEvent {
 type PlanEvent = DispatchEvent | CopyEvent;
 
 const isCopy = (event: PlanEvent): event is CopyEvent => "from" in event;
-/** Takes down what ops do instead of doing it. */
+
+/** Records what ops do instead of doing it. */
 class PlanRecorder implements Recorder {
   readonly aliasing = true;
   readonly events: PlanEvent[] = [];
@@ -120,8 +121,8 @@ class PlanRecorder implements Recorder {
   write({ buffer, offset }: BufferWindow, data: HostArray): void {
     if (!(buffer instanceof PlanBuffer) || buffer.first !== Infinity || offset !== 0) {
       throw new KernelError(
-        "a captured function may not overwrite tensors from the host: it would happen once, not at every replay; " +
-          "pass the values as an input",
+        "a captured function may not overwrite tensors from the host: it would happen once, " +
+          "not at every replay; pass the values as an input",
       );
     }
     buffer.constant = data.slice();
@@ -151,7 +152,7 @@ export interface Plan<Output> extends Disposable {
   /** How much memory the plan holds. */
   readonly memory: PlanMemory;
   /**
-   * Runs the function again on new inputs.
+   * Runs the recorded work on new inputs.
    *
    * @param inputs tensors or host values, in the order of the recording
    * @param onKernel is called after the first dispatch of each kernel; that waits for each, because
@@ -183,13 +184,13 @@ export function capture<Output>(
   inputs: readonly Tensor[],
   body: (...inputs: Tensor[]) => Output,
 ): Plan<Output> {
-  const owned = inputs.map(({ shape, dtype }) => device.empty(shape, dtype));
+  const copies = inputs.map(({ shape, dtype }) => device.empty(shape, dtype));
   const recorder = new PlanRecorder(device);
   try {
-    const outputs = device.recordInto(recorder, () => scope(() => body(...owned)));
-    return new CapturedPlan(device, recorder, owned, outputs);
+    const outputs = device.recordInto(recorder, () => scope(() => body(...copies)));
+    return new CapturedPlan(device, recorder, copies, outputs);
   } catch (error) {
-    for (const tensor of owned) tensor.dispose();
+    for (const tensor of copies) tensor.dispose();
     for (const { own } of recorder.buffers) if (own) device.recorder.release(own);
     throw error;
   }
@@ -207,7 +208,7 @@ export interface MeasuredMemory {
   readonly largest: number;
 }
 
-/** Takes down what ops do, and forgets values. */
+/** Records what ops do, and forgets values. */
 class MeasuringRecorder extends PlanRecorder {
   override write(): void {
     // Sizes do not depend on values.

@@ -2,9 +2,9 @@
  * Bringing bytes back to the host.
  *
  * Deno polls the device inside `mapAsync` until all work is done and then sleeps 10 ms before its
- * promise settles (KERNELS.md section 4.4). On versions where that has been checked, the mapped
- * range is taken at once instead: 0.06 ms instead of 11 ms a read. Where the range is not there
- * yet, the promise is awaited as usual.
+ * promise settles. On versions where that has been checked, the mapped range is taken at once
+ * instead: 0.06 ms instead of 11 ms a read. Where the range is not there yet, the promise is
+ * awaited as usual.
  *
  * @module
  */
@@ -111,8 +111,7 @@ export class Readback {
     const kept = this.#kept.get(size)?.pop();
     if (kept) return kept;
     const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
-    // Deno aborts the process when a range is asked of a buffer that was never mapped (KERNELS.md
-    // section 7).
+    // Deno aborts the process when a range is asked of a buffer that was never mapped.
     const buffer = this.gpu.createBuffer({ size, usage, mappedAtCreation: true });
     buffer.unmap();
     return buffer;

@@ -38,13 +38,13 @@ export function refNorm(a: Float64Array): number {
 /** Reads `array` as if broadcast to `target`. */
 export function refBroadcast(array: RefArray, target: Shape): Float64Array {
   const strides = denseStrides(array.shape);
-  const lead = target.length - array.shape.length;
+  const added = target.length - array.shape.length;
   const result = new Float64Array(sizeOf(target));
   const index = new Array<number>(target.length).fill(0);
   for (let i = 0; i < result.length; i++) {
     let at = 0;
-    for (let axis = lead; axis < target.length; axis++) {
-      if (array.shape[axis - lead] !== 1) at += index[axis] * strides[axis - lead];
+    for (let axis = added; axis < target.length; axis++) {
+      if (array.shape[axis - added] !== 1) at += index[axis] * strides[axis - added];
     }
     result[i] = array.data[at];
     for (let axis = target.length - 1; axis >= 0 && ++index[axis] === target[axis]; axis--) {
@@ -61,12 +61,12 @@ export function refBroadcast(array: RefArray, target: Shape): Float64Array {
 export function refUnbroadcast(data: Float64Array, from: Shape, to: Shape): RefArray {
   const result = refZeros(to);
   const strides = denseStrides(to);
-  const lead = from.length - to.length;
+  const added = from.length - to.length;
   const index = new Array<number>(from.length).fill(0);
   for (let i = 0; i < data.length; i++) {
     let at = 0;
-    for (let axis = lead; axis < from.length; axis++) {
-      if (to[axis - lead] !== 1) at += index[axis] * strides[axis - lead];
+    for (let axis = added; axis < from.length; axis++) {
+      if (to[axis - added] !== 1) at += index[axis] * strides[axis - added];
     }
     result.data[at] += data[i];
     for (let axis = from.length - 1; axis >= 0 && ++index[axis] === from[axis]; axis--) {

@@ -4,18 +4,13 @@
  *
  * @module
  */
+import { scopes, track, untrack } from "./scope_stack.ts";
 import { Tensor } from "./tensor.ts";
 
-const stack: Set<Tensor>[] = [];
-
-/** Puts a new tensor under the innermost scope's care. */
-export function track(tensor: Tensor): void {
-  stack[stack.length - 1]?.add(tensor);
-}
-
-/** Takes a tensor out of the care of whatever scope holds it. */
-export function untrack(tensor: Tensor): void {
-  for (const scope of stack) scope.delete(tensor);
+/** Removes a tensor from every scope: its owner disposes it by hand. */
+export function keep<T extends Tensor>(tensor: T): T {
+  untrack(tensor);
+  return tensor;
 }
 
 /** Tensors in a value: itself, or inside arrays and plain objects a few levels deep. */
@@ -48,7 +43,7 @@ export function composite<T>(body: () => T): T {
 
 function freeing<T>(body: () => T, detach: boolean): T {
   const own = new Set<Tensor>();
-  stack.push(own);
+  scopes.push(own);
   let result: T;
   let kept: ReadonlySet<Tensor> = new Set();
   try {
@@ -60,7 +55,7 @@ function freeing<T>(body: () => T, detach: boolean): T {
     }
     kept = new Set(tensorsIn(result));
   } finally {
-    stack.pop();
+    scopes.pop();
     for (const tensor of own) {
       if (kept.has(tensor)) {
         if (detach) tensor.detachFromTape();

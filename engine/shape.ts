@@ -71,9 +71,9 @@ export function broadcastStrides(
   strides: readonly number[],
   target: Shape,
 ): number[] {
-  const lead = target.length - shape.length;
+  const added = target.length - shape.length;
   return target.map((_, axis) =>
-    axis < lead || shape[axis - lead] === 1 ? 0 : strides[axis - lead]
+    axis < added || shape[axis - added] === 1 ? 0 : strides[axis - added]
   );
 }
 
@@ -91,7 +91,8 @@ export function normalizeAxis(op: string, axis: number, rank: number): number {
 }
 
 /**
- * Merges neighbouring axes that all operands walk with one stride, so that kernels see few axes.
+ * Merges neighbouring axes that all operands step through with one stride, so that kernels see few
+ * axes.
  *
  * @param shape common shape of the operands
  * @param operands strides of each operand over `shape`

@@ -1,12 +1,12 @@
 /**
- * Reverse-mode differentiation. Ops record nodes; {@link backward} walks them from the newest to
+ * Reverse-mode differentiation. Ops record nodes; {@link backward} visits them from the newest to
  * the oldest and frees what they saved as it goes.
  *
  * @module
  */
 import type { DType } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
-import { scope, untrack } from "./scope.ts";
+import { scope } from "./scope.ts";
 import { type Shape, show } from "./shape.ts";
 import type { GradientSlot, Tensor } from "./tensor.ts";
 import { accumulate, materialize, sumOf } from "./launch/copy.ts";
@@ -129,9 +129,9 @@ export class Node {
     results: readonly (Tensor | undefined)[],
     site: Error,
   ): void {
-    const wanted = results.map((result, i) => this.edges[i] && result);
+    const passed = results.map((result, i) => this.edges[i] && result);
     const { device } = grads.find((grad) => grad !== undefined)!;
-    device.anomalies?.check(this.name, "backward", grads, wanted, site);
+    device.anomalies?.check(this.name, "backward", grads, passed, site);
   }
 
   /** Frees gradients and saved tensors. */
@@ -182,10 +182,11 @@ function withRecording<T>(on: boolean, body: () => T): T {
 }
 
 /**
- * Runs `body` and keeps only its input for the backward pass, which runs `body` again: memory for
- * time. Gradients have the same bits as without.
+ * Runs `body` and keeps only its input for the backward pass, which recomputes `body`: memory for
+ * time (Chen et al., 2016; torch's `checkpoint`). Gradients have the same bits as without.
  *
- * @param body must compute the same again; tensors it uses besides `x` must still be alive then
+ * @param body must compute the same both times; tensors it uses besides `x` must still be alive in
+ * the backward pass
  */
 export function recompute(body: (x: Tensor) => Tensor, x: Tensor): Tensor {
   if (!recording) return body(x);
@@ -234,7 +235,8 @@ export function backward(loss: Tensor, seed?: Tensor): void {
     if (reachable.has(node)) continue;
     if (node.freed) {
       throw new LifetimeError(
-        `backward: another backward pass has freed the graph behind "${node.name}"; add the losses and go back once`,
+        `backward: another backward pass has freed the graph behind "${node.name}"; ` +
+          "add the losses and go back once",
       );
     }
     reachable.add(node);
@@ -259,10 +261,4 @@ export function retain(tensor: Tensor): Tensor {
   const handle = tensor.view(tensor.shape, tensor.strides);
   handle.saved = true;
   return handle;
-}
-
-/** Removes a tensor from every scope: its owner disposes it by hand. */
-export function keep<T extends Tensor>(tensor: T): T {
-  untrack(tensor);
-  return tensor;
 }

@@ -9,7 +9,7 @@ import { type DType, isFloat, itemSizeOf } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
 import type { PoolBuffer } from "./memory.ts";
 import type { Recorder } from "./recorder.ts";
-import { track, untrack } from "./scope.ts";
+import { track, untrack } from "./scope_stack.ts";
 import { denseStrides, isDense, type Shape, show, sizeOf } from "./shape.ts";
 import type { Node } from "./tape.ts";
 

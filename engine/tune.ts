@@ -16,7 +16,8 @@ import { scope } from "./scope.ts";
 /** A problem that several kernel variants can compute. */
 export interface Tunable {
   /**
-   * Family and shape class, such as `gemm/nt/f32/1024x768x768`; the family ends at the first slash.
+   * Name of the op's kernels and shape class, such as `gemm/nt/f32/1024x768x768`; the name ends at
+   * the first slash.
    */
   readonly key: string;
   /** Names of the variants that fit this problem and device, the default first. */
@@ -42,7 +43,7 @@ export class Tuning {
   /**
    * One per device.
    *
-   * @param overrides variant by family, used wherever it fits
+   * @param overrides variant by name of the kernels, used wherever it fits
    * @param fixed ignore what was measured, so that every machine runs the same variants
    */
   constructor(
@@ -62,11 +63,11 @@ export class Tuning {
     variants: readonly string[],
     open: () => (variant: string) => void,
   ): string {
-    const family = key.slice(0, key.indexOf("/"));
-    const wanted = this.overrides[family];
-    if (wanted !== undefined && variants.includes(wanted)) {
-      this.#used.add(family);
-      return wanted;
+    const name = key.slice(0, key.indexOf("/"));
+    const override = this.overrides[name];
+    if (override !== undefined && variants.includes(override)) {
+      this.#used.add(name);
+      return override;
     }
     if (this.fixed) return variants[0];
     const known = this.#entries.get(key)?.variant;
@@ -91,9 +92,9 @@ export class Tuning {
     }
   }
 
-  /** Families with an override that has fitted nothing so far, a misspelt one for example. */
+  /** Names with an override that has fitted nothing so far, a misspelt one for example. */
   get unusedOverrides(): readonly string[] {
-    return Object.keys(this.overrides).filter((family) => !this.#used.has(family));
+    return Object.keys(this.overrides).filter((name) => !this.#used.has(name));
   }
 
   /** What was measured or loaded, by key. */
@@ -135,8 +136,7 @@ export interface TuneOptions {
 const WORTHWHILE = 0.95;
 
 /**
- * A variant that takes this many times as long as the default in the first round is not timed
- * again.
+ * A variant that takes this many times as long as the default in the first round is timed no more.
  */
 const HOPELESS = 3;
 

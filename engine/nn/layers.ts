@@ -32,9 +32,9 @@ import { rmsNorm } from "../ops/rmsnorm.ts";
 import { variance } from "../ops/variance.ts";
 import { concat } from "../ops/view.ts";
 import { Prng, type RandomSource } from "../prng.ts";
-import { scope } from "../scope.ts";
+import { keep, scope } from "../scope.ts";
 import { sameShape, type Shape, show } from "../shape.ts";
-import { keep, noGrad } from "../tape.ts";
+import { noGrad } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 import { constantValues, type InitialValues, xavierUniform } from "./init.ts";
 

@@ -15,9 +15,9 @@ import { elementwise } from "../launch/elementwise.ts";
 import { gradientNorm } from "../launch/in_place.ts";
 import { adamHyperValues, adamStep } from "../launch/adamw.ts";
 import { sumOfSquares } from "../ops/reduce.ts";
-import { scope } from "../scope.ts";
+import { keep, scope } from "../scope.ts";
 import { show } from "../shape.ts";
-import { keep, noGrad } from "../tape.ts";
+import { noGrad } from "../tape.ts";
 import { Tensor } from "../tensor.ts";
 
 /** Settings that all optimizers share. */

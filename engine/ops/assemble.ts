@@ -131,12 +131,12 @@ function refRepeatVisit(
   const { result } = repeatShapes(shape, counts);
   const steps = denseStrides(result);
   const strides = denseStrides(shape);
-  const lead = counts.length - shape.length;
+  const added = counts.length - shape.length;
   refZeros(result).data.forEach((_, to) => {
     const from = shape.reduce(
       (at, size, axis) =>
         at +
-        Math.floor(to / steps[axis + lead]) % result[axis + lead] % size * strides[axis],
+        Math.floor(to / steps[axis + added]) % result[axis + added] % size * strides[axis],
       0,
     );
     visit(from, to);

@@ -1,6 +1,6 @@
 /**
  * Scaled dot-product attention that never holds a score matrix: the forward kernel keeps one
- * log-sum-exp per query, the backward kernels compute the probabilities again (Dao et al.,
+ * log-sum-exp per query, the backward kernels recompute the probabilities (Dao et al.,
  * FlashAttention, arXiv:2205.14135). Memory grows with the number of tokens, not its square, and
  * every sum has a fixed order.
  *
@@ -51,7 +51,8 @@ function problemOf(
   }
   if (d < 1 || d > LARGEST_HEAD || tk < 1) {
     throw new ShapeError(
-      `${op}: head size ${d} with ${tk} keys: 1 to ${LARGEST_HEAD} and at least one key are supported`,
+      `${op}: head size ${d} with ${tk} keys: 1 to ${LARGEST_HEAD} and at least one key are ` +
+        "supported",
     );
   }
   return { batch, heads, tq, tk, d, scale, causal };
@@ -346,7 +347,7 @@ function fusedProblem(shape: readonly number[], heads: number, scale: number): P
 }
 
 /**
- * Attention of a sequence to itself, from one fused projection (timm's layout, SPEC section 2.1):
+ * Attention of a sequence to itself, from one fused projection (timm's layout):
  * along the last axis q, k and v, each head by head. Nothing is rearranged in memory, and backward
  * writes one gradient of qkv.
  *

@@ -1,5 +1,5 @@
 /**
- * Dropout with a mask that is made again in backward instead of being stored.
+ * Dropout with a mask that backward recomputes instead of being stored.
  *
  * @module
  */

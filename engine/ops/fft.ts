@@ -43,8 +43,8 @@ export interface Transform {
 /** Transforms dense rows. Records nothing. */
 export function transform(x: Tensor, n: number, { inverse, scale }: Transform): Tensor {
   const { device } = x;
-  const lead = x.shape.slice(0, inverse ? -2 : -1);
-  const rows = sizeOf(lead);
+  const batch = x.shape.slice(0, inverse ? -2 : -1);
+  const rows = sizeOf(batch);
   const passes = radices(n)!;
   let current = x;
   let done = 1;
@@ -54,7 +54,7 @@ export function transform(x: Tensor, n: number, { inverse, scale }: Transform): 
     const ins = head && inverse ? bins(n) : n;
     const outs = tail && !inverse ? bins(n) : n;
     const [wide, wideOut] = [head && !inverse ? 1 : 2, tail && inverse ? 1 : 2];
-    const target = device.empty([...lead, outs, ...(wideOut === 2 ? [2] : [])]);
+    const target = device.empty([...batch, outs, ...(wideOut === 2 ? [2] : [])]);
     for (const [first, count] of rowChunks(device, rows, [ins * wide, outs * wideOut])) {
       device.run(
         kernel,
@@ -83,15 +83,15 @@ export function transform(x: Tensor, n: number, { inverse, scale }: Transform): 
 /** Sums behind {@link transform}, term by term. */
 export function refTransform(x: RefArray, n: number, { inverse, scale }: Transform): RefArray {
   const half = bins(n);
-  const lead = x.shape.slice(0, inverse ? -2 : -1);
-  const result = refZeros(inverse ? [...lead, n] : [...lead, half, 2]);
+  const batch = x.shape.slice(0, inverse ? -2 : -1);
+  const result = refZeros(inverse ? [...batch, n] : [...batch, half, 2]);
   const weights = Array.from(
     { length: half },
     (_, k) => scale === undefined ? 1 : k === 0 || 2 * k === n ? scale : 2 * scale,
   );
   const cos = Float64Array.from({ length: n }, (_, t) => Math.cos(2 * Math.PI * t / n));
   const sin = Float64Array.from({ length: n }, (_, t) => Math.sin(2 * Math.PI * t / n));
-  for (let row = 0; row < sizeOf(lead); row++) {
+  for (let row = 0; row < sizeOf(batch); row++) {
     for (let k = 0; k < half; k++) {
       const bin = (row * half + k) * 2;
       for (let t = 0; t < n; t++) {

@@ -2,8 +2,8 @@
  * Reading and adding by index. What reads, by what an index names:
  *
  * - `embedding`: a row of a table, for indices of any shape (torch's `nn.functional.embedding`).
- * - `indexSelect`: a slice along an axis, for a list of indices (torch's `index_select`, NumPy's and
- *   JAX's `take` with an axis).
+ * - `indexSelect`: a slice along an axis, for a list of indices (torch's `index_select`; `take`
+ *   with an axis in NumPy and JAX).
  * - `gather`: one element along an axis, for each element of the result (torch's `gather`, NumPy's
  *   and JAX's `take_along_axis`).
  * - `batchedIndexSelect` in batched_index_select.ts: a row of the same batch.
@@ -329,8 +329,8 @@ const gatherOp = defineOp<null>({
 
 /**
  * Elements along an axis: for the last one `y[..., j] = x[..., ids[..., j]]` (torch's `gather` with
- * indices of the full shape; `take_along_axis` in NumPy and JAX). Backward looks through a row's indices for every element:
- * meant for few indices per row.
+ * indices of the full shape; `take_along_axis` in NumPy and JAX). Backward looks through a row's
+ * indices for every element: meant for few indices per row.
  *
  * @param ids u32, of the shape of `x` beside the axis; each below the size of the axis. Larger ones
  * give NaN and pass no gradient, and anomaly mode reports them

@@ -89,7 +89,7 @@ export interface NormGradients {
   readonly dy: Tensor;
   /** Gradient of the sum, which is added to dx. */
   readonly dtotal?: Tensor;
-  /** Receives the gradient of x, if any is wanted. */
+  /** Receives the gradient of x, if one is needed. */
   readonly dx?: Tensor;
   /** Receive the gradients of gamma and, if rows were centred, of beta. */
   readonly parameters: readonly Tensor[];
@@ -107,10 +107,10 @@ export function normBackward(
   const { device, dtype, itemSize } = x;
   const { rows, width } = rowsAndWidth(x.shape);
   const blocks = device.info.software ? BLOCKS.software : BLOCKS.gpu;
-  const wanted = Math.ceil(rows / blocks);
+  const share = Math.ceil(rows / blocks);
   const layout = rowLayout(device, width, dtype);
   const fused = parameters.length > 0 && layout.keep &&
-    (device.info.software || wanted >= BLOCK_ROWS.least);
+    (device.info.software || share >= BLOCK_ROWS.least);
   const constants = {
     CENTRE: centre,
     RESIDUAL: dtotal !== undefined,
@@ -131,7 +131,7 @@ export function normBackward(
   }
   if (parameters.length === 0) return;
 
-  const block = Math.min(BLOCK_ROWS.most, Math.max(BLOCK_ROWS.least, wanted));
+  const block = Math.min(BLOCK_ROWS.most, Math.max(BLOCK_ROWS.least, share));
   const chunks = rowChunks(device, rows, [width, 4], itemSize);
   const sums = parameters.map((out) =>
     chunks.length === 1 ? out : device.empty([chunks.length, width])
@@ -227,13 +227,13 @@ function refNormForward(x: RefArray, gamma: RefArray, beta: RefArray, eps: numbe
   return refFrom(x.shape, (i) => xhat[i] * gamma.data[i % width] + beta.data[i % width]);
 }
 
-/** Where the gradients of gamma and beta go; nothing if neither is wanted. */
+/** Where the gradients of gamma and beta go; nothing if neither is needed. */
 function parameterGradients(
   gamma: Tensor,
-  wanted: boolean,
+  needed: boolean,
   slots: (Tensor | undefined)[],
 ): Tensor[] {
-  return wanted ? slots.map((slot) => slot ?? gamma.device.empty(gamma.shape, gamma.dtype)) : [];
+  return needed ? slots.map((slot) => slot ?? gamma.device.empty(gamma.shape, gamma.dtype)) : [];
 }
 
 const layerNormOp = defineOp<NormAttrs>({
@@ -311,7 +311,7 @@ function checkParameters(
 
 /**
  * Layer normalisation over the last axis with biased variance: `(x - mean) / sqrt(var + eps) *
- * gamma + beta` (SPEC section 2.1 uses eps 1e-6).
+ * gamma + beta`.
  *
  * @param x `[..., D]`
  * @param gamma `[D]`

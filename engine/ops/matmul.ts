@@ -202,18 +202,18 @@ export function linear(
 }
 
 /**
- * How gemm can walk a possibly strided [..., rows, columns] view broadcast to `batch`, or
+ * How gemm can read a possibly strided [..., rows, columns] view broadcast to `batch`, or
  * undefined.
  */
 function asOperand(tensor: Tensor, batch: Shape): MatrixOperand | undefined {
   const rank = tensor.shape.length;
   const [rows, columns] = tensor.shape.slice(-2);
   const [rowStep, columnStep] = tensor.strides.slice(-2);
-  const lead = collapseAxes(batch, [
+  const batches = collapseAxes(batch, [
     broadcastStrides(tensor.shape.slice(0, -2), tensor.strides.slice(0, rank - 2), batch),
   ]);
-  if (lead.shape.length !== 1) return undefined;
-  const batchStride = lead.shape[0] === 1 ? 0 : lead.strides[0][0];
+  if (batches.shape.length !== 1) return undefined;
+  const batchStride = batches.shape[0] === 1 ? 0 : batches.strides[0][0];
   if (columnStep === 1 || columns === 1) {
     return { tensor, ld: rows === 1 ? columns : rowStep, batchStride };
   }

@@ -133,13 +133,13 @@ export function reduceAxes(
  * @throws {ShapeError} if `shape` does not broadcast to that of `tensor`.
  */
 export function sumTo(tensor: Tensor, shape: Shape, out?: Tensor): Tensor {
-  const lead = tensor.shape.length - shape.length;
+  const added = tensor.shape.length - shape.length;
   const reduced = tensor.shape.map((size, axis) => {
-    const wanted = axis < lead ? 1 : shape[axis - lead];
-    if (lead < 0 || wanted !== size && wanted !== 1) {
+    const kept = axis < added ? 1 : shape[axis - added];
+    if (added < 0 || kept !== size && kept !== 1) {
       throw new ShapeError(`sumTo: ${show(shape)} does not broadcast to ${show(tensor.shape)}`);
     }
-    return axis < lead || wanted !== size;
+    return axis < added || kept !== size;
   });
   const target = out ?? tensor.device.empty(shape, tensor.dtype);
   reduceAxes(tensor, reduced, "sum", 1, target);
@@ -303,8 +303,8 @@ export function attrsOf(
   if (!isFloat(x.dtype)) {
     throw new ShapeError(`${name}: the operand is ${x.dtype}, it must be f32 or f16`);
   }
-  const wanted = new Set(axes?.map((axis) => normalizeAxis(name, axis, rank)));
-  return { reduced: x.shape.map((_, axis) => axes === undefined || wanted.has(axis)), keepDims };
+  const chosen = new Set(axes?.map((axis) => normalizeAxis(name, axis, rank)));
+  return { reduced: x.shape.map((_, axis) => axes === undefined || chosen.has(axis)), keepDims };
 }
 
 /**

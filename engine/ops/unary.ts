@@ -191,7 +191,7 @@ export function tanh(x: Tensor): Tensor {
   return unary.tanh.apply([x], null)[0];
 }
 
-/** Exact GELU, `x * Phi(x)` with the error function (SPEC section 2.1). */
+/** Exact GELU, `x * Phi(x)` with the error function (Hendrycks and Gimpel, 2016). */
 export function gelu(x: Tensor): Tensor {
   return unary.gelu.apply([x], null)[0];
 }

@@ -298,8 +298,8 @@ const expandOp = defineOp<{ readonly shape: Shape }>({
  * @throws {ShapeError} if `x` does not broadcast to `shape`.
  */
 export function expand(x: Tensor, shape: Shape): Tensor {
-  const lead = shape.length - x.shape.length;
-  if (lead < 0 || x.shape.some((size, i) => size !== 1 && size !== shape[i + lead])) {
+  const added = shape.length - x.shape.length;
+  if (added < 0 || x.shape.some((size, i) => size !== 1 && size !== shape[i + added])) {
     throw new ShapeError(`expand: ${show(x.shape)} does not broadcast to ${show(shape)}`);
   }
   return expandOp.apply([x], { shape })[0];
