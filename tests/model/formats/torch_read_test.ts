@@ -33,7 +33,7 @@ import {
   text,
 } from "../../support/pickle_bytes.ts";
 
-const GOLDEN = fromFileUrl(new URL("../../golden", import.meta.url));
+const GOLDEN = fromFileUrl(new URL("../../golden/", import.meta.url));
 const golden = (name: string) => Deno.readFileSync(GOLDEN + name);
 
 function tensorsOf(bytes: Uint8Array): Map<string, StoredTensor> {
