@@ -38,7 +38,8 @@ export interface AttentionMaps {
   /** The tokens that attend. */
   readonly queries: readonly AttentionQuery[];
   /**
-   * Of every layer: [heads, queries, classTokens + patches], the class token first; each row sums up to 1.
+   * Of every layer: [heads, queries, classTokens + patches], the class token first; each row sums
+   * up to 1.
    */
   readonly layers: readonly Float32Array[];
 }

@@ -120,7 +120,8 @@ export function geometryOf(
   );
   if (!Number.isInteger(rows) || patches === undefined) {
     throw new CheckpointError(
-      `${tokens} positions and patches of ${bands} bands do not make a grid over ${MEL_BANDS} bands`,
+      `${tokens} positions and patches of ${bands} bands do not make a grid over ` +
+        `${MEL_BANDS} bands`,
     );
   }
   const columns = patches / rows;

@@ -135,7 +135,8 @@ class Machine {
     const at = this.#at;
     if (length > this.#bytes.byteLength - at) {
       throw new PickleError(
-        `${length} bytes are to follow at byte ${at}, but the pickle ends at ${this.#bytes.byteLength}`,
+        `${length} bytes are to follow at byte ${at}, but the pickle ends at ` +
+          `${this.#bytes.byteLength}`,
       );
     }
     this.#at += length;

@@ -295,7 +295,8 @@ export function maskFromBinary(binary: ArrayLike<number>, batch: number, patches
     visible ??= own;
     if (own !== visible) {
       throw new RangeError(
-        `clips of a batch must keep equally many patches: clip 0 keeps ${visible}, clip ${b} keeps ${own}`,
+        `clips of a batch must keep equally many patches: clip 0 keeps ${visible}, ` +
+          `clip ${b} keeps ${own}`,
       );
     }
   }

@@ -5,7 +5,8 @@
  * `base` holds the exact values of the paper and of the released configuration, made for 300 epochs
  * of two million clips. `tiny` and `small` hold schedules for runs of minutes to hours: published
  * EMA decays have a half-life of 13,863 updates, so a run of a few hundred updates would keep its
- * teacher at the starting point. Everything that has a length is therefore a share of the run there.
+ * teacher at the starting point. Everything that has a length is therefore a share of the run
+ * there.
  *
  * @module
  */

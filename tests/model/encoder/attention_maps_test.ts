@@ -95,7 +95,7 @@ function reference(logmel: Float32Array, frames: number): Matrix[][] {
   });
 }
 
-Deno.test("attention maps: weights of every layer and head equal float64, rows sum up to 1", async () => {
+Deno.test("attention maps: every layer and head equals float64, rows sum up to 1", async () => {
   using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
   const random = new Prng(3);
@@ -172,7 +172,7 @@ Deno.test("attention maps: without a bias of keys, and without a class token", a
   await assertRejects(() => attentionMaps(bare, logmel, ["class"]), ShapeError, "0 to 19");
 });
 
-Deno.test("attention maps: wrong shapes and tokens are refused, nothing is left on the device", async () => {
+Deno.test("attention maps: wrong shapes and tokens are refused, nothing stays behind", async () => {
   using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
   const run = async (shape: number[], queries: AttentionQuery[]) => {

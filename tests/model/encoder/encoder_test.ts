@@ -40,7 +40,7 @@ function assertClose(found: Float32Array, expected: Float32Array, tolerance: num
  */
 const TOLERANCE = 4e-5;
 
-Deno.test("encoder: embeddings of the official package, both modes, pooled and not, all layers", async () => {
+Deno.test("encoder: the official package's embeddings, modes, pooling, layers", async () => {
   using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
   for (const wave of ["w1", "w2"]) {
@@ -344,7 +344,7 @@ Deno.test("encoder: the file says heads, statistics and framing; options win", a
   assert((await embed(encoderFile(), { heads: 1 })).some((x, i) => Math.abs(x - plain[i]) > 1e-3));
 });
 
-Deno.test("encoder: without a class token its row of the position table does not matter", async () => {
+Deno.test("encoder: without a class token its row of positions does not matter", async () => {
   using device = await openDevice();
   const audio = noise(20_000);
   const embed = async (changed: (positions: Float32Array) => Float32Array) => {

@@ -1,3 +1,4 @@
+/** Safetensors: headers and values written and read, damaged files refused. */
 import { assertEquals, assertInstanceOf, assertStringIncludes, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import {

@@ -51,7 +51,7 @@ Deno.test("audio shorter than a frame is refused", async () => {
   assertThrows(() => frontend.apply(waves), ShapeError, "at least one frame");
 });
 
-Deno.test("clips are computed alike alone, in a batch and in pieces below the binding limit", async () => {
+Deno.test("clips alone, in a batch and in pieces below the binding limit are alike", async () => {
   const clips = 11;
   const samples = 4000;
   const host = Float32Array.from(

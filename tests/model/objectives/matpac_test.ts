@@ -79,7 +79,7 @@ Deno.test("paper: teachers start as copies of the student", async () => {
   assertEquals(flat(await model.teacherHead.read()), flat(student, "cls_student_head."));
 });
 
-Deno.test("released: the teacher has its own encoder, narrower head layers and the student's last layer", async () => {
+Deno.test("released: the teacher's encoder and head are its own, but for the last layer", async () => {
   using device = await openDevice();
   using model = new Matpac(
     device,
@@ -182,7 +182,7 @@ Deno.test("paper: torch's AdamW decays matrices and spares biases and vectors", 
   for (const spec of run.model.student.specs) {
     const { data } = before.get(spec.name)!;
     const clipped = given.get(spec.name)!.data.map((g) => g * clip_coefficient);
-    // model/README.md, Optimizer: 1-D tensors and biases are excluded, class and mask token are not.
+    // model/README.md, Optimizer: not 1-D tensors and biases, but class and mask token.
     const spared = spec.shape.length === 1 || spec.name.endsWith(".bias");
     const expected = adamWReference(data, clipped, spared ? 0 : 0.05, 1e-3);
     const actual = after.get(spec.name)!.data;
@@ -192,7 +192,7 @@ Deno.test("paper: torch's AdamW decays matrices and spares biases and vectors", 
   }
 });
 
-Deno.test("teachers stay at the first update and then average the student before the update", async () => {
+Deno.test("teachers stay at the first update, then average the student before it", async () => {
   using device = await openDevice();
   using run = setUp(device, RECIPES.released);
   const read = async () => ({
@@ -216,7 +216,7 @@ Deno.test("teachers stay at the first update and then average the student before
   close(second.head, first.head, first.studentHead, 0.8);
 });
 
-Deno.test("released: the centre sums to 1 - 0.9^u after u registered and applied batches", async () => {
+Deno.test("released: the centre sums to 1 - 0.9^u after u applied batches", async () => {
   using device = await openDevice();
   using run = setUp(device, RECIPES.released);
   for (let u = 1; u <= 4; u++) {
@@ -318,7 +318,7 @@ Deno.test("base: losses of the first step are those of model/README.md", async (
   assert(lossCls > 7.6 && lossCls < 8, `classification loss ${lossCls}`);
 });
 
-Deno.test("replayed and recomputed updates give the bits of an eager one; a replay makes nothing new", async () => {
+Deno.test("replayed and recomputed updates give the bits of an eager one", async () => {
   using device = await openDevice();
   const train = async (capture: boolean, recompute = false) => {
     using model = new Matpac(device, SMALL, RECIPES.paper);

@@ -86,7 +86,7 @@ Deno.test("recipes: each row from 1 to 10 can be chosen by itself", () => {
   }
 });
 
-Deno.test("recipes: the paper's is the paper's where model/README.md says so, the code's elsewhere", () => {
+Deno.test("recipes: the paper's takes the sides that model/README.md says", () => {
   assertEquals(RECIPES.paper, {
     name: "paper",
     centerOn: "logits",
@@ -116,7 +116,7 @@ Deno.test("recipes: the paper's is the paper's where model/README.md says so, th
   assertEquals(DEVIATIONS.head.row, 8);
 });
 
-Deno.test("row 5: standardised targets are M2D's: unbiased variance + 1e-6, then the cosine", async () => {
+Deno.test("row 5: standardised targets are M2D's, with unbiased variance + 1e-6", async () => {
   for (const side of ["paper", "released"] as const) {
     const { prediction, target, losses } = await after(mixedRecipe("paper", { target: side }), 1);
     const { width } = SMALL;
@@ -134,7 +134,7 @@ Deno.test("row 5: standardised targets are M2D's: unbiased variance + 1e-6, then
   }
 });
 
-Deno.test("row 6: a sum over masked tokens is their mean times their number, in loss and gradient", async () => {
+Deno.test("row 6: a sum over masked tokens is their mean times their number", async () => {
   const mean = await after(RECIPES.paper, 1);
   const sum = await after(mixedRecipe("paper", { reduction: "paper" }), 1);
   assertAlmostEquals(sum.metrics.loss, MASKED * mean.metrics.loss, 1e-4);
@@ -147,7 +147,7 @@ Deno.test("row 6: a sum over masked tokens is their mean times their number, in 
   assertThrows(() => lossWeights(mixedRecipe("paper", { reduction: "paper" }), 0.5), RangeError);
 });
 
-Deno.test("row 8: DINO's gains stay 1 in student and teacher, with and without decay of everything", async () => {
+Deno.test("row 8: DINO's gains stay 1 in student and teacher, decayed or not", async () => {
   for (const decay of ["paper", "released"] as const) {
     const fixed = mixedRecipe("paper", { head: "paper", "weight-decay": decay });
     const { student, teacherHead, gradients } = await after(fixed, 3);

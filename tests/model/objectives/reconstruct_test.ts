@@ -16,7 +16,7 @@ const { tensors: GOLDEN } = readSafetensors(
 const golden = (name: string) => GOLDEN.get(name)!.data as Float32Array;
 const [BANDS, FRAMES, PATCHES] = [80, 96, 30];
 
-Deno.test("reconstruction: the official model's predictions where it is masked, the input elsewhere", async () => {
+Deno.test("reconstruction: official predictions where masked, the input elsewhere", async () => {
   using device = await openDevice();
   const geometry = {
     ...PRESETS.tiny.geometry,
@@ -78,7 +78,7 @@ Deno.test("reconstruction: the official model's predictions where it is masked, 
   );
 });
 
-Deno.test("reconstruction: predictions of standardised patches get the patch's mean and deviation", () => {
+Deno.test("reconstruction: standardised patches get back mean and deviation", () => {
   const parts = {
     input: Float32Array.from([1, 2, 9, 9, 3, 6, 9, 9]),
     grid: { rows: 1, columns: 2 },

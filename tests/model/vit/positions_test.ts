@@ -57,7 +57,7 @@ Deno.test("MSM-MAE's position tables are those of the reference", () => {
   assertEquals([at(0, 5), at(1, 4), at(1, 5)], [0, 0, 1]);
 });
 
-Deno.test("a cropped table is the first columns of each row, with and without a class token", async () => {
+Deno.test("a cropped table is the first columns of each row, class token or not", async () => {
   using device = await openDevice();
   const [rows, columns, kept, width] = [3, 7, 4, 8];
   const values = sinCosPositions(width, rows, columns);
