@@ -1,6 +1,9 @@
 /**
- * MATPAC on Tessera's engine: the log-mel front end, masks, positions, the model and its state,
- * presets and recipes, and the safetensors format; encoders from files and the embeddings of clips.
+ * MATPAC, MATPAC++, M2D and MSM-MAE on Tessera's engine. In order: the log-mel front end; the
+ * transformer's sizes, parameters, positions, tokens and layers; masks, objectives, presets and
+ * recipes; encoders from files and the embeddings of clips; the formats of checkpoints. What all of
+ * them compute, symbol by symbol, is in `model/README.md`.
+ *
  * Nothing here touches files, but for a path that {@link loadEncoder} is given, or the command
  * line.
  *
@@ -13,20 +16,21 @@
  * using model = new Matpac(device, PRESETS.tiny.geometry, RECIPES.paper);
  * ```
  *
+ * An encoder alone:
+ *
+ * ```ts
+ * import { openDevice } from "@tessera/tessera";
+ * import { loadEncoder } from "@tessera/tessera/model";
+ *
+ * using device = await openDevice();
+ * using encoder = await loadEncoder(device, "encoder.safetensors");
+ * const { values } = await encoder.embed(new Float32Array(16_000)); // a second of silence
+ * ```
+ *
  * @module
  */
-export {
-  isDecayed,
-  ParameterArena,
-  type ParameterSpec,
-  type SharedRun,
-} from "./vit/parameter_arena.ts";
-export {
-  type FrontendOptions,
-  type FrontendSettings,
-  LogMel,
-  MATPAC_STATISTICS,
-} from "./frontend/log_mel.ts";
+
+// Front end
 export {
   FRAME_SAMPLES,
   frameCount,
@@ -41,47 +45,54 @@ export {
   type TableOrder,
 } from "./frontend/tables.ts";
 export {
-  type Bands,
-  encodeChunks,
-  type EncoderGeometry,
-  type EncoderNetwork,
-  gridOf,
-  type Readout,
-  stepSize,
-  studentNetwork,
-} from "./encoder/embed.ts";
-export {
-  type AttentionMaps,
-  attentionMaps,
-  type AttentionQuery,
-} from "./encoder/attention_maps.ts";
+  type FrontendOptions,
+  type FrontendSettings,
+  LogMel,
+  MATPAC_STATISTICS,
+} from "./frontend/log_mel.ts";
 export {
   griffinLim,
   type InversionOptions,
   logMelToWave,
   melToPower,
 } from "./frontend/griffin_lim.ts";
-export { reconstruct, type Reconstruction } from "./objectives/reconstruct.ts";
-export { type Audio, type LogMelAudio } from "./encoder/chunks.ts";
-export { type Clip, Embedder, type Embedding, type EmbedOptions } from "./encoder/embed_queue.ts";
+
+// Transformer: sizes, parameters, positions, tokens, layers
 export {
-  Encoder,
-  EncoderError,
-  type EncoderOptions,
-  type EncoderSource,
-  loadEncoder,
-  type TogetherOptions,
-} from "./encoder/encoder.ts";
+  type Geometry,
+  type PatchGrid,
+  patchGrid,
+  patchSides,
+  type PatchSize,
+} from "./vit/geometry.ts";
 export {
-  type Clips,
-  getSceneEmbeddings,
-  getTimestampEmbeddings,
-  type HearModel,
-  loadModel,
-  type Values,
-} from "./encoder/hear.ts";
+  isDecayed,
+  ParameterArena,
+  type ParameterSpec,
+  type SharedRun,
+} from "./vit/parameter_arena.ts";
+export {
+  blockSpecs,
+  blocksSpecs,
+  embeddingSpecs,
+  encoderSpecs,
+  linearSpecs,
+  normSpecs,
+} from "./vit/parameter_specs.ts";
+export { cropPositions, sinCosPositions, sinCosPositions1d } from "./vit/positions.ts";
+export {
+  behindClass,
+  classTokens,
+  patchEmbed,
+  patchify,
+  type TokenGeometry,
+  type TokenView,
+  tokenView,
+} from "./vit/tokens.ts";
+export { block, blocks, type BlocksOptions, dense, type Lookup, norm } from "./vit/blocks.ts";
 export { headLogits, headSpecs } from "./vit/projection_head.ts";
-export { initialise } from "./objectives/initialise.ts";
+
+// Objectives: masks, models, presets, recipes
 export {
   binaryMask,
   drawMask,
@@ -98,7 +109,6 @@ export {
   visibleCount,
   visiblePatches,
 } from "./objectives/masking.ts";
-export type { PatchGrid } from "./vit/geometry.ts";
 export {
   type DeviceMask,
   type Forward,
@@ -132,7 +142,6 @@ export {
   recipeFor,
   trainingFor,
 } from "./objectives/objectives.ts";
-export { cropPositions, sinCosPositions, sinCosPositions1d } from "./vit/positions.ts";
 export {
   peakLearningRate,
   type PeakRate,
@@ -144,7 +153,6 @@ export {
   spanSteps,
   type TrainingDefaults,
 } from "./objectives/presets.ts";
-export { type Geometry, patchGrid, patchSides, type PatchSize } from "./vit/geometry.ts";
 export {
   type Deviation,
   type DeviationName,
@@ -157,27 +165,48 @@ export {
   type Side,
   sideOf,
 } from "./objectives/recipe.ts";
+export { initialise } from "./objectives/initialise.ts";
+export { reconstruct, type Reconstruction } from "./objectives/reconstruct.ts";
+
+// Encoders from files, and embeddings
 export {
-  behindClass,
-  classTokens,
-  patchEmbed,
-  patchify,
-  type TokenGeometry,
-  type TokenView,
-  tokenView,
-} from "./vit/tokens.ts";
-export { block, blocks, type BlocksOptions, dense, type Lookup, norm } from "./vit/blocks.ts";
+  Encoder,
+  EncoderError,
+  type EncoderOptions,
+  type EncoderSource,
+  loadEncoder,
+  type TogetherOptions,
+} from "./encoder/encoder.ts";
+export type { Audio, LogMelAudio } from "./encoder/chunks.ts";
+export { type Clip, Embedder, type Embedding, type EmbedOptions } from "./encoder/embed_queue.ts";
 export {
-  blockSpecs,
-  blocksSpecs,
-  embeddingSpecs,
-  encoderSpecs,
-  linearSpecs,
-  normSpecs,
-} from "./vit/parameter_specs.ts";
-export { type KnownHeads } from "./formats/checkpoint_geometry.ts";
+  type Bands,
+  encodeChunks,
+  type EncoderGeometry,
+  type EncoderNetwork,
+  gridOf,
+  type Readout,
+  stepSize,
+  studentNetwork,
+} from "./encoder/embed.ts";
+export {
+  type AttentionMaps,
+  attentionMaps,
+  type AttentionQuery,
+} from "./encoder/attention_maps.ts";
+export {
+  type Clips,
+  getSceneEmbeddings,
+  getTimestampEmbeddings,
+  type HearModel,
+  loadModel,
+  type Values,
+} from "./encoder/hear.ts";
+
+// Formats of files
 export { type CheckpointFile, openCheckpoint } from "./formats/checkpoint_file.ts";
-export { type StoredTensors } from "./formats/checkpoint_names.ts";
+export type { KnownHeads } from "./formats/checkpoint_geometry.ts";
+export type { StoredTensors } from "./formats/checkpoint_names.ts";
 export { bytesAccess, type RandomAccess, type StoredTensor } from "./formats/stored_tensor.ts";
 export {
   bytesOf,

@@ -23,7 +23,7 @@ import {
 } from "./checkpoint_names.ts";
 import { PickleDict, type PickleValue } from "./pickle_values.ts";
 import type { RandomAccess } from "./stored_tensor.ts";
-import { openSafetensors } from "./safetensors_ranges.ts";
+import { openSafetensors } from "./safetensors_stream.ts";
 import {
   isLegacyTorch,
   isZip,

@@ -1,9 +1,12 @@
 /**
- * The safetensors format: 8 bytes little-endian header length, a JSON header, then the
- * tensors' bytes, row-major and little-endian, without holes.
+ * The safetensors format (huggingface.co/docs/safetensors): 8 bytes little-endian header length, a
+ * JSON header, then the tensors' bytes, row-major and little-endian, without holes.
  *
- * Reading checks everything that a hostile or damaged file could get wrong before any of
- * it is used; writing gives the same bytes for the same entries.
+ * Reading checks everything that a hostile or damaged file could get wrong before any of it is
+ * used; writing gives the same bytes for the same entries. Files larger than memory:
+ * safetensors_stream.ts.
+ *
+ * @module
  */
 
 /** Number formats of a file. */
@@ -101,7 +104,7 @@ const ARRAYS: Readonly<Record<SafetensorsDtype, ArrayKind>> = {
 /**
  * Reads a whole file. Values are views of `bytes` where their alignment allows, else copies.
  *
- * @throws SafetensorsError
+ * @throws {SafetensorsError} if it is not valid.
  */
 export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
   const length = headerLength(bytes, bytes.byteLength);
@@ -118,7 +121,7 @@ export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
  * Length of the JSON header, from a file's first 8 bytes and its whole size, so that a
  * reader of large files can fetch the header and single tensors alone.
  *
- * @throws SafetensorsError
+ * @throws {SafetensorsError} if it is not valid.
  */
 export function headerLength(start: Uint8Array, fileBytes: number): number {
   if (start.byteLength < 8) {
@@ -140,7 +143,7 @@ export function headerLength(start: Uint8Array, fileBytes: number): number {
 /**
  * Parses and checks a header (without its length) against the number of bytes behind it.
  *
- * @throws SafetensorsError
+ * @throws {SafetensorsError} if it is not valid.
  */
 export function parseHeader(header: Uint8Array, dataBytes: number): SafetensorsHeader {
   const table = parseTable(header);
@@ -237,7 +240,7 @@ function parseSlot(name: string, value: unknown, dataBytes: number): Safetensors
  * The 8 length bytes and the header for tensors laid out one after the other in the given
  * order; the tensors' bytes follow it in a file. Padded with spaces to a multiple of 8.
  *
- * @throws SafetensorsError where a shape and its values differ in size, or a name occurs twice
+ * @throws {SafetensorsError} where a shape and its values differ in size, or a name occurs twice
  */
 export function encodeHeader(
   entries: Iterable<readonly [name: string, tensor: SafetensorsTensor]>,
@@ -264,7 +267,7 @@ export function encodeHeader(
 /**
  * As {@link encodeHeader}, for tensors whose values are not at hand.
  *
- * @throws SafetensorsError where a name occurs twice
+ * @throws {SafetensorsError} where a name occurs twice
  */
 export function layOut(
   entries: Iterable<
@@ -299,7 +302,7 @@ export function layOut(
 /**
  * A whole file in memory.
  *
- * @throws SafetensorsError as {@link encodeHeader}
+ * @throws {SafetensorsError} as {@link encodeHeader}
  */
 export function writeSafetensors(
   entries: Iterable<readonly [name: string, tensor: SafetensorsTensor]>,

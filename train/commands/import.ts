@@ -2,7 +2,7 @@
 
 import { imported } from "../../model/formats/checkpoint_convert.ts";
 import { modelOf } from "../../model/formats/checkpoint_file.ts";
-import { safetensorsChunks } from "../../model/formats/safetensors_ranges.ts";
+import { safetensorsChunks } from "../../model/formats/safetensors_stream.ts";
 import {
   blamed,
   blaming,

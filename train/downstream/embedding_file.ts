@@ -9,7 +9,7 @@
  */
 import { dirname } from "@std/path";
 import { bytesIn, type StoredTensor } from "../../model/formats/stored_tensor.ts";
-import { safetensorsChunks } from "../../model/formats/safetensors_ranges.ts";
+import { safetensorsChunks } from "../../model/formats/safetensors_stream.ts";
 import { zipChunks, type ZipContent } from "../../model/formats/zip_write.ts";
 import type { Embedding } from "../../model/encoder/embed_queue.ts";
 import { readFully, writeFully } from "../io/bytes.ts";

@@ -17,7 +17,7 @@ import {
   storedTensor,
   wholeBytes,
 } from "../../../model/formats/stored_tensor.ts";
-import { safetensorsChunks } from "../../../model/formats/safetensors_ranges.ts";
+import { safetensorsChunks } from "../../../model/formats/safetensors_stream.ts";
 import { torchChunks, TorchDict } from "../../../model/formats/torch_write.ts";
 import { blockSpecs, linearSpecs, normSpecs } from "../../../model/vit/parameter_specs.ts";
 import { joined } from "../../support/pickle_bytes.ts";
