@@ -9,7 +9,7 @@ import { Matpac } from "../model/objectives/matpac.ts";
 import { PRESETS } from "../model/objectives/presets.ts";
 import { type Geometry, patchGrid, patchSides } from "../model/vit/geometry.ts";
 import { lossWeights, RECIPES } from "../model/objectives/recipe.ts";
-import { Prng } from "../train/data/random.ts";
+import { Prng } from "../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../train/run/update.ts";
 import { prepared, random } from "./case.ts";
 import type { Benchmark } from "./harness.ts";

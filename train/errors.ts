@@ -26,6 +26,12 @@ export class InterruptedError extends Error {
   override name = "InterruptedError";
 }
 
+/** Nothing to train on, or data that cannot be read; the message names the source (exit 4). */
+export class NoDataError extends Error {
+  /** Stable name, used to pick the exit code. */
+  override readonly name = "NoDataError";
+}
+
 /** The training left the finite numbers, or a loss scale collapsed (exit 1). */
 export class DivergedError extends Error {
   /** Stable name, used to pick the exit code. */

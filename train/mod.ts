@@ -23,17 +23,11 @@ export {
   writeTensors,
 } from "./run/checkpoint.ts";
 export { pretrainHelp, resolveConfig, type ResolvedConfig } from "./config/config.ts";
-export {
-  AudioError,
-  decodeAudio,
-  type DecodedAudio,
-  loadWaveform,
-  SAMPLE_RATE,
-  toMono,
-} from "./audio/decode.ts";
+export { AudioError, type DecodedAudio } from "./audio/decoded_audio.ts";
+export { decodeAudio, loadWaveform, SAMPLE_RATE, toMono } from "./audio/decode.ts";
 export { AUDIO_EXTENSIONS, FolderError, listAudioFiles } from "./io/folders.ts";
-export { NoDataError } from "./data/errors.ts";
-export { batchInput } from "./data/batch_input.ts";
+export { NoDataError } from "./errors.ts";
+export { batchLogMel } from "./data/batch_logmel.ts";
 export {
   type Batch,
   Loader,
@@ -41,9 +35,9 @@ export {
   type LoaderState,
   type PartState,
 } from "./data/loader.ts";
-export { type DataOptions, dataSource } from "./data/mixture.ts";
-export { type NpyDtype } from "./store/npy.ts";
-export { type CropRequest } from "./store/npy_store.ts";
+export { type DataOptions, dataSource } from "./data/data_source.ts";
+export type { NpyDtype } from "./io/npy.ts";
+export type { CropRequest } from "./data/logmel_file.ts";
 export { WorkerPool } from "./data/worker_pool.ts";
 export {
   type PrepareOptions,
@@ -63,8 +57,8 @@ export {
   type Statistics,
   syntheticSource,
   type WaveformSource,
-} from "./data/sources.ts";
-export { FileError, type Piece, type PiecesRequest } from "./data/worker_tasks.ts";
+} from "./data/clip_source.ts";
+export { FileError, type Piece, type PiecesRequest } from "./data/clip_reading.ts";
 export {
   audioFiles,
   embedFiles,
@@ -73,7 +67,7 @@ export {
   type EmbedState,
   skippedPath,
 } from "./downstream/embed_files.ts";
-export { Prng, type PrngState } from "./data/random.ts";
+export { Prng, type PrngState } from "../engine/prng.ts";
 export { type Phase, resample, type ResampleKernel, resampleKernel } from "./audio/resample.ts";
 export { SYNTHETIC_CLASSES, type SyntheticClip, syntheticClip } from "./data/synthetic.ts";
 export {
@@ -83,19 +77,14 @@ export {
   InterruptedError,
   UsageError,
 } from "./errors.ts";
-export {
-  type EvaluationScore,
-  JsonLines,
-  MEASURED_FIELDS,
-  type MetricsRow,
-  type SkippedRow,
-} from "./metrics/metrics_log.ts";
+export { type EvaluationScore, MEASURED_FIELDS, type MetricsRow } from "./metrics/metrics_row.ts";
+export { JsonLines } from "./io/json_lines.ts";
 export { type Embedded, Evaluator, type EvaluatorOptions } from "./run/evaluate.ts";
-export { type LabelledClip, type LabelledFolder, labelledFolder } from "./data/labelled.ts";
+export { type LabelledClip, type LabelledFolder, labelledFolder } from "./data/labelled_folder.ts";
 export { pretrain, type RunContext } from "./run/loop.ts";
 export { measureRun, memoryText, type RunMemory, totalBytes } from "./run/memory.ts";
 export { Progress, type ProgressOutput, type ProgressState } from "./cli/progress.ts";
-export { openRunDirectory, type RunPaths, runPaths, writeRunConfig } from "./run/rundir.ts";
+export { openRunDirectory, type RunPaths, runPaths, writeRunConfig } from "./run/run_directory.ts";
 export {
   cropSamples,
   emaDecay,
@@ -114,10 +103,10 @@ export {
   type RunState,
   snapshotState,
   type Tensors,
-} from "./run/run_state.ts";
+} from "./run/state_dict.ts";
 export type { Precision } from "../model/objectives/masked_model.ts";
 export { LossScale } from "../engine/mod.ts";
-export type { RecentMetrics } from "./metrics/device_ring.ts";
+export type { RecentMetrics } from "./metrics/metrics_ring.ts";
 export { type Inspect, STEP_DEFAULTS, type StepSettings, Trainer } from "./run/update.ts";
 export type { UpdatePart } from "./run/recorded_update.ts";
 export { normalisedStd, type StepValues } from "./metrics/update_metrics.ts";

@@ -10,7 +10,7 @@ import { Matpac } from "../../model/objectives/matpac.ts";
 import { PRESETS } from "../../model/objectives/presets.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
 import { lossWeights, RECIPES } from "../../model/objectives/recipe.ts";
-import { Prng } from "../../train/data/random.ts";
+import { Prng } from "../../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../../train/run/update.ts";
 import { constantSchedules } from "../support/constant_schedules.ts";
 

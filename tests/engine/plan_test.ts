@@ -25,7 +25,7 @@ import { type PresetName, PRESETS } from "../../model/objectives/presets.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
 import { lossWeights, RECIPES } from "../../model/objectives/recipe.ts";
 import { randomMask } from "../../model/objectives/masking.ts";
-import { Prng } from "../../train/data/random.ts";
+import { Prng } from "../../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../../train/run/update.ts";
 import { constantSchedules } from "../support/constant_schedules.ts";
 

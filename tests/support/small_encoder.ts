@@ -5,9 +5,9 @@ import { Matpac } from "../../model/objectives/matpac.ts";
 import { PRESETS } from "../../model/objectives/presets.ts";
 import { RECIPES } from "../../model/objectives/recipe.ts";
 import { writeTensors } from "../../train/run/checkpoint.ts";
-import { Prng } from "../../train/data/random.ts";
+import { Prng } from "../../engine/prng.ts";
 import { STREAMS } from "../../train/run/loop.ts";
-import { encoderTensors } from "../../train/run/run_state.ts";
+import { encoderTensors } from "../../train/run/state_dict.ts";
 
 /** Writes it as a run with this seed leaves it. */
 export async function writeEncoder(path: string, seed: number): Promise<void> {

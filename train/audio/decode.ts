@@ -3,12 +3,12 @@ import { OggVorbisDecoder } from "@wasm-audio-decoders/ogg-vorbis";
 import { MPEGDecoder } from "mpg123-decoder";
 import { OggOpusDecoder } from "ogg-opus-decoder";
 import { readFully } from "../io/bytes.ts";
-import { AudioError, type DecodedAudio, id3v2Size, readMpeg, readOgg } from "./containers.ts";
-import { flacFromOgg, type FlacStream, splitFlac } from "./flac_frames.ts";
+import { AudioError, type DecodedAudio } from "./decoded_audio.ts";
+import { id3v2Size, readMpeg } from "./mpeg.ts";
+import { readOgg } from "./ogg.ts";
+import { flacFromOgg, type FlacStream, splitFlac } from "./flac.ts";
 import { resample, Resampler } from "./resample.ts";
 import { type ByteSource, isWav, openWav, readWav } from "./wav.ts";
-
-export { AudioError, type DecodedAudio } from "./containers.ts";
 
 /** The rate of every waveform inside the program, in Hz (SPEC 1.1). */
 export const SAMPLE_RATE = 16000;

@@ -1,4 +1,4 @@
-import { AudioError, type DecodedAudio } from "./containers.ts";
+import { AudioError, type DecodedAudio } from "./decoded_audio.ts";
 
 /** How one sample is stored. `bytes` is the width of its container. */
 interface Encoding {

@@ -17,7 +17,7 @@ import {
   trainRun,
 } from "../downstream/compare/runs.ts";
 import { writeJson, writeResult } from "../io/result_file.ts";
-import { gitCommit } from "../run/rundir.ts";
+import { gitCommit } from "../io/git.ts";
 
 /** The command as help and parsing see it. */
 export const COMMAND: Command<typeof COMPARE_OPTIONS> = command({

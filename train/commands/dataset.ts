@@ -7,11 +7,11 @@ import { flag, option } from "../cli/option.ts";
 import { json } from "../cli/shared_options.ts";
 import { folder, parsed } from "../cli/value_types.ts";
 import { isFolder } from "../io/folders.ts";
-import { NoDataError } from "../data/errors.ts";
+import { NoDataError } from "../errors.ts";
 import { DATASETS } from "../datasets/mod.ts";
 import { type Matched, matchFiles, unwritable, writeLabelled } from "../datasets/write_labelled.ts";
 import { LiveLine, standardOutput } from "../cli/live_line.ts";
-import { writeAtomic } from "../run/rundir.ts";
+import { writeAtomic } from "../io/atomic_write.ts";
 
 const NAMES = Object.keys(DATASETS);
 

@@ -8,13 +8,12 @@ import type { RawArguments } from "../cli/parser.ts";
 import { adapter, bands, checkpoint, heads, pool, workers } from "../cli/shared_options.ts";
 import { choice, file, path, repeated, whole } from "../cli/value_types.ts";
 import { AUDIO_EXTENSIONS, isFolder } from "../io/folders.ts";
-import { NoDataError } from "../data/errors.ts";
+import { NoDataError, UsageError } from "../errors.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { audioFiles, embedFiles, skippedPath } from "../downstream/embed_files.ts";
 import { formOf } from "../downstream/embedding_file.ts";
 import { encoderFrom } from "../downstream/encoder_file.ts";
-import { UsageError } from "../errors.ts";
-import type { SkippedRow } from "../metrics/metrics_log.ts";
+import type { SkippedClip } from "../data/clip_source.ts";
 import { predictFiles, probeFor } from "../downstream/probe/predict.ts";
 import { RateLine } from "../cli/rate_line.ts";
 
@@ -138,7 +137,7 @@ async function predict(
   using encoder = await encoderFrom(device, checkpoint, heads);
   using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency);
   using line = new RateLine({ quiet });
-  const skipped: SkippedRow[] = [];
+  const skipped: SkippedClip[] = [];
   const found = await predictFiles(encoder, probe, top, {
     paths: files,
     pool: threads,

@@ -5,10 +5,10 @@ import { exported, type ExportFormat } from "../../model/formats/checkpoint_conv
 import { modelOf } from "../../model/formats/checkpoint_file.ts";
 import { torchChunks } from "../../model/formats/torch_write.ts";
 import {
-  blamed,
-  blaming,
   checkOut,
+  errorOfFile,
   interruptible,
+  namingFile,
   openCheckpointFile,
 } from "../io/checkpoint_file.ts";
 import { differenceLines, modelLines } from "../downstream/checkpoint_report.ts";
@@ -16,8 +16,8 @@ import { command } from "../cli/command.ts";
 import { flag, option } from "../cli/option.ts";
 import { force } from "../cli/shared_options.ts";
 import { choice, file } from "../cli/value_types.ts";
-import { NoDataError } from "../data/errors.ts";
-import { writeAtomic } from "../run/rundir.ts";
+import { NoDataError } from "../errors.ts";
+import { writeAtomic } from "../io/atomic_write.ts";
 
 const FORMATS: readonly ExportFormat[] = ["flat", "fairseq", "m2d", "msm-mae"];
 
@@ -51,7 +51,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   const { input, out, format, force, "encoder-only": encoderOnly } = COMMAND.read(argv).values;
   using opened = openCheckpointFile(input);
   const target = checkOut(out, input, force);
-  const { model, value } = blaming(input, () => {
+  const { model, value } = namingFile(input, () => {
     const model = modelOf(opened.file);
     if (!model) {
       throw new NoDataError(
@@ -67,7 +67,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   try {
     await writeAtomic(target, interruptible(torchChunks(value, prefix), signal));
   } catch (error) {
-    throw blamed(input, error);
+    throw errorOfFile(input, error);
   }
   console.log([...modelLines(model), ...differenceLines(model), `written: ${target}`].join("\n"));
   return 0;

@@ -4,10 +4,10 @@ import { imported } from "../../model/formats/checkpoint_convert.ts";
 import { modelOf } from "../../model/formats/checkpoint_file.ts";
 import { safetensorsChunks } from "../../model/formats/safetensors_stream.ts";
 import {
-  blamed,
-  blaming,
   checkOut,
+  errorOfFile,
   interruptible,
+  namingFile,
   openCheckpointFile,
 } from "../io/checkpoint_file.ts";
 import { differenceLines, modelLines, valuesIn } from "../downstream/checkpoint_report.ts";
@@ -15,8 +15,8 @@ import { command } from "../cli/command.ts";
 import { flag, option } from "../cli/option.ts";
 import { force, heads } from "../cli/shared_options.ts";
 import { choice, file } from "../cli/value_types.ts";
-import { NoDataError } from "../data/errors.ts";
-import { writeAtomic } from "../run/rundir.ts";
+import { NoDataError } from "../errors.ts";
+import { writeAtomic } from "../io/atomic_write.ts";
 
 const COMMAND = command({
   name: "import",
@@ -52,7 +52,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   using opened = openCheckpointFile(input);
   const target = checkOut(out, input, force);
   const { file } = opened;
-  const { model, tensors, metadata } = blaming(input, () => {
+  const { model, tensors, metadata } = namingFile(input, () => {
     const model = modelOf(file, heads === undefined ? {} : { encoder: heads });
     if (!model) {
       throw new NoDataError(
@@ -66,7 +66,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   try {
     await writeAtomic(target, interruptible(safetensorsChunks([...tensors], metadata), signal));
   } catch (error) {
-    throw blamed(input, error);
+    throw errorOfFile(input, error);
   }
   const lines = [
     ...modelLines(model),

@@ -8,8 +8,8 @@ import {
 } from "../../model/formats/checkpoint_file.ts";
 import { bytesIn, type StoredTensor } from "../../model/formats/stored_tensor.ts";
 import { formatBytes } from "../../engine/mod.ts";
-import { breath } from "../run/event_loop.ts";
-import { blaming, type OpenCheckpoint, openCheckpointFile } from "../io/checkpoint_file.ts";
+import { yieldToEventLoop } from "../io/event_loop.ts";
+import { namingFile, type OpenCheckpoint, openCheckpointFile } from "../io/checkpoint_file.ts";
 import {
   differenceLines,
   modelLines,
@@ -150,10 +150,10 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   const rows: Row[] = [];
   for (const [name, tensor] of opened.file.tensors) {
     // Signals are heard between tensors.
-    await breath();
+    await yieldToEventLoop();
     signal.throwIfAborted();
     const { shape, dtype } = tensor;
-    rows.push({ name, shape, dtype, ...blaming(checkpoint, () => statisticsOf(tensor)) });
+    rows.push({ name, shape, dtype, ...namingFile(checkpoint, () => statisticsOf(tensor)) });
   }
   console.log(json ? JSON.stringify(record(opened, rows), null, 1) : report(opened, rows));
   return 0;

@@ -2,15 +2,15 @@
 
 import { formatBytes, openDevice } from "../../engine/mod.ts";
 import { pretrainHelp, resolveConfig, type ResolvedConfig } from "../config/config.ts";
-import { labelledFolder } from "../data/labelled.ts";
-import { dataSource } from "../data/mixture.ts";
+import { labelledFolder } from "../data/labelled_folder.ts";
+import { dataSource } from "../data/data_source.ts";
 import { defaultWorkers, WorkerPool } from "../data/worker_pool.ts";
-import { type ClipSource, syntheticSource } from "../data/sources.ts";
+import { type ClipSource, type SkippedClip, syntheticSource } from "../data/clip_source.ts";
 import { UsageError } from "../errors.ts";
-import { JsonLines, type SkippedRow } from "../metrics/metrics_log.ts";
+import { JsonLines } from "../io/json_lines.ts";
 import { pretrain } from "../run/loop.ts";
 import { Progress } from "../cli/progress.ts";
-import { openRunDirectory, writeRunConfig } from "../run/rundir.ts";
+import { openRunDirectory, writeRunConfig } from "../run/run_directory.ts";
 import { cropSamples } from "../run/schedule.ts";
 
 /** Clips of the built-in corpus; each is made anew whenever it is drawn. */
@@ -23,7 +23,7 @@ export const help = pretrainHelp;
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
   const config = resolveConfig(argv);
   // What can be wrong without a run is found before there is a run directory.
-  const log: { skipped?: JsonLines<SkippedRow> } = {};
+  const log: { skipped?: JsonLines<SkippedClip> } = {};
   const listed = new Set<string>();
   const onSkip = (path: string, reason: string): void => {
     if (!listed.has(path)) log.skipped?.write({ path, reason });
@@ -43,7 +43,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   using paths = await openRunDirectory(config);
   await writeRunConfig(paths, config, device.info);
   const before = config.resume ? await skippedIn(paths.skipped) : [];
-  using skipped = JsonLines.create<SkippedRow>(paths.skipped);
+  using skipped = JsonLines.create<SkippedClip>(paths.skipped);
   log.skipped = skipped;
   for (const { path, reason } of before) onSkip(path, reason);
   using progress = new Progress({ quiet: config.quiet });
@@ -97,7 +97,7 @@ async function sourceOf(
 }
 
 /** What the run that goes on has listed; a last line that was cut off does not count. */
-async function skippedIn(path: string): Promise<SkippedRow[]> {
+async function skippedIn(path: string): Promise<SkippedClip[]> {
   const text = await Deno.readTextFile(path).catch(() => "");
   return text.split("\n").slice(0, -1).map((line) => JSON.parse(line));
 }

@@ -7,11 +7,10 @@ import { openDevice } from "../../engine/mod.ts";
 import { gridOf } from "../../model/encoder/embed.ts";
 import { refuse } from "../cli/command.ts";
 import type { RawArguments } from "../cli/parser.ts";
-import { NoDataError } from "../data/errors.ts";
-import { labelledFolder } from "../data/labelled.ts";
+import { NoDataError, UsageError } from "../errors.ts";
+import { labelledFolder } from "../data/labelled_folder.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { encoderPath } from "../downstream/encoder_file.ts";
-import { UsageError } from "../errors.ts";
 import { LiveLine, standardOutput } from "../cli/live_line.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import {

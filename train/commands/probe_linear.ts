@@ -4,7 +4,7 @@
  * @module
  */
 import { openDevice } from "../../engine/mod.ts";
-import { labelledFolder } from "../data/labelled.ts";
+import { labelledFolder } from "../data/labelled_folder.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { encoderFrom, encoderPath } from "../downstream/encoder_file.ts";
 import { UsageError } from "../errors.ts";

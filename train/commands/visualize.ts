@@ -7,13 +7,13 @@ import { listSkipped } from "../cli/listing.ts";
 import { flag, group, option } from "../cli/option.ts";
 import { adapter, heads, workers } from "../cli/shared_options.ts";
 import { file, number, parsed, path, repeated, type ValueType, whole } from "../cli/value_types.ts";
-import { AudioError, loadWaveform, SAMPLE_RATE } from "../audio/decode.ts";
-import { NoDataError } from "../data/errors.ts";
+import { AudioError } from "../audio/decoded_audio.ts";
+import { loadWaveform, SAMPLE_RATE } from "../audio/decode.ts";
+import { NoDataError, UsageError } from "../errors.ts";
 import { isFolder } from "../io/folders.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { encoderFrom } from "../downstream/encoder_file.ts";
-import { UsageError } from "../errors.ts";
-import type { SkippedRow } from "../metrics/metrics_log.ts";
+import type { SkippedClip } from "../data/clip_source.ts";
 import { RateLine } from "../cli/rate_line.ts";
 import { writeResult } from "../io/result_file.ts";
 import { openModel } from "../visualize/autoencoder.ts";
@@ -151,7 +151,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   if (folder !== undefined) {
     using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
     using line = new RateLine({ quiet });
-    const skipped: SkippedRow[] = [];
+    const skipped: SkippedClip[] = [];
     const chosen = sampled(clips, most, seed);
     const map = await mapOf(chosen, {
       encoder,

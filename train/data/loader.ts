@@ -1,21 +1,13 @@
 import { MEL_80 } from "../../model/frontend/tables.ts";
-import { NoDataError } from "./errors.ts";
-import { Prng } from "./random.ts";
-export { NoDataError } from "./errors.ts";
-export {
-  type AudioFolderOptions,
-  audioFolderSource,
-  type ClipSource,
-  type SkippedClip,
-  syntheticSource,
-} from "./sources.ts";
+import { NoDataError } from "../errors.ts";
+import { Prng } from "../../engine/prng.ts";
 import {
   type ClipSource,
   type Crop,
   samplesOf,
   type SkippedClip,
   type SourcePart,
-} from "./sources.ts";
+} from "./clip_source.ts";
 
 /**
  * What one training step consumes; row r is in `samples` or in `logmels`, the other one's row r is

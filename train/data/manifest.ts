@@ -6,7 +6,8 @@
  * @module
  */
 import { dirname, isAbsolute, join } from "@std/path";
-import { NoDataError } from "./errors.ts";
+import { NoDataError } from "../errors.ts";
+import { isFolder } from "../io/folders.ts";
 
 const LINE_FEED = 0x0a;
 const TAB = 0x09;
@@ -165,14 +166,6 @@ export async function readManifest(path: string): Promise<Manifest> {
   const own = dirname(path);
   const root = isAbsolute(manifest.root) ? manifest.root : join(own, manifest.root);
   return { ...manifest, root: await isFolder(root) ? root : own };
-}
-
-async function isFolder(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isDirectory;
-  } catch {
-    return false;
-  }
 }
 
 /** The lines of a manifest, in blocks of bytes; for `writeAtomic`. */

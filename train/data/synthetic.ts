@@ -1,4 +1,4 @@
-import { Prng } from "./random.ts";
+import { Prng } from "../../engine/prng.ts";
 
 /** Sampling rate of the corpus, Hz (SPEC 1.1). */
 const RATE = 16000;

@@ -1,9 +1,9 @@
 /// <reference lib="deno.worker" />
 /** A worker thread: does the tasks it is sent, one after the other, and answers each. */
 import type { Answer, Order } from "./worker_pool.ts";
-import { createTasks, FileError } from "./worker_tasks.ts";
+import { clipReaders, FileError } from "./clip_reading.ts";
 
-const tasks = createTasks();
+const tasks = clipReaders();
 let last: Promise<void> = Promise.resolve();
 
 self.onmessage = ({ data }: MessageEvent<Order>) => {

@@ -3,22 +3,22 @@
  *
  * @module
  */
-import type { CropRequest } from "../store/npy_store.ts";
+import type { CropRequest } from "./logmel_file.ts";
 import {
-  createTasks,
+  type ClipReaders,
+  clipReaders,
   FileError,
   type Piece,
   type PiecesRequest,
-  type TaskName,
-  type Tasks,
-} from "./worker_tasks.ts";
+  type ReaderName,
+} from "./clip_reading.ts";
 
 /** What a worker is sent. */
 export interface Order {
   /** Repeated by the answer. */
   readonly id: number;
   /** Which task. */
-  readonly name: TaskName;
+  readonly name: ReaderName;
   /** Its argument. */
   readonly argument: unknown;
 }
@@ -55,7 +55,7 @@ interface Lane {
  * while it submits work to the GPU, which takes as long as an update on software adapters; so that
  * many clips are read meanwhile. Pieces are large.
  */
-const ORDERS_PER_WORKER: Readonly<Record<TaskName, number>> = {
+const ORDERS_PER_WORKER: Readonly<Record<ReaderName, number>> = {
   waveform: 64,
   crop: 64,
   firstPiece: 2,
@@ -76,7 +76,7 @@ export function defaultWorkers(): number {
 export class WorkerPool implements Disposable {
   readonly #lanes: Lane[];
   readonly #waiting: Job[] = [];
-  readonly #here: Tasks = createTasks();
+  readonly #here: ClipReaders = clipReaders();
   #last: Promise<unknown> = Promise.resolve();
   #orders = 0;
   #failure: Error | undefined;
@@ -98,7 +98,7 @@ export class WorkerPool implements Disposable {
   run(name: "waveform", path: string): Promise<Float32Array>;
   /** As above: a standardised crop of a log-mel file. */
   run(name: "crop", request: CropRequest): Promise<Float32Array>;
-  async run(name: TaskName, argument: unknown): Promise<Float32Array> {
+  async run(name: ReaderName, argument: unknown): Promise<Float32Array> {
     return (await this.#submit(name, argument)).value as Float32Array;
   }
 
@@ -122,7 +122,7 @@ export class WorkerPool implements Disposable {
     for (const { worker } of this.#lanes) worker.terminate();
   }
 
-  #submit(name: TaskName, argument: unknown, lane?: Lane): Promise<Done> {
+  #submit(name: ReaderName, argument: unknown, lane?: Lane): Promise<Done> {
     if (this.#lanes.length === 0) {
       const turn = this.#last.then(async () => {
         return { value: await this.#here[name](argument as never), lane: undefined };

@@ -6,7 +6,7 @@
  */
 import { parse } from "@std/csv";
 import { join } from "@std/path";
-import { NoDataError } from "../data/errors.ts";
+import { NoDataError } from "../errors.ts";
 
 /** A clip as the lists of a data set have it. */
 export interface ListedClip {

@@ -7,7 +7,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { NoDataError } from "../data/errors.ts";
+import { NoDataError } from "../errors.ts";
 import { type Dataset, locate, readLines, readTable } from "./dataset.ts";
 
 const PARTS: Readonly<Record<string, string>> = { train: "train", val: "validation" };

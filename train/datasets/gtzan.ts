@@ -7,7 +7,7 @@
  * @module
  */
 import { join } from "@std/path";
-import { NoDataError } from "../data/errors.ts";
+import { NoDataError } from "../errors.ts";
 import { type Dataset, exists, type ListedClip, locate } from "./dataset.ts";
 
 /**

@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { NoDataError } from "../data/errors.ts";
+import { NoDataError } from "../errors.ts";
 import { type Dataset, locate, readList } from "./dataset.ts";
 
 const TAGS = 50;

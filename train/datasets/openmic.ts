@@ -14,7 +14,7 @@
  *
  * @module
  */
-import { NoDataError } from "../data/errors.ts";
+import { NoDataError } from "../errors.ts";
 import { type Dataset, locate, readLines, readTable } from "./dataset.ts";
 
 const THRESHOLD = 0.5;

@@ -11,10 +11,9 @@
  */
 import { stringify } from "@std/csv";
 import { basename, dirname, isAbsolute, join, relative, resolve, SEPARATOR } from "@std/path";
-import { NoDataError } from "../data/errors.ts";
+import { nameDiskFull, NoDataError, UsageError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, isFolder, walkFiles } from "../io/folders.ts";
-import { nameDiskFull, UsageError } from "../errors.ts";
-import { writeAtomic } from "../run/rundir.ts";
+import { writeAtomic } from "../io/atomic_write.ts";
 import type { Dataset, Listing } from "./dataset.ts";
 
 /** A clip of meta.csv. */

@@ -6,14 +6,13 @@
 import type { Clip, EmbedOptions } from "../../model/encoder/embed_queue.ts";
 import type { Encoder } from "../../model/encoder/encoder.ts";
 import { SAMPLE_RATE } from "../audio/decode.ts";
-import { NoDataError } from "../data/errors.ts";
+import { InterruptedError, NoDataError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, isFolder, walkFiles } from "../io/folders.ts";
 import type { WorkerPool } from "../data/worker_pool.ts";
-import { FileError } from "../data/worker_tasks.ts";
+import { FileError } from "../data/clip_reading.ts";
 import { EmbeddingFile } from "./embedding_file.ts";
-import { InterruptedError } from "../errors.ts";
-import type { SkippedRow } from "../metrics/metrics_log.ts";
-import { writeAtomic } from "../run/rundir.ts";
+import type { SkippedClip } from "../data/clip_source.ts";
+import { writeAtomic } from "../io/atomic_write.ts";
 
 /** Samples that a long file is decoded by: 80 s. */
 const BLOCK_SAMPLES = 80 * SAMPLE_RATE;
@@ -53,7 +52,7 @@ export interface EmbedState {
 /** What came of it. */
 export interface EmbedResult extends EmbedState {
   /** Files that cannot be used, in order; {@link skippedPath} lists them too. */
-  readonly skippedFiles: readonly SkippedRow[];
+  readonly skippedFiles: readonly SkippedClip[];
 }
 
 /** Where the files that cannot be used are listed. */
@@ -93,7 +92,7 @@ export async function embedFiles(options: EmbedFilesOptions): Promise<EmbedResul
     frames: pooling === "none",
     ...(layers && { layers: encoder.geometry.depth }),
   });
-  const skipped = new Map<number, SkippedRow>();
+  const skipped = new Map<number, SkippedClip>();
   let samples = 0;
   const state = () => ({
     embedded: file.clips,
@@ -169,7 +168,7 @@ export async function embedFiles(options: EmbedFilesOptions): Promise<EmbedResul
 }
 
 /** Writes the list, or removes that of an earlier run when there is nothing to list. */
-async function writeSkipped(path: string, rows: readonly SkippedRow[]): Promise<void> {
+async function writeSkipped(path: string, rows: readonly SkippedClip[]): Promise<void> {
   if (rows.length > 0) {
     const text = rows.map((row) => `${JSON.stringify(row)}\n`).join("");
     await writeAtomic(path, [new TextEncoder().encode(text)]);

@@ -13,9 +13,9 @@ import { safetensorsChunks } from "../../model/formats/safetensors_stream.ts";
 import { zipChunks, type ZipContent } from "../../model/formats/zip_write.ts";
 import type { Embedding } from "../../model/encoder/embed_queue.ts";
 import { readFully, writeFully } from "../io/bytes.ts";
-import { npyHeader } from "../store/npy.ts";
+import { npyHeader } from "../io/npy.ts";
 import { nameDiskFull, UsageError } from "../errors.ts";
-import { writeAtomic } from "../run/rundir.ts";
+import { writeAtomic } from "../io/atomic_write.ts";
 
 /** What every row of a file has. */
 export interface RowShape {

@@ -7,8 +7,7 @@ import { basename } from "@std/path";
 import { type CheckpointFile, openCheckpoint } from "../../model/formats/checkpoint_file.ts";
 import type { RandomAccess } from "../../model/formats/stored_tensor.ts";
 import { readFully } from "./bytes.ts";
-import { NoDataError } from "../data/errors.ts";
-import { UsageError } from "../errors.ts";
+import { NoDataError, UsageError } from "../errors.ts";
 
 /** Errors of the formats: the file is at fault, not the program. */
 const FORMAT_ERRORS: ReadonlySet<string> = new Set([
@@ -60,7 +59,7 @@ export interface OpenCheckpoint extends Disposable {
 export function openCheckpointFile(path: string): OpenCheckpoint {
   using opened = new DisposableStack();
   const source = opened.use(openRanges(path));
-  const file = blaming(path, () => openCheckpoint(source));
+  const file = namingFile(path, () => openCheckpoint(source));
   const held = opened.move();
   return { file, path, bytes: source.size, [Symbol.dispose]: () => held.dispose() };
 }
@@ -83,16 +82,16 @@ function openRanges(path: string): FileRanges {
  *
  * @throws {NoDataError} in the place of an error of the formats
  */
-export function blaming<T>(path: string, work: () => T): T {
+export function namingFile<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    throw blamed(path, error);
+    throw errorOfFile(path, error);
   }
 }
 
 /** An error of the formats as one that names the file; others as they are. */
-export function blamed(path: string, error: unknown): unknown {
+export function errorOfFile(path: string, error: unknown): unknown {
   if (!(error instanceof Error && FORMAT_ERRORS.has(error.name))) return error;
   return new NoDataError(`${path}: ${error.message}`, { cause: error.cause });
 }

@@ -1,3 +1,8 @@
+/**
+ * Walks through folders.
+ *
+ * @module
+ */
 import { join } from "@std/path";
 
 /** Endings that count as audio; the content decides how a file is decoded. */
@@ -73,6 +78,17 @@ async function* walk(
 function hasExtension(name: string, extensions: readonly string[]): boolean {
   const lower = name.toLowerCase();
   return extensions.some((extension) => lower.endsWith(extension));
+}
+
+/** Names in a folder; none when there is no folder. */
+export async function namesIn(dir: string): Promise<string[]> {
+  const names: string[] = [];
+  try {
+    for await (const { name } of Deno.readDir(dir)) names.push(name);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return names;
 }
 
 /** Whether a path is that of a folder; a broken link or no path is none. */

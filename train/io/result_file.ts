@@ -6,7 +6,7 @@
  */
 import { dirname } from "@std/path";
 import { UsageError } from "../errors.ts";
-import { writeAtomic } from "../run/rundir.ts";
+import { writeAtomic } from "./atomic_write.ts";
 
 /** Whether an error is the system's: no such file, no permission and the like. */
 export function isSystemError(error: unknown): error is Error {

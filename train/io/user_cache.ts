@@ -6,8 +6,7 @@
  */
 import { join } from "@std/path";
 import * as v from "valibot";
-import type { Device, TuningEntry } from "../../engine/mod.ts";
-import { fingerprint } from "../../engine/mod.ts";
+import { type Device, fingerprint, type TuningEntry } from "../../engine/mod.ts";
 
 const RECORD = v.object({
   adapter: v.string(),

@@ -6,6 +6,7 @@
  * @module
  */
 import { join } from "@std/path";
+import { concatBytes, writeFully } from "../io/bytes.ts";
 
 /** Reversed polynomial of CRC-32C (Castagnoli). */
 const POLYNOMIAL = 0x82f63b78;
@@ -45,16 +46,6 @@ export function tfRecord(data: Uint8Array): Uint8Array {
 
 const WIRE = { varint: 0, fixed64: 1, bytes: 2, fixed32: 5 } as const;
 
-function joined(...parts: readonly Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
-}
-
 function varint(value: number): Uint8Array {
   const bytes: number[] = [];
   // Not by bits: steps may need more than 32 of them.
@@ -67,24 +58,24 @@ function key(field: number, wire: number): Uint8Array {
 }
 
 function varintField(field: number, value: number): Uint8Array {
-  return joined(key(field, WIRE.varint), varint(value));
+  return concatBytes([key(field, WIRE.varint), varint(value)]);
 }
 
 function bytesField(field: number, value: Uint8Array | string): Uint8Array {
   const bytes = typeof value === "string" ? new TextEncoder().encode(value) : value;
-  return joined(key(field, WIRE.bytes), varint(bytes.length), bytes);
+  return concatBytes([key(field, WIRE.bytes), varint(bytes.length), bytes]);
 }
 
 function doubleField(field: number, value: number): Uint8Array {
   const bytes = new Uint8Array(8);
   new DataView(bytes.buffer).setFloat64(0, value, true);
-  return joined(key(field, WIRE.fixed64), bytes);
+  return concatBytes([key(field, WIRE.fixed64), bytes]);
 }
 
 function floatField(field: number, value: number): Uint8Array {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setFloat32(0, value, true);
-  return joined(key(field, WIRE.fixed32), bytes);
+  return concatBytes([key(field, WIRE.fixed32), bytes]);
 }
 
 /** Numbers of the fields that are used, and of `SessionLog.START`. */
@@ -112,19 +103,19 @@ export function encodeEvent(wallTime: number, step: number, content: EventConten
     ...(step > 0 ? [varintField(EVENT.step, step)] : []),
   ];
   if ("fileVersion" in content) {
-    return joined(...head, bytesField(EVENT.fileVersion, content.fileVersion));
+    return concatBytes([...head, bytesField(EVENT.fileVersion, content.fileVersion)]);
   }
   if ("sessionStart" in content) {
     const log = varintField(SESSION.status, SESSION.start);
-    return joined(...head, bytesField(EVENT.sessionLog, log));
+    return concatBytes([...head, bytesField(EVENT.sessionLog, log)]);
   }
   const values = Object.entries(content.scalars).map(([tag, value]) =>
     bytesField(
       SUMMARY_VALUE,
-      joined(bytesField(VALUE.tag, tag), floatField(VALUE.simpleValue, value)),
+      concatBytes([bytesField(VALUE.tag, tag), floatField(VALUE.simpleValue, value)]),
     )
   );
-  return joined(...head, bytesField(EVENT.summary, joined(...values)));
+  return concatBytes([...head, bytesField(EVENT.summary, concatBytes([...values]))]);
 }
 
 /** Instead of the host's name, which would need a permission. */
@@ -179,10 +170,7 @@ export class EventFile implements Disposable {
   }
 
   #write(step: number, content: EventContent): void {
-    const record = tfRecord(encodeEvent(this.#now() / 1000, step, content));
-    for (let done = 0; done < record.length;) {
-      done += this.#file.writeSync(record.subarray(done));
-    }
+    writeFully(this.#file, tfRecord(encodeEvent(this.#now() / 1000, step, content)));
   }
 }
 

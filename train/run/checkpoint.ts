@@ -21,9 +21,12 @@ import {
   type SafetensorsFile,
   type SafetensorsTensor,
 } from "../../model/formats/safetensors.ts";
-import { breath } from "./event_loop.ts";
+import { yieldToEventLoop } from "../io/event_loop.ts";
 import { DivergedError, UsageError } from "../errors.ts";
-import { namesIn, runPaths, writeAtomic } from "./rundir.ts";
+import { namesIn } from "../io/folders.ts";
+import { runPaths } from "./run_directory.ts";
+import { readFully } from "../io/bytes.ts";
+import { writeAtomic } from "../io/atomic_write.ts";
 
 /** A tensor to be saved, row-major. */
 export interface CheckpointTensor {
@@ -128,7 +131,7 @@ async function checksumOf(chunks: Iterable<Uint8Array>): Promise<string> {
   for (const chunk of chunks) {
     for (let at = 0; at < chunk.length; at += PIECE_BYTES) {
       sum = crc32(chunk.subarray(at, at + PIECE_BYTES), sum);
-      if (chunk.length > PIECE_BYTES) await breath();
+      if (chunk.length > PIECE_BYTES) await yieldToEventLoop();
     }
   }
   return sum.toString(16).padStart(NO_CHECKSUM.length, "0");
@@ -212,23 +215,12 @@ function metadataOf(path: string): Partial<Record<string, string>> {
   try {
     using file = Deno.openSync(path);
     const { size } = file.statSync();
-    const length = headerLength(readUpTo(file, 8), size);
-    return parseHeader(readUpTo(file, length), size - 8 - length).metadata;
+    const length = headerLength(readFully(file, 8), size);
+    return parseHeader(readFully(file, length), size - 8 - length).metadata;
   } catch (error) {
     if (error instanceof SafetensorsError) return {};
     throw error;
   }
-}
-
-function readUpTo(file: Deno.FsFile, length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  let done = 0;
-  while (done < length) {
-    const read = file.readSync(bytes.subarray(done));
-    if (read === null) break;
-    done += read;
-  }
-  return bytes.subarray(0, done);
 }
 
 async function readText(path: string): Promise<string | undefined> {
@@ -327,7 +319,7 @@ export class CheckpointWriter {
 
   async #write(step: number, snapshot: CheckpointSnapshot): Promise<void> {
     // The next update is submitted first: fetching makes the host wait for the device.
-    await breath();
+    await yieldToEventLoop();
     const { tensors, metadata } = await snapshot.fetch();
     for (const [name, { data }] of tensors) {
       if (!await allFinite(data)) {
@@ -348,7 +340,7 @@ async function allFinite(data: HostArray): Promise<boolean> {
   for (let start = 0; start < data.length; start += piece) {
     const end = Math.min(data.length, start + piece);
     for (let i = start; i < end; i++) if (!Number.isFinite(data[i])) return false;
-    if (data.length > piece) await breath();
+    if (data.length > piece) await yieldToEventLoop();
   }
   return true;
 }

@@ -27,7 +27,7 @@ const HINTS: Readonly<Record<string, string | undefined>> = {
 };
 
 /** The error with `details`: where to go on from and how. */
-export function explained(thrown: unknown, { out, saved, report }: FailedRun): unknown {
+export function withAdvice(thrown: unknown, { out, saved, report }: FailedRun): unknown {
   const error = nameDiskFull(thrown, `a file in ${out}`);
   if (!(error instanceof Error) || !Object.hasOwn(HINTS, error.name)) return error;
   const hint = HINTS[error.name];

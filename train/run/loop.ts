@@ -10,8 +10,8 @@ import { drawMask } from "../../model/objectives/masking.ts";
 import type { MaskedModel } from "../../model/objectives/masked_model.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
 import { readSafetensors } from "../../model/formats/safetensors.ts";
-import { breath } from "./event_loop.ts";
-import { buildModel, precisionOn, stepSettings } from "./from_config.ts";
+import { yieldToEventLoop } from "../io/event_loop.ts";
+import { buildModel, precisionOn, stepSettings } from "./model_from_config.ts";
 import {
   type CheckpointSnapshot,
   CheckpointWriter,
@@ -19,24 +19,26 @@ import {
   writeTensors,
 } from "./checkpoint.ts";
 import { lastingOptions, type ResolvedConfig } from "../config/config.ts";
-import { batchInput } from "../data/batch_input.ts";
-import { type ClipSource, Loader, type LoaderState } from "../data/loader.ts";
-import { Prng, type PrngState } from "../data/random.ts";
+import { batchLogMel } from "../data/batch_logmel.ts";
+import type { ClipSource } from "../data/clip_source.ts";
+import { Loader, type LoaderState } from "../data/loader.ts";
+import { Prng, type PrngState } from "../../engine/prng.ts";
 import { DivergedError, InterruptedError, UsageError } from "../errors.ts";
-import { JsonLines, type MetricsRow } from "../metrics/metrics_log.ts";
+import { JsonLines } from "../io/json_lines.ts";
+import type { MetricsRow } from "../metrics/metrics_row.ts";
 import { LEAST_LOSS_SCALE } from "./loss_scale.ts";
 import { measureRun, memoryText, refuseUnfit } from "./memory.ts";
-import { MetricsLog, refuseDivergence } from "../metrics/rows.ts";
+import { MetricsLog, refuseDivergence } from "./metrics_log.ts";
 import { prepareKernels } from "./kernel_choice.ts";
 import { RunProfile } from "./profiling.ts";
 import type { Progress } from "../cli/progress.ts";
-import type { RunPaths } from "./rundir.ts";
+import type { RunPaths } from "./run_directory.ts";
 import { cropSamples, type Schedules, schedulesOf } from "./schedule.ts";
 import { type EvaluatorOptions, RunEvaluation } from "./evaluate.ts";
 import { EventFile } from "../metrics/tensorboard.ts";
-import { encoderTensors, loadWeights, restoreState, snapshotState } from "./run_state.ts";
+import { encoderTensors, loadWeights, restoreState, snapshotState } from "./state_dict.ts";
 import { Trainer } from "./update.ts";
-import { explained } from "./failure_advice.ts";
+import { withAdvice } from "./failure_advice.ts";
 
 /** Independent sequences of random numbers of one run; the loader has its own. */
 export const STREAMS = { parameters: 1, masks: 2 } as const;
@@ -196,7 +198,7 @@ class Run implements Disposable {
     const before = performance.now();
     const batch = await this.loader.next();
     const loaderWait = (performance.now() - before) / 1000;
-    return { input: batchInput(device, this.frontend, batch), epoch: batch.epoch, loaderWait };
+    return { input: batchLogMel(device, this.frontend, batch), epoch: batch.epoch, loaderWait };
   }
 
   /**
@@ -326,7 +328,7 @@ export async function pretrain(context: RunContext): Promise<void> {
     const report = error instanceof DivergedError && !device.anomalies
       ? await anomalyReport(context, error.step)
       : undefined;
-    throw explained(error, { out: config.out, saved: writer.saved, report });
+    throw withAdvice(error, { out: config.out, saved: writer.saved, report });
   }
 }
 
@@ -403,7 +405,7 @@ async function updates(
       queued = 0;
     }
     if (tried) await trial?.run(trainer.updates);
-    await breath();
+    await yieldToEventLoop();
     writer.check();
     const last = trainer.updates === schedules.total;
     if (last || signal.aborted || trainer.updates % config.saveEvery === 0) await save();

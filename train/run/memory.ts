@@ -12,9 +12,9 @@ import {
 } from "../../engine/mod.ts";
 import { LogMel } from "../../model/frontend/log_mel.ts";
 import { patchGrid, patchSides } from "../../model/vit/geometry.ts";
-import { buildModel, maskCounts, stepSettings } from "./from_config.ts";
+import { buildModel, maskCounts, stepSettings } from "./model_from_config.ts";
 import type { ResolvedConfig } from "../config/config.ts";
-import { labelledFolder } from "../data/labelled.ts";
+import { labelledFolder } from "../data/labelled_folder.ts";
 import { CHUNKS_AT_ONCE, QUICK_PROBE } from "./evaluate.ts";
 import { LinearProbes } from "../downstream/probe/linear_probes.ts";
 import { cropSamples } from "./schedule.ts";

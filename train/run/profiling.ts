@@ -3,7 +3,8 @@
 import { chromeTrace, type Device, Profiler, table } from "../../engine/mod.ts";
 import { measureCeilings } from "./ceilings.ts";
 import type { Progress } from "../cli/progress.ts";
-import { type RunPaths, writeAtomic } from "./rundir.ts";
+import type { RunPaths } from "./run_directory.ts";
+import { writeAtomic } from "../io/atomic_write.ts";
 
 /** Updates in which pipelines are compiled and buffers made. */
 const WARM_UP = 3;

@@ -32,7 +32,7 @@ import type {
 import { LOSS_SCALE } from "./loss_scale.ts";
 import { RecordedUpdate, type UpdatePart } from "./recorded_update.ts";
 import type { Schedules } from "./schedule.ts";
-import { MetricRows, type RecentMetrics } from "../metrics/device_ring.ts";
+import { MetricsRing, type RecentMetrics } from "../metrics/metrics_ring.ts";
 import {
   type BatchStatistics,
   batchStatistics,
@@ -78,7 +78,7 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
   #done = 0;
   readonly #values: UpdateValues;
   readonly #statistics: BatchStatistics;
-  readonly #rows: MetricRows;
+  readonly #rows: MetricsRing;
   /** Parameters that one Adam step moves, with the values that it reads. */
   readonly #groups: readonly {
     readonly hyper: Tensor;
@@ -132,7 +132,7 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
     this.#statistics = batchStatistics(device, sizes, microBatches);
     const mixed = this.lossScale !== undefined;
     const names = metricNames({ classification, competingHeads: mclHeads > 0, mixed });
-    this.#rows = new MetricRows(device, names);
+    this.#rows = new MetricsRing(device, names);
   }
 
   /** Step values, the centre that all micro-batches use, and empty sums. */
@@ -244,7 +244,7 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
     const first = this.#done === 0;
     const last = ++this.#done === this.#microBatches;
     const isDue = (due: UpdatePart["due"]) => due === "each" || (due === "first" ? first : last);
-    if (first) this.#values.write(this.updates, MetricRows.place(this.updates), this.lossScale);
+    if (first) this.#values.write(this.updates, MetricsRing.place(this.updates), this.lossScale);
     if (capture && !inspect) {
       if (!this.#recorded?.fits(input, mask)) {
         this.#recorded?.[Symbol.dispose]();

@@ -13,8 +13,8 @@ import {
   NpyError,
   npyFileBytes,
   npyHeader,
-} from "./npy.ts";
-import { readStoreHeader } from "./npy_store.ts";
+} from "../io/npy.ts";
+import { readStoreHeader } from "../data/logmel_file.ts";
 
 const { bands: BANDS } = MEL_80;
 

@@ -1,6 +1,6 @@
 import { readFully, writeFully } from "../io/bytes.ts";
 import type { ClipSums } from "./clip_writer.ts";
-import type { NpyDtype } from "./npy.ts";
+import type { NpyDtype } from "../io/npy.ts";
 
 interface JournalRow extends ClipSums {
   readonly path: string;

@@ -7,21 +7,20 @@
 import { dirname, join, relative } from "@std/path";
 import type { Device } from "../../engine/mod.ts";
 import { FRAME_SAMPLES, frameCount, HOP_SAMPLES } from "../../model/frontend/tables.ts";
-import { InterruptedError } from "../errors.ts";
+import { InterruptedError, NoDataError } from "../errors.ts";
 import { lockFolder } from "../io/lock.ts";
-import { JsonLines, type SkippedRow } from "../metrics/metrics_log.ts";
-import { writeAtomic } from "../run/rundir.ts";
+import { JsonLines } from "../io/json_lines.ts";
+import { samplesOf, type SkippedClip } from "../data/clip_source.ts";
+import { writeAtomic } from "../io/atomic_write.ts";
 import { type ClipSums, ClipWriter, existingClip, statisticsOf } from "./clip_writer.ts";
-import { NoDataError } from "../data/errors.ts";
 import { AUDIO_EXTENSIONS, listAudioFiles } from "../io/folders.ts";
 import { ClipJournal } from "./journal.ts";
 import { LogMelQueue, TAPE_FRAMES } from "./logmel_queue.ts";
 import { manifestChunks } from "../data/manifest.ts";
-import { STORE_FILES } from "../data/mixture.ts";
-import type { NpyDtype } from "./npy.ts";
+import { STORE_FILES } from "../data/data_source.ts";
+import type { NpyDtype } from "../io/npy.ts";
 import type { WorkerPool } from "../data/worker_pool.ts";
-import { samplesOf } from "../data/sources.ts";
-import { FileError } from "../data/worker_tasks.ts";
+import { FileError } from "../data/clip_reading.ts";
 
 /** Shorter files, at their own rate, are left out (SPEC 1.2, item 1). */
 const FEWEST_SAMPLES = 1200;
@@ -93,7 +92,7 @@ export async function prepareStore(options: PrepareOptions): Promise<PrepareResu
   await Deno.mkdir(out, { recursive: true });
   using _lock = lockFolder(out, "store");
   using journal = ClipJournal.open(join(out, "prepare.jsonl"), dtype);
-  using skipped = JsonLines.create<SkippedRow>(join(out, "skipped.jsonl"));
+  using skipped = JsonLines.create<SkippedClip>(join(out, "skipped.jsonl"));
   using queue = new LogMelQueue(device);
   const clips: (ClipSums | undefined)[] = new Array(files.length);
   const state = { total: files.length, made: 0, kept: 0, skipped: 0, seconds: 0 };

@@ -16,7 +16,7 @@ import { asFloat32, valuesOf, wholeBytes } from "../../model/formats/stored_tens
 import type { Masking } from "../../model/objectives/masking.ts";
 import { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { recipeFor } from "../../model/objectives/objectives.ts";
-import { blaming, openCheckpointFile } from "../io/checkpoint_file.ts";
+import { namingFile, openCheckpointFile } from "../io/checkpoint_file.ts";
 import { encoderPath } from "../downstream/encoder_file.ts";
 import { UsageError } from "../errors.ts";
 
@@ -58,12 +58,12 @@ export function openModel(device: Device, path: string, heads: number | undefine
   const fullest = fullestFile(path);
   using opened = openCheckpointFile(fullest);
   const { file } = opened;
-  const found = blaming(
+  const found = namingFile(
     fullest,
     () => modelOf(file, heads === undefined ? {} : { encoder: heads }),
   );
   if (!found) throw new UsageError(`--checkpoint ${path}: no model that is known here`);
-  const autoencoder = blaming(fullest, () => autoencoderOf(device, file, found));
+  const autoencoder = namingFile(fullest, () => autoencoderOf(device, file, found));
   return {
     title: SYSTEM_TITLES[found.system],
     autoencoder,

@@ -18,7 +18,7 @@ import type { PatchGrid } from "../../model/vit/geometry.ts";
 import { classTokens } from "../../model/vit/tokens.ts";
 import type { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { reconstruct, type Reconstruction } from "../../model/objectives/reconstruct.ts";
-import { Prng } from "../data/random.ts";
+import { Prng } from "../../engine/prng.ts";
 import { UsageError } from "../errors.ts";
 import { principalComponents } from "./projection.ts";
 import { decibels, FRAME_SECONDS, type Spectrogram } from "./spectrogram.ts";

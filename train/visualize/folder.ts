@@ -5,12 +5,12 @@
  */
 import { join, relative, SEPARATOR } from "@std/path";
 import type { Encoder } from "../../model/encoder/encoder.ts";
-import { NoDataError } from "../data/errors.ts";
-import { labelledFolder } from "../data/labelled.ts";
+import { NoDataError } from "../errors.ts";
+import { labelledFolder } from "../data/labelled_folder.ts";
 import type { WorkerPool } from "../data/worker_pool.ts";
-import { Prng } from "../data/random.ts";
+import { Prng } from "../../engine/prng.ts";
 import { audioFiles } from "../downstream/embed_files.ts";
-import type { SkippedRow } from "../metrics/metrics_log.ts";
+import type { SkippedClip } from "../data/clip_source.ts";
 import { audioDigests, clipFeatures, encoderSource } from "../downstream/probe/features.ts";
 import type { EmbeddingMap, MapClip } from "./embedding_map.ts";
 import { FEWEST_FOR_UMAP, principalComponents, umap } from "./projection.ts";
@@ -70,7 +70,7 @@ export interface MapOptions {
   /** Called with the clips that are done, of how many, and the seconds of audio in them. */
   readonly onProgress?: (done: number, total: number, seconds: number) => void;
   /** Called once per file that cannot be used. */
-  readonly onSkip: (row: SkippedRow) => void;
+  readonly onSkip: (row: SkippedClip) => void;
   /** Aborts. */
   readonly signal?: AbortSignal;
 }

@@ -5,7 +5,7 @@
  */
 import { PCA } from "ml-pca";
 import { UMAP } from "umap-js";
-import { Prng } from "../data/random.ts";
+import { Prng } from "../../engine/prng.ts";
 
 /** Points along their principal components. */
 export interface Components {

@@ -3,7 +3,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/as
 import { openDevice, ShapeError, slice, type Tensor } from "../../../engine/mod.ts";
 import { attentionMaps, type AttentionQuery } from "../../../model/encoder/attention_maps.ts";
 import { loadEncoder } from "../../../model/encoder/encoder.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { encoderFile, WEIGHTS } from "../../support/golden_encoder.ts";
 
 const [WIDTH, DEPTH, HEADS, ROWS, MOST] = [16, 3, 2, 5, 4];

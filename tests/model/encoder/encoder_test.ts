@@ -17,7 +17,7 @@ import {
   getTimestampEmbeddings,
   loadModel,
 } from "../../../model/encoder/hear.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { encoderFile, GOLDEN, golden, HEADS, WEIGHTS } from "../../support/golden_encoder.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 

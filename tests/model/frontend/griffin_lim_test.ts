@@ -10,7 +10,7 @@ import {
   SPECTRUM_BINS,
 } from "../../../model/frontend/tables.ts";
 import { griffinLim, logMelToWave, melToPower } from "../../../model/frontend/griffin_lim.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
 
 const BANDS = MEL_80.bands;

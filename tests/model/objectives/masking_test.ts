@@ -21,7 +21,7 @@ import {
   visiblePatches,
 } from "../../../model/objectives/masking.ts";
 import type { PatchGrid } from "../../../model/vit/geometry.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 
 /** Draws of a generator of its own. */
 function uniformOf(seed: number): () => number {

@@ -12,7 +12,7 @@ import { sinCosPositions } from "../../../model/vit/positions.ts";
 import { PRESETS } from "../../../model/objectives/presets.ts";
 import { patchGrid } from "../../../model/vit/geometry.ts";
 import { lossWeights, type Recipe, RECIPES } from "../../../model/objectives/recipe.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/asser
 import { type Device, openDevice } from "../../../engine/mod.ts";
 import { type Encoder, loadEncoder } from "../../../model/encoder/encoder.ts";
 import { LogMel } from "../../../model/frontend/log_mel.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
 
 const [STEP, ROWS, CROP] = [16, 5, 64];

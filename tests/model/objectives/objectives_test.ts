@@ -21,7 +21,7 @@ import {
   type PatchSize,
 } from "../../../model/vit/geometry.ts";
 import type { Recipe } from "../../../model/objectives/recipe.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
 import { OBJECTIVE_NAMES, smallFor } from "../../support/small_geometry.ts";

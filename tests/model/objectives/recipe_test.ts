@@ -17,7 +17,7 @@ import {
   type Recipe,
   RECIPES,
 } from "../../../model/objectives/recipe.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
 

@@ -6,10 +6,12 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { join } from "@std/path";
-import { AudioError, decodeAudio, loadWaveform, toMono } from "../../../train/audio/decode.ts";
-import { concatBytes, readOgg } from "../../../train/audio/containers.ts";
+import { AudioError } from "../../../train/audio/decoded_audio.ts";
+import { decodeAudio, loadWaveform, toMono } from "../../../train/audio/decode.ts";
+import { concatBytes } from "../../../train/io/bytes.ts";
+import { readOgg } from "../../../train/audio/ogg.ts";
 import { listAudioFiles } from "../../../train/io/folders.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 
 const GOLDEN = new URL("../../golden/audio/", import.meta.url).pathname;
 const REAL = new URL("../../../../shared/data/", import.meta.url).pathname;

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { AudioError } from "../../../train/audio/decode.ts";
-import { concatBytes } from "../../../train/audio/containers.ts";
+import { AudioError } from "../../../train/audio/decoded_audio.ts";
+import { concatBytes } from "../../../train/io/bytes.ts";
 import { isWav, readWav } from "../../../train/audio/wav.ts";
 
 const PCM = 1, FLOAT = 3;

@@ -9,8 +9,7 @@ import { plainText, statisticsOf } from "../../../train/downstream/checkpoint_re
 import { help as exportHelp, run as runExport } from "../../../train/commands/export.ts";
 import { help as importHelp, run as runImport } from "../../../train/commands/import.ts";
 import { help as inspectHelp, run as runInspect } from "../../../train/commands/inspect.ts";
-import { NoDataError } from "../../../train/data/errors.ts";
-import { exitCodeOf, UsageError } from "../../../train/errors.ts";
+import { exitCodeOf, NoDataError, UsageError } from "../../../train/errors.ts";
 import { main } from "../../../train/main.ts";
 import { archive, dictOf, joined, raw } from "../../support/pickle_bytes.ts";
 

@@ -5,7 +5,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { dirname, fromFileUrl, join } from "@std/path";
 import { run } from "../../../train/commands/dataset.ts";
-import { labelledFolder } from "../../../train/data/labelled.ts";
+import { labelledFolder } from "../../../train/data/labelled_folder.ts";
 import { gtzanClips } from "../../../train/datasets/gtzan.ts";
 import { DATASETS } from "../../../train/datasets/mod.ts";
 import { exitCodeOf } from "../../../train/errors.ts";

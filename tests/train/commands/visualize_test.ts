@@ -14,7 +14,7 @@ import { initialise } from "../../../model/objectives/initialise.ts";
 import { MsmMae } from "../../../model/objectives/msm_mae.ts";
 import { recipeFor } from "../../../model/objectives/objectives.ts";
 import { run } from "../../../train/commands/visualize.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
 import { readWav } from "../../../train/audio/wav.ts";
 import { exitCodeOf } from "../../../train/errors.ts";

@@ -4,15 +4,13 @@ import { join } from "@std/path";
 import { FolderError, listAudioFiles } from "../../../train/io/folders.ts";
 import {
   audioFolderSource,
-  type Batch,
   type ClipSource,
-  Loader,
-  type LoaderState,
-  NoDataError,
   type SkippedClip,
   syntheticSource,
-} from "../../../train/data/loader.ts";
-import { waveformCrop } from "../../../train/data/sources.ts";
+  waveformCrop,
+} from "../../../train/data/clip_source.ts";
+import { type Batch, Loader, type LoaderState } from "../../../train/data/loader.ts";
+import { NoDataError } from "../../../train/errors.ts";
 
 const GOLDEN = new URL("../../golden/audio/", import.meta.url).pathname;
 const CROP = 9 * 160 + 400;

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { join } from "@std/path";
 import fc from "fast-check";
-import { NoDataError } from "../../../train/data/errors.ts";
+import { NoDataError } from "../../../train/errors.ts";
 import { Loader } from "../../../train/data/loader.ts";
 import {
   manifestChunks,
@@ -10,7 +10,7 @@ import {
   parseManifest,
   readManifest,
 } from "../../../train/data/manifest.ts";
-import { fileSource } from "../../../train/data/sources.ts";
+import { fileSource } from "../../../train/data/clip_source.ts";
 
 const encode = (text: string) => new TextEncoder().encode(text);
 const parse = (text: string) => parseManifest(encode(text), "list.tsv");

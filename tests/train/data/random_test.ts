@@ -6,7 +6,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import fc from "fast-check";
-import { Prng, type PrngState } from "../../../train/data/random.ts";
+import { Prng, type PrngState } from "../../../engine/prng.ts";
 
 /** xoshiro128** as published, in BigInt arithmetic. */
 function referenceSequence(words: readonly number[], count: number): number[] {

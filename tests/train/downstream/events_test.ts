@@ -3,7 +3,7 @@
  * anew.
  */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import {
   eventsOf,
   frameTargets,

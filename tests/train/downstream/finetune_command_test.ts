@@ -9,11 +9,11 @@ import { RECIPES } from "../../../model/objectives/recipe.ts";
 import { writeTensors } from "../../../train/run/checkpoint.ts";
 import { run as embed } from "../../../train/commands/embed.ts";
 import { help, run } from "../../../train/commands/probe.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import { STREAMS } from "../../../train/run/loop.ts";
 import { loadProbe } from "../../../train/downstream/probe/probe_file.ts";
-import { encoderTensors } from "../../../train/run/run_state.ts";
+import { encoderTensors } from "../../../train/run/state_dict.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 

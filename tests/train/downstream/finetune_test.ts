@@ -7,7 +7,7 @@ import { backward, type Device, openDevice, scope } from "../../../engine/mod.ts
 import { Encoder } from "../../../model/encoder/encoder.ts";
 import type { EncoderGeometry } from "../../../model/encoder/embed.ts";
 import { LOG_OFFSET } from "../../../model/frontend/tables.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { WorkerPool } from "../../../train/data/worker_pool.ts";
 import {
   betaDraw,

@@ -6,7 +6,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows }
 import { join } from "@std/path";
 import { hostUniform, openDevice, xavierNormal, xavierUniform } from "../../../engine/mod.ts";
 import { run } from "../../../train/commands/probe.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import { type EventFolder, eventFolder } from "../../../train/downstream/hear/event_folder.ts";
 import {

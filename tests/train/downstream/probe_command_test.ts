@@ -3,7 +3,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/as
 import { join } from "@std/path";
 import { run as embed } from "../../../train/commands/embed.ts";
 import { help, run } from "../../../train/commands/probe.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import { FeatureRows, fileDigest } from "../../../train/downstream/probe/feature_cache.ts";
 import { confusionSvg } from "../../../train/downstream/probe/confusion_matrix.ts";

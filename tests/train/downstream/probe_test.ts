@@ -2,7 +2,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { openDevice } from "../../../engine/mod.ts";
 import { ownGoldenFolder } from "../../../train/commands/verify.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import {
   LinearProbes,

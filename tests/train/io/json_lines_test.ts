@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { JsonLines } from "../../../train/metrics/metrics_log.ts";
+import { JsonLines } from "../../../train/io/json_lines.ts";
 
 async function inTempDir(body: (path: string) => void): Promise<void> {
   const dir = await Deno.makeTempDir();

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { openDevice, scope } from "../../../engine/mod.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { distinctTargets, targetCounts } from "../../../train/metrics/distinct_targets.ts";
 
 Deno.test("targets are counted by their largest probability, the lowest of equal ones", async () => {

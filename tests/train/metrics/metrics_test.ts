@@ -3,11 +3,11 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { openDevice } from "../../../engine/mod.ts";
 import { resolveConfig } from "../../../train/config/config.ts";
-import { syntheticSource } from "../../../train/data/loader.ts";
-import { MEASURED_FIELDS } from "../../../train/metrics/metrics_log.ts";
+import { syntheticSource } from "../../../train/data/clip_source.ts";
+import { MEASURED_FIELDS } from "../../../train/metrics/metrics_row.ts";
 import { pretrain } from "../../../train/run/loop.ts";
 import { Progress } from "../../../train/cli/progress.ts";
-import { openRunDirectory } from "../../../train/run/rundir.ts";
+import { openRunDirectory } from "../../../train/run/run_directory.ts";
 import { cropSamples } from "../../../train/run/schedule.ts";
 
 const WORDS = ["--batch", "2", "--crop-frames", "48", "--quiet", "--seed", "3"];

@@ -16,7 +16,7 @@ import { patchGrid } from "../../../model/vit/geometry.ts";
 import { lossWeights, type Recipe, RECIPES } from "../../../model/objectives/recipe.ts";
 import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";
 import { resolveConfig } from "../../../train/config/config.ts";
-import { Prng } from "../../../train/data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { measureRun } from "../../../train/run/memory.ts";
 import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";
 import type { StepValues } from "../../../train/metrics/update_metrics.ts";

@@ -9,13 +9,9 @@ import {
 import { resolveConfig } from "../../../train/config/config.ts";
 import { DiskFullError, DivergedError, UsageError } from "../../../train/errors.ts";
 import { fullDisk } from "../../support/full_disk.ts";
-import {
-  gitCommit,
-  openRunDirectory,
-  runPaths,
-  writeAtomic,
-  writeRunConfig,
-} from "../../../train/run/rundir.ts";
+import { gitCommit } from "../../../train/io/git.ts";
+import { openRunDirectory, runPaths, writeRunConfig } from "../../../train/run/run_directory.ts";
+import { writeAtomic } from "../../../train/io/atomic_write.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 
 const TENSORS: [string, CheckpointTensor][] = [

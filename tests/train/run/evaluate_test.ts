@@ -11,11 +11,11 @@ import { Matpac } from "../../../model/objectives/matpac.ts";
 import { PRESETS } from "../../../model/objectives/presets.ts";
 import { RECIPES } from "../../../model/objectives/recipe.ts";
 import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";
-import { Prng } from "../../../train/data/random.ts";
-import { labelledFolder } from "../../../train/data/labelled.ts";
+import { Prng } from "../../../engine/prng.ts";
+import { labelledFolder } from "../../../train/data/labelled_folder.ts";
 import { Evaluator } from "../../../train/run/evaluate.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
-import { loadWeights } from "../../../train/run/run_state.ts";
+import { loadWeights } from "../../../train/run/state_dict.ts";
 import { golden, WEIGHTS } from "../../support/golden_encoder.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 

@@ -5,8 +5,8 @@ import type { SafetensorsTensor } from "../../../model/formats/safetensors.ts";
 import { initialise } from "../../../model/objectives/initialise.ts";
 import type { MaskedModel } from "../../../model/objectives/masked_model.ts";
 import { type ObjectiveName, OBJECTIVES, recipeFor } from "../../../model/objectives/objectives.ts";
-import { Prng } from "../../../train/data/random.ts";
-import { encoderTensors, loadWeights } from "../../../train/run/run_state.ts";
+import { Prng } from "../../../engine/prng.ts";
+import { encoderTensors, loadWeights } from "../../../train/run/state_dict.ts";
 import type { CheckpointTensor } from "../../../train/run/checkpoint.ts";
 import { smallFor } from "../../support/small_geometry.ts";
 

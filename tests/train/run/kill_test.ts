@@ -4,8 +4,8 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
-import { Prng } from "../../../train/data/random.ts";
-import { MEASURED_FIELDS } from "../../../train/metrics/metrics_log.ts";
+import { Prng } from "../../../engine/prng.ts";
+import { MEASURED_FIELDS } from "../../../train/metrics/metrics_row.ts";
 
 const MAIN = fromFileUrl(new URL("../../../train/main.ts", import.meta.url));
 const RUN = [

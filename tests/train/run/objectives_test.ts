@@ -13,11 +13,11 @@ import type { MaskedModel, Precision } from "../../../model/objectives/masked_mo
 import { type ObjectiveName, OBJECTIVES, recipeFor } from "../../../model/objectives/objectives.ts";
 import { patchGrid } from "../../../model/vit/geometry.ts";
 import type { Recipe } from "../../../model/objectives/recipe.ts";
-import { stepSettings } from "../../../train/run/from_config.ts";
+import { stepSettings } from "../../../train/run/model_from_config.ts";
 import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";
 import { resolveConfig } from "../../../train/config/config.ts";
-import { Prng } from "../../../train/data/random.ts";
-import { MEASURED_FIELDS } from "../../../train/metrics/metrics_log.ts";
+import { Prng } from "../../../engine/prng.ts";
+import { MEASURED_FIELDS } from "../../../train/metrics/metrics_row.ts";
 import { measureRun, totalBytes } from "../../../train/run/memory.ts";
 import { type Schedules, schedulesOf } from "../../../train/run/schedule.ts";
 import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";

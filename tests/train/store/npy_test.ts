@@ -9,7 +9,7 @@ import {
   npyFileBytes,
   npyHeader,
   parseNpyHeader,
-} from "../../../train/store/npy.ts";
+} from "../../../train/io/npy.ts";
 
 /** A header put together by hand: magic, version, length, text, spaces, line feed. */
 function handmade(text: string, version = 1): Uint8Array {

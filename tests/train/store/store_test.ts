@@ -5,17 +5,16 @@ import fc from "fast-check";
 import { openDevice } from "../../../engine/mod.ts";
 import { LogMel } from "../../../model/frontend/log_mel.ts";
 import { loadWaveform, waveformBlocks } from "../../../train/audio/decode.ts";
-import { NoDataError } from "../../../train/data/errors.ts";
-import { batchInput } from "../../../train/data/batch_input.ts";
+import { NoDataError, UsageError } from "../../../train/errors.ts";
+import { batchLogMel } from "../../../train/data/batch_logmel.ts";
 import { Loader } from "../../../train/data/loader.ts";
-import { dataSource } from "../../../train/data/mixture.ts";
-import { encodeValues, type NpyDtype, NpyError, npyHeader } from "../../../train/store/npy.ts";
-import { LOG_SILENCE, readCrop, startAt } from "../../../train/store/npy_store.ts";
+import { dataSource } from "../../../train/data/data_source.ts";
+import { encodeValues, type NpyDtype, NpyError, npyHeader } from "../../../train/io/npy.ts";
+import { LOG_SILENCE, readCrop, startAt } from "../../../train/data/logmel_file.ts";
 import { WorkerPool } from "../../../train/data/worker_pool.ts";
 import { resample, Resampler } from "../../../train/audio/resample.ts";
-import { samplesOf } from "../../../train/data/sources.ts";
-import { FileError } from "../../../train/data/worker_tasks.ts";
-import { UsageError } from "../../../train/errors.ts";
+import { samplesOf } from "../../../train/data/clip_source.ts";
+import { FileError } from "../../../train/data/clip_reading.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 
 const GOLDEN = new URL("../../golden/audio/", import.meta.url).pathname;
@@ -256,12 +255,12 @@ Deno.test("the kinds of --data: folders of audio and of .npy, manifests of both,
     assert(batch.clips.filter((clip) => clip > 1).length > 32);
     using device = await openDevice();
     using frontend = new LogMel(device);
-    using input = batchInput(device, frontend, batch);
+    using input = batchLogMel(device, frontend, batch);
     assertEquals(input.shape, [64, 80, frames]);
     const values = await input.data();
     const size = 80 * frames;
     const alone = { ...batch, logmels: undefined, kinds: batch.kinds };
-    using waves = batchInput(device, frontend, alone);
+    using waves = batchLogMel(device, frontend, alone);
     const heard = await waves.data();
     batch.kinds.forEach((kind, row) => {
       const wanted = kind === "logmel" ? batch.logmels! : heard;
@@ -271,7 +270,7 @@ Deno.test("the kinds of --data: folders of audio and of .npy, manifests of both,
       );
     });
     const stored = { kinds: batch.kinds, logmels: batch.logmels!, clips: [], epoch: 0 };
-    using uploaded = batchInput(device, frontend, stored);
+    using uploaded = batchLogMel(device, frontend, stored);
     assertEquals(uploaded.shape, [64, 80, frames]);
     assertEquals(await uploaded.data(), batch.logmels);
   }));

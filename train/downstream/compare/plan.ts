@@ -8,7 +8,7 @@ import type { ObjectiveName } from "../../../model/objectives/objectives.ts";
 import { type Arguments, refuse } from "../../cli/command.ts";
 import type { RawArguments } from "../../cli/parser.ts";
 import { resolveConfig, type ResolvedConfig } from "../../config/config.ts";
-import { labelledFolder } from "../../data/labelled.ts";
+import { labelledFolder } from "../../data/labelled_folder.ts";
 import { UsageError } from "../../errors.ts";
 import { eventFolder, hasEvents } from "../hear/event_folder.ts";
 import { SCENE_ONLY } from "../hear/options.ts";

@@ -6,7 +6,7 @@
 import { basename, join } from "@std/path";
 import { run as probe } from "../../commands/probe.ts";
 import { digestOf, fileDigest } from "../probe/feature_cache.ts";
-import { runPaths } from "../../run/rundir.ts";
+import { runPaths } from "../../run/run_directory.ts";
 import type { PlannedDataset, PlannedRun } from "./plan.ts";
 
 /** What one kind of features scores. */

@@ -8,9 +8,9 @@ import { openCheckpointFile } from "../../io/checkpoint_file.ts";
 import { run as pretrain } from "../../commands/pretrain.ts";
 import { lastingOptions, type ResolvedConfig } from "../../config/config.ts";
 import { describeError, exitCodeOf, InterruptedError, UsageError } from "../../errors.ts";
-import type { MetricsRow } from "../../metrics/metrics_log.ts";
+import type { MetricsRow } from "../../metrics/metrics_row.ts";
 import { meanOf } from "../probe/metrics.ts";
-import { runPaths } from "../../run/rundir.ts";
+import { runPaths } from "../../run/run_directory.ts";
 import { medianOf } from "./intervals.ts";
 import type { PlannedRun } from "./plan.ts";
 

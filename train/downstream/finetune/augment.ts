@@ -7,7 +7,7 @@
 import { LOG_OFFSET } from "../../../model/frontend/tables.ts";
 import { structuredMask } from "../../../model/objectives/masking.ts";
 import type { PatchGrid } from "../../../model/vit/geometry.ts";
-import type { Prng } from "../../data/random.ts";
+import type { Prng } from "../../../engine/prng.ts";
 
 /**
  * A draw from Beta(alpha, alpha), by Jöhnk's method (1964).

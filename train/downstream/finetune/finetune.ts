@@ -9,16 +9,14 @@
  * @module
  */
 import { type Device, type PendingRead, warmupCosine } from "../../../engine/mod.ts";
-import type { Bands } from "../../../model/encoder/embed.ts";
-import { stepSize } from "../../../model/encoder/embed.ts";
-import { breath } from "../../run/event_loop.ts";
+import { type Bands, stepSize } from "../../../model/encoder/embed.ts";
+import { yieldToEventLoop } from "../../io/event_loop.ts";
 import type { CheckpointTensor } from "../../run/checkpoint.ts";
-import { NoDataError } from "../../data/errors.ts";
-import type { Prng } from "../../data/random.ts";
-import { DivergedError, InterruptedError } from "../../errors.ts";
+import { DivergedError, InterruptedError, NoDataError } from "../../errors.ts";
+import type { Prng } from "../../../engine/prng.ts";
 import { type ClipClasses, meanLoss, type Scores } from "../probe/metrics.ts";
 import { type Metric, PROTOCOLS } from "../probe/protocol.ts";
-import type { ProbeResult } from "../probe/summary.ts";
+import { type ProbeResult, scorer, summaryOf, type TestedTrial } from "../probe/summary.ts";
 import type { ProbeFile } from "../probe/probe_file.ts";
 import {
   finalTrial,
@@ -29,7 +27,6 @@ import {
   trialRandom,
   trialsOf,
 } from "../probe/splits.ts";
-import { scorer, summaryOf, type TestedTrial } from "../probe/summary.ts";
 import { drawMix, drawPatches, mixedRows, mixedSpectrograms } from "./augment.ts";
 import { secondsOf, type SpectrogramClip } from "./spectrogram_clips.ts";
 import { FineTuneModel } from "./model.ts";
@@ -225,7 +222,7 @@ async function trainTrial(
     let pending: PendingRead | undefined;
     const collect = async () => total += (await pending!.values())[0][0] as number;
     for (let step = 0; step < steps; step++) {
-      await breath();
+      await yieldToEventLoop();
       if (signal?.aborted) throw new InterruptedError("interrupted");
       const clips = order.slice(step * batch, (step + 1) * batch);
       const update = (epoch - 1) * steps + step;

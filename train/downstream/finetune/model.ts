@@ -25,7 +25,7 @@ import { behindClass, classTokens, tokenView } from "../../../model/vit/tokens.t
 import type { PatchGrid } from "../../../model/vit/geometry.ts";
 import { blocks, norm } from "../../../model/vit/blocks.ts";
 import { linearSpecs } from "../../../model/vit/parameter_specs.ts";
-import type { Prng } from "../../data/random.ts";
+import type { Prng } from "../../../engine/prng.ts";
 import type { ProbeFile } from "../probe/probe_file.ts";
 import { type InitialEncoder, initialEncoderSpecs } from "./initial_encoder.ts";
 

@@ -6,8 +6,11 @@
  */
 import type { Device, PendingRead } from "../../../engine/mod.ts";
 import type { LogMelAudio } from "../../../model/encoder/chunks.ts";
-import type { FrontendSettings } from "../../../model/frontend/log_mel.ts";
-import { LogMel, MATPAC_STATISTICS } from "../../../model/frontend/log_mel.ts";
+import {
+  type FrontendSettings,
+  LogMel,
+  MATPAC_STATISTICS,
+} from "../../../model/frontend/log_mel.ts";
 import {
   FRAME_SAMPLES,
   frameCount,
@@ -15,7 +18,7 @@ import {
   LOG_OFFSET,
   MEL_80,
 } from "../../../model/frontend/tables.ts";
-import { breath } from "../../run/event_loop.ts";
+import { yieldToEventLoop } from "../../io/event_loop.ts";
 import { SAMPLE_RATE } from "../../audio/decode.ts";
 import { InterruptedError, UsageError } from "../../errors.ts";
 import { decodedClips, type DecodeOptions } from "../probe/features.ts";
@@ -108,7 +111,7 @@ export async function spectrogramClips(
   };
   const decoded = decodedClips(files, { pool, onSkip, onAudio: (count) => samples += count });
   for await (const { key: path, audio, failed } of decoded) {
-    await breath();
+    await yieldToEventLoop();
     if (signal?.aborted) throw new InterruptedError("interrupted");
     try {
       for await (const waveform of audio) {

@@ -5,8 +5,8 @@
  */
 import { parse } from "@std/csv";
 import { join } from "@std/path";
-import { NoDataError } from "../../data/errors.ts";
-import { type LabelledFolder, labelledFolder } from "../../data/labelled.ts";
+import { NoDataError } from "../../errors.ts";
+import { type LabelledFolder, labelledFolder } from "../../data/labelled_folder.ts";
 
 /** An event as a folder lists it. */
 export interface NamedEvent {

@@ -10,12 +10,10 @@
  * @module
  */
 import type { Device } from "../../../engine/mod.ts";
-import { NoDataError } from "../../data/errors.ts";
-import { Prng } from "../../data/random.ts";
-import { InterruptedError } from "../../errors.ts";
+import { InterruptedError, NoDataError } from "../../errors.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { type ClassLoss, probabilitiesOf } from "../probe/metrics.ts";
-import { type ProbeData, type Trial, trialsOf } from "../probe/splits.ts";
-import { shuffled } from "../probe/splits.ts";
+import { type ProbeData, shuffled, type Trial, trialsOf } from "../probe/splits.ts";
 import { type Initialisation, Mlp, type MlpSettings, type Rows } from "./mlp.ts";
 
 /** How perceptrons are trained and chosen. */

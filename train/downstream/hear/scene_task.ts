@@ -13,8 +13,7 @@ import {
   type Scores,
 } from "../probe/metrics.ts";
 import type { ProbeContext } from "../probe/probe.ts";
-import type { ProbeResult } from "../probe/summary.ts";
-import { scorer, summaryOf } from "../probe/summary.ts";
+import { type ProbeResult, scorer, summaryOf } from "../probe/summary.ts";
 import { type GridPoint, type HearProtocol, hearTrials, trainHear } from "./grid_search.ts";
 
 /** What a grid found beside scores. */

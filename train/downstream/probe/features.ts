@@ -11,10 +11,9 @@ import { FRAME_SAMPLES, frameCount, HOP_SAMPLES, MEL_80 } from "../../../model/f
 import { SAMPLE_RATE } from "../../audio/decode.ts";
 import { LogMelQueue, TAPE_FRAMES } from "../../store/logmel_queue.ts";
 import type { WorkerPool } from "../../data/worker_pool.ts";
-import { samplesOf } from "../../data/sources.ts";
-import { FileError } from "../../data/worker_tasks.ts";
+import { samplesOf, type SkippedClip } from "../../data/clip_source.ts";
+import { FileError } from "../../data/clip_reading.ts";
 import { InterruptedError } from "../../errors.ts";
-import type { SkippedRow } from "../../metrics/metrics_log.ts";
 import { FeatureRows, fileDigest } from "./feature_cache.ts";
 
 /** Files that are decoded ahead of the GPU. */
@@ -149,7 +148,7 @@ export interface ClipFeaturesOptions extends ClipLength {
    */
   readonly onProgress?: (done: number, total: number, seconds: number) => void;
   /** Called once per file that cannot be used. */
-  readonly onSkip: (row: SkippedRow) => void;
+  readonly onSkip: (row: SkippedClip) => void;
   /** Aborts. */
   readonly signal?: AbortSignal;
 }
@@ -161,7 +160,7 @@ export interface ClipFeaturesOptions extends ClipLength {
  */
 export async function audioDigests(
   paths: readonly string[],
-  onSkip: (row: SkippedRow) => void,
+  onSkip: (row: SkippedClip) => void,
 ): Promise<Map<string, string>> {
   const digests = new Map<string, string>();
   const todo = [...new Set(paths)].values();

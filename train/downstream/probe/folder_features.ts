@@ -6,8 +6,8 @@
 import { join } from "@std/path";
 import type { Encoder } from "../../../model/encoder/encoder.ts";
 import { cacheFolder } from "../../io/user_cache.ts";
-import { NoDataError } from "../../data/errors.ts";
-import type { LabelledClip, LabelledFolder } from "../../data/labelled.ts";
+import { NoDataError } from "../../errors.ts";
+import type { LabelledClip, LabelledFolder } from "../../data/labelled_folder.ts";
 import type { WorkerPool } from "../../data/worker_pool.ts";
 import { LiveLine, standardOutput } from "../../cli/live_line.ts";
 import { RateLine } from "../../cli/rate_line.ts";

@@ -10,7 +10,7 @@
  * @module
  */
 import type { Device } from "../../../engine/mod.ts";
-import type { Prng } from "../../data/random.ts";
+import type { Prng } from "../../../engine/prng.ts";
 import { type InitialLayer, ProbeTable } from "./linear_probes.ts";
 import { classTargets } from "./metrics.ts";
 import type { Metric, Protocol } from "./protocol.ts";

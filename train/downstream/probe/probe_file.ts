@@ -4,9 +4,8 @@
  * @module
  */
 import { bytesOf, encodeHeader, readSafetensors } from "../../../model/formats/safetensors.ts";
-import { NoDataError } from "../../data/errors.ts";
-import { UsageError } from "../../errors.ts";
-import { writeAtomic } from "../../run/rundir.ts";
+import { NoDataError, UsageError } from "../../errors.ts";
+import { writeAtomic } from "../../io/atomic_write.ts";
 import type { FeatureOptions } from "./features.ts";
 import { probabilitiesOf } from "./metrics.ts";
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { listSkipped } from "../../cli/listing.ts";
-import type { LabelledFolder } from "../../data/labelled.ts";
+import type { LabelledFolder } from "../../data/labelled_folder.ts";
 import { writeResult } from "../../io/result_file.ts";
 import { confusionSvg } from "./confusion_matrix.ts";
 import type { Metric } from "./protocol.ts";

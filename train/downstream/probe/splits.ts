@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { NoDataError } from "../../data/errors.ts";
-import { type LabelledClip, type LabelledFolder, trials } from "../../data/labelled.ts";
-import { Prng } from "../../data/random.ts";
+import { NoDataError } from "../../errors.ts";
+import { type LabelledClip, type LabelledFolder, trials } from "../../data/labelled_folder.ts";
+import { Prng } from "../../../engine/prng.ts";
 import type { ClipClasses } from "./metrics.ts";
 import type { Protocol } from "./protocol.ts";
 

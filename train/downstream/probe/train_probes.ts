@@ -4,7 +4,7 @@
  * @module
  */
 import { InterruptedError } from "../../errors.ts";
-import type { Prng } from "../../data/random.ts";
+import type { Prng } from "../../../engine/prng.ts";
 import {
   type InitialLayer,
   LinearProbes,

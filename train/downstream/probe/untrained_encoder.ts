@@ -10,9 +10,9 @@ import { Matpac } from "../../../model/objectives/matpac.ts";
 import { PRESETS } from "../../../model/objectives/presets.ts";
 import { RECIPES } from "../../../model/objectives/recipe.ts";
 import { openCheckpointFile } from "../../io/checkpoint_file.ts";
-import { Prng } from "../../data/random.ts";
+import { Prng } from "../../../engine/prng.ts";
 import { STREAMS } from "../../run/loop.ts";
-import { encoderTensors } from "../../run/run_state.ts";
+import { encoderTensors } from "../../run/state_dict.ts";
 
 /** The seed that a checkpoint says it was trained with; 0 where it does not say. */
 export function trainingSeed(path: string): number {

@@ -6,13 +6,13 @@
 import { isAbsolute, join } from "@std/path";
 import { MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
 import { FRAME_SAMPLES, HOP_SAMPLES } from "../../model/frontend/tables.ts";
-import { NoDataError } from "./errors.ts";
+import { NoDataError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, walkFiles } from "../io/folders.ts";
 import { NameTable } from "./manifest.ts";
-import { startAt } from "../store/npy_store.ts";
+import { startAt } from "./logmel_file.ts";
 import { WorkerPool } from "./worker_pool.ts";
 import { syntheticClip } from "./synthetic.ts";
-import { FileError } from "./worker_tasks.ts";
+import { FileError } from "./clip_reading.ts";
 
 /** Bytes of decoded waveforms that are kept. */
 export const CACHE_BYTES: number = 512 * 2 ** 20;

@@ -14,7 +14,7 @@ import {
   type NpyHeader,
   parseNpyHeader,
   USUAL_HEADER_BYTES,
-} from "./npy.ts";
+} from "../io/npy.ts";
 
 const { bands: BANDS } = MEL_80;
 /** What the front end gives for silence. */

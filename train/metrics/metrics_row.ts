@@ -1,4 +1,8 @@
-/** metrics.jsonl and skipped.jsonl: one JSON object per line, each line written whole. */
+/**
+ * Rows of metrics.jsonl.
+ *
+ * @module
+ */
 
 /** What an evaluation found; one of them. */
 export interface EvaluationScore {
@@ -77,89 +81,3 @@ export const MEASURED_FIELDS: readonly (keyof MetricsRow)[] = [
   "process_bytes",
   "seconds",
 ];
-
-/** An input that could not be used. */
-export interface SkippedRow {
-  /** The input. */
-  readonly path: string;
-  /** Why it could not be used. */
-  readonly reason: string;
-}
-
-/** An open file of JSON lines. */
-export class JsonLines<Row extends object> implements Disposable {
-  readonly #file: Deno.FsFile;
-
-  private constructor(file: Deno.FsFile) {
-    this.#file = file;
-  }
-
-  /** Opens `path` empty. */
-  static create<Row extends object>(path: string): JsonLines<Row> {
-    return new JsonLines(Deno.openSync(path, { write: true, create: true, truncate: true }));
-  }
-
-  /** Appends one line; a reader sees it at once and whole. */
-  write(row: Row): void {
-    writeAll(this.#file, new TextEncoder().encode(JSON.stringify(row) + "\n"));
-  }
-
-  /** Waits until what was written is on the disk. */
-  flush(): void {
-    this.#file.syncDataSync();
-  }
-
-  /** Closes the file. */
-  [Symbol.dispose](): void {
-    this.#file.close();
-  }
-
-  /**
-   * Opens the metrics of a run that goes on after `step` updates: later lines, and a last
-   * line that was cut off, are removed first. Makes the file where there is none.
-   */
-  static resume<Row extends { readonly step: number }>(path: string, step: number): JsonLines<Row> {
-    const file = Deno.openSync(path, { read: true, write: true, create: true });
-    const kept = keptBytes(readAll(file), step);
-    file.truncateSync(kept);
-    file.seekSync(kept, Deno.SeekMode.Start);
-    return new JsonLines(file);
-  }
-}
-
-/** Bytes of the whole lines at the start whose step is not above `step`. */
-function keptBytes(bytes: Uint8Array, step: number): number {
-  let kept = 0;
-  for (let start = 0; start < bytes.length;) {
-    const end = bytes.indexOf(0x0a, start);
-    if (end < 0) break;
-    const found = stepOf(new TextDecoder().decode(bytes.subarray(start, end)));
-    if (found === undefined || found > step) break;
-    kept = start = end + 1;
-  }
-  return kept;
-}
-
-function stepOf(line: string): number | undefined {
-  try {
-    const { step } = JSON.parse(line);
-    return typeof step === "number" ? step : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function readAll(file: Deno.FsFile): Uint8Array {
-  const bytes = new Uint8Array(file.statSync().size);
-  let done = 0;
-  while (done < bytes.length) {
-    const read = file.readSync(bytes.subarray(done));
-    if (read === null) break;
-    done += read;
-  }
-  return bytes.subarray(0, done);
-}
-
-function writeAll(file: Deno.FsFile, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length;) done += file.writeSync(bytes.subarray(done));
-}

@@ -7,13 +7,14 @@
 import { OBJECTIVES } from "../../model/objectives/objectives.ts";
 import type { ResolvedConfig } from "../config/config.ts";
 import { DivergedError } from "../errors.ts";
-import type { EvaluationScore, JsonLines, MetricsRow } from "./metrics_log.ts";
-import { LEAST_LOSS_SCALE } from "../run/loss_scale.ts";
+import type { JsonLines } from "../io/json_lines.ts";
+import type { EvaluationScore, MetricsRow } from "../metrics/metrics_row.ts";
+import { LEAST_LOSS_SCALE } from "./loss_scale.ts";
 import type { Progress } from "../cli/progress.ts";
-import type { Schedules } from "../run/schedule.ts";
-import type { Trainer } from "../run/update.ts";
-import type { StepValues } from "./update_metrics.ts";
-import type { EventFile } from "./tensorboard.ts";
+import type { Schedules } from "./schedule.ts";
+import type { Trainer } from "./update.ts";
+import type { StepValues } from "../metrics/update_metrics.ts";
+import type { EventFile } from "../metrics/tensorboard.ts";
 
 /** What rows are made of and who is told. */
 export interface MetricsLogOptions {

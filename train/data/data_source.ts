@@ -6,8 +6,7 @@
 import { basename, dirname, join } from "@std/path";
 import * as v from "valibot";
 import { MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
-import { UsageError } from "../errors.ts";
-import { NoDataError } from "./errors.ts";
+import { NoDataError, UsageError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, walkFiles } from "../io/folders.ts";
 import { NameTable, readManifest } from "./manifest.ts";
 import {
@@ -17,7 +16,7 @@ import {
   type FileSourceOptions,
   joinSources,
   type Statistics,
-} from "./sources.ts";
+} from "./clip_source.ts";
 
 /** Names of the files that `prepare` leaves in a store beside the spectrograms. */
 export const STORE_FILES = { manifest: "manifest.tsv", stats: "stats.json" } as const;

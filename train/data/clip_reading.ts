@@ -4,9 +4,10 @@
  *
  * @module
  */
-import { AudioError, loadWaveform, waveformBlocks } from "../audio/decode.ts";
-import { NpyError } from "../store/npy.ts";
-import { type CropRequest, readCrop } from "../store/npy_store.ts";
+import { AudioError } from "../audio/decoded_audio.ts";
+import { loadWaveform, waveformBlocks } from "../audio/decode.ts";
+import { NpyError } from "../io/npy.ts";
+import { type CropRequest, readCrop } from "./logmel_file.ts";
 
 /** A file that is to come in pieces. */
 export interface PiecesRequest {
@@ -35,7 +36,7 @@ export class FileError extends Error {
 }
 
 /** The kinds of work. Each may throw {@link FileError}. */
-export interface Tasks {
+export interface ClipReaders {
   /** A whole file as mono 16 kHz. */
   waveform(path: string): Promise<Float32Array>;
   /** A standardised crop of a log-mel file. */
@@ -47,10 +48,10 @@ export interface Tasks {
 }
 
 /** Name of a kind of work. */
-export type TaskName = keyof Tasks;
+export type ReaderName = keyof ClipReaders;
 
 /** Functions for all kinds of work, with the streams they have open. */
-export function createTasks(): Tasks {
+export function clipReaders(): ClipReaders {
   const streams = new Map<number, AsyncGenerator<Float32Array>>();
   let opened = 0;
   const next = async (id: number): Promise<Piece> => {

@@ -19,7 +19,7 @@ export interface RecentMetrics {
 }
 
 /** The ring. */
-export class MetricRows implements Disposable {
+export class MetricsRing implements Disposable {
   /** [KEPT, columns], the row of update u at u mod KEPT. */
   readonly #rows: Tensor;
   readonly #columns: number;
@@ -39,7 +39,7 @@ export class MetricRows implements Disposable {
    * Stores an update's row.
    *
    * @param metrics parts of the row, each [n]
-   * @param place [1] from {@link MetricRows.place}
+   * @param place [1] from {@link MetricsRing.place}
    */
   store(metrics: readonly Tensor[], place: Tensor): void {
     storeRow(this.#rows, noGrad(() => concat(metrics, 0)), place);
@@ -54,7 +54,7 @@ export class MetricRows implements Disposable {
   recent(count: number, updates: number): RecentMetrics {
     const columns = this.#columns;
     const kept = Math.min(count, KEPT, updates);
-    const first = MetricRows.place(updates - kept);
+    const first = MetricsRing.place(updates - kept);
     const beforeWrap = Math.min(kept, KEPT - first);
     const parts = [[first, beforeWrap], [0, kept - beforeWrap]].map(([row, rows]) =>
       this.#rows.view([rows, columns], undefined, this.#rows.offset + row * columns)

@@ -9,7 +9,7 @@ import type { Batch } from "./loader.ts";
  *
  * @returns [batch, 80, frames]
  */
-export function batchInput(device: Device, frontend: LogMel, batch: Batch): Tensor {
+export function batchLogMel(device: Device, frontend: LogMel, batch: Batch): Tensor {
   const { samples, logmels, kinds } = batch;
   const rows = kinds.length;
   const shapeOf = (

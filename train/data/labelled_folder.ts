@@ -5,7 +5,7 @@
  */
 import { parse } from "@std/csv";
 import { join } from "@std/path";
-import { NoDataError } from "./errors.ts";
+import { NoDataError } from "../errors.ts";
 
 /** A clip of a labelled folder. */
 export interface LabelledClip {

@@ -1,4 +1,4 @@
-import { AudioError } from "./containers.ts";
+import { AudioError } from "./decoded_audio.ts";
 
 /** A FLAC stream taken apart: its format and its frames, every checksum verified. */
 export interface FlacStream {

@@ -1,0 +1,111 @@
+/**
+ * The directory that a run leaves behind: its paths and config.json.
+ *
+ * @module
+ */
+import { join } from "@std/path";
+import project from "../../deno.json" with { type: "json" };
+import type { ResolvedConfig } from "../config/config.ts";
+import { UsageError } from "../errors.ts";
+import { removeUnfinished, UNFINISHED, writeAtomic } from "../io/atomic_write.ts";
+import { namesIn } from "../io/folders.ts";
+import { gitCommit } from "../io/git.ts";
+import { LOCK_FILE, lockFolder } from "../io/lock.ts";
+
+/** Paths inside a run directory. */
+export interface RunPaths {
+  /** The run directory itself. */
+  readonly dir: string;
+  /** Every resolved value. */
+  readonly config: string;
+  /** Logged steps. */
+  readonly metrics: string;
+  /** Inputs that could not be used. */
+  readonly skipped: string;
+  /** Folder of checkpoints. */
+  readonly checkpoints: string;
+  /** The student's encoder at the end. */
+  readonly encoder: string;
+  /** Table of `--profile`. */
+  readonly profileTable: string;
+  /** Chrome trace of `--profile`. */
+  readonly profileTrace: string;
+}
+
+/** The paths of the run directory `dir`. */
+export function runPaths(dir: string): RunPaths {
+  return {
+    dir,
+    config: join(dir, "config.json"),
+    metrics: join(dir, "metrics.jsonl"),
+    skipped: join(dir, "skipped.jsonl"),
+    checkpoints: join(dir, "checkpoints"),
+    encoder: join(dir, "encoder.safetensors"),
+    profileTable: join(dir, "profile.txt"),
+    profileTrace: join(dir, "profile.json"),
+  };
+}
+
+/**
+ * Makes the run directory and keeps other processes from writing it until the result is disposed;
+ * when a run is resumed, removes what a killed process left half written.
+ *
+ * @throws UsageError when it holds something already and the run is not resumed, when another
+ * process is writing it, or when it cannot be made
+ */
+export async function openRunDirectory(
+  config: Pick<ResolvedConfig, "out" | "resume">,
+): Promise<RunPaths & Disposable> {
+  const { out, resume } = config;
+  const paths = runPaths(out);
+  using opened = new DisposableStack();
+  try {
+    if (!resume && await holdsSomething(out)) {
+      throw new UsageError(
+        `--out ${out}: is not empty; give another directory, or --resume to go on with that run`,
+      );
+    }
+    await Deno.mkdir(out, { recursive: true });
+    opened.use(lockFolder(out, "run"));
+    for (const dir of [out, paths.checkpoints]) await removeUnfinished(dir);
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new UsageError(
+      `--out ${out}: cannot be used as a run directory`,
+      error instanceof Error ? error.message : String(error),
+    );
+  }
+  const held = opened.move();
+  return { ...paths, [Symbol.dispose]: () => held.dispose() };
+}
+
+/**
+ * Whether there is more than what a process leaves that was killed before its configuration was
+ * written.
+ */
+async function holdsSomething(dir: string): Promise<boolean> {
+  return (await namesIn(dir)).some((name) => name !== LOCK_FILE && !name.endsWith(UNFINISHED));
+}
+
+/**
+ * Writes config.json: every resolved value (`options` under their option names, so that
+ * the file's `options` are a configuration file themselves), adapter, versions, git commit.
+ *
+ * @param adapter what the engine says about the adapter, as it stands
+ */
+export async function writeRunConfig(
+  paths: RunPaths,
+  config: ResolvedConfig,
+  adapter: unknown,
+): Promise<void> {
+  const record = {
+    ...config,
+    adapter_info: adapter,
+    versions: { tessera: project.version, deno: Deno.version.deno, v8: Deno.version.v8 },
+    platform: `${Deno.build.os}-${Deno.build.arch}`,
+    git_commit: gitCommit() ?? null,
+  };
+  await writeAtomic(paths.config, [
+    new TextEncoder().encode(JSON.stringify(record, null, 2) + "\n"),
+  ]);
+}
