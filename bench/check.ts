@@ -87,8 +87,8 @@ export function judge(
     const { name, fraction, fraction_spread, naive_ratio } = row;
     const expected = expectations[name];
     const width = band ?? expected.band;
-    const fellBehind = (value?: number, wanted?: number) =>
-      value === undefined || wanted === undefined || value < wanted * (1 - width);
+    const fellBehind = (value?: number, learned?: number) =>
+      value === undefined || learned === undefined || value < learned * (1 - width);
     const fell = fraction < expected.fraction * (1 - width) &&
       fellBehind(naive_ratio, expected.naive_ratio);
     const verdict = !fell ? "passed" : fraction_spread > width ? "noisy" : "failed";

@@ -185,7 +185,7 @@ const FIXED: readonly (readonly [Product, Benchmark["tier"]])[] = [
   [{ layout: "nn", epilogue: "", m: 128, n: 128, k: 64, batch: 96 }, "full"],
 ];
 
-/** Clips of the base step's shapes; INTERFACE's names are made of them. */
+/** Clips of the base step's shapes, of which names of benchmarks are made. */
 export const BASE_BATCH = 8;
 
 /** All of them, each name once. */

@@ -61,7 +61,7 @@ export interface Extra {
 
 /** What can be measured. */
 export interface Benchmark {
-  /** Family, variant and sizes with `/` between. */
+  /** Group, variant and sizes with `/` between. */
   readonly name: string;
   /** Which ceiling it is held against. */
   readonly bound: Bound;
@@ -242,7 +242,7 @@ export class Harness implements Disposable {
     return Math.min(MOST_ROUNDS, Math.max(guess, Math.ceil(minimumMs / each)));
   }
 
-  /** Measures a benchmark; other engines are sampled in turn with it by `peers`. */
+  /** Measures a benchmark; samples of other engines (`peers`) alternate with its own. */
   async measure(
     benchmark: Benchmark,
     peers: Readonly<Record<string, () => Promise<number>>> = {},

@@ -8,16 +8,16 @@ import { type Attributes, escaped, tag, text } from "../train/visualize/markup.t
 import type { Row } from "./harness.ts";
 import { rateOf, type Report, times } from "./report.ts";
 
-const FAMILIES = ["gemm", "attention", "memory", "front end", "step"] as const;
-type Family = (typeof FAMILIES)[number];
+const GROUPS = ["gemm", "attention", "memory", "front end", "step"] as const;
+type Group = (typeof GROUPS)[number];
 
-function familyOf({ name }: Row): Family {
+function groupOf({ name }: Row): Group {
   const [first] = name.split("/");
   if (first === "gemm" || first === "attention" || first === "step") return first;
   return first === "logmel" || first === "stft" ? "front end" : "memory";
 }
 
-const TITLES: Readonly<Record<Family, string>> = {
+const TITLES: Readonly<Record<Group, string>> = {
   gemm: "Matrix products",
   attention: "Attention",
   memory: "Kernels bound by memory",
@@ -26,18 +26,21 @@ const TITLES: Readonly<Record<Family, string>> = {
 };
 
 const STYLE = `
-:root { color-scheme: light dark; --ink: #1c2330; --faint: #6b7483; --line: #d7dce3; --page: #ffffff;
+:root { color-scheme: light dark;
+  --ink: #1c2330; --faint: #6b7483; --line: #d7dce3; --page: #ffffff;
   --gemm: #2f6fde; --attention: #c2410c; --memory: #15803d; --front-end: #a21caf; --step: #52525b; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --faint: #98a2b3; --line: #343b47; --page: #14181f;
-  --gemm: #6ea0ff; --attention: #fb923c; --memory: #4ade80; --front-end: #e879f9; --step: #a1a1aa; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 1040px;
-  margin: 2rem auto; padding: 0 1rem; }
+@media (prefers-color-scheme: dark) { :root {
+  --ink: #e6e9ee; --faint: #98a2b3; --line: #343b47; --page: #14181f;
+  --gemm: #6ea0ff; --attention: #fb923c; --memory: #4ade80; --front-end: #e879f9; --step: #a1a1aa;
+} }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
+  max-width: 1040px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } p { color: var(--faint); }
 svg { width: 100%; height: auto; font: 12px system-ui, sans-serif; }
 `;
 
-function colour(family: Family): string {
-  return `var(--${family.replace(" ", "-")})`;
+function colour(group: Group): string {
+  return `var(--${group.replace(" ", "-")})`;
 }
 
 function line(x1: number, y1: number, x2: number, y2: number, attributes: Attributes): string {
@@ -122,21 +125,21 @@ export function roofline({ ceiling, results }: Report): string {
         cx: x(row.intensity!),
         cy: y(gflopsOf(row)),
         r: 5,
-        fill: colour(familyOf(row)),
+        fill: colour(groupOf(row)),
         "fill-opacity": "0.7",
       },
       tag("title", {}, escaped(`${row.name}: ${rateOf(row)}, ${share(row)}`)),
     )
   );
-  const families = FAMILIES.filter((it) => rows.some((row) => familyOf(row) === it));
-  const legend = families.flatMap((family, i) => [
+  const groups = GROUPS.filter((it) => rows.some((row) => groupOf(row) === it));
+  const legend = groups.flatMap((group, i) => [
     tag("circle", {
       cx: right - 180,
-      cy: bottom - 20 * (families.length - i),
+      cy: bottom - 20 * (groups.length - i),
       r: 5,
-      fill: colour(family),
+      fill: colour(group),
     }),
-    text(right - 168, bottom - 20 * (families.length - i) + 4, TITLES[family]),
+    text(right - 168, bottom - 20 * (groups.length - i) + 4, TITLES[group]),
   ]);
   return drawing(WIDTH, 446, "Roofline", [
     ...grid,
@@ -196,7 +199,7 @@ export function bars(rows: readonly Row[]): string {
         width: Math.max(1, x(row.fraction) - left),
         height: BAR - 5,
         rx: 2,
-        fill: colour(familyOf(row)),
+        fill: colour(groupOf(row)),
       }, tag("title", {}, escaped(`${row.name}: ${row.ms.toPrecision(3)} ms`))),
       ...(naive === undefined ? [] : [
         line(x(row.fraction / naive), y - 1, x(row.fraction / naive), y + BAR - 2, {
@@ -253,15 +256,15 @@ export function peerBars(rows: readonly Row[]): string {
 /** The page. */
 export function html(report: Report): string {
   const { adapter, ceiling, date, results } = report;
-  const sections = FAMILIES.flatMap((family) => {
-    const rows = results.filter((row) => familyOf(row) === family);
-    return rows.length === 0 ? [] : [`<h2>${TITLES[family]}</h2>\n${bars(rows)}`];
+  const sections = GROUPS.flatMap((group) => {
+    const rows = results.filter((row) => groupOf(row) === group);
+    return rows.length === 0 ? [] : [`<h2>${TITLES[group]}</h2>\n${bars(rows)}`];
   });
   const compared = results.filter(({ peers, peer_notes }) => peers ?? peer_notes);
   if (compared.length > 0) {
     sections.push(
-      `<h2>Other engines</h2>\n<p>Their time over ours, on the same adapter in the same run; above 1 ours is ` +
-        `faster.</p>\n${peerBars(compared)}`,
+      "<h2>Other engines</h2>\n<p>Their time over ours, on the same adapter in the same run; " +
+        `above 1 ours is faster.</p>\n${peerBars(compared)}`,
     );
   }
   return `<!DOCTYPE html>
@@ -283,8 +286,8 @@ export function html(report: Report): string {
   } ms per read-back.</p>
 <h2>Roofline</h2>
 ${roofline(report)}
-<p>Bars below: fraction of the ceiling that binds, measured right before and after each sample; a tick marks the naive
-kernel.</p>
+<p>Bars below: fraction of the ceiling that binds, measured right before and after each sample;
+a tick marks the naive kernel.</p>
 ${sections.join("\n")}
 </body>
 </html>

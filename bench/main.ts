@@ -81,8 +81,8 @@ async function check(
   let judgements = judge(rows, expectations, band);
   const failed = judgements.filter(({ verdict }) => verdict === "failed");
   for (const { name, fraction } of failed) {
-    const again = await harness.measure(chosen.find((it) => it.name === name)!);
-    const better = again.fraction > fraction ? [again] : [];
+    const repeated = await harness.measure(chosen.find((it) => it.name === name)!);
+    const better = repeated.fraction > fraction ? [repeated] : [];
     judgements = judgements.map((it) =>
       it.name === name ? judge(better, expectations, band)[0] ?? it : it
     );

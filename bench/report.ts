@@ -7,7 +7,7 @@ import { type AdapterInfo, formatBytes } from "../engine/mod.ts";
 import type { Ceilings } from "../train/run/ceilings.ts";
 import type { Noise, Row } from "./harness.ts";
 
-/** What `--json` writes (shared/INTERFACE.md, "Machine-readable results"). */
+/** What `--json` writes (bench/README.md, The JSON file). */
 export interface Report {
   readonly adapter: AdapterInfo;
   readonly driver: string;

@@ -1,7 +1,8 @@
 // Plain cross entropy of a student against a centred teacher, with the gradient for dloss = 1: one
 // thread per row.
 //
-//   p = softmax((teacher - centre) / Tt), q = softmax(student / Ts), loss = -sum p log q, dstudent = (q - p) / Ts
+//   p = softmax((teacher - centre) / Tt), q = softmax(student / Ts)
+//   loss = -sum p log q, dstudent = (q - p) / Ts
 
 struct Params {
   count: u32,

@@ -1,7 +1,8 @@
 // Plain matrix product to hold gemm against: one thread per output, nothing shared, nothing
 // unrolled.
 //
-//   c[b, i, j] = alpha sum over p of A[b, i, p] B[b, p, j] (+ bias[j]) (+ residual[b, i, j]) or GELU of it
+//   c[b, i, j] = alpha sum over p of A[b, i, p] B[b, p, j] (+ bias[j]) (+ residual[b, i, j])
+//   or GELU of it
 //
 // Constants: TA, TB whether the stored matrix is the transpose, BIAS, GELU, RESIDUAL. It may do the
 // first rows only.

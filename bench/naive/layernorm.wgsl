@@ -64,7 +64,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) grid:
   }
   for (var c = 0u; c < width; c++) {
     let g = dy[i * width + c] * gamma[c];
-    dx[i * width + c] = s.y * (g - sum / f32(width) - (x[i * width + c] - s.x) * s.y * dot / f32(width));
+    let xhat = (x[i * width + c] - s.x) * s.y;
+    dx[i * width + c] = s.y * (g - sum / f32(width) - xhat * dot / f32(width));
   }
 //:end
 //:if MODE == 2
