@@ -353,8 +353,8 @@ function run(
  * @param x [batch, in, height, width]
  * @param weight [out, in / groups, kh, kw]; outputs of group g see its channels of `x` alone
  * @param bias [out]
- * @returns [batch, out, rows, columns], `rows = floor((above + height + below - dilation (kh - 1) -
- * 1) / stride) + 1`
+ * @returns [batch, out, rows, columns], with
+ * `rows = floor((above + height + below - dilation (kh - 1) - 1) / stride) + 1`
  * @throws {ShapeError} if sizes do not fit or the kernel is larger than the padded image.
  */
 export function conv2d(

@@ -109,32 +109,42 @@ export function applyBinary(op: Op<null>, a: Tensor, b: Tensor | number): Tensor
   return composite(() => op.apply([a, a.device.full([], b, a.dtype)], null)[0]);
 }
 
-/** `a + b` with broadcasting; `b` may be a number. */
+/**
+ * `a + b` with NumPy's broadcasting.
+ *
+ * @param b a tensor of the same element type, or a number
+ * @returns the shape that both broadcast to
+ * @throws {ShapeError} if the shapes do not broadcast or the element types differ.
+ */
 export function add(a: Tensor, b: Tensor | number): Tensor {
   return applyBinary(binary.add, a, b);
 }
 
-/** `a - b` with broadcasting. */
+/** `a - b` with broadcasting; see {@link add}. */
 export function sub(a: Tensor, b: Tensor | number): Tensor {
   return applyBinary(binary.sub, a, b);
 }
 
-/** `a * b` with broadcasting. */
+/** `a * b` with broadcasting; see {@link add}. */
 export function mul(a: Tensor, b: Tensor | number): Tensor {
   return applyBinary(binary.mul, a, b);
 }
 
-/** `a / b` with broadcasting. */
+/** `a / b` with broadcasting; see {@link add}. */
 export function div(a: Tensor, b: Tensor | number): Tensor {
   return applyBinary(binary.div, a, b);
 }
 
-/** Larger of two values with broadcasting; equal values share the gradient. */
+/**
+ * Larger of two values with broadcasting; equal values share the gradient; see {@link add}.
+ */
 export function maximum(a: Tensor, b: Tensor | number): Tensor {
   return applyBinary(binary.maximum, a, b);
 }
 
-/** Smaller of two values with broadcasting; equal values share the gradient. */
+/**
+ * Smaller of two values with broadcasting; equal values share the gradient; see {@link add}.
+ */
 export function minimum(a: Tensor, b: Tensor | number): Tensor {
   return applyBinary(binary.minimum, a, b);
 }

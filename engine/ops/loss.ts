@@ -264,7 +264,7 @@ const cosineLossOp = defineOp<{ readonly eps: number }>({
 /**
  * `2 - 2 cos(prediction, target)` over the last axis, each side normalised with eps 1e-12:
  * the squared distance of two unit vectors, as BYOL has it (Grill et al., 2020; model/README.md,
- * Losses).
+ * Losses and statistics).
  *
  * @returns the shape of the operands without the last axis
  * @throws {ShapeError} if the shapes differ.
@@ -362,8 +362,8 @@ export interface CentredCrossEntropyOptions {
 
 /**
  * Cross-entropy of a student against a centred, sharpened teacher, as DINO has it (Caron et al.,
- * 2021; model/README.md, Losses): `p = softmax((teacher - centre) / Tt)`, `loss = -sum p log
- * softmax(student / Ts)`. Only the student gets a gradient.
+ * 2021; model/README.md, Losses and statistics): `p = softmax((teacher - centre) / Tt)`,
+ * `loss = -sum p log softmax(student / Ts)`. Only the student gets a gradient.
  *
  * @param studentLogits `[..., K]`
  * @param teacherLogits `[..., K]`
