@@ -4,6 +4,8 @@
  * The codes are part of the interface that scripts rely on:
  * 0 done, 1 a check failed, the training diverged or the disk is full, 2 wrong usage, 3 no adapter,
  * 4 no usable data, 5 device lost or out of memory, 130 interrupted.
+ *
+ * @module
  */
 
 /** Wrong option, wrong configuration or a wrong combination of them (exit 2). */

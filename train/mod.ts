@@ -85,16 +85,7 @@ export { pretrain, type RunContext } from "./run/loop.ts";
 export { measureRun, memoryText, type RunMemory, totalBytes } from "./run/memory.ts";
 export { Progress, type ProgressOutput, type ProgressState } from "./cli/progress.ts";
 export { openRunDirectory, type RunPaths, runPaths, writeRunConfig } from "./run/run_directory.ts";
-export {
-  cropSamples,
-  emaDecay,
-  learningRate,
-  multipleChoiceTemperature,
-  type ScheduleConfig,
-  type Schedules,
-  schedulesOf,
-  teacherTemperature,
-} from "./run/schedule.ts";
+export { cropSamples, type ScheduleConfig, type Schedules, schedulesOf } from "./run/schedule.ts";
 export {
   encoderTensors,
   loadWeights,

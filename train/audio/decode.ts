@@ -1,3 +1,8 @@
+/**
+ * From an audio file to the waveform that the front end takes: decode, mix to mono, resample.
+ *
+ * @module
+ */
 import { FLACDecoder } from "@wasm-audio-decoders/flac";
 import { OggVorbisDecoder } from "@wasm-audio-decoders/ogg-vorbis";
 import { MPEGDecoder } from "mpg123-decoder";
@@ -10,7 +15,7 @@ import { flacFromOgg, type FlacStream, splitFlac } from "./flac.ts";
 import { resample, Resampler } from "./resample.ts";
 import { type ByteSource, isWav, openWav, readWav } from "./wav.ts";
 
-/** The rate of every waveform inside the program, in Hz (SPEC 1.1). */
+/** The rate of every waveform inside the program, in Hz. */
 export const SAMPLE_RATE = 16000;
 
 /** What the WebAssembly decoders have in common. */
@@ -74,7 +79,7 @@ function refuseNonFinite(channels: readonly Float32Array[], first: number, frame
 }
 
 /**
- * The arithmetic mean over channels (SPEC 1.2, item 1).
+ * The arithmetic mean over channels.
  *
  * @param channels at least one array [frames], all of one length.
  * @returns Float32Array [frames]; the input array itself when there is only one channel.
@@ -91,8 +96,8 @@ export function toMono(channels: readonly Float32Array[]): Float32Array {
 }
 
 /**
- * Audio file to the waveform the front end takes: decoded, mixed to mono, then resampled (SPEC 1.2,
- * items 1 and 2).
+ * Audio file to the waveform the front end takes: decoded, mixed to mono, then resampled
+ * (model/README.md, Front end).
  *
  * @param source a path, or the content of a file.
  * @returns Float32Array [samples] at 16 kHz, at least one sample, all finite.

@@ -1,3 +1,8 @@
+/**
+ * FLAC (RFC 9639): a stream split into frames, every checksum verified.
+ *
+ * @module
+ */
 import { AudioError } from "./decoded_audio.ts";
 
 /** A FLAC stream taken apart: its format and its frames, every checksum verified. */

@@ -1,8 +1,15 @@
-/** Zero crossings of the sinc on each side (SPEC 1.2, item 2). */
+/**
+ * Resampling by a windowed sinc, as torchaudio does with MATPAC's settings (model/README.md, Front
+ * end).
+ *
+ * @module
+ */
+
+/** Zero crossings of the sinc on each side. */
 const ZERO_CROSSINGS = 64;
-/** Cut-off as a fraction of the lower Nyquist frequency (SPEC 1.2, item 2). */
+/** Cut-off as a fraction of the lower Nyquist frequency. */
 const ROLLOFF = 0.9475937167399596;
-/** Kaiser window shape (SPEC 1.2, item 2). */
+/** Kaiser window shape. */
 const BETA = 14.769656459379492;
 /**
  * Above this many weights (64 MiB) a rate pair is refused; only rates without a usable ratio get
@@ -38,7 +45,7 @@ const kernels = new Map<string, ResampleKernel>();
 
 /**
  * Resamples by a windowed sinc with a Kaiser window, as torchaudio's `sinc_interp_kaiser` does with
- * MATPAC's settings (SPEC 1.2, item 2). Zero padded at both ends.
+ * MATPAC's settings. Zero padded at both ends.
  *
  * Sums run in float64 over float32 weights.
  *
@@ -147,7 +154,7 @@ function dot(
 }
 
 /**
- * The filter for a rate pair, cached (SPEC 1.2, item 2). Weights are computed in float64 and stored
+ * The filter for a rate pair, cached. Weights are computed in float64 and stored
  * float32. torchaudio computes them in float32, which moves the result by up to 2e-5 at 22.05 kHz.
  *
  * @param from input rate, Hz.
@@ -183,7 +190,8 @@ function makeKernel(from: number, to: number): ResampleKernel {
   // are zero.
   if (next * 2 * width > MAX_WEIGHTS) {
     throw new RangeError(
-      `cannot resample from ${from} to ${to} Hz: the ratio ${orig}:${next} needs too large a filter`,
+      `cannot resample from ${from} to ${to} Hz: ` +
+        `the ratio ${orig}:${next} needs too large a filter`,
     );
   }
   const phases = Array.from({ length: next }, (_, i) => {

@@ -1,3 +1,8 @@
+/**
+ * WAV files: RIFF chunks and samples of all common formats.
+ *
+ * @module
+ */
 import { AudioError, type DecodedAudio } from "./decoded_audio.ts";
 
 /** How one sample is stored. `bytes` is the width of its container. */
@@ -59,7 +64,7 @@ export interface WavReader {
 
 /**
  * Reads a RIFF/WAVE file (also RF64 and BW64): 8/16/24/32-bit PCM, 32/64-bit float, mu-law, A-law,
- * plain or WAVE_FORMAT_EXTENSIBLE, any number of channels (SPEC 1.2, item 1).
+ * plain or WAVE_FORMAT_EXTENSIBLE, any number of channels.
  *
  * Sizes in the header are upper bounds: the RIFF size is ignored, and a data chunk that claims more
  * than the file holds gives the whole frames that are there. Integers are scaled by 2^(bits-1), so

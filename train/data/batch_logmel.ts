@@ -1,3 +1,8 @@
+/**
+ * From a batch of the loader to the log-mel that the model takes.
+ *
+ * @module
+ */
 import type { Device, Tensor } from "../../engine/mod.ts";
 import type { LogMel } from "../../model/frontend/log_mel.ts";
 import { MEL_80 } from "../../model/frontend/tables.ts";

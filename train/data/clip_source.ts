@@ -223,7 +223,7 @@ export function samplesOf(frames: number): number {
   return (frames - 1) * HOP_SAMPLES + FRAME_SAMPLES;
 }
 
-/** The crop of a waveform, starting on a frame (SPEC 1.2, item 5). */
+/** The crop of a waveform, starting on a frame (model/README.md, Data). */
 export function waveformCrop(
   waveform: Float32Array | undefined,
   { frames, position }: CropPlace,

@@ -1,5 +1,5 @@
 /**
- * Labelled folders (INTERFACE, "Labelled folders"): audio/ and meta.csv.
+ * Labelled folders: `audio/` with the clips and `meta.csv` with a line for each.
  *
  * @module
  */
@@ -19,7 +19,7 @@ export interface LabelledClip {
   readonly part: string;
 }
 
-/** A labelled folder (INTERFACE, "Labelled folders"). */
+/** What a labelled folder holds. */
 export interface LabelledFolder {
   /** Where it is. */
   readonly dir: string;
@@ -94,7 +94,7 @@ export function trials<Item>(
   partOf: (item: Item) => string,
 ): { tried: Item[]; known: Item[] }[] {
   const parts = new Set(items.map(partOf));
-  const among = (...wanted: string[]) => items.filter((it) => wanted.includes(partOf(it)));
+  const among = (...names: string[]) => items.filter((it) => names.includes(partOf(it)));
   if (protocol === "split") {
     return [{ tried: among(parts.has("test") ? "test" : "validation"), known: among("train") }];
   }

@@ -1,3 +1,8 @@
+/**
+ * Batches of random crops, read ahead.
+ *
+ * @module
+ */
 import { MEL_80 } from "../../model/frontend/tables.ts";
 import { NoDataError } from "../errors.ts";
 import { Prng } from "../../engine/prng.ts";
@@ -88,7 +93,7 @@ const STREAMS = { order: -1, crops: -2, parts: -3 } as const;
 
 /**
  * Endless random crops. Every epoch visits each usable clip of a part once in a new seeded order. A
- * crop starts at a uniformly random frame from 0 to T - cropFrames inclusive (SPEC 1.2, item 5); a
+ * crop starts at a uniformly random frame from 0 to T - cropFrames inclusive; a
  * shorter clip is padded with silence at its end. The last batch of an epoch is completed from the
  * next epoch. Rows are read ahead side by side, without waiting for the calling thread in between:
  * while it submits an update it answers nobody.
@@ -203,9 +208,9 @@ export class Loader {
     const from = this.#state;
     const { seed } = from;
     const picks = Array.from({ length: batch }, (_, i) => this.#partOf(seed, from.rows + i));
-    const wanted = this.#parts.map((_, part) => picks.filter((it) => it === part).length);
+    const counts = this.#parts.map((_, part) => picks.filter((it) => it === part).length);
     const taking = Promise.all(
-      wanted.map((count, part) => this.#take(seed, part, from.parts[part], count)),
+      counts.map((count, part) => this.#take(seed, part, from.parts[part], count)),
     );
     this.#readAhead(seed, from.rows + batch, ahead * batch);
     const taken = await taking;

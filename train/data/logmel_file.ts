@@ -20,7 +20,7 @@ const { bands: BANDS } = MEL_80;
 /** What the front end gives for silence. */
 export const LOG_SILENCE: number = Math.log(LOG_OFFSET);
 
-/** The part of a file that is wanted. */
+/** Which part of a file to read. */
 export interface CropRequest {
   /** The file. */
   readonly path: string;
@@ -40,7 +40,7 @@ export function startAt(position: number, last: number): number {
 }
 
 /**
- * Reads the header of an open file and holds it against the file's size.
+ * Reads the header of an open file and compares it with the file's size.
  *
  * @throws {NpyError} if it is damaged or cut off, or no log-mel of 80 bands.
  */
@@ -62,8 +62,8 @@ export function readStoreHeader(file: Deno.FsFile): NpyHeader & { readonly frame
   }
   if (frames === 0) throw new NpyError("no frames in the file");
   const there = file.statSync().size;
-  const wanted = npyFileBytes(header);
-  if (there < wanted) throw new NpyError(`cut off: ${there} of ${wanted} bytes`);
+  const expected = npyFileBytes(header);
+  if (there < expected) throw new NpyError(`cut off: ${there} of ${expected} bytes`);
   return { ...header, frames };
 }
 

@@ -1,7 +1,7 @@
 /**
  * Lists of millions of files: names held once, as bytes, and the manifests of the official scripts
- * (SPEC 1.2, item 4): the first line is the root folder, then one line per file, relative path TAB
- * length (frames of a .npy, samples of audio).
+ * (model/README.md, Data): the first line is the root folder, then one line per file, relative path
+ * TAB length (frames of a .npy, samples of audio).
  *
  * @module
  */

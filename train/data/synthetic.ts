@@ -1,6 +1,11 @@
+/**
+ * The built-in corpus: procedural sounds of eight classes.
+ *
+ * @module
+ */
 import { Prng } from "../../engine/prng.ts";
 
-/** Sampling rate of the corpus, Hz (SPEC 1.1). */
+/** Sampling rate of the corpus, Hz. */
 const RATE = 16000;
 
 /** A labelled clip of the built-in corpus. */

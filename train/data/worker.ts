@@ -1,5 +1,9 @@
 /// <reference lib="deno.worker" />
-/** A worker thread: does the tasks it is sent, one after the other, and answers each. */
+/**
+ * A worker thread: reads what it is asked to, one after the other, and answers each.
+ *
+ * @module
+ */
 import type { Answer, Order } from "./worker_pool.ts";
 import { clipReaders, FileError } from "./clip_reading.ts";
 
@@ -12,15 +16,15 @@ self.onmessage = ({ data }: MessageEvent<Order>) => {
 
 async function perform({ id, name, argument }: Order): Promise<void> {
   let answer: Answer;
-  const owned: ArrayBufferLike[] = [];
+  const transfer: ArrayBufferLike[] = [];
   try {
     const value = await tasks[name](argument as never);
     const samples = value instanceof Float32Array ? value : value.samples;
-    owned.push(samples.buffer);
+    transfer.push(samples.buffer);
     answer = { id, value };
   } catch (error) {
     const { message, stack } = error instanceof Error ? error : new Error(String(error));
     answer = { id, error: error instanceof FileError ? { message } : { message, stack } };
   }
-  self.postMessage(answer, owned as ArrayBuffer[]);
+  self.postMessage(answer, transfer as ArrayBuffer[]);
 }

@@ -1,3 +1,8 @@
+/**
+ * Folders that one process writes at a time.
+ *
+ * @module
+ */
 import { join } from "@std/path";
 import { UsageError } from "../errors.ts";
 

@@ -1,6 +1,6 @@
 /**
- * Distinct targets of an update, computed on the device (SPEC section 3): the statistic that shows
- * a collapse first.
+ * Distinct targets of an update, computed on the device: the statistic that shows a collapse first
+ * (model/README.md, Losses and statistics).
  *
  * @module
  */

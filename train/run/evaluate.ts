@@ -3,8 +3,8 @@
  * labelled folder.
  *
  * The student's encoder sees whole clips without a mask; a clip's embedding is its last layer,
- * bands side by side, mean over time (SPEC sections 5.1 and 7.1). The probe is that of `deno task
- * probe` with fewer epochs.
+ * bands side by side, mean over time (model/README.md, Embeddings, Probes). The probe is that of
+ * `deno task probe` with fewer epochs.
  *
  * @module
  */
@@ -70,7 +70,7 @@ export interface EvaluatorOptions {
 }
 
 /**
- * Tries a model on a labelled folder as often as wanted. It changes nothing that training reads.
+ * Tries a model on a labelled folder as often as asked. It changes nothing that training reads.
  */
 export class Evaluator {
   readonly #options: EvaluatorOptions;

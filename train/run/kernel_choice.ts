@@ -31,16 +31,16 @@ export async function prepareKernels<T>(
   { device, config, progress }: TuningContext,
   record: () => T,
 ): Promise<T> {
-  const wanted = !config.deterministic &&
+  const measures = !config.deterministic &&
     (config.tune === "on" || config.tune === "auto" && !device.info.software);
-  if (wanted) await loadTuning(device);
+  if (measures) await loadTuning(device);
   const { result, open } = device.tuning.collect(record);
   for (const family of device.tuning.unusedOverrides) {
     throw new UsageError(
       `--variant ${family}=${config.variants[family]}: no kernel of this run has that variant`,
     );
   }
-  if (wanted && open.length > 0) {
+  if (measures && open.length > 0) {
     const start = performance.now();
     const replaced = await tune(device, open, {
       progress: (done, all) => progress.stage("timing kernel variants", done, all),
@@ -50,7 +50,8 @@ export async function prepareKernels<T>(
     if (!config.quiet) {
       const seconds = ((performance.now() - start) / 1000).toFixed(1);
       progress.note(
-        `${open.length} kinds of work timed in ${seconds} s, ${replaced} with another variant than the default; ` +
+        `${open.length} kinds of work timed in ${seconds} s, ` +
+          `${replaced} with another variant than the default; ` +
           (file ? `remembered in ${file}` : "could not be remembered: no writable cache folder"),
       );
     }

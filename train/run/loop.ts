@@ -303,7 +303,8 @@ export async function pretrain(context: RunContext): Promise<void> {
   refuseUnfit(device, memory);
   if (precisionOn(device, config.precision) !== config.precision) {
     progress.note(
-      `warning: the adapter "${device.info.description}" has no 16-bit floats (shader-f16): training in f32`,
+      `warning: the adapter "${device.info.description}" has no 16-bit floats (shader-f16): ` +
+        "training in f32",
     );
   }
   if (!config.quiet) {
@@ -362,7 +363,7 @@ async function train(context: RunContext, run: Run, writer: CheckpointWriter): P
       await writer.save(trainer.updates, () => run.snapshot());
     });
   } finally {
-    // What is under way may still become whole. Its own trouble has been thrown, or comes second.
+    // A checkpoint under way may still become complete; its error was thrown or comes second.
     await writer.finish().catch(() => {});
   }
 }
@@ -377,12 +378,12 @@ async function updates(
   const { trainer, schedules } = run;
   const { quiet } = config;
   const profile = new RunProfile({ device, updates: config.profile, paths, progress, quiet });
-  const trial = evaluation && new RunEvaluation({
+  const evaluations = evaluation && new RunEvaluation({
     ...{ ...evaluation, device, metrics, model: run.model, frontend: run.frontend },
     every: config.evalEvery,
     ...(!quiet && { progress }),
   });
-  if (trainer.updates === 0) await trial?.run(0);
+  if (trainer.updates === 0) await evaluations?.run(0);
   let queued = 0;
   while (trainer.updates < schedules.total) {
     await profile.before();
@@ -398,13 +399,13 @@ async function updates(
           `${trainer.dispatches} dispatches per update`,
       );
     }
-    const tried = trial?.isDue(trainer.updates, schedules.total) ?? false;
-    if (await metrics.afterUpdate({ ...notes, logged: tried })) queued = 0;
+    const evaluates = evaluations?.isDue(trainer.updates, schedules.total) ?? false;
+    if (await metrics.afterUpdate({ ...notes, logged: evaluates })) queued = 0;
     else if (++queued === MOST_QUEUED) {
       await device.sync();
       queued = 0;
     }
-    if (tried) await trial?.run(trainer.updates);
+    if (evaluates) await evaluations?.run(trainer.updates);
     await yieldToEventLoop();
     writer.check();
     const last = trainer.updates === schedules.total;
@@ -422,7 +423,7 @@ async function updates(
 }
 
 /**
- * Works the updates from the last checkpoint to a bad one again, which gives the same bits, the
+ * Repeats the updates from the last checkpoint to a bad one, which gives the same bits, the
  * last two of them in anomaly mode: what a loss shows may have happened in the update before.
  * Overflows that loss scaling skips are not it.
  *
@@ -447,7 +448,8 @@ async function anomalyReport(context: RunContext, step: number): Promise<string>
     const { name, message } = error as Error;
     return name === "AnomalyError"
       ? `first seen in ${message}`
-      : `the op it comes from could not be found: ${message}; --anomaly looks for it from the start`;
+      : `the op it comes from could not be found: ${message}; ` +
+        "--anomaly looks for it from the start";
   } finally {
     device.detectAnomalies(false);
   }

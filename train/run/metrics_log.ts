@@ -63,7 +63,8 @@ export function refuseDivergence(recent: readonly StepValues[], step: number): v
   const { loss_scale, skipped } = recent[bad];
   if (skipped) {
     throw new DivergedError(
-      `gradients overflow 16-bit floats again and again: at step ${first} the loss scale is down to ${loss_scale}; ` +
+      "gradients overflow 16-bit floats again and again: " +
+        `at step ${first} the loss scale is down to ${loss_scale}; ` +
         "a lower --lr or a longer --warmup may help, --precision f32 has the range",
       first,
     );

@@ -14,8 +14,8 @@ import type { ResolvedConfig } from "../config/config.ts";
 import { STEP_DEFAULTS, type StepSettings } from "./update.ts";
 
 /** The number format a run computes in: f32 where the adapter has no 16-bit floats. */
-export function precisionOn(device: Device, wanted: Precision): Precision {
-  return device.features.f16 ? wanted : "f32";
+export function precisionOn(device: Device, asked: Precision): Precision {
+  return device.features.f16 ? asked : "f32";
 }
 
 /** The model of a run; its values are still to come. */
@@ -48,7 +48,8 @@ export function stepSettings(config: ResolvedConfig): StepSettings {
   return {
     ...STEP_DEFAULTS,
     clipNorm,
-    // A single loss has no weight, but for a sum over a clip's tokens (SPEC section 9 row 6).
+    // A single loss has no weight, but for a sum over a clip's tokens (row 6 of model/README.md,
+    // Where paper and released code differ).
     weights: has.classification
       ? lossWeights(choices, alpha, masked)
       : lossWeights({ ...choices, alpha: "weights" }, 1, masked),

@@ -1,4 +1,8 @@
-/** `pretrain --profile N`: some updates of a run, kernel by kernel. */
+/**
+ * `pretrain --profile N`: some updates of a run, kernel by kernel.
+ *
+ * @module
+ */
 
 import { chromeTrace, type Device, Profiler, table } from "../../engine/mod.ts";
 import { measureCeilings } from "./ceilings.ts";

@@ -1,53 +1,18 @@
 /**
- * Values that change from update to update (SPEC section 4). Updates count from 0: update u uses
- * value(u).
+ * Values that change from update to update (model/README.md, Schedules). Updates count from 0:
+ * update u uses value(u).
  *
  * @module
  */
+import { exponentialDecay, linearRamp, warmupCosine } from "../../engine/nn/schedules.ts";
 import { spanSteps } from "../../model/objectives/presets.ts";
 import type { Geometry } from "../../model/vit/geometry.ts";
 import type { ResolvedConfig } from "../config/config.ts";
 
-/**
- * Linear warm-up from 0 to `peak`, then half a cosine down to 0. The first update has rate 0 when
- * there is a warm-up.
- *
- * @param warmup updates until the peak
- * @param total updates of the run
- */
-export function learningRate(update: number, peak: number, warmup: number, total: number): number {
-  if (update < warmup) return peak * update / warmup;
-  const progress = Math.min(1, (update - warmup) / Math.max(1, total - warmup));
-  return 0.5 * peak * (1 + Math.cos(Math.PI * progress));
-}
+/** MATPAC++'s multiple-choice loss: temperature at the first update, and its decay per update. */
+export const CHOICE_TEMPERATURE = { start: 0.1, decay: 0.99997 } as const;
 
-/** Teacher temperature: linear from `start` to `end` over `warmup` updates, then constant. */
-export function teacherTemperature(
-  update: number,
-  start: number,
-  end: number,
-  warmup: number,
-): number {
-  return warmup > 0 ? start + (end - start) * Math.min(1, update / warmup) : end;
-}
-
-/**
- * Decay of an average: linear from `start` to `end` over the run, `end` from then on (for the head
- * the released code falls back to the encoder's end value there: SPEC section 9 row 13).
- */
-export function emaDecay(update: number, start: number, end: number, total: number): number {
-  return end - (end - start) * (1 - Math.min(1, update / total));
-}
-
-/**
- * Temperature of MATPAC++'s multiple-choice loss: start times decay^u (SPEC section 3); the
- * assignment turns hard where it falls to 1e-4.
- */
-export function multipleChoiceTemperature(update: number, start = 0.1, decay = 0.99997): number {
-  return start * decay ** update;
-}
-
-/** Temperature from which on the best head takes all. */
+/** Choice temperature from which on the best head takes all. */
 export const HARD_CHOICE = 1e-4;
 
 /** All schedules of a run. */
@@ -91,21 +56,25 @@ export function schedulesOf(config: ScheduleConfig, dataClips: number): Schedule
     ? config.length.steps
     : Math.max(1, Math.floor(clips * config.length.epochs / batch));
   const run = { totalSteps: total, clips, batch };
-  // M2D's last update has the last decay (SPEC section 4).
+  // M2D's last update has the last decay (model/README.md, Teachers).
   const averaged = config.objective === "m2d" ? Math.max(1, total - 1) : total;
   const warmup = spanSteps(config.warmup, run);
   const temperatureWarmup = spanSteps(config.teacherTempWarmup, run);
   return {
     total,
-    lr: (u) => learningRate(u, config.lr, warmup, total),
-    teacherTemp: (u) => teacherTemperature(u, ...config.teacherTemp, temperatureWarmup),
-    emaEncoder: (u) => emaDecay(u, ...config.emaEncoder, averaged),
-    emaHead: (u) => emaDecay(u, ...config.emaHead, total),
-    choiceTemperature: multipleChoiceTemperature,
+    lr: warmupCosine(config.lr, warmup, total),
+    teacherTemp: linearRamp(...config.teacherTemp, temperatureWarmup),
+    emaEncoder: linearRamp(...config.emaEncoder, averaged),
+    // The released code has the encoder's end value here after the run.
+    emaHead: linearRamp(...config.emaHead, total),
+    choiceTemperature: exponentialDecay(CHOICE_TEMPERATURE.start, CHOICE_TEMPERATURE.decay),
   };
 }
 
-/** Samples of a crop: the windows of its frames, 10 ms apart, 25 ms long (SPEC section 1.1). */
+/**
+ * Samples of a crop: the windows of its frames, 10 ms apart, 25 ms long (model/README.md, Front
+ * end).
+ */
 export function cropSamples({ cropFrames }: Geometry): number {
   return (cropFrames - 1) * 160 + 400;
 }

@@ -1,5 +1,5 @@
 /**
- * A run's state as named tensors: what checkpoints hold (names of SPEC section 6.1).
+ * A run's state as named tensors: what checkpoints hold (model/README.md, Checkpoints).
  *
  * @module
  */
@@ -176,9 +176,9 @@ function valuesOf(tensors: Tensors, name: string, spec: ParameterSpec): HostArra
 }
 
 /** A tensor's values, if they are of the type that is needed. */
-function asType(name: string, { dtype, data }: SafetensorsTensor, wanted: DType): HostArray {
-  if (dtype !== wanted.toUpperCase()) {
-    throw new Error(`tensor ${name} is ${dtype}; ${wanted.toUpperCase()} is needed`);
+function asType(name: string, { dtype, data }: SafetensorsTensor, expected: DType): HostArray {
+  if (dtype !== expected.toUpperCase()) {
+    throw new Error(`tensor ${name} is ${dtype}; ${expected.toUpperCase()} is needed`);
   }
   return dtype === "F16"
     ? new Float16Array(data.buffer, data.byteOffset, data.length)
@@ -192,12 +192,12 @@ function asType(name: string, { dtype, data }: SafetensorsTensor, wanted: DType)
  */
 export async function restoreState(state: RunState, tensors: Tensors): Promise<void> {
   const { model, trainer } = state;
-  const wanted = [
+  const expected = [
     ...flats(state).flatMap(([prefix, arena]) => arena.specs.map(({ name }) => prefix + name)),
     // A run may go on in mixed precision that was not before.
     ...singles(state).map(([name]) => name).filter((name) => name !== LOSS_SCALE),
   ];
-  const absent = wanted.find((name) => !tensors.has(name));
+  const absent = expected.find((name) => !tensors.has(name));
   if (absent !== undefined) throw new Error(`the checkpoint has no tensor ${absent}`);
   loadWeights(model, tensors);
   for (const key of ["m", "v"] as const) {
@@ -225,16 +225,16 @@ function croppedTable(
   [name, values]: readonly [string, HostArray],
   tensors: Tensors,
 ): HostArray {
-  const lead = classTokens(geometry);
+  const classes = classTokens(geometry);
   const { rows, columns } = patchGrid(geometry);
   const [, tokens, width] = tensors.get(name)!.shape;
-  const there = (tokens - lead) / rows;
+  const there = (tokens - classes) / rows;
   if (!Number.isInteger(there) || there <= columns) return values;
-  const cropped = new Float32Array((lead + rows * columns) * width);
-  cropped.set(values.subarray(0, lead * width));
+  const cropped = new Float32Array((classes + rows * columns) * width);
+  cropped.set(values.subarray(0, classes * width));
   for (let row = 0; row < rows; row++) {
-    const from = (lead + row * there) * width;
-    const to = (lead + row * columns) * width;
+    const from = (classes + row * there) * width;
+    const to = (classes + row * columns) * width;
     cropped.set(values.subarray(from, from + columns * width), to);
   }
   return cropped;
@@ -244,7 +244,7 @@ function croppedTable(
  * Overwrites what the file has of student, teachers and centre (`--init`: weights only). A teacher
  * that the file does not have starts from what the student got, so that an encoder alone, such as
  * MSM-MAE's, is its own first teacher. Position tables that were learned for longer crops give the
- * positions of their first columns (SPEC section 2.2).
+ * positions of their first columns (model/README.md, Patches and positions).
  *
  * @returns how many tensors were used
  * @throws {Error} if a tensor has another size than the model's.

@@ -135,7 +135,7 @@ function plus(a: ClipSums, b: ClipSums): ClipSums {
 }
 
 /**
- * Looks whether a clip's file is complete and in the wanted format.
+ * Looks whether a clip's file is complete and of the asked number format.
  *
  * @param known sums from before; read from the file where they are not known
  * @returns undefined where it has to be made

@@ -1,3 +1,8 @@
+/**
+ * What `prepare` has finished, so that it can go on.
+ *
+ * @module
+ */
 import { readFully, writeFully } from "../io/bytes.ts";
 import type { ClipSums } from "./clip_writer.ts";
 import type { NpyDtype } from "../io/npy.ts";

@@ -1,15 +1,20 @@
+/**
+ * The front end for clips of any length, many in one launch.
+ *
+ * @module
+ */
 import type { Device } from "../../engine/mod.ts";
 import { LogMel } from "../../model/frontend/log_mel.ts";
 import { frameCount, HOP_SAMPLES, MEL_80 } from "../../model/frontend/tables.ts";
 import { samplesOf } from "../data/clip_source.ts";
 
 /** Frames of a batch, 160 s: the wait for its results is short against the work then. */
-export const TAPE_FRAMES = 16_000;
+export const BATCH_FRAMES = 16_000;
 /**
  * Shortest batch; longer ones are this times a power of two, so that there are few sizes of
  * buffers.
  */
-const SHORTEST_TAPE = 1000;
+const SHORTEST_BATCH = 1000;
 /** The kernel computes two neighbouring frames at once and eight in a workgroup. */
 const ALIGNMENT = 8;
 
@@ -20,8 +25,8 @@ interface Item {
 }
 
 /**
- * The front end for many clips of any length: they are laid one after the other on a tape that goes
- * through the kernel in one launch. While the device works on one tape, the next one fills.
+ * The front end for many clips of any length: they are laid one after the other in a batch that
+ * goes through the kernel in one launch. While the device works on one batch, the next one fills.
  *
  * A clip starts on a whole workgroup, and silence follows it until no frame reaches from it into
  * the next one. So the same clip gives the same bits whatever is beside it.
@@ -29,7 +34,7 @@ interface Item {
 export class LogMelQueue implements Disposable {
   readonly #device: Device;
   readonly #frontend: LogMel;
-  readonly #tape = new Float32Array(samplesOf(TAPE_FRAMES));
+  readonly #samples = new Float32Array(samplesOf(BATCH_FRAMES));
   #waiting: Item[] = [];
   #running = false;
 
@@ -40,7 +45,7 @@ export class LogMelQueue implements Disposable {
   }
 
   /**
-   * Log-mel of a waveform of 1 to {@link TAPE_FRAMES} frames.
+   * Log-mel of a waveform of 1 to {@link BATCH_FRAMES} frames.
    *
    * @returns [80, frames]
    */
@@ -58,7 +63,7 @@ export class LogMelQueue implements Disposable {
       let end = 0;
       for (const item of this.#waiting) {
         const frames = frameCount(item.samples.length, false);
-        if (end + frames > TAPE_FRAMES) break;
+        if (end + frames > BATCH_FRAMES) break;
         items.push({ ...item, start: end, frames });
         // The window reaches two and a half hops beyond the start of a frame.
         end = Math.ceil((end + frames + 3) / ALIGNMENT) * ALIGNMENT;
@@ -78,16 +83,16 @@ export class LogMelQueue implements Disposable {
     items: readonly { samples: Float32Array; start: number }[],
     end: number,
   ): Promise<{ values: Float32Array; frames: number }> {
-    let frames = SHORTEST_TAPE;
-    while (frames < Math.min(end, TAPE_FRAMES)) frames *= 2;
-    frames = Math.min(frames, TAPE_FRAMES);
-    const tape = this.#tape.subarray(0, samplesOf(frames));
-    tape.fill(0);
+    let frames = SHORTEST_BATCH;
+    while (frames < Math.min(end, BATCH_FRAMES)) frames *= 2;
+    frames = Math.min(frames, BATCH_FRAMES);
+    const batch = this.#samples.subarray(0, samplesOf(frames));
+    batch.fill(0);
     for (const { samples, start } of items) {
-      const room = tape.length - start * HOP_SAMPLES;
-      tape.set(samples.subarray(0, room), start * HOP_SAMPLES);
+      const room = batch.length - start * HOP_SAMPLES;
+      batch.set(samples.subarray(0, room), start * HOP_SAMPLES);
     }
-    using waves = this.#device.tensor(tape, [1, tape.length]);
+    using waves = this.#device.tensor(batch, [1, batch.length]);
     using logmel = this.#frontend.apply(waves);
     const [values] = await this.#device.read([logmel]);
     return { values: values as Float32Array, frames };

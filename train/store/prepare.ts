@@ -15,18 +15,18 @@ import { writeAtomic } from "../io/atomic_write.ts";
 import { type ClipSums, ClipWriter, existingClip, statisticsOf } from "./clip_writer.ts";
 import { AUDIO_EXTENSIONS, listAudioFiles } from "../io/folders.ts";
 import { ClipJournal } from "./journal.ts";
-import { LogMelQueue, TAPE_FRAMES } from "./logmel_queue.ts";
+import { BATCH_FRAMES, LogMelQueue } from "./logmel_queue.ts";
 import { manifestChunks } from "../data/manifest.ts";
 import { STORE_FILES } from "../data/data_source.ts";
 import type { NpyDtype } from "../io/npy.ts";
 import type { WorkerPool } from "../data/worker_pool.ts";
 import { FileError } from "../data/clip_reading.ts";
 
-/** Shorter files, at their own rate, are left out (SPEC 1.2, item 1). */
+/** Shorter files, at their own rate, are left out. */
 const FEWEST_SAMPLES = 1200;
 /** Frames that a long clip goes through the front end at a time, 80 s; whole workgroups. */
-const PIECE_FRAMES = TAPE_FRAMES / 2;
-/** Clips under way at a time: enough to fill a tape with short ones. */
+const PIECE_FRAMES = BATCH_FRAMES / 2;
+/** Clips under way at a time: enough to fill a batch with short ones. */
 const MOST_OPEN = 128;
 /** Clips between two looks at the signal while all that come are there already. */
 const YIELD_EVERY = 256;

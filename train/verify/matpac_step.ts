@@ -5,15 +5,9 @@
  *
  * @module
  */
-import type { Device } from "../../engine/mod.ts";
+import { type Device, exponentialDecay, linearRamp, warmupCosine } from "../../engine/mod.ts";
 import { Matpac } from "../../model/objectives/matpac.ts";
 import { type Recipe, RECIPES } from "../../model/objectives/recipe.ts";
-import {
-  emaDecay,
-  learningRate,
-  multipleChoiceTemperature,
-  teacherTemperature,
-} from "../run/schedule.ts";
 import type { Trainer } from "../run/update.ts";
 import { type CheckRow, Report, TOLERANCES } from "./report.ts";
 import type { GoldenSet } from "./golden.ts";
@@ -195,19 +189,19 @@ function schedules(golden: GoldenSet, report: Report): void {
     };
     compare(
       "teacher_temp",
-      (u) => teacherTemperature(u, fixed.warmup_teacher_temp, fixed.teacher_temp_end, warmup),
+      linearRamp(fixed.warmup_teacher_temp, fixed.teacher_temp_end, warmup),
       (row) => row.teacher_temp,
     );
     compare(
       "ema_encoder",
-      (u) => emaDecay(u, ...fixed.ema_decay_encoder as [number, number], total),
+      linearRamp(...fixed.ema_decay_encoder as [number, number], total),
       (row) => row.encoder_decay_set_in_forward,
     );
     // Past the last update the released code gives the head the encoder's decay; we end at 1
     // (model/README.md, Where paper and released code differ).
     compare(
       "ema_head",
-      (u) => emaDecay(u, ...fixed.ema_decay_head as [number, number], total),
+      linearRamp(...fixed.ema_decay_head as [number, number], total),
       (row) => row.head_decay_set_in_forward,
       total,
     );
@@ -222,14 +216,14 @@ function schedules(golden: GoldenSet, report: Report): void {
   const { start, decay_rate, rows: temperatures } = s.mcl_temperature;
   report.compare(
     "schedules.mcl_temperature",
-    temperatures.map((row: { u: number }) => multipleChoiceTemperature(row.u, start, decay_rate)),
+    temperatures.map(({ u }: { u: number }) => exponentialDecay(start, decay_rate)(u)),
     temperatures.map((row: { temperature: number }) => row.temperature),
     TOLERANCES.schedule,
   );
   const { lr, warmup_updates, max_update, rows } = s.cosine_lr;
   report.compare(
     "schedules.cosine_lr",
-    rows.map((row: { u: number }) => learningRate(row.u, lr, warmup_updates, max_update)),
+    rows.map(({ u }: { u: number }) => warmupCosine(lr, warmup_updates, max_update)(u)),
     rows.map((row: { lr: number }) => row.lr),
     TOLERANCES.schedule,
   );

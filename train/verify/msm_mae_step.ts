@@ -5,7 +5,16 @@
  *
  * @module
  */
-import { type Device, mean, noGrad, scope, square, sub, type Tensor } from "../../engine/mod.ts";
+import {
+  type Device,
+  mean,
+  noGrad,
+  scope,
+  square,
+  sub,
+  type Tensor,
+  warmupCosine,
+} from "../../engine/mod.ts";
 import { isDecayed } from "../../model/vit/parameter_arena.ts";
 import { type Encoder, loadEncoder } from "../../model/encoder/encoder.ts";
 import { matpacName } from "../../model/formats/checkpoint_names.ts";
@@ -15,7 +24,6 @@ import { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { recipeFor } from "../../model/objectives/objectives.ts";
 import type { Geometry } from "../../model/vit/geometry.ts";
 import type { Recipe } from "../../model/objectives/recipe.ts";
-import { learningRate } from "../run/schedule.ts";
 import { type StepSettings, Trainer } from "../run/update.ts";
 import { type CheckRow, Report, TOLERANCES } from "./report.ts";
 import type { GoldenSet } from "./golden.ts";
@@ -141,7 +149,7 @@ function rates(golden: GoldenSet, report: Report): void {
   const { lr, warmup_epochs, epochs, rows } = golden.json.scalars.lr_schedule;
   report.compare(
     "lr_schedule",
-    rows.map((row: { epoch: number }) => learningRate(row.epoch, lr, warmup_epochs, epochs)),
+    rows.map((row: { epoch: number }) => warmupCosine(lr, warmup_epochs, epochs)(row.epoch)),
     rows.map((row: { lr: number }) => row.lr),
     TOLERANCES.schedule,
   );

@@ -4,18 +4,13 @@
  *
  * @module
  */
-import type { HostArray, Tensor } from "../../engine/mod.ts";
+import { exponentialDecay, type HostArray, linearRamp, type Tensor } from "../../engine/mod.ts";
 import { type Mask, maskFromNoise } from "../../model/objectives/masking.ts";
 import { type MaskedModel, TEACHER_PREFIX } from "../../model/objectives/masked_model.ts";
 import type { Matpac, MatpacForward } from "../../model/objectives/matpac.ts";
 import type { Geometry } from "../../model/vit/geometry.ts";
 import { lossWeights } from "../../model/objectives/recipe.ts";
-import {
-  emaDecay,
-  multipleChoiceTemperature,
-  type Schedules,
-  teacherTemperature,
-} from "../run/schedule.ts";
+import type { Schedules } from "../run/schedule.ts";
 import { Trainer } from "../run/update.ts";
 import type { StepValues } from "../metrics/update_metrics.ts";
 import { type Report, type Tolerance, TOLERANCES } from "./report.ts";
@@ -97,16 +92,14 @@ export function ratesOf(golden: GoldenSet, { emaEncoder, emaHead }: Decays): Sch
   return {
     total: h.max_update,
     lr: () => h.lr,
-    teacherTemp: (u) =>
-      teacherTemperature(
-        u,
-        fixed.warmup_teacher_temp,
-        fixed.teacher_temp_end,
-        h.teacher_temp_warmup_steps,
-      ),
-    emaEncoder: (u) => emaDecay(u, ...emaEncoder, h.max_update),
-    emaHead: (u) => emaDecay(u, ...emaHead, h.max_update),
-    choiceTemperature: (u) => multipleChoiceTemperature(u, start, decay),
+    teacherTemp: linearRamp(
+      fixed.warmup_teacher_temp,
+      fixed.teacher_temp_end,
+      h.teacher_temp_warmup_steps,
+    ),
+    emaEncoder: linearRamp(...emaEncoder, h.max_update),
+    emaHead: linearRamp(...emaHead, h.max_update),
+    choiceTemperature: exponentialDecay(start, decay),
   };
 }
 

@@ -1,15 +1,10 @@
-/** SPEC section 13 item 7: spot values of section 4, and golden's tables. */
+/** Schedules against spot values of the papers (model/README.md, Schedules) and golden tables. */
+import { exponentialDecay, linearRamp, warmupCosine } from "../../../engine/mod.ts";
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { peakLearningRate, PRESETS } from "../../../model/objectives/presets.ts";
 import { mixedRecipe, RECIPES } from "../../../model/objectives/recipe.ts";
 import { resolveConfig } from "../../../train/config/config.ts";
-import {
-  emaDecay,
-  learningRate,
-  multipleChoiceTemperature,
-  schedulesOf,
-  teacherTemperature,
-} from "../../../train/run/schedule.ts";
+import { CHOICE_TEMPERATURE, HARD_CHOICE, schedulesOf } from "../../../train/run/schedule.ts";
 import golden from "../../golden/matpac_step.json" with { type: "json" };
 
 /** Clips of AudioSet as the released schedules count them. */
@@ -25,21 +20,25 @@ const close = (actual: number, expected: number, what: string) =>
 
 Deno.test("the published schedules have their spot values", () => {
   const [total, warmup] = [294_816, 19_654];
-  assertEquals(learningRate(0, 3e-4, warmup, total), 0);
-  assertAlmostEquals(learningRate(9827, 3e-4, warmup, total), 1.5e-4, 1e-12);
-  assertAlmostEquals(learningRate(100_000, 3e-4, warmup, total), 2.4119e-4, 1e-8);
-  assertAlmostEquals(learningRate(200_000, 3e-4, warmup, total), 7.9637e-5, 1e-9);
-  assertEquals(teacherTemperature(0, 0.04, 0.07, 9827), 0.04);
-  assertAlmostEquals(teacherTemperature(9827, 0.04, 0.07, 9827), 0.07, 1e-15);
-  assertEquals(teacherTemperature(50_000, 0.04, 0.07, 9827), 0.07);
-  assertAlmostEquals(emaDecay(100_000, 0.99995, 0.99999, total), 0.99996357, 1e-8);
-  assertAlmostEquals(emaDecay(100_000, 0.998, 1, total), 0.99867839, 1e-8);
-  // SPEC section 9 row 13: at and past the end the head's decay is 1.
-  assertEquals(emaDecay(total, 0.998, 1, total), 1);
-  assertEquals(emaDecay(total + 5, 0.998, 1, total), 1);
+  const lr = warmupCosine(3e-4, warmup, total);
+  assertEquals(lr(0), 0);
+  assertAlmostEquals(lr(9827), 1.5e-4, 1e-12);
+  assertAlmostEquals(lr(100_000), 2.4119e-4, 1e-8);
+  assertAlmostEquals(lr(200_000), 7.9637e-5, 1e-9);
+  const temperature = linearRamp(0.04, 0.07, 9827);
+  assertEquals(temperature(0), 0.04);
+  assertAlmostEquals(temperature(9827), 0.07, 1e-15);
+  assertEquals(temperature(50_000), 0.07);
+  assertAlmostEquals(linearRamp(0.99995, 0.99999, total)(100_000), 0.99996357, 1e-8);
+  const head = linearRamp(0.998, 1, total);
+  assertAlmostEquals(head(100_000), 0.99867839, 1e-8);
+  // At and past the end the head's decay is 1, where the released code falls back to another.
+  assertEquals(head(total), 1);
+  assertEquals(head(total + 5), 1);
   // MATPAC++ turns hard at u = 230,256.
-  assertEquals(multipleChoiceTemperature(230_255) > 1e-4, true);
-  assertEquals(multipleChoiceTemperature(230_256) > 1e-4, false);
+  const choice = exponentialDecay(CHOICE_TEMPERATURE.start, CHOICE_TEMPERATURE.decay);
+  assertEquals(choice(230_255) > HARD_CHOICE, true);
+  assertEquals(choice(230_256) > HARD_CHOICE, false);
 });
 
 Deno.test("schedules of base by epochs and by steps are the official code's tables", () => {
@@ -86,8 +85,9 @@ Deno.test("schedules of a short run are the official code's tables", () => {
     const head = row.u < total ? row.head_decay_set_in_forward! : 1;
     close(run.emaHead(row.u), head, `head decay(${row.u})`);
   }
+  const choice = exponentialDecay(CHOICE_TEMPERATURE.start, CHOICE_TEMPERATURE.decay);
   for (const { u, temperature } of schedules.mcl_temperature.rows) {
-    close(multipleChoiceTemperature(u), temperature, `multiple-choice temperature(${u})`);
+    close(choice(u), temperature, `multiple-choice temperature(${u})`);
   }
 });
 
@@ -149,6 +149,7 @@ Deno.test("the paper scales the rate with the batch, the released code does not"
 });
 
 Deno.test("a run without warm-up starts at the peak and ends at zero", () => {
-  assertEquals(learningRate(0, 1, 0, 10), 1);
-  assertAlmostEquals(learningRate(10, 1, 0, 10), 0, 1e-15);
+  const lr = warmupCosine(1, 0, 10);
+  assertEquals(lr(0), 1);
+  assertAlmostEquals(lr(10), 0, 1e-15);
 });

@@ -9,7 +9,7 @@ import type { Encoder } from "../../../model/encoder/encoder.ts";
 import { MATPAC_STATISTICS } from "../../../model/frontend/log_mel.ts";
 import { FRAME_SAMPLES, frameCount, HOP_SAMPLES, MEL_80 } from "../../../model/frontend/tables.ts";
 import { SAMPLE_RATE } from "../../audio/decode.ts";
-import { LogMelQueue, TAPE_FRAMES } from "../../store/logmel_queue.ts";
+import { BATCH_FRAMES, LogMelQueue } from "../../store/logmel_queue.ts";
 import type { WorkerPool } from "../../data/worker_pool.ts";
 import { samplesOf, type SkippedClip } from "../../data/clip_source.ts";
 import { FileError } from "../../data/clip_reading.ts";
@@ -124,9 +124,9 @@ function* piecesOf(waveform: Float32Array): Generator<Float32Array> {
     yield frame;
     return;
   }
-  const step = TAPE_FRAMES * HOP_SAMPLES;
+  const step = BATCH_FRAMES * HOP_SAMPLES;
   for (let at = 0; frameCount(waveform.length - at, false) > 0; at += step) {
-    yield waveform.subarray(at, at + samplesOf(TAPE_FRAMES));
+    yield waveform.subarray(at, at + samplesOf(BATCH_FRAMES));
   }
 }
 
