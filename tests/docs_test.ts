@@ -39,3 +39,37 @@ Deno.test("a table goes between its markers and nowhere else", () => {
   );
   assertThrows(() => withTable(text, "u", "new"), Error, "<!-- u: begin -->");
 });
+
+const ROOT = new URL("../", import.meta.url);
+const MANUALS = ["README.md", "bench/RESULTS.md"].concat(
+  ["bench", "engine", "kernels", "model", "tests", "train"].map((room) => `${room}/README.md`),
+);
+
+/** What links point at within a text: GitHub's names of its headings. */
+function anchorsOf(text: string): Set<string> {
+  const headings = text.replaceAll(/^```[^]*?^```/gm, "").matchAll(/^#+ (.*)$/gm);
+  return new Set(
+    [...headings].map(([, title]) =>
+      title.toLowerCase().replaceAll(/[^\p{L}\p{N}_ -]/gu, "").replaceAll(" ", "-")
+    ),
+  );
+}
+
+Deno.test("links of manuals lead to files and headings that exist", () => {
+  const broken = MANUALS.flatMap((manual) => {
+    const text = Deno.readTextFileSync(new URL(manual, ROOT));
+    const links = [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(([, link]) => link);
+    return links.filter((link) => {
+      const [path, anchor] = link.split("#");
+      if (/^\w+:/.test(link)) return false;
+      try {
+        const target = new URL(path || manual.split("/").at(-1)!, new URL(manual, ROOT));
+        if (anchor === undefined) return !Deno.statSync(target);
+        return !anchorsOf(Deno.readTextFileSync(target)).has(anchor);
+      } catch {
+        return true;
+      }
+    }).map((link) => `${manual}: ${link}`);
+  });
+  assertEquals(broken, []);
+});
