@@ -9,6 +9,7 @@ import { labelledFolder } from "../../../train/data/labelled_folder.ts";
 import { gtzanClips } from "../../../train/datasets/gtzan.ts";
 import { DATASETS } from "../../../train/datasets/mod.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
+import { runWords } from "../../support/tasks.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 
 const ROOT = fromFileUrl(new URL("../../..", import.meta.url));
@@ -479,15 +480,11 @@ Deno.test("dataset: what is refused, and how it ends", () =>
 Deno.test("dataset: the task's permissions are reading and writing, and suffice", () =>
   inTempDir(async (dir) => {
     unpack(dir, OPENMIC);
-    const { tasks } = JSON.parse(Deno.readTextFileSync(join(ROOT, "deno.json")));
-    const words = tasks.dataset.command.split(" ");
-    assertEquals(
-      words,
-      "deno run --no-prompt --allow-read --allow-write train/main.ts dataset".split(" "),
-    );
+    const words = runWords("dataset");
+    assertEquals(words, "run --no-prompt -RW train/main.ts dataset".split(" "));
     const out = `${dir}-out`;
     const { code, stdout } = await new Deno.Command(Deno.execPath(), {
-      args: [...words.slice(1), "openmic", dir, "--out", out],
+      args: [...words, "openmic", dir, "--out", out],
       cwd: ROOT,
     }).output();
     assertEquals(code, 0);
@@ -497,7 +494,6 @@ Deno.test("dataset: the task's permissions are reading and writing, and suffice"
   }));
 
 Deno.test("dataset: sets have the paper's clips, classes and metrics", () => {
-  // SPEC 7.1.
   const table = Object.entries(DATASETS).map(([name, it]) => [
     name,
     it.clips,

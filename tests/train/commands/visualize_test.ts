@@ -3,7 +3,7 @@
  * permissions.
  */
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { fromFileUrl, join } from "@std/path";
+import { join } from "@std/path";
 import { inflateSync } from "node:zlib";
 import { openDevice } from "../../../engine/mod.ts";
 import { attentionMaps } from "../../../model/encoder/attention_maps.ts";
@@ -26,12 +26,12 @@ import { encodePng } from "../../../train/visualize/png.ts";
 import { principalComponents, umap } from "../../../train/visualize/projection.ts";
 import { bandShare, hzAt, ticks } from "../../../train/visualize/svg.ts";
 import { encodeWav } from "../../../train/audio/wav_write.ts";
+import { runWords } from "../../support/tasks.ts";
 import { deno } from "../../support/deno_process.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 
-const ROOT = fromFileUrl(new URL("../../..", import.meta.url));
 const [DEPTH, HEADS, ROWS, COLUMNS] = [3, 2, 5, 4];
 
 /**
@@ -444,14 +444,11 @@ Deno.test("visualize: the task's permissions are reading and writing, and suffic
     const file = join(dir, "short.wav");
     // Shorter than a patch.
     Deno.writeFileSync(file, wav(tone().subarray(12_000, 12_900)));
-    const { tasks } = JSON.parse(Deno.readTextFileSync(join(ROOT, "deno.json")));
-    const words = tasks.visualize.command.split("&&").at(-1).trim().split(" ");
-    assertEquals(words, [
-      ..."deno run --no-prompt --allow-read --allow-write train/main.ts visualize".split(" "),
-    ]);
+    const words = runWords("visualize");
+    assertEquals(words, "run --no-prompt -RW train/main.ts visualize".split(" "));
     const out = join(dir, "r.html");
     const { out: printed } = await deno([
-      ...words.slice(1),
+      ...words,
       ...["--checkpoint", model, file, "--out", out, "--wav", join(dir, "s.wav")],
     ]);
     assert(printed.startsWith("input, attention, embedding over time, sound: "), printed);

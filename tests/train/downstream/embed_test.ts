@@ -3,7 +3,7 @@
  * example.
  */
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
-import { fromFileUrl, join } from "@std/path";
+import { join } from "@std/path";
 import { openDevice } from "../../../engine/mod.ts";
 import type { EmbedOptions } from "../../../model/encoder/embed_queue.ts";
 import { loadEncoder } from "../../../model/encoder/encoder.ts";
@@ -16,12 +16,11 @@ import { WorkerPool } from "../../../train/data/worker_pool.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
 import { audioFiles, embedFiles, type EmbedState } from "../../../train/downstream/embed_files.ts";
 import { exitCodeOf, InterruptedError } from "../../../train/errors.ts";
+import { runWords } from "../../support/tasks.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
 import { README } from "../../support/markdown.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { deno } from "../../support/deno_process.ts";
-
-const ROOT = fromFileUrl(new URL("../../..", import.meta.url));
 
 /**
  * Clips of 0.02 to 5 s in two folders, one of other rate, and a file that is no audio; returns the
@@ -278,13 +277,10 @@ Deno.test("embed: the task's permissions are reading and writing, and suffice", 
     const data = audioFolder(dir);
     const model = join(dir, "encoder.safetensors");
     await Deno.writeFile(model, encoderFile());
-    const { tasks } = JSON.parse(Deno.readTextFileSync(join(ROOT, "deno.json")));
-    const words = tasks.embed.command.split("&&").at(-1).trim().split(" ");
-    assertEquals(words, [
-      ..."deno run --no-prompt --allow-read --allow-write train/main.ts embed".split(" "),
-    ]);
+    const words = runWords("embed");
+    assertEquals(words, "run --no-prompt -RW train/main.ts embed".split(" "));
     const out = join(dir, "e.npz");
-    const argv = [...words.slice(1), "--checkpoint", model, "--out", out, "--workers", "2", data];
+    const argv = [...words, "--checkpoint", model, "--out", out, "--workers", "2", data];
     const printed = await deno(argv);
     assert(printed.out.endsWith(`6 files embedded (0.00 h of audio), 80 values each: ${out}`));
     assert(printed.err.startsWith("1 of 7 files skipped"), printed.err);
