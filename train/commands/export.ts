@@ -2,12 +2,12 @@
 
 import { basename } from "@std/path";
 import { exported, type ExportFormat } from "../../model/formats/checkpoint_convert.ts";
-import { modelOf } from "../../model/formats/checkpoint_file.ts";
 import { torchChunks } from "../../model/formats/torch_write.ts";
 import {
   checkOut,
   errorOfFile,
   interruptible,
+  knownModel,
   namingFile,
   openCheckpointFile,
 } from "../io/checkpoint_file.ts";
@@ -16,7 +16,6 @@ import { command } from "../cli/command.ts";
 import { flag, option } from "../cli/option.ts";
 import { force } from "../cli/shared_options.ts";
 import { choice, file } from "../cli/value_types.ts";
-import { NoDataError } from "../errors.ts";
 import { writeAtomic } from "../io/atomic_write.ts";
 
 const FORMATS: readonly ExportFormat[] = ["flat", "fairseq", "m2d", "msm-mae"];
@@ -50,25 +49,19 @@ export const help = COMMAND.help;
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
   const { input, out, format, force, "encoder-only": encoderOnly } = COMMAND.read(argv).values;
   using opened = openCheckpointFile(input);
-  const target = checkOut(out, input, force);
+  checkOut(out, input, force);
   const { model, value } = namingFile(input, () => {
-    const model = modelOf(opened.file);
-    if (!model) {
-      throw new NoDataError(
-        `${input}: holds no model of MATPAC, MATPAC++, M2D or MSM-MAE\n` +
-          `deno task inspect ${input} lists what it holds`,
-      );
-    }
+    const model = knownModel(opened);
     const options = { encoderOnly, ...(format !== undefined && { format }) };
     return { model, value: exported(opened.file, model, options) };
   });
   // torch names the folder inside the archive after the file; the name is free.
-  const prefix = basename(target).replace(/\.[^.]*$/, "").replace(/[^\w.-]/g, "_") || "archive";
+  const prefix = basename(out).replace(/\.[^.]*$/, "").replace(/[^\w.-]/g, "_") || "archive";
   try {
-    await writeAtomic(target, interruptible(torchChunks(value, prefix), signal));
+    await writeAtomic(out, interruptible(torchChunks(value, prefix), signal));
   } catch (error) {
     throw errorOfFile(input, error);
   }
-  console.log([...modelLines(model), ...differenceLines(model), `written: ${target}`].join("\n"));
+  console.log([...modelLines(model), ...differenceLines(model), `written: ${out}`].join("\n"));
   return 0;
 }

@@ -1,12 +1,12 @@
 /** `deno task import`: an official checkpoint to safetensors in this project's names. */
 
 import { imported } from "../../model/formats/checkpoint_convert.ts";
-import { modelOf } from "../../model/formats/checkpoint_file.ts";
 import { safetensorsChunks } from "../../model/formats/safetensors_stream.ts";
 import {
   checkOut,
   errorOfFile,
   interruptible,
+  knownModel,
   namingFile,
   openCheckpointFile,
 } from "../io/checkpoint_file.ts";
@@ -15,7 +15,6 @@ import { command } from "../cli/command.ts";
 import { flag, option } from "../cli/option.ts";
 import { force, heads } from "../cli/shared_options.ts";
 import { choice, file } from "../cli/value_types.ts";
-import { NoDataError } from "../errors.ts";
 import { writeAtomic } from "../io/atomic_write.ts";
 
 const COMMAND = command({
@@ -50,21 +49,15 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   const { input, out, dtype, heads, force, "encoder-only": encoderOnly } =
     COMMAND.read(argv).values;
   using opened = openCheckpointFile(input);
-  const target = checkOut(out, input, force);
+  checkOut(out, input, force);
   const { file } = opened;
   const { model, tensors, metadata } = namingFile(input, () => {
-    const model = modelOf(file, heads === undefined ? {} : { encoder: heads });
-    if (!model) {
-      throw new NoDataError(
-        `${input}: holds no model of MATPAC, MATPAC++, M2D or MSM-MAE\n` +
-          `deno task inspect ${input} lists what it holds`,
-      );
-    }
+    const model = knownModel(opened, heads);
     const options = { encoderOnly, float32: dtype === "f32" };
     return { model, ...imported(file, model, options) };
   });
   try {
-    await writeAtomic(target, interruptible(safetensorsChunks([...tensors], metadata), signal));
+    await writeAtomic(out, interruptible(safetensorsChunks([...tensors], metadata), signal));
   } catch (error) {
     throw errorOfFile(input, error);
   }
@@ -77,7 +70,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     ...(file.beside.size > 0
       ? [`${file.beside.size} tensors beside the model are left out (state of the optimizer)`]
       : []),
-    `${target}: ${tensors.size} tensors, ${
+    `${out}: ${tensors.size} tensors, ${
       valuesIn(tensors.values()).toLocaleString("en")
     } values, ${metadata.dtype}`,
   ];

@@ -15,7 +15,9 @@ import { LiveLine, standardOutput } from "../cli/live_line.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import {
   numbersOf,
+  refusePictureOf,
   scoreTable,
+  sourcesOf,
   tellClasses,
   tellSkipped,
   testedText,
@@ -96,9 +98,7 @@ export async function runFineTuneCommand(
   const sounds = usable.map(({ path }) => clips.get(path)!);
   const data = probeData(folder, usable);
   const metric = metricFor(data, wanted);
-  if (svg !== undefined && data.multiLabel) {
-    throw new UsageError("--svg: clips with several labels have no confusion matrix");
-  }
+  if (svg !== undefined) refusePictureOf(data);
   const settings = { ...chosen, frames: cropFrames(sounds) };
 
   const output = standardOutput();
@@ -149,10 +149,7 @@ export async function runFineTuneCommand(
       confusion: result.confusion && { classes: data.classes, counts: result.confusion },
       settings: { ...settings, features },
       history,
-      checkpoint: { path, sha256: weights },
-      clips: usable.length,
-      skipped: [...skipped].map(([path, reason]) => ({ path, reason })),
-      adapter: device.info.description,
+      ...sourcesOf(path, weights, device, usable.length, skipped),
     });
   }
   if (svg !== undefined) {

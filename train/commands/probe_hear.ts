@@ -20,7 +20,9 @@ import {
 } from "../downstream/probe/folder_features.ts";
 import {
   numbersOf,
+  refusePictureOf,
   scoreTable,
+  sourcesOf,
   tellClasses,
   tellSkipped,
   testedText,
@@ -108,9 +110,7 @@ async function probeScenes(task: Task, dir: string): Promise<void> {
   const usable = gathered.usable(own);
   const data = probeData(folder, usable);
   const metric = metricFor(data, values.metric);
-  if (svg !== undefined && data.multiLabel) {
-    throw new UsageError("--svg: clips with several labels have no confusion matrix");
-  }
+  if (svg !== undefined) refusePictureOf(data);
   const rows: { readonly name: string; readonly key: string; readonly result: SceneResult }[] = [];
   const judge = async (name: string, key: string, table: FeatureTable) => {
     const features = gathered.rows(usable, table);
@@ -149,7 +149,7 @@ async function probeScenes(task: Task, dir: string): Promise<void> {
       confusion: result.confusion && { classes: data.classes, counts: result.confusion },
       ...Object.fromEntries(rows.slice(1).map(({ key, result }) => [key, numbers(result)])),
       settings: { ...protocol, ...options, seconds: seconds ?? null },
-      ...sources(task, weights, usable.length, gathered.skipped),
+      ...sourcesOf(path, weights, device, usable.length, gathered.skipped),
     });
   }
   if (svg !== undefined) {
@@ -218,23 +218,8 @@ async function probeEvents(task: Task, dir: string): Promise<void> {
     ...result,
     ...Object.fromEntries(rows.slice(1).map(({ key, result }) => [key, result])),
     settings: { ...protocol, ...options, rules, tolerance },
-    ...sources(task, await fileDigest(path), usable.length, skipped),
+    ...sourcesOf(path, await fileDigest(path), device, usable.length, skipped),
   });
-}
-
-/** What results are of. */
-function sources(
-  { path, device }: Task,
-  sha256: string,
-  clips: number,
-  skipped: ReadonlyMap<string, string>,
-) {
-  return {
-    checkpoint: { path, sha256 },
-    clips,
-    skipped: [...skipped].map(([path, reason]) => ({ path, reason })),
-    adapter: device.info.description,
-  };
 }
 
 function choiceText({ layers, rate, initialisation }: GridPoint): string {

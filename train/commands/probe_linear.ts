@@ -7,7 +7,6 @@ import { openDevice } from "../../engine/mod.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { encoderFrom, encoderPath } from "../downstream/encoder_file.ts";
-import { UsageError } from "../errors.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import { encoderSource, melSource } from "../downstream/probe/features.ts";
 import {
@@ -19,8 +18,10 @@ import { finalProbe, type ProbeContext, runProbe } from "../downstream/probe/pro
 import { metricFor, type Protocol, PROTOCOLS } from "../downstream/probe/protocol.ts";
 import {
   numbersOf,
+  refusePictureOf,
   type ReportRow,
   scoreTable,
+  sourcesOf,
   tellClasses,
   testedText,
   writePicture,
@@ -71,9 +72,7 @@ export async function runLinearCommand(
   const usable = gathered.usable(own);
   const data = probeData(folder, usable);
   const metric = metricFor(data, wanted);
-  if (svg !== undefined && data.multiLabel) {
-    throw new UsageError("--svg: clips with several labels have no confusion matrix");
-  }
+  if (svg !== undefined) refusePictureOf(data);
 
   const probe = <Result>(
     name: string,
@@ -145,10 +144,7 @@ export async function runLinearCommand(
       confusion: result.confusion && { classes: data.classes, counts: result.confusion },
       ...Object.fromEntries(rows.slice(1).map(({ key, result }) => [key, numbersOf(result)])),
       settings: { ...protocol, ...options, seconds: seconds ?? null },
-      checkpoint: { path, sha256: weights },
-      clips: usable.length,
-      skipped: [...gathered.skipped].map(([path, reason]) => ({ path, reason })),
-      adapter: device.info.description,
+      ...sourcesOf(path, weights, device, usable.length, gathered.skipped),
     };
     await writeJson(json, record);
   }

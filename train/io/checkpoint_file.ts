@@ -4,7 +4,12 @@
  * @module
  */
 import { basename } from "@std/path";
-import { type CheckpointFile, openCheckpoint } from "../../model/formats/checkpoint_file.ts";
+import {
+  type CheckpointFile,
+  type CheckpointModel,
+  modelOf,
+  openCheckpoint,
+} from "../../model/formats/checkpoint_file.ts";
 import type { RandomAccess } from "../../model/formats/stored_tensor.ts";
 import { readFully } from "./bytes.ts";
 import { NoDataError, UsageError } from "../errors.ts";
@@ -97,13 +102,26 @@ export function errorOfFile(path: string, error: unknown): unknown {
 }
 
 /**
+ * The model that a checkpoint holds.
+ *
+ * @param encoder attention heads of the encoder, for a file that does not say them
+ * @throws {NoDataError} if it holds none of the systems that are known
+ */
+export function knownModel({ path, file }: OpenCheckpoint, encoder?: number): CheckpointModel {
+  const model = modelOf(file, encoder === undefined ? {} : { encoder });
+  if (model) return model;
+  throw new NoDataError(
+    `${path}: holds no model of MATPAC, MATPAC++, M2D or MSM-MAE\n` +
+      `deno task inspect ${path} lists what it holds`,
+  );
+}
+
+/**
  * Judges where a result is to go.
  *
- * @throws {UsageError} if `out` is missing, is there already without `force`, or is the input
- * itself
+ * @throws {UsageError} if `out` is there already without `force`, or is the input itself
  */
-export function checkOut(out: unknown, input: string, force: boolean): string {
-  if (typeof out !== "string" || out === "") throw new UsageError("--out: is needed");
+export function checkOut(out: string, input: string, force: boolean): void {
   let there: Deno.FileInfo | undefined;
   try {
     there = Deno.statSync(out);
@@ -111,7 +129,7 @@ export function checkOut(out: unknown, input: string, force: boolean): string {
     if (!(error instanceof Deno.errors.NotFound)) {
       throw new UsageError(`--out ${out}: cannot be written`, (error as Error).message);
     }
-    return out;
+    return;
   }
   if (there.isDirectory) {
     throw new UsageError(
@@ -122,7 +140,6 @@ export function checkOut(out: unknown, input: string, force: boolean): string {
     throw new UsageError(`--out ${out}: is the input itself`);
   }
   if (!force) throw new UsageError(`--out ${out}: is there already; --force replaces it`);
-  return out;
 }
 
 /** The same pieces until `signal` aborts; then its reason is thrown. */

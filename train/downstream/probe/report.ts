@@ -4,11 +4,14 @@
  *
  * @module
  */
+import type { Device } from "../../../engine/mod.ts";
 import { listSkipped } from "../../cli/listing.ts";
 import type { LabelledFolder } from "../../data/labelled_folder.ts";
+import { UsageError } from "../../errors.ts";
 import { writeResult } from "../../io/result_file.ts";
 import { confusionSvg } from "./confusion_matrix.ts";
 import type { Metric } from "./protocol.ts";
+import type { ProbeData } from "./splits.ts";
 import type { ProbeResult } from "./summary.ts";
 
 /** A line of the table. */
@@ -37,6 +40,32 @@ export function lined(cells: readonly (readonly string[])[]): string[] {
   return cells.map((row) =>
     row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ")
   );
+}
+
+/** A confusion matrix is of clips with one label. @throws {UsageError} for others. */
+export function refusePictureOf({ multiLabel }: ProbeData): void {
+  if (!multiLabel) return;
+  throw new UsageError("--svg: clips with several labels have no confusion matrix");
+}
+
+/**
+ * What results are of, as JSON: the encoder, the clips, the adapter.
+ *
+ * @param path of the encoder, whose digest is `sha256`
+ */
+export function sourcesOf(
+  path: string,
+  sha256: string,
+  device: Device,
+  clips: number,
+  skipped: ReadonlyMap<string, string>,
+) {
+  return {
+    checkpoint: { path, sha256 },
+    clips,
+    skipped: [...skipped].map(([path, reason]) => ({ path, reason })),
+    adapter: device.info.description,
+  };
 }
 
 /** Mean, interval of several repeats, and folds of each kind of features, in percent. */
