@@ -130,7 +130,11 @@ function promotedBackward<A>(
   return results.map((grad, i) => grad && dtypes[i] === "f16" ? narrow(grad) : grad);
 }
 
-/** Defines and registers an op. */
+/**
+ * Defines and registers an op; engine/README.md, Adding an op, shows how.
+ *
+ * @throws {Error} if there is one of that name.
+ */
 export function defineOp<A>(spec: OpSpec<A>): Op<A> {
   const op: Op<A> = {
     ...spec,

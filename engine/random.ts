@@ -82,7 +82,9 @@ export function philox(
 
 /**
  * The uniform numbers in [0, 1) behind a tensor of `size` elements, as kernels make them, bit for
- * bit.
+ * bit; {@link randomUniform} gives the same.
+ *
+ * @param seed whole number below 2^32, as are `stream` and `step`
  */
 export function hostUniform(size: number, seed: number, stream = 0, step = 0): Float64Array {
   const result = new Float64Array(size);

@@ -28,7 +28,11 @@ export interface LossScaleOptions {
  */
 const ROWS = 64;
 
-/** Loss scale, counters and step values of a run under mixed precision. */
+/**
+ * Loss scale, counters and step values of a run under mixed precision (Micikevicius et al., 2018).
+ * An update goes: `offer` its step values, `take` those of the update that is next, `seed` the
+ * backward passes, `settle` with the norm of the gradients, apply what the gate lets through.
+ */
 export class LossScale implements Disposable {
   /** f32 [6], see `LOSS_SCALE_FIELDS`: what checkpoints hold. */
   readonly state: Tensor;

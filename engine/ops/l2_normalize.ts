@@ -63,8 +63,11 @@ const l2NormalizeOp = defineOp<{ readonly eps: number }>({
 });
 
 /**
- * Rows of length 1: `x / max(|x|, eps)` over the last axis. Rows shorter than eps are divided by
- * it, with that gradient.
+ * Rows of length 1: `x / max(|x|, eps)` over the last axis, as torch's `nn.functional.normalize`.
+ * Rows shorter than eps are divided by it, with that gradient.
+ *
+ * @param x [..., n]
+ * @returns [..., n]
  */
 export function l2Normalize(x: Tensor, eps = 1e-12): Tensor {
   return l2NormalizeOp.apply([x], { eps })[0];

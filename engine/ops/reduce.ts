@@ -310,6 +310,7 @@ export function attrsOf(
 /**
  * Sum over axes.
  *
+ * @returns the shape of `x` without the axes, or with size 1 in their place (`keepDims`)
  * @throws {ShapeError} if an axis does not exist.
  */
 export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
@@ -319,6 +320,7 @@ export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
 /**
  * Arithmetic mean over axes.
  *
+ * @returns the shape of `x` without the axes, or with size 1 in their place (`keepDims`)
  * @throws {ShapeError} if an axis does not exist.
  */
 export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
