@@ -1,5 +1,5 @@
 /**
- * MSM-MAE and M2D in float64, written down from SPEC sections 2 and 3 token by token: nothing of
+ * MSM-MAE and M2D in float64, from the equations of model/README.md token by token: nothing of
  * model/ is used.
  */
 import { refPhi } from "../../engine/reference.ts";

@@ -62,7 +62,7 @@ function resampleDirectly(
   );
 }
 
-Deno.test("kernel sizes are those of SPEC 1.2", () => {
+Deno.test("kernel sizes are those of model/README.md, Data", () => {
   const sizes = [44100, 48000, 22050, 32000, 8000].map((rate) => {
     const { orig, next, width, taps, phases } = resampleKernel(rate, 16000);
     assertEquals(phases.length, next);

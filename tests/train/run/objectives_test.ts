@@ -168,7 +168,7 @@ Deno.test("M2D's decay goes from the first update's start to the last one's end"
   assertAlmostEquals(schedulesOf(matpac, 1000).emaEncoder(10), 0.999 - 0.009 / 11, 1e-15);
 });
 
-Deno.test("rates, lengths and batches of base are those of SPEC section 4", () => {
+Deno.test("rates, lengths and batches of base are those of model/README.md, Schedules", () => {
   const clips = 2_012_615;
   const config = (objective: string, ...words: string[]) =>
     resolveConfig(["--objective", objective, "--preset", "base", ...words]);

@@ -59,7 +59,7 @@ Deno.test("schedules of base by epochs and by steps are the official code's tabl
       // null: the official code does not average at update 0.
       const { encoder_decay_set_in_forward: encoder, head_decay_set_in_forward: head } = row;
       if (encoder !== null) close(run.emaEncoder(u), encoder, `encoder decay(${u})`);
-      // SPEC section 9 row 13: past its end the official head falls to the encoder's decay.
+      // Past its end the official head falls to the encoder's decay (row 13 of the differences).
       if (head !== null && u < run.total) close(run.emaHead(u), head, `head decay(${u})`);
     }
   }
@@ -94,8 +94,8 @@ Deno.test("schedules of a short run are the official code's tables", () => {
 for (const recipe of ["paper", "released"] as const) {
   for (const by of ["epochs", "steps"] as const) {
     Deno.test(`base has the published schedules, recipe ${recipe}, length in ${by}`, () => {
-      // SPEC section 4: 300 epochs are 294,816 updates, 20 of warm-up 19,654; the paper's rate is
-      // for 256 clips, of 2048.
+      // model/README.md, Schedules: 300 epochs are 294,816 updates, 20 of warm-up 19,654; the paper's
+      // rate is for 256 clips, of 2048.
       const length = { epochs: ["--epochs", "300"], steps: ["--steps", "294816"] }[by];
       const config = resolveConfig([
         ...["--preset", "base", "--recipe", recipe, ...length],
