@@ -411,7 +411,7 @@ function crc(bytes: readonly number[], width: 8 | 16, polynomial: number): numbe
  * page.
  */
 async function oggFlac(native: Uint8Array): Promise<Uint8Array> {
-  const { splitFlac } = await import("../../../train/audio/flac_frames.ts");
+  const { splitFlac } = await import("../../../train/audio/flac.ts");
   const { frames, samples } = splitFlac(native);
   const first = concatBytes([
     Uint8Array.of(0x7f),
