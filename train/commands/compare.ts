@@ -4,16 +4,16 @@ import { join } from "@std/path";
 import { type Command, command } from "../cli/command.ts";
 import { COMPARE_OPTIONS } from "../downstream/compare/options.ts";
 import { type Plan, type PlannedRun, planOf } from "../downstream/compare/plan.ts";
-import { type Beside, probeRun } from "../downstream/compare/probes.ts";
+import { probeRun, type References } from "../downstream/compare/probes.ts";
 import { markdownOf } from "../downstream/compare/report.ts";
 import { comparisonOf, type ProbeOutcome } from "../downstream/compare/results.ts";
 import {
   attempt,
-  goOn,
   isFailure,
   isFinished,
   type RunOutcome,
   runSummary,
+  throwIfInterrupted,
   trainRun,
 } from "../downstream/compare/runs.ts";
 import { writeJson, writeResult } from "../io/result_file.ts";
@@ -68,7 +68,7 @@ async function train(
   const finished = runs.map(isFinished);
   const outcomes: RunOutcome[] = [];
   for (const [i, run] of runs.entries()) {
-    goOn(signal);
+    throwIfInterrupted(signal);
     const { name, objective, seed } = run;
     const result = await attempt(name, signal, async () => {
       if (finished[i]) console.log(`${name}: is there`);
@@ -93,9 +93,9 @@ async function probeAll(
   const probes: ProbeOutcome[] = [];
   for (const dataset of datasets) {
     for (const run of trained) {
-      goOn(signal);
+      throwIfInterrupted(signal);
       const name = `probe of ${run.name} on ${dataset.name}`;
-      const work = () => probeRun(out, run, dataset, besideOf(run, trained), signal);
+      const work = () => probeRun(out, run, dataset, referencesOf(run, trained), signal);
       probes.push({ dataset, run, result: await attempt(name, signal, work) });
     }
   }
@@ -106,7 +106,7 @@ async function probeAll(
  * All objectives begin with the same encoder, so that one run of a seed stands for it; mean log-mel
  * has no seed.
  */
-function besideOf(run: PlannedRun, trained: readonly PlannedRun[]): Beside {
+function referencesOf(run: PlannedRun, trained: readonly PlannedRun[]): References {
   return {
     untrained: run === trained.find(({ seed }) => seed === run.seed),
     baseline_mel: run === trained[0],

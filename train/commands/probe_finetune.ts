@@ -7,20 +7,20 @@ import { openDevice } from "../../engine/mod.ts";
 import { gridOf } from "../../model/encoder/embed.ts";
 import { refuse } from "../cli/command.ts";
 import type { RawArguments } from "../cli/parser.ts";
-import { NoDataError, UsageError } from "../errors.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
+import { UsageError } from "../errors.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { encoderPath } from "../downstream/encoder_file.ts";
 import { LiveLine, standardOutput } from "../cli/live_line.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import {
   numbersOf,
-  refusePictureOf,
+  printClasses,
+  requireConfusion,
   scoreTable,
   sourcesOf,
-  tellClasses,
-  tellSkipped,
   testedText,
+  usableClips,
   writePicture,
 } from "../downstream/probe/report.ts";
 import { writeInto, writeJson } from "../io/result_file.ts";
@@ -92,13 +92,11 @@ export async function runFineTuneCommand(
   const weights = await fileDigest(path);
   const skipped = new Map<string, string>();
   const clips = await soundsOf();
-  tellSkipped(skipped, folder.clips.length);
-  const usable = folder.clips.filter(({ path }) => clips.has(path));
-  if (usable.length === 0) throw new NoDataError(`${folder.dir}: no clip can be used`);
+  const usable = usableClips(folder, ({ path }) => clips.has(path), skipped);
   const sounds = usable.map(({ path }) => clips.get(path)!);
   const data = probeData(folder, usable);
   const metric = metricFor(data, wanted);
-  if (svg !== undefined) refusePictureOf(data);
+  requireConfusion(svg, data);
   const settings = { ...chosen, frames: cropFrames(sounds) };
 
   const output = standardOutput();
@@ -135,7 +133,7 @@ export async function runFineTuneCommand(
       `${epochs} epochs, ${settings.repeats} ${settings.repeats === 1 ? "repeat" : "repeats"}`,
   );
   console.log(scoreTable(metric, [{ name: "fine-tuned encoder", result }]).join("\n"));
-  if (!quiet) tellClasses(data.classes, result);
+  if (!quiet) printClasses(data.classes, result);
   if (save !== undefined) {
     console.log(`\nsaved: ${save}, and its head as a probe: ${headPath(save)}`);
   }
@@ -149,7 +147,7 @@ export async function runFineTuneCommand(
       confusion: result.confusion && { classes: data.classes, counts: result.confusion },
       settings: { ...settings, features },
       history,
-      ...sourcesOf(path, weights, device, usable.length, skipped),
+      ...sourcesOf(device, { path, sha256: weights }, usable.length, skipped),
     });
   }
   if (svg !== undefined) {

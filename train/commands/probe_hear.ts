@@ -7,8 +7,8 @@ import { type Device, openDevice } from "../../engine/mod.ts";
 import type { Encoder } from "../../model/encoder/encoder.ts";
 import { refuse } from "../cli/command.ts";
 import type { RawArguments } from "../cli/parser.ts";
-import { NoDataError, UsageError } from "../errors.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
+import { UsageError } from "../errors.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { encoderFrom, encoderPath } from "../downstream/encoder_file.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
@@ -20,12 +20,12 @@ import {
 } from "../downstream/probe/folder_features.ts";
 import {
   numbersOf,
-  refusePictureOf,
+  printClasses,
+  requireConfusion,
   scoreTable,
   sourcesOf,
-  tellClasses,
-  tellSkipped,
   testedText,
+  usableClips,
   writePicture,
 } from "../downstream/probe/report.ts";
 import { writeJson } from "../io/result_file.ts";
@@ -47,7 +47,7 @@ import {
   type TimestampResult,
 } from "../downstream/hear/timestamp_task.ts";
 
-/** What both kinds of tasks are told. */
+/** What both kinds of tasks work with. */
 interface Task {
   readonly values: ProbeValues;
   readonly protocol: HearProtocol;
@@ -110,7 +110,7 @@ async function probeScenes(task: Task, dir: string): Promise<void> {
   const usable = gathered.usable(own);
   const data = probeData(folder, usable);
   const metric = metricFor(data, values.metric);
-  if (svg !== undefined) refusePictureOf(data);
+  requireConfusion(svg, data);
   const rows: { readonly name: string; readonly key: string; readonly result: SceneResult }[] = [];
   const judge = async (name: string, key: string, table: FeatureTable) => {
     const features = gathered.rows(usable, table);
@@ -136,7 +136,7 @@ async function probeScenes(task: Task, dir: string): Promise<void> {
   console.log(`${testedText(folder, usable.length, data.classes, result)}; protocol hear`);
   console.log(scoreTable(metric, rows).join("\n"));
   for (const { name, result } of rows) console.log(`${name}: ${choiceText(result.choice)}`);
-  if (!quiet) tellClasses(data.classes, result);
+  if (!quiet) printClasses(data.classes, result);
   const numbers = ({ choice, grid, scores, ...result }: SceneResult) => ({
     ...numbersOf(result),
     ...{ scores, choice, grid },
@@ -149,7 +149,7 @@ async function probeScenes(task: Task, dir: string): Promise<void> {
       confusion: result.confusion && { classes: data.classes, counts: result.confusion },
       ...Object.fromEntries(rows.slice(1).map(({ key, result }) => [key, numbers(result)])),
       settings: { ...protocol, ...options, seconds: seconds ?? null },
-      ...sourcesOf(path, weights, device, usable.length, gathered.skipped),
+      ...sourcesOf(device, { path, sha256: weights }, usable.length, gathered.skipped),
     });
   }
   if (svg !== undefined) {
@@ -180,9 +180,7 @@ async function probeEvents(task: Task, dir: string): Promise<void> {
     return frames;
   };
   const own = await framesBy(encoder);
-  const usable = folder.clips.filter(({ path }) => own.has(path));
-  tellSkipped(skipped, paths.length);
-  if (usable.length === 0) throw new NoDataError(`${folder.dir}: no clip can be used`);
+  const usable = usableClips(folder, ({ path }) => own.has(path), skipped);
   const data = probeData(folder, usable);
   const rows: { readonly name: string; readonly key: string; readonly result: TimestampResult }[] =
     [];
@@ -218,7 +216,7 @@ async function probeEvents(task: Task, dir: string): Promise<void> {
     ...result,
     ...Object.fromEntries(rows.slice(1).map(({ key, result }) => [key, result])),
     settings: { ...protocol, ...options, rules, tolerance },
-    ...sourcesOf(path, await fileDigest(path), device, usable.length, skipped),
+    ...sourcesOf(device, { path, sha256: await fileDigest(path) }, usable.length, skipped),
   });
 }
 

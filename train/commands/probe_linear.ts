@@ -18,11 +18,11 @@ import { finalProbe, type ProbeContext, runProbe } from "../downstream/probe/pro
 import { metricFor, type Protocol, PROTOCOLS } from "../downstream/probe/protocol.ts";
 import {
   numbersOf,
-  refusePictureOf,
+  printClasses,
   type ReportRow,
+  requireConfusion,
   scoreTable,
   sourcesOf,
-  tellClasses,
   testedText,
   writePicture,
 } from "../downstream/probe/report.ts";
@@ -72,7 +72,7 @@ export async function runLinearCommand(
   const usable = gathered.usable(own);
   const data = probeData(folder, usable);
   const metric = metricFor(data, wanted);
-  if (svg !== undefined) refusePictureOf(data);
+  requireConfusion(svg, data);
 
   const probe = <Result>(
     name: string,
@@ -133,7 +133,7 @@ export async function runLinearCommand(
       `${protocol.repeats} repeats`,
   );
   console.log(scoreTable(metric, rows).join("\n"));
-  if (!quiet) tellClasses(data.classes, result);
+  if (!quiet) printClasses(data.classes, result);
   if (json !== undefined) {
     const record = {
       dataset: folder.dir,
@@ -144,7 +144,7 @@ export async function runLinearCommand(
       confusion: result.confusion && { classes: data.classes, counts: result.confusion },
       ...Object.fromEntries(rows.slice(1).map(({ key, result }) => [key, numbersOf(result)])),
       settings: { ...protocol, ...options, seconds: seconds ?? null },
-      ...sourcesOf(path, weights, device, usable.length, gathered.skipped),
+      ...sourcesOf(device, { path, sha256: weights }, usable.length, gathered.skipped),
     };
     await writeJson(json, record);
   }

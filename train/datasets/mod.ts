@@ -1,5 +1,7 @@
 /**
- * The data sets by the names that `deno task dataset` takes.
+ * The data sets by the names that `deno task dataset` takes (train/README.md, Labelled data sets:
+ * also how to add one). Each has a file that reads its lists with the means of dataset.ts;
+ * write_labelled.ts holds the lists against the files and writes the labelled folder.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Writes a labelled folder (train/README.md, Data sets) for a download: meta.csv, and audio/ as one
- * link to where the audio lies.
+ * Writes a labelled folder (train/README.md, Labelled data sets) for a download: meta.csv, and
+ * audio/ as one link to where the audio lies.
  *
  * One link and not one for each clip: it is there at once and takes no room also for 300,000 clips,
  * and Windows lets everybody make it (a junction, while links to files need a privilege there).

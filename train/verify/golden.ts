@@ -1,5 +1,7 @@
 /**
- * Reading a set of reference numbers: NAME.safetensors beside NAME.json.
+ * Reading a set of reference numbers of `deno task verify`: NAME.safetensors beside NAME.json. Each
+ * set has a file here that runs its checks, with tolerances and rows of report.ts; what sets of
+ * training steps have in common is training_step.ts.
  *
  * @module
  */

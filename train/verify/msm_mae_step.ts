@@ -33,6 +33,7 @@ import {
   compareStep,
   comparisonsBelow,
   gradientComparisons,
+  networkSizes,
   noiseMask,
 } from "./training_step.ts";
 
@@ -48,19 +49,12 @@ export async function verifyMsmMaeStep(device: Device, golden: GoldenSet): Promi
 function geometryOf({ json: { hyperparameters: h } }: GoldenSet): Geometry {
   const [melBands, cropFrames] = h.img_size;
   return {
-    width: h.embed_dim,
-    depth: h.depth,
-    heads: h.num_heads,
-    predictorWidth: h.decoder_embed_dim,
-    predictorDepth: h.decoder_depth,
-    predictorHeads: h.decoder_num_heads,
+    ...networkSizes(h),
     headHidden: 0,
     prototypes: 0,
     bottleneck: 0,
     melBands,
-    patchSize: h.patch_size,
     cropFrames,
-    maskRatio: h.mask_ratio,
     keyBias: false,
     predictorPositions: h.decoder_pos_2d ? "2d" : "1d",
   };

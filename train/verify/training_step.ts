@@ -38,9 +38,9 @@ export interface StepScalars {
   readonly logged: Readonly<Record<string, number>>;
 }
 
-/** Sizes of a set of MATPAC or MATPAC++. */
-export function matpacGeometry(golden: GoldenSet): Geometry {
-  const { hyperparameters: h, fixed } = golden.json;
+/** Sizes of encoder and predictor by a set's hyperparameters. */
+// deno-lint-ignore no-explicit-any -- as GoldenSet.json
+export function networkSizes(h: any) {
   return {
     width: h.embed_dim,
     depth: h.depth,
@@ -48,13 +48,21 @@ export function matpacGeometry(golden: GoldenSet): Geometry {
     predictorWidth: h.decoder_embed_dim,
     predictorDepth: h.decoder_depth,
     predictorHeads: h.decoder_num_heads,
+    patchSize: h.patch_size,
+    maskRatio: h.mask_ratio,
+  };
+}
+
+/** Sizes of a set of MATPAC or MATPAC++. */
+export function matpacGeometry(golden: GoldenSet): Geometry {
+  const { hyperparameters: h, fixed } = golden.json;
+  return {
+    ...networkSizes(h),
     headHidden: h.head_hidden_dim,
     prototypes: h.head_dim_out,
     bottleneck: fixed.head_bottleneck,
     melBands: h.n_freq,
-    patchSize: h.patch_size,
     cropFrames: h.n_t,
-    maskRatio: h.mask_ratio,
     ...(h.use_mcl && { mclHeads: h.mcl_n_head }),
   };
 }

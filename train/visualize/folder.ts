@@ -6,12 +6,16 @@
 import { join, relative, SEPARATOR } from "@std/path";
 import type { Encoder } from "../../model/encoder/encoder.ts";
 import { NoDataError } from "../errors.ts";
+import { exists } from "../datasets/dataset.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
-import type { WorkerPool } from "../data/worker_pool.ts";
 import { Prng } from "../../engine/prng.ts";
 import { audioFiles } from "../downstream/embed_files.ts";
-import type { SkippedClip } from "../data/clip_source.ts";
-import { audioDigests, clipFeatures, encoderSource } from "../downstream/probe/features.ts";
+import {
+  audioDigests,
+  clipFeatures,
+  type ClipFeaturesOptions,
+  encoderSource,
+} from "../downstream/probe/features.ts";
 import type { EmbeddingMap, MapClip } from "./embedding_map.ts";
 import { FEWEST_FOR_UMAP, principalComponents, umap } from "./projection.ts";
 
@@ -43,15 +47,6 @@ export async function clipsOf(folder: string): Promise<FolderClip[]> {
   });
 }
 
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** At most `most` of the clips, drawn at random, in their order. */
 export function sampled<Clip>(clips: readonly Clip[], most: number, seed: number): Clip[] {
   if (clips.length <= most) return [...clips];
@@ -60,19 +55,12 @@ export function sampled<Clip>(clips: readonly Clip[], most: number, seed: number
 }
 
 /** What {@link mapOf} works with. */
-export interface MapOptions {
+export interface MapOptions
+  extends Pick<ClipFeaturesOptions, "pool" | "onProgress" | "onSkip" | "signal"> {
   /** Computes. */
   readonly encoder: Encoder;
-  /** Decodes. */
-  readonly pool: WorkerPool;
   /** Of UMAP. */
   readonly seed: number;
-  /** Called with the clips that are done, of how many, and the seconds of audio in them. */
-  readonly onProgress?: (done: number, total: number, seconds: number) => void;
-  /** Called once per file that cannot be used. */
-  readonly onSkip: (row: SkippedClip) => void;
-  /** Aborts. */
-  readonly signal?: AbortSignal;
 }
 
 /**

@@ -1,5 +1,11 @@
 /**
- * The parts of the report: drawings with what is seen in them, in plain words.
+ * The parts of the page that `deno task visualize` writes: drawings with what is seen in them, in
+ * plain words.
+ *
+ * Read on in this order: clip.ts computes what is drawn of a clip, autoencoder.ts loads a model
+ * with its decoder, folder.ts lays a folder's embeddings out; spectrogram.ts, reconstruction.ts,
+ * attention.ts, trajectory.ts and embedding_map.ts draw, with svg.ts, markup.ts, png.ts and
+ * colours.ts; page.ts puts the sections together.
  *
  * @module
  */

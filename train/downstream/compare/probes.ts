@@ -19,14 +19,14 @@ export interface Score {
 }
 
 /** Features beside those of the trained encoder, as the keys of records name them. */
-export const BESIDE = ["untrained", "baseline_mel"] as const;
+export const REFERENCES = ["untrained", "baseline_mel"] as const;
 
 /** The part of `probe --json FILE` that a comparison reads. */
 export interface ProbeRecord extends
   Score,
   Partial<
     Record<
-      "encoder_tuned" | typeof BESIDE[number] | `${typeof BESIDE[number]}_tuned`,
+      "encoder_tuned" | typeof REFERENCES[number] | `${typeof REFERENCES[number]}_tuned`,
       Score
     >
   > {
@@ -35,7 +35,7 @@ export interface ProbeRecord extends
 }
 
 /** What is probed beside the trained encoder. */
-export type Beside = Readonly<Record<typeof BESIDE[number], boolean>>;
+export type References = Readonly<Record<typeof REFERENCES[number], boolean>>;
 
 /** Where a probe's results are: other options have another folder. */
 function fileOf(out: string, { dir, words }: PlannedDataset, { name }: PlannedRun): string {
@@ -46,7 +46,7 @@ function fileOf(out: string, { dir, words }: PlannedDataset, { name }: PlannedRu
 /**
  * Probes a run's encoder unless that was done.
  *
- * @param beside what is probed with it; timestamp tasks have no mean log-mel
+ * @param references what is probed with it; timestamp tasks have no mean log-mel
  * @returns what was found, now or before
  * @throws as `probe`
  */
@@ -54,24 +54,24 @@ export async function probeRun(
   out: string,
   run: PlannedRun,
   dataset: PlannedDataset,
-  beside: Beside,
+  references: References,
   signal: AbortSignal,
 ): Promise<ProbeRecord> {
   const file = fileOf(out, dataset, run);
-  const wanted = BESIDE.filter((key) =>
-    beside[key] && !(key === "baseline_mel" && dataset.timestamps)
+  const probed = REFERENCES.filter((key) =>
+    references[key] && !(key === "baseline_mel" && dataset.timestamps)
   );
   const weights = await fileDigest(runPaths(run.config.out).encoder);
   const done = readRecord(file);
-  if (done?.checkpoint.sha256 === weights && wanted.every((key) => done[key] !== undefined)) {
+  if (done?.checkpoint.sha256 === weights && probed.every((key) => done[key] !== undefined)) {
     return done;
   }
   await probe([
     ...["--checkpoint", run.config.out, "--json", file],
     ...dataset.words,
     ...dataset.passing,
-    ...wanted.includes("untrained") ? ["--untrained"] : [],
-    ...wanted.includes("baseline_mel") ? [] : ["--no-baseline"],
+    ...probed.includes("untrained") ? ["--untrained"] : [],
+    ...probed.includes("baseline_mel") ? [] : ["--no-baseline"],
   ], signal);
   return readRecord(file)!;
 }

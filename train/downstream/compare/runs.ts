@@ -1,5 +1,10 @@
 /**
- * The runs of a comparison: which are finished, training the others, and what their logs say.
+ * The runs of a comparison, `deno task compare`: which are finished, training the others, and what
+ * their logs say.
+ *
+ * Read on in this order: plan.ts makes the plan of runs and probes from the options, probes.ts
+ * probes the encoders of these runs, results.ts puts rows and differences together with intervals.ts,
+ * report.ts writes them as Markdown.
  *
  * @module
  */
@@ -69,7 +74,7 @@ export async function attempt<Result>(
 /**
  * Ends a comparison between two of its works. @throws {InterruptedError} when the signal aborted
  */
-export function goOn(signal: AbortSignal): void {
+export function throwIfInterrupted(signal: AbortSignal): void {
   if (signal.aborted) throw interrupted();
 }
 

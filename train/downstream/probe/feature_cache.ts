@@ -11,6 +11,7 @@ import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { join } from "@std/path";
 import { nameDiskFull } from "../../errors.ts";
+import { readFully, writeFully } from "../../io/bytes.ts";
 import { isSystemError } from "../../io/result_file.ts";
 
 const DIGEST_BYTES = 32;
@@ -68,10 +69,11 @@ export class FeatureRows implements Disposable {
 
   /** Reads whole rows until one is damaged; the file is cut off there. */
   #read(file: Deno.FsFile): void {
-    const row = new Uint8Array(this.#rowBytes);
+    const end = this.#rowBytes - CHECKSUM_BYTES;
     let good = 0;
-    while (readAll(file, row)) {
-      const end = row.length - CHECKSUM_BYTES;
+    for (;;) {
+      const row = readFully(file, this.#rowBytes);
+      if (row.length < this.#rowBytes) break;
       if (new DataView(row.buffer).getUint32(end, true) !== crc32(row.subarray(0, end))) break;
       this.#rows.set(
         row.subarray(0, DIGEST_BYTES).toHex(),
@@ -99,7 +101,7 @@ export class FeatureRows implements Disposable {
     row.set(new Uint8Array(values.slice().buffer), DIGEST_BYTES);
     new DataView(row.buffer).setUint32(end, crc32(row.subarray(0, end)), true);
     try {
-      for (let done = 0; done < row.length;) done += this.#file.writeSync(row.subarray(done));
+      writeFully(this.#file, row);
     } catch (error) {
       throw nameDiskFull(error, this.#path!);
     }
@@ -110,13 +112,4 @@ export class FeatureRows implements Disposable {
     this.#file?.close();
     this.#file = undefined;
   }
-}
-
-function readAll(file: Deno.FsFile, into: Uint8Array): boolean {
-  for (let done = 0; done < into.length;) {
-    const read = file.readSync(into.subarray(done));
-    if (read === null) return false;
-    done += read;
-  }
-  return true;
 }

@@ -6,7 +6,6 @@
 import { join } from "@std/path";
 import type { Encoder } from "../../../model/encoder/encoder.ts";
 import { cacheFolder } from "../../io/user_cache.ts";
-import { NoDataError } from "../../errors.ts";
 import type { LabelledClip, LabelledFolder } from "../../data/labelled_folder.ts";
 import type { WorkerPool } from "../../data/worker_pool.ts";
 import { LiveLine, standardOutput } from "../../cli/live_line.ts";
@@ -19,7 +18,7 @@ import {
   encoderSource,
   type FeatureSource,
 } from "./features.ts";
-import { tellSkipped } from "./report.ts";
+import { usableClips } from "./report.ts";
 import { trainingSeed, untrainedEncoder } from "./untrained_encoder.ts";
 
 /** Features by SHA-256 of the file. */
@@ -102,10 +101,11 @@ export class FolderFeatures {
    */
   usable(features: FeatureTable): LabelledClip[] {
     const { folder } = this.#options;
-    const usable = folder.clips.filter(({ path }) => features.has(this.#digests?.get(path) ?? ""));
-    tellSkipped(this.skipped, folder.clips.length);
-    if (usable.length === 0) throw new NoDataError(`${folder.dir}: no clip can be used`);
-    return usable;
+    return usableClips(
+      folder,
+      ({ path }) => features.has(this.#digests?.get(path) ?? ""),
+      this.skipped,
+    );
   }
 
   /** Features of usable clips, one after the other. */

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import type { Device } from "../../../engine/mod.ts";
 import { listSkipped } from "../../cli/listing.ts";
-import type { LabelledFolder } from "../../data/labelled_folder.ts";
-import { UsageError } from "../../errors.ts";
+import type { Device } from "../../../engine/mod.ts";
+import type { LabelledClip, LabelledFolder } from "../../data/labelled_folder.ts";
+import { NoDataError, UsageError } from "../../errors.ts";
 import { writeResult } from "../../io/result_file.ts";
 import { confusionSvg } from "./confusion_matrix.ts";
 import type { Metric } from "./protocol.ts";
@@ -40,32 +40,6 @@ export function lined(cells: readonly (readonly string[])[]): string[] {
   return cells.map((row) =>
     row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ")
   );
-}
-
-/** A confusion matrix is of clips with one label. @throws {UsageError} for others. */
-export function refusePictureOf({ multiLabel }: ProbeData): void {
-  if (!multiLabel) return;
-  throw new UsageError("--svg: clips with several labels have no confusion matrix");
-}
-
-/**
- * What results are of, as JSON: the encoder, the clips, the adapter.
- *
- * @param path of the encoder, whose digest is `sha256`
- */
-export function sourcesOf(
-  path: string,
-  sha256: string,
-  device: Device,
-  clips: number,
-  skipped: ReadonlyMap<string, string>,
-) {
-  return {
-    checkpoint: { path, sha256 },
-    clips,
-    skipped: [...skipped].map(([path, reason]) => ({ path, reason })),
-    adapter: device.info.description,
-  };
 }
 
 /** Mean, interval of several repeats, and folds of each kind of features, in percent. */
@@ -137,14 +111,41 @@ export function numbersOf({ dim, mean, ci95, repeats, folds, epochs, rates }: Pr
   };
 }
 
-/** Names files that were skipped, on standard error. */
-export function tellSkipped(skipped: ReadonlyMap<string, string>, all: number): void {
+/** What results are of, as JSON files hold it. */
+export function sourcesOf(
+  device: Device,
+  checkpoint: { readonly path: string; readonly sha256: string },
+  clips: number,
+  skipped: ReadonlyMap<string, string>,
+) {
+  return {
+    checkpoint,
+    clips,
+    skipped: [...skipped].map(([path, reason]) => ({ path, reason })),
+    adapter: device.info.description,
+  };
+}
+
+/**
+ * The clips of a folder that can be used; names the files that were skipped on standard error.
+ *
+ * @param skipped reasons by path
+ * @throws {NoDataError} if none can be used.
+ */
+export function usableClips(
+  { dir, clips }: LabelledFolder,
+  isUsable: (clip: LabelledClip) => boolean,
+  skipped: ReadonlyMap<string, string>,
+): LabelledClip[] {
   const rows = [...skipped].map(([path, reason]) => ({ path, reason }));
-  listSkipped(`${skipped.size} of ${all} clips skipped:`, rows);
+  listSkipped(`${skipped.size} of ${clips.length} clips skipped:`, rows);
+  const usable = clips.filter(isUsable);
+  if (usable.length === 0) throw new NoDataError(`${dir}: no clip can be used`);
+  return usable;
 }
 
 /** Prints a line for each class, and what is mistaken most often. */
-export function tellClasses(classes: readonly string[], result: ProbeResult): void {
+export function printClasses(classes: readonly string[], result: ProbeResult): void {
   console.log(`\n${classTable(result).join("\n")}`);
   const worst = mistakes(classes, result, MOST_MISTAKES);
   if (worst.length === 0) return;
@@ -163,6 +164,12 @@ export function testedText(
 ): string {
   const parts = folds.length === 1 ? `${folds[0].clips} tested` : `${folds.length} folds`;
   return `${dir}: ${clips} clips, ${classes.length} classes, ${parts}`;
+}
+
+/** @throws {UsageError} if there is no confusion matrix to draw for `--svg`. */
+export function requireConfusion(svg: string | undefined, { multiLabel }: ProbeData): void {
+  if (svg === undefined || !multiLabel) return;
+  throw new UsageError("--svg: clips with several labels have no confusion matrix");
 }
 
 /**
