@@ -3,10 +3,11 @@
  * what it refuses.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { dirname, fromFileUrl, join } from "@std/path";
+import { dirname, fromFileUrl, join, toFileUrl } from "@std/path";
 import { run } from "../../../train/commands/dataset.ts";
 import { labelledFolder } from "../../../train/data/labelled_folder.ts";
 import { gtzanClips } from "../../../train/datasets/gtzan.ts";
+import type { Dataset } from "../../../train/datasets/dataset.ts";
 import { DATASETS } from "../../../train/datasets/mod.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import { runWords } from "../../support/tasks.ts";
@@ -103,6 +104,26 @@ Deno.test("dataset: ESC-50, with the archive's folder, a missing file and a surp
     assertEquals(Deno.readTextFileSync(join(out, "meta.csv")), ESC_META);
     assertEquals(labelledFolder(out).protocol, "leave-one-part-out");
     assertEquals(clipsOf(out).map(([, , part]) => part), ["1", "1", "2"]);
+  }));
+
+Deno.test("dataset: the manual's example of another set reads its part of ESC-50's list", () =>
+  inTempDir(async (dir) => {
+    const manual = Deno.readTextFileSync(join(ROOT, "train/README.md"));
+    const code = manual.split("```ts").map((it) => it.split("```")[0])
+      .find((it) => it.includes("const ESC10"))!;
+    const file = join(dir, "esc10.ts");
+    const own = toFileUrl(join(ROOT, "train/datasets/dataset.ts")).href;
+    Deno.writeTextFileSync(file, code.replace("./dataset.ts", own));
+    const { ESC10 }: { ESC10: Dataset } = await import(toFileUrl(file).href);
+    unpack(join(dir, "ESC-50-master"), ESC);
+    const { clips } = await ESC10.read(dir);
+    assertEquals(clips.map(({ file, labels, part }) => [file, ...labels, part]), [
+      ["1-100032-A-0.wav", "dog", "1"],
+      ["1-100038-A-14.wav", "chirping_birds", undefined],
+      ["2-114280-A-0.wav", "dog", "2"],
+      ["5-9032-A-0.wav", "dog", "5"],
+    ]);
+    assertEquals([ESC10.clips, ESC10.classes, ESC10.metric], [400, 10, "accuracy"]);
   }));
 
 Deno.test("dataset: UrbanSound8K, slices in fold folders, and Kaggle's layout", () =>
