@@ -13,12 +13,14 @@ export const samples: Samples = {
     },
     {
       label: "permutation, odd width",
+      quick: true,
       inputs: [refRandom([2, 3, 7], 2), refFrom([2, 3], (i) => [2, 0, 1, 1, 0, 2][i])],
       integer: { 1: "u32" },
       attrs: { unique: true },
     },
     {
       label: "repeated",
+      quick: true,
       inputs: [refRandom([1, 4, 8], 3), refFrom([1, 6], (i) => [3, 3, 0, 1, 3, 0][i])],
       integer: { 1: "u32" },
       attrs: { unique: false },

@@ -6,6 +6,7 @@ export const samples: Samples = {
   cast: () => [
     {
       label: "f32 to i32",
+      quick: true,
       inputs: [{ shape: [6], data: Float64Array.of(0, 1.9, -1.9, 4096, -70000, 0.5) }],
       constant: [0],
       attrs: { to: "i32" },
@@ -24,6 +25,7 @@ export const samples: Samples = {
     },
     {
       label: "f32 to f16",
+      quick: true,
       inputs: [refRandom([3, 5], 2)],
       attrs: { to: "f16" },
       skipDifferences: true,

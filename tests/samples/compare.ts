@@ -81,11 +81,13 @@ export const samples: Samples = {
         label: `[3, 7] to ${exponent}`,
         inputs: [refRandom([3, 7], exponent)],
         attrs: { exponent },
+        quick: exponent === 3,
       })),
       ...[-2, -0.5, 0.5, 1.5].map((exponent, seed) => ({
         label: `[4, 8] to ${exponent}`,
         inputs: [positive([4, 8], seed)],
         attrs: { exponent },
+        quick: exponent === -0.5,
       })),
       // The logarithm's rounding is multiplied by exponent * log x, up to 8 and 20 here.
       ...[0.3, -1.7, 2.5].map((exponent, seed) => ({

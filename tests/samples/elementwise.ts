@@ -37,6 +37,7 @@ export function binary(): Sample[] {
         ),
       ],
       attrs: null,
+      quick: seed === 1,
     })),
   ];
 }

@@ -13,6 +13,7 @@ export const samples: Samples = {
       inputs: [refRandom(seed % 2 ? [3, n] : [2, 1, n], seed)],
       attrs: { n },
       skipDifferences: n > 400,
+      quick: n === 9 || n === 30,
     })),
   ],
   irfft: () => [
@@ -22,6 +23,7 @@ export const samples: Samples = {
       inputs: [refRandom(seed % 2 ? [3, bins(n), 2] : [2, 1, bins(n), 2], seed)],
       attrs: { n },
       skipDifferences: n > 400,
+      quick: n === 9 || n === 30,
     })),
   ],
 };

@@ -7,6 +7,7 @@ export const samples: Samples = {
     { label: "[1]", inputs: [refRandom([1], 1)], attrs: { widths: [[2, 3]], fill: 0.5 } },
     {
       label: "image",
+      quick: true,
       inputs: [refRandom([2, 3, 5, 4], 2)],
       attrs: { widths: [[0, 0], [0, 0], [1, 1], [2, 2]], fill: 0 },
     },
@@ -28,6 +29,7 @@ export const samples: Samples = {
       },
       {
         label: `${mode}, image`,
+        quick: true,
         inputs: [refRandom([2, 3, 5, 4], k + 20)],
         attrs: { widths: [[0, 0], [0, 0], [1, 2], [3, 0]], fill: mode },
       },

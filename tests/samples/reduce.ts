@@ -29,6 +29,8 @@ function reduceSamples(): Sample[] {
     attrs: { reduced: shape.map((_, axis) => axes.includes(axis)), keepDims },
     // A sum of n values near 1 may be near 0 itself: allow the rounding of the partial sums.
     tolerance: 4e-6,
+    // Along the innermost axis, and along another one.
+    quick: seed === 1 || seed === 8,
     skipDifferences: sizeOf(shape) > 1000,
   }));
 }

@@ -15,7 +15,7 @@ function argSamples(): Sample[] {
   const last = (rank: number) => ({ axis: rank - 1, keepDims: false });
   return [
     { label: "[1]", inputs: [refRandom([1], 1)], attrs: last(1) },
-    { label: "[3, 7]", inputs: [refRandom([3, 7], 2)], attrs: last(2) },
+    { label: "[3, 7]", inputs: [refRandom([3, 7], 2)], attrs: last(2), quick: true },
     { label: "ties", inputs: [coarse([5, 64], 3)], attrs: last(2) },
     { label: "[2, 3, 1037]", inputs: [refRandom([2, 3, 1037], 4)], attrs: last(3) },
     { label: "all equal", inputs: [refZeros([2, 130])], attrs: last(2) },
@@ -25,7 +25,12 @@ function argSamples(): Sample[] {
       integer: { 0: "u32" },
       attrs: last(2),
     },
-    { label: "columns", inputs: [coarse([67, 5], 5)], attrs: { axis: 0, keepDims: false } },
+    {
+      label: "columns",
+      inputs: [coarse([67, 5], 5)],
+      attrs: { axis: 0, keepDims: false },
+      quick: true,
+    },
     {
       label: "middle axis, kept",
       inputs: [refRandom([3, 131, 4], 6)],

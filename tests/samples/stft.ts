@@ -42,6 +42,7 @@ export const samples: Samples = {
         ],
         attrs: { size, hop },
         skipDifferences: size > 64,
+        quick: size === 16,
       }))
     ),
 };

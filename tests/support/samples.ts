@@ -29,6 +29,8 @@ export interface Sample {
   readonly halfTolerance?: number;
   /** Skip finite differences where the function has kinks or the values are extreme. */
   readonly skipDifferences?: boolean;
+  /** Whether the quick tier takes it; where no sample of an op says so, the quick tier takes one. */
+  readonly quick?: boolean;
 }
 
 /** Samples of ops by name: odd sizes, 1, primes, extremes. */
@@ -38,6 +40,15 @@ export type Samples = Readonly<Record<string, () => readonly Sample[]>>;
 export interface SampledOp {
   readonly op: Op<unknown>;
   readonly samples: readonly Sample[];
+}
+
+/**
+ * The samples of the quick tier: those that say so, or else the second, the first being the
+ * smallest.
+ */
+export function quickSamples(samples: readonly Sample[]): readonly Sample[] {
+  const quick = samples.filter((sample) => sample.quick);
+  return quick.length > 0 ? quick : samples.slice(0, 2).slice(-1);
 }
 
 /** Imports every module of a folder, in the order of the files' names. */
