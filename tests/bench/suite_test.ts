@@ -13,6 +13,7 @@ import { lossWeights, RECIPES } from "../../model/objectives/recipe.ts";
 import { Prng } from "../../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../../train/run/update.ts";
 import { constantSchedules } from "../support/constant_schedules.ts";
+import { fullOnly } from "../support/tier.ts";
 
 const features = { subgroups: true, f16: true, timestamps: true };
 
@@ -110,7 +111,7 @@ Deno.test("a rival that computes something else is not timed", async () => {
   scope(() => wrong.run());
 });
 
-Deno.test("plain kernels agree with ours", async (t) => {
+fullOnly("plain kernels agree with ours", async (t) => {
   using device = await openDevice();
   const live = device.memory.liveBytes;
   // One per family and direction; --check and --quick compare the others.

@@ -33,7 +33,8 @@ for (let i = 0; i < 4; i++) waves.set((await clips.load(i))!, i * 4000);
 using frontend = new LogMel(device);
 const x: Tensor = scope(() => mean(frontend.apply(device.tensor(waves, [4, 4000])), { axes: [2] }));
 const y = device.tensor([0, 1, 1, 0], [4, 1]);
-using model = new Sequential(new Linear(device, x.shape[1], 8, 1), relu, new Linear(device, 8, 1, 2));
+using hidden = new Linear(device, x.shape[1], 8, 1);
+using model = new Sequential(hidden, relu, new Linear(device, 8, 1, 2));
 using optimizer = new AdamW(model.parameters(), { rate: 0.01 });
 const losses: number[] = [];
 for (let step = 0; step < 40; step++) {
@@ -49,7 +50,8 @@ for (let step = 0; step < 40; step++) {
 const tensors = await Promise.all([...model.parameters()].map(async ([name, tensor]) =>
   [name, { dtype: "F32" as const, shape: tensor.shape, data: await tensor.data() }] as const));
 const file = readSafetensors(writeSafetensors(new Map(tensors)));
-console.log(JSON.stringify({ fell: losses[1] < losses[0] / 2, names: [...file.tensors.keys()].sort() }));
+const names = [...file.tensors.keys()].sort();
+console.log(JSON.stringify({ fell: losses[1] < losses[0] / 2, names }));
 device[Symbol.dispose]();
 `;
 

@@ -1,8 +1,8 @@
 /**
  * Walks the op registry: every op on every sample, on the GPU against its float64 reference, the
  * reference against finite differences, and the GPU against itself with strided inputs, without
- * subgroups and with small bindings. The quick tier takes one or two samples of each op, one of them
- * in f16, and leaves the comparisons of the GPU with itself out.
+ * subgroups and with small bindings. The quick tier takes one or two samples of each op, one of
+ * them in f16, and leaves the comparisons of the GPU with itself out.
  *
  * Tolerances are relative to the largest reference value of each output: `sample.tolerance`,
  * default 2e-6 (a few f32 ulp after a short sum). Gradients pass one more product, so they may have
@@ -265,7 +265,8 @@ function differences(
       assert(
         Math.abs(numeric - analytic) <=
           1e-6 * scale * Math.sqrt(direction.reduce((s, v) => s + v * v, 0)),
-        `${sample.label}: d input ${i} is ${analytic} in the reference, ${numeric} by finite differences`,
+        `${sample.label}: d input ${i} is ${analytic} in the reference, ` +
+          `${numeric} by finite differences`,
       );
     }
   });
@@ -285,8 +286,8 @@ for (const { op, samples: all } of await sampledOps()) {
   Deno.test(`op ${op.name}`, async (t) => {
     assert(
       samples.length > 0,
-      `the op "${op.name}" has no samples: add them under its name to tests/samples/, in the file ` +
-        "named as the one in engine/ops/ that defines it",
+      `the op "${op.name}" has no samples: add them under its name to tests/samples/, ` +
+        "in the file named as the one in engine/ops/ that defines it",
     );
     const expected = samples.map((sample) => op.reference.forward(sample.inputs, sample.attrs));
     const seeds = expected.map((outputs) => seedsFor(op, outputs));

@@ -28,6 +28,7 @@ import { randomMask } from "../../model/objectives/masking.ts";
 import { Prng } from "../../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../../train/run/update.ts";
 import { constantSchedules } from "../support/constant_schedules.ts";
+import { full, fullOnly } from "../support/tier.ts";
 
 const values = (n: number, seed: number) =>
   Float32Array.from({ length: n }, (_, i) => Math.sin(i * 1.3 + seed));
@@ -144,7 +145,7 @@ Deno.test("random chains of ops replay to their eager bits", async () => {
         assertEquals(await plan.replay([x]).data(), await eager.data());
       },
     ),
-    { numRuns: 40 },
+    { numRuns: full ? 40 : 5 },
   );
 });
 
@@ -162,7 +163,7 @@ Deno.test("intermediate results share the arena", async () => {
   assertEquals((await plan.replay([x]).data())[5], 21);
 });
 
-Deno.test("the plans of tiny and small are within a tenth of what is alive at once", async () => {
+fullOnly("the plans of tiny and small are within a tenth of what is alive at once", async () => {
   using device = await openDevice();
   for (const [name, batch] of [["tiny", 16], ["small", 4]] as [PresetName, number][]) {
     const { geometry } = PRESETS[name];

@@ -1,7 +1,7 @@
 /**
  * No kernel is compiled anew when it is dispatched again: lavapipe does so, and never frees the
- * code, where it unrolls loops by the values of uniforms (kernels/include/attention_bindings.wgsl). Seen in
- * the memory of machine code, on Linux.
+ * code, where it unrolls loops by the values of uniforms (kernels/include/attention_bindings.wgsl).
+ * Seen in the memory of machine code, on Linux.
  */
 import { assert } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";

@@ -12,6 +12,7 @@ import {
   scope,
   tune,
 } from "../../engine/mod.ts";
+import { fullOnly } from "../support/tier.ts";
 
 /** Launches `times` additions on memory of its own. */
 function additions(device: Device, times: number): void {
@@ -89,7 +90,7 @@ Deno.test("a remembered variant that no longer exists is passed over", async () 
   assertEquals(work(device), "slow");
 });
 
-Deno.test("tuning real products changes no result beyond rounding", async () => {
+fullOnly("tuning real products changes no result beyond rounding", async () => {
   using device = await openDevice();
   using a = device.tensor(Float32Array.from({ length: 72 * 40 }, (_, i) => Math.sin(i)), [72, 40]);
   using b = device.tensor(Float32Array.from({ length: 40 * 64 }, (_, i) => Math.cos(i)), [40, 64]);

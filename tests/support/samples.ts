@@ -29,7 +29,7 @@ export interface Sample {
   readonly halfTolerance?: number;
   /** Skip finite differences where the function has kinks or the values are extreme. */
   readonly skipDifferences?: boolean;
-  /** Whether the quick tier takes it; where no sample of an op says so, the quick tier takes one. */
+  /** Whether the quick tier takes it, which takes one where no sample of an op says so. */
   readonly quick?: boolean;
 }
 

@@ -1,7 +1,7 @@
 /**
- * The two tiers of the tests. The quick one covers every op, kernel, command and file format once at
- * small sizes; the full one adds the whole matrix of variants, long runs and many seeds. The word
- * `--full` behind `--` on the command line of `deno test` asks for the full tier, as
+ * The two tiers of the tests. The quick one covers every op, kernel, command and file format once
+ * at small sizes; the full one adds the whole matrix of variants, long runs and many seeds. The
+ * word `--full` behind `--` on the command line of `deno test` asks for the full tier, as
  * `deno task test --full` does.
  *
  * @module

@@ -20,6 +20,7 @@ import {
 import { Prng } from "../../../engine/prng.ts";
 import { encoderFile, GOLDEN, golden, HEADS, WEIGHTS } from "../../support/golden_encoder.ts";
 import { inTempDir } from "../../support/audio_files.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 const [WIDTH, DEPTH, ROWS, CROP] = [16, 3, 5, 64];
 
@@ -192,7 +193,7 @@ Deno.test("encoder: odd lengths, one by one and together", async () => {
   }
 });
 
-Deno.test("encoder: neither batches nor blocks matter, and nothing stays in memory", async () => {
+fullOnly("encoder: neither batches nor blocks matter, and nothing stays in memory", async () => {
   using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
   const clips = [...LENGTHS, ...LENGTHS, 70_000].map((length, i) => noise(length, i));

@@ -9,6 +9,7 @@ import {
   type PickleValue,
 } from "../../../model/formats/pickle_values.ts";
 import { dictOf, int, raw, text, u32 } from "../../support/pickle_bytes.ts";
+import { full } from "../../support/tier.ts";
 
 const read = (...parts: readonly string[]) => unpickle(raw("\x80\x02", ...parts, "."));
 
@@ -182,6 +183,6 @@ Deno.test("pickle: any bytes are read or refused, never anything else", () => {
         assertInstanceOf(error, PickleError);
       }
     }),
-    { numRuns: 2000 },
+    { numRuns: full ? 2000 : 100 },
   );
 });

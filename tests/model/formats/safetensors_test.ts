@@ -11,6 +11,7 @@ import {
   type SafetensorsTensor,
   writeSafetensors,
 } from "../../../model/formats/safetensors.ts";
+import { full } from "../../support/tier.ts";
 
 const encoder = new TextEncoder();
 
@@ -194,6 +195,6 @@ Deno.test("safetensors: a damaged file is read or refused, never anything else",
         assertInstanceOf(error, SafetensorsError);
       }
     }),
-    { numRuns: 500 },
+    { numRuns: full ? 500 : 100 },
   );
 });

@@ -32,6 +32,7 @@ import {
   tensor,
   text,
 } from "../../support/pickle_bytes.ts";
+import { full } from "../../support/tier.ts";
 
 const GOLDEN = fromFileUrl(new URL("../../golden/", import.meta.url));
 const golden = (name: string) => Deno.readFileSync(GOLDEN + name);
@@ -281,7 +282,7 @@ Deno.test("torch: a damaged file is read or refused, never anything else", () =>
         }
       },
     ),
-    { numRuns: 3000 },
+    { numRuns: full ? 3000 : 100 },
   );
   // The checksum would refuse nearly all of that; past it, the program itself is damaged.
   const pickle = dictOf({
@@ -302,6 +303,6 @@ Deno.test("torch: a damaged file is read or refused, never anything else", () =>
         }
       },
     ),
-    { numRuns: 3000 },
+    { numRuns: full ? 3000 : 100 },
   );
 });

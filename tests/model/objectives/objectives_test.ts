@@ -26,6 +26,7 @@ import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
 import { OBJECTIVE_NAMES, smallFor } from "../../support/small_geometry.ts";
 import { referenceForward, type ReferenceSetup } from "../../support/objective_reference.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 const PATCHES: PatchSize[] = [[16, 16], [16, 8], [16, 4], [8, 16], [80, 4]];
 const BATCH = 2;
@@ -247,7 +248,7 @@ Deno.test("targets of several blocks or without their clip's mean are float64's"
   }
 });
 
-Deno.test("MATPAC and MATPAC++ train on all patch sizes with and without class token", async () => {
+fullOnly("MATPAC and MATPAC++ train on all patch sizes with and without class token", async () => {
   using device = await openDevice();
   for (const objective of ["matpac", "matpac-plus"] as const) {
     for (const patchSize of PATCHES) {

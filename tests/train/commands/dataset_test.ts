@@ -282,7 +282,8 @@ const OPENMIC: Download = {
   // The column of genres has commas, quotes and brackets.
   "openmic-2018/openmic-2018-metadata.csv":
     "license_url,artist_id,track_genres,track_id,sample_key,start_time\n" +
-    "http://x,1,\"[{'genre_id': '21', 'genre_title': \"\"Hip-Hop\"\"}, {}]\",46,000046_3840,3.84\n" +
+    "http://x,1,\"[{'genre_id': '21', 'genre_title': \"\"Hip-Hop\"\"}, {}]\"," +
+    "46,000046_3840,3.84\n" +
     "http://x,99,[],135,000135_483840,483.84\n" +
     "http://x,19,[],155310,155310_372480,372.48\n" +
     "http://x,9,[],155314,155314_76800,76.8\n",
@@ -356,8 +357,8 @@ Deno.test("dataset: MagnaTagATune, 50 most frequent tags, parts by folder", () =
   }));
 
 const FSD: Download = {
-  "FSD50K.ground_truth/vocabulary.csv":
-    "0,Accelerating_and_revving_and_vroom,/m/07q2z82\n1,Electric_guitar,/m/02sgy\n2,Guitar,/m/0342h\n",
+  "FSD50K.ground_truth/vocabulary.csv": "0,Accelerating_and_revving_and_vroom,/m/07q2z82\n" +
+    "1,Electric_guitar,/m/02sgy\n2,Guitar,/m/0342h\n",
   "FSD50K.ground_truth/dev.csv": "fname,labels,mids,split\n" +
     '64760,"Electric_guitar,Guitar","/m/02sgy,/m/0342h",train\n' +
     "16399,Guitar,/m/0342h,val\n",

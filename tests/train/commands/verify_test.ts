@@ -6,6 +6,7 @@ import { readSafetensors, writeSafetensors } from "../../../model/formats/safete
 import { ownGoldenFolder, verifyFolder } from "../../../train/commands/verify.ts";
 import { UsageError } from "../../../train/errors.ts";
 import { errorsOf } from "../../../train/verify/report.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 Deno.test("every check against the golden sets passes", async () => {
   using device = await openDevice();
@@ -26,16 +27,19 @@ Deno.test("every check against the golden sets passes", async () => {
   assert(perSet("msm_mae_step") >= 115, `${perSet("msm_mae_step")} msm_mae_step checks`);
 });
 
-Deno.test("the same on a plainer adapter: no subgroups, coarse offsets, small bindings", async () => {
-  using device = await openDevice({
-    subgroups: false,
-    offsetAlignment: 256,
-    bindingLimit: 1 << 18,
-  });
-  assertEquals([device.features.subgroups, device.offsetAlignment], [false, 256]);
-  const rows = await verifyFolder(device, ownGoldenFolder());
-  assertEquals(rows.filter((row) => !row.passed).map((row) => row.check), []);
-});
+fullOnly(
+  "the same on a plainer adapter: no subgroups, coarse offsets, small bindings",
+  async () => {
+    using device = await openDevice({
+      subgroups: false,
+      offsetAlignment: 256,
+      bindingLimit: 1 << 18,
+    });
+    assertEquals([device.features.subgroups, device.offsetAlignment], [false, 256]);
+    const rows = await verifyFolder(device, ownGoldenFolder());
+    assertEquals(rows.filter((row) => !row.passed).map((row) => row.check), []);
+  },
+);
 
 Deno.test("a reference that is off by more than the tolerance fails", async () => {
   const folder = await Deno.makeTempDir();

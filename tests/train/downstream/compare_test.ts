@@ -23,6 +23,7 @@ import type { RunOutcome } from "../../../train/downstream/compare/runs.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 /** Clips of half a second of two classes in two folds. */
 async function writeFolder(dir: string): Promise<void> {
@@ -172,28 +173,40 @@ Deno.test("compare: interrupted, gone on with, complete, and nothing done twice"
     assertEquals(await read("compare.json"), json);
   }));
 
-Deno.test("compare: runs that diverge are in the table, and the exit code is 1", () =>
-  inTempDir(async (dir) => {
-    const [data, out] = ["sounds", "out"].map((it) => join(dir, it));
-    await writeFolder(data);
-    const words = ["--dataset", data, "--out", out, "--objectives", "msm-mae,m2d", "--seeds", "1"];
-    // The weights after the first update are so large that the second overflows.
-    const { code, err } = await command(
-      [...words, "--lr", "1e30", "--warmup", "0", "--steps", "3", ...QUICK],
-    );
-    assertEquals(code, 1);
-    assertStringIncludes(err, "m2d-seed1 failed\nerror: the loss of step 2 is NaN");
-    const { rows, failures } = JSON.parse(await Deno.readTextFile(join(out, "compare.json")));
-    assertEquals(failures.map(({ name }: { name: string }) => name), [
-      "msm-mae-seed1",
-      "m2d-seed1",
-    ]);
-    assertEquals(rows.map(({ scores }: { scores: unknown }) => scores), rows.map(() => [null]));
-    const text = await Deno.readTextFile(join(out, "compare.md"));
-    assertMatch(text, /^\| MSM-MAE \(failed\) +\| +- \|/m);
-    assertMatch(text, /^- m2d-seed1: the loss of step 2 is NaN/m);
-    assertStringIncludes(text, "No run came to its end.");
-  }));
+fullOnly(
+  "compare: runs that diverge are in the table, and the exit code is 1",
+  () =>
+    inTempDir(async (dir) => {
+      const [data, out] = ["sounds", "out"].map((it) => join(dir, it));
+      await writeFolder(data);
+      const words = [
+        "--dataset",
+        data,
+        "--out",
+        out,
+        "--objectives",
+        "msm-mae,m2d",
+        "--seeds",
+        "1",
+      ];
+      // The weights after the first update are so large that the second overflows.
+      const { code, err } = await command(
+        [...words, "--lr", "1e30", "--warmup", "0", "--steps", "3", ...QUICK],
+      );
+      assertEquals(code, 1);
+      assertStringIncludes(err, "m2d-seed1 failed\nerror: the loss of step 2 is NaN");
+      const { rows, failures } = JSON.parse(await Deno.readTextFile(join(out, "compare.json")));
+      assertEquals(failures.map(({ name }: { name: string }) => name), [
+        "msm-mae-seed1",
+        "m2d-seed1",
+      ]);
+      assertEquals(rows.map(({ scores }: { scores: unknown }) => scores), rows.map(() => [null]));
+      const text = await Deno.readTextFile(join(out, "compare.md"));
+      assertMatch(text, /^\| MSM-MAE \(failed\) +\| +- \|/m);
+      assertMatch(text, /^- m2d-seed1: the loss of step 2 is NaN/m);
+      assertStringIncludes(text, "No run came to its end.");
+    }),
+);
 
 Deno.test("compare: options that do not fit exit 2, folders that are none 4, before anything is written", () =>
   inTempDir(async (dir) => {
@@ -257,46 +270,49 @@ Deno.test("compare: intervals are Student's, differences paired by seed", () => 
   assertEquals([medianOf([3, 1, 2]), medianOf([4, 1, 2, 3]), medianOf([5])], [2, 2.5, 5]);
 });
 
-Deno.test("compare: a table with a failed seed, tuned probes, and a difference that is clear", () =>
-  inTempDir(async (dir) => {
-    const data = join(dir, "sounds");
-    await writeFolder(data);
-    const words = ["--dataset", data, "--out", join(dir, "out"), "--objectives", "m2d,matpac"];
-    const more = ["--tuned", "--seeds", "1,2,3,4", "--steps", "7"];
-    const plan = planOf(COMMAND.read([...words, ...more]));
-    const summary = { steps: 7, samples_per_s: 20, loss: 1, loss_pred: 1, adapter: "an adapter" };
-    const score = (mean: number) => ({ mean, ci95: 0.01, repeats: [mean, mean], folds: [] });
-    const runs: RunOutcome[] = plan.runs.map(({ name, objective, seed }) => ({
-      ...{ name, objective, seed },
-      result: name === "m2d-seed2"
-        ? { name, reason: "the loss is NaN" }
-        : { ...summary, samples_per_s: 20 + seed },
-    }));
-    const probes = runs.filter(({ name }) => name !== "m2d-seed2").map((run) => ({
-      run,
-      dataset: plan.datasets[0],
-      result: {
-        ...score((run.objective === "m2d" ? 0.5 : 0.3) + run.seed / 1000),
-        encoder_tuned: score(0.8),
-        ...{ metric: "accuracy", checkpoint: { sha256: "" } },
-      },
-    }));
-    const found = comparisonOf(plan, runs, probes);
-    const [m2d, matpac, untrained] = found.rows;
-    assertEquals([m2d.seeds, matpac.seeds], [[1, 3, 4], [1, 2, 3, 4]]);
-    assertAlmostEquals(m2d.scores[0]!.mean, 0.5 + 8 / 3000, 1e-12);
-    assertEquals([m2d.training!.samples_per_s, matpac.training!.samples_per_s], [23, 22.5]);
-    assertEquals(matpac.scores[1], {
-      ...{ mean: matpac.scores[1]!.mean, ci95: matpac.scores[1]!.ci95, n: 4, over: "seeds" },
-      values: { 1: 0.8, 2: 0.8, 3: 0.8, 4: 0.8 },
-    });
-    assertEquals(untrained.scores, [null, null]);
-    // Seeds 1, 3 and 4 differ by 0.2 each time; sd of 1, 3, 4 is sqrt(7 / 3), and 4.303 sqrt(7 / 9)
-    // is 3.8.
-    const text = markdownOf(plan, found, "the command");
-    assertMatch(text, /^\| M2D \(3 of 4 seeds\) +\| +50\.3 ± 0\.4 \|/m);
-    assertMatch(text, /^\| M2D +\| +\*\*\+20\.0 ± 0\.0\*\* \|/m);
-    assertMatch(text, /^\| features .* sounds, accuracy, tuned \|/m);
-    assertMatch(text, /^- m2d-seed2: the loss is NaN$/m);
-    assertStringIncludes(text, "7 updates of 16 crops of 2.08 s, 112 crops");
-  }));
+fullOnly(
+  "compare: a table with a failed seed, tuned probes, and a difference that is clear",
+  () =>
+    inTempDir(async (dir) => {
+      const data = join(dir, "sounds");
+      await writeFolder(data);
+      const words = ["--dataset", data, "--out", join(dir, "out"), "--objectives", "m2d,matpac"];
+      const more = ["--tuned", "--seeds", "1,2,3,4", "--steps", "7"];
+      const plan = planOf(COMMAND.read([...words, ...more]));
+      const summary = { steps: 7, samples_per_s: 20, loss: 1, loss_pred: 1, adapter: "an adapter" };
+      const score = (mean: number) => ({ mean, ci95: 0.01, repeats: [mean, mean], folds: [] });
+      const runs: RunOutcome[] = plan.runs.map(({ name, objective, seed }) => ({
+        ...{ name, objective, seed },
+        result: name === "m2d-seed2"
+          ? { name, reason: "the loss is NaN" }
+          : { ...summary, samples_per_s: 20 + seed },
+      }));
+      const probes = runs.filter(({ name }) => name !== "m2d-seed2").map((run) => ({
+        run,
+        dataset: plan.datasets[0],
+        result: {
+          ...score((run.objective === "m2d" ? 0.5 : 0.3) + run.seed / 1000),
+          encoder_tuned: score(0.8),
+          ...{ metric: "accuracy", checkpoint: { sha256: "" } },
+        },
+      }));
+      const found = comparisonOf(plan, runs, probes);
+      const [m2d, matpac, untrained] = found.rows;
+      assertEquals([m2d.seeds, matpac.seeds], [[1, 3, 4], [1, 2, 3, 4]]);
+      assertAlmostEquals(m2d.scores[0]!.mean, 0.5 + 8 / 3000, 1e-12);
+      assertEquals([m2d.training!.samples_per_s, matpac.training!.samples_per_s], [23, 22.5]);
+      assertEquals(matpac.scores[1], {
+        ...{ mean: matpac.scores[1]!.mean, ci95: matpac.scores[1]!.ci95, n: 4, over: "seeds" },
+        values: { 1: 0.8, 2: 0.8, 3: 0.8, 4: 0.8 },
+      });
+      assertEquals(untrained.scores, [null, null]);
+      // Seeds 1, 3 and 4 differ by 0.2 each time; sd of 1, 3, 4 is sqrt(7 / 3), and
+      // 4.303 sqrt(7 / 9) is 3.8.
+      const text = markdownOf(plan, found, "the command");
+      assertMatch(text, /^\| M2D \(3 of 4 seeds\) +\| +50\.3 ± 0\.4 \|/m);
+      assertMatch(text, /^\| M2D +\| +\*\*\+20\.0 ± 0\.0\*\* \|/m);
+      assertMatch(text, /^\| features .* sounds, accuracy, tuned \|/m);
+      assertMatch(text, /^- m2d-seed2: the loss is NaN$/m);
+      assertStringIncludes(text, "7 updates of 16 crops of 2.08 s, 112 crops");
+    }),
+);

@@ -16,6 +16,7 @@ import { loadProbe } from "../../../train/downstream/probe/probe_file.ts";
 import { encoderTensors } from "../../../train/run/state_dict.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 const command = (...words: string[]) => run(words, new AbortController().signal);
 
@@ -155,36 +156,50 @@ Deno.test("probe --finetune: learns what chance does not know, is saved, embeds 
     assertEquals(await namesBy(whole.file), names);
   }));
 
-Deno.test("probe --finetune: folds of clips with several labels, whole clips, SGD, and a saved one of all folds", () =>
-  inTempDir(async (dir) => {
-    const [data, encoder, json, save] = ["data", "encoder.safetensors", "o/r.json", "o/s"]
-      .map((it) => join(dir, it));
-    const lines = await writeFolder(data, 24, (i) => String(1 + i % 2));
-    const both = lines.map((line, i) => i % 4 === 0 ? `${line};loud` : line);
-    await Deno.writeTextFile(join(data, "meta.csv"), `filename,fold,label\n${both.join("\n")}\n`);
-    await writeEncoder(encoder);
-    await printed(() =>
-      command(
-        ...["--finetune", "--checkpoint", encoder, "--dataset", data, "--workers", "0"],
-        ...["--epochs", "2", "--warmup", "0", "--batch", "8", "--optimizer", "sgd", "--lr", "0.05"],
-        ...["--patch-out", "0", "--crop", "32", "--tested", "whole", "--freeze-patch-embed"],
-        ...["--layer-decay", "0.7", "--json", json, "--save", save, "--repeats", "2", "--quiet"],
-      )
-    );
-    const record = await read(json);
-    assertEquals([record.metric, record.dim, record.settings.frames], ["mAP", 5 * 24, 32]);
-    assertEquals([record.folds.length, record.repeats.length, record.history.length], [2, 2, 4]);
-    assert(record.mean > 0 && record.mean <= 1 && record.confusion === null);
-    const probe = await loadProbe(`${save}.probe.safetensors`);
-    const { seconds, leastSeconds } = probe.file.features;
-    assertEquals([probe.file.multiLabel, seconds], [true, undefined]);
-    assertEquals(leastSeconds, (31 * 160 + 400) / 16000);
-    assertEquals(probe.dim, 5 * 24);
-    using device = await openDevice();
-    using tuned = await loadEncoder(device, save);
-    const { shape } = await tuned.embed(new Float32Array(8000).fill(0.1));
-    assertEquals(shape, [5 * 24]);
-  }));
+fullOnly(
+  "probe --finetune: folds of clips with several labels, whole clips, SGD, and all folds saved",
+  () =>
+    inTempDir(async (dir) => {
+      const [data, encoder, json, save] = ["data", "encoder.safetensors", "o/r.json", "o/s"]
+        .map((it) => join(dir, it));
+      const lines = await writeFolder(data, 24, (i) => String(1 + i % 2));
+      const both = lines.map((line, i) => i % 4 === 0 ? `${line};loud` : line);
+      await Deno.writeTextFile(join(data, "meta.csv"), `filename,fold,label\n${both.join("\n")}\n`);
+      await writeEncoder(encoder);
+      await printed(() =>
+        command(
+          ...["--finetune", "--checkpoint", encoder, "--dataset", data, "--workers", "0"],
+          ...[
+            "--epochs",
+            "2",
+            "--warmup",
+            "0",
+            "--batch",
+            "8",
+            "--optimizer",
+            "sgd",
+            "--lr",
+            "0.05",
+          ],
+          ...["--patch-out", "0", "--crop", "32", "--tested", "whole", "--freeze-patch-embed"],
+          ...["--layer-decay", "0.7", "--json", json, "--save", save, "--repeats", "2", "--quiet"],
+        )
+      );
+      const record = await read(json);
+      assertEquals([record.metric, record.dim, record.settings.frames], ["mAP", 5 * 24, 32]);
+      assertEquals([record.folds.length, record.repeats.length, record.history.length], [2, 2, 4]);
+      assert(record.mean > 0 && record.mean <= 1 && record.confusion === null);
+      const probe = await loadProbe(`${save}.probe.safetensors`);
+      const { seconds, leastSeconds } = probe.file.features;
+      assertEquals([probe.file.multiLabel, seconds], [true, undefined]);
+      assertEquals(leastSeconds, (31 * 160 + 400) / 16000);
+      assertEquals(probe.dim, 5 * 24);
+      using device = await openDevice();
+      using tuned = await loadEncoder(device, save);
+      const { shape } = await tuned.embed(new Float32Array(8000).fill(0.1));
+      assertEquals(shape, [5 * 24]);
+    }),
+);
 
 Deno.test("probe --finetune: wrong words, and an end before the end", () =>
   inTempDir(async (dir) => {

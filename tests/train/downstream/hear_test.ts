@@ -24,6 +24,7 @@ import { probabilitiesOf } from "../../../train/downstream/probe/metrics.ts";
 import { probeData } from "../../../train/downstream/probe/splits.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { writeEncoder } from "../../support/small_encoder.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 const XAVIER = { uniform: xavierUniform, normal: xavierNormal } as const;
 
@@ -341,33 +342,36 @@ Deno.test("hear: a scene task of one label is solved, noise is not, and the bett
   assertEquals(exitCodeOf(lone), 4);
 });
 
-Deno.test("hear: scene tasks of several labels are judged by mAP, those of two states by AUC", async () => {
-  const several = clipsOf(
-    96,
-    (i) => String(Math.floor(i / 8) % 3),
-    (i) => ["a", "b", "c"].filter((_, k) => i >> k & 1),
-  );
-  const result = await scenes(several, featuresFor(several), { epochs: 40 });
-  assert(result.mean > 0.99 && result.confusion === null, `${result.mean}`);
-  assertEquals(result.scores.accuracy, undefined);
-  assert(result.scores.AUC > 0.99);
-  const states = clipsOf(60, (i) => String(i % 3), (i) => [i % 4 === 0 ? "queenless" : "queen"]);
-  const auc = await scenes(states, featuresFor(states), {}, "AUC");
-  assertEquals(auc.mean, 1);
-  // Class values one apart with a deviation of one: AUC is the chance that a difference is
-  // positive, Phi(1 / sqrt 2) = 0.76.
-  const overlap = clipsOf(600, (i) => String(i % 3), (i) => [i % 2 === 0 ? "x" : "y"]);
-  const random = new Prng(8);
-  const values = Float32Array.from(
-    overlap,
-    ({ labels: [label] }) => random.normal() + (label === "x" ? 1 : 0),
-  );
-  const half = await scenes(overlap, values, { epochs: 6, batch: 128 }, "AUC");
-  // 100 against 100 in each of three folds: a standard deviation of 0.02.
-  assertAlmostEquals(half.mean, 0.76, 0.08);
-});
+fullOnly(
+  "hear: scene tasks of several labels are judged by mAP, those of two states by AUC",
+  async () => {
+    const several = clipsOf(
+      96,
+      (i) => String(Math.floor(i / 8) % 3),
+      (i) => ["a", "b", "c"].filter((_, k) => i >> k & 1),
+    );
+    const result = await scenes(several, featuresFor(several), { epochs: 40 });
+    assert(result.mean > 0.99 && result.confusion === null, `${result.mean}`);
+    assertEquals(result.scores.accuracy, undefined);
+    assert(result.scores.AUC > 0.99);
+    const states = clipsOf(60, (i) => String(i % 3), (i) => [i % 4 === 0 ? "queenless" : "queen"]);
+    const auc = await scenes(states, featuresFor(states), {}, "AUC");
+    assertEquals(auc.mean, 1);
+    // Class values one apart with a deviation of one: AUC is the chance that a difference is
+    // positive, Phi(1 / sqrt 2) = 0.76.
+    const overlap = clipsOf(600, (i) => String(i % 3), (i) => [i % 2 === 0 ? "x" : "y"]);
+    const random = new Prng(8);
+    const values = Float32Array.from(
+      overlap,
+      ({ labels: [label] }) => random.normal() + (label === "x" ? 1 : 0),
+    );
+    const half = await scenes(overlap, values, { epochs: 6, batch: 128 }, "AUC");
+    // 100 against 100 in each of three folds: a standard deviation of 0.02.
+    assertAlmostEquals(half.mean, 0.76, 0.08);
+  },
+);
 
-Deno.test("hear: onsets of a timestamp task whose frames tell the labels are found", async () => {
+fullOnly("hear: onsets of a timestamp task whose frames tell the labels are found", async () => {
   using device = await openDevice();
   const random = new Prng(3);
   const times = Float32Array.from({ length: 60 }, (_, t) => 160 * t);

@@ -6,6 +6,7 @@ import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { Prng } from "../../../engine/prng.ts";
 import { MEASURED_FIELDS } from "../../../train/metrics/metrics_row.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 const MAIN = fromFileUrl(new URL("../../../train/main.ts", import.meta.url));
 const RUN = [
@@ -73,72 +74,75 @@ const size = (path: string): number => {
   }
 };
 
-Deno.test("killed at any moment, during a save too, and resumed: the same metrics and the same bytes", async () => {
-  const dir = await Deno.makeTempDir();
-  try {
-    const [whole, parts] = ["whole", "parts"].map((name) => join(dir, name));
-    assertEquals(await runUntil(whole, () => Promise.resolve(false)), false);
-    const prng = new Prng(2024, 0);
-    const moments = {
-      /** Some time after the start. */
-      early: () => {
-        const pause = sleep(prng.integer(1500)).then(() => true);
-        return () => Promise.race([pause, sleep(1).then(() => false)]);
-      },
-      /** Some time after some more rows. */
-      training: () => {
-        const path = join(parts, "metrics.jsonl");
-        const [rows, pause] = [1 + prng.integer(3), prng.integer(200)];
-        let before: number | undefined;
-        let grown = 0;
-        return async () => {
-          const now = size(path);
-          // Resuming may cut rows off first.
-          if (before !== undefined && now > before) grown++;
-          before = now;
-          if (grown < rows) return false;
-          await sleep(pause);
-          return true;
-        };
-      },
-      /** While a checkpoint is written. */
-      saving: () => () => Promise.resolve(halfWritten(parts)),
-      /** Between a checkpoint and what follows it. */
-      saved: () => {
-        const latest = () =>
-          Deno.readTextFile(join(parts, "checkpoints", "latest")).catch(() => "");
-        const before = latest();
-        return async () => await latest() !== await before;
-      },
-    };
-    let kills = 0;
-    let killedInSave = 0;
-    const kill = async (moment: keyof typeof moments) => {
-      if (await runUntil(parts, moments[moment]())) kills++;
-      if (halfWritten(parts)) killedInSave++;
-    };
-    for (const moment of ["early", "training", "saving", "early", "saved", "training"] as const) {
-      await kill(moment);
-    }
-    // The file may have been whole before the signal came.
-    for (let i = 0; i < 4 && killedInSave === 0; i++) await kill("saving");
-    assert(kills >= 4, `${kills} kills`);
-    assert(killedInSave > 0, "no kill came during a save");
-    assertEquals(await runUntil(parts, () => Promise.resolve(false)), false);
+fullOnly(
+  "killed at any moment, during a save too, and resumed: the same metrics and the same bytes",
+  async () => {
+    const dir = await Deno.makeTempDir();
+    try {
+      const [whole, parts] = ["whole", "parts"].map((name) => join(dir, name));
+      assertEquals(await runUntil(whole, () => Promise.resolve(false)), false);
+      const prng = new Prng(2024, 0);
+      const moments = {
+        /** Some time after the start. */
+        early: () => {
+          const pause = sleep(prng.integer(1500)).then(() => true);
+          return () => Promise.race([pause, sleep(1).then(() => false)]);
+        },
+        /** Some time after some more rows. */
+        training: () => {
+          const path = join(parts, "metrics.jsonl");
+          const [rows, pause] = [1 + prng.integer(3), prng.integer(200)];
+          let before: number | undefined;
+          let grown = 0;
+          return async () => {
+            const now = size(path);
+            // Resuming may cut rows off first.
+            if (before !== undefined && now > before) grown++;
+            before = now;
+            if (grown < rows) return false;
+            await sleep(pause);
+            return true;
+          };
+        },
+        /** While a checkpoint is written. */
+        saving: () => () => Promise.resolve(halfWritten(parts)),
+        /** Between a checkpoint and what follows it. */
+        saved: () => {
+          const latest = () =>
+            Deno.readTextFile(join(parts, "checkpoints", "latest")).catch(() => "");
+          const before = latest();
+          return async () => await latest() !== await before;
+        },
+      };
+      let kills = 0;
+      let killedInSave = 0;
+      const kill = async (moment: keyof typeof moments) => {
+        if (await runUntil(parts, moments[moment]())) kills++;
+        if (halfWritten(parts)) killedInSave++;
+      };
+      for (const moment of ["early", "training", "saving", "early", "saved", "training"] as const) {
+        await kill(moment);
+      }
+      // The file may have been whole before the signal came.
+      for (let i = 0; i < 4 && killedInSave === 0; i++) await kill("saving");
+      assert(kills >= 4, `${kills} kills`);
+      assert(killedInSave > 0, "no kill came during a save");
+      assertEquals(await runUntil(parts, () => Promise.resolve(false)), false);
 
-    assertEquals(rows(parts), rows(whole));
-    assertEquals(rows(whole).length, 12);
-    assertEquals(names(parts).filter((name) => name.endsWith(".tmp")), []);
-    assertEquals(names(join(parts, "checkpoints")), names(join(whole, "checkpoints")));
-    const files = names(join(whole, "checkpoints")).map((name) => join("checkpoints", name));
-    for (const file of ["encoder.safetensors", ...files]) {
-      const [a, b] = [parts, whole].map((out) => Deno.readFileSync(join(out, file)));
-      assert(a.length > 0 && a.every((byte, i) => byte === b[i]) && a.length === b.length, file);
+      assertEquals(rows(parts), rows(whole));
+      assertEquals(rows(whole).length, 12);
+      assertEquals(names(parts).filter((name) => name.endsWith(".tmp")), []);
+      assertEquals(names(join(parts, "checkpoints")), names(join(whole, "checkpoints")));
+      const files = names(join(whole, "checkpoints")).map((name) => join("checkpoints", name));
+      for (const file of ["encoder.safetensors", ...files]) {
+        const [a, b] = [parts, whole].map((out) => Deno.readFileSync(join(out, file)));
+        assert(a.length > 0 && a.every((byte, i) => byte === b[i]) && a.length === b.length, file);
+      }
+    } finally {
+      await Deno.remove(dir, { recursive: true });
     }
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-});
+  },
+);
 
 Deno.test("a run that is being written is refused to other processes, and free as soon as that one is killed", async () => {
   const dir = await Deno.makeTempDir();

@@ -16,6 +16,7 @@ import { LinearProbes } from "../../../train/downstream/probe/linear_probes.ts";
 import { runProbe } from "../../../train/downstream/probe/probe.ts";
 import { probeData } from "../../../train/downstream/probe/splits.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 const WORDS = ["--quiet", "--steps", "2"];
 const QUICK = [...WORDS, "--batch", "2", "--crop-frames", "48"];
@@ -56,7 +57,7 @@ Deno.test("a run stays within what was measured, and one byte less refuses it wi
     }
   }));
 
-Deno.test("an evaluation is counted, and takes no more than that", () =>
+fullOnly("an evaluation is counted, and takes no more than that", () =>
   inTempDir(async (dir) => {
     const folder = join(dir, "labelled");
     Deno.mkdirSync(join(folder, "audio"), { recursive: true });
@@ -99,7 +100,7 @@ Deno.test("an evaluation is counted, and takes no more than that", () =>
     }
   }));
 
-Deno.test("probing takes no more than is counted for it, and more than half of that", async () => {
+fullOnly("probing takes no more than is counted for it, and more than half of that", async () => {
   for (const [count, dim, classes, folds] of [[700, 320, 7, 4], [90, 1000, 3, 10]]) {
     const clips = Array.from({ length: count }, (_, i) => ({
       ...{ path: `${i}`, labels: [`${i % classes}`] },

@@ -34,6 +34,7 @@ import type { StepValues } from "../../../train/metrics/update_metrics.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
+import { full, fullOnly } from "../../support/tier.ts";
 
 const { patches: PATCHES } = patchGrid(SMALL);
 const BATCH = 4;
@@ -130,11 +131,13 @@ class Run implements Disposable {
   }
 }
 
+/** Of all tests here: what one of them compiled is there for the next. */
+const device = await openDevice();
+
 const OVERFLOWING = 2 ** 60;
 
 for (const name of ["paper", "released"] as const) {
-  Deno.test(`${name}: 40 updates in mixed precision stay within 2 % of f32`, async () => {
-    using device = await openDevice();
+  fullOnly(`${name}: 40 updates in mixed precision stay within 2 % of f32`, async () => {
     const losses = async (precision: Precision): Promise<number[]> => {
       using run = new Run(device, precision, 1, RECIPES[name]);
       for (let u = 0; u < 40; u++) run.update(u);
@@ -150,7 +153,6 @@ for (const name of ["paper", "released"] as const) {
 }
 
 Deno.test("gradients are those of f32, whatever the loss scale", async () => {
-  using device = await openDevice();
   const gradients = async (precision: Precision, scale?: number): Promise<Float32Array> => {
     using run = new Run(device, precision);
     run.update(0);
@@ -171,9 +173,8 @@ Deno.test("gradients are those of f32, whatever the loss scale", async () => {
   }
 });
 
-for (const passes of [1, 2]) {
+for (const passes of full ? [1, 2] : [1]) {
   Deno.test(`an overflow skips exactly that update and halves the scale (${passes} passes)`, async () => {
-    using device = await openDevice();
     // Also in the first update, and with the host hearing of it before or after the next.
     for (const [at, hears] of [[0, true], [2, true], [2, false]] as const) {
       using plain = new Run(device, "mixed", passes);
@@ -211,7 +212,6 @@ for (const passes of [1, 2]) {
 }
 
 Deno.test("the scale doubles after a window without overflow", async () => {
-  using device = await openDevice();
   using run = new Run(device, "mixed");
   run.trainer.lossScale!.restore(Float32Array.of(64, 1 / 64, GROWTH_WINDOW - 2, 0, 0, 0));
   run.update(0);
@@ -222,8 +222,7 @@ Deno.test("the scale doubles after a window without overflow", async () => {
   assertEquals(await run.scale(), { scale: 128, clean: 1, skipped: 0, applied: 3 });
 });
 
-Deno.test("recorded, recomputed and eager updates have the same bits", async () => {
-  using device = await openDevice();
+fullOnly("recorded, recomputed and eager updates have the same bits", async () => {
   const results: unknown[] = [];
   for (const options of [{}, { capture: false }, { recompute: true }]) {
     using run = new Run(device, "mixed", 2, RECIPES.paper, options);
@@ -234,8 +233,7 @@ Deno.test("recorded, recomputed and eager updates have the same bits", async () 
   assertEquals(results[2], results[0]);
 });
 
-Deno.test("two passes in mixed precision are close to one", async () => {
-  using device = await openDevice();
+fullOnly("two passes in mixed precision are close to one", async () => {
   const metrics = async (passes: number): Promise<StepValues> => {
     using run = new Run(device, "mixed", passes);
     // Masks are drawn per pass from one generator: the same for any number of passes.
@@ -307,62 +305,71 @@ async function setSavedScale(out: string, scale: number): Promise<void> {
   await saveCheckpoint(out, step, all, metadata);
 }
 
-Deno.test("an overflow that is skipped is no anomaly, and is not blamed for what comes after it", () =>
-  inTempDir(async (dir) => {
-    const never = new AbortController().signal;
-    const rows = async (out: string): Promise<Record<string, number>[]> =>
-      (await Deno.readTextFile(join(out, "metrics.jsonl"))).trim().split("\n")
-        .map((line) => JSON.parse(line));
-    const first = join(dir, "first");
-    const words = [...WORDS, "--quiet", "--warmup", "0", "--log-every", "1"];
-    assertEquals(await pretrainCommand([...words, "--steps", "1", "--out", first], never), 0);
-    const copyOfFirst = async (name: string): Promise<string> => {
-      const out = join(dir, name);
-      await Deno.mkdir(join(out, "checkpoints"), { recursive: true });
-      const checkpoint = join("checkpoints", "step-00000001.safetensors");
-      for (const file of ["config.json", "metrics.jsonl", checkpoint]) {
-        await Deno.copyFile(join(first, file), join(out, file));
-      }
-      await setSavedScale(out, 2 ** 20);
-      return out;
-    };
-    const resume = (out: string, ...more: string[]) =>
-      pretrainCommand(["--resume", "--quiet", "--out", out, ...more], never);
+fullOnly(
+  "an overflow that is skipped is no anomaly, and is not blamed for what comes after it",
+  () =>
+    inTempDir(async (dir) => {
+      const never = new AbortController().signal;
+      const rows = async (out: string): Promise<Record<string, number>[]> =>
+        (await Deno.readTextFile(join(out, "metrics.jsonl"))).trim().split("\n")
+          .map((line) => JSON.parse(line));
+      const first = join(dir, "first");
+      const words = [...WORDS, "--quiet", "--warmup", "0", "--log-every", "1"];
+      assertEquals(await pretrainCommand([...words, "--steps", "1", "--out", first], never), 0);
+      const copyOfFirst = async (name: string): Promise<string> => {
+        const out = join(dir, name);
+        await Deno.mkdir(join(out, "checkpoints"), { recursive: true });
+        const checkpoint = join("checkpoints", "step-00000001.safetensors");
+        for (const file of ["config.json", "metrics.jsonl", checkpoint]) {
+          await Deno.copyFile(join(first, file), join(out, file));
+        }
+        await setSavedScale(out, 2 ** 20);
+        return out;
+      };
+      const resume = (out: string, ...more: string[]) =>
+        pretrainCommand(["--resume", "--quiet", "--out", out, ...more], never);
 
-    // Halved until the first update that does not overflow.
-    const falling = await copyOfFirst("falling");
-    assertEquals(await resume(falling, "--steps", "16"), 0);
-    const skipped = (await rows(falling)).map((it) => it.skipped_updates);
-    const applied = skipped.findIndex((it, i) => i > 0 && it === skipped[i - 1]) + 1;
-    assert(applied > 2, `${skipped}`);
-    const steps = ["--steps", `${applied}`];
+      // Halved until the first update that does not overflow.
+      const falling = await copyOfFirst("falling");
+      assertEquals(await resume(falling, "--steps", "16"), 0);
+      const skipped = (await rows(falling)).map((it) => it.skipped_updates);
+      const applied = skipped.findIndex((it, i) => i > 0 && it === skipped[i - 1]) + 1;
+      assert(applied > 2, `${skipped}`);
+      const steps = ["--steps", `${applied}`];
 
-    const watched = await copyOfFirst("watched");
-    assertEquals(await resume(watched, ...steps, "--anomaly"), 0);
-    assertEquals((await rows(watched)).map((it) => it.skipped_updates), skipped.slice(0, applied));
+      const watched = await copyOfFirst("watched");
+      assertEquals(await resume(watched, ...steps, "--anomaly"), 0);
+      assertEquals(
+        (await rows(watched)).map((it) => it.skipped_updates),
+        skipped.slice(0, applied),
+      );
 
-    // The update that is applied leaves infinities.
-    const astray = await copyOfFirst("astray");
-    const error = await assertRejects(() => resume(astray, ...steps, "--lr", "1e39"));
-    assert(error instanceof DivergedError, `${error}`);
-    assertEquals(error.step, applied);
-    const { details } = error as unknown as { details: string };
-    assertStringIncludes(details, "worked again op by op, every value was finite");
-    assertStringIncludes(details, "the checkpoint of step 1 is safe");
-  }));
+      // The update that is applied leaves infinities.
+      const astray = await copyOfFirst("astray");
+      const error = await assertRejects(() => resume(astray, ...steps, "--lr", "1e39"));
+      assert(error instanceof DivergedError, `${error}`);
+      assertEquals(error.step, applied);
+      const { details } = error as unknown as { details: string };
+      assertStringIncludes(details, "worked again op by op, every value was finite");
+      assertStringIncludes(details, "the checkpoint of step 1 is safe");
+    }),
+);
 
-Deno.test("a loss scale that collapses is blamed on the op that overflows", () =>
-  inTempDir(async (dir) => {
-    const words = [...WORDS, "--quiet", "--warmup", "0", "--steps", "40", "--lr", "1e30"];
-    const error = await assertRejects(
-      () => pretrainCommand([...words, "--out", join(dir, "run")], new AbortController().signal),
-      DivergedError,
-      "overflow 16-bit floats again and again",
-    );
-    const { details } = error as unknown as { details: string };
-    assertStringIncludes(details, "first seen in ");
-    assertStringIncludes(details, "(forward)");
-  }));
+fullOnly(
+  "a loss scale that collapses is blamed on the op that overflows",
+  () =>
+    inTempDir(async (dir) => {
+      const words = [...WORDS, "--quiet", "--warmup", "0", "--steps", "40", "--lr", "1e30"];
+      const error = await assertRejects(
+        () => pretrainCommand([...words, "--out", join(dir, "run")], new AbortController().signal),
+        DivergedError,
+        "overflow 16-bit floats again and again",
+      );
+      const { details } = error as unknown as { details: string };
+      assertStringIncludes(details, "first seen in ");
+      assertStringIncludes(details, "(forward)");
+    }),
+);
 
 Deno.test("without 16-bit floats a run goes on in f32, with a warning", () =>
   inTempDir(async (dir) => {

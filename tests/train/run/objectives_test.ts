@@ -25,6 +25,7 @@ import type { StepValues } from "../../../train/metrics/update_metrics.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
 import { OBJECTIVE_NAMES, smallFor } from "../../support/small_geometry.ts";
 import { inTempDir } from "../../support/audio_files.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 const BATCH = 4;
 
@@ -302,36 +303,39 @@ function assertClose(
 }
 
 for (const objective of OBJECTIVE_NAMES) {
-  Deno.test(`${objective}: recorded and recomputed updates have the bits of eager ones, and passes add up`, async () => {
-    using device = await openDevice();
-    // A step with eps 1e-8 is as large for a gradient that is nothing but rounding as for any
-    // other.
-    const { adam } = recipeFor(objective, "paper");
-    const recipe: Partial<Recipe> = { adam: { ...adam, eps: 1e-3 } };
-    const train = async (options: Options) => {
-      using run = new Run(device, objective, { recipe, ...options });
-      const metrics: StepValues[] = [];
-      for (let u = 0; u < 4; u++) metrics.push(await run.update());
-      return { metrics, state: await run.state() };
-    };
-    for (const passes of [1, 2]) {
-      const eager = await train({ capture: false, passes });
-      assertEquals(await train({ passes }), eager);
-      assertEquals(await train({ passes, recompute: true }), eager);
-    }
-    const [whole, parts] = [await train({}), await train({ passes: 2 })];
-    // As in accumulation_test.ts: sums in another order.
-    assertClose(parts.state, whole.state, 1e-5, objective);
-    whole.metrics.forEach((row, u) => {
-      assertEquals(Object.keys(parts.metrics[u]), Object.keys(row));
-      for (const [name, value] of Object.entries(row)) {
-        const error = Math.abs(parts.metrics[u][name as keyof StepValues] as number - value);
-        assert(error <= 1e-5 * Math.abs(value), `${name} of update ${u}: ${error / value}`);
+  fullOnly(
+    `${objective}: recorded and recomputed updates have the bits of eager ones, and passes add up`,
+    async () => {
+      using device = await openDevice();
+      // A step with eps 1e-8 is as large for a gradient that is nothing but rounding as for any
+      // other.
+      const { adam } = recipeFor(objective, "paper");
+      const recipe: Partial<Recipe> = { adam: { ...adam, eps: 1e-3 } };
+      const train = async (options: Options) => {
+        using run = new Run(device, objective, { recipe, ...options });
+        const metrics: StepValues[] = [];
+        for (let u = 0; u < 4; u++) metrics.push(await run.update());
+        return { metrics, state: await run.state() };
+      };
+      for (const passes of [1, 2]) {
+        const eager = await train({ capture: false, passes });
+        assertEquals(await train({ passes }), eager);
+        assertEquals(await train({ passes, recompute: true }), eager);
       }
-    });
-  });
+      const [whole, parts] = [await train({}), await train({ passes: 2 })];
+      // As in accumulation_test.ts: sums in another order.
+      assertClose(parts.state, whole.state, 1e-5, objective);
+      whole.metrics.forEach((row, u) => {
+        assertEquals(Object.keys(parts.metrics[u]), Object.keys(row));
+        for (const [name, value] of Object.entries(row)) {
+          const error = Math.abs(parts.metrics[u][name as keyof StepValues] as number - value);
+          assert(error <= 1e-5 * Math.abs(value), `${name} of update ${u}: ${error / value}`);
+        }
+      });
+    },
+  );
 
-  Deno.test(`${objective}: mixed precision stays close to f32`, async () => {
+  fullOnly(`${objective}: mixed precision stays close to f32`, async () => {
     using device = await openDevice();
     if (!device.features.f16) return;
     for (const passes of [1, 2]) {
