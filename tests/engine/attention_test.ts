@@ -23,9 +23,8 @@ const { cases } = JSON.parse(Deno.readTextFileSync(new URL("vit_ops.json", golde
   cases: Record<string, { heads: number; seq: number; head_dim: number; wrt: string[] }>;
 };
 
-// Eight times what float32 and float64 runs of the reference differ by (README of the golden data,
-// row "operations"): the sums here run key by key instead of in blocks, and exp and log are other
-// polynomials.
+// Eight times what float32 and float64 runs of the reference differ by (tests/README.md, Golden
+// files): the sums here run key by key instead of in blocks, and exp and log are other polynomials.
 const OF_LARGEST = 8 * 1.8e-6;
 const L2 = 8 * 1.6e-6;
 

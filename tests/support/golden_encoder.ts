@@ -14,7 +14,7 @@ import {
 
 const read = (name: string) => Deno.readFileSync(new URL(`../golden/${name}`, import.meta.url));
 
-/** Waves, their standardised log-mel and embeddings; see golden/README.md of the reference data. */
+/** Waves, their standardised log-mel and embeddings; see tests/README.md, Golden files. */
 export const GOLDEN: ReadonlyMap<string, SafetensorsTensor> = readSafetensors(
   read("checkpoint_pt.safetensors"),
 ).tensors;

@@ -46,10 +46,11 @@ const FACTOR = 8;
 const observed = (what: string, max: number, l2: number): Tolerance => ({
   max: FACTOR * max,
   l2: FACTOR * l2,
-  reason: `${FACTOR} x the float32/float64 difference of ${what} in PyTorch (golden/README.md)`,
+  reason: `${FACTOR} x the float32/float64 difference of ${what} in PyTorch ` +
+    "(tests/README.md, Golden files)",
 });
 
-/** Tolerances by quantity: {@link FACTOR} times the table in golden/README.md. */
+/** Tolerances by quantity: {@link FACTOR} times what runs in float32 differ by. */
 export const TOLERANCES = {
   power: observed("the STFT power", 3.5e-7, 1.5e-7),
   logMelSweep: observed(

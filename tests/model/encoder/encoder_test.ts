@@ -36,8 +36,8 @@ function assertClose(found: Float32Array, expected: Float32Array, tolerance: num
 }
 
 /**
- * The reference has 1.3e-5 in its log-mel, 4e-6 after it (golden/README.md); other orders of sums
- * come to more.
+ * The reference has 1.3e-5 in its log-mel, 4e-6 after it (tests/README.md, Golden files); other
+ * orders of sums come to more.
  */
 const TOLERANCE = 4e-5;
 

@@ -245,7 +245,8 @@ Deno.test("log-mel and power of the reference waveforms", async (t) => {
           power: kind === "matpac.power",
         });
         const expected = golden(name);
-        // Eight times what separates the official float32 code from float64 (golden/README.md).
+        // Eight times what separates the official float32 code from float64 (tests/README.md,
+        // Golden files).
         const tolerance = 8 *
           (kind === "matpac.power"
             ? 3.5e-7 * largest(expected)

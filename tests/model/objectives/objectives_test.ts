@@ -120,7 +120,7 @@ const doubles = (
 /**
  * Derivatives by central differences of the float64 loss with the target held, at the element with
  * the largest gradient and at one more of each parameter. f32 gradients are off by some 1e-6 of the
- * largest (golden/README.md), differences by 1e-8.
+ * largest (tests/README.md, Golden files), differences by 1e-8.
  */
 function checkGradients(setup: ReferenceSetup, pass: Pass, what: string): void {
   const { target } = referenceForward(setup);
@@ -198,7 +198,7 @@ for (const objective of ["msm-mae", "m2d"] as const) {
         const expected = referenceForward(setup);
         for (const part of ["studentTokens", "target", "prediction"] as const) {
           const rows = expected[part].flatMap((row) => [...row]);
-          // f32 through three blocks: some 1e-6 of the largest (golden/README.md).
+          // f32 through three blocks: some 1e-6 of the largest (tests/README.md, Golden files).
           assertNear(pass.tensors[part], rows, 1e-5, `${what}: ${part}`);
         }
         assertNear(pass.tensors.predictionLoss, expected.losses, 1e-5, `${what}: losses`);

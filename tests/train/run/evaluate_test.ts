@@ -126,8 +126,8 @@ Deno.test("evaluation: embeddings are those of the official package in precise m
       for (const { clip, embedding } of embedded) {
         const layers = golden(`emb.${clip.path}.precise.pooled.layers`);
         const expected = layers.slice(-embedding.length);
-        // The reference has 1e-5 from audio in float32 (golden/README.md); four times that for
-        // other orders of sums.
+        // The reference has 1e-5 from audio in float32 (tests/README.md, Golden files); four times
+        // that for other orders of sums.
         embedding.forEach((x, i) => assertAlmostEquals(x, expected[i], 4e-5, clip.path));
       }
     }
