@@ -1,4 +1,4 @@
-/** The objective that model/README.md, Adding an objective, shows: it runs and its loss is right. */
+/** The objective of model/README.md, Adding an objective: it runs and its loss is right. */
 import { assertAlmostEquals, assertEquals } from "@std/assert";
 import { join, toFileUrl } from "@std/path";
 import { type HostArray, openDevice } from "../../../engine/mod.ts";

@@ -94,8 +94,8 @@ Deno.test("schedules of a short run are the official code's tables", () => {
 for (const recipe of ["paper", "released"] as const) {
   for (const by of ["epochs", "steps"] as const) {
     Deno.test(`base has the published schedules, recipe ${recipe}, length in ${by}`, () => {
-      // model/README.md, Schedules: 300 epochs are 294,816 updates, 20 of warm-up 19,654; the paper's
-      // rate is for 256 clips, of 2048.
+      // 300 epochs are 294,816 updates, 20 of warm-up 19,654 (model/README.md, Schedules); the
+      // paper's rate is for 256 clips, of 2048.
       const length = { epochs: ["--epochs", "300"], steps: ["--steps", "294816"] }[by];
       const config = resolveConfig([
         ...["--preset", "base", "--recipe", recipe, ...length],

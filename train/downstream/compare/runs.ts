@@ -3,8 +3,8 @@
  * their logs say.
  *
  * Read on in this order: plan.ts makes the plan of runs and probes from the options, probes.ts
- * probes the encoders of these runs, results.ts puts rows and differences together with intervals.ts,
- * report.ts writes them as Markdown.
+ * probes the encoders of these runs, results.ts puts rows and differences together with
+ * intervals.ts, report.ts writes them as Markdown.
  *
  * @module
  */
