@@ -11,6 +11,7 @@ import { broadcastStrides, collapseAxes, isDense } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
 const kernel = defineKernel("elementwise", source, {
+  rounds: ({ constants: { RUN, U } }) => Number(RUN) > 1 ? Number(RUN) / Number(U) + 1 : 0,
   label: ({ constants: { EXPR, W }, params: { count } }) => `${EXPR} over ${count * Number(W)}`,
 });
 const WORKGROUP = 64;

@@ -13,9 +13,9 @@ import { denseStrides, normalizeAxis, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { materialize } from "../launch/copy.ts";
 import { elementwise } from "../launch/elementwise.ts";
-import { choosePass, type Extent, reducedRuns, runPass } from "../launch/reduce.ts";
+import { choosePass, type Extent, passRounds, reducedRuns, runPass } from "../launch/reduce.ts";
 
-const kernel = defineKernel("reduce", source);
+const kernel = defineKernel("reduce", source, { rounds: passRounds(8) });
 
 /** What a reduction computes. */
 export type Reduction = "sum" | "max" | "min" | "sumOfSquares";
