@@ -40,6 +40,13 @@ export interface ElementwiseMap {
   readonly beta?: number;
 }
 
+/** WGSL of the larger or smaller of two operands, NaN where either is: `max` alone may drop it. */
+export const extremum = (name: "max" | "min", x: string, y: string): string =>
+  `select(select(${name}(${x}, ${y}), ${y}, is_nan_$V(${y})), ${x}, is_nan_$V(${x}))`;
+
+/** WGSL of the condition that a float is not 0; NaN is not. */
+export const nonZero = (x: string): string => `((${x} != T(0.0)) | is_nan_$V(${x}))`;
+
 interface Walk {
   readonly shape: readonly number[];
   /** Per operand, output last. */
