@@ -3,10 +3,10 @@
 //
 // A workgroup takes a row (one place of outer and inner): its invocations walk it side by side and
 // keep their best, the first one then looks through the WG candidates in shared memory (one
-// barrier). With inner above 1 neighbouring invocations read elements `inner` apart. Elements are
-// compared by their keys of include/order.wgsl; NaN comes before all, with MIN as well.
+// barrier). With inner above 1 neighbouring invocations read elements `inner` apart. NaN is passed
+// over unless an invocation starts from it.
 //
-// Constants: WG, E (element type; FLOAT and SIGNED tell which), MIN.
+// Constants: WG, E (element type), MIN.
 
 struct Params {
   rows: u32, // outer * inner
@@ -18,22 +18,14 @@ struct Params {
 @group(0) @binding(1) var<storage, read> source: array<$E>;
 @group(0) @binding(2) var<storage, read_write> indices: array<u32>;
 
-var<workgroup> best_value: array<u32, WG>;
+var<workgroup> best_value: array<$E, WG>;
 var<workgroup> best_index: array<u32, WG>;
 
-//:include order
-
-// The larger, the better.
-fn key(x: $E) -> u32 {
-  let k = order_key(x);
+fn better(a: $E, b: $E) -> bool {
 //:if MIN
-//:if FLOAT
-  return select(~k, k, k == 0xffffffffu);
+  return a < b;
 //:else
-  return ~k;
-//:end
-//:else
-  return k;
+  return a > b;
 //:end
 }
 
@@ -48,10 +40,10 @@ fn main(
   let base = row / params.inner * params.width * params.inner + row % params.inner;
   // Invocations beyond a short row repeat its last element.
   var at = min(lane, params.width - 1u);
-  var value = key(source[base + at * params.inner]);
+  var value = source[base + at * params.inner];
   for (var k = lane + WG; k < params.width; k += WG) {
-    let x = key(source[base + k * params.inner]);
-    if (x > value) {
+    let x = source[base + k * params.inner];
+    if (better(x, value)) {
       value = x;
       at = k;
     }
@@ -65,7 +57,7 @@ fn main(
   for (var k = 1u; k < WG; k++) {
     let x = best_value[k];
     let i = best_index[k];
-    if (x > value || (x == value && i < at)) {
+    if (better(x, value) || (x == value && i < at)) {
       value = x;
       at = i;
     }

@@ -4,6 +4,8 @@ import { wrapped } from "./cli/help.ts";
 import { wantsHelp } from "./cli/parser.ts";
 import { SUMMARIES } from "./cli/summaries.ts";
 import { EXIT_INTERRUPTED, reportError, UsageError } from "./errors.ts";
+import { hasUnfinishedWork } from "./io/unfinished_work.ts";
+import { outliveReaders } from "./cli/live_line.ts";
 
 /** What every module in `commands/` exports. */
 export interface CommandModule {
@@ -53,12 +55,13 @@ function overview(): string {
  */
 export async function main(argv: readonly string[]): Promise<number> {
   const [name, ...words] = argv;
-  if (name === "--help" || name === "-h") {
-    console.log(overview());
-    return 0;
-  }
   const interrupted = new AbortController();
+  using _ = outliveReaders();
   try {
+    if (name === "--help" || name === "-h") {
+      console.log(overview());
+      return 0;
+    }
     if (name === undefined || !Object.hasOwn(COMMANDS, name)) {
       throw new UsageError(
         name === undefined ? "no command given" : `unknown command ${name}`,
@@ -81,18 +84,45 @@ export async function main(argv: readonly string[]): Promise<number> {
 /** Milliseconds after a signal in which another counts as the same. */
 const SIGNAL_ECHO = 200;
 
+/** Milliseconds between two looks at a command that was told to end. */
+const LOOK_INTERVAL = 250;
+
+/** Looks at which it may still be waiting; 8 s. */
+const MOST_LOOKS = 32;
+
 /**
- * Aborts at the first SIGINT or SIGTERM. From then on signals do what they do by default: a second
- * one ends the process at once, also while the script waits for the GPU and could not run a
- * listener. A terminal sends Ctrl-C to this process and to the `deno task` above it, which passes
- * it on: so the first signal is waited out before another counts.
+ * Aborts at the first SIGINT, SIGTERM or SIGHUP (a closed terminal). From then on SIGINT and
+ * SIGTERM do what they do by default: a second one ends the process at once, also while the script
+ * waits for the GPU and could not run a listener. A terminal sends Ctrl-C to this process and to
+ * the `deno task` above it, which passes it on: so the first signal is waited out before another
+ * counts. Further SIGHUPs count for nothing, as shells and terminals send several.
+ *
+ * A command that then still waits, such as for a file system that does not answer, is ended after
+ * 8 s, which are counted while the event loop is free. An update under way and the checkpoint after
+ * it are completed first.
+ *
+ * @param exit ends the process
  */
-export function listen(controller: AbortController): void {
-  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+export function listen(
+  controller: AbortController,
+  exit: (code: number) => void = Deno.exit,
+): void {
+  const signals: Deno.Signal[] = Deno.build.os === "windows"
+    ? ["SIGINT"]
+    : ["SIGINT", "SIGTERM", "SIGHUP"];
   const stop = (): void => {
+    if (controller.signal.aborted) return;
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SIGNAL_ECHO);
-    for (const it of signals) Deno.removeSignalListener(it, stop);
+    for (const it of signals) if (it !== "SIGHUP") Deno.removeSignalListener(it, stop);
     controller.abort();
+    let looks = 0;
+    const timer = setInterval(() => {
+      if (hasUnfinishedWork()) looks = 0;
+      if (++looks < MOST_LOOKS) return;
+      console.error("error: interrupted; what it was waiting for did not come within 8 s");
+      exit(EXIT_INTERRUPTED);
+    }, LOOK_INTERVAL);
+    Deno.unrefTimer(timer);
   };
   for (const it of signals) Deno.addSignalListener(it, stop);
 }

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { nameDiskFull } from "../errors.ts";
 
 /** Where lines go. */
 export interface ProgressOutput {
@@ -68,6 +69,35 @@ export class LiveLine {
   }
 }
 
+/** Whether an error means that whoever was reading an output went away: closed pipe or terminal. */
+function readerLeft(error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return error instanceof Deno.errors.BrokenPipe || code === "EIO" || code === "EBADF";
+}
+
+/**
+ * Until the result is disposed, `console.log` and `console.error` take a reader that went away as
+ * no reason to stop. A result that cannot be printed because a disk is full ends the command.
+ */
+export function outliveReaders(): Disposable {
+  const { log, error } = console;
+  console.log = (...values: unknown[]) => {
+    try {
+      log(...values);
+    } catch (problem) {
+      if (!readerLeft(problem)) throw nameDiskFull(problem, "standard output");
+    }
+  };
+  console.error = (...values: unknown[]) => {
+    try {
+      error(...values);
+    } catch {
+      // There is no other place to say it.
+    }
+  };
+  return { [Symbol.dispose]: () => void Object.assign(console, { log, error }) };
+}
+
 /** Standard output. */
 export function standardOutput(): ProgressOutput {
   const encoder = new TextEncoder();
@@ -78,15 +108,15 @@ export function standardOutput(): ProgressOutput {
         for (let done = 0; done < bytes.length;) {
           done += Deno.stdout.writeSync(bytes.subarray(done));
         }
-      } catch (error) {
-        // Whoever was watching went away; that is no reason to stop.
-        if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+      } catch {
+        // Whoever was watching went away, or the log is full; that is no reason to stop.
       }
     },
     columns: () => {
       if (!Deno.stdout.isTerminal()) return undefined;
       try {
-        return Deno.consoleSize().columns;
+        // Terminals that do not know their size say 0.
+        return Deno.consoleSize().columns || 80;
       } catch {
         return 80;
       }

@@ -48,11 +48,11 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   for (const { path, reason } of before) onSkip(path, reason);
   using progress = new Progress({ quiet: config.quiet });
   if (!config.quiet) {
-    const { preset, recipe, geometry, batch } = config;
-    console.log(`adapter ${device.info.description}`);
-    console.log(`${source.name}: ${source.size} clips`);
-    console.log(
-      `preset ${preset}, recipe ${recipe}, batch ${batch}, crops of ${
+    const { objective, preset, recipe, geometry, batch } = config;
+    progress.note(`adapter ${device.info.description}`);
+    progress.note(`${source.name}: ${source.size} clips`);
+    progress.note(
+      `objective ${objective}, preset ${preset}, recipe ${recipe}, batch ${batch}, crops of ${
         geometry.cropFrames / 100
       } s; run directory ${paths.dir}`,
     );

@@ -67,6 +67,8 @@ export interface EvaluatorOptions {
   readonly onSkip?: (path: string, reason: string) => void;
   /** Mono 16 kHz audio of a file; default {@link loadWaveform}. */
   readonly load?: (path: string) => Promise<Float32Array>;
+  /** Ends it; its reason is thrown then. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -132,6 +134,7 @@ export class Evaluator {
 
   async *#clips(): AsyncGenerator<Clip<LabelledClip>> {
     for (const clip of this.#options.folder.clips) {
+      this.#options.signal?.throwIfAborted();
       const audio = await this.#load(clip);
       if (audio) yield { key: clip, audio };
     }
@@ -183,7 +186,7 @@ export class RunEvaluation {
   }
 
   /**
-   * Evaluates between two updates.
+   * Evaluates between two updates. When the signal aborts it ends without a score.
    *
    * @param updates updates done
    * @throws {NoDataError} as {@link Evaluator.score}.
@@ -193,7 +196,12 @@ export class RunEvaluation {
     // What is queued is not the evaluation's time.
     await device.sync();
     const before = performance.now();
-    const score = await this.#evaluator.score();
+    const score = await this.#evaluator.score().catch((error) => {
+      const { signal } = this.#options;
+      if (!signal?.aborted || error !== signal.reason) throw error;
+      return undefined;
+    });
+    if (!score) return;
     const seconds = (performance.now() - before) / 1000;
     metrics.evaluated(score, seconds);
     const [text] = Object.entries(score).map(([name, value]) =>

@@ -11,6 +11,7 @@ import type { MaskedModel } from "../../model/objectives/masked_model.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
 import { readSafetensors } from "../../model/formats/safetensors.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
+import { unfinishedWork, waitFor } from "../io/unfinished_work.ts";
 import { buildModel, precisionOn, stepSettings } from "./model_from_config.ts";
 import {
   type CheckpointSnapshot,
@@ -196,7 +197,7 @@ class Run implements Disposable {
   async nextInput(): Promise<{ input: Tensor; epoch: number; loaderWait: number }> {
     const { device } = this.#context;
     const before = performance.now();
-    const batch = await this.loader.next();
+    const batch = await waitFor(this.loader.next());
     const loaderWait = (performance.now() - before) / 1000;
     return { input: batchLogMel(device, this.frontend, batch), epoch: batch.epoch, loaderWait };
   }
@@ -379,12 +380,13 @@ async function updates(
   const { quiet } = config;
   const profile = new RunProfile({ device, updates: config.profile, paths, progress, quiet });
   const evaluations = evaluation && new RunEvaluation({
-    ...{ ...evaluation, device, metrics, model: run.model, frontend: run.frontend },
+    ...{ ...evaluation, device, metrics, model: run.model, frontend: run.frontend, signal },
     every: config.evalEvery,
     ...(!quiet && { progress }),
   });
   if (trainer.updates === 0) await evaluations?.run(0);
   let queued = 0;
+  using _ = unfinishedWork();
   while (trainer.updates < schedules.total) {
     await profile.before();
     const known = trainer.plan;

@@ -1,10 +1,12 @@
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import {
   durationText,
   Progress,
   type ProgressOutput,
   progressText,
 } from "../../../train/cli/progress.ts";
+import { outliveReaders } from "../../../train/cli/live_line.ts";
+import { DiskFullError } from "../../../train/errors.ts";
 
 class FakeOutput implements ProgressOutput {
   text = "";
@@ -122,5 +124,21 @@ Deno.test("progress: elsewhere a stage is one line, and none when quiet", () => 
     const progress = new Progress({ output, quiet });
     for (let done = 1; done <= 3; done++) progress.stage("compiling kernels", done, 3);
     assertEquals(output.text, quiet ? "" : "compiling kernels (3) …\n");
+  }
+});
+
+Deno.test("a closed pipe or terminal ends nothing, a full disk does", () => {
+  const { log } = console;
+  const code = { code: "EIO" };
+  console.log = () => {
+    throw Object.assign(new Error(code.code), code);
+  };
+  try {
+    using _ = outliveReaders();
+    console.log("the terminal is gone");
+    code.code = "ENOSPC";
+    assertThrows(() => console.log("no room"), DiskFullError, "standard output");
+  } finally {
+    console.log = log;
   }
 });

@@ -315,7 +315,7 @@ Deno.test("a run that needs too much memory exits 5 and says what lowers the nee
     assertStringIncludes(detailsOf(error), "--recompute");
   }));
 
-for (const signal of full ? ["SIGINT", "SIGTERM"] as const : ["SIGINT"] as const) {
+for (const signal of full ? ["SIGINT", "SIGTERM", "SIGHUP"] as const : ["SIGHUP"] as const) {
   Deno.test(`${signal} writes a checkpoint, exits 130, and the run can be resumed`, () =>
     inTempDir(async (dir) => {
       const out = join(dir, "run");
@@ -358,6 +358,35 @@ for (const signal of full ? ["SIGINT", "SIGTERM"] as const : ["SIGINT"] as const
       assertEquals((await metricsOf(out)).length, step + 1);
     }));
 }
+
+Deno.test("what only waits is ended some seconds after a signal", () =>
+  inTempDir(async (dir) => {
+    const script = join(dir, "waiting.ts");
+    const main = new URL("../../../train/main.ts", import.meta.url).href;
+    const config = fromFileUrl(new URL("../../../deno.json", import.meta.url));
+    await Deno.writeTextFile(
+      script,
+      `import { listen } from "${main}";
+      listen(new AbortController());
+      setInterval(() => {}, 1000);
+      console.log("ready");`,
+    );
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--no-check", "--no-prompt", "--config", config, script],
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const errors = new Response(child.stderr).text();
+    let sent = 0;
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      if (!/ready/.test(text)) continue;
+      sent = performance.now();
+      child.kill("SIGTERM");
+    }
+    assertEquals((await child.status).code, 130);
+    assert(performance.now() - sent < 10_000);
+    assertStringIncludes(await errors, "error: interrupted");
+  }));
 
 Deno.test("a signal that comes twice at once counts as one; a second one ends the process", () =>
   inTempDir(async (dir) => {
