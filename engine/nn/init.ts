@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { ShapeError } from "../errors.ts";
 import type { RandomSource } from "../prng.ts";
 import { type Shape, sizeOf } from "../shape.ts";
 
@@ -40,6 +41,8 @@ export function normalValues(
  * `trunc_normal_` with its limits.
  *
  * @param cut an absolute value, not a multiple of the deviation
+ * @throws {ShapeError} if the deviation is negative or infinite, or hardly any value lies within the
+ * cut.
  */
 export function truncatedNormalValues(
   shape: Shape,
@@ -47,6 +50,12 @@ export function truncatedNormalValues(
   deviation: number,
   cut = 2,
 ): InitialValues {
+  if (!(deviation >= 0 && deviation <= 1000 * cut) || deviation === Infinity) {
+    throw new ShapeError(
+      `truncatedNormalValues: deviation ${deviation} and cut ${cut}: a deviation from 0 and a cut ` +
+        "of a thousandth of it or more are needed",
+    );
+  }
   return filled(shape, () => {
     for (;;) {
       const value = deviation * random.normal();

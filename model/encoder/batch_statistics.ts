@@ -5,7 +5,7 @@
  * @module
  */
 import { type Device, type HostArray, scope } from "../../engine/mod.ts";
-import type { Audio, LogMelAudio } from "./chunks.ts";
+import { type Audio, type LogMelAudio, needFinite, needSound } from "./chunks.ts";
 import { type FrontendSettings, LogMel } from "../frontend/log_mel.ts";
 import { CENTRE_PAD, FRAME_SAMPLES } from "../frontend/tables.ts";
 
@@ -16,6 +16,7 @@ import { CENTRE_PAD, FRAME_SAMPLES } from "../frontend/tables.ts";
  * @param clips waveforms, or log-mel values as they are
  * @returns spectrograms in the order of the clips
  * @throws {RangeError} if there are no two different values to take a deviation of.
+ * @throws {ShapeError} for a sample or a value that is NaN, infinite or too large.
  */
 export async function standardisedTogether(
   device: Device,
@@ -30,7 +31,11 @@ export async function standardisedTogether(
   });
   const least = centre ? CENTRE_PAD + 1 : FRAME_SAMPLES;
   const logMels = await Promise.all(clips.map((audio): HostArray | Promise<HostArray> => {
-    if ("logMel" in audio) return audio.logMel;
+    if ("logMel" in audio) {
+      needFinite(audio.logMel);
+      return audio.logMel;
+    }
+    needSound(audio);
     const wave = new Float32Array(Math.max(audio.length, least));
     wave.set(audio);
     using logMel = scope(() => frontend.apply(device.tensor(wave, [1, wave.length])));

@@ -19,6 +19,30 @@ export interface LogMelAudio {
 /** Sound that can be embedded: a mono 16 kHz waveform in [-1, 1], or its log-mel spectrogram. */
 export type Audio = Float32Array | LogMelAudio;
 
+/**
+ * Largest sample that is taken for sound: far above what any scale of samples gives, far below what
+ * makes a power spectrum infinite.
+ */
+const LARGEST_SAMPLE = 1e10;
+
+/** @throws {ShapeError} if a sample is NaN, infinite, or too large to be sound. */
+export function needSound(waveform: Float32Array, first = 0): void {
+  const bad = waveform.findIndex((x) => !(Math.abs(x) <= LARGEST_SAMPLE));
+  if (bad !== -1) {
+    throw new ShapeError(
+      `embed: sample ${first + bad} of the waveform is ${waveform[bad]}; samples lie in [-1, 1]`,
+    );
+  }
+}
+
+/** @throws {ShapeError} if a value of a log-mel spectrogram is NaN or infinite. */
+export function needFinite(logMel: Float32Array): void {
+  const bad = logMel.findIndex((x) => !Number.isFinite(x));
+  if (bad !== -1) {
+    throw new ShapeError(`embed: value ${bad} of the log-mel is ${logMel[bad]}`);
+  }
+}
+
 /** Sound of a chunk. */
 export interface Sound {
   /** Which of the two {@link values} are. */
@@ -34,8 +58,8 @@ export interface Sound {
  * Audio below one frame is one frame with silence behind it.
  *
  * @param audio whole, or blocks of a waveform
- * @throws {ShapeError} for a waveform without samples, or a log-mel that has not the encoder's
- * bands.
+ * @throws {ShapeError} for a waveform without samples, or with one that is NaN, infinite or above
+ * 1e10; for a log-mel that has not the encoder's bands, or a value that is not finite.
  */
 export async function* chunksOf(
   audio: Audio | AsyncIterable<Float32Array>,
@@ -46,10 +70,21 @@ export async function* chunksOf(
     yield* spectrogramChunks(audio, geometry, statistics);
     return;
   }
-  const blocks = audio instanceof Float32Array ? [audio] : audio;
+  const blocks = checked(audio instanceof Float32Array ? [audio] : audio);
   const signal = framing === "centred" ? mirrored(blocks) : blocks;
   for await (const values of waveformChunks(signal, geometry)) {
     yield { kind: "waveform", values, frames: frameCount(values.length, false) };
+  }
+}
+
+async function* checked(
+  blocks: Iterable<Float32Array> | AsyncIterable<Float32Array>,
+): AsyncGenerator<Float32Array> {
+  let first = 0;
+  for await (const block of blocks) {
+    needSound(block, first);
+    first += block.length;
+    yield block;
   }
 }
 
@@ -87,6 +122,7 @@ function* spectrogramChunks(
   if (frames === 0 || !Number.isInteger(frames)) {
     throw new ShapeError(`embed: ${logMel.length} values are no log-mel of ${melBands} bands`);
   }
+  needFinite(logMel);
   for (let first = 0; first < frames; first += cropFrames) {
     const count = Math.min(cropFrames, frames - first);
     const values = new Float32Array(melBands * count);

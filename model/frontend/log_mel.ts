@@ -91,7 +91,8 @@ export class LogMel implements Disposable {
    *
    * @param waves [clips, samples], in [-1, 1]
    * @returns [clips, 80, frames]
-   * @throws {ShapeError} if the audio is shorter than one frame (25 ms; 201 samples when centred).
+   * @throws {ShapeError} if the audio is shorter than one frame (25 ms; 201 samples when centred),
+   * or not dense f32.
    */
   apply(waves: Tensor): Tensor {
     return this.#run(waves, false);
@@ -115,6 +116,12 @@ export class LogMel implements Disposable {
     if (frames === 0) {
       throw new ShapeError(
         `log-mel: audio [${waves.shape}] is not [clips, samples] of at least one frame`,
+      );
+    }
+    if (waves.dtype !== "f32" || !waves.dense) {
+      throw new ShapeError(
+        `log-mel: audio [${waves.shape}] is ${waves.dense ? waves.dtype : "a strided view"}; ` +
+          "dense f32 is needed",
       );
     }
     const rows = power ? SPECTRUM_BINS : MEL_80.bands;

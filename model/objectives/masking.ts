@@ -245,7 +245,7 @@ export function evenStructuredMask(
  * @param uniform draws from [0, 1)
  * @param ratio share of columns that is masked
  * @param run columns of a run
- * @throws {RangeError} if `run` is not a whole number from 1.
+ * @throws {RangeError} if `run` is not a whole number from 1, or `ratio` not in 0 to 1.
  */
 export function runMask(
   uniform: () => number,
@@ -257,6 +257,7 @@ export function runMask(
   if (!Number.isInteger(run) || run < 1) {
     throw new RangeError(`a run of masked columns has a whole number from 1 of them, not ${run}`);
   }
+  if (!(ratio >= 0 && ratio <= 1)) throw new RangeError(`the masked share is ${ratio}, not 0 to 1`);
   const { rows, columns } = grid;
   const patches = rows * columns;
   const masked = Math.trunc(columns * ratio);

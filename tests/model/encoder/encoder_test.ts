@@ -261,6 +261,16 @@ Deno.test("encoder: a clip that cannot be read is left out, others are not", asy
   using centred = await loadEncoder(device, encoderFile(), { framing: "centred" });
   for (const it of [encoder, centred]) {
     await assertRejects(() => it.embed(new Float32Array(0)), ShapeError, "no samples");
+    for (const bad of [NaN, Infinity, -Infinity, 1e20]) {
+      const wave = noise(40_000);
+      wave[39_990] = bad;
+      const message = `sample 39990 of the waveform is ${Math.fround(bad)}`;
+      await assertRejects(() => it.embed(wave), ShapeError, message);
+      await assertRejects(() => it.embed(wave, { batchStatistics: true }), ShapeError, message);
+    }
+    const logMel = new Float32Array(80 * 20).fill(-1);
+    logMel[7] = NaN;
+    await assertRejects(() => it.embed({ logMel }), ShapeError, "value 7 of the log-mel is NaN");
     assertEquals((await it.embed(new Float32Array(1))).steps, 1);
   }
   await assertRejects(

@@ -17,6 +17,8 @@ import {
   halfInterval,
   meanAveragePrecision,
   meanLoss,
+  predictions,
+  rocAuc,
 } from "../../../train/downstream/probe/metrics.ts";
 import { finalProbe, type ProbeContext, runProbe } from "../../../train/downstream/probe/probe.ts";
 import { metricFor, type Protocol, PROTOCOLS } from "../../../train/downstream/probe/protocol.ts";
@@ -53,6 +55,22 @@ Deno.test("probe: average precision of tied scores is one threshold", () => {
   assertEquals(meanAveragePrecision(scores, truth), 1);
   assertAlmostEquals(meanAveragePrecision(scores, truth, "zero"), 2 / 3, 1e-15);
   assert(Number.isNaN(meanAveragePrecision(scores, [[], []])));
+});
+
+Deno.test("probe: NaN is the lowest score, and no score of a result", () => {
+  const positive = (clip: number) => clip === 1;
+  for (const nan of [NaN, -NaN]) {
+    assertEquals(averagePrecision([nan, 1, nan, 2], positive), 1 / 2);
+    // Below the others; both NaN are one threshold.
+    assertEquals(averagePrecision([nan, nan, 1, 2], positive), 1 / 4);
+    assertEquals(averagePrecision([-Infinity, nan, 1, 2], positive), 1 / 4);
+    assertEquals(averagePrecision([nan, nan, nan, nan], positive), 1 / 4);
+    assertEquals(rocAuc([nan, 1, nan, 2], positive), 2 / 3);
+    assertEquals(rocAuc([nan, nan, 1, -Infinity], positive), 1 / 2 / 3);
+    assertEquals(rocAuc([nan, nan, nan, nan], positive), 1 / 2);
+    const scores = { values: Float32Array.of(nan, -1, -1, nan, nan, nan), classes: 2 };
+    assertEquals(predictions(scores), [1, 0, 0]);
+  }
 });
 
 Deno.test("probe: accuracy, its balanced form, losses and the interval", () => {

@@ -13,8 +13,12 @@ import type { Prng } from "../../../engine/prng.ts";
  * A draw from Beta(alpha, alpha), by Jöhnk's method (1964).
  *
  * @param alpha positive; many tries above some 5
+ * @throws {RangeError} if it is not.
  */
 export function betaDraw(random: Prng, alpha: number): number {
+  if (!(alpha > 0 && alpha <= 100)) {
+    throw new RangeError(`alpha ${alpha} of a Beta distribution is not in (0, 100]`);
+  }
   for (;;) {
     // Logarithms, because powers of a small alpha underflow.
     const [a, b] = [0, 1].map(() => Math.log(1 - random.uniform()) / alpha);

@@ -44,12 +44,16 @@ export function probabilitiesOf(
   return result;
 }
 
+/** a - b, where NaN is below all numbers and every NaN is alike. */
+const compareScores = (a: number, b: number): number =>
+  +Number.isNaN(b) - +Number.isNaN(a) || +(a > b) - +(a < b);
+
 /**
  * Area under the steps of precision over recall: the sum over distinct scores, from the highest
  * down, of what recall gains times the precision there. Equal scores are one threshold; nothing is
  * interpolated (scikit-learn's definition).
  *
- * @param scores one per clip
+ * @param scores one per clip; NaN is the lowest of all
  * @param positive whether a clip is of the class
  * @returns 0 where no clip is
  */
@@ -58,13 +62,14 @@ export function averagePrecision(
   positive: (clip: number) => boolean,
 ): number {
   const order = Array.from({ length: scores.length }, (_, i) => i)
-    .sort((a, b) => scores[b] - scores[a]);
+    .sort((a, b) => compareScores(scores[b], scores[a]));
   const hits = order.map((clip) => +positive(clip));
   const all = hits.reduce((sum, hit) => sum + hit, 0);
   let [found, before, area] = [0, 0, 0];
   order.forEach((clip, i) => {
     found += hits[i];
-    if (i + 1 < order.length && scores[order[i + 1]] === scores[clip]) return;
+    const next = order[i + 1];
+    if (next !== undefined && compareScores(scores[next], scores[clip]) === 0) return;
     area += (found - before) * found / (i + 1);
     before = found;
   });
@@ -105,17 +110,19 @@ export function meanAveragePrecision(
  * Area under the receiver operating characteristic: the chance that a clip of the class has a
  * higher score than one that is not, equal scores counting one half.
  *
- * @param scores one per clip
+ * @param scores one per clip; NaN is the lowest of all
  * @param positive whether a clip is of the class
  * @returns NaN where all clips are, or none is
  */
 export function rocAuc(scores: ArrayLike<number>, positive: (clip: number) => boolean): number {
   const order = Array.from({ length: scores.length }, (_, i) => i)
-    .sort((a, b) => scores[a] - scores[b]);
+    .sort((a, b) => compareScores(scores[a], scores[b]));
   let [positives, below, area] = [0, 0, 0];
   for (let first = 0; first < order.length;) {
     let end = first;
-    while (end < order.length && scores[order[end]] === scores[order[first]]) end++;
+    while (
+      end < order.length && compareScores(scores[order[end]], scores[order[first]]) === 0
+    ) end++;
     const own = order.slice(first, end).filter(positive).length;
     const others = end - first - own;
     area += own * (below + others / 2);
@@ -138,11 +145,13 @@ export function macroAuc({ values, classes }: Scores, truth: ClipClasses): numbe
   return meanOf(each.filter((it) => !Number.isNaN(it)));
 }
 
-/** The class of the highest score of each clip; of equal ones the first. */
+/** The class of the highest score of each clip, NaN being the lowest; of equal ones the first. */
 export function predictions({ values, classes }: Scores): number[] {
   return Array.from({ length: values.length / classes }, (_, clip) => {
     let best = clip * classes;
-    for (let i = best + 1; i < (clip + 1) * classes; i++) if (values[i] > values[best]) best = i;
+    for (let i = best + 1; i < (clip + 1) * classes; i++) {
+      if (compareScores(values[i], values[best]) > 0) best = i;
+    }
     return best - clip * classes;
   });
 }

@@ -74,6 +74,9 @@ export class Probe {
     if (embedding.length !== dim) {
       throw new RangeError(`the probe takes ${dim} values, not ${embedding.length}`);
     }
+    if (!Array.from(embedding).every(Number.isFinite)) {
+      throw new RangeError("the embedding holds a NaN or an infinity");
+    }
     const x = Float64Array.from(
       embedding,
       (value, i) => statistics ? (value - statistics.mean[i]) / statistics.std[i] : value,

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { DivergedError } from "../../errors.ts";
 import {
   accuracyOf,
   balancedAccuracyOf,
@@ -80,6 +81,7 @@ export interface TestedTrial {
  *
  * @param dim values of a clip that the classes were predicted from
  * @param tested in the order of the trials
+ * @throws {DivergedError} if scores of test clips are NaN: no metric tells how good they are.
  */
 export function summaryOf(
   { data, metric, dim }: {
@@ -95,6 +97,13 @@ export function summaryOf(
   const tested = trials.map((trial, i) => {
     const known = trial.test.map((clip) => truth[clip]);
     const { test, epoch, rate } = found[i];
+    if (test.values.some(Number.isNaN)) {
+      throw new DivergedError(
+        `scores of test clips are NaN at the learning rate ${rate}: lower it, or look for clips ` +
+          "whose features are not finite",
+        Math.max(1, epoch),
+      );
+    }
     return { ...trial, known, scores: test, value: judge(test, known), epoch, rate };
   });
   const repeats = [...Map.groupBy(tested, ({ repeat }) => repeat).values()]
