@@ -21,7 +21,7 @@ export interface StorageBinding {
   readonly writes: boolean;
 }
 
-/** One launch of a kernel, for profiles. */
+/** One launch of a kernel, as profiles and limits see it. */
 export interface Launch {
   /** What was compiled in. */
   readonly constants: Constants;
@@ -31,11 +31,17 @@ export interface Launch {
   readonly grid: readonly [number, number, number];
 }
 
-/** What a kernel can tell a profile about a launch; asked only while one is taken. */
+/** What a kernel can tell about a launch. */
 export interface KernelInsight {
-  /** Floating-point operations, a fused multiply-add counting as two. */
+  /**
+   * Rounds of all loops together that the busiest invocation takes, one more for each time that a
+   * loop ends; never too few. Every kernel with a loop tells (kernels/README.md, Loops end), and a
+   * launch of more than {@link MOST_ROUNDS} is refused.
+   */
+  rounds?(launch: Launch): number;
+  /** For profiles: floating-point operations, a fused multiply-add counting as two. */
   flops?(launch: Launch): number;
-  /** What tells launches apart, such as sizes; default: the constants. */
+  /** For profiles: what tells launches apart, such as sizes; default: the constants. */
   label?(launch: Launch): string;
 }
 
@@ -47,7 +53,7 @@ export interface Kernel {
   readonly source: string;
   /** Pipelines by constants. */
   readonly pipelines: WeakMap<GPUDevice, Map<string, Pipeline>>;
-  /** For profiles. */
+  /** What it tells about launches. */
   readonly insight?: KernelInsight;
 }
 
@@ -75,20 +81,48 @@ export interface Pipeline {
   readonly wgsl: string;
 }
 
-/** Declares a kernel from the text of its `.wgsl` file. Compiles nothing yet. */
-export function defineKernel(name: string, source: string, insight?: KernelInsight): Kernel {
-  sources.set(name, source);
-  return { name, source, pipelines: new WeakMap(), insight };
+/**
+ * Rounds of loops that a launch may take per invocation. lavapipe ends all loops of an invocation
+ * without a word after 65,535 together; the rest is a margin.
+ */
+export const MOST_ROUNDS = 64_000;
+
+/**
+ * @throws {KernelError} if the kernel's loops are too long for a launch: some drivers would end
+ * them early, and the result would be wrong.
+ */
+export function checkRounds({ name, insight }: Kernel, launch: Launch): void {
+  const rounds = insight?.rounds?.(launch) ?? 0;
+  if (rounds <= MOST_ROUNDS) return;
+  const sizes = Object.entries(launch.params).map(([field, value]) => `${field} ${value}`);
+  throw new KernelError(
+    `kernel ${name}: ${rounds} rounds of loops per invocation, where ${MOST_ROUNDS} are sure to ` +
+      `be done, for ${sizes.join(", ")}`,
+  );
 }
 
-/** Texts of all kernels that were declared, by name. */
-const sources = new Map<string, string>(Object.entries(fragments));
+/** Declares a kernel from the text of its `.wgsl` file. Compiles nothing yet. */
+export function defineKernel(name: string, source: string, insight?: KernelInsight): Kernel {
+  const kernel: Kernel = { name, source, pipelines: new WeakMap(), insight };
+  kernels.set(name, kernel);
+  return kernel;
+}
+
+/** All kernels that were declared, by name. */
+const kernels = new Map<string, Kernel>();
+
+/** All kernels that the modules loaded so far declare, by name. */
+export function declaredKernels(): ReadonlyMap<string, Kernel> {
+  return kernels;
+}
 
 /**
  * A digest of the text of every kernel that was declared: what measurements of kernels depend on.
  */
 export async function kernelDigest(): Promise<string> {
-  const text = [...sources].sort(([a], [b]) => a < b ? -1 : 1).flat().join("\n");
+  const texts = [...kernels].map(([name, { source }]) => [name, source]);
+  const text = [...Object.entries(fragments), ...texts].sort(([a], [b]) => a < b ? -1 : 1).flat()
+    .join("\n");
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return new Uint8Array(digest).toHex();
 }

@@ -107,7 +107,7 @@ class PlanRecorder implements Recorder {
     params: Params,
     groups: Groups,
   ): void {
-    const grid = gridOf(pipeline, windows, groups, this.#maxGroups);
+    const grid = gridOf(pipeline, windows, params, groups, this.#maxGroups);
     if (!grid) return;
     this.#touch(windows);
     this.events.push({ pipeline, windows, params: { ...params }, grid });

@@ -8,7 +8,7 @@
  */
 import type { HostArray } from "./dtype.ts";
 import { KernelError } from "./errors.ts";
-import type { Launch, Pipeline } from "./kernel.ts";
+import { checkRounds, type Launch, type Pipeline } from "./kernel.ts";
 import type { BufferPool, PoolBuffer } from "./memory.ts";
 
 /** A window of a buffer that a kernel sees as one storage binding. */
@@ -108,11 +108,13 @@ export function packParams(
  * The grid of a dispatch, a single number folded into two dimensions above `most`; undefined when
  * it is empty.
  *
- * @throws {KernelError} if the count of windows is not the kernel's or a dimension is above `most`.
+ * @throws {KernelError} if the count of windows is not the kernel's, a dimension is above `most`,
+ * or the kernel's loops would take too many rounds.
  */
 export function gridOf(
-  { name, storage }: Pipeline,
+  { name, kernel, constants, storage }: Pipeline,
   windows: readonly BufferWindow[],
+  params: Params,
   groups: Groups,
   most: number,
 ): [number, number, number] | undefined {
@@ -130,6 +132,7 @@ export function gridOf(
   if (Math.max(x, y, z) > most) {
     throw new KernelError(`kernel ${name}: grid ${x} x ${y} x ${z} is above the adapter's limit`);
   }
+  checkRounds(kernel, { constants, params, grid: [x, y, z] });
   return [x, y, z];
 }
 
@@ -244,7 +247,7 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     params: Params,
     groups: Groups,
   ): void {
-    const grid = gridOf(pipeline, windows, groups, this.#maxGroups);
+    const grid = gridOf(pipeline, windows, params, groups, this.#maxGroups);
     if (!grid) return;
     if (this.#used === RING_SLOTS) this.flush();
     const { observer } = this;

@@ -3,10 +3,10 @@
 //
 // A workgroup takes a row (one place of outer and inner): its invocations walk it side by side and
 // keep their best, the first one then looks through the WG candidates in shared memory (one
-// barrier). With inner above 1 neighbouring invocations read elements `inner` apart. NaN is passed
-// over unless an invocation starts from it.
+// barrier). With inner above 1 neighbouring invocations read elements `inner` apart. Elements are
+// compared by their keys of include/order.wgsl; NaN comes before all, with MIN as well.
 //
-// Constants: WG, E (element type), MIN.
+// Constants: WG, E (element type; FLOAT and SIGNED tell which), MIN.
 
 struct Params {
   rows: u32, // outer * inner
@@ -18,14 +18,22 @@ struct Params {
 @group(0) @binding(1) var<storage, read> source: array<$E>;
 @group(0) @binding(2) var<storage, read_write> indices: array<u32>;
 
-var<workgroup> best_value: array<$E, WG>;
+var<workgroup> best_value: array<u32, WG>;
 var<workgroup> best_index: array<u32, WG>;
 
-fn better(a: $E, b: $E) -> bool {
+//:include order
+
+// The larger, the better.
+fn key(x: $E) -> u32 {
+  let k = order_key(x);
 //:if MIN
-  return a < b;
+//:if FLOAT
+  return select(~k, k, k == 0xffffffffu);
 //:else
-  return a > b;
+  return ~k;
+//:end
+//:else
+  return k;
 //:end
 }
 
@@ -40,10 +48,10 @@ fn main(
   let base = row / params.inner * params.width * params.inner + row % params.inner;
   // Invocations beyond a short row repeat its last element.
   var at = min(lane, params.width - 1u);
-  var value = source[base + at * params.inner];
+  var value = key(source[base + at * params.inner]);
   for (var k = lane + WG; k < params.width; k += WG) {
-    let x = source[base + k * params.inner];
-    if (better(x, value)) {
+    let x = key(source[base + k * params.inner]);
+    if (x > value) {
       value = x;
       at = k;
     }
@@ -57,7 +65,7 @@ fn main(
   for (var k = 1u; k < WG; k++) {
     let x = best_value[k];
     let i = best_index[k];
-    if (better(x, value) || (x == value && i < at)) {
+    if (x > value || (x == value && i < at)) {
       value = x;
       at = i;
     }

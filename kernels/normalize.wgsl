@@ -47,6 +47,11 @@ struct Params {
 //:end
 //:end
 
+// At least eps, but NaN where the length is.
+fn norm_of(length: f32) -> f32 {
+  return select(max(length, params.eps), length, is_nan_f32(length));
+}
+
 @compute @workgroup_size(WG)
 fn main(
   @builtin(workgroup_id) group: vec3u,
@@ -72,7 +77,7 @@ fn main(
   }
 //:end
   let norm = sqrt(row_sum1(vec4f(lane_sum(sum), 0.0, 0.0, 0.0), local).x);
-  let n = max(norm, params.eps);
+  let n = norm_of(norm);
   if (!live) {
     return;
   }
@@ -108,7 +113,7 @@ fn main(
   }
   let norm = norms[row];
   let radial = select(total, 0.0, norm < params.eps);
-  let n = max(norm, params.eps);
+  let n = norm_of(norm);
 //:if KEEP
 //:for u in 0..PER
   dx[base + lane + ${u*LANES}u] = (g$u - y$u * radial) / n;
@@ -145,7 +150,7 @@ fn main(
     let na = sqrt(s.x);
     let nb = sqrt(s.y);
     stats[row] = vec4f(na, nb, s.z, 0.0);
-    loss[row] = 2.0 - 2.0 * (s.z / max(na, params.eps) / max(nb, params.eps));
+    loss[row] = 2.0 - 2.0 * (s.z / norm_of(na) / norm_of(nb));
   }
 //:end
 //:if MODE == 3
@@ -153,8 +158,8 @@ fn main(
     return;
   }
   let s = stats[row];
-  let na = max(s.x, params.eps);
-  let nb = max(s.y, params.eps);
+  let na = norm_of(s.x);
+  let nb = norm_of(s.y);
   let cosine = s.z / na / nb;
   let scale = -2.0 * dloss[row];
 //:if DA

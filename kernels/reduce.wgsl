@@ -14,6 +14,8 @@
 // fetched ahead, and lanes side by side wait for memory (kernels/README.md, Laboratory notebook,
 // reduce).
 //
+// A maximum of values of which one is NaN is NaN.
+//
 // Constants: those of include/rows.wgsl; ROW, COLS, STREAMS, UNROLL, EO and HALF_OUT (what the
 // result is stored as), MAX (else sum), SQUARE (of the squares), NEGATE (of the negatives: maxima
 // of these are minima).
@@ -58,13 +60,34 @@ fn stored(v: f32) -> Out {
 @group(0) @binding(1) var<storage, read> input: array<S>;
 @group(0) @binding(2) var<storage, read_write> output: array<Out>;
 
-fn combine(a: T, b: T) -> T {
 //:if MAX
-  return larger(a, b);
-//:else
-  return a + b;
-//:end
+// The larger, or NaN where either is.
+fn top(a: f32, b: f32) -> f32 {
+  return select(select(select(b, a, a > b), b, is_nan_f32(b)), a, is_nan_f32(a));
 }
+
+//:if W == 4
+fn combine(a: T, b: T) -> T {
+  return select(select(larger(a, b), b, is_nan_vec4(b)), a, is_nan_vec4(a));
+}
+
+fn lane_top(v: T) -> f32 {
+  return top(top(v.x, v.y), top(v.z, v.w));
+}
+//:else
+fn combine(a: T, b: T) -> T {
+  return top(a, b);
+}
+
+fn lane_top(v: T) -> f32 {
+  return v;
+}
+//:end
+//:else
+fn combine(a: T, b: T) -> T {
+  return a + b;
+}
+//:end
 
 fn load(at: u32) -> T {
   let x = wide(input[at]);
@@ -121,7 +144,7 @@ fn main(
       combine(combine(a4, a5), combine(a6, a7)),
     );
 //:if MAX
-    let lane_result = lane_max(a);
+    let lane_result = lane_top(a);
 //:else
     let lane_result = lane_sum(a);
 //:end
@@ -129,7 +152,10 @@ fn main(
     let result = lane_result;
 //:else
 //:if MAX
-    let result = row_max1(vec4f(lane_result), local).x;
+    // Maxima over lanes may drop NaN: whether there is one goes beside.
+    let found = select(0.0, 1.0, is_nan_f32(lane_result));
+    let meeting = row_max2(vec4f(lane_result, found, 0.0, 0.0), local);
+    let result = bitcast<f32>(select(bitcast<u32>(meeting.x), 0x7fc00000u, meeting.y > 0.0));
 //:else
     let result = row_sum1(vec4f(lane_result), local).x;
 //:end

@@ -4,9 +4,8 @@
 // One invocation per element reads its whole row: n^2 comparisons per row, no shared memory, no
 // barrier, no atomics, and the places are a permutation whatever the values are. Neighbouring
 // invocations read the same word, so the row comes from cache. Right for rows up to a few thousand
-// elements; nothing else was tried. Floats are compared through the order-preserving map of their
-// bits to u32: -0 and 0 are equal, NaN with a positive sign is above infinity (below -infinity with
-// a negative one).
+// elements; nothing else was tried. Elements are compared by their keys of include/order.wgsl: NaN is
+// above infinity, so last, or first where DESCENDING.
 //
 // Constants: WG, E (f32, f16, u32 or i32; FLOAT and SIGNED tell which), DESCENDING (largest first,
 // ties still by lower index).
@@ -22,22 +21,13 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> values: array<$E>;
 @group(0) @binding(3) var<storage, read_write> indices: array<u32>;
 
+//:include order
+
 fn key(x: $E) -> u32 {
-//:if FLOAT
-  let bits = bitcast<u32>(f32(x));
-  let plus = select(bits, 0u, bits == 0x80000000u);
-  let k = select(plus | 0x80000000u, ~plus, plus >= 0x80000000u);
-//:else
-//:if SIGNED
-  let k = bitcast<u32>(x) ^ 0x80000000u;
-//:else
-  let k = x;
-//:end
-//:end
 //:if DESCENDING
-  return ~k;
+  return ~order_key(x);
 //:else
-  return k;
+  return order_key(x);
 //:end
 }
 

@@ -10,7 +10,7 @@ import backwardQSource from "../../kernels/attention_backward_q.wgsl" with { typ
 import forwardSource from "../../kernels/attention_forward.wgsl" with { type: "text" };
 import tiledSource from "../../kernels/attention_tiled.wgsl" with { type: "text" };
 import type { Device } from "../device.ts";
-import { defineKernel, type Kernel, type KernelInsight } from "../kernel.ts";
+import { defineKernel, type Kernel, type KernelInsight, MOST_ROUNDS } from "../kernel.ts";
 import type { Constants } from "../template.ts";
 
 /** Sizes of one attention. */
@@ -66,7 +66,11 @@ export interface AttentionVariant {
  * `products`: how many products of queries by keys by head size the kernel makes, each 2 tq tk d
  * operations.
  */
-const insight = (products: (constants: Constants) => number): KernelInsight => ({
+const insight = (
+  products: (constants: Constants) => number,
+  rounds: KernelInsight["rounds"],
+): KernelInsight => ({
+  rounds,
   flops: ({ constants, params: { tq, tk }, grid: [, heads, batch] }) =>
     products(constants) * 2 * tq * tk * Number(constants.D) * heads * batch *
     (constants.CAUSAL ? 0.5 : 1),
@@ -76,11 +80,31 @@ const insight = (products: (constants: Constants) => number): KernelInsight => (
     }${MASK ? " masked" : ""}`,
 });
 
-const singleKernel = defineKernel("attention_backward", backwardSource, insight(() => 5));
+const singleKernel = defineKernel(
+  "attention_backward",
+  backwardSource,
+  insight(
+    () => 5,
+    ({ constants: { D, ROWS }, params: { tq, tk } }) =>
+      singleRounds(tq, tk, Number(D), Number(ROWS)),
+  ),
+);
 const rowsKernels = {
-  forward: defineKernel("attention_forward", forwardSource, insight(() => 2)),
-  backwardQ: defineKernel("attention_backward_q", backwardQSource, insight(() => 3)),
-  backwardKv: defineKernel("attention_backward_kv", backwardKvSource, insight(() => 4)),
+  forward: defineKernel(
+    "attention_forward",
+    forwardSource,
+    insight(() => 2, ({ constants: { STEP }, params: { tk } }) => Math.ceil(tk / Number(STEP)) + 1),
+  ),
+  backwardQ: defineKernel(
+    "attention_backward_q",
+    backwardQSource,
+    insight(() => 3, ({ params: { tk } }) => tk + 1),
+  ),
+  backwardKv: defineKernel(
+    "attention_backward_kv",
+    backwardKvSource,
+    insight(() => 4, ({ params: { tq } }) => tq + 1),
+  ),
 };
 
 /** Vectors of the head size that a row keeps in registers. */
@@ -107,10 +131,9 @@ function rowsPerLane(tokens: number, lanes: number, most: number, shared: number
 const singleRows = (tk: number, words: number): number =>
   rowsPerLane(tk, 8, words === 1 ? 6 : Math.max(1, Math.floor(4 / words)), 1);
 
-/** Rounds of all loops of the single backward pass together, of which lavapipe does 65,535. */
-function singleRounds({ tq, tk, d }: Problem): number {
-  const words = Math.ceil(d / 32);
-  const blocks = Math.ceil(tk / (8 * singleRows(tk, words)));
+/** Rounds of all loops of the single backward pass together, with `rows` keys per lane. */
+function singleRounds(tq: number, tk: number, d: number, rows: number): number {
+  const blocks = Math.ceil(tk / (8 * rows));
   return Math.ceil(tq * Math.ceil(d / 16) / 8) + tq + 3 + blocks * (tq + 2);
 }
 
@@ -146,8 +169,21 @@ const rows: KernelOfPass = (device, pass, { d, tq, tk }, vector) => {
 const tiledKernel = defineKernel(
   "attention_tiled",
   tiledSource,
-  insight(({ PASS }) => Number(PASS) + 2),
+  insight(
+    ({ PASS }) => Number(PASS) + 2,
+    ({ constants, params: { tq, tk } }) => tiledRounds(constants, constants.PASS === 2 ? tq : tk),
+  ),
 );
+
+/** Tokens that kernels/attention_tiled.wgsl walks over at a time. */
+const WALKED = 32;
+
+/** Rounds over `walked` tokens: of products, 4 per chunk of 32 channels, and of sums, 8. */
+function tiledRounds({ D, PRODUCTS, OUTPUTS }: Constants, walked: number): number {
+  const chunks = Math.ceil(Number(D) / 32);
+  const each = Number(PRODUCTS) * (6 * chunks + 1) + Number(OUTPUTS) * 9 * chunks + 1;
+  return Math.ceil(walked / WALKED) * each + 1;
+}
 
 /**
  * Roles of the operands in kernels/attention_tiled.wgsl: products of left by right, weights times
@@ -200,8 +236,6 @@ export const ATTENTION_VARIANTS: Readonly<Record<string, AttentionVariant>> = {
   "tiled-64": { kernelOf: tiled(16), single: false },
 };
 
-/** See kernels/README.md, Loops end. */
-const MOST_ROUNDS = 65535;
 /** The single pass has a workgroup per head; with fewer heads some of a few cores would idle. */
 const ENOUGH_HEADS = 16;
 
@@ -211,11 +245,12 @@ export function attentionVariants(
   direction: "forward" | "backward",
   problem: Problem,
 ): string[] {
-  const { batch, heads, d } = problem;
+  const { batch, heads, tq, tk, d } = problem;
   if (!device.info.software) return ["tiled", "tiled-64", "rows"];
   const names = ["rows", "tiled", "tiled-64"];
   if (direction === "forward" || d % 4 !== 0 || !hasLanes(device)) return names;
-  if (singleRounds(problem) > MOST_ROUNDS) return names;
+  const rows = singleRows(tk, Math.ceil(d / 32));
+  if (singleRounds(tq, tk, d, rows) > MOST_ROUNDS) return names;
   return batch * heads < ENOUGH_HEADS
     ? ["rows", "single", "tiled", "tiled-64"]
     : ["single", ...names];

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { DType } from "../dtype.ts";
+import { type DType, isFloat } from "../dtype.ts";
 import { broadcastShapes, sameShape, type Shape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { elementwise } from "./elementwise.ts";
@@ -21,10 +21,14 @@ export function materialize(tensor: Tensor): Tensor {
   return copy;
 }
 
-/** A dense copy in another dtype. Records nothing. */
+/** A dense copy in another dtype; NaN becomes the integer 0. Records nothing. */
 export function converted(tensor: Tensor, dtype: DType): Tensor {
   const copy = tensor.device.empty(tensor.shape, dtype);
-  elementwise(copy, [tensor], { expression: "TV(a)" });
+  // What an integer of NaN is would be the adapter's choice.
+  const nan = isFloat(tensor.dtype) && !isFloat(dtype);
+  elementwise(copy, [tensor], {
+    expression: nan ? "TV(select(a, T(0.0), is_nan_$V(a)))" : "TV(a)",
+  });
   return copy;
 }
 

@@ -11,6 +11,7 @@ import { broadcastStrides, collapseAxes, isDense } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
 const kernel = defineKernel("elementwise", source, {
+  rounds: ({ constants: { RUN, U } }) => Number(RUN) > 1 ? Number(RUN) / Number(U) + 1 : 0,
   label: ({ constants: { EXPR, W }, params: { count } }) => `${EXPR} over ${count * Number(W)}`,
 });
 const WORKGROUP = 64;
@@ -38,6 +39,13 @@ export interface ElementwiseMap {
   /** Scalar parameter. */
   readonly beta?: number;
 }
+
+/** WGSL of the larger or smaller of two operands, NaN where either is: `max` alone may drop it. */
+export const extremum = (name: "max" | "min", x: string, y: string): string =>
+  `select(select(${name}(${x}, ${y}), ${y}, is_nan_$V(${y})), ${x}, is_nan_$V(${x}))`;
+
+/** WGSL of the condition that a float is not 0; NaN is not. */
+export const nonZero = (x: string): string => `((${x} != T(0.0)) | is_nan_$V(${x}))`;
 
 interface Walk {
   readonly shape: readonly number[];

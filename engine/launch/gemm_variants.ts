@@ -23,9 +23,18 @@ const insight: KernelInsight = {
       c.ACC && "add",
     ].filter(Boolean).join(" "),
 };
-const registerKernel = defineKernel("gemm", source, insight);
-const subgroupKernel = defineKernel("gemm_subgroup", subgroupSource, insight);
-const tiledKernel = defineKernel("gemm_tiled", tiledSource, insight);
+/** Rounds over K, `step` at a time and its end one by one, and those of the stores. */
+const rounds =
+  (step: (constants: Constants) => number): KernelInsight["rounds"] =>
+  ({ constants, params: { k } }) =>
+    Math.ceil(k / step(constants)) + 5 + Number(constants.ROWS) / Number(constants.STORE) + 1;
+const inFours = { ...insight, rounds: rounds(() => 4) };
+const registerKernel = defineKernel("gemm", source, inFours);
+const subgroupKernel = defineKernel("gemm_subgroup", subgroupSource, inFours);
+const tiledKernel = defineKernel("gemm_tiled", tiledSource, {
+  ...insight,
+  rounds: rounds(({ BK }) => Number(BK)),
+});
 
 /** One way to compute a product. */
 export interface GemmVariant {

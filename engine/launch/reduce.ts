@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Kernel } from "../kernel.ts";
+import type { Kernel, KernelInsight } from "../kernel.ts";
 import { type Shape, sizeOf } from "../shape.ts";
 import type { Constants } from "../template.ts";
 import type { Tensor } from "../tensor.ts";
@@ -88,6 +88,20 @@ export function alignedWindow(tensor: Tensor, start: number, count: number) {
   const before = (offset + start) % (device.offsetAlignment / itemSize);
   return { operand: { tensor, start: start - before, count: count + before }, before };
 }
+
+/**
+ * Rounds of the kernels of {@link runPass}, which take `step` units of a row at a time and then one
+ * by one.
+ */
+export const passRounds =
+  (step: number): KernelInsight["rounds"] =>
+  ({ constants: { ROW, LANES, UNROLL }, params: { reduce, block, repeat } }) => {
+    const units = Math.min(reduce, block);
+    const taken = (length: number, step: number) => Math.ceil(length / step) + step + 1;
+    return ROW
+      ? repeat * (taken(units / Number(LANES), step) + 1) + 1
+      : taken(units, Number(UNROLL));
+  };
 
 /**
  * Runs a kernel over the blocks of a pass, in pieces where a binding would exceed the adapter's

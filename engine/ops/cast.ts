@@ -18,6 +18,7 @@ function refCast(value: number, dtype: DType): number {
   if (dtype === "f16") return Math.f16round(value);
   // Samples hold values of f32 already.
   if (dtype === "f32") return value;
+  if (Number.isNaN(value)) return 0;
   const [low, high] = dtype === "u32" ? [0, 2 ** 32 - 1] : [-(2 ** 31), 2 ** 31 - 1];
   return Math.min(Math.max(Math.trunc(value), low), high);
 }
@@ -36,8 +37,8 @@ const castOp = defineOp<CastAttributes>({
 });
 
 /**
- * The values in another element type. Floats become integers by truncation towards zero, floats out
- * of range of f16 infinite. The gradient is cast back; none flows through integers.
+ * The values in another element type. Floats become integers by truncation towards zero, NaN 0, and
+ * floats out of range of f16 infinite. The gradient is cast back; none flows through integers.
  *
  * @throws {ShapeError} for f16 on an adapter without shader-f16.
  */

@@ -3,14 +3,14 @@
  *
  * @module
  */
-import { isFloat } from "../dtype.ts";
+import { type DType, isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type Op } from "../op.ts";
 import { refBroadcast, refFrom, refUnbroadcast } from "../reference.ts";
 import { composite } from "../scope.ts";
 import { broadcastShapes, sameShape, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { elementwise } from "../launch/elementwise.ts";
+import { elementwise, nonZero } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
 
 /** Name, WGSL operator, and the same in TypeScript. */
@@ -40,7 +40,14 @@ function defineComparison(name: keyof typeof COMPARISONS): Op<null> {
         broadcastShapes(name, a.shape, b.shape),
         a.dtype === "f16" ? "f16" : "f32",
       );
-      elementwise(y, [a, b], { expression: `select($V(0.0), $V(1.0), a ${symbol} b)` });
+      // A comparison with NaN does not hold, but that both differ; by bits, as compilers may not.
+      const unordered = "(is_nan_$V(a) | is_nan_$V(b))";
+      const condition = !isFloat(a.dtype)
+        ? `a ${symbol} b`
+        : name === "notEqual"
+        ? `(a != b) | ${unordered}`
+        : `(a ${symbol} b) & !${unordered}`;
+      elementwise(y, [a, b], { expression: `select($V(0.0), $V(1.0), ${condition})` });
       return [y];
     },
     reference: {
@@ -78,7 +85,7 @@ export function equal(a: Tensor, b: Tensor | number): Tensor {
   return compare("equal", a, b);
 }
 
-/** 0 where `a = b`, else 1; see {@link equal}. */
+/** 0 where `a = b`, else 1, as where one is NaN; see {@link equal}. */
 export function notEqual(a: Tensor, b: Tensor | number): Tensor {
   return compare("notEqual", a, b);
 }
@@ -106,11 +113,14 @@ export function greaterEqual(a: Tensor, b: Tensor | number): Tensor {
 const whereShape = (mask: Shape, a: Shape, b: Shape): number[] =>
   broadcastShapes("where", broadcastShapes("where", mask, a), b);
 
-/** A mask as f32 0 or 1, which kernels mix with f32 operands; itself when it is f32. */
-function asF32(mask: Tensor): Tensor {
-  if (mask.dtype === "f32") return mask;
+/**
+ * A mask as f32 0 or 1, which kernels mix with the operands; itself when it is f32 beside floats.
+ */
+function asF32(mask: Tensor, beside: DType): Tensor {
+  if (mask.dtype === "f32" && isFloat(beside)) return mask;
   const result = mask.device.empty(mask.shape);
-  elementwise(result, [mask], { expression: "select($V(0.0), $V(1.0), a != T(0))" });
+  const condition = isFloat(mask.dtype) ? nonZero("a") : "a != T(0)";
+  elementwise(result, [mask], { expression: `select($V(0.0), $V(1.0), ${condition})` });
   return result;
 }
 
@@ -120,9 +130,10 @@ const whereOp = defineOp<null>({
   half: true,
   strided: true,
   forward([given, a, b], _, save) {
-    const mask = asF32(given);
+    const mask = asF32(given, a.dtype);
     const y = a.device.empty(whereShape(mask.shape, a.shape, b.shape), a.dtype);
-    elementwise(y, [a, b, mask], { expression: "select(b, a, c != T(0))" });
+    const condition = isFloat(a.dtype) ? nonZero("c") : "c != T(0)";
+    elementwise(y, [a, b, mask], { expression: `select(b, a, ${condition})` });
     save(mask);
     return [y];
   },
@@ -135,8 +146,8 @@ const whereOp = defineOp<null>({
     };
     return [
       undefined,
-      side(1, "select(T(0.0), a, b != T(0.0))"),
-      side(2, "select(a, T(0.0), b != T(0.0))"),
+      side(1, `select(T(0.0), a, ${nonZero("b")})`),
+      side(2, `select(a, T(0.0), ${nonZero("b")})`),
     ];
   },
   reference: {
@@ -158,7 +169,7 @@ const whereOp = defineOp<null>({
 });
 
 /**
- * `a` where `mask` is not 0, else `b`; the three broadcast. No gradient flows to the mask, and none
+ * `a` where `mask` is not 0 (NaN is not), else `b`; the three broadcast. No gradient flows to the mask, and none
  * of a side that was not chosen.
  *
  * @param mask of any dtype, as comparisons give it
@@ -191,7 +202,7 @@ const clampOp = defineOp<ClampAttrs>({
   forward([x], { low, high }, save) {
     const y = x.device.empty(x.shape, x.dtype);
     elementwise(y, [x], {
-      expression: "min(max(a, T(params.alpha)), T(params.beta))",
+      expression: "select(min(max(a, T(params.alpha)), T(params.beta)), a, is_nan_$V(a))",
       alpha: low,
       beta: high,
     });
@@ -201,7 +212,8 @@ const clampOp = defineOp<ClampAttrs>({
   backward({ grads: [dy], saved: [x] }, { low, high }) {
     const dx = x.device.empty(x.shape, x.dtype);
     elementwise(dx, [x, dy!], {
-      expression: "select(T(0.0), b, (a >= T(params.alpha)) & (a <= T(params.beta)))",
+      expression: "select(select(T(0.0), b, (a >= T(params.alpha)) & (a <= T(params.beta))), a, " +
+        "is_nan_$V(a))",
       alpha: low,
       beta: high,
     });
@@ -213,13 +225,16 @@ const clampOp = defineOp<ClampAttrs>({
       { low, high },
     ) => [refFrom(x.shape, (i) => Math.min(Math.max(x.data[i], low), high))],
     backward: ([x], { low, high }, [dy]) => [
-      refFrom(x.shape, (i) => x.data[i] >= low && x.data[i] <= high ? dy.data[i] : 0),
+      refFrom(x.shape, (i) => {
+        const value = x.data[i];
+        return Number.isNaN(value) ? NaN : value >= low && value <= high ? dy.data[i] : 0;
+      }),
     ],
   },
 });
 
 /**
- * `x` limited to `low..high`; the gradient is 0 outside and 1 inside, bounds included.
+ * `x` limited to `low..high`; the gradient is 0 outside and 1 inside, bounds included. NaN stays.
  *
  * @param low -Infinity for none
  * @param high Infinity for none

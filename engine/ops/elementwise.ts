@@ -9,7 +9,7 @@ import { composite } from "../scope.ts";
 import { broadcastShapes, sameShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
-import { elementwise } from "../launch/elementwise.ts";
+import { elementwise, extremum } from "../launch/elementwise.ts";
 
 /** An elementwise op of two tensors. */
 export interface BinaryRow {
@@ -23,6 +23,13 @@ export interface BinaryRow {
   readonly df: (a: number, b: number) => readonly [number, number];
 }
 
+/** Gradient of the larger or smaller side `x`: all of it, half where both are equal, NaN at NaN. */
+const sideOf = (x: string, symbol: "<" | ">", y: string): string =>
+  `select(select(select(T(0.0), 0.5 * c, a == b), c, ${x} ${symbol} ${y}), a + b, ` +
+  "is_nan_$V(a) | is_nan_$V(b))";
+const sideSlope = (a: number, b: number, first: boolean): [number, number] =>
+  Number.isNaN(a) || Number.isNaN(b) ? [NaN, NaN] : a === b ? [0.5, 0.5] : [+first, +!first];
+
 const BINARY = {
   add: { wgsl: "a + b", gradients: ["c", "c"], f: (a, b) => a + b, df: () => [1, 1] },
   sub: { wgsl: "a - b", gradients: ["c", "-c"], f: (a, b) => a - b, df: () => [1, -1] },
@@ -34,22 +41,16 @@ const BINARY = {
     df: (a, b) => [1 / b, -a / (b * b)],
   },
   maximum: {
-    wgsl: "max(a, b)",
-    gradients: [
-      "select(select(T(0.0), 0.5 * c, a == b), c, a > b)",
-      "select(select(T(0.0), 0.5 * c, a == b), c, b > a)",
-    ],
+    wgsl: extremum("max", "a", "b"),
+    gradients: [sideOf("a", ">", "b"), sideOf("b", ">", "a")],
     f: Math.max,
-    df: (a, b) => a === b ? [0.5, 0.5] : [+(a > b), +(b > a)],
+    df: (a, b) => sideSlope(a, b, a > b),
   },
   minimum: {
-    wgsl: "min(a, b)",
-    gradients: [
-      "select(select(T(0.0), 0.5 * c, a == b), c, a < b)",
-      "select(select(T(0.0), 0.5 * c, a == b), c, b < a)",
-    ],
+    wgsl: extremum("min", "a", "b"),
+    gradients: [sideOf("a", "<", "b"), sideOf("b", "<", "a")],
     f: Math.min,
-    df: (a, b) => a === b ? [0.5, 0.5] : [+(a < b), +(b < a)],
+    df: (a, b) => sideSlope(a, b, a < b),
   },
 } as const satisfies Record<string, BinaryRow>;
 
@@ -136,14 +137,16 @@ export function div(a: Tensor, b: Tensor | number): Tensor {
 }
 
 /**
- * Larger of two values with broadcasting; equal values share the gradient; see {@link add}.
+ * Larger of two values with broadcasting, NaN where either is; equal values share the gradient; see
+ * {@link add}.
  */
 export function maximum(a: Tensor, b: Tensor | number): Tensor {
   return applyBinary(binary.maximum, a, b);
 }
 
 /**
- * Smaller of two values with broadcasting; equal values share the gradient; see {@link add}.
+ * Smaller of two values with broadcasting, NaN where either is; equal values share the gradient; see
+ * {@link add}.
  */
 export function minimum(a: Tensor, b: Tensor | number): Tensor {
   return applyBinary(binary.minimum, a, b);

@@ -16,7 +16,9 @@ import { reduceInto } from "./reduce.ts";
 import { repeats, rowLayout, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
 
 const kernel = defineKernel("layernorm", source);
-const paramsKernel = defineKernel("layernorm_params", paramsSource);
+const paramsKernel = defineKernel("layernorm_params", paramsSource, {
+  rounds: ({ params: { block } }) => Math.ceil(block / 4) + 5,
+});
 const WORKGROUP = 64;
 /** Blocks of rows that keep an adapter busy. */
 const BLOCKS = { software: 64, gpu: 4096 };

@@ -34,7 +34,7 @@ function sameShapes(name: string, a: Tensor, b: Tensor): void {
 /**
  * Mean squared error over all elements.
  *
- * @throws {ShapeError} if the shapes differ.
+ * @throws {ShapeError} if the shapes differ or hold no elements.
  */
 export function mse(prediction: Tensor, target: Tensor): Tensor {
   sameShapes("mse", prediction, target);

@@ -12,10 +12,10 @@ import { refBroadcast, refFrom, refUnbroadcast } from "../reference.ts";
 import { denseStrides, normalizeAxis, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { materialize } from "../launch/copy.ts";
-import { elementwise } from "../launch/elementwise.ts";
-import { choosePass, type Extent, reducedRuns, runPass } from "../launch/reduce.ts";
+import { elementwise, extremum } from "../launch/elementwise.ts";
+import { choosePass, type Extent, passRounds, reducedRuns, runPass } from "../launch/reduce.ts";
 
-const kernel = defineKernel("reduce", source);
+const kernel = defineKernel("reduce", source, { rounds: passRounds(8) });
 
 /** What a reduction computes. */
 export type Reduction = "sum" | "max" | "min" | "sumOfSquares";
@@ -84,7 +84,7 @@ function bySlices(
 ): void {
   const { outer, reduce, inner } = extent;
   const value = kind === "sumOfSquares" ? "a * a" : "a";
-  const step = kind === "max" || kind === "min" ? `${kind}(o, a)` : `o + ${value}`;
+  const step = kind === "max" || kind === "min" ? extremum(kind, "o", "a") : `o + ${value}`;
   const total = out.device.empty([inner]);
   for (let o = 0; o < outer; o++) {
     for (let k = 0; k < reduce; k++) {
@@ -292,7 +292,7 @@ export interface ReduceOptions {
 /**
  * Checks options of a reduction.
  *
- * @throws {ShapeError} if an axis does not exist or the operand is no float.
+ * @throws {ShapeError} if an axis does not exist or is named twice, or the operand is no float.
  */
 export function attrsOf(
   name: string,
@@ -304,14 +304,30 @@ export function attrsOf(
     throw new ShapeError(`${name}: the operand is ${x.dtype}, it must be f32 or f16`);
   }
   const chosen = new Set(axes?.map((axis) => normalizeAxis(name, axis, rank)));
+  if (axes && chosen.size < axes.length) {
+    throw new ShapeError(`${name}: axes ${show(axes)} of ${show(x.shape)} name one axis twice`);
+  }
   return { reduced: x.shape.map((_, axis) => axes === undefined || chosen.has(axis)), keepDims };
 }
 
 /**
- * Sum over axes.
+ * {@link attrsOf} of a reduction that has no result for no elements.
+ *
+ * @throws {ShapeError} for no elements as well.
+ */
+function attrsOfSome(name: string, x: Tensor, options: ReduceOptions): ReduceAttrs {
+  const attrs = attrsOf(name, x, options);
+  if (reducedCount(x.shape, attrs.reduced) === 0) {
+    throw new ShapeError(`${name}: ${show(x.shape)} has no elements along the axes to reduce`);
+  }
+  return attrs;
+}
+
+/**
+ * Sum over axes; 0 of nothing.
  *
  * @returns the shape of `x` without the axes, or with size 1 in their place (`keepDims`)
- * @throws {ShapeError} if an axis does not exist.
+ * @throws {ShapeError} if an axis does not exist or is named twice.
  */
 export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
   return sumOp.apply([x], attrsOf("sum", x, options))[0];
@@ -321,28 +337,31 @@ export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
  * Arithmetic mean over axes.
  *
  * @returns the shape of `x` without the axes, or with size 1 in their place (`keepDims`)
- * @throws {ShapeError} if an axis does not exist.
+ * @throws {ShapeError} if an axis does not exist or is named twice, or there are no elements along
+ * the axes.
  */
 export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
-  return meanOp.apply([x], attrsOf("mean", x, options))[0];
+  return meanOp.apply([x], attrsOfSome("mean", x, options))[0];
 }
 
 /**
- * Maximum over axes. Elements that share the maximum share its gradient equally. NaN may be passed
- * over.
+ * Maximum over axes, NaN where one element is. Elements that share the maximum share its gradient
+ * equally; where it is NaN, so are the gradients.
  *
- * @throws {ShapeError} if an axis does not exist.
+ * @throws {ShapeError} if an axis does not exist or is named twice, or there are no elements along
+ * the axes.
  */
 export function max(x: Tensor, options: ReduceOptions = {}): Tensor {
-  return maxOp.apply([x], attrsOf("max", x, options))[0];
+  return maxOp.apply([x], attrsOfSome("max", x, options))[0];
 }
 
 /**
- * Minimum over axes. Elements that share the minimum share its gradient equally. NaN may be passed
- * over.
+ * Minimum over axes, NaN where one element is. Elements that share the minimum share its gradient
+ * equally; where it is NaN, so are the gradients.
  *
- * @throws {ShapeError} if an axis does not exist.
+ * @throws {ShapeError} if an axis does not exist or is named twice, or there are no elements along
+ * the axes.
  */
 export function min(x: Tensor, options: ReduceOptions = {}): Tensor {
-  return minOp.apply([x], attrsOf("min", x, options))[0];
+  return minOp.apply([x], attrsOfSome("min", x, options))[0];
 }

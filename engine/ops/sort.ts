@@ -4,6 +4,7 @@
  * @module
  */
 import source from "../../kernels/argmax.wgsl" with { type: "text" };
+import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type Op, type RefArray } from "../op.ts";
@@ -18,13 +19,17 @@ import { rowsAndWidth } from "../launch/rows.ts";
 const kernel = defineKernel("argmax", source);
 const WORKGROUP = 64;
 
+/** a - b, NaN being above infinity. */
+const refCompare = (a: number, b: number): number =>
+  +Number.isNaN(a) - +Number.isNaN(b) || +(a > b) - +(a < b);
+
 /** Indices that sort each row, by value and then by position. */
 function refOrder(x: RefArray, descending: boolean): number[][] {
   const { rows, width } = rowsAndWidth(x.shape);
   return Array.from({ length: rows }, (_, r) => {
     const row = x.data.subarray(r * width, (r + 1) * width);
     return [...row.keys()].sort((a, b) =>
-      (descending ? row[b] - row[a] : row[a] - row[b]) || a - b
+      (descending ? refCompare(row[b], row[a]) : refCompare(row[a], row[b])) || a - b
     );
   });
 }
@@ -54,7 +59,13 @@ function defineArg(name: "argmax" | "argmin"): Op<ArgAttrs> {
       for (const [first, count] of rowChunks(device, outer, [width * inner, inner])) {
         device.run(
           kernel,
-          { WG: WORKGROUP, E: x.dtype, MIN: minimum },
+          {
+            WG: WORKGROUP,
+            E: x.dtype,
+            FLOAT: isFloat(x.dtype),
+            SIGNED: x.dtype === "i32",
+            MIN: minimum,
+          },
           [rowsOf(x, first, count, width * inner), rowsOf(y, first, count, inner)],
           { rows: count * inner, width, inner },
           count * inner,
@@ -66,7 +77,8 @@ function defineArg(name: "argmax" | "argmin"): Op<ArgAttrs> {
       forward([x], attrs) {
         const { axis } = attrs;
         const inner = sizeOf(x.shape.slice(axis + 1));
-        const better = (a: number, b: number) => minimum ? a < b : a > b;
+        const better = (a: number, b: number) =>
+          minimum && !Number.isNaN(a) && !Number.isNaN(b) ? a < b : refCompare(a, b) > 0;
         return [refFrom(argShape(x.shape, attrs), (r) => {
           const base = Math.floor(r / inner) * x.shape[axis] * inner + r % inner;
           let best = 0;
@@ -113,8 +125,8 @@ function needRow(name: string, x: Tensor): number {
 }
 
 /**
- * Index of the largest element along an axis, the lowest among equals; u32, without a gradient. NaN
- * may be passed over.
+ * Index of the largest element along an axis, the lowest among equals, or of the first NaN; u32,
+ * without a gradient.
  *
  * @param x of any dtype
  * @returns the shape of `x` without the axis, or with size 1 in its place (`keepDims`)
@@ -124,7 +136,7 @@ export function argmax(x: Tensor, options: ArgOptions = {}): Tensor {
   return arg("argmax", argmaxOp, x, options);
 }
 
-/** Index of the smallest element along an axis; see {@link argmax}. */
+/** Index of the smallest element along an axis, or of the first NaN; see {@link argmax}. */
 export function argmin(x: Tensor, options: ArgOptions = {}): Tensor {
   return arg("argmin", argminOp, x, options);
 }
@@ -158,8 +170,8 @@ export interface SortOptions {
 }
 
 /**
- * Indices that sort the last axis, stable; u32, without a gradient. Costs n comparisons per
- * element: meant for rows of up to a few thousand.
+ * Indices that sort the last axis, stable, NaN above infinity; u32, without a gradient. Costs n
+ * comparisons per element: meant for rows of up to a few thousand.
  *
  * @param x `[..., n]` of any dtype
  * @returns `[..., n]`
@@ -205,8 +217,8 @@ const topkOp = defineOp<{ readonly k: number }>({
 });
 
 /**
- * The `k` largest elements along the last axis, largest first, equal ones in order of position.
- * With `k = n` it sorts.
+ * The `k` largest elements along the last axis, largest first, equal ones in order of position, NaN
+ * above infinity. With `k = n` it sorts.
  *
  * @param x `[..., n]`; n up to a few thousand, see {@link argsort}
  * @returns `values` and u32 `indices`, each `[..., k]`; the gradient of the values flows to where

@@ -19,7 +19,10 @@ import { rowsAndWidth } from "../launch/rows.ts";
 import { expand } from "./view.ts";
 import { square } from "./unary.ts";
 
-const kernel = defineKernel("stft", source);
+const kernel = defineKernel("stft", source, {
+  rounds: ({ constants: { M, WG, PASSES } }) =>
+    (Number(PASSES) + 1) * (Math.ceil((Number(M) / 2 + 1) / Number(WG)) + 1),
+});
 const WORKGROUP = 64;
 
 interface FrameAttrs {

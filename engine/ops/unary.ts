@@ -29,6 +29,8 @@ const logistic = (a: number): number =>
 const GELU_TANH_2U = "(a * (1.59576912 + 0.07135481 * a * a))";
 const geluTanh2u = (a: number): number => Math.sqrt(8 / Math.PI) * (a + 0.044715 * a ** 3);
 
+const SIGN = "select(sign(a), a, is_nan_$V(a))";
+
 const UNARY = {
   neg: { wgsl: "-a", gradient: "-b", f: (a) => -a, df: () => -1 },
   exp: {
@@ -58,10 +60,10 @@ const UNARY = {
     df: (a) => 2 * a,
   },
   relu: {
-    wgsl: "max(a, T(0.0))",
-    gradient: "select(T(0.0), b, a > T(0.0))",
+    wgsl: "select(max(a, T(0.0)), a, is_nan_$V(a))",
+    gradient: "select(select(T(0.0), b, a > T(0.0)), a, is_nan_$V(a))",
     f: (a) => Math.max(a, 0),
-    df: (a) => a > 0 ? 1 : 0,
+    df: (a) => Number.isNaN(a) ? NaN : +(a > 0),
   },
   tanh: {
     wgsl: "tanh_$V(a)",
@@ -102,15 +104,15 @@ const UNARY = {
   },
   abs: {
     wgsl: "abs(a)",
-    gradient: "b * sign(a)",
+    gradient: `b * ${SIGN}`,
     f: Math.abs,
     df: Math.sign,
   },
   sign: {
-    wgsl: "sign(a)",
-    gradient: "T(0.0)",
+    wgsl: SIGN,
+    gradient: "select(T(0.0), a, is_nan_$V(a))",
     f: Math.sign,
-    df: () => 0,
+    df: (a) => Number.isNaN(a) ? NaN : 0,
   },
   rsqrt: {
     wgsl: "inverseSqrt(a)",

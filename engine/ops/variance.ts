@@ -22,10 +22,19 @@ import {
   type ReduceOptions,
   squeeze,
 } from "./reduce.ts";
-import { alignedWindow, choosePass, reducedRuns, runPass, windowLimit } from "../launch/reduce.ts";
+import {
+  alignedWindow,
+  choosePass,
+  passRounds,
+  reducedRuns,
+  runPass,
+  windowLimit,
+} from "../launch/reduce.ts";
 
-const kernel = defineKernel("variance", source);
-const mergeKernel = defineKernel("variance_merge", mergeSource);
+const kernel = defineKernel("variance", source, { rounds: passRounds(4) });
+const mergeKernel = defineKernel("variance_merge", mergeSource, {
+  rounds: ({ params: { block } }) => block + 1,
+});
 const WORKGROUP = 64;
 /** Parts that one invocation joins. */
 const MERGED = 128;

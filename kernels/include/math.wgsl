@@ -22,6 +22,15 @@
 // polynomial, relative error as weight. lavapipe's fma is not fused, so nothing relies on its
 // exactness: constants are split so that products are exact.
 
+// NaN by its bits, whatever its sign: a compiler may assume that no float is one.
+fn is_nan_vec4(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
+fn is_nan_f32(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 const MATH_LOG2E: f32 = 1.442695041;
 // ln 2 = HI + LO; HI has 15 bits, so that n * HI is exact for |n| <= 2^9.
 const MATH_LN2_HI: f32 = 0.693145752;

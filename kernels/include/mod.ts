@@ -5,6 +5,7 @@ import gemm_bindings from "./gemm_bindings.wgsl" with { type: "text" };
 import gemm_store from "./gemm_store.wgsl" with { type: "text" };
 import half from "./half.wgsl" with { type: "text" };
 import math from "./math.wgsl" with { type: "text" };
+import order from "./order.wgsl" with { type: "text" };
 import philox from "./philox.wgsl" with { type: "text" };
 import rows from "./rows.wgsl" with { type: "text" };
 import sine from "./sine.wgsl" with { type: "text" };
@@ -17,6 +18,7 @@ export const fragments: Readonly<Record<string, string>> = {
   gemm_store,
   half,
   math,
+  order,
   philox,
   rows,
   sine,

@@ -13,7 +13,7 @@ import {
   type StoredTensors,
   type SystemName,
 } from "./checkpoint_names.ts";
-import { quoted } from "./pickle_values.ts";
+import { listed, quoted } from "./printable.ts";
 import { asFloat32, type StoredTensor, valuesOf, wholeBytes } from "./stored_tensor.ts";
 import { TorchDict, type TorchValue } from "./torch_write.ts";
 
@@ -34,12 +34,12 @@ export function selected(
   const encoder = parts[0].shapes;
   const absent = missing.filter((it) => encoder.has(it));
   if (absent.length > 0) {
-    throw new CheckpointError(`the encoder lacks ${listed(absent)}`);
+    throw new CheckpointError(`the encoder lacks ${firstOf(absent)}`);
   }
   const wrong = misshaped.find((it) => encoder.has(it.name));
   if (wrong) {
     throw new CheckpointError(
-      `${quoted(wrong.name)} has the shape [${wrong.shape}] instead of [${wrong.expected}]`,
+      `${quoted(wrong.name)} has the shape ${listed(wrong.shape)} instead of [${wrong.expected}]`,
     );
   }
   return new Map(
@@ -49,7 +49,7 @@ export function selected(
   );
 }
 
-function listed(names: readonly string[]): string {
+function firstOf(names: readonly string[]): string {
   const shown = names.slice(0, 3).map(quoted).join(", ");
   return names.length > 3 ? `${shown} and ${names.length - 3} more` : shown;
 }

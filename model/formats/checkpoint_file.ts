@@ -21,6 +21,7 @@ import {
   type SystemName,
   toMatpacNames,
 } from "./checkpoint_names.ts";
+import { START_BYTES } from "./foreign_file.ts";
 import { PickleDict, type PickleValue } from "./pickle_values.ts";
 import type { RandomAccess } from "./stored_tensor.ts";
 import { openSafetensors } from "./safetensors_stream.ts";
@@ -59,7 +60,7 @@ const CONTAINERS = ["model", "state_dict", "model_state_dict"] as const;
  * kind
  */
 export function openCheckpoint(source: RandomAccess): CheckpointFile {
-  const start = source.read(0, Math.min(8, source.size));
+  const start = source.read(0, Math.min(START_BYTES, source.size));
   if (isLegacyTorch(start)) {
     throw new TorchError(
       "it is of the form before PyTorch 1.6; save it anew: torch.save(torch.load(IN), OUT)",

@@ -21,13 +21,17 @@ import {
   type PickleValue,
   PLAIN_GLOBALS,
   plainInteger,
-  quoted,
   setItem,
   sizeOf,
 } from "./pickle_values.ts";
+import { quoted } from "./printable.ts";
 
 /** Bounds on what a pickle may hold. */
 export interface PickleLimits {
+  /** Bytes of it. */
+  readonly bytes: number;
+  /** Opcodes that are run. */
+  readonly steps: number;
   /** Values made. */
   readonly values: number;
   /** Values on the stack. */
@@ -47,16 +51,23 @@ export interface PickleLimits {
   readonly work: number;
 }
 
-/** A checkpoint with optimizer state has some ten thousand values. */
+/** A checkpoint with optimizer state has some ten thousand values in some hundred kilobytes. */
 export const PICKLE_LIMITS: PickleLimits = {
-  values: 4_000_000,
-  stack: 1_000_000,
+  bytes: 1 << 24,
+  steps: 4_000_000,
+  values: 1_000_000,
+  stack: 500_000,
   marks: 1_000,
-  memo: 2_000_000,
+  memo: 500_000,
   longBytes: 256,
   stringBytes: 1 << 24,
-  work: 1 << 24,
+  work: 1 << 22,
 };
+
+/** Bytes of a text that is put together by hand. */
+const SHORT = 64;
+/** Most characters of a global's name. */
+const MAX_NAME = 1000;
 
 /** How to read one. */
 export interface UnpickleOptions {
@@ -88,6 +99,7 @@ class Machine {
   readonly #limits: PickleLimits;
   readonly #stack: (PickleValue | typeof MARK)[] = [];
   readonly #memo = new Map<number, PickleValue>();
+  #steps = 0;
   #marks = 0;
   #made = 0;
   #work = 0;
@@ -99,11 +111,17 @@ class Machine {
     this.#globals = globals;
     this.#persistent = persistent;
     this.#limits = { ...PICKLE_LIMITS, ...limits };
+    if (bytes.byteLength > this.#limits.bytes) {
+      throw new PickleError(`${bytes.byteLength} bytes are more than ${this.#limits.bytes}`);
+    }
   }
 
   run(): PickleValue {
     for (;;) {
       const start = this.#at;
+      if (++this.#steps > this.#limits.steps) {
+        throw new PickleError(`it takes more than ${this.#limits.steps} steps`);
+      }
       const code = this.#bytes[this.#take(1)];
       const operation = OPERATIONS[code];
       if (!operation) {
@@ -157,17 +175,19 @@ class Machine {
   }
 
   text(length: number): string {
+    const bytes = this.raw(length);
+    // The decoder takes longer to start than to read a name.
+    if (length < SHORT && bytes.every((it) => it < 0x80)) return String.fromCharCode(...bytes);
     try {
-      return UTF8.decode(this.raw(length));
-    } catch (error) {
-      if (error instanceof PickleError) throw error;
+      return UTF8.decode(bytes);
+    } catch {
       throw new PickleError("a string is not UTF-8");
     }
   }
 
   line(): string {
     const end = this.#bytes.indexOf(0x0a, this.#at);
-    if (end < 0 || end - this.#at > 1000) throw new PickleError("a name has no end");
+    if (end < 0 || end - this.#at > MAX_NAME) throw new PickleError("a name has no end");
     const text = this.text(end - this.#at);
     this.#at++;
     return text;
@@ -175,9 +195,9 @@ class Machine {
 
   long(length: number): number | bigint {
     const bytes = this.raw(length, this.#limits.longBytes);
-    let value = 0n;
-    for (let i = length - 1; i >= 0; i--) value = value << 8n | BigInt(bytes[i]);
-    return plainInteger(length > 0 ? BigInt.asIntN(8 * length, value) : 0n);
+    // Digits are read at once; shifting byte by byte takes the square of the length.
+    const value = BigInt(`0x0${bytes.toReversed().toHex()}`);
+    return plainInteger(BigInt.asIntN(8 * length, value));
   }
 
   push(value: PickleValue): void {
@@ -240,9 +260,14 @@ class Machine {
   }
 
   global(module: PickleValue, name: PickleValue): void {
-    const known = typeof module === "string" && typeof name === "string"
-      ? this.#globals?.get(`${module} ${name}`) ?? PLAIN_GLOBALS.get(`${module} ${name}`)
-      : undefined;
+    if (typeof module !== "string" || typeof name !== "string") {
+      throw new PickleError(`it names ${kindOf(name)} in ${kindOf(module)} as what is to be built`);
+    }
+    if (module.length + name.length > MAX_NAME) {
+      throw new PickleError(`a name in ${quoted(module)} is too long`);
+    }
+    const key = `${module} ${name}`;
+    const known = this.#globals?.get(key) ?? PLAIN_GLOBALS.get(key);
     if (known === undefined) {
       throw new PickleError(
         `it names ${quoted(`${module}.${name}`)}, which is not on the list of what may be built`,
@@ -328,7 +353,8 @@ class Machine {
   }
 
   tuple(count: number): void {
-    const items = Array.from({ length: count }, () => this.pop()).reverse();
+    const items = new Array<PickleValue>(count);
+    for (let i = count - 1; i >= 0; i--) items[i] = this.pop();
     this.push(new PickleTuple(items));
   }
 }

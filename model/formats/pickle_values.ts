@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { printable, quoted } from "./printable.ts";
 
 /** The bytes are no pickle that is read here; the message says what was met and where. */
 export class PickleError extends Error {
@@ -75,16 +76,17 @@ export function kindOf(value: PickleValue | undefined): string {
   ];
 }
 
-/** Text from a file, quoted and cut, so that it cannot forge lines of a message. */
-export function quoted(text: string): string {
-  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
-}
-
 /** Items of a list or tuple. @throws {PickleError} if it is neither */
 export function itemsOf(value: PickleValue | undefined, of: string): readonly PickleValue[] {
   if (value instanceof PickleTuple) return value.items;
   if (Array.isArray(value)) return value;
   throw new PickleError(`${of} is ${kindOf(value)}, not a list or tuple`);
+}
+
+/** A key in a message. */
+function keyText(key: PickleValue): string {
+  if (typeof key === "string") return quoted(key);
+  return typeof key === "object" && key !== null ? kindOf(key) : printable(String(key));
 }
 
 /**
@@ -96,9 +98,7 @@ export function setItem(dict: PickleDict, key: PickleValue, value: PickleValue):
     throw new PickleError(`${kindOf(key)} is used as a key`);
   }
   if (dict.has(key)) {
-    throw new PickleError(
-      `the key ${typeof key === "string" ? quoted(key) : String(key)} occurs twice`,
-    );
+    throw new PickleError(`the key ${keyText(key)} occurs twice`);
   }
   dict.set(key, value);
 }

@@ -8,6 +8,8 @@
  *
  * @module
  */
+import { foreignKind, START_BYTES } from "./foreign_file.ts";
+import { listed, quoted } from "./printable.ts";
 
 /** Number formats of a file. */
 export type SafetensorsDtype =
@@ -81,6 +83,16 @@ export class SafetensorsError extends Error {
 
 /** Longest header that is read, as in the reference implementation. */
 export const MAX_HEADER_BYTES = 100_000_000;
+/** Most tensors of a file; a checkpoint has some hundreds. */
+export const MAX_TENSORS = 1 << 17;
+/** Most axes of a tensor, as in numpy. */
+export const MAX_AXES = 64;
+/** Most characters of a tensor's name. */
+export const MAX_NAME = 1024;
+/** Most names with values, and most values beside them, in a header. */
+const MAX_HEADER_VALUES = 16 * MAX_TENSORS;
+/** How deep a header nests: tensors, their fields, sizes. */
+const HEADER_DEPTH = 3;
 
 interface ArrayKind {
   readonly BYTES_PER_ELEMENT: number;
@@ -107,7 +119,7 @@ const ARRAYS: Readonly<Record<SafetensorsDtype, ArrayKind>> = {
  * @throws {SafetensorsError} if it is not valid.
  */
 export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
-  const length = headerLength(bytes, bytes.byteLength);
+  const length = headerLength(bytes.subarray(0, START_BYTES), bytes.byteLength);
   const data = bytes.subarray(8 + length);
   const { slots, metadata } = parseHeader(bytes.subarray(8, 8 + length), data.byteLength);
   const tensors = new Map<string, SafetensorsTensor>();
@@ -121,9 +133,12 @@ export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
  * Length of the JSON header, from a file's first 8 bytes and its whole size, so that a
  * reader of large files can fetch the header and single tensors alone.
  *
+ * @param start the first 8 bytes, or more: files of other kinds are named then
  * @throws {SafetensorsError} if it is not valid.
  */
 export function headerLength(start: Uint8Array, fileBytes: number): number {
+  const foreign = start.byteLength === 8 ? undefined : foreignKind(start.subarray(0, START_BYTES));
+  if (foreign !== undefined) throw new SafetensorsError(`it is ${foreign}`);
   if (start.byteLength < 8) {
     throw new SafetensorsError(`file of ${fileBytes} bytes is too short for a header length`);
   }
@@ -153,12 +168,17 @@ export function parseHeader(header: Uint8Array, dataBytes: number): SafetensorsH
     if (name === "__metadata__") metadata = parseMetadata(value);
     else slots.push([name, parseSlot(name, value, dataBytes)]);
   }
+  if (slots.length > MAX_TENSORS) {
+    throw new SafetensorsError(`${slots.length} tensors are more than ${MAX_TENSORS}`);
+  }
   slots.sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
   let reached = 0;
   for (const [name, { begin, end }] of slots) {
-    if (begin < reached) throw new SafetensorsError(`${show(name)} overlaps the tensor before it`);
+    if (begin < reached) {
+      throw new SafetensorsError(`${quoted(name)} overlaps the tensor before it`);
+    }
     if (begin > reached) {
-      throw new SafetensorsError(`bytes ${reached} to ${begin} before ${show(name)} are unused`);
+      throw new SafetensorsError(`bytes ${reached} to ${begin} before ${quoted(name)} are unused`);
     }
     reached = end;
   }
@@ -169,10 +189,10 @@ export function parseHeader(header: Uint8Array, dataBytes: number): SafetensorsH
 }
 
 function parseTable(header: Uint8Array): Record<string, unknown> {
-  let text: string, value: unknown;
+  const pairs = pairsIn(header);
+  let value: unknown;
   try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(header);
-    value = JSON.parse(text);
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(header));
   } catch (error) {
     throw new SafetensorsError("header is not valid JSON", { cause: error });
   }
@@ -182,20 +202,36 @@ function parseTable(header: Uint8Array): Record<string, unknown> {
     (sum, it) => sum + 1 + (isTable(it) ? Object.keys(it).length : 0),
     0,
   );
-  if (pairsIn(text) !== kept) {
-    throw new SafetensorsError("a name occurs twice in the header, or objects nest too deep");
+  if (pairs !== kept) {
+    throw new SafetensorsError("a name occurs twice in the header, or a field is an object");
   }
   return value;
 }
 
-/** Names with values in valid JSON: colons outside of strings. */
-function pairsIn(json: string): number {
-  let pairs = 0, quoted = false;
+/**
+ * Names with values in JSON: colons outside of strings. What JSON.parse would make of the text is
+ * bounded by that before it is made.
+ *
+ * @throws {SafetensorsError} if there are too many values, or they nest too deep
+ */
+function pairsIn(json: Uint8Array): number {
+  let pairs = 0, items = 0, depth = 0, inString = false;
   for (let i = 0; i < json.length; i++) {
-    const code = json.charCodeAt(i);
-    if (quoted && code === 0x5c) i++;
-    else if (code === 0x22) quoted = !quoted;
-    else if (code === 0x3a && !quoted) pairs++;
+    const code = json[i];
+    if (inString) {
+      if (code === 0x5c) i++;
+      else if (code === 0x22) inString = false;
+      continue;
+    }
+    if (code === 0x22) inString = true;
+    else if (code === 0x3a) pairs++;
+    else if (code === 0x2c) items++;
+    else if (code === 0x5b || code === 0x7b) depth++;
+    else if (code === 0x5d || code === 0x7d) depth--;
+    if (depth > HEADER_DEPTH) throw new SafetensorsError("its header nests too deep");
+    if (pairs > MAX_HEADER_VALUES || items > MAX_HEADER_VALUES) {
+      throw new SafetensorsError(`its header has more than ${MAX_HEADER_VALUES} values`);
+    }
   }
   return pairs;
 }
@@ -208,28 +244,29 @@ function parseMetadata(value: unknown): Record<string, string> {
 }
 
 function parseSlot(name: string, value: unknown, dataBytes: number): SafetensorsSlot {
-  if (!isTable(value)) throw new SafetensorsError(`${show(name)} is not an object`);
+  if (name.length > MAX_NAME) throw new SafetensorsError(`the name ${quoted(name)} is too long`);
+  if (!isTable(value)) throw new SafetensorsError(`${quoted(name)} is not an object`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== "string" || !Object.hasOwn(ARRAYS, dtype)) {
-    throw new SafetensorsError(`${show(name)} has the unknown dtype ${JSON.stringify(dtype)}`);
+    throw new SafetensorsError(`${quoted(name)} has the unknown dtype ${shown(dtype)}`);
   }
-  if (!isCounts(shape)) {
-    throw new SafetensorsError(`${show(name)} has the bad shape ${JSON.stringify(shape)}`);
+  if (!isCounts(shape) || shape.length > MAX_AXES) {
+    throw new SafetensorsError(`${quoted(name)} has the bad shape ${shown(shape)}`);
   }
   if (!isCounts(offsets) || offsets.length !== 2 || offsets[0] > offsets[1]) {
-    throw new SafetensorsError(`${show(name)} has the bad offsets ${JSON.stringify(offsets)}`);
+    throw new SafetensorsError(`${quoted(name)} has the bad offsets ${shown(offsets)}`);
   }
   const [begin, end] = offsets;
   if (end > dataBytes) {
     throw new SafetensorsError(
-      `${show(name)} ends at byte ${end}, past the end of the data (${dataBytes} bytes)`,
+      `${quoted(name)} ends at byte ${end}, past the end of the data (${dataBytes} bytes)`,
     );
   }
   const kind = dtype as SafetensorsDtype;
   const bytes = shape.reduce((product, it) => product * it, ARRAYS[kind].BYTES_PER_ELEMENT);
   if (bytes !== end - begin) {
     throw new SafetensorsError(
-      `${show(name)} of shape [${shape}] and dtype ${kind} needs ${bytes} bytes ` +
+      `${quoted(name)} of shape ${listed(shape)} and dtype ${kind} needs ${bytes} bytes ` +
         `but its offsets hold ${end - begin}`,
     );
   }
@@ -251,13 +288,13 @@ export function encodeHeader(
     const kind = ARRAYS[dtype];
     if (!(data instanceof kind)) {
       throw new SafetensorsError(
-        `${show(name)} of dtype ${dtype} has values in ${data.constructor.name}`,
+        `${quoted(name)} of dtype ${dtype} has values in ${data.constructor.name}`,
       );
     }
     const count = shape.reduce((product, it) => product * it, 1);
     if (count !== data.length) {
       throw new SafetensorsError(
-        `${show(name)} of shape [${shape}] needs ${count} values but has ${data.length}`,
+        `${quoted(name)} of shape [${shape}] needs ${count} values but has ${data.length}`,
       );
     }
   }
@@ -282,7 +319,7 @@ export function layOut(
   }
   let offset = 0;
   for (const [name, { dtype, shape }] of entries) {
-    if (seen.has(name)) throw new SafetensorsError(`${show(name)} occurs twice`);
+    if (seen.has(name)) throw new SafetensorsError(`${quoted(name)} occurs twice`);
     seen.add(name);
     const end = shape.reduce((product, it) => product * it, ARRAYS[dtype].BYTES_PER_ELEMENT) +
       offset;
@@ -340,11 +377,14 @@ function isTable(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function isCounts(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((it) => Number.isSafeInteger(it) && it >= 0);
+/** A value of the header in a message. */
+function shown(value: unknown): string {
+  if (isCounts(value)) return listed(value);
+  return typeof value === "object" && value !== null || value === undefined
+    ? `of ${Array.isArray(value) ? "a list" : typeof value}`
+    : quoted(String(value));
 }
 
-// Names come from the file: quoted, so that none can forge a line of its own.
-function show(name: string): string {
-  return JSON.stringify(name.length > 200 ? `${name.slice(0, 200)}…` : name);
+function isCounts(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((it) => Number.isSafeInteger(it) && it >= 0);
 }

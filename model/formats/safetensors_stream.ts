@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { START_BYTES } from "./foreign_file.ts";
 import { bytesIn, piecesOf, type RandomAccess, type StoredTensor } from "./stored_tensor.ts";
 import { headerLength, layOut, parseHeader } from "./safetensors.ts";
 
@@ -20,7 +21,7 @@ export interface OpenSafetensors {
  * @throws {SafetensorsError} if the header is damaged or does not fit the file
  */
 export function openSafetensors(source: RandomAccess): OpenSafetensors {
-  const length = headerLength(source.read(0, Math.min(8, source.size)), source.size);
+  const length = headerLength(source.read(0, Math.min(START_BYTES, source.size)), source.size);
   const start = 8 + length;
   const { slots, metadata } = parseHeader(source.read(8, length), source.size - start);
   const tensors = new Map<string, StoredTensor>();

@@ -13,12 +13,12 @@ import {
   type PickleThing,
   PickleTuple,
   type PickleValue,
-  quoted,
 } from "./pickle_values.ts";
-import { unpickle } from "./pickle.ts";
+import { listed, quoted } from "./printable.ts";
+import { PICKLE_LIMITS, unpickle } from "./pickle.ts";
 import { bytesIn, countOf, ITEM_BYTES, PIECE_BYTES, type RandomAccess } from "./stored_tensor.ts";
 import type { StoredTensor } from "./stored_tensor.ts";
-import type { SafetensorsDtype } from "./safetensors.ts";
+import { MAX_AXES, MAX_NAME, MAX_TENSORS, type SafetensorsDtype } from "./safetensors.ts";
 import { ZipArchive, type ZipEntry } from "./zip_read.ts";
 
 /** The archive is not what `torch.save` writes, or its tensors do not fit their storages. */
@@ -48,10 +48,6 @@ export function storageName(dtype: SafetensorsDtype): string | null {
   return DTYPES[dtype][0];
 }
 
-/** Most bytes of `data.pkl`; a checkpoint with optimizer state has some hundred thousand. */
-const MAX_PICKLE = 1 << 26;
-/** Most axes of a tensor, as in numpy. */
-const MAX_AXES = 64;
 /** Most bytes of a storage that a view with gaps is picked from. */
 const MAX_SPAN = 2 ** 31;
 /**
@@ -100,12 +96,12 @@ export class TorchTensor implements PickleThing, StoredTensor {
     const size = entry.size / ITEM_BYTES[dtype];
     const last = this.#last();
     if (!Number.isSafeInteger(countOf(shape)) || !Number.isSafeInteger(last)) {
-      throw new TorchError(`a tensor of shape [${shape}] is too large`);
+      throw new TorchError(`a tensor of shape ${listed(shape)} is too large`);
     }
     if (countOf(shape) > 0 ? last >= size : offset > size) {
       throw new TorchError(
-        `a tensor of shape [${shape}], strides [${strides}] and offset ${offset} reaches past ` +
-          `its storage ${quoted(entry.name)} of ${size} values`,
+        `a tensor of shape ${listed(shape)}, strides ${listed(strides)} and offset ${offset} ` +
+          `reaches past its storage ${quoted(entry.name)} of ${size} values`,
       );
     }
   }
@@ -223,7 +219,7 @@ export function openTorch(source: RandomAccess): TorchFile {
     throw new TorchError("it was written on a big-endian machine");
   }
   const storage = (id: PickleValue) => storageOf(archive, prefix, id);
-  const value = unpickle(archive.read(found[0], MAX_PICKLE), {
+  const value = unpickle(archive.read(found[0], PICKLE_LIMITS.bytes), {
     globals: torchGlobals(archive),
     persistent: storage,
   });
@@ -358,7 +354,7 @@ export function torchTensors(value: PickleValue, fileBytes: number): Map<string,
           `its tensors come to more than ${total} bytes out of a file of ${fileBytes}`,
         );
       }
-      if (path.length > MAX_PATH || tensors.size >= MAX_TENSORS) {
+      if (path.length > MAX_NAME || tensors.size >= MAX_TENSORS) {
         throw new TorchError(`it has too many tensors or one of too long a name`);
       }
       if (tensors.has(path)) throw new TorchError(`two tensors are called ${quoted(path)}`);
@@ -385,9 +381,7 @@ export function torchTensors(value: PickleValue, fileBytes: number): Map<string,
 /** A checkpoint has some ten thousand values, some six levels deep. */
 const MAX_STEPS = 2_000_000;
 const MAX_DEPTH = 64;
-const MAX_PATH = 1024;
-const MAX_TENSORS = 1 << 17;
 
 function keyText(key: PickleValue): string {
-  return typeof key === "object" && key !== null ? kindOf(key) : String(key).slice(0, MAX_PATH + 1);
+  return typeof key === "object" && key !== null ? kindOf(key) : String(key).slice(0, MAX_NAME + 1);
 }

@@ -8,7 +8,7 @@
 import { crc32 } from "node:zlib";
 import { Inflate } from "fflate";
 import { PIECE_BYTES, piecesOf, type RandomAccess } from "./stored_tensor.ts";
-import { quoted } from "./pickle_values.ts";
+import { quoted } from "./printable.ts";
 
 /** The bytes are no zip archive that is read here; the message says what is wrong. */
 export class ZipError extends Error {

@@ -28,7 +28,11 @@ import {
   type TableOrder,
 } from "./tables.ts";
 
-const kernel = defineKernel("log_mel", source);
+const kernel = defineKernel("log_mel", source, {
+  // No filter is wider than the spectrum.
+  rounds: ({ constants: { GROUPS, BANDS } }) =>
+    Math.ceil(Number(BANDS) / (20 * Number(GROUPS))) * (SPECTRUM_BINS + 2) + 1,
+});
 /** Frames per workgroup are 2 * PAIRS * GROUPS; the fastest layout measured (see the kernel). */
 const LAYOUT = { GROUPS: 2, PAIRS: 2 } as const;
 
