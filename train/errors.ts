@@ -8,6 +8,8 @@
  * @module
  */
 
+import { printableLines } from "../model/formats/printable.ts";
+
 /** Wrong option, wrong configuration or a wrong combination of them (exit 2). */
 export class UsageError extends Error {
   /** Stable name, used to pick the exit code. */
@@ -105,8 +107,11 @@ export function describeError(error: unknown): string {
   for (let cause = error.cause; cause !== undefined; cause = nextCause(cause)) {
     lines.push(`caused by: ${cause instanceof Error ? cause.message : String(cause)}`);
   }
-  return lines.join("\n");
+  return printableLines(lines.join("\n"), MOST_LINE);
 }
+
+/** Most characters of a line of an error: texts from files may stand in it. */
+const MOST_LINE = 2000;
 
 function nextCause(cause: unknown): unknown {
   return cause instanceof Error ? cause.cause : undefined;

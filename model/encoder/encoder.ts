@@ -23,6 +23,7 @@ import {
   objectIn,
   openCheckpoint,
 } from "../formats/checkpoint_file.ts";
+import { quoted } from "../formats/printable.ts";
 import {
   bytesAccess,
   countOf,
@@ -282,10 +283,12 @@ function statisticsIn(
   if (said.standardisation === undefined) return undefined;
   const { mean, std } = objectIn(said, "standardisation");
   if (typeof mean === "number" && typeof std === "number" && std > 0) return { mean, std };
-  throw new EncoderError(`its standardisation ${said.standardisation} is no mean and std`);
+  throw new EncoderError(`its standardisation ${quoted(said.standardisation)} is no mean and std`);
 }
 
 function openFile(path: string | URL): RandomAccess & Disposable {
+  // A named pipe would be waited for.
+  if (!Deno.statSync(path).isFile) throw new EncoderError(`${path} is not a regular file`);
   const file = Deno.openSync(path);
   return {
     size: file.statSync().size,

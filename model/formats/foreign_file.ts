@@ -33,6 +33,8 @@ const KINDS: readonly (readonly [start: RegExp | string, kind: string, advice?: 
   ["7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"],
   ["Rar!\x1a\x07", "a RAR archive", "unpack it first"],
   [/^[^]{257}ustar/, "a tar archive", "unpack it first: tar -xf"],
+  // Where PyTorch's are read as well, zip archives do not come this far.
+  ["PK\x03\x04", "a zip archive, as PyTorch's .pt are", "deno task import makes safetensors of it"],
   ["PK\x05\x06", "an empty zip archive"],
   ["PK\x07\x08", "a part of a zip archive"],
   ["\x93NUMPY", "a NumPy array (.npy), not a checkpoint"],
@@ -72,7 +74,7 @@ export function foreignKind(start: Uint8Array): string | undefined {
   if (found) return found[2] === undefined ? found[1] : `${found[1]}; ${found[2]}`;
   // Lengths of headers have zeros among their bytes: text has none.
   if (start.byteLength >= 8 && /^[\t\n\r\x20-\x7e]+$/.test(text)) {
-    return `a text that begins with ${quoted(text, 60)}, not weights`;
+    return `a text that begins with ${quoted(text.slice(0, 60))}, not weights`;
   }
   return undefined;
 }

@@ -31,13 +31,13 @@ export function printable(text: string, most = 200): string {
 
 /** Lines as they are, without what steers a terminal; each is cut. */
 export function printableLines(text: string, most: number): string {
-  const lines = cut(text, most * 100).split("\n");
+  const lines = cut(text, most * 20).split("\n");
   return lines.map((it) => cut(it, most)).join("\n").replace(UNPRINTABLE_IN_LINES, escaped);
 }
 
 /** A text in quotation marks, as {@link printable}. */
-export function quoted(text: string, most = MOST): string {
-  return JSON.stringify(cut(text, most)).replace(UNPRINTABLE, escaped);
+export function quoted(text: string): string {
+  return JSON.stringify(cut(text, MOST)).replace(UNPRINTABLE, escaped);
 }
 
 /** The first of some numbers, such as sizes of axes, as `[2, 3, …]`. */

@@ -1,13 +1,19 @@
 /** Lists on standard error of what was left out. */
 
+import { printable } from "../../model/formats/printable.ts";
+
 /** Entries that are shown. */
 const MOST_SHOWN = 20;
+/** Characters of each. */
+const MOST_CHARACTERS = 1000;
 
 /** Prints a headline and the first entries below it; nothing where there are none. */
 export function listOnStderr(headline: string, entries: readonly string[]): void {
   if (entries.length === 0) return;
   console.error(headline);
-  for (const entry of entries.slice(0, MOST_SHOWN)) console.error(`  ${entry}`);
+  for (const entry of entries.slice(0, MOST_SHOWN)) {
+    console.error(`  ${printable(entry, MOST_CHARACTERS)}`);
+  }
   if (entries.length > MOST_SHOWN) console.error(`  and ${entries.length - MOST_SHOWN} more`);
 }
 

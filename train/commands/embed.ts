@@ -1,6 +1,7 @@
 /** `deno task embed`: audio to embeddings. */
 
 import { openDevice } from "../../engine/mod.ts";
+import { printable } from "../../model/formats/printable.ts";
 import { command, refuse } from "../cli/command.ts";
 import { listSkipped } from "../cli/listing.ts";
 import { flag, group, option, type Values } from "../cli/option.ts";
@@ -148,9 +149,9 @@ async function predict(
   line.finish();
   for (const { path, predictions } of found) {
     const texts = predictions.map(({ label, probability }) =>
-      `${label} (${probability.toFixed(3)})`
+      `${printable(label)} (${probability.toFixed(3)})`
     );
-    console.log(`${path}: ${texts.join(", ")}`);
+    console.log(`${printable(path, 1000)}: ${texts.join(", ")}`);
   }
   listSkipped(`${skipped.length} of ${files.length} files skipped:`, skipped);
   if (found.length === 0) throw new NoDataError("no usable audio: all files were skipped");

@@ -12,6 +12,7 @@ import {
   openCheckpointFile,
 } from "../io/checkpoint_file.ts";
 import { differenceLines, modelLines } from "../downstream/checkpoint_report.ts";
+import { modelPath } from "../downstream/encoder_file.ts";
 import { command } from "../cli/command.ts";
 import { flag, option } from "../cli/option.ts";
 import { force } from "../cli/shared_options.ts";
@@ -25,7 +26,7 @@ const COMMAND = command({
   options: {
     input: option(
       file("IN"),
-      "encoder.safetensors, a checkpoint of a run, or an imported file.",
+      "A run's folder, encoder.safetensors, a checkpoint of a run, or an imported file.",
       { positional: true, required: true },
     ),
     out: option(file(), "Where to write; .pt.", { required: true }),
@@ -47,7 +48,8 @@ export const help = COMMAND.help;
 
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
-  const { input, out, format, force, "encoder-only": encoderOnly } = COMMAND.read(argv).values;
+  const { out, format, force, "encoder-only": encoderOnly, ...given } = COMMAND.read(argv).values;
+  const input = await modelPath(given.input);
   using opened = openCheckpointFile(input);
   checkOut(out, input, force);
   const { model, value } = namingFile(input, () => {

@@ -6,6 +6,7 @@ import {
   modelOf,
   SYSTEM_TITLES,
 } from "../../model/formats/checkpoint_file.ts";
+import { printable } from "../../model/formats/printable.ts";
 import { bytesIn, type StoredTensor } from "../../model/formats/stored_tensor.ts";
 import { formatBytes } from "../../engine/mod.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
@@ -13,11 +14,11 @@ import { namingFile, type OpenCheckpoint, openCheckpointFile } from "../io/check
 import {
   differenceLines,
   modelLines,
-  plainText,
   statisticsOf,
   type TensorStatistics,
   valuesIn,
 } from "../downstream/checkpoint_report.ts";
+import { modelPath } from "../downstream/encoder_file.ts";
 import { command } from "../cli/command.ts";
 import { option } from "../cli/option.ts";
 import { printJson } from "../cli/shared_options.ts";
@@ -26,10 +27,14 @@ import { file } from "../cli/value_types.ts";
 const COMMAND = command({
   name: "inspect",
   options: {
-    checkpoint: option(file("F"), "A safetensors file, or a .pt or .pth file of torch.save.", {
-      positional: true,
-      required: true,
-    }),
+    checkpoint: option(
+      file("F"),
+      "A safetensors file, a .pt or .pth file of torch.save, or a run's folder.",
+      {
+        positional: true,
+        required: true,
+      },
+    ),
     json: printJson,
   },
   footer:
@@ -52,7 +57,7 @@ function table(rows: readonly Row[]): string[] {
   const cells = [
     ["name", "shape", "dtype", "mean", "std", "min", "max", ""],
     ...rows.map(({ name, shape, dtype, mean, std, min, max, nonFinite }) => [
-      plainText(name),
+      printable(name),
       `[${shape.join(", ")}]`,
       dtype,
       ...[mean, std, min, max].map(number),
@@ -120,7 +125,7 @@ function report({ file, path, bytes }: OpenCheckpoint, rows: readonly Row[]): st
     ...table(rows),
     "",
     ...(metadata.length > 0 ? ["metadata:"] : []),
-    ...metadata.map(([key, text]) => `  ${plainText(key)}: ${plainText(text)}`),
+    ...metadata.map(([key, text]) => `  ${printable(key)}: ${printable(text)}`),
     `${path}: ${file.format}${
       file.container === "" ? "" : `, state dict under "${file.container}"`
     }; ${file.tensors.size} tensors, ${
@@ -145,7 +150,8 @@ function report({ file, path, bytes }: OpenCheckpoint, rows: readonly Row[]): st
 
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
-  const { checkpoint, json } = COMMAND.read(argv).values;
+  const { checkpoint: given, json } = COMMAND.read(argv).values;
+  const checkpoint = await modelPath(given);
   using opened = openCheckpointFile(checkpoint);
   const rows: Row[] = [];
   for (const [name, tensor] of opened.file.tensors) {

@@ -131,7 +131,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
 
   using device = await openDevice({ adapter });
   using encoder = await encoderFrom(device, checkpoint, heads);
-  using model = openModel(device, checkpoint, heads);
+  using model = await openModel(device, checkpoint, heads);
   const { autoencoder } = model;
   const input = await clipInput(encoder, waveform, start);
   const sections: Section[] = [inputSection(input)];

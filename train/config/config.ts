@@ -28,6 +28,8 @@ import { file } from "../cli/value_types.ts";
 import { type OptionName, type Options, PRETRAIN_OPTIONS } from "./options.ts";
 import { modelOptions } from "./model_options.ts";
 import { UsageError } from "../errors.ts";
+import { readFully } from "../io/bytes.ts";
+import { openRegular } from "../io/regular_file.ts";
 
 /** Everything a training run needs to know; written to config.json as it stands. */
 export interface ResolvedConfig {
@@ -138,6 +140,9 @@ const NOT_INHERITED: readonly OptionName[] = [
   "workers",
 ];
 
+/** Most bytes of a file of options. */
+const MAX_CONFIG_BYTES = 1 << 20;
+
 interface Layer {
   /** Named in messages, after the value: "on the command line", "in run.toml". */
   readonly source: string;
@@ -202,7 +207,7 @@ function readLayer(file: string): Layer {
   }
   let values: unknown;
   try {
-    values = parse(Deno.readTextFileSync(file));
+    values = parse(readConfigText(file));
   } catch (error) {
     throw new UsageError(
       `--config ${file}: cannot be read`,
@@ -215,11 +220,31 @@ function readLayer(file: string): Layer {
   return { source: `in ${file}`, values: { ...values } };
 }
 
+/**
+ * The text of a file with a byte order mark or without one; Windows PowerShell writes UTF-16.
+ *
+ * @throws {Error} if it cannot be read, or is too long to hold options
+ */
+function readConfigText(file: string): string {
+  using opened = openRegular(file);
+  const bytes = readFully(opened, MAX_CONFIG_BYTES + 1);
+  if (bytes.length > MAX_CONFIG_BYTES) {
+    throw new Error(`it is longer than ${MAX_CONFIG_BYTES} bytes: no file of options`);
+  }
+  const [first, second] = bytes;
+  const encoding = first === 0xff && second === 0xfe
+    ? "utf-16le"
+    : first === 0xfe && second === 0xff
+    ? "utf-16be"
+    : "utf-8";
+  return new TextDecoder(encoding).decode(bytes);
+}
+
 function inherited(out: string): Layer {
   const file = join(out, "config.json");
   let values: Record<string, unknown>;
   try {
-    values = { ...JSON.parse(Deno.readTextFileSync(file)).options };
+    values = { ...JSON.parse(readConfigText(file)).options };
   } catch (error) {
     throw new UsageError(
       `--resume: no run to go on with in ${out}`,
@@ -232,7 +257,8 @@ function inherited(out: string): Layer {
 
 /** Merges the layers and judges the result. */
 function check(layers: readonly Layer[]): Options {
-  const merged: Record<string, unknown> = {};
+  // Without a prototype, that `__proto__` is a name like any other.
+  const merged: Record<string, unknown> = Object.create(null);
   const sources = new Map<string, string>();
   for (const { source, values } of layers) {
     if (values.steps !== undefined && values.epochs !== undefined) {

@@ -5,6 +5,7 @@
  */
 import { type CheckpointModel, SYSTEM_TITLES } from "../../model/formats/checkpoint_file.ts";
 import type { CheckpointGeometry } from "../../model/formats/checkpoint_geometry.ts";
+import { printable } from "../../model/formats/printable.ts";
 import { countOf, type StoredTensor, valuesOf } from "../../model/formats/stored_tensor.ts";
 
 /** Statistics of a tensor over its finite values; NaN where it has none. */
@@ -51,15 +52,6 @@ export function statisticsOf(tensor: StoredTensor): TensorStatistics {
   return { mean, std: Math.sqrt(squares / count), min, max, nonFinite };
 }
 
-/** Text from a file for a terminal: control characters become visible, long text is cut. */
-export function plainText(text: string, most = 200): string {
-  const cut = text.length > most ? `${text.slice(0, most)}…` : text;
-  return cut.replace(
-    /[\p{Cc}\p{Cf}\u2028\u2029]/gu,
-    (it) => `\\u${it.codePointAt(0)!.toString(16).padStart(4, "0")}`,
-  );
-}
-
 /** Sizes of a model in one line. */
 export function geometryLine(geometry: CheckpointGeometry): string {
   const { width, depth, heads, melBands, frames, patch, predictor, head, choices, classes } =
@@ -101,7 +93,7 @@ export function listLines(title: string, names: readonly string[]): string[] {
   const more = names.length > most ? [`  and ${names.length - most} more`] : [];
   return [
     `${title} (${names.length}):`,
-    ...names.slice(0, most).map((it) => `  ${plainText(it)}`),
+    ...names.slice(0, most).map((it) => `  ${printable(it)}`),
     ...more,
   ];
 }

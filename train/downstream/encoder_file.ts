@@ -3,11 +3,14 @@
  *
  * @module
  */
-import { join } from "@std/path";
 import type { Device } from "../../engine/mod.ts";
 import { type Encoder, EncoderError, loadEncoder } from "../../model/encoder/encoder.ts";
 import { UsageError } from "../errors.ts";
+import { isFolder } from "../io/folders.ts";
+import { openRegular } from "../io/regular_file.ts";
 import { isSystemError } from "../io/result_file.ts";
+import { newestCheckpoint } from "../run/checkpoint.ts";
+import { runPaths } from "../run/run_directory.ts";
 
 /**
  * The file that a path means: itself, or a run's encoder.
@@ -16,12 +19,33 @@ import { isSystemError } from "../io/result_file.ts";
  */
 export function encoderPath(path: string): string {
   try {
-    const file = Deno.statSync(path).isDirectory ? join(path, "encoder.safetensors") : path;
-    Deno.openSync(file).close();
+    const file = Deno.statSync(path).isDirectory ? runPaths(path).encoder : path;
+    openRegular(file).close();
     return file;
   } catch (error) {
-    throw unreadable(path, error);
+    throw new UsageError(`--checkpoint ${path}: cannot be read: ${(error as Error).message}`);
   }
+}
+
+/**
+ * The file that a path means: itself, or in a run's folder the encoder, and as long as that is not
+ * there the newest checkpoint.
+ *
+ * @throws {UsageError} if it is a folder without either
+ */
+export async function modelPath(path: string): Promise<string> {
+  if (!await isFolder(path)) return path;
+  const { encoder } = runPaths(path);
+  if (await isFile(encoder)) return encoder;
+  const newest = await newestCheckpoint(path);
+  if (newest !== undefined) return newest;
+  throw new UsageError(
+    `${path}: is a folder without encoder.safetensors and without checkpoints of a run`,
+  );
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return await Deno.stat(path).then((it) => it.isFile, () => false);
 }
 
 /**
@@ -41,13 +65,7 @@ export async function encoderFrom(
     if (error instanceof EncoderError) {
       throw new UsageError(`--checkpoint ${path}: no usable encoder: ${error.message}`);
     }
-    throw unreadable(path, error);
+    if (!isSystemError(error)) throw error;
+    throw new UsageError(`--checkpoint ${path}: cannot be read: ${error.message}`);
   }
-}
-
-/** What the system says about a path, as an error of usage; others as they are. */
-function unreadable(path: string, error: unknown): unknown {
-  return isSystemError(error)
-    ? new UsageError(`--checkpoint ${path}: cannot be read: ${error.message}`)
-    : error;
 }

@@ -12,6 +12,7 @@ import {
 } from "../../model/formats/checkpoint_file.ts";
 import type { RandomAccess } from "../../model/formats/stored_tensor.ts";
 import { readFully } from "./bytes.ts";
+import { openRegular } from "./regular_file.ts";
 import { NoDataError, UsageError } from "../errors.ts";
 
 /** Errors of the formats: the file is at fault, not the program. */
@@ -70,15 +71,11 @@ export function openCheckpointFile(path: string): OpenCheckpoint {
 }
 
 function openRanges(path: string): FileRanges {
-  let file: Deno.FsFile | undefined;
   try {
-    file = Deno.openSync(path);
-    if (!file.statSync().isDirectory) return new FileRanges(file);
+    if (!Deno.statSync(path).isDirectory) return new FileRanges(openRegular(path));
   } catch (error) {
-    file?.close();
     throw new UsageError(`${path}: cannot be read`, (error as Error).message);
   }
-  file.close();
   throw new UsageError(`${path}: is a folder; give a checkpoint inside it`);
 }
 

@@ -23,7 +23,8 @@ import {
 } from "../../model/formats/safetensors.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
 import { DivergedError, UsageError } from "../errors.ts";
-import { namesIn } from "../io/folders.ts";
+import { isFolder, namesIn } from "../io/folders.ts";
+import { openRegular } from "../io/regular_file.ts";
 import { runPaths } from "./run_directory.ts";
 import { readFully } from "../io/bytes.ts";
 import { writeAtomic } from "../io/atomic_write.ts";
@@ -60,6 +61,8 @@ const NAME = /^step-(\d{8,})\.safetensors$/;
 const BEFORE_CHECKSUM = new TextEncoder().encode('{"__metadata__":{"crc32":"');
 const CHECKSUM_AT = 8 + BEFORE_CHECKSUM.length;
 const NO_CHECKSUM = "00000000";
+/** Most bytes of a file that names another. */
+const MOST_POINTER_BYTES = 256;
 
 /**
  * Bytes that are looked through at a time, so that a save holds nobody up for more than a few
@@ -92,8 +95,12 @@ export async function saveCheckpoint(
   await Deno.mkdir(checkpoints, { recursive: true });
   const path = join(checkpoints, checkpointName(step));
   await writeTensors(path, tensors, { step: String(step), ...metadata });
-  const point = (name: string, to: number) =>
-    writeAtomic(join(checkpoints, name), [new TextEncoder().encode(`${checkpointName(to)}\n`)]);
+  const point = async (name: string, to: number) => {
+    const pointer = join(checkpoints, name);
+    // A folder in its place cannot be replaced; readers go by the names then.
+    if (await isFolder(pointer)) return;
+    await writeAtomic(pointer, [new TextEncoder().encode(`${checkpointName(to)}\n`)]);
+  };
   await point("latest", step);
   const others = (await stepsIn(checkpoints)).filter((it) => it !== step);
   const best = bestOf(checkpoints, [step, ...others], keepBest);
@@ -139,7 +146,7 @@ async function checksumOf(chunks: Iterable<Uint8Array>): Promise<string> {
 
 /** Reads a file of {@link writeTensors}. @throws {SafetensorsError} if it is damaged. */
 async function readChecked(path: string): Promise<SafetensorsFile> {
-  const bytes = await Deno.readFile(path);
+  const bytes = readRegular(path);
   const file = readSafetensors(bytes);
   const after = CHECKSUM_AT + NO_CHECKSUM.length;
   if (!BEFORE_CHECKSUM.every((byte, i) => bytes[8 + i] === byte)) {
@@ -166,20 +173,14 @@ async function readChecked(path: string): Promise<SafetensorsFile> {
  */
 export async function loadCheckpoint(dir: string): Promise<Checkpoint | undefined> {
   const { checkpoints } = runPaths(dir);
-  const steps = await stepsIn(checkpoints);
-  const latest = NAME.exec(await readText(join(checkpoints, "latest")) ?? "")?.[1];
-  const named = latest === undefined ? undefined : Number(latest);
-  const order = named === undefined ? steps : [named, ...steps.filter((it) => it !== named)];
   const passedOver: { path: string; reason: string }[] = [];
-  for (const step of order) {
+  for (const step of await newestFirst(checkpoints)) {
     const path = join(checkpoints, checkpointName(step));
     try {
       return { ...await readChecked(path), step, path, passedOver };
     } catch (error) {
-      if (!(error instanceof SafetensorsError || error instanceof Deno.errors.NotFound)) {
-        throw error;
-      }
-      passedOver.push({ path, reason: error.message });
+      if (!(error instanceof SafetensorsError) && isRegularFile(path)) throw error;
+      passedOver.push({ path, reason: (error as Error).message });
     }
   }
   if (passedOver.length === 0) return undefined;
@@ -189,12 +190,42 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint | undefine
   );
 }
 
+/**
+ * The newest checkpoint of the run directory `dir`, as {@link loadCheckpoint} would try it first;
+ * undefined where there is none.
+ */
+export async function newestCheckpoint(dir: string): Promise<string | undefined> {
+  const { checkpoints } = runPaths(dir);
+  for (const step of await newestFirst(checkpoints)) {
+    const path = join(checkpoints, checkpointName(step));
+    if (isRegularFile(path)) return path;
+  }
+  return undefined;
+}
+
+/** Steps of the checkpoints in a folder, that which `latest` names first, then the newest. */
+async function newestFirst(checkpoints: string): Promise<number[]> {
+  const steps = await stepsIn(checkpoints);
+  const latest = NAME.exec(readPointer(join(checkpoints, "latest")))?.[1];
+  if (latest === undefined) return steps;
+  const named = Number(latest);
+  return [named, ...steps.filter((it) => it !== named)];
+}
+
 /** Steps of the checkpoints in a folder, newest first; empty when there is no folder. */
 async function stepsIn(checkpoints: string): Promise<number[]> {
   return (await namesIn(checkpoints)).flatMap((name) => {
     const match = NAME.exec(name);
-    return match === null ? [] : [Number(match[1])];
+    return match === null || !isRegularFile(join(checkpoints, name)) ? [] : [Number(match[1])];
   }).sort((a, b) => b - a);
+}
+
+function isRegularFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
 }
 
 /** Of some checkpoints the `count` of lowest loss, the lowest first. */
@@ -213,7 +244,7 @@ function bestOf(checkpoints: string, steps: readonly number[], count: number): n
 /** Metadata of a file, without reading its tensors; none where it is damaged. */
 function metadataOf(path: string): Partial<Record<string, string>> {
   try {
-    using file = Deno.openSync(path);
+    using file = openRegular(path);
     const { size } = file.statSync();
     const length = headerLength(readFully(file, 8), size);
     return parseHeader(readFully(file, length), size - 8 - length).metadata;
@@ -223,13 +254,20 @@ function metadataOf(path: string): Partial<Record<string, string>> {
   }
 }
 
-async function readText(path: string): Promise<string | undefined> {
+/** What a file that names another says; nothing where it cannot be read. */
+function readPointer(path: string): string {
   try {
-    return (await Deno.readTextFile(path)).trim();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
+    using file = openRegular(path);
+    return new TextDecoder().decode(readFully(file, MOST_POINTER_BYTES)).trim();
+  } catch {
+    return "";
   }
+}
+
+/** The bytes of a regular file. @throws {Error} as {@link openRegular}. */
+export function readRegular(path: string): Uint8Array<ArrayBuffer> {
+  using file = openRegular(path);
+  return readFully(file, file.statSync().size);
 }
 
 /** The values as safetensors holds them; 16-bit floats as their bits. */

@@ -17,6 +17,7 @@ import {
   type CheckpointSnapshot,
   CheckpointWriter,
   loadCheckpoint,
+  readRegular,
   writeTensors,
 } from "./checkpoint.ts";
 import { lastingOptions, type ResolvedConfig } from "../config/config.ts";
@@ -185,7 +186,7 @@ class Run implements Disposable {
    */
   initFrom(path: string): void {
     try {
-      const used = loadWeights(this.model, readSafetensors(Deno.readFileSync(path)).tensors);
+      const used = loadWeights(this.model, readSafetensors(readRegular(path)).tensors);
       if (used === 0) throw new Error("it holds no tensor of this model");
       this.#context.progress.note(`${used} tensors from ${path}`);
     } catch (error) {

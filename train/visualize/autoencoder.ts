@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { join } from "@std/path";
 import type { Device } from "../../engine/mod.ts";
 import {
   type CheckpointFile,
@@ -18,6 +17,7 @@ import { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { recipeFor } from "../../model/objectives/objectives.ts";
 import { namingFile, openCheckpointFile } from "../io/checkpoint_file.ts";
 import { encoderPath } from "../downstream/encoder_file.ts";
+import { newestCheckpoint } from "../run/checkpoint.ts";
 import { UsageError } from "../errors.ts";
 
 /** What a checkpoint is, and what of it can be drawn beside its encoder. */
@@ -34,17 +34,9 @@ export interface OpenModel extends Disposable {
  * The file with the most in it that a path means: itself, or a run's newest checkpoint, or else the
  * run's encoder.
  */
-function fullestFile(path: string): string {
+async function fullestFile(path: string): Promise<string> {
   const encoder = encoderPath(path);
-  if (encoder === path) return path;
-  const folder = join(path, "checkpoints");
-  try {
-    const newest = join(folder, Deno.readTextFileSync(join(folder, "latest")).trim());
-    Deno.openSync(newest).close();
-    return newest;
-  } catch {
-    return encoder;
-  }
+  return encoder === path ? path : await newestCheckpoint(path) ?? encoder;
 }
 
 /**
@@ -54,8 +46,12 @@ function fullestFile(path: string): string {
  * @throws {UsageError} if it cannot be read
  * @throws {NoDataError} if it is damaged
  */
-export function openModel(device: Device, path: string, heads: number | undefined): OpenModel {
-  const fullest = fullestFile(path);
+export async function openModel(
+  device: Device,
+  path: string,
+  heads: number | undefined,
+): Promise<OpenModel> {
+  const fullest = await fullestFile(path);
   using opened = openCheckpointFile(fullest);
   const { file } = opened;
   const found = namingFile(

@@ -4,9 +4,12 @@
  * @module
  */
 
-/** Text as it may stand in HTML and XML. */
+/** Text as it may stand in HTML and XML, which has no control characters, however written. */
 export function escaped(text: string): string {
-  return text.replace(/[&<>"']/g, (it) => `&#${it.charCodeAt(0)};`);
+  return text.replace(/(?![\t\n\r])[\p{Cc}\p{Cs}\ufffe\uffff]/gu, "\ufffd").replace(
+    /[&<>"']/g,
+    (it) => `&#${it.charCodeAt(0)};`,
+  );
 }
 
 /** Attributes of an element. */

@@ -1,7 +1,14 @@
 /** The unpickler: plain data comes out, everything else is refused with one clear error. */
-import { assertEquals, assertInstanceOf, assertStringIncludes, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertNotMatch,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import fc from "fast-check";
-import { unpickle } from "../../../model/formats/pickle.ts";
+import { PICKLE_LIMITS, unpickle } from "../../../model/formats/pickle.ts";
 import {
   PickleDict,
   PickleError,
@@ -137,7 +144,9 @@ Deno.test("pickle: damaged and boundless programs end with an error", () => {
     [raw("\x80\x02}", text("k"), "Ns", text("k"), "Ns."), 'the key "k" occurs twice'],
     [raw("\x80\x02", "(".repeat(2000), "."), "nest deeper"],
     [raw("\x80\x02", "N".repeat(1_100_000), "."), "wait on the stack"],
-    [raw("\x80\x02", "N0".repeat(4_100_000), "."), "more than 4000000 values"],
+    [raw("\x80\x02", "N0".repeat(1_100_000), "."), "more than 1000000 values"],
+    [raw("\x80\x02", "(1".repeat(2_100_000), "."), "more than 4000000 steps"],
+    [new Uint8Array(PICKLE_LIMITS.bytes + 1), "bytes are more than"],
   ];
   for (const [bytes, part] of cases) refused(bytes, part);
 });
@@ -149,6 +158,42 @@ Deno.test("pickle: calling with one long list again and again is bounded", () =>
   const path = `${text("x".repeat(60_000))}q\x00`;
   const longer = "cpathlib\nPosixPath\nh\x00h\x00\x86R";
   refused(raw("\x80\x02", path, longer, "."), "a path is too long");
+});
+
+Deno.test("pickle: what is no text is never made one, however much it stands for", () => {
+  // A list of two that hold the one below twice, 60 levels up: 2^60 numbers in 800 bytes.
+  const level = "0](h\x00h\x00eq\x00";
+  const doubled = `](K\x01K\x01eq\x00${level.repeat(60)}`;
+  const deep = "]".repeat(100_000) + "a".repeat(99_999);
+  for (const value of [doubled, deep]) {
+    refused(raw("\x80\x04", value, text("x"), "\x93."), "names a string in a list");
+    refused(raw("\x80\x04", text("x"), value, "\x93."), "names a list in a string");
+    refused(raw("\x80\x04", value, ")R."), "a list that cannot be called");
+    refused(raw("\x80\x04", text("f"), value, "R."), "arguments are a list");
+    refused(raw("\x80\x04}", value, "Ns."), "a list is used as a key");
+    refused(raw("\x80\x04}", value, "\x85q\x01Nsh\x01Ns."), "the key a tuple");
+    refused(raw("\x80\x04cargparse\nNamespace\n)\x81", value, "b."), "Namespace is a list");
+  }
+});
+
+Deno.test("pickle: messages stay short and on one line, whatever the file says", () => {
+  const long = "\x1b[31m\n".repeat(100_000);
+  const bytes = `B${u32(1_000_000)}${"y".repeat(1_000_000)}`;
+  for (
+    const program of [
+      `${text(long)}${text("x")}\x93.`,
+      `${text("a\n\x1b]0;b")}${text("x")}\x93.`,
+      `}${text(long)}Ns${text(long)}Ns.`,
+      `}${bytes}q\x00Nsh\x00Ns.`,
+      `}\x8a\xff${"\x7f".repeat(255)}Ns\x8a\xff${"\x7f".repeat(255)}Ns.`,
+      "cos\x1b[2J\nsystem\n.",
+    ]
+  ) {
+    const error = assertThrows(() => unpickle(raw("\x80\x04", program)));
+    assertInstanceOf(error, PickleError);
+    assert(error.message.length < 1000, error.message.slice(0, 1000));
+    assertNotMatch(error.message, /\p{Cc}/u);
+  }
 });
 
 Deno.test("pickle: deep nesting takes no stack of the host", () => {

@@ -1,5 +1,12 @@
 /** Safetensors: headers and values written and read, damaged files refused. */
-import { assertEquals, assertInstanceOf, assertStringIncludes, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertNotMatch,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import fc from "fast-check";
 import {
   encodeHeader,
@@ -118,7 +125,7 @@ Deno.test("safetensors: refuses to write what does not fit together", () => {
 Deno.test("safetensors: hostile headers are refused with a reason", () => {
   const f32 = (shape: unknown, offsets: unknown) => `{"a":${slot("F32", shape, offsets)}}`;
   const cases: [bytes: Uint8Array, part: string][] = [
-    [new Uint8Array(0), "too short"],
+    [new Uint8Array(0), "it is empty"],
     [new Uint8Array(7), "too short"],
     [file("{}", 0, 3n), "past the end"],
     [file("{}", 0, 2n ** 64n - 1n), "header length"],
@@ -160,6 +167,30 @@ Deno.test("safetensors: hostile headers are refused with a reason", () => {
   const invalidUtf8 = file("{  }", 0);
   invalidUtf8.set([0xff], 9);
   assertStringIncludes(rejected(invalidUtf8), "not valid JSON");
+});
+
+Deno.test("safetensors: headers of many, long or deep values are refused before they are built", () => {
+  const long = "x".repeat(2_000_000);
+  const cases: [json: string, part: string][] = [
+    ["[".repeat(2_000_000), "nests too deep"],
+    [`{"a":${"[".repeat(100_000)}${"]".repeat(100_000)}}`, "nests too deep"],
+    [`{"a":[${"0,".repeat(2_200_000)}0]}`, "more than 2097152 values"],
+    [
+      `{"a":${slot("F32", Array(65).fill(1), [0, 4])}}`,
+      "bad shape [1, 1, 1, 1, 1, 1, 1, 1, … (65)]",
+    ],
+    [`{"a":${slot(long, [1], [0, 4])}}`, "unknown dtype"],
+    [`{"a":${slot("F32", long, [0, 4])}}`, "bad shape"],
+    [`{"a":${slot("F32", [[1]], [0, 4])}}`, "nests too deep"],
+    [`{"${long}":${slot("U8", [0], [0, 0])}}`, "is too long"],
+    ['{"\\u001b[31m\\n":3}', "is not an object"],
+  ];
+  for (const [json, part] of cases) {
+    const message = rejected(file(json, 0));
+    assertStringIncludes(message, part);
+    assert(message.length < 400, message.slice(0, 400));
+    assertNotMatch(message, /\p{Cc}/u);
+  }
 });
 
 Deno.test("safetensors: colons and escapes in names and texts are no pairs", () => {

@@ -2,10 +2,11 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { openCheckpoint } from "../../../model/formats/checkpoint_file.ts";
+import { printable } from "../../../model/formats/printable.ts";
 import { bytesAccess, storedTensor, wholeBytes } from "../../../model/formats/stored_tensor.ts";
 import { readSafetensors, writeSafetensors } from "../../../model/formats/safetensors.ts";
 import { torchChunks, TorchDict } from "../../../model/formats/torch_write.ts";
-import { plainText, statisticsOf } from "../../../train/downstream/checkpoint_report.ts";
+import { statisticsOf } from "../../../train/downstream/checkpoint_report.ts";
 import { help as exportHelp, run as runExport } from "../../../train/commands/export.ts";
 import { help as importHelp, run as runImport } from "../../../train/commands/import.ts";
 import { help as inspectHelp, run as runInspect } from "../../../train/commands/inspect.ts";
@@ -65,6 +66,29 @@ Deno.test("import and export: there and back, no byte of a tensor changes", () =
     }
   }));
 
+Deno.test("export and inspect: a run's folder is its encoder, before that its newest checkpoint", () =>
+  inFolder(async (folder) => {
+    const at = (name: string) => join(folder, name);
+    const encoder = join(GOLDEN, "matpac_enconly.pt");
+    const full = join(GOLDEN, "matpac_full.pt");
+    const inspected = () => printed(() => runInspect([folder], never));
+    const error = await assertRejects(inspected, UsageError, "without encoder.safetensors");
+    assertEquals(exitCodeOf(error), 2);
+    Deno.mkdirSync(at("checkpoints"));
+    const newest = at("checkpoints/step-00000007.safetensors");
+    await printed(() => runImport([full, "--out", newest], never));
+    const older = at("checkpoints/step-00000003.safetensors");
+    await printed(() => runImport([encoder, "--out", older], never));
+    Deno.writeTextFileSync(at("checkpoints/latest"), "step-00000007.safetensors\n");
+    assertStringIncludes(await inspected(), `${newest}: safetensors`);
+    await printed(() => runExport([folder, "--out", at("a.pt"), "--format", "fairseq"], never));
+    assertEquals(bytesOf(at("a.pt")), bytesOf(full));
+    await printed(() => runImport([encoder, "--out", at("encoder.safetensors")], never));
+    assertStringIncludes(await inspected(), `${at("encoder.safetensors")}: safetensors`);
+    await printed(() => runExport([folder, "--out", at("b.pt")], never));
+    assertEquals(bytesOf(at("b.pt")), bytesOf(encoder));
+  }));
+
 Deno.test("import: says what it took, what it left, and what embed will need", () =>
   inFolder(async (folder) => {
     const out = join(folder, "x.safetensors");
@@ -113,8 +137,8 @@ Deno.test("import and export: wrong usage exits 2, unusable files 4, and nothing
       [[at("old.pt"), ...out], "before PyTorch 1.6", 4],
       [[at("cut.pt"), ...out], "end record is missing", 4],
       [[at("damaged.pt"), ...out], "is damaged: its checksum", 4],
-      [[at("text"), ...out], "header length", 4],
-      [[at("empty"), ...out], "too short", 4],
+      [[at("text"), ...out], "it is a text", 4],
+      [[at("empty"), ...out], "it is empty", 4],
     ];
     for (const [argv, part, code] of cases) {
       const error = await assertRejects(
@@ -215,8 +239,8 @@ Deno.test("inspect: statistics add up over pieces and types", () => {
 });
 
 Deno.test("inspect: text from files cannot steer a terminal", () => {
-  assertEquals(plainText("a\x1b]0;x\x07\u202eb\u2028"), "a\\u001b]0;x\\u0007\\u202eb\\u2028");
-  assertEquals(plainText("x".repeat(300)).length, 201);
+  assertEquals(printable("a\x1b]0;x\x07\u202eb\u2028"), "a\\u001b]0;x\\u0007\\u202eb\\u2028");
+  assertEquals(printable("x".repeat(300)).length, 201);
 });
 
 Deno.test("import, export, inspect: help names every option", async () => {

@@ -15,10 +15,11 @@ function rejected(...argv: string[]): string {
   return [error.message, error.details ?? ""].join("\n");
 }
 
-function withFile(name: string, text: string, body: (path: string) => void): void {
+function withFile(name: string, content: string | Uint8Array, body: (path: string) => void): void {
   const dir = Deno.makeTempDirSync();
   try {
-    Deno.writeTextFileSync(`${dir}/${name}`, text);
+    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    Deno.writeFileSync(`${dir}/${name}`, bytes);
     body(`${dir}/${name}`);
   } finally {
     Deno.removeSync(dir, { recursive: true });
@@ -136,6 +137,29 @@ Deno.test("config: TOML and JSONC files, with the command line on top", () => {
     const config = resolveConfig(["--config", file]);
     assertEquals([config.data, config.quiet], [["a", "b"], true]);
   });
+});
+
+Deno.test("config: a byte order mark is taken", () => {
+  // Editors of Windows write a byte order mark, PowerShell 5 also UTF-16.
+  const utf16 = (text: string, little: boolean) => {
+    const bytes = new DataView(new ArrayBuffer(2 * text.length + 2));
+    [..."\ufeff" + text].forEach((it, i) => bytes.setUint16(2 * i, it.charCodeAt(0), little));
+    return new Uint8Array(bytes.buffer);
+  };
+  const jsonc = '{"preset": "small", // size\n"steps": 9}';
+  for (
+    const [name, text] of [["bom.toml", 'preset = "small"\nsteps = 9\n'], ["bom.jsonc", jsonc], [
+      "bom.json",
+      jsonc,
+    ]]
+  ) {
+    for (const content of [`\ufeff${text}`, utf16(text, true), utf16(text, false)]) {
+      withFile(name, content, (file) => {
+        const { preset, length } = resolveConfig(["--config", file]);
+        assertEquals([preset, length], ["small", { steps: 9 }]);
+      });
+    }
+  }
 });
 
 Deno.test("config: what is wrong in a file is named with the file", () => {

@@ -123,7 +123,7 @@ Deno.test("probe --finetune: learns what chance does not know, is saved, embeds 
     using tuned = await loadEncoder(device, saved);
     using before = await loadEncoder(device, encoder);
     assertEquals(tuned.geometry, before.geometry);
-    const probe = await loadProbe(file(".probe.safetensors"));
+    const probe = loadProbe(file(".probe.safetensors"));
     assertEquals(probe.file.features, {
       mode: "precise",
       pool: "mean",
@@ -189,7 +189,7 @@ fullOnly(
       assertEquals([record.metric, record.dim, record.settings.frames], ["mAP", 5 * 24, 32]);
       assertEquals([record.folds.length, record.repeats.length, record.history.length], [2, 2, 4]);
       assert(record.mean > 0 && record.mean <= 1 && record.confusion === null);
-      const probe = await loadProbe(`${save}.probe.safetensors`);
+      const probe = loadProbe(`${save}.probe.safetensors`);
       const { seconds, leastSeconds } = probe.file.features;
       assertEquals([probe.file.multiLabel, seconds], [true, undefined]);
       assertEquals(leastSeconds, (31 * 160 + 400) / 16000);

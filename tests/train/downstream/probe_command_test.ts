@@ -1,5 +1,12 @@
 /** `deno task probe` as users run it, its cache of features, and probes that are saved. */
-import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertNotMatch,
+  assertRejects,
+  assertThrows,
+} from "@std/assert";
 import { join } from "@std/path";
 import { run as embed } from "../../../train/commands/embed.ts";
 import { help, run } from "../../../train/commands/probe.ts";
@@ -13,6 +20,7 @@ import {
   type ProbeFile,
   saveProbe,
 } from "../../../train/downstream/probe/probe_file.ts";
+import { type SafetensorsTensor, writeSafetensors } from "../../../model/formats/safetensors.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { writeEncoder } from "../../support/small_encoder.ts";
 
@@ -97,7 +105,7 @@ Deno.test("probe command: scores, baselines, files, cache; the untrained network
     assertEquals(picture.match(/<rect /g)!.length, 1 + 9);
     assert(picture.includes(">low &#38; deep</text>"));
 
-    const probe = await loadProbe(saved);
+    const probe = loadProbe(saved);
     assertEquals(probe.file.checkpoint, await fileDigest(encoder));
     assertEquals([probe.dim, probe.file.features.pool], [320, "mean"]);
     const named = (...more: string[]) =>
@@ -208,7 +216,7 @@ Deno.test("probe: a saved probe comes back and gives probabilities", () =>
       classes: ["a", "b", "c"],
       multiLabel: false,
       features: { mode: "precise", pool: "mean", bands: "concat", seconds: 2 },
-      checkpoint: "0123",
+      checkpoint: "01".repeat(32),
       about: { dataset: "d", mean: 0.5 },
       weight: Float32Array.of(1, 0, 0, 1, -1, 0.5),
       bias: Float32Array.of(0, 0.5, -0.5),
@@ -216,7 +224,7 @@ Deno.test("probe: a saved probe comes back and gives probabilities", () =>
     };
     const path = join(dir, "probe.safetensors");
     await saveProbe(path, file);
-    const probe = await loadProbe(path);
+    const probe = loadProbe(path);
     assertEquals(probe.file, file);
     // (3 - 1) / 2 = 1 and (2.5 - 2) / 0.5 = 1.
     const logits = [1, 1.5, -1];
@@ -231,11 +239,103 @@ Deno.test("probe: a saved probe comes back and gives probabilities", () =>
     const bytes = await Deno.readFile(path);
     for (const broken of [bytes.subarray(0, 40), new Uint8Array(0), bytes.slice(0, -4)]) {
       await Deno.writeFile(path, broken);
-      const error = await assertRejects(() => loadProbe(path), Error, "no probe");
+      const error = assertThrows(() => loadProbe(path), Error, "no probe");
       assertEquals(exitCodeOf(error), 4);
     }
-    const error = await assertRejects(() => loadProbe(join(dir, "none")), Error, "cannot be read");
+    const error = assertThrows(() => loadProbe(join(dir, "none")), Error, "cannot be read");
     assertEquals(exitCodeOf(error), 2);
+  }));
+
+Deno.test("probe: a saved probe that is not as it should be is refused, with what is wrong", () =>
+  inTempDir(async (dir) => {
+    const path = join(dir, "probe.safetensors");
+    const f32 = (shape: number[], ...values: number[]) =>
+      ({ dtype: "F32", shape, data: Float32Array.from(values) }) as SafetensorsTensor;
+    const features = { mode: "precise", pool: "mean", bands: "concat" };
+    const text = {
+      format: "tessera-probe",
+      classes: '["a","b"]',
+      multi_label: "false",
+      features: JSON.stringify(features),
+      checkpoint: "0a".repeat(32),
+      about: '{"dataset":"d","mean":null}',
+    };
+    const tensors = { weight: f32([2, 1], 1, 2), bias: f32([2], 0, 1) };
+    const write = (
+      changedText: Record<string, string | undefined>,
+      changedTensors: Record<string, SafetensorsTensor | undefined> = {},
+    ) => {
+      const metadata = Object.entries({ ...text, ...changedText }).filter(([, it]) => it);
+      const entries = Object.entries({ ...tensors, ...changedTensors }).filter(([, it]) => it);
+      Deno.writeFileSync(
+        path,
+        writeSafetensors(
+          entries as [string, SafetensorsTensor][],
+          Object.fromEntries(metadata as [string, string][]),
+        ),
+      );
+    };
+    write({});
+    assertEquals(loadProbe(path).file.classes, ["a", "b"]);
+    write({}, { mean: f32([1], 0), std: f32([1], 2) });
+    assertEquals(loadProbe(path).logits([4]), Float64Array.of(2, 5));
+    const how = (changes: object) => ({ features: JSON.stringify({ ...features, ...changes }) });
+    const texts: [Record<string, string | undefined>, string][] = [
+      [{ features: "null" }, "features"],
+      [{ features: undefined }, "features"],
+      [{ features: "[" }, "features"],
+      [{ features: "[".repeat(100_000) + "]".repeat(100_000) }, "features"],
+      [how({ mode: "x" }), "features.mode"],
+      [how({ mode: "x".repeat(1 << 20) }), "features.mode"],
+      [how({ mode: "\x1b[31m\n" }), "features.mode"],
+      [how({ pool: "none" }), "features.pool"],
+      [how({ bands: undefined }), "features.bands"],
+      [how({ seconds: -1 }), "features.seconds"],
+      [how({ seconds: 1e300 }), "features.seconds"],
+      [how({ leastSeconds: "2" }), "features.leastSeconds"],
+      [how({ window: 3 }), "features.window"],
+      [{ classes: "[]" }, "classes"],
+      [{ classes: '["a",3]' }, "classes.1"],
+      [{ classes: '["a","a"]' }, "occurs twice"],
+      [{ classes: '["a",""]' }, "classes.1"],
+      [{ classes: '["a","b","c"]' }, "not F32 of [3,1]"],
+      [{ multi_label: "maybe" }, "multi_label"],
+      [{ multi_label: undefined }, "multi_label"],
+      [{ checkpoint: "0123" }, "checkpoint"],
+      [{ about: '{"a":{"b":1}}' }, "about.a"],
+      [{ about: undefined }, "about"],
+      [{ format: "other" }, "do not say tessera-probe"],
+    ];
+    const values: [Record<string, SafetensorsTensor | undefined>, string][] = [
+      [{ weight: undefined }, "no weights"],
+      [{ bias: undefined }, "bias is missing"],
+      [{ weight: f32([1, 2], 1, 2) }, "weight is F32 of shape [1, 2]"],
+      [{ weight: f32([2], 1, 2) }, "weight is F32 of shape [2]"],
+      [{ weight: f32([2, 0]) }, "no weights"],
+      [{ weight: f32([2, 1], 1, NaN) }, "weight is not finite"],
+      [{ bias: f32([2], -Infinity, 0) }, "bias is not finite"],
+      [{ bias: { dtype: "I32", shape: [2], data: new Int32Array(2) } }, "bias is I32"],
+      [{ mean: f32([1], 0) }, "std is missing"],
+      [{ std: f32([1], 1) }, "mean is missing"],
+      [{ mean: f32([1], 0), std: f32([1], 0) }, "std is not above 0"],
+      [{ mean: f32([2], 0, 0), std: f32([2], 1, 1) }, "mean is F32 of shape [2]"],
+    ];
+    const refused = (part: string) => {
+      const error = assertThrows(() => loadProbe(path), Error, part);
+      assertEquals(exitCodeOf(error), 4);
+      assert(error.message.length < 600 + path.length, error.message.slice(0, 600));
+      assertNotMatch(error.message, /\p{Cc}/u);
+    };
+    for (const [changes, part] of texts) {
+      write(changes);
+      refused(part);
+    }
+    for (const [changes, part] of values) {
+      write({}, changes);
+      refused(part);
+    }
+    await Deno.writeTextFile(path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+    refused("a Git LFS pointer");
   }));
 
 Deno.test("probe: the picture holds every cell and its share, with many classes too", () => {

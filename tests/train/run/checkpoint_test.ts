@@ -4,6 +4,7 @@ import {
   type CheckpointTensor,
   CheckpointWriter,
   loadCheckpoint,
+  newestCheckpoint,
   saveCheckpoint,
 } from "../../../train/run/checkpoint.ts";
 import { resolveConfig } from "../../../train/config/config.ts";
@@ -47,6 +48,50 @@ Deno.test("checkpoint: the same state gives the same bytes", () =>
     const first = await Deno.readFile(await saveCheckpoint(`${dir}/a`, 1, TENSORS, { k: "v" }));
     const second = await Deno.readFile(await saveCheckpoint(`${dir}/b`, 1, TENSORS, { k: "v" }));
     assertEquals(first, second);
+  }));
+
+Deno.test("checkpoint: whatever latest is, the newest that can be read is found", () =>
+  inTempDir(async (dir) => {
+    for (const step of [1, 2, 3]) await saveCheckpoint(dir, step, TENSORS, {});
+    const at = (name: string) => `${dir}/checkpoints/${name}`;
+    const found = async () => [(await loadCheckpoint(dir))?.step, await newestCheckpoint(dir)];
+    const newest = [3, at("step-00000003.safetensors")];
+    assertEquals(await found(), newest);
+    // A device stands for all that is waited for: pipes, sockets, devices.
+    for (
+      const make of [
+        () => Deno.mkdirSync(at("latest")),
+        () => Deno.symlinkSync("/dev/zero", at("latest")),
+        () => Deno.symlinkSync(at("nowhere"), at("latest")),
+        () => Deno.symlinkSync("latest", at("latest")),
+        () => Deno.writeTextFileSync(at("latest"), "x".repeat(1 << 20)),
+        () => Deno.writeTextFileSync(at("latest"), "../../secret.safetensors"),
+        () => Deno.writeFileSync(at("latest"), new Uint8Array([0xff, 0, 10])),
+      ]
+    ) {
+      Deno.removeSync(at("latest"));
+      make();
+      assertEquals(await found(), newest);
+    }
+    // A folder stays; training goes on and is found all the same.
+    Deno.removeSync(at("latest"));
+    Deno.mkdirSync(at("latest"));
+    await saveCheckpoint(dir, 4, TENSORS, {}, { keep: 3 });
+    assertEquals(await found(), [4, at("step-00000004.safetensors")]);
+    Deno.mkdirSync(`${at("step-00000009.safetensors")}/below`, { recursive: true });
+    Deno.symlinkSync("/dev/zero", at("step-00000010.safetensors"));
+    await saveCheckpoint(dir, 11, TENSORS, { loss: "1" }, { keep: 1, keepBest: 1 });
+    assertEquals(await found(), [11, at("step-00000011.safetensors")]);
+    Deno.removeSync(at("step-00000011.safetensors"));
+    Deno.removeSync(at("latest"));
+    Deno.writeTextFileSync(at("latest"), "step-00000009.safetensors\n");
+    await saveCheckpoint(dir, 5, TENSORS, {});
+    Deno.writeTextFileSync(at("latest"), "step-00000009.safetensors\n");
+    const back = await loadCheckpoint(dir);
+    assertEquals(back?.step, 5);
+    assertEquals(back?.passedOver, [
+      { path: at("step-00000009.safetensors"), reason: "not a regular file but a folder" },
+    ]);
   }));
 
 Deno.test("checkpoint: only the newest are kept", () =>

@@ -26,7 +26,7 @@ export interface FilePrediction {
  * @throws as `loadProbe`.
  */
 export async function probeFor(path: string, checkpoint: string): Promise<Probe> {
-  const probe = await loadProbe(path);
+  const probe = loadProbe(path);
   if (probe.file.checkpoint !== await fileDigest(encoderPath(checkpoint))) {
     throw new UsageError(
       `--probe ${path}: was trained on another encoder than ${checkpoint}`,
@@ -40,6 +40,7 @@ export async function probeFor(path: string, checkpoint: string): Promise<Probe>
  * Names the classes of audio files; those that cannot be used are left out.
  *
  * @param top how many classes of each
+ * @throws {UsageError} if the probe takes embeddings of another size than the encoder gives
  * @throws {InterruptedError} when the signal aborted.
  */
 export async function predictFiles(
@@ -50,9 +51,15 @@ export async function predictFiles(
 ): Promise<FilePrediction[]> {
   const { checkpoint, features: { seconds, leastSeconds, ...how } } = probe.file;
   const { paths } = options;
+  const source = encoderSource(encoder, checkpoint, how);
+  if (source.size !== probe.dim) {
+    throw new UsageError(
+      `--probe takes ${probe.dim} values of a clip, but the encoder gives ${source.size}`,
+    );
+  }
   const { features } = await clipFeatures({
     ...options,
-    source: encoderSource(encoder, checkpoint, how),
+    source,
     // Nothing is kept, so that names are keys enough.
     digests: new Map(paths.map((path) => [path, path])),
     seconds,

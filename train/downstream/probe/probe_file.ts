@@ -3,14 +3,21 @@
  *
  * @module
  */
-import { bytesOf, encodeHeader, readSafetensors } from "../../../model/formats/safetensors.ts";
+import * as v from "valibot";
+import type { CheckpointFile } from "../../../model/formats/checkpoint_file.ts";
+import { listed, printable } from "../../../model/formats/printable.ts";
+import { bytesOf, encodeHeader } from "../../../model/formats/safetensors.ts";
+import { wholeBytes } from "../../../model/formats/stored_tensor.ts";
 import { NoDataError, UsageError } from "../../errors.ts";
+import { openCheckpointFile } from "../../io/checkpoint_file.ts";
 import { writeAtomic } from "../../io/atomic_write.ts";
 import type { FeatureOptions } from "./features.ts";
 import { probabilitiesOf } from "./metrics.ts";
 
 /** Says what kind of file it is. */
 const FORMAT = "tessera-probe";
+/** Longest clips: a day. */
+const MOST_SECONDS = 86_400;
 
 /** What a probe file holds. */
 export interface ProbeFile {
@@ -23,7 +30,7 @@ export interface ProbeFile {
   /** SHA-256 of the encoder's file. */
   readonly checkpoint: string;
   /** Where it comes from: dataset, protocol, score. */
-  readonly about: Readonly<Record<string, string | number>>;
+  readonly about: Readonly<Record<string, string | number | null>>;
   /** [classes, dim]. */
   readonly weight: Float32Array;
   /** [classes]. */
@@ -124,52 +131,88 @@ export async function saveProbe(path: string, probe: ProbeFile): Promise<void> {
  * @throws {UsageError} if the file cannot be read
  * @throws {NoDataError} if it is no probe, or is damaged.
  */
-export async function loadProbe(path: string): Promise<Probe> {
-  let bytes: Uint8Array;
+export function loadProbe(path: string): Probe {
   try {
-    bytes = await Deno.readFile(path);
+    using opened = openCheckpointFile(path);
+    return new Probe(probeIn(opened.file));
   } catch (error) {
-    throw new UsageError(`${path}: cannot be read`, (error as Error).message);
-  }
-  try {
-    return new Probe(parsed(bytes));
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    if (error instanceof UsageError) throw error;
+    const { message } = error as Error;
+    const reason = message.startsWith(`${path}: `) ? message.slice(path.length + 2) : message;
     throw new NoDataError(`${path} is no probe that probe --save wrote: ${reason}`);
   }
 }
 
-function parsed(bytes: Uint8Array): ProbeFile {
-  const { tensors, metadata } = readSafetensors(bytes);
-  if (metadata.format !== FORMAT) throw new Error(`its metadata do not say ${FORMAT}`);
-  const classes: unknown = JSON.parse(metadata.classes);
-  const features = JSON.parse(metadata.features) as FeatureOptions;
-  if (!Array.isArray(classes) || !classes.every((it) => typeof it === "string")) {
-    throw new Error("its classes are no list of names");
-  }
-  const values = (name: string, size: number | undefined): Float32Array => {
-    const data = tensors.get(name)?.data;
-    if (
-      !(data instanceof Float32Array) || (size !== undefined && data.length !== size) ||
-      !data.every(Number.isFinite)
-    ) {
-      throw new Error(`${name} is missing, of another size or not finite`);
+/** JSON in a text. */
+const json = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset, addIssue, NEVER }): unknown => {
+    try {
+      return JSON.parse(dataset.value);
+    } catch {
+      addIssue({ message: "no JSON" });
+      return NEVER;
     }
+  }),
+);
+const seconds = v.optional(v.pipe(v.number(), v.gtValue(0), v.maxValue(MOST_SECONDS)));
+/** Metadata of a file. */
+const METADATA = v.object({
+  classes: v.pipe(
+    json,
+    v.array(v.pipe(v.string(), v.nonEmpty())),
+    v.nonEmpty(),
+    v.check((names) => new Set(names).size === names.length, "a name occurs twice"),
+  ),
+  multi_label: v.picklist(["true", "false"]),
+  // Strict: what is not known here could change what the values mean.
+  features: v.pipe(
+    json,
+    v.strictObject({
+      mode: v.picklist(["precise", "fast", "msm-mae"]),
+      pool: v.picklist(["mean", "max"]),
+      bands: v.picklist(["concat", "mean"]),
+      seconds,
+      leastSeconds: seconds,
+    }),
+  ),
+  checkpoint: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "no SHA-256")),
+  about: v.pipe(json, v.record(v.string(), v.union([v.string(), v.number(), v.null()]))),
+});
+
+function probeIn({ format, tensors, metadata }: CheckpointFile): ProbeFile {
+  if (format !== "safetensors" || metadata.format !== FORMAT) {
+    throw new Error(`its metadata do not say ${FORMAT}`);
+  }
+  const { success, output, issues } = v.safeParse(METADATA, metadata);
+  if (!success) {
+    const [issue] = issues;
+    const at = v.getDotPath(issue)?.split(".").slice(0, 2).join(".") ?? "metadata";
+    throw new Error(`its ${printable(at)} is not as it should be: ${printable(issue.message)}`);
+  }
+  const { classes, multi_label, features, checkpoint, about } = output;
+  const values = (name: string, shape: readonly number[]): Float32Array => {
+    const tensor = tensors.get(name);
+    if (!tensor) throw new Error(`${name} is missing`);
+    if (tensor.dtype !== "F32" || String(tensor.shape) !== String(shape)) {
+      throw new Error(
+        `${name} is ${tensor.dtype} of shape ${listed(tensor.shape)}, not F32 of [${shape}]`,
+      );
+    }
+    const data = new Float32Array(wholeBytes(tensor).buffer);
+    if (!data.every(Number.isFinite)) throw new Error(`${name} is not finite`);
     return data;
   };
-  const weight = values("weight", undefined);
-  const dim = weight.length / classes.length;
-  if (!Number.isInteger(dim) || dim === 0) throw new Error("its weights do not fit its classes");
-  return {
-    classes,
-    multiLabel: metadata.multi_label === "true",
-    features,
-    checkpoint: metadata.checkpoint,
-    about: JSON.parse(metadata.about),
-    weight,
-    bias: values("bias", classes.length),
-    ...(tensors.has("mean") && {
-      statistics: { mean: values("mean", dim), std: values("std", dim) },
-    }),
+  const dim = tensors.get("weight")?.shape.at(-1) ?? 0;
+  if (dim === 0) throw new Error("it has no weights");
+  const file = {
+    ...{ classes, features, checkpoint, about },
+    multiLabel: multi_label === "true",
+    weight: values("weight", [classes.length, dim]),
+    bias: values("bias", [classes.length]),
   };
+  if (!tensors.has("mean") && !tensors.has("std")) return file;
+  const statistics = { mean: values("mean", [dim]), std: values("std", [dim]) };
+  if (!statistics.std.every((it) => it > 0)) throw new Error("std is not above 0");
+  return { ...file, statistics };
 }

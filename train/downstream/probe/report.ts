@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { printable } from "../../../model/formats/printable.ts";
 import { listSkipped } from "../../cli/listing.ts";
 import type { Device } from "../../../engine/mod.ts";
 import type { LabelledClip, LabelledFolder } from "../../data/labelled_folder.ts";
@@ -22,6 +23,9 @@ export interface ReportRow {
   readonly result: ProbeResult;
 }
 
+/** Characters of a cell of a table. */
+const MOST_CELL = 100;
+
 /** Names of metrics in tables. */
 export const METRIC_TITLES: Readonly<Record<Metric, string>> = {
   accuracy: "accuracy",
@@ -36,8 +40,12 @@ export const percent = (share: number | null | undefined): string =>
 
 /** Columns lined up, the first to the left and the others to the right. */
 export function lined(cells: readonly (readonly string[])[]): string[] {
-  const widths = cells[0].map((_, i) => Math.max(...cells.map((row) => row[i].length)));
-  return cells.map((row) =>
+  // Names of classes come from files.
+  const rows = cells.map((row) => row.map((it) => printable(it, MOST_CELL)));
+  const widths = cells[0].map((_, i) =>
+    rows.reduce((most, row) => Math.max(most, row[i].length), 0)
+  );
+  return rows.map((row) =>
     row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ")
   );
 }
@@ -150,7 +158,7 @@ export function printClasses(classes: readonly string[], result: ProbeResult): v
   const worst = mistakes(classes, result, MOST_MISTAKES);
   if (worst.length === 0) return;
   const texts = worst.map(({ from, to, share }) =>
-    `${from} as ${to} (${(100 * share).toFixed(0)} %)`
+    `${printable(from, MOST_CELL)} as ${printable(to, MOST_CELL)} (${(100 * share).toFixed(0)} %)`
   );
   console.log(`\nmost often mistaken: ${texts.join(", ")}`);
 }
