@@ -1,5 +1,5 @@
-// C = alpha * op(A) * op(B) (+ bias) (+ residual), or C += …; A is M x K, B is K x N, both possibly
-// stored transposed.
+// C = alpha * op(A) * op(B) (+ bias) (+ residual), or C += …; A is M x K, B is K x N, both
+// possibly stored transposed.
 //
 // Tile scheme: register tiles, no shared memory. Each invocation owns ROWS rows x 4 VECS columns of
 // C (8 x 8) in named vec4 accumulators. Per 4 steps of K it loads 16 vec4 (8 from A, 8 from B,
@@ -17,8 +17,9 @@
 // one by one.
 //
 // Constants: E (f32 or f16: what is stored; sums are f32), TA, TB, VA, VB, VC (gemm_bindings.wgsl),
-// TAIL, ROWS (a multiple of 4), VECS, WX, WY, STORE (rows unrolled in gemm_store.wgsl), DOWN =
-// ACROSS = 4 for it, BIAS, GELU (stores gelu(c) and keeps c in `pre`), RESIDUAL, ACC.
+// TAIL, BLOCKED (gemm_blocks.wgsl), ROWS (a multiple of 4), VECS, WX, WY, STORE (rows unrolled in
+// gemm_store.wgsl), DOWN = ACROSS = 4 for it, BIAS, GELU (stores gelu(c) and keeps c in `pre`),
+// RESIDUAL, PARTIAL (adds the f32 sum of products before, laid out like C), ACC.
 // gemm_subgroup.wgsl is faster where subgroups have a known size, gemm_tiled.wgsl is meant for
 // GPUs.
 
@@ -61,7 +62,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
 //:end
 //:end
   let whole = params.k / 4u;
+//:if BLOCKED
+//:include gemm_blocks
+  let until = min(start / 4u + 32u, whole);
+  for (var k = start / 4u; k < until; k++) {
+//:else
   for (var k = 0u; k < whole; k++) {
+//:end
 //:if TA
 //:for q in 0..4
 //:for i in 0..ROWS/4
@@ -101,6 +108,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
 //:end
 //:end
   }
+//:if BLOCKED
+  }
+//:end
 //:if TAIL
   // The last steps one by one. Vectors along K are loaded once and turned, the next step first.
 //:if !TA

@@ -12,13 +12,14 @@
 //   K x M (TA)    step l % 4,                       lane r % LANES / 4 * 4 + k % 4,
 //                 rows LANES i + l / 4 * 4 …        component r % 4
 //
-// Every element of C is summed over k in order, as in gemm.wgsl, so that tiles of all sizes give
-// the same bits.
+// Every element of C is summed over k in the same order as in gemm.wgsl, so that tiles of all sizes
+// give the same bits.
 //
 // Edges as in gemm.wgsl; all lanes stay active.
 //
-// Constants: E, TA, TB, VA, VB, VC, TAIL, BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; LANES (a
-// multiple of 4), ROWS (a multiple of LANES), VECS; STORE, DOWN, ACROSS as in gemm_store.wgsl.
+// Constants: E, TA, TB, VA, VB, VC, TAIL, BLOCKED, BIAS, GELU, RESIDUAL, PARTIAL, ACC as in
+// gemm.wgsl; LANES (a multiple of 4), ROWS (a multiple of LANES), VECS; STORE, DOWN, ACROSS as in
+// gemm_store.wgsl.
 //
 // Three times as fast as gemm.wgsl on lavapipe, as the lanes of a subgroup load nothing twice;
 // which ROWS and VECS are fastest depends on the shape (kernels/README.md, Laboratory notebook,
@@ -59,7 +60,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:end
 //:end
   let whole = params.k / 4u;
+//:if BLOCKED
+//:include gemm_blocks
+  let until = min(start / 4u + 32u, whole);
+  for (var k = start / 4u; k < until; k++) {
+//:else
   for (var k = 0u; k < whole; k++) {
+//:end
 //:if TB
 //:for c in 0..VECS*4
     let t$c = load_b(b_at$c + k * ${4/VB}u);
@@ -98,6 +105,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:end
 //:end
   }
+//:if BLOCKED
+  }
+//:end
 //:if TAIL
   // The last steps one by one. Vectors along K are loaded once and turned, the next step first.
 //:if TA

@@ -22,13 +22,14 @@
 // along K (32 B of a row) with blocks of neighbouring rows: whole sectors from memory, and writes
 // to shared memory that meet in a bank at most twice.
 //
-// Every element of C is summed over k in order, as in gemm.wgsl, so that all variants give the same
-// bits.
+// Every element of C is summed over k in the same order as in gemm.wgsl, so that all variants give
+// the same bits.
 //
 // Edges: rows and columns past the edge are clamped on load and dropped on store, as in gemm.wgsl;
 // steps past the end of K are zero in both operands (TAIL: they may lie within a group of four).
 //
-// Constants: E, TA, TB, VA, VB, VC, TAIL, BIAS, GELU, RESIDUAL, ACC as in gemm.wgsl; ROWS, VECS, BK
+// Constants: E, TA, TB, VA, VB, VC, TAIL, BLOCKED, BIAS, GELU, RESIDUAL, PARTIAL, ACC as in
+// gemm.wgsl; ROWS, VECS, BK
 // as in the table; STORE = ROWS, DOWN = ACROSS = 64 for gemm_store.wgsl.
 //
 // The speed on a GPU is unmeasured; the scheme is distilled from others' reports
@@ -153,7 +154,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   } else if (lane < A_BLOCKS + B_BLOCKS) {
     next = block_b(at, step);
   }
+//:if BLOCKED
+//:include gemm_blocks
+  let until = min(start + 128u, params.k);
+  for (var k = start; k < until; k += BK) {
+//:else
   for (var k = 0u; k < params.k; k += BK) {
+//:end
     if (lane < A_BLOCKS) {
 //:for q in 0..4
       a_tile[step + ${q}u][block.x] = next[$q];
@@ -185,6 +192,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 //:end
     workgroupBarrier();
   }
+//:if BLOCKED
+  }
+//:end
 
 //:include gemm_store
 }

@@ -53,9 +53,16 @@ export interface GemmArguments {
   readonly accumulate?: boolean;
 }
 
+/** Inner size up to which a sum goes over k in order. */
+const LONGEST_IN_ORDER = 16384;
+/** Inner size of one launch: sums of blocks (kernels/include/gemm_blocks.wgsl) in order. */
+const LONGEST_LAUNCH = 32768;
+
 /**
- * Computes a matrix product. Sums are f32 over k in order, whatever the operands are and in every
- * kernel variant.
+ * Computes a matrix product. Sums are f32, whatever the operands are, in the same order in every
+ * kernel variant: over k up to 16,384, beyond in blocks of 128 whose sums are added, and those of
+ * 32,768 each in turn. So the sum of any number of equal terms is right to 5e-6, where 16,384 of
+ * them in order may be off by 2e-4.
  *
  * @param args all tensors f32, or all f16
  * @throws {RangeError} if a single row of an operand exceeds the adapter's binding limit.
@@ -71,13 +78,27 @@ type Range = readonly [first: number, count: number];
 /**
  * Halves a range, the first half a multiple of 8 where possible so that vector loads stay aligned.
  */
-function halves([first, count]: Range): [Range, Range] {
+function halves([first, count]: Range): Range[] {
   const half = count > 8 ? Math.ceil(count / 16) * 8 : Math.ceil(count / 2);
   return [[first, half], [first + half, count - half]];
 }
 
+/** Cuts a range after every {@link LONGEST_LAUNCH}. */
+function blocks([first, count]: Range): Range[] {
+  return Array.from({ length: Math.ceil(count / LONGEST_LAUNCH) }, (_, i) => {
+    const done = i * LONGEST_LAUNCH;
+    return [first + done, Math.min(LONGEST_LAUNCH, count - done)];
+  });
+}
+
+/** One launch of a product, perhaps of a part of k. */
+interface Launch extends GemmArguments {
+  /** f32, laid out like `c`: the product over k before, added before everything else. */
+  readonly partial?: MatrixOperand;
+}
+
 function launch(
-  args: GemmArguments,
+  args: Launch,
   m: Range,
   n: Range,
   k: Range,
@@ -86,9 +107,7 @@ function launch(
 ): void {
   const { a, b, c } = args;
   const { device } = c.tensor;
-  const { itemSize, dtype } = c.tensor;
-  const alignment = device.offsetAlignment / itemSize;
-  const limit = device.bindingLimit / itemSize - alignment;
+  const { dtype } = a.tensor;
   const most = device.gpu.limits.maxComputeWorkgroupsPerDimension;
   const longest = most * LARGEST_REGISTER_TILE;
 
@@ -108,19 +127,28 @@ function launch(
     bias: args.bias && { tensor: args.bias, first: args.bias.offset + n[0], count: n[1] },
     residual: args.residual && like(args.residual),
     pre: args.pre && like(args.pre),
+    partial: args.partial && span(args.partial, m, n),
   };
-  const tooLarge = (part: { count: number } | undefined) =>
-    part !== undefined && part.count > limit;
+  const tooLarge = (part: { tensor: Tensor; count: number } | undefined) =>
+    part !== undefined &&
+    part.count * part.tensor.itemSize > device.bindingLimit - device.offsetAlignment;
   const tooMany = batch[1] > most || m[1] > longest || n[1] > longest;
-  if (tooMany || Object.values(spans).some(tooLarge)) {
+  // Partial sums are f32.
+  const largeC = tooLarge(spans.c) || tooLarge(spans.partial) ||
+    k[1] > LONGEST_LAUNCH && spans.c.count * 4 > device.bindingLimit - device.offsetAlignment;
+  if (tooMany || largeC || Object.values(spans).some(tooLarge)) {
     const launchPart = (over: { m?: Range; n?: Range; k?: Range; batch?: Range }, add: boolean) =>
       launch(args, over.m ?? m, over.n ?? n, over.k ?? k, over.batch ?? batch, add);
     if (batch[1] > 1) halves(batch).forEach((half) => launchPart({ batch: half }, accumulate));
-    else if (m[1] > longest || tooLarge(spans.c) || (tooLarge(spans.a) && !a.transposed)) {
+    else if (m[1] > longest || m[1] > 1 && (largeC || tooLarge(spans.a) && !a.transposed)) {
       halves(m).forEach((half) => launchPart({ m: half }, accumulate));
-    } else if (n[1] > longest || (tooLarge(spans.b) && b.transposed)) {
+    } else if (n[1] > longest || n[1] > 1 && (largeC || tooLarge(spans.b) && b.transposed)) {
       halves(n).forEach((half) => launchPart({ n: half }, accumulate));
     } else splitInner(args, m, n, k, batch, accumulate);
+    return;
+  }
+  if (k[1] > LONGEST_LAUNCH) {
+    splitInner(args, m, n, k, batch, accumulate);
     return;
   }
 
@@ -138,12 +166,13 @@ function launch(
     offset_bias: 0,
     offset_residual: 0,
     offset_pre: 0,
+    offset_partial: 0,
   };
   const windows: TensorWindow[] = [];
-  for (const name of ["a", "b", "c", "bias", "residual", "pre"] as const) {
+  for (const name of ["a", "b", "c", "bias", "residual", "pre", "partial"] as const) {
     const part = spans[name];
     if (!part) continue;
-    const start = part.first - part.first % alignment;
+    const start = part.first - part.first % (device.offsetAlignment / part.tensor.itemSize);
     params[`offset_${name}`] = part.first - start;
     windows.push({
       tensor: part.tensor,
@@ -159,8 +188,10 @@ function launch(
     widthA: widthOf(a.transposed ? m[1] : k[1], a.ld, params.batch_a, spans.a.first),
     widthB: widthOf(b.transposed ? k[1] : n[1], b.ld, params.batch_b, spans.b.first),
     transposedB: b.transposed ?? false,
+    blocked: args.k > LONGEST_IN_ORDER,
   };
-  const firsts = [spans.c, spans.bias, spans.residual, spans.pre].map((part) => part?.first ?? 0);
+  const results = [spans.c, spans.bias, spans.residual, spans.pre, spans.partial];
+  const firsts = results.map((part) => part?.first ?? 0);
   const widthC = widthOf(n[1], c.ld, params.batch_c, ...firsts);
   const variants = gemmVariants(device, sizes);
   const run = (name: string, operands: readonly TensorWindow[]) => {
@@ -170,15 +201,18 @@ function launch(
       {
         ...constants,
         E: dtype,
+        EC: c.tensor.dtype,
         VA: sizes.widthA,
         VB: sizes.widthB,
         VC: widthC,
         TAIL: k[1] % 4 !== 0,
+        BLOCKED: sizes.blocked,
         TA: a.transposed ?? false,
         TB: b.transposed ?? false,
         BIAS: args.bias !== undefined,
         GELU: args.pre !== undefined,
         RESIDUAL: args.residual !== undefined,
+        PARTIAL: args.partial !== undefined,
         ACC: accumulate,
       },
       operands,
@@ -194,11 +228,13 @@ function launch(
     `gemm/${layout}/${dtype}/${shapeClass(sizes, a.transposed ?? false)}${accesses}`,
     variants.map(({ name }) => name),
     () => {
-      const counts = windows.map(({ count }) => count);
+      const sizes = windows.map(({ tensor, count }) => ({ count, dtype: tensor.dtype }));
       return (name) => {
-        const scratch = counts.map((count) => device.empty([count], dtype));
-        run(name, scratch.map((tensor, i) => ({ tensor, start: 0, count: counts[i] })));
-        scratch.forEach((tensor) => tensor.dispose());
+        const scratch = sizes.map(({ count, dtype }) => {
+          return { tensor: device.empty([count], dtype), start: 0, count };
+        });
+        run(name, scratch);
+        scratch.forEach(({ tensor }) => tensor.dispose());
       };
     },
   );
@@ -224,19 +260,39 @@ function shapeClass({ m, n, k, batch }: GemmProblem, gradient: boolean): string 
   return sizes.join("x") + (batch > 1 ? `x${rough(batch)}` : "");
 }
 
-/** Splits K: the first half writes, the second adds; bias and residual ride on the first. */
+/**
+ * Splits K: the first part writes, the others add; bias and residual ride on the first. Where f16 or
+ * GELU forbid adding to the result, all but the last add up in f32 elsewhere.
+ */
 function splitInner(
-  args: GemmArguments,
+  args: Launch,
   m: Range,
   n: Range,
   k: Range,
   batch: Range,
   accumulate: boolean,
 ): void {
-  if (k[1] < 2 || args.pre) {
+  if (k[1] < 2) {
     throw new RangeError("gemm: one row of an operand exceeds the adapter's binding limit");
   }
-  const [first, second] = halves(k);
-  launch(args, m, n, first, batch, accumulate);
-  launch({ ...args, bias: undefined, residual: undefined }, m, n, second, batch, true);
+  const parts = k[1] > LONGEST_LAUNCH ? blocks(k) : halves(k);
+  const plain = { ...args, bias: undefined, residual: undefined, pre: undefined };
+  const { c } = args;
+  const { device, dtype } = c.tensor;
+  if (dtype === "f32" && !args.pre) {
+    parts.forEach((part, i) => launch(i ? plain : args, m, n, part, batch, i > 0 || accumulate));
+    return;
+  }
+  // Laid out like this part of C.
+  const step = c.batchStride ?? 0;
+  const first = batch[0] * step + m[0] * c.ld + n[0];
+  const count = (batch[1] - 1) * step + (m[1] - 1) * c.ld + n[1];
+  const partial = args.partial ?? { ...c, tensor: device.empty([count]), start: -first };
+  const last = parts.pop()!;
+  parts.forEach((part, i) => {
+    const add = i > 0 || args.partial !== undefined;
+    launch({ ...plain, c: partial, partial: undefined }, m, n, part, batch, add);
+  });
+  launch({ ...args, partial }, m, n, last, batch, accumulate);
+  if (!args.partial) partial.tensor.dispose();
 }

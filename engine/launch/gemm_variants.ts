@@ -23,11 +23,12 @@ const insight: KernelInsight = {
       c.ACC && "add",
     ].filter(Boolean).join(" "),
 };
-/** Rounds over K, `step` at a time and its end one by one, and those of the stores. */
+/** Rounds over K, `step` at a time and its end one by one, over its blocks, and of the stores. */
 const rounds =
   (step: (constants: Constants) => number): KernelInsight["rounds"] =>
   ({ constants, params: { k } }) =>
-    Math.ceil(k / step(constants)) + 5 + Number(constants.ROWS) / Number(constants.STORE) + 1;
+    Math.ceil(k / step(constants)) + 5 + (constants.BLOCKED ? 2 * Math.ceil(k / 128) + 1 : 0) +
+    Number(constants.ROWS) / Number(constants.STORE) + 1;
 const inFours = { ...insight, rounds: rounds(() => 4) };
 const registerKernel = defineKernel("gemm", source, inFours);
 const subgroupKernel = defineKernel("gemm_subgroup", subgroupSource, inFours);
@@ -129,6 +130,8 @@ export interface GemmProblem {
   readonly widthB: number;
   /** Whether the right operand is stored transposed; default false. */
   readonly transposedB?: boolean;
+  /** Whether sums go in blocks, with which large tiles take long to compile; default false. */
+  readonly blocked?: boolean;
 }
 
 const tilesOf = ({ rows, columns }: GemmVariant, { m, n, batch }: GemmProblem): number =>
@@ -170,14 +173,14 @@ function startWith(
     return shared.find((tile) => tilesOf(tile, problem) >= ENOUGH_WORKGROUPS) ??
       shared.at(-1) ?? REGISTER;
   }
-  const { m, n, k, batch } = problem;
+  const { m, n, k, batch, blocked = false } = problem;
   // lavapipe deals workgroups out to the cores in equal numbers, so the core with the most decides.
   const time = (tile: GemmVariant) =>
     Math.ceil(tilesOf(tile, problem) / navigator.hardwareConcurrency) *
     tileTime(tile.constants, problem);
   const candidates = fitting.filter((tile) =>
     tile.kernel === subgroupKernel &&
-    (!LARGE_SUBGROUP_TILES.includes(tile) || m * n * k * batch >= LARGE_PRODUCT)
+    (!LARGE_SUBGROUP_TILES.includes(tile) || !blocked && m * n * k * batch >= LARGE_PRODUCT)
   );
   return candidates.length === 0
     ? REGISTER

@@ -2,13 +2,13 @@
 // serves them.
 //
 // Each operand is an array of items of VA, VB or VC elements (4, 2 or 1), VC being that of C, bias,
-// residual and pre: the most that divides its row's length and all its offsets and distances.
-// Kernels load four neighbours at a time, as 4 / VA items. They do so up to the edge of a matrix:
-// then the last three elements may lie behind it, in the next row or, as items are whole, out of
-// bounds, which WebGPU allows to read. What comes of them is dropped.
+// residual, pre and partial: the most that divides its row's length and all its offsets and
+// distances. Kernels load four neighbours at a time, as 4 / VA items. They do so up to the edge of
+// a matrix: then the last three elements may lie behind it, in the next row or, as items are whole,
+// out of bounds, which WebGPU allows to read. What comes of them is dropped.
 //
-// Constants: E (f32 or f16: what is stored; everything is computed in f32), VA, VB, VC, BIAS,
-// RESIDUAL, GELU.
+// Constants: E (f32 or f16: what is stored; everything is computed in f32), EC (that of C: f32
+// where it holds a partial sum of f16 products), VA, VB, VC, BIAS, RESIDUAL, GELU, PARTIAL.
 //
 // Items of 2 or 1 cost a tenth on lavapipe (kernels/README.md, Laboratory notebook, gemm).
 
@@ -29,6 +29,7 @@ struct Params {
   offset_bias: u32,
   offset_residual: u32,
   offset_pre: u32,
+  offset_partial: u32,
   batch_a: u32, // elements between neighbouring matrices
   batch_b: u32,
   batch_c: u32,
@@ -50,10 +51,10 @@ alias ItemB = vec${VB}<$E>;
 alias WideB = vec${VB}f;
 //:end
 //:if VC == 1
-alias ItemC = $E;
+alias ItemC = $EC;
 alias WideC = f32;
 //:else
-alias ItemC = vec${VC}<$E>;
+alias ItemC = vec${VC}<$EC>;
 alias WideC = vec${VC}f;
 //:end
 
@@ -69,6 +70,9 @@ alias WideC = vec${VC}f;
 //:end
 //:if GELU
 @group(0) @binding(${4+BIAS+RESIDUAL}) var<storage, read_write> pre_data: array<ItemC>;
+//:end
+//:if PARTIAL
+@group(0) @binding(${4+BIAS+RESIDUAL+GELU}) var<storage, read> partial_data: array<WideC>;
 //:end
 
 // Four elements, from the item `at` on.

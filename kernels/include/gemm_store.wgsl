@@ -4,6 +4,13 @@
   // a loop writes them and moves the others up, which compiles faster (kernels/README.md,
   // Laboratory notebook, gemm). Groups of four rows lie DOWN rows apart, neighbouring vec4 of a row
   // ACROSS columns; both are 4 in a closed tile.
+//:if BLOCKED
+//:for r in 0..ROWS
+//:for j in 0..VECS
+  acc${r}_$j += sum${r}_$j;
+//:end
+//:end
+//:end
 //:if BIAS
 //:for j in 0..VECS
   let bias_at$j = (params.offset_bias + min(column + ${j*ACROSS}u, (params.n - 1u) / 4u * 4u)) / VC;
@@ -27,6 +34,13 @@
       // Items from the first of C, residual or pre on.
       let at = (c_start + (top + ${r/4*DOWN+r%4}u) * params.ldc + column + ${j*ACROSS}u) / VC;
       var v = acc${r}_${j} * params.alpha;
+//:if PARTIAL
+      v += vec4f(
+//:for i in 0..4/VC
+        partial_data[params.offset_partial / VC + at + ${i}u],
+//:end
+      );
+//:end
 //:if BIAS
       v += bias$j;
 //:end
@@ -53,13 +67,13 @@
 //:if GELU
         pre_data[params.offset_pre / VC + at + ${i}u] = ItemC(
 //:for e in i*VC..i*VC+VC
-          $E(before[$e]),
+          $EC(before[$e]),
 //:end
         );
 //:end
         c_data[params.offset_c / VC + at + ${i}u] = ItemC(
 //:for e in i*VC..i*VC+VC
-          $E(v[$e]),
+          $EC(v[$e]),
 //:end
         );
       }

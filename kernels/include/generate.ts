@@ -23,3 +23,7 @@ export function fragmentIndex(): string {
     "",
   ].join("\n");
 }
+
+if (import.meta.main) {
+  Deno.writeTextFileSync(new URL("mod.ts", import.meta.url), fragmentIndex());
+}

@@ -2,6 +2,7 @@
 import attention_bindings from "./attention_bindings.wgsl" with { type: "text" };
 import entry_point from "./entry_point.wgsl" with { type: "text" };
 import gemm_bindings from "./gemm_bindings.wgsl" with { type: "text" };
+import gemm_blocks from "./gemm_blocks.wgsl" with { type: "text" };
 import gemm_store from "./gemm_store.wgsl" with { type: "text" };
 import half from "./half.wgsl" with { type: "text" };
 import math from "./math.wgsl" with { type: "text" };
@@ -15,6 +16,7 @@ export const fragments: Readonly<Record<string, string>> = {
   attention_bindings,
   entry_point,
   gemm_bindings,
+  gemm_blocks,
   gemm_store,
   half,
   math,

@@ -3,7 +3,8 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { registry } from "../../engine/op.ts";
-import "../../engine/ops/elementwise.ts";
+import { gemm } from "../../engine/launch/gemm.ts";
+import "../../engine/ops/unary.ts";
 import {
   compute,
   label,
@@ -19,8 +20,7 @@ const fast = await watched({});
 const plain = await watched({ subgroups: false });
 const hasSubgroups = fast.device.info.subgroupSize === 8;
 
-async function holds(p: Product): Promise<void> {
-  const x = prepare(p);
+async function holds(p: Product, x = prepare(p)): Promise<void> {
   const first = await compute(fast.device, p, x);
   verify(p, x, first);
   assert(
@@ -29,7 +29,7 @@ async function holds(p: Product): Promise<void> {
   );
   const other = await compute(plain.device, p, x);
   verify(p, x, other);
-  // Both kernels sum over k in order.
+  // Both kernels sum over k in the same order.
   assert(sameBits(other, first), `${label(p)}: the kernels give different bits`);
 }
 
@@ -111,6 +111,74 @@ fullOnly("what lies past the end of K adds nothing to infinite sums", async () =
       const [c] = await compute(device, p, x);
       assertEquals(c[x.c.at(0, 0, 0)], Infinity, `${variant}: ${label(p)}`);
     }
+  }
+});
+
+/** The longest sum of one launch in blocks, ends of all kinds behind it. */
+const LONG = [16385, 32768 + 128 * 3 + 4 * 5 + 3, 2 * 32768 + 9];
+
+Deno.test("long sums are split: GELU and f16 are applied once, at the end", async () => {
+  const forms = [{ gelu: true, bias: true }, { half: true, residual: true, accumulate: true }];
+  for (const form of fast.device.features.f16 ? forms : forms.slice(0, 1)) {
+    const p = { m: 3, n: 5, k: LONG[1], tb: true, ...form };
+    const x = prepare(p);
+    verify(p, x, await compute(fast.device, p, x));
+  }
+});
+
+fullOnly(
+  "long sums are split: all layouts and epilogues, the same bits in every kernel",
+  async () => {
+    const tiled = await watched({ variants: { gemm: "tiled-64x64" } });
+    using _ = tiled.device;
+    const epilogues: Partial<Product>[] = [
+      { bias: true, gelu: true },
+      { bias: true, residual: true, alpha: -0.5, batch: 2 },
+      { accumulate: true, tb: true },
+      { ta: true, bias: true, accumulate: true },
+    ];
+    for (const epilogue of epilogues) {
+      for (const half of fast.device.features.f16 ? [false, true] : [false]) {
+        for (const k of LONG) {
+          const p = { m: 3, n: 5, k, half, ...epilogue };
+          const x = prepare(p);
+          await holds(p, x);
+          const first = await compute(fast.device, p, x);
+          assert(sameBits(await compute(tiled.device, p, x), first), `tiled: ${label(p)}`);
+        }
+      }
+    }
+  },
+);
+
+Deno.test("rows above the binding limit are split, with GELU and in f16 as well", async () => {
+  const small = await watched({ bindingLimit: 8192 });
+  using device = small.device;
+  const forms = [{ m: 1, n: 3, tb: true }, { m: 3, n: 2, tb: true, gelu: true }];
+  const half = device.features.f16 ? [{ m: 2, n: 3, tb: true, half: true, bias: true }] : [];
+  for (const form of [...forms, ...half]) {
+    const p = { k: 5000, ...form };
+    const x = prepare(p);
+    verify(p, x, await compute(device, p, x));
+  }
+});
+
+/** Sums of equal terms are right to 5e-6, where one long sum in f32 is off by 1e-3. */
+Deno.test("sums of 131,072 and 300,000 equal terms", async () => {
+  for (const [k, term] of [[131072, 0.7], [300000, 1], [131072, 1 / 3]]) {
+    const values = Float32Array.of(term);
+    const a = fast.device.full([1, k], term);
+    const c = fast.device.empty([1, 1]);
+    const b = fast.device.full([k, 1], 1);
+    gemm({
+      a: { tensor: a, ld: k },
+      b: { tensor: b, ld: 1 },
+      c: { tensor: c, ld: 1 },
+      ...{ m: 1, n: 1, k },
+    });
+    const [sum] = await c.data();
+    assert(Math.abs(sum / (k * values[0]) - 1) <= (term === 1 ? 0 : 5e-6), `${k}: ${sum}`);
+    [a, b, c].forEach((tensor) => tensor.dispose());
   }
 });
 
