@@ -6,10 +6,14 @@
 // barrier). With inner above 1 neighbouring invocations read elements `inner` apart. Elements are
 // compared by their keys of include/order.wgsl; NaN comes before all, with MIN as well.
 //
-// Constants: WG, E (element type; FLOAT and SIGNED tell which), MIN.
+// Long rows take two passes: of each block of a row, then (JOIN) of the blocks' candidates.
+//
+// Constants: WG, E (element type; FLOAT and SIGNED tell which), MIN, JOIN.
 
 struct Params {
   rows: u32, // outer * inner
+  parts: u32, // blocks per row
+  block: u32, // elements per block, candidates with JOIN
   width: u32, // elements per row
   inner: u32, // elements from one to the next of a row
 }
@@ -17,6 +21,9 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> source: array<$E>;
 @group(0) @binding(2) var<storage, read_write> indices: array<u32>;
+//:if JOIN
+@group(0) @binding(3) var<storage, read> candidates: array<u32>;
+//:end
 
 var<workgroup> best_value: array<u32, WG>;
 var<workgroup> best_index: array<u32, WG>;
@@ -37,6 +44,14 @@ fn key(x: $E) -> u32 {
 //:end
 }
 
+fn place(row: u32, k: u32) -> u32 {
+//:if JOIN
+  return candidates[row * params.block + k];
+//:else
+  return k;
+//:end
+}
+
 @compute @workgroup_size(WG)
 fn main(
   @builtin(workgroup_id) group: vec3u,
@@ -44,22 +59,29 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let unclamped = group.x + group.y * groups.x;
-  let row = min(unclamped, params.rows - 1u);
+  let row = min(unclamped, params.rows * params.parts - 1u) / params.parts;
   let base = row / params.inner * params.width * params.inner + row % params.inner;
-  // Invocations beyond a short row repeat its last element.
-  var at = min(lane, params.width - 1u);
+  let first = unclamped % params.parts * params.block;
+//:if JOIN
+  let end = params.block;
+//:else
+  let end = min(first + params.block, params.width);
+//:end
+  // Invocations beyond a short block repeat its last element.
+  var at = place(row, min(first + lane, end - 1u));
   var value = key(source[base + at * params.inner]);
-  for (var k = lane + WG; k < params.width; k += WG) {
-    let x = key(source[base + k * params.inner]);
+  for (var k = first + lane + WG; k < end; k += WG) {
+    let i = place(row, k);
+    let x = key(source[base + i * params.inner]);
     if (x > value) {
       value = x;
-      at = k;
+      at = i;
     }
   }
   best_value[lane] = value;
   best_index[lane] = at;
   workgroupBarrier();
-  if (lane > 0u || unclamped >= params.rows) {
+  if (lane > 0u || unclamped >= params.rows * params.parts) {
     return;
   }
   for (var k = 1u; k < WG; k++) {
@@ -70,5 +92,5 @@ fn main(
       at = i;
     }
   }
-  indices[row] = at;
+  indices[unclamped] = at;
 }

@@ -2,17 +2,13 @@
 //
 // MODE 0  one-hot: y[i, c] = 1 where ids[i] = c, else 0.
 // MODE 1  pick along rows: y[r, j] = x[r, ids[r, j]].
-// MODE 2  its adjoint: dx[r, c] = sum over j in order of dy[r, j] where ids[r, j] = c. Every
-//         element looks through all of its row's indices: deterministic without atomics, meant for
-//         few indices per row.
-// MODE 3  rows of a table: y[i, :] = table[ids[i], :]. The table may come in pieces: only indices
+// MODE 2  rows of a table: y[i, :] = table[ids[i], :]. The table may come in pieces: only indices
 //         of the piece bound (params.first .. params.first + params.size) are written.
 //
-// An index beyond the end gives params.missing, a NaN, in modes 1 and 3 (3: written with the first
-// piece); in modes 0 and 2 it is nowhere. The NaN comes as a parameter because WGSL has no constant
-// for it.
+// An index beyond the end gives params.missing, a NaN, in modes 1 and 2 (2: written with the first
+// piece); in mode 0 it is nowhere. The NaN is a parameter because WGSL has no constant for it.
 //
-// Constants: WG, W (4 only in mode 3), MODE, E (f32 or f16; sums are f32).
+// Constants: WG, W (4 only in mode 2), MODE, E (f32 or f16).
 
 struct Params {
   count: u32, // invocations that do work
@@ -52,17 +48,6 @@ fn invocation(i: u32) {
   }
 //:end
 //:if MODE == 2
-  let base = i / params.size * params.picks;
-  let column = i % params.size;
-  var sum = 0.0;
-  for (var j = 0u; j < params.picks; j++) {
-    if (ids[base + j] == column) {
-      sum += f32(source[base + j]);
-    }
-  }
-  result[i] = V(sum);
-//:end
-//:if MODE == 3
   let id = ids[i / params.width];
   if (id >= params.first && id - params.first < params.size) {
     result[i] = source[(id - params.first) * params.width + i % params.width];

@@ -7,9 +7,9 @@
 //   MODE 2  circular: source = p mod size (margins up to size)
 //
 // Forward takes an invocation per element of y. ADJOINT takes one per element of dx and adds, in
-// this order, the place itself, then the places of the margin before and of the margin behind that
-// read it, each in rising order: at most one per margin, with MODE 1 the whole margin at an end. No
-// atomics, the same bits every time.
+// this order, the place itself, then those of the margin before and of the margin behind that read
+// it: one per margin at most. No atomics, the same bits every time. MODE 1, where an end gets a
+// whole margin, has no ADJOINT here: reduce.wgsl sums margins.
 //
 // Constants: WG, E (element type; sums are f32), MODE, ADJOINT.
 
@@ -34,18 +34,6 @@ fn invocation(at: u32) {
   let k = at / params.inner % params.size;
   let base = at / params.inner / params.size * params.total * params.inner + i;
   var sum = f32(source[base + (params.before + k) * params.inner]);
-//:if MODE == 1
-  if (k == 0u) {
-    for (var j = 0u; j < params.before; j++) {
-      sum += f32(source[base + j * params.inner]);
-    }
-  }
-  if (k == last) {
-    for (var j = params.before + params.size; j < params.total; j++) {
-      sum += f32(source[base + j * params.inner]);
-    }
-  }
-//:else
 //:if MODE == 0
   let front = params.before - k;
   let in_front = k > 0u && k <= params.before;
@@ -63,7 +51,6 @@ fn invocation(at: u32) {
   if (behind) {
     sum += f32(source[base + back * params.inner]);
   }
-//:end
   result[at] = $E(sum);
 //:else
   let j = at / params.inner % params.total;

@@ -1,26 +1,33 @@
-// Adding rows by index: result[v, :] (+)= sum of source[order[j], :] over the run of j with
-// sorted[j] = v.
+// Adding rows by index, in each batch: result[b, v, :] (+)= sum of source[b, order[b, j], :] over
+// the run of j with sorted[b, j] = v.
 //
-// The indices come sorted (sort_rows.wgsl), with the order that sorts them. One invocation per
-// vector of the result finds its run by binary search and adds it in order of position: no atomics,
-// the same bits every time, and a cost that does not grow with rows x indices. An index beyond the
-// last row is in nobody's run.
+// The indices come sorted (sort_rows.wgsl), with the order that sorts them; a long list comes in
+// parts, one dispatch each. One invocation per vector of the result finds its run by binary search
+// and adds it in order of position: no atomics, the same bits every time, and a cost that does not
+// grow with rows x indices. An index beyond the last row is in nobody's run.
 //
-// Constants: WG, W (4 when rows are multiples of 4), E (f32 or f16; sums are f32), ADD (add to the
-// result instead of overwriting it).
+// Constants: WG, W (4 when rows are multiples of 4), E (f32 or f16; sums are f32), EO (what the
+// result is stored as), ADD (add to the result instead of overwriting it).
 
 struct Params {
   count: u32, // invocations that do work
-  picks: u32, // number of indices
+  picks: u32, // indices per batch that are bound
+  stride: u32, // vectors of the source per batch
   width: u32, // vectors per row
   first: u32, // index of the first row bound
+  rows: u32, // rows bound per batch
+  offset_source: u32, // vectors before the source within its window
+  offset_sorted: u32, // indices before these within their windows
+  offset_result: u32, // vectors before the result within its window
 }
 
 //:if W == 4
 alias V = vec4<$E>;
+alias Out = vec4<$EO>;
 alias Sum = vec4f;
 //:else
 alias V = $E;
+alias Out = $EO;
 alias Sum = f32;
 //:end
 
@@ -28,15 +35,19 @@ alias Sum = f32;
 @group(0) @binding(1) var<storage, read> source: array<V>;
 @group(0) @binding(2) var<storage, read> sorted: array<u32>;
 @group(0) @binding(3) var<storage, read> order: array<u32>;
-@group(0) @binding(4) var<storage, read_write> result: array<V>;
+@group(0) @binding(4) var<storage, read_write> result: array<Out>;
 
 //:include entry_point
 
 fn invocation(i: u32) {
-  let row = params.first + i / params.width;
+  let row = params.first + i / params.width % params.rows;
   let column = i % params.width;
-  var low = 0u;
-  var high = params.picks;
+  let batch = i / params.width / params.rows;
+  let begin = params.offset_sorted + batch * params.picks;
+  let end = begin + params.picks;
+  let base = params.offset_source + batch * params.stride + column;
+  var low = begin;
+  var high = end;
   while (low < high) {
     let middle = (low + high) / 2u;
     if (sorted[middle] < row) {
@@ -46,15 +57,16 @@ fn invocation(i: u32) {
     }
   }
   var sum = Sum(0.0);
-  for (var j = low; j < params.picks; j++) {
+  for (var j = low; j < end; j++) {
     if (sorted[j] != row) {
       break;
     }
-    sum += Sum(source[order[j] * params.width + column]);
+    sum += Sum(source[base + order[j] * params.width]);
   }
+  let at = params.offset_result + i;
 //:if ADD
-  result[i] = V(Sum(result[i]) + sum);
+  result[at] = Out(Sum(result[at]) + sum);
 //:else
-  result[i] = V(sum);
+  result[at] = Out(sum);
 //:end
 }

@@ -1,19 +1,15 @@
-// Gathering rows (tokens) by index: y[b, i, :] = x[b, ids[b, i], :], and its adjoint.
+// Gathering rows (tokens) by index: y[b, i, :] = x[b, ids[b, i], :]. With indices that do not
+// repeat it is its own adjoint through the inverse indices (tokens_inverse.wgsl): each row of dx is
+// written once, with the row of dy that went there or with zeros.
 //
-// REPEATED false: the gather. With indices that do not repeat it is its own adjoint through the
-//   inverse indices (tokens_inverse.wgsl): each row of dx is written once, with the row of dy that
-//   went there or with zeros.
-// REPEATED true: one invocation per vector of dx scans the batch's indices in order and adds. Slow
-//   (length of the index list per element) but deterministic without atomics.
-//
-// An index beyond the last token gives a row of params.missing and passes no gradient.
+// An index beyond the last token gives a row of params.missing.
 //
 // An invocation walks RUN vectors of the result in sequence, U at a time, as in elementwise.wgsl,
 // so that the divisions and the index are paid once per row (kernels/README.md, Laboratory
 // notebook, tokens).
 //
-// Constants: WG, W (4 when rows are multiples of 4), REPEATED, E (sums of f16 are f32), HALF (E is
-// f16 and W is 4), RUN, U (divides RUN and the vectors of a row).
+// Constants: WG, W (4 when rows are multiples of 4), E, HALF (E is f16 and W is 4: two words), RUN,
+// U (divides RUN and the vectors of a row).
 
 //:include half
 
@@ -27,40 +23,14 @@ struct Params {
   missing: f32, // 0 or NaN, which WGSL has no constant for
 }
 
-//:if W == 4
-alias Sum = vec4f;
 //:if HALF
 alias V = vec2u;
-
-fn wide(v: V) -> Sum {
-  return half_values(v);
-}
-
-fn narrow(v: Sum) -> V {
-  return half_bits(v);
-}
 //:else
+//:if W == 4
 alias V = vec4<$E>;
-
-fn wide(v: V) -> Sum {
-  return Sum(v);
-}
-
-fn narrow(v: Sum) -> V {
-  return V(v);
-}
-//:end
 //:else
 alias V = $E;
-alias Sum = f32;
-
-fn wide(v: V) -> Sum {
-  return Sum(v);
-}
-
-fn narrow(v: Sum) -> V {
-  return V(v);
-}
+//:end
 //:end
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -87,17 +57,11 @@ fn main(
   var column = first % width;
   var batch = row / rows_out;
   var token = row % rows_out;
-//:if REPEATED
-  let start = offset_ids + batch * ids_stride;
-  var sum = Sum(0.0);
-  for (var j = 0u; j < rows_in; j++) {
-    if (ids[start + j] == token) {
-      sum += wide(source[(batch * rows_in + j) * width + column]);
-    }
-  }
-  result[first] = narrow(sum);
+//:if HALF
+  let missing = half_bits(vec4f(params.missing));
 //:else
-  let missing = narrow(Sum(params.missing));
+  let missing = V($E(params.missing));
+//:end
   var id = ids[offset_ids + batch * ids_stride + token];
   let end = min(first + RUN, params.count);
   for (var i = first; i < end; i += U) {
@@ -119,5 +83,4 @@ fn main(
 //:end
     column += U;
   }
-//:end
 }

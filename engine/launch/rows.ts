@@ -5,7 +5,7 @@
  */
 import type { Device } from "../device.ts";
 import type { DType } from "../dtype.ts";
-import type { Kernel } from "../kernel.ts";
+import type { Kernel, Launch } from "../kernel.ts";
 import type { Params } from "../recorder.ts";
 import { type Shape, sizeOf } from "../shape.ts";
 import type { Constants } from "../template.ts";
@@ -19,6 +19,12 @@ const WORKGROUP = 64;
  * is cheap to reach.
  */
 const MOST_KEPT = { gpu: 24, software: 64 };
+
+/**
+ * Loads of a row per invocation, in each loop of a kernel, up to which one workgroup does it; there
+ * are up to four loops, and up to eight rows.
+ */
+const MOST_LOADS = 1024;
 
 /** Rows and row length of a tensor reduced along its last axis. */
 export function rowsAndWidth(shape: Shape): { rows: number; width: number } {
@@ -49,6 +55,8 @@ export interface RowLayout {
   readonly teams: number;
   /** Whether rows are kept in registers. */
   readonly keep: boolean;
+  /** Whether they are too long for row kernels: ops/long_rows.ts composes what these compute. */
+  readonly long: boolean;
 }
 
 /** The layout for rows of `width` elements of `dtype`; the one place where it is decided. */
@@ -76,8 +84,20 @@ export function rowLayout(device: Device, width: number, dtype: DType): RowLayou
     },
     teams: WORKGROUP / lanes,
     keep,
+    long: per > MOST_LOADS,
   };
 }
+
+/** Whether the rows of a tensor are too long for row kernels. */
+export function hasLongRows({ device, shape, dtype }: Tensor): boolean {
+  return rowLayout(device, rowsAndWidth(shape).width, dtype).long;
+}
+
+/** Rounds of a row kernel that walks a row `passes` times unless it keeps it in registers. */
+export const rowRounds = (
+  { constants: { KEEP, PER }, params: { repeat } }: Launch,
+  passes: number,
+): number => repeat * (KEEP ? 1 : passes * (Number(PER) + 1) + 1) + 1;
 
 /**
  * Rows that one invocation does, so that it loads what all rows need once: where loads cost more

@@ -9,6 +9,7 @@ import inverseSource from "../../kernels/tokens_inverse.wgsl" with { type: "text
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
+import { addRows } from "./indexing.ts";
 import { refZeros } from "../reference.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -16,7 +17,9 @@ import { fill, materialize } from "../launch/copy.ts";
 import { rowChunks, rowsOf, streams } from "../launch/elementwise.ts";
 import { alignedWindow } from "../launch/reduce.ts";
 
-const kernel = defineKernel("tokens", source);
+const kernel = defineKernel("tokens", source, {
+  rounds: ({ constants: { RUN, U } }) => Number(RUN) / Number(U) + 1,
+});
 const inverseKernel = defineKernel("tokens_inverse", inverseSource);
 const WORKGROUP = 64;
 
@@ -26,18 +29,15 @@ function idsWindow(ids: Tensor, first: number, size: number) {
   return alignedWindow(ids, first * stride, (size - 1) * stride + ids.shape[1]);
 }
 
-interface Move {
-  /** What tokens without a source are filled with. */
-  readonly missing: number;
-  /**
-   * Indices tell where tokens of `from` go, and may repeat, instead of where those of `to` come
-   * from.
-   */
-  readonly repeated?: boolean;
-}
+/** An index that names no token: the largest u32 that is an f32. */
+const NOWHERE = 2 ** 32 - 256;
 
-/** Fills `to` [batch, n, d] with tokens of `from` [batch, m, d] that `ids` name. */
-function move(from: Tensor, ids: Tensor, to: Tensor, { missing, repeated = false }: Move): void {
+/**
+ * Fills `to` [batch, n, d] with tokens of `from` [batch, m, d] that `ids` [batch, n] name.
+ *
+ * @param missing what tokens without a source are filled with
+ */
+function move(from: Tensor, ids: Tensor, to: Tensor, missing: number): void {
   const { device, dtype } = from;
   const [batch, rows, d] = to.shape;
   if (to.size === 0) return;
@@ -48,16 +48,14 @@ function move(from: Tensor, ids: Tensor, to: Tensor, { missing, repeated = false
   const sources = from.shape[1];
   const vector = d % 4 === 0 ? 4 : 1;
   const width = d / vector;
-  const { workgroup, run, step } = repeated
-    ? { workgroup: WORKGROUP, run: 1, step: 1 }
-    : streams(device, to.size / vector, vector, width);
+  const { workgroup, run, step } = streams(device, to.size / vector, vector, width);
   for (const [first, size] of rowChunks(device, batch, [sources * d, rows * d, 1])) {
     const indices = idsWindow(ids, first, size);
     const count = size * rows * width;
     device.run(
       kernel,
       {
-        ...{ WG: workgroup, W: vector, REPEATED: repeated, E: dtype, RUN: run, U: step },
+        ...{ WG: workgroup, W: vector, E: dtype, RUN: run, U: step },
         HALF: dtype === "f16" && vector === 4,
       },
       [
@@ -79,13 +77,12 @@ function move(from: Tensor, ids: Tensor, to: Tensor, { missing, repeated = false
   }
 }
 
-/**
- * For each of `tokens` which index names it, as [batch, tokens]; beyond the last index for none.
- */
+/** For each of `tokens` which index names it, as [batch, tokens]; {@link NOWHERE} for none. */
 function inverseOf(ids: Tensor, tokens: number): Tensor {
   const { device } = ids;
   const [batch, picks] = ids.shape;
   const inverse = device.empty([batch, tokens], "u32");
+  fill(inverse, NOWHERE);
   for (const [first, size] of rowChunks(device, batch, [tokens, ids.strides[0]])) {
     const indices = idsWindow(ids, first, size);
     device.run(
@@ -93,10 +90,10 @@ function inverseOf(ids: Tensor, tokens: number): Tensor {
       { WG: WORKGROUP },
       [indices.operand, rowsOf(inverse, first, size, tokens)],
       {
-        ...{ batches: size, picks, tokens },
+        ...{ count: size * picks, picks, tokens },
         ...{ ids_stride: ids.strides[0], offset_ids: indices.before },
       },
-      size,
+      Math.ceil(size * picks / WORKGROUP),
     );
   }
   return inverse;
@@ -133,15 +130,16 @@ const batchedIndexSelectOp = defineOp<BatchedIndexSelectAttrs>({
     x.device.anomalies?.checkIndices("batchedIndexSelect", ids, tokens);
     const y = x.device.empty([batch, ids.shape[1], d], x.dtype);
     const indices = ids.strides[1] === 1 ? ids : materialize(ids);
-    move(materialize(x), indices, y, { missing: NaN });
+    move(materialize(x), indices, y, NaN);
     save(indices);
     return [y];
   },
   backward({ grads: [dy], saved: [ids], shapes: [shape] }, { unique }) {
-    const dx = dy!.device.empty(shape, dy!.dtype);
+    const [batch, rows, width] = shape;
     const from = materialize(dy!);
-    if (unique) move(from, inverseOf(ids, shape[1]), dx, { missing: 0 });
-    else move(from, ids, dx, { missing: 0, repeated: true });
+    if (!unique) return [addRows(from, materialize(ids), { batch, rows, width }), undefined];
+    const dx = from.device.empty(shape, from.dtype);
+    move(from, inverseOf(ids, rows), dx, 0);
     return [dx, undefined];
   },
   reference: {

@@ -23,17 +23,21 @@ import { refFrom, refZeros } from "../reference.ts";
 import { composite } from "../scope.ts";
 import { normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
-import { fill } from "../launch/copy.ts";
-import { rowChunks, rowsOf } from "../launch/elementwise.ts";
+import { fill, materialize } from "../launch/copy.ts";
+import { elementwise, rowChunks, rowsOf } from "../launch/elementwise.ts";
+import { alignedWindow, windowLimit } from "../launch/reduce.ts";
 import { sortRows } from "../launch/sort_rows.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
 import { permute } from "./view.ts";
 
 const kernel = defineKernel("indexing", source);
-const scatterKernel = defineKernel("scatter_add", scatterSource);
+const scatterKernel = defineKernel("scatter_add", scatterSource, {
+  // A search, and at most all indices.
+  rounds: ({ params: { picks } }) => Math.ceil(Math.log2(picks)) + 3 + picks,
+});
 const WORKGROUP = 64;
-/** Indices that are sorted at once: sorting compares each with each. */
-const SORTED_AT_ONCE = 8192;
+/** Indices per batch whose rows are added at once: the longest loop of scatter_add.wgsl. */
+const ADDED_AT_ONCE = 8192;
 
 /** Indices of an op: a u32 tensor, or values from the host, which are checked and uploaded. */
 export type Indices = Tensor | Uint32Array | readonly number[];
@@ -41,37 +45,28 @@ export type Indices = Tensor | Uint32Array | readonly number[];
 /** Parameters of kernels/indexing.wgsl that a mode leaves alone. */
 const NO_PARAMS = { size: 0, picks: 0, width: 0, first: 0, rows: 0, missing: NaN };
 
-/** What kernels/indexing.wgsl does between rows of `n` elements and their picks. */
-const ROW_MODES = { pick: 1, spread: 2 } as const;
-
-/** Reads picks of each row of `from` into `to`, or adds picks of `from` to the rows of `to`. */
-function alongRows(mode: keyof typeof ROW_MODES, from: Tensor, ids: Tensor, to: Tensor): void {
-  const { device } = from;
-  const { rows, width } = rowsAndWidth((mode === "pick" ? from : to).shape);
-  const picks = ids.shape[ids.shape.length - 1];
-  const [read, written] = mode === "pick" ? [width, picks] : [picks, width];
-  for (const [first, count] of rowChunks(device, rows, [width, picks])) {
-    device.run(
-      kernel,
-      { WG: WORKGROUP, W: 1, MODE: ROW_MODES[mode], E: from.dtype },
-      [
-        rowsOf(ids, first, count, picks),
-        rowsOf(to, first, count, written),
-        rowsOf(from, first, count, read),
-      ],
-      { ...NO_PARAMS, count: count * written, size: width, picks },
-      Math.ceil(count * written / WORKGROUP),
-    );
-  }
-}
-
 /**
  * `y[r, j] = x[r, ids[r, j]]` for dense `x` [..., n] and u32 `ids` [..., m]; NaN where an index is
  * not below n. Records nothing.
  */
 export function pickRows(x: Tensor, ids: Tensor): Tensor {
-  const y = x.device.empty(ids.shape, x.dtype);
-  alongRows("pick", x, ids, y);
+  const { device } = x;
+  const y = device.empty(ids.shape, x.dtype);
+  const { rows, width } = rowsAndWidth(x.shape);
+  const picks = ids.shape[ids.shape.length - 1];
+  for (const [first, count] of rowChunks(device, rows, [width, picks], x.itemSize)) {
+    device.run(
+      kernel,
+      { WG: WORKGROUP, W: 1, MODE: 1, E: x.dtype },
+      [
+        rowsOf(ids, first, count, picks),
+        rowsOf(y, first, count, picks),
+        rowsOf(x, first, count, width),
+      ],
+      { ...NO_PARAMS, count: count * picks, size: width, picks },
+      Math.ceil(count * picks / WORKGROUP),
+    );
+  }
   return y;
 }
 
@@ -79,9 +74,8 @@ export function pickRows(x: Tensor, ids: Tensor): Tensor {
  * Adjoint of {@link pickRows}: a tensor of `shape` [..., n] that holds the sums. Records nothing.
  */
 export function spreadPicks(dy: Tensor, ids: Tensor, shape: Shape): Tensor {
-  const dx = dy.device.empty(shape, dy.dtype);
-  alongRows("spread", dy, ids, dx);
-  return dx;
+  const { rows, width } = rowsAndWidth(shape);
+  return addRows(dy, ids, { batch: rows, rows: width, width: 1 }).view(shape);
 }
 
 /**
@@ -99,7 +93,7 @@ function rowsById(table: Tensor, ids: Tensor): Tensor {
     for (const [first, count] of rowChunks(device, rows, [width])) {
       device.run(
         kernel,
-        { WG: WORKGROUP, W: vector, MODE: 3, E: table.dtype },
+        { WG: WORKGROUP, W: vector, MODE: 2, E: table.dtype },
         [
           rowsOf(ids, firstId, picks, 1),
           rowsOf(y, firstId, picks, width),
@@ -120,50 +114,84 @@ function rowsById(table: Tensor, ids: Tensor): Tensor {
   return y;
 }
 
+/** Sizes of {@link addRows}. */
+interface AddedRows {
+  readonly batch: number;
+  /** Rows of the result per batch. */
+  readonly rows: number;
+  /** Elements per row. */
+  readonly width: number;
+}
+
 /**
- * Adjoint of {@link rowsById}: a tensor of `shape` [rows, ...] with the sums of the rows of
- * `values` that share an index, added in order of position; those of an index that is not below
- * `rows` are left out. Records nothing.
+ * Adds rows of each batch by index: a dense tensor [batch, rows, width] with the sums of the rows
+ * of dense `values` [batch, n, width] that share an index in dense `ids` [batch, n], added in order
+ * of position; those of an index that is not below `rows` are left out. Records nothing.
  */
-function addRowsById(values: Tensor, ids: Tensor, shape: Shape): Tensor {
-  const { device } = values;
-  const [rows, ...rest] = shape;
-  const width = sizeOf(rest);
-  const vector = width % 4 === 0 ? 4 : 1;
-  const result = device.empty(shape, values.dtype);
+export function addRows(values: Tensor, ids: Tensor, { batch, rows, width }: AddedRows): Tensor {
+  const { device, dtype } = values;
+  const result = device.empty([batch, rows, width], dtype);
+  if (result.size === 0) return result;
   if (ids.size === 0) {
     fill(result, 0);
     return result;
   }
-  const largest = device.bindingLimit / values.itemSize;
-  const limit = Math.floor(largest / Math.max(width, 1) / 64) * 64;
-  const step = ids.size * width <= largest ? SORTED_AT_ONCE : Math.min(SORTED_AT_ONCE, limit);
+  const picks = ids.size / batch;
+  const step = Math.min(picks, ADDED_AT_ONCE, Math.floor(windowLimit(ids) / width));
+  const bound = Math.min(rows, Math.floor(windowLimit(ids) / width));
   if (step === 0) {
-    throw new RangeError(
-      `scatterAdd: 64 rows of ${width} values exceed the adapter's binding limit`,
-    );
+    throw new RangeError(`a row of ${width} values exceeds the adapter's binding limit`);
   }
-  for (let start = 0; start < ids.size; start += step) {
-    const picks = Math.min(step, ids.size - start);
-    const part = ids.view([picks], [1], ids.offset + start);
-    const { values: sorted, indices: order } = sortRows(part, picks, false);
-    for (const [first, count] of rowChunks(device, rows, [width])) {
-      device.run(
-        scatterKernel,
-        { WG: WORKGROUP, W: vector, E: values.dtype, ADD: start > 0 },
-        [
-          rowsOf(values, start, picks, width),
-          sorted,
-          order,
-          rowsOf(result, first, count, width),
-        ],
-        { count: count * width / vector, picks, width: width / vector, first },
-        Math.ceil(count * width / vector / WORKGROUP),
+  const once = Math.max(1, Math.floor(windowLimit(ids) / (Math.max(picks, rows) * width)));
+  const vector = width % 4 === 0 ? 4 : 1;
+  // Sums of parts are added up in f32.
+  const sums = step < picks && dtype === "f16" ? device.empty(result.shape) : result;
+  for (let start = 0; start < picks; start += step) {
+    const length = Math.min(step, picks - start);
+    const seen = ids.view([batch, length], [picks, 1], ids.offset + start);
+    const part = materialize(seen);
+    const { values: sorted, indices: order } = sortRows(part, length, false);
+    for (let b = 0; b < batch; b += once) {
+      const batches = Math.min(once, batch - b);
+      const span = ((batches - 1) * picks + length) * width;
+      const source = alignedWindow(values, (b * picks + start) * width, span);
+      const [byValue, byOrder] = [sorted, order].map((t) =>
+        alignedWindow(t, b * length, batches * length)
       );
+      for (let first = 0; first < rows; first += bound) {
+        const size = Math.min(bound, rows - first);
+        const target = alignedWindow(sums, (b * rows + first) * width, batches * size * width);
+        const count = batches * size * width / vector;
+        device.run(
+          scatterKernel,
+          { WG: WORKGROUP, W: vector, E: dtype, EO: sums.dtype, ADD: start > 0 },
+          [source, byValue, byOrder, target].map(({ operand }) => operand),
+          {
+            ...{ count, picks: length, stride: picks * width / vector, width: width / vector },
+            ...{ first, rows: size, offset_source: source.before / vector },
+            ...{ offset_sorted: byValue.before, offset_result: target.before / vector },
+          },
+          Math.ceil(count / WORKGROUP),
+        );
+      }
     }
-    [part, sorted, order].forEach((t) => t.dispose());
+    if (part !== seen) part.dispose();
+    [seen, sorted, order].forEach((t) => t.dispose());
+  }
+  if (sums !== result) {
+    elementwise(result, [sums], { expression: "a" });
+    sums.dispose();
   }
   return result;
+}
+
+/**
+ * Adjoint of {@link rowsById}: a tensor of `shape` [rows, ...], see {@link addRows}. Records
+ * nothing.
+ */
+function addRowsById(values: Tensor, ids: Tensor, shape: Shape): Tensor {
+  const [rows, ...rest] = shape;
+  return addRows(values, ids, { batch: 1, rows, width: sizeOf(rest) }).view(shape);
 }
 
 function refRowsById(table: RefArray, ids: RefArray): RefArray {
@@ -329,8 +357,8 @@ const gatherOp = defineOp<null>({
 
 /**
  * Elements along an axis: for the last one `y[..., j] = x[..., ids[..., j]]` (torch's `gather` with
- * indices of the full shape; `take_along_axis` in NumPy and JAX). Backward looks through a row's
- * indices for every element: meant for few indices per row.
+ * indices of the full shape; `take_along_axis` in NumPy and JAX). Backward adds in order of
+ * position, without atomics.
  *
  * @param ids u32, of the shape of `x` beside the axis; each below the size of the axis. Larger ones
  * give NaN and pass no gradient, and anomaly mode reports them

@@ -5,13 +5,16 @@
  */
 import source from "../../kernels/normalize.wgsl" with { type: "text" };
 import { defineKernel, type Kernel } from "../kernel.ts";
-import { rowsAndWidth, runRows, writable } from "../launch/rows.ts";
+import { hasLongRows, rowRounds, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
 import { defineOp } from "../op.ts";
 import { refDot, refFrom, refNorm, refRows, refZeros } from "../reference.ts";
 import type { Tensor } from "../tensor.ts";
+import { longNormalize, longNormalizeGradient } from "./long_rows.ts";
 
 /** Normalises rows, alone or within the cosine loss of loss.ts. */
-export const normalizeKernel: Kernel = defineKernel("normalize", source);
+export const normalizeKernel: Kernel = defineKernel("normalize", source, {
+  rounds: (launch) => rowRounds(launch, 2),
+});
 
 const l2NormalizeOp = defineOp<{ readonly eps: number }>({
   name: "l2Normalize",
@@ -19,19 +22,27 @@ const l2NormalizeOp = defineOp<{ readonly eps: number }>({
     const { rows, width } = rowsAndWidth(x.shape);
     const y = x.device.empty(x.shape);
     const norms = x.device.empty([rows]);
+    save(y);
+    save(norms);
+    if (hasLongRows(x)) {
+      longNormalize(y, norms, x, eps);
+      return [y];
+    }
     const operands = [
       { tensor: x, perRow: width },
       { tensor: y, perRow: width },
       { tensor: norms, perRow: 1 },
     ];
     runRows(normalizeKernel, rows, width, operands, { MODE: 0 }, { eps });
-    save(y);
-    save(norms);
     return [y];
   },
   backward({ grads: [dy], saved: [y, norms], into }, { eps }) {
     const { rows, width } = rowsAndWidth(y.shape);
     const dx = writable(into(0), y);
+    if (hasLongRows(y)) {
+      longNormalizeGradient(dx, y, norms, dy!, eps);
+      return [dx];
+    }
     const operands = [
       { tensor: y, perRow: width },
       { tensor: dy!, perRow: width },

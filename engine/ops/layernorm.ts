@@ -13,9 +13,20 @@ import { sameShape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 import { reduceInto } from "./reduce.ts";
-import { repeats, rowLayout, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
+import { longNorm, longNormGradient } from "./long_rows.ts";
+import {
+  hasLongRows,
+  repeats,
+  rowLayout,
+  rowRounds,
+  rowsAndWidth,
+  runRows,
+  writable,
+} from "../launch/rows.ts";
 
-const kernel = defineKernel("layernorm", source);
+const kernel = defineKernel("layernorm", source, {
+  rounds: (launch) => rowRounds(launch, launch.constants.BACKWARD ? 2 : 3),
+});
 const paramsKernel = defineKernel("layernorm_params", paramsSource, {
   rounds: ({ params: { block } }) => Math.ceil(block / 4) + 5,
 });
@@ -58,6 +69,10 @@ export function normForward(
   const y = device.empty(x.shape, x.dtype);
   const stats = device.empty([rows, 4]);
   const total = residual && device.empty(x.shape, x.dtype);
+  if (hasLongRows(x)) {
+    longNorm({ x, residual, gamma, beta, eps }, { y, total, stats });
+    return { y, total, stats };
+  }
   const operands = [
     { tensor: x, perRow: width },
     { tensor: gamma, perRow: 0 },
@@ -121,7 +136,9 @@ export function normBackward(
     PARAMS: fused,
   };
   const params = { count: width, eps: 0 };
-  if (!fused && dx) {
+  if (layout.long && dx) {
+    longNormGradient({ x, gamma, stats, dy, dtotal, dx, parameters, centre });
+  } else if (!fused && dx) {
     const operands = [
       { tensor: x, perRow: width },
       { tensor: gamma, perRow: 0 },

@@ -8,7 +8,14 @@ import source from "../../kernels/loss.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { elementwise } from "../launch/elementwise.ts";
-import { repeats, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
+import {
+  hasLongRows,
+  repeats,
+  rowRounds,
+  rowsAndWidth,
+  runRows,
+  writable,
+} from "../launch/rows.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refDot, refFrom, refNorm, refRows, refZeros } from "../reference.ts";
 import { sameShape, show, sizeOf } from "../shape.ts";
@@ -17,11 +24,14 @@ import type { Tensor } from "../tensor.ts";
 import { applyBinary, defineBinary, sub } from "./elementwise.ts";
 import { oneHot, pickRows } from "./indexing.ts";
 import { normalizeKernel } from "./l2_normalize.ts";
-import { mean, reduceInto } from "./reduce.ts";
+import { longCosine, longCosineGradients, longSoftmax } from "./long_rows.ts";
+import { mean, reduceRows } from "./reduce.ts";
 import { logSoftmax, refSoftmaxRow } from "./softmax.ts";
 import { square } from "./unary.ts";
 
-const lossKernel = defineKernel("loss", source);
+const lossKernel = defineKernel("loss", source, {
+  rounds: (launch) => rowRounds(launch, launch.constants.BACKWARD ? 1 : 3),
+});
 
 function sameShapes(name: string, a: Tensor, b: Tensor): void {
   if (!sameShape(a.shape, b.shape)) {
@@ -109,14 +119,6 @@ const crossEntropyOp = defineOp<null>({
   },
 });
 
-/** Sums of rows, the last axis kept. */
-function rowSums(x: Tensor): Tensor {
-  const { rows, width } = rowsAndWidth(x.shape);
-  const sums = x.device.empty([...x.shape.slice(0, -1), 1]);
-  reduceInto(sums, x, { outer: rows, reduce: width, inner: 1 });
-  return sums;
-}
-
 const crossEntropyOfDistributionsOp = defineOp<null>({
   name: "crossEntropyOfDistributions",
   dtypes: "any",
@@ -124,7 +126,7 @@ const crossEntropyOfDistributionsOp = defineOp<null>({
     const log = noGrad(() => logSoftmax(logits));
     const terms = log.device.empty(log.shape);
     elementwise(terms, [log, target], { expression: "-a * b" });
-    const loss = rowSums(terms).view(logits.shape.slice(0, -1));
+    const loss = reduceRows(terms).view(logits.shape.slice(0, -1));
     save(log);
     save(target);
     return [loss];
@@ -135,7 +137,7 @@ const crossEntropyOfDistributionsOp = defineOp<null>({
     let dlogits: Tensor | undefined;
     if (needs[0]) {
       dlogits = device.empty(shape);
-      elementwise(dlogits, [log, rowSums(target), target], { expression: "exp_$V(a) * b - c" });
+      elementwise(dlogits, [log, reduceRows(target), target], { expression: "exp_$V(a) * b - c" });
       elementwise(dlogits, [slope], { expression: "o * a", readOut: true });
     }
     let dtarget: Tensor | undefined;
@@ -205,6 +207,13 @@ const cosineLossOp = defineOp<{ readonly eps: number }>({
     const { rows, width } = rowsAndWidth(prediction.shape);
     const loss = prediction.device.empty(prediction.shape.slice(0, -1));
     const stats = prediction.device.empty([rows, 4]);
+    save(prediction);
+    save(target);
+    save(stats);
+    if (hasLongRows(prediction)) {
+      longCosine(loss, stats, prediction, target, eps);
+      return [loss];
+    }
     const operands = [
       { tensor: prediction, perRow: width },
       { tensor: target, perRow: width },
@@ -212,9 +221,6 @@ const cosineLossOp = defineOp<{ readonly eps: number }>({
       { tensor: stats, perRow: 4 },
     ];
     runRows(normalizeKernel, rows, width, operands, { MODE: 2 }, { eps });
-    save(prediction);
-    save(target);
-    save(stats);
     return [loss];
   },
   backward({ grads: [dloss], saved: [prediction, target, stats], needs, into }, { eps }) {
@@ -222,6 +228,10 @@ const cosineLossOp = defineOp<{ readonly eps: number }>({
     const results = [prediction, target].map((input, i) =>
       needs[i] ? writable(into(i), input) : undefined
     );
+    if (hasLongRows(prediction)) {
+      longCosineGradients(results, [prediction, target], stats, dloss!, eps);
+      return results;
+    }
     const operands = [
       { tensor: prediction, perRow: width },
       { tensor: target, perRow: width },
@@ -286,6 +296,19 @@ const centredCrossEntropyOp = defineOp<CentredCrossEntropyAttrs>({
     const loss = student.device.empty(student.shape.slice(0, -1));
     const probabilities = student.device.empty(student.shape);
     const stats = student.device.empty([rows, 2]);
+    save(student);
+    save(probabilities);
+    save(stats);
+    if (hasLongRows(student)) {
+      using centred = student.device.empty(student.shape);
+      elementwise(centred, [teacher, centre.view([width])], { expression: "a - b" });
+      longSoftmax(probabilities, centred, teacherTemperature, false);
+      // In place of the teacher: its logarithms of the student.
+      longSoftmax(centred, student, studentTemperature, true);
+      elementwise(centred, [probabilities], { expression: "-a * o", readOut: true });
+      elementwise(loss, [reduceRows(centred).view(loss.shape)], { expression: "a" });
+      return [loss, probabilities];
+    }
     const operands = [
       { tensor: student, perRow: width },
       { tensor: teacher, perRow: width },
@@ -298,9 +321,6 @@ const centredCrossEntropyOp = defineOp<CentredCrossEntropyAttrs>({
     const params = { student_temperature: studentTemperature };
     const repeat = repeats(student.device, rows);
     runRows(lossKernel, rows, width, operands, { BACKWARD: false }, params, repeat);
-    save(student);
-    save(probabilities);
-    save(stats);
     return [loss, probabilities];
   },
   backward(
@@ -310,6 +330,15 @@ const centredCrossEntropyOp = defineOp<CentredCrossEntropyAttrs>({
     if (!needs[0]) return [];
     const { rows, width } = rowsAndWidth(student.shape);
     const dstudent = writable(into(0), student);
+    if (hasLongRows(student)) {
+      longSoftmax(dstudent, student, studentTemperature, false);
+      elementwise(dstudent, [probabilities, column(dloss!)], {
+        expression: "(o - a) * b * params.alpha",
+        alpha: 1 / studentTemperature,
+        readOut: true,
+      });
+      return [dstudent];
+    }
     const operands = [
       { tensor: student, perRow: width },
       { tensor: probabilities, perRow: width },

@@ -11,6 +11,7 @@ import { refZeros } from "../reference.ts";
 import { denseStrides, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { fill, materialize, partOf, writePart } from "../launch/copy.ts";
+import { reduceInto } from "./reduce.ts";
 import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 
 const padKernel = defineKernel("pad", padSource);
@@ -61,6 +62,39 @@ function padAxis(
     );
   }
   return y;
+}
+
+/**
+ * The gradient of an axis padded by its ends folded back: each end gets the sum of its margin and
+ * itself.
+ */
+function foldEnds(
+  dy: Tensor,
+  axis: number,
+  [before, after]: readonly [number, number],
+): Tensor {
+  const { device, shape, dtype } = dy;
+  const size = shape[axis] - before - after;
+  const sized = (length: number) => shape.map((s, i) => i === axis ? length : s);
+  const at = (place: number) => shape.map((_, i) => i === axis ? place : 0);
+  const dx = device.empty(sized(size), dtype);
+  if (dx.size === 0) return dx;
+  if (size > 1) writePart(dx, at(0), partOf(dy, at(before), sized(size)));
+  /** Sums `length` places from `first` on into place `to`. */
+  const fold = (first: number, length: number, to: number) => {
+    const part = materialize(partOf(dy, at(first), sized(length)));
+    const sums = device.empty(sized(1), dtype);
+    const outer = sizeOf(shape.slice(0, axis));
+    reduceInto(sums, part, { outer, reduce: length, inner: sizeOf(shape.slice(axis + 1)) });
+    writePart(dx, at(to), sums);
+  };
+  if (size === 1) {
+    fold(0, before + 1 + after, 0);
+  } else {
+    if (before > 0) fold(0, before + 1, 0);
+    if (after > 0) fold(before + size - 1, after + 1, size - 1);
+  }
+  return dx;
 }
 
 /** The padded element that place `j` of an axis repeats; undefined where it is a constant. */
@@ -119,7 +153,10 @@ const padOp = defineOp<PadAttrs>({
     if (typeof value === "number") return [partOf(dy!, firsts(widths), shape)];
     let dx = dy!;
     widths.forEach((sides, axis) => {
-      if (sides[0] + sides[1] > 0) dx = padAxis(materialize(dx), axis, sides, value, true);
+      if (sides[0] + sides[1] === 0) return;
+      dx = value === "replicate"
+        ? foldEnds(dx, axis, sides)
+        : padAxis(materialize(dx), axis, sides, value, true);
     });
     return [dx];
   },

@@ -13,6 +13,7 @@ import { denseStrides, normalizeAxis, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { materialize } from "../launch/copy.ts";
 import { elementwise, extremum } from "../launch/elementwise.ts";
+import { rowsAndWidth } from "../launch/rows.ts";
 import { choosePass, type Extent, passRounds, reducedRuns, runPass } from "../launch/reduce.ts";
 
 const kernel = defineKernel("reduce", source, { rounds: passRounds(8) });
@@ -97,6 +98,14 @@ function bySlices(
     target.dispose();
   }
   total.dispose();
+}
+
+/** Reduces each row of a dense tensor, in f32; the last axis has size 1 then. Unrecorded. */
+export function reduceRows(x: Tensor, kind: Reduction = "sum", scale = 1): Tensor {
+  const { rows, width } = rowsAndWidth(x.shape);
+  const result = x.device.empty([...x.shape.slice(0, -1), 1]);
+  reduceInto(result, x, { outer: rows, reduce: width, inner: 1 }, kind, scale);
+  return result;
 }
 
 /** Reduces the axes for which `reduced` holds; the result has size 1 there. Unrecorded. */

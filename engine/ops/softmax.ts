@@ -10,9 +10,12 @@ import { defineOp, type Op, type RefArray } from "../op.ts";
 import { refZeros } from "../reference.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { rowsAndWidth, runRows, writable } from "../launch/rows.ts";
+import { hasLongRows, rowRounds, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
+import { longSoftmax, longSoftmaxGradient } from "./long_rows.ts";
 
-const kernel = defineKernel("softmax", source);
+const kernel = defineKernel("softmax", source, {
+  rounds: (launch) => rowRounds(launch, launch.constants.BACKWARD && !launch.constants.LOG ? 4 : 3),
+});
 
 interface SoftmaxAttrs {
   /** Used when there is no second input. */
@@ -51,6 +54,12 @@ function defineSoftmax(name: "softmax" | "logSoftmax"): Op<SoftmaxAttrs> {
     forward([x, tensor], { temperature }, save) {
       const { rows, width } = rowsAndWidth(x.shape);
       const y = x.device.empty(x.shape, x.dtype);
+      save(y);
+      if (tensor) save(tensor);
+      if (hasLongRows(x)) {
+        longSoftmax(y, x, tensor ?? temperature, log);
+        return [y];
+      }
       const operands = [{ tensor: x, perRow: width }, { tensor: y, perRow: width }];
       if (tensor) operands.push({ tensor, perRow: 0 });
       const constants = {
@@ -60,14 +69,16 @@ function defineSoftmax(name: "softmax" | "logSoftmax"): Op<SoftmaxAttrs> {
         ET: tensor?.dtype ?? "f32",
       };
       runRows(kernel, rows, width, operands, constants, { temperature });
-      save(y);
-      if (tensor) save(tensor);
       return [y];
     },
     backward({ grads: [dy], saved: [y, tensor], needs, into }, { temperature }) {
       if (!needs[0]) return [undefined];
       const { rows, width } = rowsAndWidth(y.shape);
       const dx = writable(into(0), y);
+      if (hasLongRows(y)) {
+        longSoftmaxGradient(dx, y, dy!, tensor ?? temperature, log);
+        return [dx];
+      }
       const operands = [y, dy!, dx].map((tensor) => ({ tensor, perRow: width }));
       if (tensor) operands.push({ tensor, perRow: 0 });
       const constants = {

@@ -10,14 +10,20 @@ import { defineKernel } from "../kernel.ts";
 import { defineOp, type Op, type RefArray } from "../op.ts";
 import { refFrom, refZeros } from "../reference.ts";
 import { normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
+import type { TensorWindow } from "../device.ts";
 import type { Tensor } from "../tensor.ts";
 import { spreadPicks } from "./indexing.ts";
 import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 import { sortRows } from "../launch/sort_rows.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
 
-const kernel = defineKernel("argmax", source);
+const kernel = defineKernel("argmax", source, {
+  rounds: ({ params: { block, width } }) =>
+    Math.ceil(Math.min(block, width) / WORKGROUP) + WORKGROUP + 1,
+});
 const WORKGROUP = 64;
+/** Elements of a row that one workgroup of argmax.wgsl looks through. */
+const BLOCK = 4096;
 
 /** a - b, NaN being above infinity. */
 const refCompare = (a: number, b: number): number =>
@@ -56,21 +62,33 @@ function defineArg(name: "argmax" | "argmin"): Op<ArgAttrs> {
       const width = shape[attrs.axis];
       const inner = sizeOf(shape.slice(attrs.axis + 1));
       const outer = sizeOf(shape.slice(0, attrs.axis));
-      for (const [first, count] of rowChunks(device, outer, [width * inner, inner])) {
-        device.run(
-          kernel,
-          {
-            WG: WORKGROUP,
-            E: x.dtype,
-            FLOAT: isFloat(x.dtype),
-            SIGNED: x.dtype === "i32",
-            MIN: minimum,
-          },
-          [rowsOf(x, first, count, width * inner), rowsOf(y, first, count, inner)],
-          { rows: count * inner, width, inner },
-          count * inner,
-        );
+      const parts = Math.ceil(width / BLOCK);
+      const partial = parts > 1 ? device.empty([outer * inner, parts], "u32") : undefined;
+      const chunks = rowChunks(device, outer, [width * inner, inner * parts, inner], x.itemSize);
+      for (const [first, count] of chunks) {
+        const rows = count * inner;
+        const source = rowsOf(x, first, count, width * inner);
+        const result = rowsOf(y, first, count, inner);
+        const candidates = partial ? [rowsOf(partial, first, count, inner * parts)] : [];
+        const pass = (operands: readonly TensorWindow[], parts: number, block: number) =>
+          device.run(
+            kernel,
+            {
+              WG: WORKGROUP,
+              E: x.dtype,
+              FLOAT: isFloat(x.dtype),
+              SIGNED: x.dtype === "i32",
+              MIN: minimum,
+              JOIN: operands.length > 2,
+            },
+            operands,
+            { rows, parts, block, width, inner },
+            rows * parts,
+          );
+        pass([source, candidates[0] ?? result], parts, BLOCK);
+        if (partial) pass([source, result, ...candidates], 1, parts);
       }
+      partial?.dispose();
       return [y];
     },
     reference: {
@@ -171,7 +189,7 @@ export interface SortOptions {
 
 /**
  * Indices that sort the last axis, stable, NaN above infinity; u32, without a gradient. Costs n
- * comparisons per element: meant for rows of up to a few thousand.
+ * log^2 n comparisons per row.
  *
  * @param x `[..., n]` of any dtype
  * @returns `[..., n]`
@@ -220,7 +238,7 @@ const topkOp = defineOp<{ readonly k: number }>({
  * The `k` largest elements along the last axis, largest first, equal ones in order of position, NaN
  * above infinity. With `k = n` it sorts.
  *
- * @param x `[..., n]`; n up to a few thousand, see {@link argsort}
+ * @param x `[..., n]`
  * @returns `values` and u32 `indices`, each `[..., k]`; the gradient of the values flows to where
  * they stood
  * @throws {ShapeError} if the last axis has fewer than `k` elements.

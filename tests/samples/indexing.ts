@@ -29,7 +29,10 @@ export const samples: Samples = {
       tolerance: seed === 7 ? 1e-5 : undefined,
     })),
   gather: () =>
-    ([[[1], 1], [[3, 7], 4], [[2, 3, 8], 11], [[5, 130], 1], [[40, 65], 3]] as [Shape, number][])
+    ([[[1], 1], [[3, 7], 4], [[2, 3, 8], 11], [[5, 130], 1], [[40, 65], 3], [[2, 8], 8256]] as [
+      Shape,
+      number,
+    ][])
       .map(([shape, picks], seed) => ({
         label: `${picks} of ${show(shape)}`,
         inputs: [

@@ -18,6 +18,8 @@ export const SHAPES: readonly Shape[] = [
   [2, 2048],
   [2, 1030],
   [300, 64],
+  // Composed of reductions.
+  [2, 65543],
 ];
 
 /** Row lengths on either side of eps: 1e-20 is flat, 1e-10 and 1e10 are not. */
@@ -31,7 +33,10 @@ export const scaledRows = (seed: number): RefArray =>
   );
 
 /** Logits of as many classes. */
-const CLASSES: readonly Shape[] = [[1, 1], [3, 7], [2, 5, 8], [4, 768], [2, 1030], [300, 64]];
+const CLASSES: readonly Shape[] = [[1, 1], [3, 7], [2, 5, 8], [4, 768], [2, 1030], [300, 64], [
+  2,
+  65543,
+]];
 
 export const samples: Samples = {
   bceWithLogits: binary,

@@ -15,6 +15,8 @@ function softmaxSamples(): Sample[] {
     [[2, 1030], 0.5, false],
     [[300, 64], 1, false],
     [[1, 6160], 1, false],
+    // Composed of reductions.
+    [[2, 65543], 0.5, true],
   ];
   return [
     ...cases.map(([shape, temperature, tensor], seed) => ({

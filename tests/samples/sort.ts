@@ -36,6 +36,11 @@ function argSamples(): Sample[] {
       inputs: [refRandom([3, 131, 4], 6)],
       attrs: { axis: 1, keepDims: true },
     },
+    {
+      label: "two blocks, ties",
+      inputs: [coarse([4099, 3], 8)],
+      attrs: { axis: 0, keepDims: false },
+    },
     { label: "last, kept", inputs: [refRandom([2, 9], 7)], attrs: { axis: 1, keepDims: true } },
   ];
 }
@@ -49,6 +54,7 @@ export const samples: Samples = {
     { label: "ties", inputs: [coarse([5, 64], 3)], attrs: { descending: false } },
     { label: "ties, descending", inputs: [coarse([5, 61], 4)], attrs: { descending: true } },
     { label: "[2, 1037]", inputs: [refRandom([2, 1037], 5)], attrs: { descending: false } },
+    { label: "ties, merged", inputs: [coarse([3, 771], 6)], attrs: { descending: true } },
     {
       label: "i32",
       inputs: [refFrom([2, 9], (i) => (i * 7) % 11 - 5)],
