@@ -1,51 +1,14 @@
 /** The command line: picks the command, hands it its words and an AbortSignal, exits. */
 
-import { wrapped } from "./cli/help.ts";
-import { wantsHelp } from "./cli/parser.ts";
-import { SUMMARIES } from "./cli/summaries.ts";
+import project from "../deno.json" with { type: "json" };
+import { overview } from "./cli/help.ts";
+import { suggestion } from "./cli/nearest.ts";
+import { wantsHelp, wantsVersion } from "./cli/parser.ts";
+import { COMMANDS } from "./commands/mod.ts";
 import { EXIT_INTERRUPTED, reportError, UsageError } from "./errors.ts";
 import { hasUnfinishedWork } from "./io/unfinished_work.ts";
 import { outliveReaders } from "./cli/live_line.ts";
-
-/** What every module in `commands/` exports. */
-export interface CommandModule {
-  /** Text of `--help`. */
-  help(): string;
-  /**
-   * Runs with the words after the command's name; returns the exit code. When `signal`
-   * aborts, the command saves what must not be lost and returns or throws soon.
-   */
-  run(argv: string[], signal: AbortSignal): Promise<number>;
-}
-
-// Loaded when called, so that `--help` of one does not pay for the others.
-const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
-  pretrain: () => import("./commands/pretrain.ts"),
-  prepare: () => import("./commands/prepare.ts"),
-  import: () => import("./commands/import.ts"),
-  export: () => import("./commands/export.ts"),
-  inspect: () => import("./commands/inspect.ts"),
-  embed: () => import("./commands/embed.ts"),
-  probe: () => import("./commands/probe.ts"),
-  compare: () => import("./commands/compare.ts"),
-  dataset: () => import("./commands/dataset.ts"),
-  visualize: () => import("./commands/visualize.ts"),
-  verify: () => import("./commands/verify.ts"),
-  doctor: () => import("./commands/doctor.ts"),
-};
-
-function overview(): string {
-  const rows = Object.entries(SUMMARIES).map(([name, summary]) =>
-    wrapped(summary, 13, `  ${name.padEnd(11)}`)
-  );
-  return [
-    "Usage: deno task COMMAND [options]",
-    "",
-    ...rows,
-    "",
-    "deno task COMMAND --help lists the options of a command.",
-  ].join("\n");
-}
+import { gitCommit } from "./io/git.ts";
 
 /**
  * Runs one command.
@@ -62,9 +25,15 @@ export async function main(argv: readonly string[]): Promise<number> {
       console.log(overview());
       return 0;
     }
+    if (wantsVersion(argv)) {
+      console.log(versionText());
+      return 0;
+    }
     if (name === undefined || !Object.hasOwn(COMMANDS, name)) {
       throw new UsageError(
-        name === undefined ? "no command given" : `unknown command ${name}`,
+        name === undefined
+          ? "no command given"
+          : `unknown command ${name}${suggestion(name, Object.keys(COMMANDS))}`,
         overview(),
       );
     }
@@ -79,6 +48,16 @@ export async function main(argv: readonly string[]): Promise<number> {
     const stopped = interrupted.signal.aborted && error === interrupted.signal.reason;
     return stopped ? EXIT_INTERRUPTED : reportError(error);
   }
+}
+
+/** What `--version` prints. */
+function versionText(): string {
+  const commit = gitCommit();
+  return [
+    `tessera ${project.version}`,
+    ...commit === undefined ? [] : [`commit ${commit.slice(0, 12)}`],
+    `Deno ${Deno.version.deno}`,
+  ].join(", ");
 }
 
 /** Milliseconds after a signal in which another counts as the same. */

@@ -5,6 +5,7 @@
  */
 import type { CommandSpec } from "./command.ts";
 import type { Option } from "./option.ts";
+import { SUMMARIES } from "./summaries.ts";
 
 /** Columns of a terminal that nobody made wider. */
 const WIDTH = 80;
@@ -70,4 +71,19 @@ export function helpText(command: CommandSpec): string {
     ...sections,
     ...command.footer === undefined ? [] : [wrapped(command.footer)],
   ].join("\n\n");
+}
+
+/** What `--help` prints without a command: all commands. */
+export function overview(): string {
+  const rows = Object.entries(SUMMARIES).map(([name, summary]) =>
+    wrapped(summary, 13, `  ${name.padEnd(11)}`)
+  );
+  return [
+    "Usage: deno task COMMAND [options]",
+    "",
+    ...rows,
+    "",
+    "deno task help COMMAND, or deno task COMMAND --help, lists the options of a command;",
+    "deno task help --version prints the version.",
+  ].join("\n");
 }

@@ -5,6 +5,7 @@
  */
 import * as v from "valibot";
 import { UsageError } from "../errors.ts";
+import { suggestion } from "./nearest.ts";
 import type { RawArguments } from "./parser.ts";
 import { FLAG, type ValueType } from "./value_types.ts";
 
@@ -150,7 +151,9 @@ export function judge<Table extends OptionTable>(
   },
 ): Values<Table> {
   const wrong = Object.keys(given).filter((name) => !Object.hasOwn(options, name)).map((name) =>
-    `${name}${sourceOf(name)}: no such option; allowed are ${Object.keys(options).join(", ")}`
+    `${name}${sourceOf(name)}: no such option${
+      suggestion(name, Object.keys(options)) || `; allowed are ${Object.keys(options).join(", ")}`
+    }`
   );
   const values: Record<string, unknown> = {};
   for (const [name, option] of Object.entries(options)) {

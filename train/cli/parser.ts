@@ -12,6 +12,7 @@ import type { Parser } from "@optique/core/parser";
 import { argument, option as named } from "@optique/core/primitives";
 import { string } from "@optique/core/valueparser";
 import { UsageError } from "../errors.ts";
+import { suggestion } from "./nearest.ts";
 import type { Option, OptionTable } from "./option.ts";
 
 /** What was given, by option name; what was not given is absent. */
@@ -34,7 +35,10 @@ export function parseArguments(
     stderr: () => {},
     onError: (_code, error) => {
       const text = formatMessage(error, { colors: false, quotes: true });
-      throw new UsageError(text.replace(/\s+/g, " ").trim(), `See: ${program} --help`);
+      throw new UsageError(
+        unknownOption(options, argv) ?? text.replace(/\s+/g, " ").trim(),
+        `See: ${program} --help`,
+      );
     },
   });
   const isGiven = (value: unknown): boolean =>
@@ -44,10 +48,27 @@ export function parseArguments(
   ) as RawArguments;
 }
 
+/** What is said of the first name that no option has; undefined where all names are known. */
+function unknownOption(options: OptionTable, argv: readonly string[]): string | undefined {
+  const names = Object.keys(options).filter((name) => !options[name].positional);
+  const given = beforeDashes(argv).flatMap((it) => /^--([^=]+)/.exec(it)?.[1] ?? []);
+  const name = given.find((it) => !names.includes(it));
+  return name && `no option --${name}${suggestion(name, names, "--")}`;
+}
+
+function beforeDashes(argv: readonly string[]): readonly string[] {
+  const end = argv.indexOf("--");
+  return end < 0 ? argv : argv.slice(0, end);
+}
+
 /** Whether help is asked for anywhere before a `--`. */
 export function wantsHelp(argv: readonly string[]): boolean {
-  const end = argv.indexOf("--");
-  return (end < 0 ? argv : argv.slice(0, end)).some((it) => it === "--help" || it === "-h");
+  return beforeDashes(argv).some((it) => it === "--help" || it === "-h");
+}
+
+/** Whether the version is asked for anywhere before a `--`. */
+export function wantsVersion(argv: readonly string[]): boolean {
+  return beforeDashes(argv).includes("--version");
 }
 
 function parserOf(

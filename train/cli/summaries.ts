@@ -9,6 +9,7 @@
 export const SUMMARIES = {
   setup: "Finds a WebGPU adapter; installs Mesa's software Vulkan driver where none exists.",
   pretrain: "Pre-trains an encoder on audio and leaves a run directory.",
+  runs: "Lists runs: their state, steps, losses, evaluation and time.",
   prepare: "Turns a folder of audio into a store of log-mel spectrograms; can be repeated.",
   import: "Turns a checkpoint of MATPAC, MATPAC++, M2D or MSM-MAE into safetensors.",
   export: "Turns a checkpoint into a .pt file that official programs load.",
@@ -20,6 +21,8 @@ export const SUMMARIES = {
   visualize: "Draws what a model sees in a sound and in a folder of sounds, on one page.",
   verify: "Holds this machine's adapter against reference numbers; exit code 1 if a check fails.",
   doctor: "Adapter, driver, features, limits and measured rates, and what each enables.",
+  completion: "Prints what makes bash, zsh or fish complete commands and options.",
+  help: "Lists the commands, or the options of one.",
   bench: "Measures kernels and training steps as fractions of what the adapter can do.",
 } as const;
 

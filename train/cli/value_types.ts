@@ -16,6 +16,8 @@ export interface ValueType<Value> {
   readonly allowed: string;
   /** The same for several of them: completes "must be two …". */
   readonly plural: string;
+  /** What a shell completes: these words, or names of files or folders; nothing where it is absent. */
+  readonly completes?: readonly string[] | "file" | "folder";
   /** What a file may hold, and what a word is judged by. */
   readonly schema: v.GenericSchema<unknown, Value>;
   /** A word as the schema takes it; what makes no sense stays a word. */
@@ -104,6 +106,7 @@ export function choice<const Name extends string>(
     metavar,
     allowed: listed(names, "or"),
     plural: `of ${listed(names, "and")}`,
+    completes: names,
     schema: v.picklist(names),
     fromWord: asIs,
   };
@@ -130,14 +133,18 @@ export function parsed<Value>(
   };
 }
 
-function text(metavar: string, allowed: string): ValueType<string> {
+function text(
+  metavar: string,
+  allowed: string,
+  completes: "file" | "folder" = "file",
+): ValueType<string> {
   const schema = v.pipe(v.string(), v.minLength(1));
-  return { kind: "value", metavar, allowed, plural: allowed, schema, fromWord: asIs };
+  return { kind: "value", metavar, allowed, plural: allowed, completes, schema, fromWord: asIs };
 }
 /** Name of a file. */
 export const file = (metavar = "FILE"): ValueType<string> => text(metavar, "a file");
 /** Name of a folder. */
-export const folder = (metavar = "DIR"): ValueType<string> => text(metavar, "a folder");
+export const folder = (metavar = "DIR"): ValueType<string> => text(metavar, "a folder", "folder");
 /** Name of either. */
 export const path = (metavar = "PATH"): ValueType<string> => text(metavar, "a path");
 

@@ -21,7 +21,8 @@ function datasetName(word: string): string | undefined {
   return Object.hasOwn(DATASETS, name) ? name : undefined;
 }
 
-const COMMAND = command({
+/** The command as help and parsing see it. */
+export const COMMAND = command({
   name: "dataset",
   options: {
     name: option(

@@ -5,7 +5,8 @@ import { type Ceilings, measureCeilings } from "../run/ceilings.ts";
 import { command } from "../cli/command.ts";
 import { adapter, printJson } from "../cli/shared_options.ts";
 
-const COMMAND = command({
+/** The command as help and parsing see it. */
+export const COMMAND = command({
   name: "doctor",
   options: { adapter, json: printJson },
 });

@@ -62,7 +62,8 @@ const OPTIONS = {
     adapter,
   }),
 };
-const COMMAND = command({
+/** The command as help and parsing see it. */
+export const COMMAND = command({
   name: "embed",
   options: OPTIONS,
   footer: "Files that cannot be used are skipped and listed in E.skipped.jsonl.",

@@ -21,7 +21,8 @@ import { writeAtomic } from "../io/atomic_write.ts";
 
 const FORMATS: readonly ExportFormat[] = ["flat", "fairseq", "m2d", "msm-mae"];
 
-const COMMAND = command({
+/** The command as help and parsing see it. */
+export const COMMAND = command({
   name: "export",
   options: {
     input: option(

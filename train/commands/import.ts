@@ -17,7 +17,8 @@ import { force, heads } from "../cli/shared_options.ts";
 import { choice, file } from "../cli/value_types.ts";
 import { writeAtomic } from "../io/atomic_write.ts";
 
-const COMMAND = command({
+/** The command as help and parsing see it. */
+export const COMMAND = command({
   name: "import",
   options: {
     input: option(

@@ -24,7 +24,8 @@ import { option } from "../cli/option.ts";
 import { printJson } from "../cli/shared_options.ts";
 import { file } from "../cli/value_types.ts";
 
-const COMMAND = command({
+/** The command as help and parsing see it. */
+export const COMMAND = command({
   name: "inspect",
   options: {
     checkpoint: option(

@@ -9,7 +9,8 @@ import { choice, folder, whole } from "../cli/value_types.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { prepareStore } from "../store/prepare.ts";
 
-const COMMAND = command({
+/** The command as help and parsing see it. */
+export const COMMAND = command({
   name: "prepare",
   options: {
     data: option(folder(), "Folder of audio; its subfolders are taken too.", { required: true }),

@@ -1,7 +1,7 @@
 /** `deno task pretrain`. */
 
 import { formatBytes, openDevice } from "../../engine/mod.ts";
-import { pretrainHelp, resolveConfig, type ResolvedConfig } from "../config/config.ts";
+import { PRETRAIN, resolveConfig, type ResolvedConfig } from "../config/config.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { dataSource } from "../data/data_source.ts";
 import { defaultWorkers, WorkerPool } from "../data/worker_pool.ts";
@@ -16,8 +16,11 @@ import { cropSamples } from "../run/schedule.ts";
 /** Clips of the built-in corpus; each is made anew whenever it is drawn. */
 const SYNTHETIC_CLIPS = 1024;
 
+/** The command as help and parsing see it. */
+export const COMMAND = PRETRAIN;
+
 /** Text of `--help`. */
-export const help = pretrainHelp;
+export const help = COMMAND.help;
 
 /** Trains; train/README.md says what it leaves behind. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {

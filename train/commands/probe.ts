@@ -12,7 +12,8 @@ import { runFineTuneCommand } from "./probe_finetune.ts";
 import { runHearCommand } from "./probe_hear.ts";
 import { runLinearCommand } from "./probe_linear.ts";
 
-const COMMAND = command({
+/** The command as help and parsing see it. */
+export const COMMAND = command({
   name: "probe",
   options: PROBE_OPTIONS,
   footer: "Scores are percent: the mean over repeats of the mean over folds, with 1.96 sd / " +

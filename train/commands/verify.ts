@@ -17,7 +17,8 @@ import { verifyMsmMaeStep } from "../verify/msm_mae_step.ts";
 import { verifyProbe } from "../verify/probe.ts";
 import { verifyVitOps } from "../verify/vit_ops.ts";
 
-const COMMAND = command({
+/** The command as help and parsing see it. */
+export const COMMAND = command({
   name: "verify",
   options: {
     dir: option(folder(), "Folder of reference sets.", {

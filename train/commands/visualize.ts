@@ -41,7 +41,8 @@ const numberOrAll: ValueType<number | "all"> = parsed(
   },
 );
 
-const COMMAND = command({
+/** The command as help and parsing see it. */
+export const COMMAND = command({
   name: "visualize",
   options: {
     audio: option(

@@ -117,7 +117,8 @@ export interface ResolvedConfig {
   readonly options: Readonly<Record<string, unknown>>;
 }
 
-const PRETRAIN = command({
+/** The command as help and parsing see it. */
+export const PRETRAIN = command({
   name: "pretrain",
   options: {
     ...PRETRAIN_OPTIONS,

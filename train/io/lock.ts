@@ -34,3 +34,14 @@ export function lockFolder(dir: string, what: "run" | "store"): Disposable {
     "wait until it has ended, or stop it (Ctrl-C or SIGTERM), or give another directory",
   );
 }
+
+/** Whether a process is writing a folder; false also where file systems have no locks. */
+export function isLocked(dir: string): boolean {
+  try {
+    using file = Deno.openSync(join(dir, LOCK_FILE));
+    // Shared, so that two that ask do not see each other.
+    return !file.tryLockSync(false);
+  } catch {
+    return false;
+  }
+}

@@ -213,7 +213,7 @@ async function newestFirst(checkpoints: string): Promise<number[]> {
 }
 
 /** Steps of the checkpoints in a folder, newest first; empty when there is no folder. */
-async function stepsIn(checkpoints: string): Promise<number[]> {
+export async function stepsIn(checkpoints: string): Promise<number[]> {
   return (await namesIn(checkpoints)).flatMap((name) => {
     const match = NAME.exec(name);
     return match === null || !isRegularFile(join(checkpoints, name)) ? [] : [Number(match[1])];

@@ -1,4 +1,4 @@
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { fromFileUrl } from "@std/path";
 import { INSTALL_COMMAND } from "../../../engine/errors.ts";
 import { describeError, exitCodeOf, UsageError } from "../../../train/errors.ts";
@@ -61,10 +61,12 @@ Deno.test("cli: wrong usage exits 2 with the reason first", async () => {
   for (
     const [argv, reason] of [
       [[], "error: no command given"],
-      [["pretrian"], "error: unknown command pretrian"],
+      [["pretrian"], "error: unknown command pretrian; did you mean pretrain?"],
+      [["help", "porbe"], "error: unknown command porbe; did you mean probe?"],
+      [["pretrain", "--device", "gpu"], "error: no option --device; did you mean --adapter?"],
       [["toString"], "error: unknown command toString"],
       [["pretrain", "--steps", "0"], "error: --steps 0 (on the command line): must be"],
-      [["pretrain", "--nope"], "error: Unexpected option or argument"],
+      [["pretrain", "--nope"], "error: no option --nope"],
       [["verify", "a", "b"], "error: Unexpected option or argument"],
       [["doctor", "--adapter", "abacus"], "error: --adapter abacus: must be auto, gpu"],
     ] as const
@@ -81,6 +83,18 @@ Deno.test("cli: --help of everything exits 0", async () => {
     assertEquals([code, err], [0, ""]);
     assertStringIncludes(out, "Usage: deno task");
   }
+});
+
+Deno.test("cli: --version, help COMMAND", async () => {
+  const [version, ofCommand, all] = await Promise.all([
+    cli("pretrain", "--version"),
+    cli("help", "verify"),
+    cli("help"),
+  ]);
+  assertMatch(version.out, /^tessera \d+\.\d+\.\d+(, commit [0-9a-f]{12})?, Deno [\d.]+\n$/);
+  assertStringIncludes(ofCommand.out, "Usage: deno task verify");
+  assertStringIncludes(all.out, "Usage: deno task COMMAND");
+  assertEquals([version.code, ofCommand.code, all.code], [0, 0, 0]);
 });
 
 Deno.test("cli: without an adapter exit 3 and the command that installs one", async () => {

@@ -165,7 +165,7 @@ Deno.test("config: a byte order mark is taken", () => {
 Deno.test("config: what is wrong in a file is named with the file", () => {
   withFile("run.toml", 'mask_ratio = 0.5\nlr = "fast"\n', (file) => {
     const text = rejected("--config", file);
-    assertStringIncludes(text, `mask_ratio (in ${file}): no such option; allowed are data, `);
+    assertStringIncludes(text, `mask_ratio (in ${file}): no such option; did you mean mask-ratio?`);
     assertStringIncludes(text, `--lr fast (in ${file}): must be a number above 0`);
   });
   withFile("run.toml", "= 3", (file) => {

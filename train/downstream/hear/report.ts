@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { lined, percent } from "../probe/report.ts";
+import { lined } from "../../cli/table.ts";
+import { percent } from "../probe/report.ts";
 import type { TimestampResult } from "./timestamp_task.ts";
 
 /** A line for each kind of frames: F-measure of onsets, over all and by fold. */

@@ -6,6 +6,7 @@
  */
 import { printable } from "../../../model/formats/printable.ts";
 import { listSkipped } from "../../cli/listing.ts";
+import { lined } from "../../cli/table.ts";
 import type { Device } from "../../../engine/mod.ts";
 import type { LabelledClip, LabelledFolder } from "../../data/labelled_folder.ts";
 import { NoDataError, UsageError } from "../../errors.ts";
@@ -37,18 +38,6 @@ export const METRIC_TITLES: Readonly<Record<Metric, string>> = {
 /** Percent with two digits; a dash for nothing. */
 export const percent = (share: number | null | undefined): string =>
   share === null || share === undefined ? "-" : (100 * share).toFixed(2);
-
-/** Columns lined up, the first to the left and the others to the right. */
-export function lined(cells: readonly (readonly string[])[]): string[] {
-  // Names of classes come from files.
-  const rows = cells.map((row) => row.map((it) => printable(it, MOST_CELL)));
-  const widths = cells[0].map((_, i) =>
-    rows.reduce((most, row) => Math.max(most, row[i].length), 0)
-  );
-  return rows.map((row) =>
-    row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ")
-  );
-}
 
 /** Mean, interval of several repeats, and folds of each kind of features, in percent. */
 export function scoreTable(metric: Metric, rows: readonly ReportRow[]): string[] {

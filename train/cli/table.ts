@@ -1,0 +1,26 @@
+/**
+ * Tables of text.
+ *
+ * @module
+ */
+
+import { printable } from "../../model/formats/printable.ts";
+
+/** Characters of a cell that are shown. */
+const MOST_CELL = 100;
+
+/**
+ * Columns lined up, two spaces between them; what would move a terminal's cursor is escaped, since
+ * names in cells come from files.
+ *
+ * @param left how many columns from the first stand at the left; the others stand at the right
+ */
+export function lined(cells: readonly (readonly string[])[], left = 1): string[] {
+  const rows = cells.map((row) => row.map((it) => printable(it, MOST_CELL)));
+  const widths = cells[0].map((_, i) =>
+    rows.reduce((most, row) => Math.max(most, row[i].length), 0)
+  );
+  return rows.map((row) =>
+    row.map((cell, i) => i < left ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ")
+  );
+}
