@@ -47,10 +47,24 @@ export class DivergedError extends Error {
   }
 }
 
+/** A folder that is being written was removed or renamed by somebody else (exit 1). */
+export class RemovedError extends Error {
+  /** Stable name, used to pick the exit code. */
+  override name = "RemovedError";
+}
+
 /** A file could not be written because the disk, or the user's share of it, is full (exit 1). */
 export class DiskFullError extends Error {
   /** Stable name, used to pick the exit code. */
   override name = "DiskFullError";
+}
+
+/** Whether an error is the system's: no such file, no permission, an I/O error and the like. */
+export function isSystemError(error: unknown): error is Error {
+  if (!(error instanceof Error)) return false;
+  const code = "code" in error ? error.code : undefined;
+  return Object.values(Deno.errors).some((it) => error instanceof it) ||
+    typeof code === "string" && /^E[A-Z0-9]+$/.test(code);
 }
 
 const DISK_FULL: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT"]);
@@ -69,6 +83,7 @@ const EXIT_CODES: ReadonlyMap<string, number> = new Map([
   ["AnomalyError", 1],
   ["DivergedError", 1],
   ["DiskFullError", 1],
+  ["RemovedError", 1],
   ["UsageError", 2],
   ["NoAdapterError", 3],
   ["NoDataError", 4],
@@ -80,7 +95,12 @@ const EXIT_CODES: ReadonlyMap<string, number> = new Map([
 
 // Their message says all there is to say; a stack would only hide it.
 function isExpected(error: Error): boolean {
-  return EXIT_CODES.has(error.name);
+  return EXIT_CODES.has(error.name) || isSystemError(error);
+}
+
+/** The error that came first where closing what was open failed after it. */
+function firstOf(error: unknown): unknown {
+  return error instanceof SuppressedError ? firstOf(error.suppressed) : error;
 }
 
 /** The process exit code for anything thrown; 1 for what is not one of the known errors. */
@@ -118,7 +138,8 @@ function nextCause(cause: unknown): unknown {
 }
 
 /** Prints {@link describeError} to standard error and returns {@link exitCodeOf}. */
-export function reportError(error: unknown): number {
+export function reportError(thrown: unknown): number {
+  const error = firstOf(thrown);
   console.error(describeError(error));
   return exitCodeOf(error);
 }

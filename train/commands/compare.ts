@@ -16,7 +16,8 @@ import {
   throwIfInterrupted,
   trainRun,
 } from "../downstream/compare/runs.ts";
-import { writeJson, writeResult } from "../io/result_file.ts";
+import { lockFolder } from "../io/lock.ts";
+import { makeFolder, writeJson, writeResult } from "../io/result_file.ts";
 import { gitCommit } from "../io/git.ts";
 
 /** The command as help and parsing see it. */
@@ -36,6 +37,8 @@ export const help = COMMAND.help;
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
   const plan = planOf(COMMAND.read(argv));
+  await makeFolder(plan.out);
+  using _ = lockFolder(plan.out, "comparison");
   const runs = await train(plan, signal);
   const probes = await probeAll(plan, runs, signal);
   const found = comparisonOf(plan, runs, probes);

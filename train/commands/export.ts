@@ -18,6 +18,7 @@ import { flag, option } from "../cli/option.ts";
 import { force } from "../cli/shared_options.ts";
 import { choice, file } from "../cli/value_types.ts";
 import { writeAtomic } from "../io/atomic_write.ts";
+import { writeInto } from "../io/result_file.ts";
 
 const FORMATS: readonly ExportFormat[] = ["flat", "fairseq", "m2d", "msm-mae"];
 
@@ -61,7 +62,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   // torch names the folder inside the archive after the file; the name is free.
   const prefix = basename(out).replace(/\.[^.]*$/, "").replace(/[^\w.-]/g, "_") || "archive";
   try {
-    await writeAtomic(out, interruptible(torchChunks(value, prefix), signal));
+    await writeInto(out, () => writeAtomic(out, interruptible(torchChunks(value, prefix), signal)));
   } catch (error) {
     throw errorOfFile(input, error);
   }

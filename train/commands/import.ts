@@ -16,6 +16,7 @@ import { flag, option } from "../cli/option.ts";
 import { force, heads } from "../cli/shared_options.ts";
 import { choice, file } from "../cli/value_types.ts";
 import { writeAtomic } from "../io/atomic_write.ts";
+import { writeInto } from "../io/result_file.ts";
 
 /** The command as help and parsing see it. */
 export const COMMAND = command({
@@ -58,7 +59,10 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     return { model, ...imported(file, model, options) };
   });
   try {
-    await writeAtomic(out, interruptible(safetensorsChunks([...tensors], metadata), signal));
+    await writeInto(
+      out,
+      () => writeAtomic(out, interruptible(safetensorsChunks([...tensors], metadata), signal)),
+    );
   } catch (error) {
     throw errorOfFile(input, error);
   }

@@ -7,7 +7,7 @@ import { dataSource } from "../data/data_source.ts";
 import { defaultWorkers, WorkerPool } from "../data/worker_pool.ts";
 import { type ClipSource, type SkippedClip, syntheticSource } from "../data/clip_source.ts";
 import { UsageError } from "../errors.ts";
-import { JsonLines } from "../io/json_lines.ts";
+import { damageText, JsonLines, readJsonLines } from "../io/json_lines.ts";
 import { pretrain } from "../run/loop.ts";
 import { Progress } from "../cli/progress.ts";
 import { openRunDirectory, writeRunConfig } from "../run/run_directory.ts";
@@ -28,9 +28,13 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   // What can be wrong without a run is found before there is a run directory.
   const log: { skipped?: JsonLines<SkippedClip> } = {};
   const listed = new Set<string>();
+  /** Found while there is no run directory. */
+  const early: SkippedClip[] = [];
   const onSkip = (path: string, reason: string): void => {
-    if (!listed.has(path)) log.skipped?.write({ path, reason });
+    if (listed.has(path)) return;
     listed.add(path);
+    if (log.skipped) log.skipped.write({ path, reason });
+    else early.push({ path, reason });
   };
   const workers = config.data.length > 0 ? config.workers ?? defaultWorkers() : 0;
   using pool = new WorkerPool(workers);
@@ -44,12 +48,17 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     deterministic: config.deterministic,
   });
   using paths = await openRunDirectory(config);
-  await writeRunConfig(paths, config, device.info);
-  const before = config.resume ? await skippedIn(paths.skipped) : [];
-  using skipped = JsonLines.create<SkippedClip>(paths.skipped);
+  if (!config.resume) await writeRunConfig(paths, config, device.info);
+  const before = readJsonLines<SkippedClip>(paths.skipped);
+  using skipped = JsonLines.append<SkippedClip>(paths.skipped);
+  for (const { path } of before.rows) listed.add(path);
+  for (const row of early) {
+    if (!before.rows.some(({ path }) => path === row.path)) skipped.write(row);
+  }
   log.skipped = skipped;
-  for (const { path, reason } of before) onSkip(path, reason);
   using progress = new Progress({ quiet: config.quiet });
+  const damage = damageText(paths.skipped, before.damaged);
+  if (damage !== "") progress.note(damage);
   if (!config.quiet) {
     const { objective, preset, recipe, geometry, batch } = config;
     progress.note(`adapter ${device.info.description}`);
@@ -64,6 +73,8 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     await pretrain({
       ...{ device, config, paths, source, progress, signal },
       ...(folder && { evaluation: { folder, onSkip } }),
+      // Options that do not fit the run leave those that it was started with.
+      onResumed: () => writeRunConfig(paths, config, device.info),
     });
   } finally {
     if (source.skipped.length > 0) {
@@ -97,10 +108,4 @@ async function sourceOf(
     seed: config.seed,
     samples: cropSamples(config.geometry),
   });
-}
-
-/** What the run that goes on has listed; a last line that was cut off does not count. */
-async function skippedIn(path: string): Promise<SkippedClip[]> {
-  const text = await Deno.readTextFile(path).catch(() => "");
-  return text.split("\n").slice(0, -1).map((line) => JSON.parse(line));
 }

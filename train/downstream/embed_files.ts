@@ -12,7 +12,7 @@ import type { WorkerPool } from "../data/worker_pool.ts";
 import { FileError } from "../data/clip_reading.ts";
 import { EmbeddingFile } from "./embedding_file.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
-import { writeAtomic } from "../io/atomic_write.ts";
+import { removeIfThere, writeAtomic } from "../io/atomic_write.ts";
 
 /** Samples that a long file is decoded by: 80 s. */
 const BLOCK_SAMPLES = 80 * SAMPLE_RATE;
@@ -174,9 +174,5 @@ async function writeSkipped(path: string, rows: readonly SkippedClip[]): Promise
     await writeAtomic(path, [new TextEncoder().encode(text)]);
     return;
   }
-  try {
-    await Deno.remove(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
+  await removeIfThere(path);
 }

@@ -1,7 +1,7 @@
 /**
  * Files of embeddings: NumPy's `.npz`, safetensors and CSV.
  *
- * Values are kept in a file beside until all are there, as clips are completed in an order of their
+ * Values are kept in a file without a name until all are there, as clips are completed in an order of their
  * own and a header says how many there are. So memory holds one clip at a time, whatever their
  * number.
  *
@@ -42,7 +42,7 @@ export function formOf(path: string): Form {
 /** Bytes of rows that are read back at a time. */
 const PIECE_BYTES = 1 << 22;
 
-/** Rows of one clip in the file beside. */
+/** Rows of one clip in the file of values. */
 interface Place {
   readonly start: number;
   readonly rows: number;
@@ -51,28 +51,32 @@ interface Place {
 /** A file of embeddings that comes into being. */
 export class EmbeddingFile implements Disposable {
   readonly #form: Form;
-  readonly #beside: string;
+  /** The file of values where it still has a name. */
+  readonly #named: string | undefined;
   readonly #file: Deno.FsFile;
   readonly #places = new Map<number, Place>();
   #bytes = 0;
 
   /**
-   * Opens the file beside, in a folder that is made where it is not there.
+   * Opens a file of values, in a folder that is made where it is not there.
    *
    * @param path of the file; the ending decides its form
    * @throws {UsageError} if the form is not known or nothing can be written there
    */
   constructor(readonly path: string, readonly shape: RowShape) {
     this.#form = formOf(path);
-    this.#beside = `${path}.rows.tmp`;
+    let named: string | undefined;
     try {
-      Deno.mkdirSync(dirname(path), { recursive: true });
-      this.#file = Deno.openSync(this.#beside, {
-        read: true,
-        write: true,
-        create: true,
-        truncate: true,
-      });
+      const dir = dirname(path);
+      Deno.mkdirSync(dir, { recursive: true });
+      named = Deno.makeTempFileSync({ dir, prefix: "embeddings-", suffix: ".tmp" });
+      this.#file = Deno.openSync(named, { read: true, write: true });
+      // Without a name it is nobody else's, and gone when this process ends, however it does.
+      if (Deno.build.os !== "windows") {
+        Deno.removeSync(named);
+        named = undefined;
+      }
+      this.#named = named;
     } catch (error) {
       throw new UsageError(`--out ${path} cannot be written: ${(error as Error).message}`);
     }
@@ -95,7 +99,7 @@ export class EmbeddingFile implements Disposable {
     try {
       writeFully(this.#file, new Uint8Array(values.buffer));
     } catch (error) {
-      throw nameDiskFull(error, this.#beside);
+      throw nameDiskFull(error, this.path);
     }
     this.#places.set(index, { start: this.#bytes, rows });
     this.#bytes += values.byteLength;
@@ -142,10 +146,10 @@ export class EmbeddingFile implements Disposable {
     }
   }
 
-  /** Removes the file beside. */
+  /** Removes the file of values. */
   [Symbol.dispose](): void {
     this.#file.close();
-    Deno.removeSync(this.#beside);
+    if (this.#named !== undefined) Deno.removeSync(this.#named);
   }
 }
 

@@ -3,37 +3,113 @@
  *
  * @module
  */
-import { dirname, join } from "@std/path";
-import { nameDiskFull } from "../errors.ts";
+import { crc32 } from "node:zlib";
+import { basename, dirname, join } from "@std/path";
+import { nameDiskFull, UsageError } from "../errors.ts";
 import { concatBytes } from "./bytes.ts";
 import { namesIn } from "./folders.ts";
+import { lockFile } from "./lock.ts";
 
 /** Ending of a file that is being written until it is complete. */
 export const UNFINISHED = ".tmp";
 
+/** Most bytes of a name on usual file systems. */
+const MOST_NAME_BYTES = 255;
+
 /**
- * Writes `chunks` one after the other beside `path`, syncs, and renames: `path` is either
- * what it was or complete, also after a loss of power where the file system keeps its promises.
+ * Where a file grows until it is complete: beside it, under its name and an ending, of which the
+ * name is shortened where both are too long for a file system.
+ */
+export function besideName(path: string, ending: string = UNFINISHED): string {
+  const name = basename(path);
+  const bytes = new TextEncoder().encode(name);
+  if (bytes.length + ending.length <= MOST_NAME_BYTES) return path + ending;
+  const mark = `-${crc32(bytes).toString(16)}${ending}`;
+  // Half a character at the cut is left out.
+  const kept = new TextDecoder().decode(bytes.subarray(0, MOST_NAME_BYTES - mark.length))
+    .replace(/\ufffd+$/, "");
+  return join(dirname(path), kept + mark);
+}
+
+/**
+ * Opens the file beside `path` and keeps other processes from it until it is closed; what one that
+ * was killed left there is thrown away.
  *
+ * @throws {UsageError} if another process is writing it
+ */
+async function openBeside(path: string, beside: string): Promise<Deno.FsFile> {
+  for (;;) {
+    const file = await Deno.open(beside, { write: true, create: true });
+    try {
+      if (!lockFile(file)) {
+        throw new UsageError(`${path}: another process is writing this file`);
+      }
+      // Whoever had the lock may have renamed the file in the meantime.
+      if (sameFile(file.statSync(), infoOf(beside))) {
+        file.truncateSync();
+        return file;
+      }
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+    file.close();
+  }
+}
+
+function infoOf(path: string): Deno.FileInfo | undefined {
+  try {
+    return Deno.statSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+function sameFile(a: Deno.FileInfo, b: Deno.FileInfo | undefined): boolean {
+  return b !== undefined && a.ino === b.ino && a.dev === b.dev;
+}
+
+/**
+ * Makes or replaces a file: `path` is either what it was or complete. Of several processes that
+ * write it at a time the first goes on.
+ *
+ * @param write writes into the file that it is given
+ * @throws {UsageError} if another process is writing it
  * @throws {DiskFullError} if there is no room
  */
-export async function writeAtomic(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
-  const beside = `${path}${UNFINISHED}`;
+export async function replaceFile(
+  path: string,
+  write: (file: Deno.FsFile) => Promise<void>,
+): Promise<void> {
+  const beside = besideName(path);
+  using file = await openBeside(path, beside);
   try {
-    {
-      using file = await Deno.open(beside, { write: true, create: true, truncate: true });
-      for (const chunk of gathered(chunks)) {
-        for (let done = 0; done < chunk.byteLength;) {
-          done += await file.write(chunk.subarray(done));
-        }
-      }
-      await file.sync();
-    }
+    await write(file);
+    // Windows renames no open file.
+    if (Deno.build.os === "windows") file.close();
     await Deno.rename(beside, path);
   } catch (error) {
     await Deno.remove(beside).catch(() => {});
     throw nameDiskFull(error, path);
   }
+}
+
+/**
+ * Writes `chunks` one after the other beside `path`, syncs, and renames: `path` is either
+ * what it was or complete, also after a loss of power where the file system keeps its promises.
+ *
+ * @throws as {@link replaceFile}
+ */
+export async function writeAtomic(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
+  await replaceFile(path, async (file) => {
+    for (const chunk of gathered(chunks)) {
+      for (let done = 0; done < chunk.byteLength;) {
+        done += await file.write(chunk.subarray(done));
+      }
+    }
+    await file.sync();
+  });
   await syncFolder(dirname(path));
 }
 
@@ -68,9 +144,28 @@ async function syncFolder(dir: string): Promise<void> {
   }
 }
 
-/** Removes what killed processes left unfinished in a folder. */
-export async function removeUnfinished(dir: string): Promise<void> {
+/** Removes a file, unless it is gone already. */
+export async function removeIfThere(path: string): Promise<void> {
+  await Deno.remove(path).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
+}
+
+/**
+ * Removes what killed processes left unfinished in a folder.
+ *
+ * @param isOurs whether a file of that name is written here; others stay
+ */
+export async function removeUnfinished(
+  dir: string,
+  isOurs: (name: string) => boolean,
+): Promise<void> {
   for (const name of await namesIn(dir)) {
-    if (name.endsWith(UNFINISHED)) await Deno.remove(join(dir, name));
+    if (isUnfinished(name, isOurs)) await Deno.remove(join(dir, name));
   }
+}
+
+/** Whether a name is that of an unfinished file of ours. */
+export function isUnfinished(name: string, isOurs: (name: string) => boolean): boolean {
+  return name.endsWith(UNFINISHED) && isOurs(name.slice(0, -UNFINISHED.length));
 }

@@ -1,26 +1,59 @@
 /**
- * Files of JSON lines: one JSON object per line, each line written whole.
+ * Files of JSON lines: one JSON object per line, each line written whole. What a loss of power
+ * leaves in the place of a line, zeros or a part of it, is passed over.
  *
  * @module
  */
-import { readFully, writeFully } from "./bytes.ts";
+import { nameDiskFull, UsageError } from "../errors.ts";
+import { besideName } from "./atomic_write.ts";
+import { writeFully } from "./bytes.ts";
+import { readRegularText } from "./regular_file.ts";
+
+/** What a file of JSON lines holds. */
+export interface ReadLines<Row> {
+  /** In order. */
+  readonly rows: readonly Row[];
+  /** Lines that are no objects. */
+  readonly damaged: number;
+}
+
+/** Reads a file of JSON lines; one that is not there has none. */
+export function readJsonLines<Row extends object>(path: string): ReadLines<Row> {
+  const { rows, damaged } = parsed(textOf(path));
+  return { rows: rows.map(({ row }) => row as Row), damaged };
+}
+
+/** Text for what was passed over in a file; empty where nothing was. */
+export function damageText(path: string, damaged: number): string {
+  return damaged === 0 ? "" : `passed over ${damaged} damaged lines of ${path}`;
+}
 
 /** An open file of JSON lines. */
 export class JsonLines<Row extends object> implements Disposable {
   readonly #file: Deno.FsFile;
+  readonly #path: string;
+  /** Lines that were there when it was opened and could not be read. */
+  readonly damaged: number;
 
-  private constructor(file: Deno.FsFile) {
+  private constructor(path: string, file: Deno.FsFile, damaged = 0) {
+    this.#path = path;
     this.#file = file;
+    this.damaged = damaged;
   }
 
   /** Opens `path` empty. */
   static create<Row extends object>(path: string): JsonLines<Row> {
-    return new JsonLines(Deno.openSync(path, { write: true, create: true, truncate: true }));
+    const options = { write: true, create: true, truncate: true };
+    return new JsonLines<Row>(path, Deno.openSync(path, options));
   }
 
-  /** Appends one line; a reader sees it at once and whole. */
+  /** Appends one line; a reader sees it at once and whole. @throws {DiskFullError} */
   write(row: Row): void {
-    writeFully(this.#file, new TextEncoder().encode(JSON.stringify(row) + "\n"));
+    try {
+      writeFully(this.#file, new TextEncoder().encode(JSON.stringify(row) + "\n"));
+    } catch (error) {
+      throw nameDiskFull(error, this.#path);
+    }
   }
 
   /** Waits until what was written is on the disk. */
@@ -34,35 +67,72 @@ export class JsonLines<Row extends object> implements Disposable {
   }
 
   /**
-   * Opens the metrics of a run that goes on after `step` updates: later lines, and a last
-   * line that was cut off, are removed first. Makes the file where there is none.
+   * Opens a file to go on with it, or makes it. Lines that are damaged are removed.
+   *
+   * @param keeps whether a row stays
+   */
+  static append<Row extends object>(
+    path: string,
+    keeps: (row: Row) => boolean = () => true,
+  ): JsonLines<Row> {
+    const text = textOf(path);
+    const { rows, damaged } = parsed(text);
+    const kept = rows.filter(({ row }) => keeps(row as Row)).map(({ line }) => `${line}\n`).join(
+      "",
+    );
+    // Rows that are there stay there whenever the process ends.
+    if (kept !== text) replaceText(path, kept);
+    const file = Deno.openSync(path, { append: true, create: true });
+    return new JsonLines<Row>(path, file, damaged);
+  }
+
+  /**
+   * Opens the metrics of a run that goes on after `step` updates: later lines are removed first.
+   * Makes the file where there is none.
    */
   static resume<Row extends { readonly step: number }>(path: string, step: number): JsonLines<Row> {
-    const file = Deno.openSync(path, { read: true, write: true, create: true });
-    const kept = keptBytes(readFully(file, file.statSync().size), step);
-    file.truncateSync(kept);
-    file.seekSync(kept, Deno.SeekMode.Start);
-    return new JsonLines(file);
+    return JsonLines.append<Row>(path, (row) => row.step <= step);
   }
 }
 
-/** Bytes of the whole lines at the start whose step is not above `step`. */
-function keptBytes(bytes: Uint8Array, step: number): number {
-  let kept = 0;
-  for (let start = 0; start < bytes.length;) {
-    const end = bytes.indexOf(0x0a, start);
-    if (end < 0) break;
-    const found = stepOf(new TextDecoder().decode(bytes.subarray(start, end)));
-    if (found === undefined || found > step) break;
-    kept = start = end + 1;
-  }
-  return kept;
-}
-
-function stepOf(line: string): number | undefined {
+function textOf(path: string): string {
   try {
-    const { step } = JSON.parse(line);
-    return typeof step === "number" ? step : undefined;
+    return readRegularText(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "";
+    throw new UsageError(`${path}: cannot be read: ${(error as Error).message}`);
+  }
+}
+
+function replaceText(path: string, text: string): void {
+  const beside = besideName(path);
+  try {
+    Deno.writeTextFileSync(beside, text);
+    Deno.renameSync(beside, path);
+  } catch (error) {
+    throw nameDiskFull(error, path);
+  }
+}
+
+/** The lines that hold an object. A line that was being written at the end is not counted. */
+function parsed(
+  text: string,
+): { readonly rows: { readonly line: string; readonly row: object }[]; readonly damaged: number } {
+  const lines = text.split("\n");
+  const rows: { line: string; row: object }[] = [];
+  let damaged = 0;
+  for (const line of lines.slice(0, -1)) {
+    const row = objectIn(line);
+    if (row) rows.push({ line, row });
+    else if (line !== "") damaged++;
+  }
+  return { rows, damaged };
+}
+
+function objectIn(line: string): object | undefined {
+  try {
+    const row: unknown = JSON.parse(line);
+    return typeof row === "object" && row !== null ? row : undefined;
   } catch {
     return undefined;
   }

@@ -12,22 +12,25 @@ import { UsageError } from "../errors.ts";
  */
 export const LOCK_FILE = ".lock";
 
+/** Locks an open file until it is closed; false if another process has. */
+export function lockFile(file: Deno.FsFile): boolean {
+  try {
+    return file.tryLockSync(true);
+  } catch {
+    // Not every file system has locks.
+    return true;
+  }
+}
+
 /**
  * Keeps other processes from writing a folder until the result is disposed.
  *
  * @param what the folder is, for the message
  * @throws {UsageError} when another process is writing it.
  */
-export function lockFolder(dir: string, what: "run" | "store"): Disposable {
+export function lockFolder(dir: string, what: "run" | "store" | "comparison"): Disposable {
   const file = Deno.openSync(join(dir, LOCK_FILE), { write: true, create: true });
-  let free: boolean;
-  try {
-    free = file.tryLockSync(true);
-  } catch {
-    // Not every file system has locks.
-    free = true;
-  }
-  if (free) return file;
+  if (lockFile(file)) return file;
   file.close();
   throw new UsageError(
     `--out ${dir}: another process is writing this ${what}`,

@@ -5,12 +5,19 @@
  * @module
  */
 import { dirname } from "@std/path";
-import { UsageError } from "../errors.ts";
+import { isSystemError, UsageError } from "../errors.ts";
 import { writeAtomic } from "./atomic_write.ts";
 
-/** Whether an error is the system's: no such file, no permission and the like. */
-export function isSystemError(error: unknown): error is Error {
-  return Object.values(Deno.errors).some((it) => error instanceof it);
+export { isSystemError } from "../errors.ts";
+
+/** Makes a folder of results. @throws {UsageError} if that cannot be, naming the option */
+export async function makeFolder(dir: string): Promise<void> {
+  try {
+    await Deno.mkdir(dir, { recursive: true });
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    throw new UsageError(`--out ${dir}: cannot be written`, error.message);
+  }
 }
 
 /** Makes the folder of a result and writes it. @throws {UsageError} if that cannot be. */

@@ -27,7 +27,7 @@ import { isFolder, namesIn } from "../io/folders.ts";
 import { openRegular } from "../io/regular_file.ts";
 import { runPaths } from "./run_directory.ts";
 import { readFully } from "../io/bytes.ts";
-import { writeAtomic } from "../io/atomic_write.ts";
+import { removeIfThere, writeAtomic } from "../io/atomic_write.ts";
 
 /** A tensor to be saved, row-major. */
 export interface CheckpointTensor {
@@ -92,9 +92,16 @@ export async function saveCheckpoint(
   { keep = Infinity, keepBest = 0 }: Keeping = {},
 ): Promise<string> {
   const { checkpoints } = runPaths(dir);
-  await Deno.mkdir(checkpoints, { recursive: true });
   const path = join(checkpoints, checkpointName(step));
-  await writeTensors(path, tensors, { step: String(step), ...metadata });
+  const write = async () => {
+    await Deno.mkdir(checkpoints, { recursive: true });
+    await writeTensors(path, tensors, { step: String(step), ...metadata });
+  };
+  await write().catch(async (error) => {
+    // Somebody removed the folder meanwhile.
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    await write();
+  });
   const point = async (name: string, to: number) => {
     const pointer = join(checkpoints, name);
     // A folder in its place cannot be replaced; readers go by the names then.
@@ -106,7 +113,7 @@ export async function saveCheckpoint(
   const best = bestOf(checkpoints, [step, ...others], keepBest);
   if (best.length > 0) await point("best", best[0]);
   for (const it of others.slice(Math.max(0, keep - 1))) {
-    if (!best.includes(it)) await Deno.remove(join(checkpoints, checkpointName(it)));
+    if (!best.includes(it)) await removeIfThere(join(checkpoints, checkpointName(it)));
   }
   return path;
 }
@@ -322,7 +329,7 @@ export class CheckpointWriter {
     const known = (await stepsIn(checkpoints)).filter((step) => step <= from.step);
     const best = bestOf(checkpoints, known, keepBest);
     for (const step of known.slice(keep)) {
-      if (!best.includes(step)) await Deno.remove(join(checkpoints, checkpointName(step)));
+      if (!best.includes(step)) await removeIfThere(join(checkpoints, checkpointName(step)));
     }
   }
 

@@ -25,8 +25,14 @@ import { batchLogMel } from "../data/batch_logmel.ts";
 import type { ClipSource } from "../data/clip_source.ts";
 import { Loader, type LoaderState } from "../data/loader.ts";
 import { Prng, type PrngState } from "../../engine/prng.ts";
-import { DivergedError, InterruptedError, UsageError } from "../errors.ts";
-import { JsonLines } from "../io/json_lines.ts";
+import {
+  DivergedError,
+  InterruptedError,
+  isSystemError,
+  RemovedError,
+  UsageError,
+} from "../errors.ts";
+import { damageText, JsonLines } from "../io/json_lines.ts";
 import type { MetricsRow } from "../metrics/metrics_row.ts";
 import { LEAST_LOSS_SCALE } from "./loss_scale.ts";
 import { measureRun, memoryText, refuseUnfit } from "./memory.ts";
@@ -66,6 +72,8 @@ export interface RunContext {
   readonly signal: AbortSignal;
   /** What the encoder is tried on under `--eval`. */
   readonly evaluation?: Pick<EvaluatorOptions, "folder" | "onSkip">;
+  /** Called under `--resume` when the run has been found to fit what it goes on from. */
+  readonly onResumed?: () => Promise<void>;
 }
 
 /** Generators and loader position, as checkpoints keep them. */
@@ -321,6 +329,7 @@ export async function pretrain(context: RunContext): Promise<void> {
   try {
     using run = new Run(context);
     await run.begin(config.resume);
+    if (config.resume) await context.onResumed?.();
     if (run.from) await writer.goOnFrom(run.from);
     await train(context, run, writer);
     await writeTensors(paths.encoder, await encoderTensors(run.model), {
@@ -328,6 +337,7 @@ export async function pretrain(context: RunContext): Promise<void> {
       step: String(run.trainer.updates),
     });
   } catch (error) {
+    if (isSystemError(error)) refuseRemoved(paths);
     const report = error instanceof DivergedError && !device.anomalies
       ? await anomalyReport(context, error.step)
       : undefined;
@@ -354,10 +364,13 @@ async function train(context: RunContext, run: Run, writer: CheckpointWriter): P
   const { config, paths, progress } = context;
   const { trainer, schedules } = run;
   using file = JsonLines.resume<MetricsRow>(paths.metrics, trainer.updates);
+  const damage = damageText(paths.metrics, file.damaged);
+  if (damage !== "") progress.note(damage);
   using events = EventFile.open(paths.dir, trainer.updates);
   const metrics = new MetricsLog({ config, schedules, trainer, file, events, progress });
   try {
     await updates(context, run, metrics, writer, async () => {
+      refuseRemoved(paths);
       // A checkpoint's rows are on the disk before it is.
       await metrics.drain();
       file.flush();
@@ -367,6 +380,21 @@ async function train(context: RunContext, run: Run, writer: CheckpointWriter): P
   } finally {
     // A checkpoint under way may still become complete; its error was thrown or comes second.
     await writer.finish().catch(() => {});
+  }
+}
+
+/** @throws {RemovedError} if the run directory is not there any more */
+function refuseRemoved({ dir, config, metrics }: RunPaths): void {
+  if ([config, metrics].some(isThere)) return;
+  throw new RemovedError(`the run directory ${dir} was removed or renamed while the run wrote it`);
+}
+
+function isThere(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -403,8 +431,10 @@ async function updates(
       );
     }
     const evaluates = evaluations?.isDue(trainer.updates, schedules.total) ?? false;
-    if (await metrics.afterUpdate({ ...notes, logged: evaluates })) queued = 0;
-    else if (++queued === MOST_QUEUED) {
+    if (await metrics.afterUpdate({ ...notes, logged: evaluates })) {
+      queued = 0;
+      refuseRemoved(paths);
+    } else if (++queued === MOST_QUEUED) {
       await device.sync();
       queued = 0;
     }
@@ -421,6 +451,7 @@ async function updates(
     }
   }
   await writer.finish();
+  refuseRemoved(paths);
   await profile.finish();
   device.check();
 }

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { join } from "@std/path";
+import { basename, join } from "@std/path";
 import project from "../../deno.json" with { type: "json" };
 import type { ResolvedConfig } from "../config/config.ts";
 import { UsageError } from "../errors.ts";
-import { removeUnfinished, UNFINISHED, writeAtomic } from "../io/atomic_write.ts";
+import { isUnfinished, removeUnfinished, writeAtomic } from "../io/atomic_write.ts";
 import { namesIn } from "../io/folders.ts";
 import { gitCommit } from "../io/git.ts";
 import { LOCK_FILE, lockFolder } from "../io/lock.ts";
@@ -67,7 +67,8 @@ export async function openRunDirectory(
     }
     await Deno.mkdir(out, { recursive: true });
     opened.use(lockFolder(out, "run"));
-    for (const dir of [out, paths.checkpoints]) await removeUnfinished(dir);
+    await removeUnfinished(out, (name) => OWN_FILES.has(name));
+    await removeUnfinished(paths.checkpoints, (name) => OWN_CHECKPOINTS.test(name));
   } catch (error) {
     if (error instanceof UsageError) throw error;
     throw new UsageError(
@@ -79,12 +80,23 @@ export async function openRunDirectory(
   return { ...paths, [Symbol.dispose]: () => held.dispose() };
 }
 
+/** Files of a run directory that are written beside first. */
+const OWN_FILES: ReadonlySet<string> = new Set(
+  ["config", "metrics", "skipped", "encoder", "profileTable", "profileTrace"]
+    .map((key) => basename(runPaths("")[key as keyof RunPaths])),
+);
+
+/** Names in the folder of checkpoints. */
+export const OWN_CHECKPOINTS = /^(latest|best|step-\d{8,}\.safetensors)$/;
+
 /**
  * Whether there is more than what a process leaves that was killed before its configuration was
  * written.
  */
 async function holdsSomething(dir: string): Promise<boolean> {
-  return (await namesIn(dir)).some((name) => name !== LOCK_FILE && !name.endsWith(UNFINISHED));
+  return (await namesIn(dir)).some((name) =>
+    name !== LOCK_FILE && !isUnfinished(name, (it) => OWN_FILES.has(it))
+  );
 }
 
 /**

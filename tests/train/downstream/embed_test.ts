@@ -5,7 +5,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { openDevice } from "../../../engine/mod.ts";
-import type { EmbedOptions } from "../../../model/encoder/embed_queue.ts";
+import type { Embedding, EmbedOptions } from "../../../model/encoder/embed_queue.ts";
 import { loadEncoder } from "../../../model/encoder/encoder.ts";
 import { bytesAccess } from "../../../model/formats/stored_tensor.ts";
 import { readSafetensors } from "../../../model/formats/safetensors.ts";
@@ -15,6 +15,7 @@ import { loadWaveform } from "../../../train/audio/decode.ts";
 import { WorkerPool } from "../../../train/data/worker_pool.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
 import { audioFiles, embedFiles, type EmbedState } from "../../../train/downstream/embed_files.ts";
+import { EmbeddingFile } from "../../../train/downstream/embedding_file.ts";
 import { exitCodeOf, InterruptedError } from "../../../train/errors.ts";
 import { runWords } from "../../support/tasks.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
@@ -231,10 +232,10 @@ Deno.test("embed: wrong usage is exit 2 and says what", () =>
       [[...good, "--pool", "min"], "must be mean or max"],
       [[...good, "--batch", "0"], "must be a whole number from 1"],
     ];
-    await Deno.mkdir(join(dir, "taken.csv.rows.tmp"));
+    await Deno.writeTextFile(join(dir, "taken"), "");
     cases.push([
-      ["--checkpoint", model, "--out", join(dir, "taken.csv"), data],
-      "taken.csv cannot be written",
+      ["--checkpoint", model, "--out", join(dir, "taken", "e.csv"), data],
+      "e.csv cannot be written",
     ]);
     for (const [argv, message] of cases) {
       const error = await assertRejects(() => embed(...argv), Error, message);
@@ -301,4 +302,31 @@ Deno.test("the README's encoder example runs as printed and embeds a file", () =
     const { out } = await deno([...args, model, join(data, "2.wav")], code);
     // 70,000 samples are 436 frames.
     assertEquals(out, "[ 80 ] 28\n[ 28, 80 ] 4320 ms");
+  }));
+
+Deno.test("two files of embeddings of one name grow apart, and each is whole", () =>
+  inTempDir(async (dir) => {
+    const path = join(dir, "e.csv");
+    await Deno.writeTextFile(join(dir, "thesis.tmp"), "mine");
+    const row = (value: number) => ({ values: new Float32Array([value]) }) as Embedding;
+    const [a, b] = [1, 2].map(() => new EmbeddingFile(path, { size: 1, frames: false }));
+    try {
+      for (let i = 0; i < 5; i++) {
+        a.add(i, row(1));
+        b.add(i, row(2));
+      }
+      const names = ["a", "b", "c", "d", "e"];
+      await a.finish(names);
+      const expected = (value: number) =>
+        `file,e0\n${names.map((it) => `${it},${value}\n`).join("")}`;
+      assertEquals(await Deno.readTextFile(path), expected(1));
+      await b.finish(names);
+      assertEquals(await Deno.readTextFile(path), expected(2));
+    } finally {
+      for (const it of [a, b]) it[Symbol.dispose]();
+    }
+    assertEquals([...Deno.readDirSync(dir)].map(({ name }) => name).sort(), [
+      "e.csv",
+      "thesis.tmp",
+    ]);
   }));

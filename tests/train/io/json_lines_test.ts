@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { JsonLines } from "../../../train/io/json_lines.ts";
+import { damageText, JsonLines, readJsonLines } from "../../../train/io/json_lines.ts";
 
 async function inTempDir(body: (path: string) => void): Promise<void> {
   const dir = await Deno.makeTempDir();
@@ -54,4 +54,27 @@ Deno.test("log: a new run empties an older file", () =>
     Deno.writeTextFileSync(path, '{"step":1}\n');
     JsonLines.create(path)[Symbol.dispose]();
     assertEquals(rows(path), []);
+  }));
+
+Deno.test("log: zeros and halves of lines are passed over, rows behind them stay", () =>
+  inTempDir((path) => {
+    const zeros = "\0".repeat(40);
+    Deno.writeTextFileSync(path, `{"step":1}\n${zeros}\n{"st\n{"step":2}\n${zeros}{"step":3`);
+    assertEquals(readJsonLines(path), { rows: [{ step: 1 }, { step: 2 }], damaged: 2 });
+    {
+      using log = JsonLines.resume<{ step: number }>(path, 5);
+      assertEquals(damageText("x", log.damaged), "passed over 2 damaged lines of x");
+      log.write({ step: 3 });
+    }
+    assertEquals(rows(path), [{ step: 1 }, { step: 2 }, { step: 3 }]);
+  }));
+
+Deno.test("log: going on with a whole file leaves its bytes alone", () =>
+  inTempDir((path) => {
+    Deno.writeTextFileSync(path, '{"path":"a"}\n{"path":"b"}\n');
+    const { ino } = Deno.statSync(path);
+    using log = JsonLines.append<{ path: string }>(path);
+    assertEquals([Deno.statSync(path).ino, rows(path).length], [ino, 2]);
+    log.write({ path: "c" });
+    assertEquals(rows(path).length, 3);
   }));

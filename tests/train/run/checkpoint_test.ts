@@ -1,4 +1,10 @@
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertNotEquals,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { readSafetensors } from "../../../model/formats/safetensors.ts";
 import {
   type CheckpointTensor,
@@ -12,7 +18,7 @@ import { DiskFullError, DivergedError, UsageError } from "../../../train/errors.
 import { fullDisk } from "../../support/full_disk.ts";
 import { gitCommit } from "../../../train/io/git.ts";
 import { openRunDirectory, runPaths, writeRunConfig } from "../../../train/run/run_directory.ts";
-import { writeAtomic } from "../../../train/io/atomic_write.ts";
+import { besideName, writeAtomic } from "../../../train/io/atomic_write.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 
 const TENSORS: [string, CheckpointTensor][] = [
@@ -282,6 +288,50 @@ Deno.test("run directory: a failed write leaves what was there", () =>
     await assertRejects(() => writeAtomic(path, failing()), Error, "disk gone");
     assertEquals(await Deno.readFile(path), new Uint8Array([1, 2, 3]));
     assertEquals(names(dir), ["file"]);
+  }));
+
+Deno.test("two writers of one file: the first goes on, the other is told and leaves it alone", () =>
+  inTempDir(async (dir) => {
+    const path = `${dir}/file`;
+    // What a killed process left is taken over.
+    await Deno.writeTextFile(`${path}.tmp`, "left by a process that was killed");
+    function* first(): Generator<Uint8Array> {
+      yield new Uint8Array(1 << 24).fill(1);
+      yield new Uint8Array([2]);
+    }
+    const [a, b] = await Promise.allSettled([
+      writeAtomic(path, first()),
+      writeAtomic(path, first()),
+    ]);
+    assertEquals([a.status, b.status].sort(), ["fulfilled", "rejected"]);
+    const failed = [a, b].find((it) => it.status === "rejected") as PromiseRejectedResult;
+    assertStringIncludes(failed.reason.message, "another process is writing this file");
+    assertEquals(names(dir), ["file"]);
+    assertEquals((await Deno.stat(path)).size, (1 << 24) + 1);
+  }));
+
+Deno.test("a name that leaves no room for an ending is shortened, and stays short", () =>
+  inTempDir(async (dir) => {
+    for (const name of ["x".repeat(255), "ü".repeat(127), "x".repeat(251)]) {
+      await writeAtomic(`${dir}/${name}`, [new Uint8Array([1])]);
+      assert(new TextEncoder().encode(besideName(name)).length <= 255);
+      assertEquals(names(dir), [name]);
+      await Deno.remove(`${dir}/${name}`);
+    }
+    assertNotEquals(besideName(`${"x".repeat(254)}a`), besideName(`${"x".repeat(254)}b`));
+  }));
+
+Deno.test("run directory: unfinished files of others stay", () =>
+  inTempDir(async (dir) => {
+    const out = `${dir}/run`;
+    await Deno.mkdir(`${out}/checkpoints`, { recursive: true });
+    const theirs = ["thesis.tmp", "checkpoints/notes.tmp", "checkpoints/step-1.tmp"];
+    const ours = ["config.json.tmp", "checkpoints/step-00000001.safetensors.tmp"];
+    for (const name of [...theirs, ...ours]) await Deno.writeTextFile(`${out}/${name}`, "x");
+    (await openRunDirectory({ out, resume: true }))[Symbol.dispose]();
+    assertEquals(names(out), [".lock", "checkpoints", "thesis.tmp"]);
+    assertEquals(names(`${out}/checkpoints`), ["notes.tmp", "step-1.tmp"]);
+    await assertRejects(() => openRunDirectory({ out, resume: false }), UsageError, "not empty");
   }));
 
 Deno.test("run directory: one that holds something is refused unless resumed", () =>

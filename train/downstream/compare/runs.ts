@@ -8,14 +8,17 @@
  *
  * @module
  */
+import { join } from "@std/path";
 import { type ObjectiveName, OBJECTIVES } from "../../../model/objectives/objectives.ts";
+import { readJsonLines } from "../../io/json_lines.ts";
+import { namesIn } from "../../io/folders.ts";
 import { openCheckpointFile } from "../../io/checkpoint_file.ts";
 import { run as pretrain } from "../../commands/pretrain.ts";
 import { lastingOptions, type ResolvedConfig } from "../../config/config.ts";
 import { describeError, exitCodeOf, InterruptedError, UsageError } from "../../errors.ts";
 import type { MetricsRow } from "../../metrics/metrics_row.ts";
 import { meanOf } from "../probe/metrics.ts";
-import { runPaths } from "../../run/run_directory.ts";
+import { OWN_CHECKPOINTS, runPaths } from "../../run/run_directory.ts";
 import { medianOf } from "./intervals.ts";
 import type { PlannedRun } from "./plan.ts";
 
@@ -151,7 +154,12 @@ export async function trainRun(
   const begun = recorded(config.out) !== undefined;
   await pretrain(begun ? resumingWords(config) : [...words], signal);
   if (keepCheckpoints) return;
-  await Deno.remove(runPaths(config.out).checkpoints, { recursive: true });
+  const { checkpoints } = runPaths(config.out);
+  const names = await namesIn(checkpoints);
+  for (const name of names.filter((it) => OWN_CHECKPOINTS.test(it))) {
+    await Deno.remove(join(checkpoints, name));
+  }
+  if (names.every((it) => OWN_CHECKPOINTS.test(it))) await Deno.remove(checkpoints);
 }
 
 /** A resumed run inherits its options but for those that belong to one invocation. */
@@ -166,8 +174,7 @@ function resumingWords({ out, options }: ResolvedConfig): string[] {
 
 /** What a finished run's files say. */
 export function runSummary({ config: { out } }: PlannedRun): RunSummary {
-  const text = Deno.readTextFileSync(runPaths(out).metrics);
-  const rows = text.trim().split("\n").map((line): MetricsRow => JSON.parse(line));
+  const { rows } = readJsonLines<MetricsRow>(runPaths(out).metrics);
   const edge = Math.ceil(EDGE * rows.length);
   const settled = rows.slice(Math.min(edge, rows.length - 1));
   const last = rows.slice(-edge);

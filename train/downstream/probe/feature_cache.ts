@@ -10,9 +10,9 @@
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { join } from "@std/path";
-import { nameDiskFull } from "../../errors.ts";
+import { isSystemError, nameDiskFull } from "../../errors.ts";
 import { readFully, writeFully } from "../../io/bytes.ts";
-import { isSystemError } from "../../io/result_file.ts";
+import { lockFile } from "../../io/lock.ts";
 
 const DIGEST_BYTES = 32;
 const CHECKSUM_BYTES = 4;
@@ -54,7 +54,12 @@ export class FeatureRows implements Disposable {
     try {
       Deno.mkdirSync(folder, { recursive: true });
       this.#file = Deno.openSync(path, { read: true, write: true, create: true });
-      this.#read(this.#file);
+      const own = lockFile(this.#file);
+      this.#read(this.#file, own);
+      // Another process adds rows at the time; what is there serves this one, too.
+      if (own) return;
+      this.#file.close();
+      this.#file = undefined;
     } catch (error) {
       // A cache that cannot be used is none.
       if (!isSystemError(error)) throw error;
@@ -67,8 +72,8 @@ export class FeatureRows implements Disposable {
     return DIGEST_BYTES + 4 * this.#size + CHECKSUM_BYTES;
   }
 
-  /** Reads whole rows until one is damaged; the file is cut off there. */
-  #read(file: Deno.FsFile): void {
+  /** Reads whole rows until one is damaged; the file is cut off there if it is `own`. */
+  #read(file: Deno.FsFile, own: boolean): void {
     const end = this.#rowBytes - CHECKSUM_BYTES;
     let good = 0;
     for (;;) {
@@ -81,6 +86,7 @@ export class FeatureRows implements Disposable {
       );
       good += row.length;
     }
+    if (!own) return;
     file.truncateSync(good);
     file.seekSync(good, Deno.SeekMode.Start);
   }
