@@ -17,7 +17,7 @@ export interface ProgressOutput {
 }
 
 /** Milliseconds between two plain lines. */
-const PLAIN_INTERVAL = 5_000;
+export const PLAIN_INTERVAL = 5_000;
 /** Milliseconds between two rewrites: more cannot be read. */
 const LIVE_INTERVAL = 100;
 /** Moves to the start of a terminal's line and empties it. */

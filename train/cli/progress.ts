@@ -4,7 +4,13 @@
  */
 
 import { format } from "@std/fmt/duration";
-import { CLEAR_LINE, LiveLine, type ProgressOutput, standardOutput } from "./live_line.ts";
+import {
+  CLEAR_LINE,
+  LiveLine,
+  PLAIN_INTERVAL,
+  type ProgressOutput,
+  standardOutput,
+} from "./live_line.ts";
 
 export type { ProgressOutput } from "./live_line.ts";
 
@@ -20,13 +26,19 @@ export interface ProgressState {
   readonly samplesPerSecond: number;
 }
 
+/** States whose times say how long the rest will take: the first updates may be slower. */
+const MOST_MARKS = 32;
+
 /** Shows states as they come; `quiet` shows none of them, notes excepted. */
 export class Progress implements Disposable {
   readonly #output: ProgressOutput;
   readonly #line: LiveLine;
   readonly #quiet: boolean;
-  #start: { readonly step: number; readonly time: number } | undefined;
-  #stage = "";
+  /** The newest states since nothing but updates went on. */
+  #marks: { readonly step: number; readonly time: number }[] = [];
+  /** Whether a terminal's line shows a stage. */
+  #isStaged = false;
+  #stage = { what: "", shownAt: -Infinity };
 
   /** Writes to standard output unless told otherwise. */
   constructor(options: { quiet?: boolean; output?: ProgressOutput } = {}) {
@@ -39,26 +51,40 @@ export class Progress implements Disposable {
   update(state: ProgressState): void {
     if (this.#quiet) return;
     const now = this.#output.now();
-    this.#start ??= { step: state.step, time: now };
+    this.#marks = [...this.#marks, { step: state.step, time: now }].slice(-MOST_MARKS);
     const text = progressText(state, this.#secondsLeft(state, now), this.#output.columns());
     this.#line.update(text, state.step >= state.total);
   }
 
   /**
-   * Shows how far a stage of the start is: in a terminal in place until it is done, elsewhere once.
+   * Shows how far a stage is that is none of the updates, such as compiling kernels or an
+   * evaluation: in a terminal in place until it is done, elsewhere at its start and every few
+   * seconds. What it takes does not count as the updates' time. Without `total`, until something
+   * else is shown.
    */
-  stage(what: string, done: number, total: number): void {
+  stage(what: string, done = 0, total?: number): void {
     if (this.#quiet) return;
+    this.#marks = [];
     const columns = this.#output.columns();
     if (columns !== undefined) {
-      const text = `${what} ${done}/${total} …`.slice(0, Math.max(0, columns - 1));
-      this.#output.write(CLEAR_LINE + (done < total ? text : ""));
-    } else if (this.#stage !== what) this.#output.write(`${what} (${total}) …\n`);
-    this.#stage = what;
+      const count = total === undefined ? "" : ` ${done}/${total}`;
+      const text = `${what}${count} …`.slice(0, Math.max(0, columns - 1));
+      this.#isStaged = done < (total ?? Infinity);
+      this.#output.write(CLEAR_LINE + (this.#isStaged ? text : ""));
+      return;
+    }
+    const now = this.#output.now();
+    const isNew = this.#stage.what !== what || done === 0;
+    if (!isNew && now - this.#stage.shownAt < PLAIN_INTERVAL) return;
+    const first = total === undefined ? `${what} …\n` : `${what} (${total}) …\n`;
+    this.#output.write(isNew ? first : `${what} ${done}/${total} …\n`);
+    this.#stage = { what, shownAt: now };
   }
 
   /** Prints a line of its own, above the live line; also when quiet. */
   note(text: string): void {
+    if (this.#isStaged) this.#output.write(CLEAR_LINE);
+    this.#isStaged = false;
     this.#line.note(text);
   }
 
@@ -73,8 +99,8 @@ export class Progress implements Disposable {
   }
 
   #secondsLeft(state: ProgressState, now: number): number | undefined {
-    const start = this.#start;
-    if (start === undefined || state.step <= start.step) return undefined;
+    const [start] = this.#marks;
+    if (state.step <= start.step) return undefined;
     return (state.total - state.step) * (now - start.time) / (state.step - start.step) / 1000;
   }
 }

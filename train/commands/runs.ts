@@ -50,17 +50,15 @@ function tableOf(dir: string, runs: readonly ListedRun[]): string[] {
   return [
     ...lined([
       ["run", "state", "model", "steps", "loss", ...hasEvaluation ? ["eval"] : [], "time"],
-      ...runs.map((it) =>
-        [
-          nameOf(dir, it.dir),
-          it.state,
-          [it.objective, it.preset].filter((part) => part !== null).join(" ") || "-",
-          stepsText(it),
-          it.loss?.toFixed(4) ?? "-",
-          ...hasEvaluation ? [evaluationText(it)] : [],
-          it.seconds === null ? "-" : shortDuration(it.seconds),
-        ].map(printable)
-      ),
+      ...runs.map((it) => [
+        nameOf(dir, it.dir),
+        it.state,
+        [it.objective, it.preset].filter((part) => part !== null).join(" ") || "-",
+        stepsText(it),
+        it.loss?.toFixed(4) ?? "-",
+        ...hasEvaluation ? [evaluationText(it)] : [],
+        it.seconds === null ? "-" : shortDuration(it.seconds),
+      ]),
     ], 3),
     ...interrupted
       ? ["", `to go on: deno task pretrain --resume --out ${printable(interrupted.dir)}`]

@@ -65,6 +65,8 @@ export interface EvaluatorOptions {
   readonly folder: LabelledFolder;
   /** Called once per clip that cannot be used. */
   readonly onSkip?: (path: string, reason: string) => void;
+  /** Told how far it is. */
+  readonly onStage?: (what: string, done: number, total: number) => void;
   /** Mono 16 kHz audio of a file; default {@link loadWaveform}. */
   readonly load?: (path: string) => Promise<Float32Array>;
   /** Ends it; its reason is thrown then. */
@@ -91,7 +93,7 @@ export class Evaluator {
    * @throws {NoDataError} if the usable clips leave nothing to learn from or nothing to try.
    */
   async score(): Promise<EvaluationScore> {
-    const { device, folder } = this.#options;
+    const { device, folder, onStage } = this.#options;
     const embedded = await this.embed();
     if (embedded.length === 0) {
       throw new NoDataError(`${folder.dir}: none of ${folder.clips.length} clips can be used`);
@@ -101,7 +103,11 @@ export class Evaluator {
     const dim = embedded[0].embedding.length;
     const features = new Float32Array(embedded.length * dim);
     embedded.forEach(({ embedding }, i) => features.set(embedding, i * dim));
-    const { mean } = await runProbe({ device, data, features, metric, protocol: QUICK_PROBE })
+    const onProgress = (share: number) =>
+      onStage?.("evaluation: linear probe, percent", Math.round(100 * share), 100);
+    const protocol = QUICK_PROBE;
+    onProgress(0);
+    const { mean } = await runProbe({ device, data, features, metric, protocol, onProgress })
       .catch((error) => {
         if (!(error instanceof NoDataError)) throw error;
         const { size } = this.#unusable;
@@ -116,13 +122,16 @@ export class Evaluator {
 
   /** Embeddings of all usable clips in the folder's order. */
   async embed(): Promise<Embedded[]> {
-    const { device, model, frontend, folder } = this.#options;
+    const { device, model, frontend, folder, onStage } = this.#options;
+    const stage = (count: number) => onStage?.("evaluation: clips", count, folder.clips.length);
+    stage(0);
     using embedder = new Embedder(studentNetwork(model), {}, frontend);
     const done = new Map<LabelledClip, Float32Array>();
     for await (
       const [clip, { values }] of embedder.embed(this.#clips(), { batch: CHUNKS_AT_ONCE })
     ) {
       done.set(clip, values);
+      stage(done.size);
     }
     // Sizes differ from training's; what the pool holds of them is of no use to it.
     device.trim();
@@ -177,7 +186,11 @@ export class RunEvaluation {
   /** Computes nothing yet. */
   constructor(options: RunEvaluationOptions) {
     this.#options = options;
-    this.#evaluator = new Evaluator(options);
+    const { progress } = options;
+    this.#evaluator = new Evaluator({
+      ...progress && { onStage: (...at) => progress.stage(...at) },
+      ...options,
+    });
   }
 
   /** Whether one follows after `updates` of `total`. */

@@ -309,6 +309,7 @@ class Run implements Disposable {
  */
 export async function pretrain(context: RunContext): Promise<void> {
   const { config, device, paths, progress } = context;
+  progress.stage("measuring the run's memory");
   const memory = await prepareKernels(context, () => measureRun(device, config));
   refuseUnfit(device, memory);
   if (precisionOn(device, config.precision) !== config.precision) {

@@ -42,6 +42,35 @@ Deno.test("progress: elsewhere than in a terminal a line every few seconds, firs
   ]);
 });
 
+Deno.test("progress: time left leaves out compiling and evaluations", () => {
+  const output = new FakeOutput(undefined);
+  const progress = new Progress({ output });
+  const update = (seconds: number, step: number) => {
+    output.time = 1000 * seconds;
+    progress.update(at(step));
+  };
+  update(0, 1);
+  progress.stage("compiling kernels", 1, 2);
+  update(100, 2);
+  update(110, 12);
+  progress.stage("evaluation: clips", 0, 9);
+  output.time = 116_000;
+  progress.stage("evaluation: clips", 4, 9);
+  update(200, 13);
+  update(210, 23);
+  assertEquals(output.text.split("\n").map((line) => line.split("  ").at(-1)), [
+    "12.3 samples/s",
+    "compiling kernels (2) …",
+    "12.3 samples/s",
+    "1m 28s left",
+    "evaluation: clips (9) …",
+    "evaluation: clips 4/9 …",
+    "12.3 samples/s",
+    "1m 17s left",
+    "",
+  ]);
+});
+
 Deno.test("progress: the last state is shown even when the run stops early", () => {
   const output = new FakeOutput(undefined);
   {
