@@ -4,10 +4,14 @@
  * @module
  */
 import * as v from "valibot";
+import { printable } from "../../model/formats/printable.ts";
 import { UsageError } from "../errors.ts";
 import { suggestion } from "./nearest.ts";
 import type { RawArguments } from "./parser.ts";
 import { FLAG, type ValueType } from "./value_types.ts";
+
+/** Wrong options that a message names. */
+const MOST_WRONG = 20;
 
 /** All that is known of an option but its name, which is its key in a table. */
 export interface Option<Value> {
@@ -151,8 +155,9 @@ export function judge<Table extends OptionTable>(
   },
 ): Values<Table> {
   const wrong = Object.keys(given).filter((name) => !Object.hasOwn(options, name)).map((name) =>
-    `${name}${sourceOf(name)}: no such option${
-      suggestion(name, Object.keys(options)) || `; allowed are ${Object.keys(options).join(", ")}`
+    `${printable(name)}${sourceOf(name)}: no such option${
+      suggestion(name, Object.keys(options)) ||
+      `; allowed are ${Object.keys(options).join(", ")}`
     }`
   );
   const values: Record<string, unknown> = {};
@@ -163,12 +168,18 @@ export function judge<Table extends OptionTable>(
       wrong.push(
         given[name] === undefined
           ? `${title}: is needed`
-          : `${title} ${show(given[name])}${sourceOf(name)}: must be ${option.type.allowed}`,
+          : `${title} ${printable(show(given[name]))}${
+            sourceOf(name)
+          }: must be ${option.type.allowed}`,
       );
     } else if (result.output !== undefined) values[name] = result.output;
   }
   if (wrong.length === 0) return values as Values<Table>;
   const isMissing = wrong.some((it) => it.endsWith(": is needed"));
-  const details = [...wrong.slice(1), ...isMissing && hint !== undefined ? [hint] : []];
+  const details = [
+    ...wrong.slice(1, MOST_WRONG),
+    ...wrong.length > MOST_WRONG ? [`and ${wrong.length - MOST_WRONG} more`] : [],
+    ...isMissing && hint !== undefined ? [hint] : [],
+  ];
   throw new UsageError(wrong[0], details.join("\n") || undefined);
 }

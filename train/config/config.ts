@@ -142,7 +142,9 @@ const NOT_INHERITED: readonly OptionName[] = [
 ];
 
 /** Most bytes of a file of options. */
-const MAX_CONFIG_BYTES = 1 << 20;
+const MAX_CONFIG_BYTES = 1 << 18;
+/** Most equals signs in it: the reader of TOML takes the square of the number of keys. */
+const MAX_CONFIG_KEYS = 1000;
 
 interface Layer {
   /** Named in messages, after the value: "on the command line", "in run.toml". */
@@ -210,9 +212,11 @@ function readLayer(file: string): Layer {
   try {
     values = parse(readConfigText(file));
   } catch (error) {
+    const { message } = error as Error;
+    const isDeep = message.includes("call stack");
     throw new UsageError(
       `--config ${file}: cannot be read`,
-      error instanceof Error ? error.message : String(error),
+      isDeep ? "its lists or tables nest too deep" : message,
     );
   }
   if (typeof values !== "object" || values === null || Array.isArray(values)) {
@@ -238,7 +242,11 @@ function readConfigText(file: string): string {
     : first === 0xfe && second === 0xff
     ? "utf-16be"
     : "utf-8";
-  return new TextDecoder(encoding).decode(bytes);
+  const text = new TextDecoder(encoding).decode(bytes);
+  if (text.split("=", MAX_CONFIG_KEYS + 2).length > MAX_CONFIG_KEYS + 1) {
+    throw new Error(`it has more than ${MAX_CONFIG_KEYS} equals signs: no file of options`);
+  }
+  return text;
 }
 
 function inherited(out: string): Layer {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { listed } from "../../model/formats/printable.ts";
 import { LOG_OFFSET, MEL_80 } from "../../model/frontend/tables.ts";
 import { readFully } from "../io/bytes.ts";
 import {
@@ -58,7 +59,7 @@ export function readStoreHeader(file: Deno.FsFile): NpyHeader & { readonly frame
     shape.length < 2 || shape.length > 3 || bands !== BANDS ||
     (shape.length === 3 && shape[0] !== 1)
   ) {
-    throw new NpyError(`shape (${shape.join(", ")}); must be (${BANDS}, frames)`);
+    throw new NpyError(`shape (${listed(shape).slice(1, -1)}); must be (${BANDS}, frames)`);
   }
   if (frames === 0) throw new NpyError("no frames in the file");
   const there = file.statSync().size;

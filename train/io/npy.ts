@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { quoted } from "../../model/formats/printable.ts";
 
 /** Number formats that a store can have. */
 export type NpyDtype = "f32" | "f16";
@@ -98,12 +99,12 @@ export function parseNpyHeader(bytes: Uint8Array): NpyHeader {
   const text = new TextDecoder("latin1").decode(bytes.subarray(bytes[6] === 1 ? 10 : 12, offset));
   const value = (key: string, pattern: string): string => {
     const found = new RegExp(`[{,]\\s*(['"])${key}\\1\\s*:\\s*(${pattern})\\s*[,}]`).exec(text);
-    if (!found) throw new NpyError(`the header has no usable "${key}": ${text.trim()}`);
+    if (!found) throw new NpyError(`the header has no usable "${key}": ${quoted(text.trim())}`);
     return found[2];
   };
   const descr = value("descr", "'[^']*'|\"[^\"]*\"|\\[.*?\\]").slice(1, -1);
   const dtype = (Object.keys(DESCR) as NpyDtype[]).find((it) => DESCR[it] === descr);
-  if (!dtype) throw new NpyError(`values of type ${descr}; must be <f4 or <f2`);
+  if (!dtype) throw new NpyError(`values of type ${quoted(descr)}; must be <f4 or <f2`);
   const order = value("fortran_order", "True|False");
   const shape = value("shape", "\\([\\s\\d,L]*\\)").slice(1, -1).split(",")
     .map((axis) => axis.trim().replace(/L$/, "")).filter((axis) => axis !== "").map(Number);
@@ -112,7 +113,7 @@ export function parseNpyHeader(bytes: Uint8Array): NpyHeader {
     throw new NpyError("Fortran order; must be C order");
   }
   if (!shape.every(Number.isSafeInteger)) {
-    throw new NpyError(`the header has no usable "shape": ${text.trim()}`);
+    throw new NpyError(`the header has no usable "shape": ${quoted(text.trim())}`);
   }
   return { dtype, shape, offset };
 }

@@ -162,6 +162,31 @@ Deno.test("config: a byte order mark is taken", () => {
   }
 });
 
+Deno.test("config: files that are long, deep or full of keys end in a short message, and soon", () => {
+  const keys = (count: number, join: (i: number) => string) =>
+    Array.from({ length: count }, (_, i) => join(i));
+  const cases: [name: string, content: string, part: string][] = [
+    ["a.toml", `data = ${"[".repeat(50_000)}`, "nest too deep"],
+    ["a.jsonc", "[".repeat(50_000), "nest too deep"],
+    ["b.toml", keys(5000, (i) => `k${i} = 1`).join("\n"), "more than 1000 equals signs"],
+    ["c.toml", `a = {${keys(5000, (i) => `k${i}=1`)}}`, "more than 1000 equals signs"],
+    ["d.jsonc", `{${keys(5000, (i) => `"k${i}": 1`)}}`, "and 4980 more"],
+    ["e.jsonc", `{"preset": "${"x".repeat(100_000)}"}`, "--preset xxx"],
+    ["f.jsonc", `{"\\u001b[2J${"x".repeat(100_000)}": 1}`, "no such option"],
+    ["g.toml", "#\n".repeat(1 << 17) + "#", "is longer than 262144 bytes"],
+    ["h.jsonc", '{"__proto__": {"steps": 3}}', "__proto__"],
+  ];
+  for (const [name, content, part] of cases) {
+    withFile(name, content, (file) => {
+      const start = performance.now();
+      const text = rejected("--config", file);
+      assertStringIncludes(text, part);
+      assertEquals(text.length < 20_000, true, `${name}: ${text.length}`);
+      assertEquals(performance.now() - start < 10_000, true, name);
+    });
+  }
+});
+
 Deno.test("config: what is wrong in a file is named with the file", () => {
   withFile("run.toml", 'mask_ratio = 0.5\nlr = "fast"\n', (file) => {
     const text = rejected("--config", file);
