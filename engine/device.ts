@@ -59,6 +59,11 @@ export interface DeviceOptions {
   readonly deterministic?: boolean;
   /** Warn about tensors that were collected without being disposed, with where they were made. */
   readonly leakWarnings?: boolean;
+  /**
+   * Fill memory with NaN when it is handed out, and that of a plan before every replay: what an op
+   * leaves unwritten shows. Slow, for tests.
+   */
+  readonly poisonMemory?: boolean;
   /** Start in anomaly mode; see {@link Device.detectAnomalies}. */
   readonly detectAnomalies?: boolean;
 }
@@ -197,7 +202,12 @@ export class Device implements Disposable {
     this.tuning = new Tuning(options.variants ?? {}, options.deterministic ?? false);
     this.#pool = new BufferPool(gpu, options.memoryLimit ?? Infinity);
     this.#readback = new Readback(gpu, options.fastReadback);
-    this.#active = this.#recorder = new EagerRecorder(gpu, this.#pool, () => this.check());
+    this.#active = this.#recorder = new EagerRecorder(
+      gpu,
+      this.#pool,
+      () => this.check(),
+      options.poisonMemory,
+    );
     this.lost = gpu.lost.then((reason) => {
       const error = new DeviceLostError(
         `the GPU device was lost (${reason.reason}): ${reason.message || "no reason given"}`,
@@ -432,6 +442,7 @@ export class Device implements Disposable {
    */
   readLater(tensors: readonly Tensor[]): PendingRead {
     this.#own("read", tensors);
+    this.#refuseWaiting();
     // Copies go in words of 4 bytes; half a word at either end is taken off again below.
     const parts = tensors.map((t) => {
       if (!t.dense) throw new ShapeError(`read: ${show(t.shape)} is a strided view`);
@@ -474,6 +485,10 @@ export class Device implements Disposable {
     };
     let fetched: Promise<HostArray[]> | undefined;
     return { values: () => fetched ??= fetch() };
+  }
+
+  #refuseWaiting(): void {
+    if (this.capturing) this.#active.flush();
   }
 
   #own(what: string, tensors: readonly Tensor[]): void {
@@ -541,6 +556,7 @@ export class Device implements Disposable {
 
   /** Waits until all recorded work is done. */
   async sync(): Promise<void> {
+    this.#refuseWaiting();
     this.#recorder.flush();
     await this.#settle(this.gpu.queue.onSubmittedWorkDone());
     if (this.#anomalies) await this.#anomalies.verify();

@@ -81,7 +81,10 @@ export class AnomalyError extends Error {
   }
 }
 
-/** A tensor was used after it was disposed, or beside tensors of another device. */
+/**
+ * A tensor was used after it was disposed, after its values were overwritten, or beside tensors of
+ * another device.
+ */
 export class LifetimeError extends Error {
   /** Stable name. */
   override readonly name = "LifetimeError";

@@ -209,7 +209,7 @@ export function pipelineFor(
   const text = generate(kernel, constants);
   const wgsl = aliasing ? text.replaceAll("var<storage, read>", "var<storage, read_write>") : text;
   const fields = parseFields(kernel.name, wgsl);
-  const storage = parseStorage(wgsl);
+  const storage = parseStorage(text);
   const paramBytes = Math.max(16, Math.ceil(fields.length / 4) * 16);
   gpu.pushErrorScope("validation");
   const module = gpu.createShaderModule({ code: wgsl, label: kernel.name });
@@ -223,7 +223,7 @@ export function pipelineFor(
       ...storage.map((binding, i): GPUBindGroupLayoutEntry => ({
         binding: i + 1,
         visibility: GPUShaderStage.COMPUTE,
-        buffer: { type: binding.writes ? "storage" : "read-only-storage" },
+        buffer: { type: aliasing || binding.writes ? "storage" : "read-only-storage" },
       })),
     ],
   });

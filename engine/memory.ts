@@ -16,6 +16,10 @@ export interface PoolBuffer {
   readonly bytes: number;
   /** Serial of the last recorded, unsubmitted work that uses this buffer. */
   lastUse: number;
+  /** Raised by every write: who saved values knows by it whether they are still there. */
+  version: number;
+  /** How often it was handed back: who noted it knows by it whether it is still the same memory. */
+  releases: number;
 }
 
 /** Counters of a device's memory, in bytes unless named otherwise. */
@@ -98,6 +102,8 @@ export class BufferPool implements MemoryCounters {
         gpu: this.gpu.createBuffer({ size, usage }),
         bytes: size,
         lastUse: -1,
+        version: 0,
+        releases: 0,
       };
       this.buffersCreated++;
     }
@@ -112,6 +118,7 @@ export class BufferPool implements MemoryCounters {
    * queue.
    */
   release(buffer: PoolBuffer): void {
+    buffer.releases++;
     this.liveBytes -= buffer.bytes;
     this.liveBuffers--;
     this.pooledBytes += buffer.bytes;

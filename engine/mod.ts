@@ -58,6 +58,7 @@ export {
 export type {
   BufferWindow,
   DispatchObserver,
+  GradientLog,
   Groups,
   Params,
   Recorder,

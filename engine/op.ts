@@ -11,7 +11,7 @@ import { LifetimeError, ShapeError } from "./errors.ts";
 import { converted, materialize } from "./launch/copy.ts";
 import { scope } from "./scope.ts";
 import { type Shape, show } from "./shape.ts";
-import { type BackwardContext, isRecording, Node, retain } from "./tape.ts";
+import { type BackwardContext, isRecording, Node, noteReads, retain } from "./tape.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** A dense float64 array: what references compute with. */
@@ -54,6 +54,11 @@ export interface OpSpec<A> {
   readonly half?: boolean;
   /** Outputs that carry no gradient, by index. */
   readonly auxiliary?: readonly number[];
+  /**
+   * For each saved tensor, the inputs whose gradients need its values; default all. Where none of
+   * them wants a gradient, the tensor may be overwritten before the backward pass.
+   */
+  readonly savedFor?: readonly (readonly number[])[];
   /** Checks shapes and computes the outputs. `save` keeps a tensor for backward. */
   forward(inputs: readonly Tensor[], attrs: A, save: (tensor: Tensor) => void): readonly Tensor[];
   /** Gradients of the inputs. */
@@ -141,6 +146,7 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
     apply(inputs: readonly Tensor[], attrs: A): readonly Tensor[] {
       const device = inputs[0].device;
       for (const input of inputs) checkOperand(spec, input, inputs);
+      noteReads(inputs);
       const anomalies = device.anomalies;
       const site = anomalies && callSite();
 
@@ -170,6 +176,9 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
           inputs.map((input) => input.shape),
           inputs,
           saved,
+          outputs.length,
+          (k) => spec.savedFor?.[k]?.some((i) => inputs[i].node || inputs[i].requiresGrad) ?? true,
+          undefined,
           site,
         );
         outputs.forEach((output, i) => {

@@ -9,9 +9,11 @@ import type { Device } from "./device.ts";
 import type { HostArray } from "./dtype.ts";
 import { KernelError, LifetimeError, OutOfMemoryError, ShapeError } from "./errors.ts";
 import type { Pipeline } from "./kernel.ts";
+import { accumulate } from "./launch/copy.ts";
 import { formatBytes, type PoolBuffer } from "./memory.ts";
 import {
   type BufferWindow,
+  type GradientLog,
   gridOf,
   type Groups,
   packParams,
@@ -22,13 +24,18 @@ import {
 } from "./recorder.ts";
 import { scope, tensorsIn } from "./scope.ts";
 import { sameShape, show } from "./shape.ts";
-import { Tensor } from "./tensor.ts";
+import { type GradientSlot, Tensor } from "./tensor.ts";
 
 const ALIGNMENT = 256;
 
 /** Memory of a value inside a plan: a place in the arena, or a buffer of its own. */
 class PlanBuffer implements PoolBuffer {
+  static #made = 0;
+  /** Negative, so that no real buffer has the same. */
+  readonly id: number = -++PlanBuffer.#made;
   lastUse = -1;
+  version = 0;
+  releases = 0;
   /** First and last event that touches it. */
   first = Infinity;
   last = -1;
@@ -41,8 +48,10 @@ class PlanBuffer implements PoolBuffer {
   constant: HostArray | undefined;
   /** A real buffer, for results and constants. */
   own: PoolBuffer | undefined;
+  /** Whether a real buffer holds values: not before the first replay. */
+  ready = false;
 
-  constructor(readonly id: number, readonly bytes: number) {}
+  constructor(readonly bytes: number) {}
 
   get gpu(): GPUBuffer {
     if (!this.own) {
@@ -50,11 +59,21 @@ class PlanBuffer implements PoolBuffer {
         "a tensor made inside a captured function has no memory outside it; return it to keep it",
       );
     }
+    if (!this.ready) {
+      throw new LifetimeError("the results of a plan have no values before its first replay");
+    }
     return this.own.gpu;
   }
 }
 
+/** Which of two recordings an event belongs to: that for a slot that a replay finds so. */
+interface Condition {
+  readonly slot: GradientSlot;
+  readonly filled: boolean;
+}
+
 interface DispatchEvent {
+  readonly when?: Condition;
   readonly pipeline: Pipeline;
   readonly windows: readonly BufferWindow[];
   readonly params: Params;
@@ -62,6 +81,7 @@ interface DispatchEvent {
 }
 
 interface CopyEvent {
+  readonly when?: Condition;
   readonly from: BufferWindow;
   readonly to: BufferWindow;
 }
@@ -70,22 +90,50 @@ type PlanEvent = DispatchEvent | CopyEvent;
 
 const isCopy = (event: PlanEvent): event is CopyEvent => "from" in event;
 
+const isDue = ({ when }: { readonly when?: Condition }): boolean =>
+  !when || when.slot.filledNow === when.filled;
+
+/** What a recording did with the gradient of a leaf. */
+interface SlotUse {
+  /** Whether the recording found it filled. */
+  readonly before: boolean;
+  /** Whether replays must find the same. */
+  required: boolean;
+  /** Whether it is filled; undefined where that is as replays find it. */
+  filled: boolean | undefined;
+}
+
+/** What a recording did with memory that it did not make. */
+interface OuterUse {
+  /** Its version before. */
+  readonly version: number;
+  readonly releases: number;
+  written: boolean;
+}
+
 /** Records what ops do instead of doing it. */
-class PlanRecorder implements Recorder {
+class PlanRecorder implements Recorder, GradientLog {
   readonly aliasing = true;
   readonly events: PlanEvent[] = [];
   readonly buffers: PlanBuffer[] = [];
+  readonly slots = new Map<GradientSlot, SlotUse>();
+  readonly outer = new Map<PoolBuffer, OuterUse>();
+  readonly gradients = this;
+  /** What was asked that no plan can do, maybe by a promise that nobody waits for. */
+  refused: KernelError | undefined;
+  readonly #own = new Set<PoolBuffer>();
   readonly #maxGroups: number;
+  #when: Condition | undefined;
 
-  constructor(device: Device) {
+  constructor(device: Device, private readonly inputs: readonly Tensor[] = []) {
     this.#maxGroups = device.gpu.limits.maxComputeWorkgroupsPerDimension;
   }
 
   allocate(bytes: number): PoolBuffer {
     const size = Math.max(ALIGNMENT, Math.ceil(bytes / ALIGNMENT) * ALIGNMENT);
-    // Negative, so that no real buffer has the same.
-    const buffer = new PlanBuffer(-1 - this.buffers.length, size);
+    const buffer = new PlanBuffer(size);
     this.buffers.push(buffer);
+    this.#own.add(buffer);
     return buffer;
   }
 
@@ -93,12 +141,66 @@ class PlanRecorder implements Recorder {
     // Lifetimes follow from the events.
   }
 
-  #touch(windows: readonly BufferWindow[]): void {
-    for (const { buffer } of windows) {
-      if (!(buffer instanceof PlanBuffer)) continue;
-      buffer.first = Math.min(buffer.first, this.events.length);
-      buffer.last = this.events.length;
+  poison(): void {
+    // Replays do.
+  }
+
+  #slot(slot: GradientSlot): SlotUse {
+    let use = this.slots.get(slot);
+    if (!use) {
+      use = { before: slot.filledNow, required: false, filled: undefined };
+      this.slots.set(slot, use);
     }
+    return use;
+  }
+
+  known(slot: GradientSlot): boolean | undefined {
+    return this.#slot(slot).filled;
+  }
+
+  require(slot: GradientSlot): boolean {
+    const use = this.#slot(slot);
+    use.required ||= use.filled === undefined;
+    return use.filled ??= use.before;
+  }
+
+  note(slot: GradientSlot, filled: boolean): void {
+    this.#slot(slot).filled = filled;
+  }
+
+  either(slot: GradientSlot, record: (filled: boolean) => void): void {
+    try {
+      for (const filled of [false, true]) {
+        this.#when = { slot, filled };
+        record(filled);
+      }
+    } finally {
+      this.#when = undefined;
+    }
+  }
+
+  isInner(tensor: Tensor): boolean {
+    return tensor.isMadeBy(this) || this.inputs.includes(tensor);
+  }
+
+  /** Nothing of what was recorded has been written yet. */
+  restoreVersions(): void {
+    for (const [buffer, { version }] of this.outer) buffer.version = version;
+  }
+
+  #touch(windows: readonly BufferWindow[], writes: (i: number) => boolean): void {
+    windows.forEach(({ buffer }, i) => {
+      if (buffer instanceof PlanBuffer && this.#own.has(buffer)) {
+        buffer.first = Math.min(buffer.first, this.events.length);
+        buffer.last = this.events.length;
+      } else {
+        const { version, releases } = buffer;
+        const use = this.outer.get(buffer) ?? { version, releases, written: false };
+        use.written ||= writes(i);
+        this.outer.set(buffer, use);
+      }
+      if (writes(i)) buffer.version++;
+    });
   }
 
   dispatch(
@@ -109,17 +211,19 @@ class PlanRecorder implements Recorder {
   ): void {
     const grid = gridOf(pipeline, windows, params, groups, this.#maxGroups);
     if (!grid) return;
-    this.#touch(windows);
-    this.events.push({ pipeline, windows, params: { ...params }, grid });
+    this.#touch(windows, (i) => pipeline.storage[i].writes);
+    this.events.push({ pipeline, windows, params: { ...params }, grid, when: this.#when });
   }
 
   copy(from: BufferWindow, to: BufferWindow): void {
-    this.#touch([from, to]);
-    this.events.push({ from, to });
+    this.#touch([from, to], (i) => i === 1);
+    this.events.push({ from, to, when: this.#when });
   }
 
   write({ buffer, offset }: BufferWindow, data: HostArray): void {
-    if (!(buffer instanceof PlanBuffer) || buffer.first !== Infinity || offset !== 0) {
+    const fresh = buffer instanceof PlanBuffer && this.#own.has(buffer) &&
+      buffer.first === Infinity && buffer.constant === undefined;
+    if (!fresh || offset !== 0) {
       throw new KernelError(
         "a captured function may not overwrite tensors from the host: it would happen once, " +
           "not at every replay; pass the values as an input",
@@ -129,7 +233,10 @@ class PlanRecorder implements Recorder {
   }
 
   flush(): void {
-    throw new KernelError("a captured function may not read or wait: there is nothing to read yet");
+    this.refused = new KernelError(
+      "a captured function may not read or wait: there is nothing to read yet",
+    );
+    throw this.refused;
   }
 }
 
@@ -147,7 +254,7 @@ export interface PlanMemory {
 export interface Plan<Output> extends Disposable {
   /** What the function returned; its tensors are overwritten by every replay. */
   readonly outputs: Output;
-  /** Dispatches per replay. */
+  /** Dispatches per replay, of leaves that have no gradient yet. */
   readonly dispatches: number;
   /** How much memory the plan holds. */
   readonly memory: PlanMemory;
@@ -159,7 +266,9 @@ export interface Plan<Output> extends Disposable {
    * drivers compile when a kernel first runs, and is meant for the first replay. The bits are the
    * same
    * @throws {ShapeError} if an input has another shape or dtype than at the recording.
-   * @throws {LifetimeError} after dispose.
+   * @throws {LifetimeError} after dispose, or if a tensor that the plan uses was disposed.
+   * @throws {KernelError} inside a captured function, or if what was recorded depends on whether a
+   * leaf had a gradient, and now it is otherwise.
    */
   replay(inputs: readonly (Tensor | HostArray)[], onKernel?: KernelCount): Output;
 }
@@ -172,11 +281,13 @@ export type KernelCount = (done: number, total: number) => void;
  * same bits as running the ops eagerly.
  *
  * Tensors that `body` uses besides its inputs (parameters, states) are bound as they are: they must
- * outlive the plan.
+ * outlive the plan. A replay overwrites the gradient of a leaf or adds to it, as running `body`
+ * would.
  *
- * @param inputs give shapes and dtypes; the plan has copies of its own
+ * @param inputs give shapes and dtypes; the plan has copies of its own, which are no leaves
  * @param body synchronous; returns tensors, alone or in arrays and plain objects
- * @throws {KernelError} if `body` reads values, waits, or overwrites tensors from the host.
+ * @throws {KernelError} if `body` reads values, waits, or overwrites tensors from the host; inside
+ * another captured function; for an input that wants a gradient.
  * @throws {OutOfMemoryError} if the arena is above the adapter's largest buffer.
  */
 export function capture<Output>(
@@ -184,15 +295,29 @@ export function capture<Output>(
   inputs: readonly Tensor[],
   body: (...inputs: Tensor[]) => Output,
 ): Plan<Output> {
+  if (device.capturing) throw new KernelError("capture: another function is being captured");
+  inputs.forEach((input, i) => {
+    if (input.requiresGrad || input.node) {
+      throw new KernelError(
+        `capture: input ${i} ${
+          show(input.shape)
+        } wants a gradient, but the plan works on a copy; ` +
+          "use it without passing it, or call trainable() inside and return the gradient",
+      );
+    }
+  });
   const copies = inputs.map(({ shape, dtype }) => device.empty(shape, dtype));
-  const recorder = new PlanRecorder(device);
+  const recorder = new PlanRecorder(device, copies);
   try {
     const outputs = device.recordInto(recorder, () => scope(() => body(...copies)));
+    if (recorder.refused) throw recorder.refused;
     return new CapturedPlan(device, recorder, copies, outputs);
   } catch (error) {
     for (const tensor of copies) tensor.dispose();
     for (const { own } of recorder.buffers) if (own) device.recorder.release(own);
     throw error;
+  } finally {
+    recorder.restoreVersions();
   }
 }
 
@@ -292,6 +417,7 @@ function largestLiveSum(buffers: readonly PlanBuffer[], events: number): number 
 }
 
 interface Step {
+  readonly when?: Condition;
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
   readonly offset: number[];
@@ -310,7 +436,7 @@ class CapturedPlan<Output> implements Plan<Output> {
 
   constructor(
     private readonly device: Device,
-    recorder: PlanRecorder,
+    private readonly recorder: PlanRecorder,
     private readonly inputs: readonly Tensor[],
     readonly outputs: Output,
   ) {
@@ -322,6 +448,7 @@ class CapturedPlan<Output> implements Plan<Output> {
       const real = device.recorder.allocate(buffer.bytes);
       buffer.own = real;
       if (buffer.constant) {
+        buffer.ready = true;
         device.recorder.write({ buffer: real, offset: 0, bytes: buffer.bytes }, buffer.constant);
       }
     }
@@ -342,9 +469,10 @@ class CapturedPlan<Output> implements Plan<Output> {
       );
     }
     this.#arena = device.recorder.allocate(size);
-    this.dispatches = recorder.events.filter((event) => !isCopy(event)).length;
+    const dispatches = recorder.events.filter((event) => !isCopy(event));
+    this.dispatches = dispatches.filter(({ when }) => !when?.filled).length;
     this.#params = device.gpu.createBuffer({
-      size: Math.max(1, this.dispatches) * parameterStride(device.gpu),
+      size: Math.max(1, dispatches.length) * parameterStride(device.gpu),
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
     });
     this.#events = recorder.events;
@@ -353,9 +481,10 @@ class CapturedPlan<Output> implements Plan<Output> {
 
   /** Where a window of the recording lies now. */
   #resolve({ buffer, offset, bytes }: BufferWindow): BufferWindow {
-    return buffer instanceof PlanBuffer && !buffer.own
-      ? { buffer: this.#arena, offset: buffer.place + offset, bytes }
-      : { buffer, offset, bytes };
+    if (!(buffer instanceof PlanBuffer)) return { buffer, offset, bytes };
+    if (buffer.own) return { buffer: buffer.own, offset, bytes };
+    if (this.recorder.outer.has(buffer)) void buffer.gpu; // says what it is
+    return { buffer: this.#arena, offset: buffer.place + offset, bytes };
   }
 
   /** Makes parameter block and bind groups of all events. */
@@ -372,10 +501,10 @@ class CapturedPlan<Output> implements Plan<Output> {
             "a captured function copies between two of its intermediate results; use an op instead",
           );
         }
-        this.#steps.push({ from, to });
+        this.#steps.push({ from, to, when: event.when });
         continue;
       }
-      const { pipeline, windows, params, grid } = event;
+      const { pipeline, windows, params, grid, when } = event;
       packParams(pipeline, params, bytes, slot * stride / 4);
       this.#steps.push({
         pipeline: pipeline.gpu,
@@ -394,6 +523,7 @@ class CapturedPlan<Output> implements Plan<Output> {
         }),
         offset: [slot++ * stride],
         grid,
+        when,
       });
     }
     gpu.queue.writeBuffer(this.#params, 0, bytes.u32);
@@ -404,11 +534,13 @@ class CapturedPlan<Output> implements Plan<Output> {
     if (inputs.length !== this.inputs.length) {
       throw new ShapeError(`replay: ${inputs.length} inputs for a plan of ${this.inputs.length}`);
     }
+    this.#check();
     inputs.forEach((input, i) => {
       const own = this.inputs[i];
       if (!(input instanceof Tensor)) this.device.write(own, input);
       else if (sameShape(input.shape, own.shape) && input.dtype === own.dtype) {
-        this.device.copy(input, own);
+        if (!input.dense && input.device === own.device) accumulate(own, input, false);
+        else if (input.storage !== own.storage) this.device.copy(input, own);
       } else {
         throw new ShapeError(
           `replay: input ${i} is ${
@@ -418,16 +550,55 @@ class CapturedPlan<Output> implements Plan<Output> {
         );
       }
     });
+    for (const buffer of this.#own) if (!buffer.constant) this.device.recorder.poison(buffer.own!);
+    this.device.recorder.poison(this.#arena);
     if (this.device.observer) this.#runObserved();
     else if (onKernel) this.#runCounted(onKernel);
-    else this.device.submitWith((encoder) => this.#encode(encoder, this.#steps), this.dispatches);
+    else {
+      const due = this.#steps.filter(isDue);
+      const dispatches = due.filter((step) => !("from" in step)).length;
+      this.device.submitWith((encoder) => this.#encode(encoder, due), dispatches);
+    }
+    this.#note();
     return this.outputs;
+  }
+
+  /** Throws where a replay would not do what running the function would. */
+  #check(): void {
+    if (this.device.capturing) {
+      throw new KernelError("replay: a captured function cannot replay a plan; call the function");
+    }
+    for (const [buffer, { releases }] of this.recorder.outer) {
+      if (buffer.releases !== releases) {
+        throw new LifetimeError("replay: a tensor that the plan uses was disposed");
+      }
+    }
+    for (const [slot, { before, required }] of this.recorder.slots) {
+      if (required && slot.filledNow !== before) {
+        throw new KernelError(
+          `replay: the gradient of a leaf ${show(slot.tensor.shape)} was ${
+            before ? "there" : "empty"
+          } when the function was captured, and is ${before ? "empty" : "there"} now; ` +
+            `${before ? "go backward" : "call zeroGrad"} before, or inside the function`,
+        );
+      }
+    }
+  }
+
+  /** Notes what a replay has written and filled. */
+  #note(): void {
+    for (const [buffer, { written }] of this.recorder.outer) if (written) buffer.version++;
+    for (const buffer of this.#own) {
+      buffer.ready = true;
+      buffer.version++;
+    }
+    for (const [slot, { filled }] of this.recorder.slots) slot.filledNow = filled ?? slot.filledNow;
   }
 
   /** The same work with an end of submission behind the first dispatch of each kernel. */
   #runCounted(onKernel: KernelCount): void {
-    const total =
-      new Set(this.#steps.flatMap((step) => "from" in step ? [] : [step.pipeline])).size;
+    const due = this.#steps.filter(isDue);
+    const total = new Set(due.flatMap((step) => "from" in step ? [] : [step.pipeline])).size;
     const seen = new Set<GPUComputePipeline>();
     let part: (Step | CopyEvent)[] = [];
     const submit = () => {
@@ -435,7 +606,7 @@ class CapturedPlan<Output> implements Plan<Output> {
       this.device.submitWith((encoder) => this.#encode(encoder, part), dispatches);
       part = [];
     };
-    for (const step of this.#steps) {
+    for (const step of due) {
       part.push(step);
       if ("from" in step || seen.has(step.pipeline)) continue;
       seen.add(step.pipeline);
@@ -450,7 +621,7 @@ class CapturedPlan<Output> implements Plan<Output> {
   /** The same work dispatch by dispatch, as a profile wants to see it. */
   #runObserved(): void {
     const { recorder } = this.device;
-    for (const event of this.#events) {
+    for (const event of this.#events.filter(isDue)) {
       if (isCopy(event)) {
         recorder.copy(this.#resolve(event.from), this.#resolve(event.to));
         continue;
@@ -490,8 +661,13 @@ class CapturedPlan<Output> implements Plan<Output> {
     if (this.#disposed) return;
     this.#disposed = true;
     this.device.flush();
-    for (const tensor of [...this.inputs, ...tensorsIn(this.outputs)]) tensor.dispose();
-    for (const { own } of this.#own) if (own) this.device.recorder.release(own);
+    // What the function returned of tensors that others made stays theirs.
+    const outputs = tensorsIn(this.outputs).filter((tensor) => tensor.isMadeBy(this.recorder));
+    for (const tensor of [...this.inputs, ...outputs]) tensor.dispose();
+    for (const buffer of this.#own) {
+      buffer.releases++;
+      this.device.recorder.release(buffer.own!);
+    }
     this.device.recorder.release(this.#arena);
     this.#params.destroy();
   }

@@ -10,6 +10,7 @@ import type { HostArray } from "./dtype.ts";
 import { KernelError } from "./errors.ts";
 import { checkRounds, type Launch, type Pipeline } from "./kernel.ts";
 import type { BufferPool, PoolBuffer } from "./memory.ts";
+import type { GradientSlot, Tensor } from "./tensor.ts";
 
 /** A window of a buffer that a kernel sees as one storage binding. */
 export interface BufferWindow {
@@ -29,6 +30,23 @@ export type Params = Readonly<Record<string, number>>;
  * limit.
  */
 export type Groups = number | readonly [number, number, number];
+
+/**
+ * What a plan that is being recorded knows of gradients. Whether a leaf has one already is known
+ * when the plan is replayed: until the recorded function fills or empties a slot, it is open.
+ */
+export interface GradientLog {
+  /** Whether the slot is filled at this point of the recording; undefined where that is open. */
+  known(slot: GradientSlot): boolean | undefined;
+  /** The same, and where it is open, replays must find the slot as it is now. */
+  require(slot: GradientSlot): boolean;
+  /** Notes that the slot is filled or empty from here on. */
+  note(slot: GradientSlot, filled: boolean): void;
+  /** Records work for an open slot twice, for the case that it is filled and that it is not. */
+  either(slot: GradientSlot, record: (filled: boolean) => void): void;
+  /** Whether every replay has a tensor of its own: it is made inside, or an input. */
+  isInner(tensor: Tensor): boolean;
+}
 
 /** What ops need from the device to run kernels. */
 export interface Recorder {
@@ -53,6 +71,10 @@ export interface Recorder {
    * Whether results share memory with operands, so that kernels must bind all of them for writing.
    */
   readonly aliasing: boolean;
+  /** Fills memory with NaN, on a device that was opened so. */
+  poison(buffer: PoolBuffer): void;
+  /** Only where work is recorded for a plan. */
+  readonly gradients?: GradientLog;
 }
 
 /** Counters for benches and tests. */
@@ -156,6 +178,10 @@ export interface DispatchObserver {
 }
 
 const RING_SLOTS = 2048;
+/** A word that is NaN as f32 and as two f16, and no index as an integer. */
+const NAN_WORD = 0x7fc07fc0;
+/** Bytes of NaN from which memory is filled. */
+const NAN_BYTES = 1 << 18;
 /** Bind groups kept; a training step has a few thousand. */
 const MOST_BIND_GROUPS = 32768;
 
@@ -177,16 +203,19 @@ export class EagerRecorder implements Recorder, RecorderCounters {
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
   #bindGroups = new Map<string, GPUBindGroup>();
+  #nan: GPUBuffer | undefined;
 
   /**
    * @param gpu raw device
    * @param pool memory of the results
    * @param check throws when the device is lost
+   * @param poisons whether memory is filled with NaN when it is handed out
    */
   constructor(
     private readonly gpu: GPUDevice,
     private readonly pool: BufferPool,
     private readonly check: () => void,
+    private readonly poisons = false,
   ) {
     this.#slotBytes = parameterStride(gpu);
     this.#ring = gpu.createBuffer({
@@ -203,7 +232,25 @@ export class EagerRecorder implements Recorder, RecorderCounters {
 
   allocate(bytes: number): PoolBuffer {
     this.check();
-    return this.pool.acquire(bytes);
+    const buffer = this.pool.acquire(bytes);
+    this.poison(buffer);
+    return buffer;
+  }
+
+  poison(buffer: PoolBuffer): void {
+    if (!this.poisons) return;
+    if (!this.#nan) {
+      const usage = GPUBufferUsage.COPY_SRC;
+      this.#nan = this.gpu.createBuffer({ size: NAN_BYTES, usage, mappedAtCreation: true });
+      new Uint32Array(this.#nan.getMappedRange()).fill(NAN_WORD);
+      this.#nan.unmap();
+    }
+    const encoder = this.#openForCopies();
+    for (let at = 0; at < buffer.bytes; at += NAN_BYTES) {
+      const bytes = Math.min(NAN_BYTES, buffer.bytes - at);
+      encoder.copyBufferToBuffer(this.#nan, 0, buffer.gpu, at, bytes);
+    }
+    buffer.lastUse = this.#serial;
   }
 
   release(buffer: PoolBuffer): void {
@@ -262,7 +309,10 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     }
     const pass = this.#open(alone);
     packParams(pipeline, params, this.#bytes, this.#used * this.#slotBytes / 4);
-    for (const w of windows) w.buffer.lastUse = this.#serial;
+    windows.forEach(({ buffer }, i) => {
+      buffer.lastUse = this.#serial;
+      if (pipeline.storage[i].writes) buffer.version++;
+    });
     this.#offset[0] = this.#used++ * this.#slotBytes;
     pass.setPipeline(pipeline.gpu);
     pass.setBindGroup(0, this.#bindGroup(pipeline, windows), this.#offset);
@@ -271,12 +321,15 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     observer?.afterDispatch();
   }
 
-  copy(from: BufferWindow, to: BufferWindow): void {
+  #openForCopies(): GPUCommandEncoder {
     this.check();
     this.#pass?.end();
     this.#pass = undefined;
-    this.#encoder ??= this.gpu.createCommandEncoder();
-    this.#encoder.copyBufferToBuffer(
+    return this.#encoder ??= this.gpu.createCommandEncoder();
+  }
+
+  copy(from: BufferWindow, to: BufferWindow): void {
+    this.#openForCopies().copyBufferToBuffer(
       from.buffer.gpu,
       from.offset,
       to.buffer.gpu,
@@ -284,12 +337,14 @@ export class EagerRecorder implements Recorder, RecorderCounters {
       from.bytes,
     );
     from.buffer.lastUse = to.buffer.lastUse = this.#serial;
+    to.buffer.version++;
   }
 
   write(to: BufferWindow, data: HostArray): void {
     // writeBuffer lands before everything that is recorded but not submitted.
     if (to.buffer.lastUse === this.#serial) this.flush();
     this.check();
+    to.buffer.version++;
     this.gpu.queue.writeBuffer(
       to.buffer.gpu,
       to.offset,
@@ -303,11 +358,7 @@ export class EagerRecorder implements Recorder, RecorderCounters {
    * Lets `record` add passes and copies of its own behind what is recorded, and submits all of it.
    */
   submitWith(record: (encoder: GPUCommandEncoder) => void, dispatches: number): void {
-    this.check();
-    this.#pass?.end();
-    this.#pass = undefined;
-    this.#encoder ??= this.gpu.createCommandEncoder();
-    record(this.#encoder);
+    record(this.#openForCopies());
     this.dispatches += dispatches;
     this.flush();
   }

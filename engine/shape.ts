@@ -34,6 +34,21 @@ export function isDense(shape: Shape, strides: readonly number[]): boolean {
   return true;
 }
 
+/**
+ * Whether no two elements lie in the same place. Strides that interleave axes without meeting count
+ * as meeting.
+ */
+export function isDisjoint(shape: Shape, strides: readonly number[]): boolean {
+  const axes = shape.map((size, axis) => [strides[axis], size]).filter(([, size]) => size !== 1)
+    .sort(([a], [b]) => a - b);
+  let reach = 0;
+  return axes.every(([stride, size]) => {
+    const free = stride > reach;
+    reach += stride * (size - 1);
+    return free;
+  });
+}
+
 /** `[2, 3]` in the style of messages. */
 export function show(shape: Shape): string {
   return `[${shape.join(", ")}]`;

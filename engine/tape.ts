@@ -5,11 +5,13 @@
  * @module
  */
 import type { DType } from "./dtype.ts";
-import { LifetimeError, ShapeError } from "./errors.ts";
+import { KernelError, LifetimeError, ShapeError } from "./errors.ts";
 import { scope } from "./scope.ts";
 import { type Shape, show } from "./shape.ts";
-import type { GradientSlot, Tensor } from "./tensor.ts";
-import { accumulate, materialize, sumOf } from "./launch/copy.ts";
+import type { Device } from "./device.ts";
+import type { Recorder } from "./recorder.ts";
+import { type GradientSlot, Storage, type Tensor } from "./tensor.ts";
+import { accumulate, denseCopy, isBindable, materialize, sumOf } from "./launch/copy.ts";
 
 /**
  * What a node knows of one input: what made it, or the leaf it is, or nothing when no gradient goes
@@ -51,10 +53,14 @@ export class Node {
   /** Creation order; inputs come before outputs. */
   readonly id: number = Node.#next++;
   /** Gradients collected so far, by output. */
-  readonly grads: (Tensor | undefined)[] = [];
+  readonly grads: (Tensor | undefined)[];
   /** Where gradients go. */
   readonly edges: readonly Edge[];
   readonly #dtypes: readonly DType[];
+  /** What the values of saved tensors are known by; undefined where none is needed. */
+  readonly #versions: readonly (number | undefined)[];
+  readonly #device: Device;
+  readonly #recorder: Recorder;
   /** Whether a backward pass has been here. */
   freed = false;
 
@@ -69,10 +75,20 @@ export class Node {
     inputs: readonly Tensor[],
     /** Handles that keep what backward needs alive; disposed after use. */
     readonly saved: readonly Tensor[],
+    /** How many results there are. */
+    outputs: number,
+    /** Which of the saved tensors must keep their values until then; default all. */
+    isNeeded: (saved: number) => boolean = () => true,
+    /** Other memory that must keep its values, with what they are known by. */
+    private readonly others: ReadonlyMap<Storage, number> = new Map(),
     /** Where the op was called, in anomaly mode. */
     readonly site?: Error,
   ) {
+    this.grads = new Array(outputs).fill(undefined);
     this.#dtypes = inputs.map(({ dtype }) => dtype);
+    this.#versions = saved.map((it, i) => isNeeded(i) ? versionOf(it.storage) : undefined);
+    this.#device = inputs[0].device;
+    this.#recorder = this.#device.recorder;
     this.edges = inputs.map((input) =>
       input.node
         ? { node: input.node, output: input.nodeOutput }
@@ -82,8 +98,37 @@ export class Node {
     );
   }
 
+  /**
+   * Throws where a backward pass would be wrong.
+   *
+   * @throws {LifetimeError} if values that the forward pass used were overwritten.
+   * @throws {KernelError} if a plan is being recorded and the forward pass was outside.
+   */
+  verify(): void {
+    const changed = this.saved.find((it, i) =>
+      this.#versions[i] !== undefined && versionOf(it.storage) !== this.#versions[i]
+    );
+    const other = [...this.others].some(([storage, version]) => versionOf(storage) !== version);
+    if (changed || other) {
+      throw new LifetimeError(
+        `backward: "${this.name}" needs the values that ${
+          changed ? `a tensor ${show(changed.shape)}` : "the tensors of its body"
+        } had in the forward pass, but they were overwritten since (by an optimizer's step, ` +
+          "assign, fill, write, copy or a replay); go back before, or compute the loss after it",
+      );
+    }
+    if (this.#device.recorder !== this.#recorder) {
+      throw new KernelError(
+        `backward: "${this.name}" ran before the function that is captured; a replay could not ` +
+          "repeat it: compute the loss inside",
+      );
+    }
+  }
+
   /** Runs the op's backward function and hands its results to the inputs. */
   propagate(): void {
+    // Earlier nodes of this pass may have written into a gradient that this one saved.
+    this.verify();
     const slots = this.edges.map((edge) =>
       edge && "leaf" in edge ? edge.leaf.gradientSlot() : undefined
     );
@@ -99,7 +144,7 @@ export class Node {
         // A leaf that is an input twice is written by its first edge only; later ones are added to
         // that.
         into: (i) =>
-          slots[i] && !slots[i].filled && slots.indexOf(slots[i]) === i
+          slots[i]?.known === false && slots.indexOf(slots[i]) === i && isBindable(slots[i].tensor)
             ? slots[i].tensor
             : undefined,
       });
@@ -108,15 +153,20 @@ export class Node {
       // its own.
       return returned.map((grad, i) => {
         if (grad === undefined || this.edges[i] === undefined) return undefined;
-        if (grad !== slots[i]?.tensor) return grad.view(grad.shape, grad.strides);
-        inPlace.add(i);
-        return undefined;
+        if (grad === slots[i]?.tensor && slots.indexOf(slots[i]) === i) {
+          inPlace.add(i);
+          return undefined;
+        }
+        // What lies in a slot changes when more is added there.
+        return slots.some((slot) => slot?.tensor.storage === grad.storage)
+          ? denseCopy(grad)
+          : grad.view(grad.shape, grad.strides);
       });
     });
     this.edges.forEach((edge, i) => {
       const slot = slots[i];
       const grad = results[i];
-      if (slot && inPlace.has(i)) slot.filled = true;
+      if (slot && inPlace.has(i)) slot.note(true);
       else if (grad && slot) fillSlot(slot, grad);
       else if (grad && edge && "node" in edge) addGrad(edge.node, edge.output, grad);
     });
@@ -142,9 +192,10 @@ export class Node {
   }
 }
 
+const versionOf = ({ buffer }: Storage): number => buffer.version;
+
 function fillSlot(slot: GradientSlot, grad: Tensor): void {
-  accumulate(slot.tensor, grad, slot.filled);
-  slot.filled = true;
+  slot.put((filled) => accumulate(slot.tensor, grad, filled));
   grad.dispose();
 }
 
@@ -160,6 +211,28 @@ function addGrad(node: Node, output: number, grad: Tensor): void {
 }
 
 let recording = true;
+
+/** Memory that ops read while the body of {@link recompute} runs. */
+let reads: Set<Storage> | undefined;
+
+/** Notes what an op reads. Internal to ops. */
+export function noteReads(inputs: readonly Tensor[]): void {
+  if (reads) { for (const { storage } of inputs) reads.add(storage); }
+}
+
+/** Runs `body`; what it read of memory that was there before, with what the values are known by. */
+function readsOf<T>(body: () => T): { result: T; outer: Map<Storage, number> } {
+  const surrounding = reads;
+  const { made } = Storage;
+  reads = new Set();
+  try {
+    const result = body();
+    const outer = [...reads].filter(({ serial }) => serial < made);
+    return { result, outer: new Map(outer.map((it) => [it, versionOf(it)])) };
+  } finally {
+    reads = surrounding;
+  }
+}
 
 /** Whether ops record nodes now. */
 export function isRecording(): boolean {
@@ -190,7 +263,7 @@ function withRecording<T>(on: boolean, body: () => T): T {
  */
 export function recompute(body: (x: Tensor) => Tensor, x: Tensor): Tensor {
   if (!recording) return body(x);
-  const y = noGrad(() => scope(() => body(x)));
+  const { result: y, outer } = readsOf(() => noGrad(() => scope(() => body(x))));
   y.node = new Node(
     "recompute",
     ({ grads, saved: [input], needs }) => {
@@ -202,6 +275,9 @@ export function recompute(body: (x: Tensor) => Tensor, x: Tensor): Tensor {
     [x.shape],
     [x],
     [retain(x)],
+    1,
+    undefined,
+    outer,
   );
   y.nodeOutput = 0;
   return y;
@@ -215,7 +291,8 @@ export function recompute(body: (x: Tensor) => Tensor, x: Tensor): Tensor {
  * @param seed gradient of `loss`, of its shape; default 1
  * @throws {ShapeError} if `loss` is no scalar and has no seed, or does not depend on any trainable
  * tensor.
- * @throws {LifetimeError} if another backward pass has already freed part of the graph.
+ * @throws {LifetimeError} if another backward pass has already freed part of the graph, or values
+ * that an op saved were overwritten since; then no gradient has changed.
  */
 export function backward(loss: Tensor, seed?: Tensor): void {
   const root = loss.node;
@@ -239,6 +316,7 @@ export function backward(loss: Tensor, seed?: Tensor): void {
           "add the losses and go back once",
       );
     }
+    node.verify();
     reachable.add(node);
     for (const edge of node.edges) if (edge && "node" in edge) todo.push(edge.node);
   }

@@ -8,13 +8,17 @@ import type { Device } from "./device.ts";
 import { type DType, isFloat, itemSizeOf } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
 import type { PoolBuffer } from "./memory.ts";
-import type { Recorder } from "./recorder.ts";
+import type { GradientLog, Recorder } from "./recorder.ts";
 import { track, untrack } from "./scope_stack.ts";
-import { denseStrides, isDense, type Shape, show, sizeOf } from "./shape.ts";
+import { denseStrides, isDense, sameShape, type Shape, show, sizeOf } from "./shape.ts";
 import type { Node } from "./tape.ts";
 
 /** Counted ownership of a buffer: tensors and views share it, the last one hands it back. */
 export class Storage {
+  /** How many were made. */
+  static made = 0;
+  /** Order of making. */
+  readonly serial: number = Storage.made++;
   #owners = 0;
 
   /**
@@ -39,12 +43,47 @@ export class Storage {
   }
 }
 
-/** Where a leaf's gradient goes. */
-export interface GradientSlot {
-  /** The gradient, of the leaf's shape. */
-  readonly tensor: Tensor;
-  /** Whether it holds a gradient (else its contents are stale). */
-  filled: boolean;
+/** Where a leaf's gradient goes. Internal to the tape. */
+export class GradientSlot {
+  /** Whether it holds a gradient, whatever a plan that is being recorded will find. */
+  filledNow = false;
+
+  /** Empty, which is known also to a plan that is being recorded if `inner` says so. */
+  constructor(
+    /** The gradient, of the leaf's shape; stale unless filled. */
+    readonly tensor: Tensor,
+    inner: boolean,
+  ) {
+    if (inner) this.#log?.note(this, false);
+  }
+
+  get #log(): GradientLog | undefined {
+    return this.tensor.device.recorder.gradients;
+  }
+
+  /** Whether it holds a gradient; undefined where that is known at replays only. */
+  get known(): boolean | undefined {
+    return this.#log ? this.#log.known(this) : this.filledNow;
+  }
+
+  /** Whether it holds a gradient; a plan that is being recorded is bound to it. */
+  get filled(): boolean {
+    return this.#log ? this.#log.require(this) : this.filledNow;
+  }
+
+  /** Says that it holds one, or none any more. */
+  note(filled: boolean): void {
+    if (this.#log) this.#log.note(this, filled);
+    else this.filledNow = filled;
+  }
+
+  /** Overwrites or adds to what it holds. `record` may run for both cases of a plan. */
+  put(record: (filled: boolean) => void): void {
+    const { known } = this;
+    if (known === undefined) this.#log!.either(this, record);
+    else record(known);
+    this.note(true);
+  }
 }
 
 /** An n-dimensional array on a {@link Device}. */
@@ -66,6 +105,8 @@ export class Tensor implements Disposable {
   #requiresGrad = false;
   #slot: GradientSlot | undefined;
   #storage: Storage | undefined;
+  /** Where work went when this tensor was made. */
+  readonly #recorder: Recorder;
 
   /** Use {@link Device.tensor}, {@link Device.empty} or ops. */
   constructor(
@@ -85,6 +126,7 @@ export class Tensor implements Disposable {
     this.size = sizeOf(shape);
     this.itemSize = itemSizeOf(dtype);
     this.#storage = storage;
+    this.#recorder = device.recorder;
     storage.retain();
     track(this);
     device.watch(this);
@@ -117,39 +159,58 @@ export class Tensor implements Disposable {
    *
    * @param slot tensor of the same shape that receives it; default: made at the first backward pass
    * @returns this tensor
-   * @throws {ShapeError} if the elements are integers.
+   * @throws {ShapeError} if the elements are integers, or the slot has another shape or type.
    */
   trainable(slot?: Tensor): this {
     if (!isFloat(this.dtype)) {
       throw new ShapeError(`only f32 and f16 tensors have gradients, not ${this.dtype}`);
     }
+    if (slot && (!sameShape(slot.shape, this.shape) || slot.dtype !== this.dtype)) {
+      throw new ShapeError(
+        `trainable: a slot ${show(slot.shape)} of ${slot.dtype} for the gradient of ${
+          show(this.shape)
+        } of ${this.dtype}`,
+      );
+    }
     this.#requiresGrad = true;
-    if (slot) this.#slot = { tensor: slot, filled: false };
+    if (slot) this.#slot = new GradientSlot(slot, true);
     return this;
   }
 
   /** The gradient that backward passes have collected, or undefined before the first. */
   get grad(): Tensor | undefined {
-    return this.#slot?.filled ? this.#slot.tensor : undefined;
+    const slot = this.#slotSoFar();
+    return slot?.filled ? slot.tensor : undefined;
+  }
+
+  /** The slot if there is one; a plan keeps account of every one that it asked for. */
+  #slotSoFar(): GradientSlot | undefined {
+    return this.#requiresGrad && this.device.capturing ? this.gradientSlot() : this.#slot;
   }
 
   /** Memory for the gradient, made on first use. Internal to the tape. */
   gradientSlot(): GradientSlot {
     if (!this.#slot) {
       const { device, shape, dtype, storage } = this;
-      // What is captured leaves a gradient for others: in the plan's arena they would not find it.
-      const home = device.capturing ? storage.owner : device.recorder;
+      // A plan leaves the gradient of an outer leaf for others, who would not find it in its arena.
+      const inner = device.recorder.gradients?.isInner(this) ?? true;
+      const home = inner ? device.recorder : storage.owner;
       const tensor = device.recordInto(home, () => device.empty(shape, dtype));
       // A gradient lives as long as its leaf, whatever scope the backward pass runs in.
       untrack(tensor);
-      this.#slot = { tensor, filled: false };
+      this.#slot = new GradientSlot(tensor, inner);
     }
     return this.#slot;
   }
 
   /** Forgets the collected gradient, so that the next backward pass starts anew. */
   zeroGrad(): void {
-    if (this.#slot) this.#slot.filled = false;
+    this.#slotSoFar()?.note(false);
+  }
+
+  /** Whether it was made while work went to `recorder`. Internal to plans. */
+  isMadeBy(recorder: Recorder): boolean {
+    return this.#recorder === recorder;
   }
 
   /** Makes this tensor a plain value that no gradient passes. */

@@ -10,6 +10,7 @@ import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
+import { isBindable } from "./copy.ts";
 
 const kernel = defineKernel("adamw", source);
 const WORKGROUP = 64;
@@ -80,7 +81,8 @@ export interface AdamState {
  * @param clip f32 [2] from {@link gradientNorm}
  * @param gated whether a clip coefficient of 0 leaves everything as it is, whatever the gradients
  * are
- * @throws {ShapeError} if sizes differ.
+ * @throws {ShapeError} if sizes differ, or a tensor is strided, not f32, or starts where no kernel
+ * can bind it.
  */
 export function adamStep(state: AdamState, hyper: Tensor, clip: Tensor, gated = false): void {
   const { values, grads, m, v } = state;
@@ -89,6 +91,21 @@ export function adamStep(state: AdamState, hyper: Tensor, clip: Tensor, gated = 
       `adamStep: values, gradients and moments ${
         [values, grads, m, v].map((t) => show(t.shape)).join(", ")
       } must have one size`,
+    );
+  }
+  for (const [name, tensor] of Object.entries({ values, grads, m, v, hyper, clip })) {
+    const { shape, dtype, strides, offset, device: { offsetAlignment } } = tensor;
+    if (dtype !== "f32" || !isBindable(tensor)) {
+      throw new ShapeError(
+        `adamStep: ${name} ${show(shape)} of ${dtype} with strides ${show(strides)} from element ` +
+          `${offset} must be f32, dense and aligned to ${offsetAlignment} bytes; the optimizers ` +
+          "Adam and AdamW take any",
+      );
+    }
+  }
+  if (hyper.size !== 8 || clip.size !== 2) {
+    throw new ShapeError(
+      `adamStep: hyper ${show(hyper.shape)} and clip ${show(clip.shape)} must be [8] and [2]`,
     );
   }
   const width = values.size % 4 === 0 ? 4 : 1;

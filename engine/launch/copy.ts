@@ -15,7 +15,11 @@ export function isBindable(tensor: Tensor): boolean {
 
 /** The tensor itself when kernels can bind it, else a dense copy. Records nothing. */
 export function materialize(tensor: Tensor): Tensor {
-  if (isBindable(tensor)) return tensor;
+  return isBindable(tensor) ? tensor : denseCopy(tensor);
+}
+
+/** A dense copy. Records nothing. */
+export function denseCopy(tensor: Tensor): Tensor {
   const copy = tensor.device.empty(tensor.shape, tensor.dtype);
   elementwise(copy, [tensor], { expression: "a" });
   return copy;

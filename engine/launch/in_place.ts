@@ -4,13 +4,68 @@
  *
  * @module
  */
+import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { show } from "../shape.ts";
+import { isDisjoint, sameShape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { scope } from "../scope.ts";
-import { sumOf } from "./copy.ts";
+import { denseCopy, sumOf } from "./copy.ts";
 import { elementwise } from "./elementwise.ts";
 import { sumOfSquares } from "../ops/reduce.ts";
+
+/**
+ * Refuses a tensor that cannot be updated in place.
+ *
+ * @throws {ShapeError} if some of its elements lie in one place, as those of an expanded tensor do.
+ */
+export function checkTarget(name: string, target: Tensor): void {
+  if (!isDisjoint(target.shape, target.strides)) {
+    throw new ShapeError(
+      `${name}: elements of the tensor ${show(target.shape)} with strides ${
+        show(target.strides)
+      } share memory; it cannot be updated in place, a copy can`,
+    );
+  }
+}
+
+/**
+ * Runs `update` with `value` in the shape of `target`, row by row whatever the strides of the two
+ * are, and in memory of its own.
+ */
+function update(
+  name: string,
+  target: Tensor,
+  value: Tensor,
+  update: (value: Tensor) => void,
+): void {
+  checkTarget(name, target);
+  if (value.size !== target.size) {
+    throw new ShapeError(
+      `${name}: ${show(target.shape)} and ${show(value.shape)} must have one size`,
+    );
+  }
+  scope(() => {
+    const fits = value.storage !== target.storage &&
+      (value.dense || sameShape(value.shape, target.shape));
+    const from = fits ? value : denseCopy(value);
+    update(from.dense ? from.view(target.shape) : from);
+  });
+}
+
+/** A tensor of one element as a scalar. */
+function scalar(name: string, tensor: Tensor): Tensor {
+  if (tensor.size !== 1) {
+    throw new ShapeError(`${name}: one number is needed, not ${show(tensor.shape)}`);
+  }
+  return tensor.view([]);
+}
+
+function checkFloats(name: string, tensors: readonly Tensor[]): void {
+  const other = tensors.find(({ dtype }) => !isFloat(dtype));
+  if (other) {
+    throw new ShapeError(`${name}: ${show(other.shape)} is ${other.dtype}, not f32 or f16`);
+  }
+}
 
 /**
  * Global L2 norm of flat gradients and the factor that clips it to `limit` (torch's
@@ -40,10 +95,12 @@ export function gradientNorm(grads: readonly Tensor[], limit: number): Tensor {
  *
  * @param parameters trainable leaves after a backward pass
  * @param rate learning rate
+ * @throws {ShapeError} if elements of a parameter share memory.
  */
 export function sgdStep(parameters: readonly Tensor[], rate: number): void {
   for (const parameter of parameters) {
     if (!parameter.grad) continue;
+    checkTarget("sgdStep", parameter);
     elementwise(parameter, [parameter.grad], {
       expression: "o - params.alpha * a",
       readOut: true,
@@ -58,50 +115,59 @@ export function sgdStep(parameters: readonly Tensor[], rate: number): void {
  *
  * @param decays f32 [2]: decay and 1 - decay, the latter rounded from float64 so that no digits
  * cancel
- * @throws {ShapeError} if sizes differ.
+ * @throws {ShapeError} if sizes differ, one is of integers, or elements of `average` share memory.
  */
 export function emaStep(average: Tensor, value: Tensor, decays: Tensor): void {
-  if (average.size !== value.size) {
-    throw new ShapeError(`emaStep: ${show(average.shape)} against ${show(value.shape)}`);
+  checkFloats("emaStep", [average, value, decays]);
+  if (!sameShape(decays.shape, [2])) {
+    throw new ShapeError(`emaStep: decays ${show(decays.shape)} must be [2]`);
   }
-  const decay = decays.view([], [], decays.offset);
-  const rest = decays.view([], [], decays.offset + 1);
-  elementwise(average, [value, decay, rest], { expression: "b * o + c * a", readOut: true });
-  decay.dispose();
-  rest.dispose();
+  update("emaStep", average, value, (value) => {
+    const [decay, rest] = [0, 1].map((i) =>
+      decays.view([], [], decays.offset + i * decays.strides[0])
+    );
+    elementwise(average, [value, decay, rest], { expression: "b * o + c * a", readOut: true });
+  });
 }
 
 /**
  * `target += factor * value`, in f32 whatever `value` is stored as.
  *
- * @param target dense
- * @param value of the same size
+ * @param value of the same size, element by element in row-major order
  * @param factor a number, or with `scale` times that tensor of one element
+ * @throws {ShapeError} if sizes differ, one is of integers, or elements of `target` share memory.
  */
 export function addScaled(target: Tensor, value: Tensor, factor: number, scale?: Tensor): void {
-  const flat = value.view([value.size]);
-  const into = target.view([target.size]);
-  const by = scale?.view([]);
-  elementwise(into, by ? [flat, by] : [flat], {
-    expression: by ? "o + params.alpha * b * a" : "o + params.alpha * a",
-    readOut: true,
-    alpha: factor,
-  });
-  [flat, into, by].forEach((view) => view?.dispose());
+  checkFloats("addScaled", [target, value, ...scale ? [scale] : []]);
+  update(
+    "addScaled",
+    target,
+    value,
+    (value) =>
+      elementwise(target, scale ? [value, scalar("addScaled", scale)] : [value], {
+        expression: scale ? "o + params.alpha * b * a" : "o + params.alpha * a",
+        readOut: true,
+        alpha: factor,
+      }),
+  );
 }
 
 /**
- * `target = value`, converted to the target's element type. Both are dense and of one size.
+ * `target = value`, converted to the target's element type.
  *
+ * @param value of the same size, element by element in row-major order
  * @param gate of one element: 0 leaves the target as it is
+ * @throws {ShapeError} if sizes differ or elements of `target` share memory.
  */
 export function assign(target: Tensor, value: Tensor, gate?: Tensor): void {
-  const flat = value.view([value.size]);
-  const into = target.view([target.size]);
-  const open = gate?.view([]);
-  elementwise(into, open ? [flat, open] : [flat], {
-    expression: open ? "select(o, a, b > T(0.0))" : "TV(a)",
-    readOut: open !== undefined,
-  });
-  [flat, into, open].forEach((view) => view?.dispose());
+  update(
+    "assign",
+    target,
+    value,
+    (value) =>
+      elementwise(target, gate ? [value, scalar("assign", gate)] : [value], {
+        expression: gate ? "select(o, TV(a), b > T(S(0.0)))" : "TV(a)",
+        readOut: gate !== undefined,
+      }),
+  );
 }

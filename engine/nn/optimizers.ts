@@ -9,10 +9,11 @@
  */
 import type { Device } from "../device.ts";
 import type { HostArray } from "../dtype.ts";
-import { ShapeError } from "../errors.ts";
+import { KernelError, ShapeError } from "../errors.ts";
 import type { NamedTensor } from "./layers.ts";
 import { elementwise } from "../launch/elementwise.ts";
-import { gradientNorm } from "../launch/in_place.ts";
+import { converted, denseCopy, isBindable } from "../launch/copy.ts";
+import { assign, checkTarget, gradientNorm } from "../launch/in_place.ts";
 import { adamHyperValues, adamStep } from "../launch/adamw.ts";
 import { sumOfSquares } from "../ops/reduce.ts";
 import { keep, scope } from "../scope.ts";
@@ -69,8 +70,8 @@ export abstract class Optimizer implements Disposable {
    *
    * @param parameters trainable tensors, alone or with names as `Module.parameters` gives them
    * @param remembered names of what is kept per parameter
-   * @throws {ShapeError} if there are none, one is not trainable or appears twice, or a name
-   * repeats.
+   * @throws {ShapeError} if there are none, one is not trainable or appears twice, a name repeats,
+   * or elements of one share memory.
    */
   constructor(
     parameters: Iterable<Tensor | NamedTensor>,
@@ -86,6 +87,7 @@ export abstract class Optimizer implements Disposable {
       if (!tensor.requiresGrad) {
         throw new ShapeError(`the parameter ${name} ${show(tensor.shape)} is not trainable`);
       }
+      checkTarget(`an optimizer's parameter ${name}`, tensor);
     }
     for (const [what, list] of [["name", 0], ["tensor", 1]] as const) {
       if (new Set(named.map((it) => it[list])).size !== named.length) {
@@ -121,6 +123,12 @@ export abstract class Optimizer implements Disposable {
 
   /** The first half of {@link step}: counts it and writes what changes from step to step. */
   advance(rate: number = this.rate): void {
+    if (this.device.capturing) {
+      throw new KernelError(
+        "an optimizer's step in a captured function would count once: capture `update`, and call " +
+          "`advance` before each replay",
+      );
+    }
     this.steps++;
     this.writeHyper(rate);
   }
@@ -135,7 +143,7 @@ export abstract class Optimizer implements Disposable {
           const norm = gradientNorm(ready.map(({ tensor }) => tensor.grad!), this.#clipNorm);
           elementwise(this.clip, [norm], { expression: "a" });
         }
-        for (const slot of ready) scope(() => this.updateOne(slot, slot.tensor.grad!));
+        for (const slot of ready) scope(() => this.updateOne(slot, apart(slot)));
       })
     );
   }
@@ -202,6 +210,17 @@ export abstract class Optimizer implements Disposable {
 
   /** Updates one parameter in place; temporaries are freed. */
   protected abstract updateOne(slot: ParameterState, grad: Tensor): void;
+}
+
+/** The gradient of a parameter in memory that no update of the parameter touches. */
+function apart({ tensor }: ParameterState): Tensor {
+  const grad = tensor.grad!;
+  return grad.storage === tensor.storage ? denseCopy(grad) : grad;
+}
+
+/** The tensor itself where the Adam kernel takes it, else such a copy. */
+function plain(tensor: Tensor): Tensor {
+  return tensor.dtype === "f32" && isBindable(tensor) ? tensor : converted(tensor, "f32");
 }
 
 /** Settings of {@link SGD}. */
@@ -317,16 +336,18 @@ export class Adam extends Optimizer {
     { tensor, decays, memory: { m, v } }: ParameterState,
     grad: Tensor,
   ): void {
+    const values = plain(tensor);
     if (!decays || this.decoupled || this.weightDecay === 0) {
-      adamStep({ values: tensor, grads: grad, m, v }, this.#hyper[+decays], this.clip);
-      return;
+      adamStep({ values, grads: plain(grad), m, v }, this.#hyper[+decays], this.clip);
+    } else {
+      const grads = this.device.empty(tensor.shape);
+      elementwise(grads, [grad, this.clip.view([], [], this.clip.offset + 1), tensor], {
+        expression: "a * b + params.alpha * c",
+        alpha: this.weightDecay,
+      });
+      adamStep({ values, grads, m, v }, this.#hyper[0], this.#unclipped);
     }
-    const grads = this.device.empty(tensor.shape);
-    elementwise(grads, [grad, this.clip.view([], [], this.clip.offset + 1), tensor], {
-      expression: "a * b + params.alpha * c",
-      alpha: this.weightDecay,
-    });
-    adamStep({ values: tensor, grads, m, v }, this.#hyper[0], this.#unclipped);
+    if (values !== tensor) assign(tensor, values);
   }
 
   /** Frees what is remembered; the parameters stay. */
@@ -436,7 +457,10 @@ export function clipGradients(
   return scope(() => {
     const result = gradientNorm(grads, limit);
     const factor = result.view([], [], result.offset + 1);
-    for (const grad of grads) elementwise(grad, [factor], { expression: "o * a", readOut: true });
+    for (const grad of grads) {
+      checkTarget("clipGradients", grad);
+      elementwise(grad, [factor], { expression: "o * a", readOut: true });
+    }
     return result;
   });
 }

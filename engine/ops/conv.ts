@@ -186,6 +186,7 @@ const outputShape = ({ batch, outputs, result }: Sizes): number[] => [batch, out
 
 const convOp = defineOp<ConvAttrs>({
   name: "conv2d",
+  savedFor: [[1], [0]],
   forward([x, weight, bias], attrs, save) {
     const { device } = x;
     const sizes = sizesOf(x.shape, weight.shape, attrs);

@@ -61,6 +61,9 @@ export function defineBinary(name: string, row: BinaryRow): Op<null> {
     name,
     half: true,
     strided: true,
+    savedFor: ["a", "b"].map((operand) =>
+      [0, 1].filter((i) => new RegExp(`\\b${operand}\\b`).test(row.gradients[i]))
+    ),
     forward([a, b], _, save) {
       const y = a.device.empty(broadcastShapes(name, a.shape, b.shape), a.dtype);
       elementwise(y, [a, b], { expression: row.wgsl });

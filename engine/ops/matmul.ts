@@ -68,6 +68,7 @@ function refLinear(
 
 const linearOp = defineOp<LinearAttributes>({
   name: "linear",
+  savedFor: [[1], [0]],
   half: true,
   forward([x, weight, ...rest], { gelu, bias, residual }, save) {
     const [n, k] = weight.shape;
@@ -260,6 +261,7 @@ function swapped(tensor: Tensor): Tensor {
 
 const matmulOp = defineOp<null>({
   name: "matmul",
+  savedFor: [[1], [0]],
   strided: true,
   half: true,
   forward([a, b], _, save) {

@@ -3,7 +3,7 @@
  * look at: launches split by batch and head, repeatability, memory.
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { type Device, openDevice } from "../../engine/device.ts";
+import type { Device } from "../../engine/device.ts";
 import { LifetimeError, ShapeError } from "../../engine/errors.ts";
 import { TransformerBlock } from "../../engine/nn/layers.ts";
 import { registry } from "../../engine/op.ts";
@@ -14,6 +14,7 @@ import { show, sizeOf } from "../../engine/shape.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { readSafetensors } from "../../model/formats/safetensors.ts";
+import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
 import { full, fullOnly } from "../support/tier.ts";
 

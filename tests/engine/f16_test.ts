@@ -7,12 +7,12 @@ import {
   cast,
   linear,
   mul,
-  openDevice,
   scope,
   ShapeError,
   sum,
 } from "../../engine/mod.ts";
 import { refRandom } from "../support/random.ts";
+import { openDevice } from "../support/device.ts";
 
 const device = await openDevice();
 const ignore = !device.features.f16;

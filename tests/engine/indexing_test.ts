@@ -1,6 +1,5 @@
 /** Indices out of range: on the host a clear error, on the GPU a defined result. */
 import { assertEquals, assertThrows } from "@std/assert";
-import { openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { embedding, gather, indexSelect, scatterAdd } from "../../engine/ops/indexing.ts";
 import { sum } from "../../engine/ops/reduce.ts";
@@ -8,6 +7,7 @@ import { batchedIndexSelect } from "../../engine/ops/batched_index_select.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { openDevice } from "../support/device.ts";
 
 const device = await openDevice();
 /** 33 rows of 4 floats do not fit a binding, so that tables come in pieces. */

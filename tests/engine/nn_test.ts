@@ -8,7 +8,6 @@ import {
   assertNotEquals,
   assertThrows,
 } from "@std/assert";
-import { openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import {
   BatchNorm,
@@ -30,6 +29,7 @@ import { contiguous, permute, reshape } from "../../engine/ops/view.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import { Prng } from "../../engine/prng.ts";
+import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
 import { readSafetensors } from "../../model/formats/safetensors.ts";
 

@@ -1,5 +1,4 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { reduceInto, sum } from "../../engine/ops/reduce.ts";
 import { layerNorm, residualLayerNorm } from "../../engine/ops/layernorm.ts";
@@ -8,6 +7,7 @@ import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import { add, mul } from "../../engine/ops/elementwise.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
 
 const device = await openDevice();

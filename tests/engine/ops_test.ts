@@ -1,8 +1,9 @@
 /**
  * Walks the op registry: every op on every sample, on the GPU against its float64 reference, the
- * reference against finite differences, and the GPU against itself with strided inputs, without
- * subgroups and with small bindings. The quick tier takes one or two samples of each op, one of
- * them in f16, and leaves the comparisons of the GPU with itself out.
+ * reference against finite differences, and the GPU against itself with strided inputs, captured,
+ * without subgroups and with small bindings. Memory is full of NaN before it is written. The quick
+ * tier takes one or two samples of each op, one of them in f16 and captured, and leaves the other
+ * comparisons of the GPU with itself out.
  *
  * Tolerances are relative to the largest reference value of each output: `sample.tolerance`,
  * default 2e-6 (a few f32 ulp after a short sum). Gradients pass one more product, so they may have
@@ -10,16 +11,18 @@
  * `sample.halfTolerance`, default 2^-10: rounding a result to f16 costs up to 2^-11 of it.
  */
 import { assert } from "@std/assert";
-import { type Device, openDevice } from "../../engine/device.ts";
+import type { Device } from "../../engine/device.ts";
 import type { DType, HostArray } from "../../engine/dtype.ts";
 import type { Op, RefArray } from "../../engine/op.ts";
 import { cast } from "../../engine/ops/cast.ts";
 import { add, mul } from "../../engine/ops/elementwise.ts";
 import { sum } from "../../engine/ops/reduce.ts";
+import { capture } from "../../engine/plan.ts";
 import { scope } from "../../engine/scope.ts";
 import { denseStrides, show } from "../../engine/shape.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
 import { quickSamples, type Sample, sampledOps } from "../support/samples.ts";
 import { full } from "../support/tier.ts";
@@ -77,20 +80,27 @@ function seedsFor(op: AnyOp, outputs: readonly RefArray[]): (RefArray | undefine
   return outputs.map((y, i) => op.auxiliary?.includes(i) ? undefined : refRandom(y.shape, 700 + i));
 }
 
+/** A sample's inputs on a device. */
+function uploaded(device: Device, sample: Sample, upload: Upload, float: "f32" | "f16"): Tensor[] {
+  return sample.inputs.map((array, i) =>
+    upload(device, hostArray(array, sample.integer?.[i] ?? float), array.shape)
+  );
+}
+
 /** Runs one sample forward and backward through the tape; the tensors to read. */
 function launch(
   device: Device,
   op: AnyOp,
   sample: Sample,
   upload: Upload,
-  seeds: (RefArray | undefined)[],
+  seeds: readonly (RefArray | undefined)[],
   float: "f32" | "f16",
+  given?: readonly Tensor[],
 ) {
   return scope(() => {
-    const inputs = sample.inputs.map((array, i) => {
-      const tensor = upload(device, hostArray(array, sample.integer?.[i] ?? float), array.shape);
-      return wantsGradient(op, sample, i) ? tensor.trainable() : tensor;
-    });
+    const inputs = (given ?? uploaded(device, sample, upload, float)).map((tensor, i) =>
+      wantsGradient(op, sample, i) ? tensor.trainable() : tensor
+    );
     const outputs = op.apply(inputs, sample.attrs);
     if (inputs.some((input) => input.requiresGrad)) {
       const seeded = outputs.flatMap((y, i) => {
@@ -125,10 +135,20 @@ async function runAll(
   op: AnyOp,
   samples: readonly Sample[],
   upload: Upload,
-  seeds: (RefArray | undefined)[][],
+  seeds: readonly (readonly (RefArray | undefined)[])[],
   float: "f32" | "f16" = "f32",
 ): Promise<Result[]> {
-  const launched = samples.map((sample, i) => launch(device, op, sample, upload, seeds[i], float));
+  return await resultsOf(
+    device,
+    samples.map((sample, i) => launch(device, op, sample, upload, seeds[i], float)),
+  );
+}
+
+/** Reads and frees what was launched. */
+async function resultsOf(
+  device: Device,
+  launched: readonly ReturnType<typeof launch>[],
+): Promise<Result[]> {
   const tensors = launched.flatMap((
     { outputs, grads },
   ) => [...outputs, ...grads.filter((g) => g !== undefined)]);
@@ -138,6 +158,25 @@ async function runAll(
     outputs: outputs.map(() => values.shift()!),
     grads: grads.map((g) => g && values.shift()!),
   }));
+}
+
+/** The same through a plan, replayed twice. */
+async function runCaptured(
+  device: Device,
+  op: AnyOp,
+  sample: Sample,
+  seeds: readonly (RefArray | undefined)[],
+): Promise<Result> {
+  const inputs = uploaded(device, sample, dense, "f32");
+  using plan = capture(
+    device,
+    inputs,
+    (...copies) => launch(device, op, sample, dense, seeds, "f32", copies),
+  );
+  plan.replay(inputs);
+  const launched = plan.replay(inputs);
+  inputs.forEach((input) => input.dispose());
+  return (await resultsOf(device, [launched]))[0];
 }
 
 /**
@@ -327,6 +366,29 @@ for (const { op, samples: all } of await sampledOps()) {
           assert(sameBits(first[s], again[s]), `${sample.label}: strided inputs change the result`)
         );
       },
+    });
+
+    await t.step("an output that does not reach the loss adds nothing to gradients", async () => {
+      const carrying = (of: readonly unknown[]) => of.filter((seed) => seed).length;
+      const most = op.backward ? Math.max(...seeds.map(carrying)) : 0;
+      for (let only = 0; most > 1 && only < most; only++) {
+        const kept = samples.flatMap((_, s) => seeds[s][only] ? [s] : []);
+        const some = kept.map((s) => seeds[s].map((seed, i) => i === only ? seed : undefined));
+        const chosen = kept.map((s) => samples[s]);
+        const results = await runAll(device, op, chosen, dense, some);
+        holdsReference(op, chosen, results, kept.map((s) => expected[s]), some, {
+          of: ({ tolerance }) => tolerance ?? DEFAULT_TOLERANCE,
+          round: Math.fround,
+        });
+      }
+    });
+
+    await t.step("captured, it gives the same bits", async () => {
+      for (const [s, sample] of samples.entries()) {
+        if (s > 0 && !full) break;
+        const again = await runCaptured(device, op, sample, seeds[s]);
+        assert(sameBits(first[s], again), `${sample.label}: a plan changes the result`);
+      }
     });
 
     await t.step("nothing is left behind", () => {

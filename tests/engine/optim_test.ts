@@ -7,12 +7,12 @@
  * which keeps relative errors).
  */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { type Device, openDevice } from "../../engine/device.ts";
+import type { Device } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { Linear, Sequential } from "../../engine/nn/layers.ts";
 import { LOSS_SCALE_FIELDS, lossScaleStep } from "../../engine/launch/loss_scale.ts";
 import { adamHyperValues, adamStep } from "../../engine/launch/adamw.ts";
-import { addScaled, assign } from "../../engine/launch/in_place.ts";
+import { addScaled, assign, emaStep } from "../../engine/launch/in_place.ts";
 import { loadRow, storeRow } from "../../engine/launch/ring_buffer.ts";
 import { mul } from "../../engine/ops/elementwise.ts";
 import { gelu } from "../../engine/ops/unary.ts";
@@ -37,6 +37,7 @@ import { capture } from "../../engine/plan.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
 
 const SHAPES = [[1], [7], [3, 5], [4, 8], [2, 3, 11], [129]];
@@ -197,6 +198,160 @@ for (const [label, make, reference] of CASES) {
     });
   });
 }
+
+interface Layout {
+  readonly dtype: "f32" | "f16";
+  readonly strides: readonly number[];
+  readonly offset: number;
+  /** Whether the gradient lies in the same buffer. */
+  readonly slot?: boolean;
+}
+
+/** Ways for a leaf [3, 5] to lie in a buffer. */
+const LAYOUTS: Record<string, Layout> = {
+  "f16": { dtype: "f16", strides: [5, 1], offset: 0 },
+  "f16 from an odd element": { dtype: "f16", strides: [5, 1], offset: 3 },
+  "f16 transposed": { dtype: "f16", strides: [1, 3], offset: 0 },
+  "transposed": { dtype: "f32", strides: [1, 3], offset: 0 },
+  "with gaps": { dtype: "f32", strides: [11, 2], offset: 1 },
+  "from an odd element": { dtype: "f32", strides: [5, 1], offset: 5 },
+  "beside its gradient": { dtype: "f32", strides: [5, 1], offset: 64, slot: true },
+};
+
+/** Leaf [3, 5] in a buffer of 128 elements that are 7 elsewhere. */
+function laidOut(device: Device, layout: Layout, values: Float64Array) {
+  const { dtype, strides, offset } = layout;
+  const Host = dtype === "f32" ? Float32Array : Float16Array;
+  const all = new Host(128).fill(7);
+  const place = (i: number) => offset + Math.floor(i / 5) * strides[0] + i % 5 * strides[1];
+  values.forEach((value, i) => all[place(i)] = value);
+  const buffer = device.tensor(all);
+  const slot = layout.slot ? buffer.view([3, 5]) : undefined;
+  return { buffer, leaf: buffer.view([3, 5], strides, offset).trainable(slot), slot, place };
+}
+
+for (const [name, layout] of Object.entries(LAYOUTS)) {
+  Deno.test(`a leaf that lies ${name} moves as in float64, nothing beside it`, async () => {
+    using device = await openDevice();
+    if (layout.dtype === "f16" && !device.features.f16) return;
+    const round = layout.dtype === "f16" ? Math.f16round : Math.fround;
+    // Steps that end on either side of a half round to neighbours; three may add up.
+    const tolerance = layout.dtype === "f16" ? 3 * 2 ** -10 : TOLERANCE;
+    for (const [label, make, reference] of CASES) {
+      const start = refRandom([3, 5], 3).data.map(round);
+      const { buffer, leaf, slot, place } = laidOut(device, layout, start);
+      const ref: Ref = { shape: [3, 5], p: start, g: new Float64Array(), memory: {} };
+      using optimizer = make([leaf]);
+      for (let step = 1; step <= 3; step++) {
+        const gradient = refRandom([3, 5], 50 + step, 0.5).data.map(round);
+        const Host = layout.dtype === "f32" ? Float32Array : Float16Array;
+        scope(() => {
+          const seed = device.tensor(Host.from(gradient), [3, 5]);
+          backward(mul(leaf, device.full([], 1, layout.dtype)), seed);
+        });
+        optimizer.step(rateOf(step));
+        optimizer.zeroGrad();
+        ref.g = gradient;
+        reference([ref], rateOf(step), step);
+        ref.p = ref.p.map(round);
+      }
+      const found = [...await buffer.data()];
+      const scale = Math.max(...ref.p.map(Math.abs));
+      ref.p.forEach((wanted, i) => {
+        const error = Math.abs(found[place(i)] - wanted) / scale;
+        assert(error < tolerance, `${label}: element ${i} is off by ${error}`);
+        found[place(i)] = 7;
+      });
+      if (slot) found.fill(7, 0, 15);
+      assert(found.every((value) => value === 7), `${label}: ${found}`);
+      [leaf, slot, buffer].forEach((tensor) => tensor?.dispose());
+    }
+  });
+}
+
+Deno.test("assign, addScaled, emaStep and clipGradients go by position, whatever lies how", async () => {
+  using device = await openDevice();
+  const count = Array.from({ length: 15 }, (_, i) => i);
+  for (const [name, layout] of Object.entries(LAYOUTS)) {
+    if (layout.dtype === "f16" && !device.features.f16) continue;
+    const updates: [
+      string,
+      (target: Tensor, value: Tensor) => void,
+      (t: number, v: number) => number,
+    ][] = [
+      ["assign", assign, (_, v) => v],
+      ["gated", (t, v) => assign(t, v, device.tensor([1])), (_, v) => v],
+      ["shut", (t, v) => assign(t, v, device.tensor([0])), (t) => t],
+      ["addScaled", (t, v) => addScaled(t, v, 0.5), (t, v) => t + v / 2],
+      ["by", (t, v) => addScaled(t, v, 0.5, device.tensor([4])), (t, v) => t + 2 * v],
+      ["emaStep", (t, v) => emaStep(t, v, device.tensor([0.75, 0.25])), (t, v) => 0.75 * t + v / 4],
+    ];
+    for (const [what, update, expected] of updates) {
+      // All values are small multiples of 1/4: exact in f16.
+      const values: Record<string, Tensor> = {
+        dense: device.tensor(count.map((i) => 4 - i), [3, 5]),
+        flat: device.tensor(count.map((i) => 4 - i)),
+        transposed: device.tensor(count.map((k) => 4 - (k % 3 * 5 + Math.floor(k / 3))))
+          .view([3, 5], [1, 3]),
+      };
+      for (const [kind, value] of Object.entries(values)) {
+        const { buffer, leaf, slot, place } = laidOut(device, layout, Float64Array.from(count));
+        scope(() => update(leaf, value));
+        const found = await buffer.data();
+        assertEquals(
+          count.map((i) => found[place(i)]),
+          count.map((i) => expected(i, 4 - i)),
+          `${what} of ${kind} onto a leaf that lies ${name}`,
+        );
+        [leaf, slot, buffer].forEach((tensor) => tensor?.dispose());
+      }
+      Object.values(values).forEach((tensor) => tensor.dispose());
+    }
+  }
+  // Out of one buffer onto another part of it.
+  using x = device.tensor(count, [3, 5]);
+  scope(() => assign(x.view([5], [1], 0), x.view([5], [1], 2)));
+  assertEquals([...await x.data()].slice(0, 6), [2, 3, 4, 5, 6, 5]);
+  // A gradient slot with gaps.
+  using slots = device.full([32], 7);
+  using p = device.tensor([1, 1, 1]).trainable(slots.view([3], [3], 1));
+  scope(() => backward(sum(mul(p, device.tensor([3, 0, 4])))));
+  clipGradients([p], 1).dispose();
+  const [a, b, c] = [1, 4, 7].map((i) => [3, 0, 4][(i - 1) / 3] / 5);
+  const clippedSlots = await slots.data();
+  [a, b, c].forEach((wanted, i) => assertAlmostEquals(clippedSlots[1 + 3 * i], wanted, 1e-6));
+  assert(clippedSlots.every((value, i) => value === 7 || [1, 4, 7].includes(i)));
+});
+
+Deno.test("what cannot be updated in place is refused by name and shape", async () => {
+  using device = await openDevice();
+  using one = device.tensor([1, 2, 3]);
+  const repeated = one.view([4, 3], [0, 1]);
+  using value = device.zeros([4, 3]);
+  using decays = device.tensor([1, 0]);
+  using whole = device.tensor(Int32Array.of(1, 2, 3));
+  const refused: [string, () => void][] = [
+    ["assign", () => assign(repeated, value)],
+    ["addScaled", () => addScaled(repeated, value, 1)],
+    ["emaStep", () => emaStep(repeated, value, decays)],
+    ["parameter", () => new SGD([repeated.trainable()], { rate: 1 })],
+  ];
+  for (const [name, update] of refused) {
+    const { message } = assertThrows(update, ShapeError);
+    for (const part of [name, "[4, 3]", "share memory"]) assert(message.includes(part), message);
+  }
+  assertThrows(() => assign(one, value), ShapeError, "assign: [3] and [4, 3]");
+  assertThrows(() => addScaled(whole, one, 1), ShapeError, "addScaled: [3] is i32");
+  assertThrows(() => addScaled(one, one.view([3]), 1, value), ShapeError, "one number");
+  const state = { values: value.view([3, 4], [1, 3]), grads: value, m: value, v: value };
+  using hyper = device.zeros([8]);
+  assertThrows(
+    () => adamStep(state, hyper, decays),
+    ShapeError,
+    "values [3, 4] of f32 with strides",
+  );
+  [repeated, state.values].forEach((view) => view.dispose());
+});
 
 Deno.test("a restored optimizer goes on with the same bits", async () => {
   using device = await openDevice();

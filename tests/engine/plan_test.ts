@@ -11,7 +11,6 @@ import {
   LifetimeError,
   linear,
   mul,
-  openDevice,
   OutOfMemoryError,
   scope,
   selfAttention,
@@ -29,6 +28,7 @@ import { Prng } from "../../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../../train/run/update.ts";
 import { constantSchedules } from "../support/constant_schedules.ts";
 import { full, fullOnly } from "../support/tier.ts";
+import { openDevice } from "../support/device.ts";
 
 const values = (n: number, seed: number) =>
   Float32Array.from({ length: n }, (_, i) => Math.sin(i * 1.3 + seed));

@@ -23,7 +23,6 @@ import {
   matmul,
   mean,
   mul,
-  openDevice,
   permute,
   type RefArray,
   registry,
@@ -41,6 +40,7 @@ import { refFrom, refZeros } from "../../engine/reference.ts";
 import { refRandom } from "../support/random.ts";
 import { type SampledOp, sampledOps } from "../support/samples.ts";
 import { full } from "../support/tier.ts";
+import { openDevice } from "../support/device.ts";
 
 const FORWARD = 2e-6;
 const BACKWARD = 1e-4;

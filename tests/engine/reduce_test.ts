@@ -1,12 +1,13 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { type Device, openDevice } from "../../engine/device.ts";
+import type { Device } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { max, mean, min, reduceInto, sum, sumOfSquares, sumTo } from "../../engine/ops/reduce.ts";
 import { refUnbroadcast } from "../../engine/reference.ts";
 import { scope } from "../../engine/scope.ts";
 import { sizeOf } from "../../engine/shape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { openDevice } from "../support/device.ts";
 import { full } from "../support/tier.ts";
 
 const device = await openDevice();

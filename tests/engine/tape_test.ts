@@ -1,14 +1,21 @@
-import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { openDevice } from "../../engine/device.ts";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { LifetimeError, ShapeError } from "../../engine/errors.ts";
 import { add, mul, sub } from "../../engine/ops/elementwise.ts";
 import { exp, square } from "../../engine/ops/unary.ts";
-import { layerNorm } from "../../engine/ops/layernorm.ts";
+import { layerNorm, residualLayerNorm } from "../../engine/ops/layernorm.ts";
+import { split } from "../../engine/ops/assemble.ts";
 import { mse } from "../../engine/ops/loss.ts";
 import { mean, sum } from "../../engine/ops/reduce.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward, noGrad } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { openDevice } from "../support/device.ts";
 
 const device = await openDevice();
 
@@ -54,6 +61,52 @@ Deno.test("one leaf as two parameters of an op that writes gradients in place", 
   scope(() => backward(sum(layerNorm(x, gamma, beta))));
   const [together, first, second] = await gradients(both, gamma, beta);
   assertEquals(together, first.map((value, i) => Math.fround(value + second[i])));
+});
+
+Deno.test("gradients that lie in a slot are handed on by value", async () => {
+  using w = device.tensor([1, 2, 3, 6, -1, 0, 2, 5], [2, 4]).trainable();
+  using gamma = device.tensor([1, 2, 0.5, 1]).trainable();
+  using beta = device.zeros([4]).trainable();
+  using c = device.tensor([3, 1, -2, 1, 0, 2, 1, 1], [2, 4]);
+  const losses: (() => Tensor)[] = [
+    // One leaf on both sides, and a leaf beside what was made of it and of more.
+    () => sum(mul(residualLayerNorm(w, w, gamma, beta).y, c)),
+    () => {
+      const other = add(mul(w, c), exp(mul(w, 0.25)));
+      return sum(mul(residualLayerNorm(w, other, gamma, beta).y, c));
+    },
+  ];
+  const apart: (() => Tensor)[] = [
+    () => sum(mul(layerNorm(mul(w, 2), gamma, beta), c)),
+    () => sum(mul(layerNorm(add(w, add(mul(w, c), exp(mul(w, 0.25)))), gamma, beta), c)),
+  ];
+  for (const i of [0, 1]) {
+    const found: number[][] = [];
+    for (const loss of [losses[i], apart[i]]) {
+      scope(() => backward(loss()));
+      found.push((await gradients(w, gamma, beta)).flat());
+      [w, gamma, beta].forEach((leaf) => leaf.zeroGrad());
+    }
+    // Two orders of summation, of values below 20.
+    found[0].forEach((value, k) => assertAlmostEquals(value, found[1][k], 2e-5));
+  }
+});
+
+Deno.test("an output that does not reach the loss adds zeros", async () => {
+  using x = device.tensor([1, 2, 3, 4]).trainable();
+  const parts = (pick: (parts: Tensor[]) => Tensor) => async () => {
+    scope(() => backward(sum(mul(pick(split(x, 0, 2)), 2))));
+    const [found] = await gradients(x);
+    x.zeroGrad();
+    return found;
+  };
+  assertEquals(await parts(([first]) => first)(), [2, 2, 0, 0]);
+  assertEquals(await parts(([, second]) => second)(), [0, 0, 2, 2]);
+  using rows = device.tensor([1, 2, 3, 4], [1, 4]);
+  using gamma = device.full([4], 1).trainable();
+  using beta = device.zeros([4]).trainable();
+  scope(() => backward(sum(residualLayerNorm(rows, rows, gamma, beta).sum)));
+  assertEquals(await gradients(gamma, beta), [[0, 0, 0, 0], [0, 0, 0, 0]]);
 });
 
 Deno.test("noGrad records nothing", () => {

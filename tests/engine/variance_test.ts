@@ -3,13 +3,14 @@
  * gradients.
  */
 import { assert, assertEquals } from "@std/assert";
-import { type Device, openDevice } from "../../engine/device.ts";
+import type { Device } from "../../engine/device.ts";
 import { sum } from "../../engine/ops/reduce.ts";
 import { variance } from "../../engine/ops/variance.ts";
 import { mul } from "../../engine/ops/elementwise.ts";
 import { scope } from "../../engine/scope.ts";
 import { sizeOf } from "../../engine/shape.ts";
 import { backward } from "../../engine/tape.ts";
+import { openDevice } from "../support/device.ts";
 
 const device = await openDevice();
 const small = await openDevice({ bindingLimit: 4096 });

@@ -19,5 +19,10 @@ export const samples: Samples = {
     { label: "columns", inputs: [refRandom([3, 8], 1)], attrs: { axis: 1, sizes: [4, 1, 3] } },
     { label: "rows", inputs: [refRandom([5, 4], 2)], attrs: { axis: 0, sizes: [2, 3] } },
     { label: "one part", inputs: [refRandom([2, 7, 3], 3)], attrs: { axis: 1, sizes: [7] } },
+    {
+      label: "an empty part",
+      inputs: [refRandom([4, 5], 4)],
+      attrs: { axis: 1, sizes: [2, 0, 3] },
+    },
   ],
 };
