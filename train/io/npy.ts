@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { quoted } from "../../model/formats/printable.ts";
+import { printable, quoted } from "../../model/formats/printable.ts";
 
 /** Number formats that a store can have. */
 export type NpyDtype = "f32" | "f16";
@@ -104,7 +104,7 @@ export function parseNpyHeader(bytes: Uint8Array): NpyHeader {
   };
   const descr = value("descr", "'[^']*'|\"[^\"]*\"|\\[.*?\\]").slice(1, -1);
   const dtype = (Object.keys(DESCR) as NpyDtype[]).find((it) => DESCR[it] === descr);
-  if (!dtype) throw new NpyError(`values of type ${quoted(descr)}; must be <f4 or <f2`);
+  if (!dtype) throw new NpyError(`values of type ${printable(descr, 40)}; must be <f4 or <f2`);
   const order = value("fortran_order", "True|False");
   const shape = value("shape", "\\([\\s\\d,L]*\\)").slice(1, -1).split(",")
     .map((axis) => axis.trim().replace(/L$/, "")).filter((axis) => axis !== "").map(Number);
