@@ -90,6 +90,11 @@ export function longSoftmaxGradient(
   using leader = reduceRows(d, "max");
   elementwise(d, [dy, leader], { expression: "a - b" });
   using total = dots(d, y);
+  if (y.dtype === "f16") {
+    // Thousands of small probabilities, rounded, do not sum to 1, as the shift assumes.
+    using mass = reduceRows(y);
+    update(total, [mass], "o / a");
+  }
   update(d, [total, by], "(o - a) / b");
   elementwise(dx, [d, y], { expression: "a * b" });
 }
