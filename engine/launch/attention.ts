@@ -1,16 +1,20 @@
 /**
  * Launching the attention kernels: how operands are addressed, and how launches are split where a
- * binding would exceed the adapter's limit.
+ * binding would exceed the adapter's limit or loops would be too long.
  *
  * @module
  */
 import type { Tensor } from "../tensor.ts";
+import { accumulate, converted, fill } from "./copy.ts";
+import { elementwise } from "./elementwise.ts";
 import {
   ATTENTION_VARIANTS,
   type AttentionVariant,
   attentionVariants,
+  MOST_TOKENS,
   type PassKind,
   type Problem,
+  singleFits,
 } from "./attention_variants.ts";
 
 export type { Problem } from "./attention_variants.ts";
@@ -108,7 +112,8 @@ interface Window {
 }
 
 /**
- * Runs one pass over all batches and heads, split where a window would exceed the binding limit.
+ * Runs one pass over all batches and heads, split where they are too many for a launch or a window
+ * would exceed the binding limit.
  */
 function launch(
   variant: AttentionVariant,
@@ -149,13 +154,17 @@ function launch(
     windowOf[name] = shared ?? windows[windows.length - 1];
     bufferOf[name] = `${before ?? name}_data`;
   }
-  if (windows.some((w) => (w.end - w.first) * w.tensor.itemSize > device.bindingLimit)) {
+  const most = device.gpu.limits.maxComputeWorkgroupsPerDimension;
+  if (
+    batches[1] > most || heads[1] > most ||
+    windows.some((w) => (w.end - w.first) * w.tensor.itemSize > device.bindingLimit)
+  ) {
     const launchPart = (b: Range, h: Range) => launch(variant, problem, pass, b, h);
     if (batches[1] > 1) halves(batches).forEach((half) => launchPart(half, heads));
     else if (heads[1] > 1) halves(heads).forEach((half) => launchPart(batches, half));
     else {
       throw new RangeError(
-        `attention: one head of ${problem.tk} tokens exceeds the adapter's binding limit`,
+        `attention: ${problem.tk} tokens of a head exceed the adapter's binding limit`,
       );
     }
     return;
@@ -240,8 +249,178 @@ export interface BackwardOperands extends ForwardOperands {
 const maskOf = ({ mask }: ForwardOperands): Pass["statistics"] =>
   mask ? { mask: { operand: mask, written: false } } : {};
 
+/** `count` tokens of an operand, from `first` on. */
+function tokensOf(operand: Operand, [first, tokens]: Range): Operand {
+  return { ...operand, start: operand.start + first * operand.token, tokens };
+}
+
+/** An operand as a view [B, H, T, width]. */
+function viewOf({ batch: batches, heads }: Problem, operand: Operand): Tensor {
+  const { tensor, start, batch, head, token, tokens, width } = operand;
+  const shape = [batches, heads, tokens, width];
+  return tensor.view(shape, [batch, head, token, 1], tensor.offset + start);
+}
+
+/** An f32 operand: itself, or a dense copy. */
+function widened(problem: Problem, operand: Operand): Operand {
+  return operand.tensor.dtype === "f32"
+    ? operand
+    : heads4(converted(viewOf(problem, operand), "f32"));
+}
+
+/** Queries by keys of one launch. */
+interface Block {
+  readonly queries: Range;
+  readonly keys: Range;
+  /** Whether query i sees keys 0 to i of the block only, or all of them. */
+  readonly causal: boolean;
+  /** Whether it is the first block with these queries. */
+  readonly firstKeys: boolean;
+  /** Whether it is the first block with these keys. */
+  readonly firstQueries: boolean;
+}
+
+/** The most tokens of one launch: what loops and bindings allow. */
+function blockSize(operands: readonly Operand[]): number {
+  const { device } = operands[0].tensor;
+  const widest = Math.max(...operands.map(({ token, tensor }) => token * tensor.itemSize));
+  const bindable = Math.floor((device.bindingLimit - device.offsetAlignment) / widest / 8) * 8;
+  return Math.max(8, Math.min(MOST_TOKENS, bindable));
+}
+
+/**
+ * Cuts a problem into blocks of `size` tokens; those that `causal` hides altogether are left out.
+ */
+function blocksOf({ tq, tk, causal }: Problem, size: number): Block[] {
+  const cut = (count: number) =>
+    Array.from({ length: Math.ceil(count / size) }, (_, i): Range => {
+      return [i * size, Math.min(size, count - i * size)];
+    });
+  return cut(tq).flatMap((queries) =>
+    cut(tk).filter(([first]) => !causal || first <= queries[0]).map((keys) => ({
+      queries,
+      keys,
+      causal: causal && keys[0] === queries[0],
+      firstKeys: keys[0] === 0,
+      firstQueries: queries[0] === (causal ? keys[0] : 0),
+    }))
+  );
+}
+
+/**
+ * Forward in blocks: each is attention of its own, and results are joined with the weights that
+ * their log-sum-exps give them. Everything is f32 until the end.
+ */
+function forwardInBlocks(
+  variant: AttentionVariant,
+  problem: Problem,
+  operands: ForwardOperands,
+  size: number,
+): void {
+  const { batch, heads, tq, d } = problem;
+  const { device, dtype } = operands.o.tensor;
+  const [q, k, v] = [operands.q, operands.k, operands.v].map((it) => widened(problem, it));
+  const o = dtype === "f32" ? operands.o : heads4(device.empty([batch, heads, tq, d]));
+  for (const { queries, keys, causal, firstKeys } of blocksOf(problem, size)) {
+    const [, count] = queries;
+    const part = { ...problem, tq: count, tk: keys[1], causal };
+    const [sum, total] = [tokensOf(o, queries), tokensOf(operands.lse, queries)];
+    const result = firstKeys ? sum : heads4(device.empty([batch, heads, count, d]));
+    const lse = firstKeys ? total : perRow(device.empty([batch, heads, count]));
+    forwardWith(variant, part, {
+      q: tokensOf(q, queries),
+      k: tokensOf(k, keys),
+      v: tokensOf(v, keys),
+      ...operands.mask && { mask: tokensOf(operands.mask, keys) },
+      o: result,
+      lse,
+    });
+    if (firstKeys) continue;
+    const [before, after] = [total, lse].map((it) => viewOf(part, it));
+    const weight = device.empty([batch, heads, count, 1]);
+    // The share of the new block; beyond 80 it is nothing.
+    elementwise(weight, [before, after], {
+      expression: "T(1.0) / (1.0 + exp_$V(min(a - b, T(80.0))))",
+    });
+    elementwise(viewOf(part, sum), [result.tensor, weight], {
+      expression: "o + (a - o) * b",
+      readOut: true,
+    });
+    elementwise(before, [after], {
+      expression: "max(o, a) + log_$V(1.0 + exp_$V(-abs(o - a)))",
+      readOut: true,
+    });
+    [result.tensor, lse.tensor, weight].forEach((tensor) => tensor.dispose());
+  }
+  if (o !== operands.o) accumulate(viewOf(problem, operands.o), o.tensor, false);
+}
+
+/** Backward in blocks, whose gradients are added in f32. */
+function backwardInBlocks(
+  variant: AttentionVariant,
+  problem: Problem,
+  operands: BackwardOperands,
+  size: number,
+): void {
+  const { batch, heads, tq, tk, d } = problem;
+  const { device, dtype } = operands.dq.tensor;
+  const wide = (it: Operand) => widened(problem, it);
+  const [q, k, v] = [operands.q, operands.k, operands.v].map(wide);
+  const [o, dout] = [operands.o, operands.dout].map(wide);
+  const total = (target: Operand | undefined, tokens: number) =>
+    target && (dtype === "f32" ? target : heads4(device.empty([batch, heads, tokens, d])));
+  const [dq, dk, dv] = [total(operands.dq, tq)!, total(operands.dk, tk), total(operands.dv, tk)];
+  for (const { queries, keys, causal, firstKeys, firstQueries } of blocksOf(problem, size)) {
+    const part = { ...problem, tq: queries[1], tk: keys[1], causal };
+    const gradient = (target: Operand | undefined, [, tokens]: Range) =>
+      target && heads4(device.empty([batch, heads, tokens, d]));
+    const gradients = {
+      dq: gradient(dq, queries)!,
+      dk: gradient(dk, keys),
+      dv: gradient(dv, keys),
+    };
+    const lse = tokensOf(operands.lse, queries);
+    backwardWith(variant, part, {
+      q: tokensOf(q, queries),
+      k: tokensOf(k, keys),
+      v: tokensOf(v, keys),
+      o: tokensOf(o, queries),
+      dout: tokensOf(dout, queries),
+      ...operands.mask && { mask: tokensOf(operands.mask, keys) },
+      lse,
+      ...gradients,
+    });
+    const add = (
+      target: Operand | undefined,
+      range: Range,
+      part: Operand | undefined,
+      to: boolean,
+    ) => {
+      if (!target || !part) return;
+      accumulate(viewOf(problem, tokensOf(target, range)), part.tensor, to);
+      part.tensor.dispose();
+    };
+    add(dq, queries, gradients.dq, !firstKeys);
+    add(dk, keys, gradients.dk, !firstQueries);
+    add(dv, keys, gradients.dv, !firstQueries);
+  }
+  // Keys of whole blocks that no query sees.
+  const seen = problem.causal ? Math.ceil(tq / size) * size : tk;
+  for (const target of [dk, dv]) {
+    if (target && seen < tk) fill(viewOf(problem, tokensOf(target, [seen, tk - seen])), 0);
+  }
+  for (const [to, sum] of [[operands.dq, dq], [operands.dk, dk], [operands.dv, dv]]) {
+    if (to && sum && sum !== to) accumulate(viewOf(problem, to), sum.tensor, false);
+  }
+}
+
 function forwardWith(variant: AttentionVariant, problem: Problem, operands: ForwardOperands): void {
   const { q, k, v, o, lse } = operands;
+  const size = blockSize([q, k, v, o]);
+  if (Math.max(problem.tq, problem.tk) > size) {
+    forwardInBlocks(variant, problem, operands, size);
+    return;
+  }
   launch(variant, problem, {
     kind: "forward",
     reads: { q, k, v },
@@ -256,11 +435,12 @@ function backwardAtOnce(
   operands: Required<Omit<BackwardOperands, "mask">> & Pick<BackwardOperands, "mask">,
 ): void {
   const { q, k, v, o, lse, dout, dq, dk, dv } = operands;
-  const { device, shape } = lse.tensor;
-  const pair = heads4(device.empty([...shape, 2]));
+  const { device } = lse.tensor;
+  const rows = [problem.batch, problem.heads, problem.tq];
+  const pair = heads4(device.empty([...rows, 2]));
   // Sums over many keys need more than the bits of f16.
   const sum: Pass["statistics"] = dq.tensor.dtype === "f16"
-    ? { sum: { operand: heads4(device.empty([...shape, problem.d])), written: true } }
+    ? { sum: { operand: heads4(device.empty([...rows, problem.d])), written: true } }
     : {};
   launch(variant, problem, {
     kind: "backward",
@@ -281,11 +461,19 @@ function backwardWith(
   operands: BackwardOperands,
 ): void {
   const { q, k, v, o, lse, dout, dq, dk, dv } = operands;
-  if (variant.single && dk && dv && inVectors(problem, [q, k, v, o, dout, dq, dk, dv])) {
+  const { device } = lse.tensor;
+  const { batch, heads, tq, tk } = problem;
+  const size = blockSize([q, k, v, o, dout, dq]);
+  if (Math.max(tq, tk) > size) {
+    backwardInBlocks(variant, problem, operands, size);
+    return;
+  }
+  const vectors = dk && dv && inVectors(problem, [q, k, v, o, dout, dq, dk, dv]);
+  if (variant.single && vectors && singleFits(problem)) {
     backwardAtOnce(variant, problem, { ...operands, dk, dv });
     return;
   }
-  const delta = perRow(lse.tensor.device.empty(lse.tensor.shape));
+  const delta = perRow(device.empty([batch, heads, tq]));
   launch(variant, problem, {
     kind: "backwardQ",
     reads: { q, k, v, o, do: dout },

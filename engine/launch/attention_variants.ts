@@ -137,6 +137,10 @@ function singleRounds(tq: number, tk: number, d: number, rows: number): number {
   return Math.ceil(tq * Math.ceil(d / 16) / 8) + tq + 3 + blocks * (tq + 2);
 }
 
+/** Whether the single backward pass may take so many rounds. */
+export const singleFits = ({ tq, tk, d }: Problem): boolean =>
+  singleRounds(tq, tk, d, singleRows(tk, Math.ceil(d / 32))) <= MOST_ROUNDS;
+
 /** Rows in registers: any adapter; with subgroups the one for software adapters. */
 const rows: KernelOfPass = (device, pass, { d, tq, tk }, vector) => {
   const words = Math.ceil(d / 32);
@@ -177,6 +181,12 @@ const tiledKernel = defineKernel(
 
 /** Tokens that kernels/attention_tiled.wgsl walks over at a time. */
 const WALKED = 32;
+
+/**
+ * Queries and keys of one launch, in every variant but the single pass: 63,000 rounds of
+ * kernels/attention_tiled.wgsl at the largest head size.
+ */
+export const MOST_TOKENS = 16384;
 
 /** Rounds over `walked` tokens: of products, 4 per chunk of 32 channels, and of sums, 8. */
 function tiledRounds({ D, PRODUCTS, OUTPUTS }: Constants, walked: number): number {
@@ -245,12 +255,11 @@ export function attentionVariants(
   direction: "forward" | "backward",
   problem: Problem,
 ): string[] {
-  const { batch, heads, tq, tk, d } = problem;
+  const { batch, heads, d } = problem;
   if (!device.info.software) return ["tiled", "tiled-64", "rows"];
   const names = ["rows", "tiled", "tiled-64"];
   if (direction === "forward" || d % 4 !== 0 || !hasLanes(device)) return names;
-  const rows = singleRows(tk, Math.ceil(d / 32));
-  if (singleRounds(tq, tk, d, rows) > MOST_ROUNDS) return names;
+  if (!singleFits(problem)) return names;
   return batch * heads < ENOUGH_HEADS
     ? ["rows", "single", "tiled", "tiled-64"]
     : ["single", ...names];

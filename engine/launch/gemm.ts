@@ -261,8 +261,8 @@ function shapeClass({ m, n, k, batch }: GemmProblem, gradient: boolean): string 
 }
 
 /**
- * Splits K: the first part writes, the others add; bias and residual ride on the first. Where f16 or
- * GELU forbid adding to the result, all but the last add up in f32 elsewhere.
+ * Splits K: the first part writes, the others add; bias and residual ride on the first. Where f16
+ * or GELU forbid adding to the result, all but the last add up in f32 elsewhere.
  */
 function splitInner(
   args: Launch,

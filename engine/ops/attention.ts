@@ -248,7 +248,7 @@ export interface AttentionOptions {
  * is not [B, Tk] of u32 or
  *   f32.
  * @throws {LifetimeError} if operands live on different devices or were disposed.
- * @throws {RangeError} if a single head is larger than the adapter's binding limit.
+ * @throws {RangeError} if eight tokens span more than the adapter's binding limit.
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   const { scale = q.shape[q.shape.length - 1] ** -0.5, causal = false, keyMask } = options;
@@ -359,7 +359,7 @@ function fusedProblem(shape: readonly number[], heads: number, scale: number): P
  * key mask is not [B, T]
  *   of u32 or f32.
  * @throws {LifetimeError} if operands live on different devices or were disposed.
- * @throws {RangeError} if a single head is larger than the adapter's binding limit.
+ * @throws {RangeError} if eight tokens span more than the adapter's binding limit.
  */
 export function selfAttention(
   qkv: Tensor,

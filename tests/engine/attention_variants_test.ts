@@ -186,6 +186,71 @@ Deno.test({
   },
 });
 
+/** Blocks of 16 tokens, as the binding limit allows no more of them. */
+const IN_BLOCKS: readonly Case[] = [
+  [2, 2, 37, 53, 8, false, true],
+  [1, 2, 53, 37, 8, true],
+  [2, 1, 21, 71, 8, true, true],
+];
+
+Deno.test("attention in blocks matches the reference: causal, masked, f32 and f16", async () => {
+  using probe = await openDevice();
+  const bindingLimit = probe.offsetAlignment + 16 * 8 * 4;
+  using device = await openDevice({ bindingLimit });
+  for (const dtype of device.features.f16 ? ["f32", "f16"] as const : ["f32"] as const) {
+    for (const [b, h, tq, tk, d, causal, masked] of IN_BLOCKS) {
+      const shapes = [[b, h, tq, d], [b, h, tk, d], [b, h, tk, d], [b, h, tq, d]];
+      const { arrays: [q, k, v, dy], tensors } = inputs(device, dtype, shapes);
+      const operands = tensors.slice(0, 3).map((x) => x.trainable());
+      const mask = masked ? [keyMask(b, tk)] : [];
+      const [given] = mask.map(({ shape, data }) => device.tensor(Uint32Array.from(data), shape));
+      const y = attention(operands[0], operands[1], operands[2], { causal, keyMask: given });
+      const result = y.view(y.shape);
+      backward(y, tensors[3]);
+      const values = await device.read([result, ...operands.map((x) => x.grad!)]);
+      const { reference } = registry().get("attention")!;
+      const attrs = { scale: d ** -0.5, causal };
+      const [o] = reference.forward([q, k, v, ...mask], attrs);
+      const label = `${dtype} ${tq}x${tk}${causal ? " causal" : ""}${masked ? " masked" : ""}:`;
+      assertClose(`${label} result`, values[0], o, TOLERANCE[dtype]);
+      reference.backward!([q, k, v, ...mask], attrs, [dy]).forEach((expected, i) =>
+        assertClose(`${label} d${"qkv"[i]}`, values[i + 1], expected!, 2 * TOLERANCE[dtype])
+      );
+    }
+  }
+});
+
+Deno.test("more batches times heads than a launch has workgroups are split", async () => {
+  using device = await openDevice();
+  const q = device.full([70000, 1, 1, 1], 1).trainable();
+  const y = attention(q, q, q);
+  const result = y.view(y.shape);
+  backward(y, device.full(y.shape, 3));
+  const [values, gradient] = await device.read([result, q.grad!]);
+  // One key has all the weight: the gradient is that of v.
+  assert(values.every((x) => x === 1) && gradient.every((x) => x === 3));
+});
+
+Deno.test("131,072 keys: the last one counts", async () => {
+  using device = await openDevice();
+  const tokens = 131072;
+  const values = new Float32Array(tokens * 4).fill(tokens, (tokens - 1) * 4);
+  const shape = [1, 1, tokens, 4];
+  const [q, k] = [device.zeros([1, 1, 1, 4]), device.zeros(shape)];
+  const y = attention(q, k, device.tensor(values, shape));
+  assert((await y.data()).every((x) => Math.abs(x - 1) < 1e-5));
+});
+
+fullOnly("300,000 queries: the gradients of the keys count all of them", async () => {
+  using device = await openDevice();
+  const [q, k, v] = [300000, 3, 3].map((n) => device.zeros([1, 1, n, 4]).trainable());
+  const y = attention(q, k, v);
+  backward(y, device.full(y.shape, 1));
+  const [dv] = await device.read([v.grad!]);
+  // Sums of 16,384 equal terms in order, then of blocks.
+  assert(dv.every((x) => Math.abs(x - 100000) < 2e-4 * 100000), `${dv}`);
+});
+
 fullOnly("every variant reads and writes fused projections in place", async () => {
   const [batch, tokens, heads, d] = [2, 41, 3, 12];
   for (const variant of Object.keys(KERNELS)) {
