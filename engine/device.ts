@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { kindOf, needDType, needFitting, needTensorList } from "./arguments.ts";
 import { type AdapterInfo, findAdapter, isSoftware, REQUESTED_LIMITS } from "./adapter.ts";
 import { AnomalyDetector } from "./anomaly.ts";
 import { type DType, dtypeOf, type HostArray, hostView, itemSizeOf } from "./dtype.ts";
@@ -13,6 +14,7 @@ import {
   OutOfMemoryError,
   ShapeError,
 } from "./errors.ts";
+import { hostArrayOf, type HostValues } from "./host_values.ts";
 import { accumulate, fill } from "./launch/copy.ts";
 import { type Kernel, type Pipeline, pipelineFor } from "./kernel.ts";
 import { BufferPool, formatBytes, type MemoryCounters } from "./memory.ts";
@@ -26,7 +28,7 @@ import {
   type Recorder,
   type RecorderCounters,
 } from "./recorder.ts";
-import { type Shape, show, sizeOf } from "./shape.ts";
+import { needShape, type Shape, show, sizeOf } from "./shape.ts";
 import type { Constants } from "./template.ts";
 import { Storage, Tensor } from "./tensor.ts";
 import { Tuning } from "./tune.ts";
@@ -329,9 +331,8 @@ export class Device implements Disposable {
    * features}).
    */
   empty(shape: Shape, dtype: DType = "f32"): Tensor {
-    if (!shape.every((size) => Number.isInteger(size) && size >= 0)) {
-      throw new ShapeError(`${show(shape)} is no shape: sizes are whole numbers from 0`);
-    }
+    needShape("empty", shape);
+    needDType("empty", dtype);
     if (dtype === "f16" && !this.features.f16) {
       throw new ShapeError(
         `the adapter "${this.info.description}" has no 16-bit floats (shader-f16): ${
@@ -346,19 +347,32 @@ export class Device implements Disposable {
   /**
    * A tensor with the given values, row-major.
    *
-   * @param data plain numbers become f32
-   * @param shape default: one axis
-   * @throws {ShapeError} if the count of values is not that of the shape.
+   * @param data plain numbers and those of a Float64Array become f32, smaller integers u32 or i32
+   * by their sign, 64-bit ones as well where they fit
+   * @param shape default: that of nested arrays, else one axis
+   * @throws {ShapeError} if the count of values is not that of the shape; if values are no numbers,
+   * beyond the range of the element type, or nested in rows of several lengths.
    */
-  tensor(data: HostArray | readonly number[], shape?: Shape): Tensor {
-    const host = Array.isArray(data) ? new Float32Array(data) : data as HostArray;
-    const result = this.empty(shape ?? [host.length], dtypeOf(host));
-    this.write(result, host);
+  tensor(data: HostValues, shape?: Shape): Tensor {
+    const { array, shape: own } = hostArrayOf(data);
+    const result = this.empty(shape ?? own, dtypeOf(array));
+    try {
+      this.write(result, array);
+    } catch (error) {
+      result.dispose();
+      throw error;
+    }
     return result;
   }
 
-  /** A dense tensor of one value. */
+  /**
+   * A dense tensor of one value.
+   *
+   * @throws {ShapeError} as {@link empty}, or if elements of integers cannot hold the value.
+   */
   full(shape: Shape, value: number, dtype: DType = "f32"): Tensor {
+    needDType("full", dtype);
+    needFitting("full", value, dtype);
     const result = this.empty(shape, dtype);
     fill(result, value);
     return result;
@@ -377,6 +391,13 @@ export class Device implements Disposable {
    */
   write(tensor: Tensor, data: HostArray): void {
     this.#own("write", [tensor]);
+    const dtype = dtypeOf(data);
+    if (!dtype) {
+      throw new ShapeError(
+        `write: ${kindOf(data)} for a tensor ${show(tensor.shape)} of ${tensor.dtype}; a typed ` +
+          "array of its element type is needed",
+      );
+    }
     if (data.length !== tensor.size || !tensor.dense) {
       throw new ShapeError(
         `write: ${data.length} values do not fit ${tensor.dense ? "" : "the strided view "}${
@@ -384,8 +405,8 @@ export class Device implements Disposable {
         }`,
       );
     }
-    if (dtypeOf(data) !== tensor.dtype) {
-      throw new ShapeError(`write: ${dtypeOf(data)} values for a tensor of ${tensor.dtype}`);
+    if (dtype !== tensor.dtype) {
+      throw new ShapeError(`write: ${dtype} values for a tensor of ${tensor.dtype}`);
     }
     if (data.length === 0) return;
     const to = bytesOf(tensor);
@@ -492,6 +513,7 @@ export class Device implements Disposable {
   }
 
   #own(what: string, tensors: readonly Tensor[]): void {
+    if (!Array.isArray(tensors) || tensors.length > 0) needTensorList(what, tensors);
     for (const { device, shape } of tensors) {
       if (device !== this) {
         throw new LifetimeError(`${what}: the tensor ${show(shape)} lives on another device`);

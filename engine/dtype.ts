@@ -15,6 +15,9 @@ export type HostArray = Float32Array | Float16Array | Uint32Array | Int32Array;
 
 const ARRAYS = { f32: Float32Array, f16: Float16Array, u32: Uint32Array, i32: Int32Array } as const;
 
+/** All element types. */
+export const DTYPES: readonly DType[] = ["f32", "f16", "u32", "i32"];
+
 /** Bytes per element. */
 export function itemSizeOf(dtype: DType): number {
   return ARRAYS[dtype].BYTES_PER_ELEMENT;
@@ -25,11 +28,9 @@ export function isFloat(dtype: DType): boolean {
   return dtype === "f32" || dtype === "f16";
 }
 
-/** The dtype whose elements `data` holds. */
-export function dtypeOf(data: HostArray): DType {
-  if (data instanceof Float32Array) return "f32";
-  if (data instanceof Float16Array) return "f16";
-  return data instanceof Uint32Array ? "u32" : "i32";
+/** The dtype whose elements `data` holds; undefined for other values. */
+export function dtypeOf(data: unknown): DType | undefined {
+  return DTYPES.find((dtype) => data instanceof ARRAYS[dtype]);
 }
 
 /** Views `bytes` as elements of `dtype` (no copy). */

@@ -82,6 +82,7 @@ export {
   Tuning,
   type TuningEntry,
 } from "./tune.ts";
+export type { HostValues, NestedNumbers } from "./host_values.ts";
 export type { Shape } from "./shape.ts";
 export {
   backward,
@@ -98,7 +99,7 @@ export { fill } from "./launch/copy.ts";
 export { rowChunks, rowsOf } from "./launch/elementwise.ts";
 export { add, div, maximum, minimum, mul, sub } from "./ops/elementwise.ts";
 export * from "./ops/unary.ts";
-export * from "./ops/matmul.ts";
+export { linear, type LinearOptions, matmul } from "./ops/matmul.ts";
 export * from "./ops/view.ts";
 export { batchedIndexSelect } from "./ops/batched_index_select.ts";
 export { max, mean, min, type ReduceOptions, sum } from "./ops/reduce.ts";

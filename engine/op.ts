@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { needTensors } from "./arguments.ts";
 import { callSite } from "./anomaly.ts";
 import { isFloat } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
@@ -144,6 +145,7 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
   const op: Op<A> = {
     ...spec,
     apply(inputs: readonly Tensor[], attrs: A): readonly Tensor[] {
+      needTensors(spec.name, Object.fromEntries(inputs.map((it, i) => [`operand ${i}`, it])));
       const device = inputs[0].device;
       for (const input of inputs) checkOperand(spec, input, inputs);
       noteReads(inputs);

@@ -377,7 +377,10 @@ export function measure<State extends Disposable>(
       state: bytes(building.buffers),
       arena: arenas.reduce((sum, arena) => sum + arena, 0),
       outputs: measured.reduce((sum, { outputs }) => sum + outputs, 0),
-      largest: Math.max(...arenas, ...building.buffers.map((buffer) => buffer.bytes)),
+      largest: building.buffers.reduce(
+        (most, { bytes }) => Math.max(most, bytes),
+        Math.max(...arenas),
+      ),
     };
   });
 }

@@ -6,12 +6,13 @@
  *
  * @module
  */
+import { needDevice, needNumber, needOptions, needTensors, needWhole } from "./arguments.ts";
 import source from "../kernels/random.wgsl" with { type: "text" };
 import type { Device } from "./device.ts";
 import { ShapeError } from "./errors.ts";
 import { defineKernel } from "./kernel.ts";
 import { rowChunks, rowsOf } from "./launch/elementwise.ts";
-import { type Shape, show } from "./shape.ts";
+import { needShape, type Shape, show } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
 const kernel = defineKernel("random", source);
@@ -87,6 +88,8 @@ export function philox(
  * @param seed whole number below 2^32, as are `stream` and `step`
  */
 export function hostUniform(size: number, seed: number, stream = 0, step = 0): Float64Array {
+  needWhole("hostUniform", "the size", size);
+  needRandom("hostUniform", seed, { stream, step });
   const result = new Float64Array(size);
   for (let i = 0; i < size; i += 4) {
     philox([i / 4, 0, step, 0], [seed, stream]).forEach((word, k) => {
@@ -98,6 +101,7 @@ export function hostUniform(size: number, seed: number, stream = 0, step = 0): F
 
 /** Checks and completes what a random kernel is given. */
 export function needRandom(op: string, seed: number, { stream = 0, step = 0 }: RandomOptions) {
+  if (typeof step !== "number") needTensors(op, { step });
   const words = typeof step === "number" ? [seed, stream, step] : [seed, stream];
   if (words.some((word) => !Number.isInteger(word) || word < 0 || word >= 2 ** 32)) {
     throw new ShapeError(`${op}: seed, stream and step must be whole numbers below 2^32`);
@@ -158,7 +162,12 @@ export function randomUniform(
   seed: number,
   options: UniformOptions = {},
 ): Tensor {
+  needDevice("randomUniform", device);
+  needShape("randomUniform", shape);
+  needOptions("randomUniform", options, ["low", "high", "stream", "step"]);
   const { low = 0, high = 1 } = options;
+  needNumber("randomUniform", "low", low);
+  needNumber("randomUniform", "high", high);
   const result = device.empty(shape);
   runRandom("uniform", result, needRandom("randomUniform", seed, options), low, high);
   return result;
@@ -177,7 +186,12 @@ export function randomNormal(
   seed: number,
   options: NormalOptions = {},
 ): Tensor {
+  needDevice("randomNormal", device);
+  needShape("randomNormal", shape);
+  needOptions("randomNormal", options, ["mean", "deviation", "stream", "step"]);
   const { mean = 0, deviation = 1 } = options;
+  needNumber("randomNormal", "mean", mean);
+  needNumber("randomNormal", "deviation", deviation, 0);
   const result = device.empty(shape);
   runRandom("normal", result, needRandom("randomNormal", seed, options), mean, deviation);
   return result;

@@ -8,6 +8,21 @@ import { ShapeError } from "./errors.ts";
 /** Sizes of the axes, outermost first; `[]` is a scalar. */
 export type Shape = readonly number[];
 
+/** @throws {ShapeError} if `shape` is no array of whole numbers from 0. */
+export function needShape(op: string, shape: unknown): asserts shape is Shape {
+  let good = Array.isArray(shape);
+  // Every view comes through here.
+  for (let i = 0; good && i < (shape as Shape).length; i++) {
+    const size = (shape as Shape)[i];
+    good = Number.isSafeInteger(size) && size >= 0;
+  }
+  if (good && Number.isSafeInteger(sizeOf(shape as Shape))) return;
+  throw new ShapeError(
+    `${op}: ${Array.isArray(shape) ? show(shape) : String(shape)} is no shape: an array of whole ` +
+      "numbers from 0 is needed",
+  );
+}
+
 /** Number of elements of a tensor of this shape. */
 export function sizeOf(shape: Shape): number {
   return shape.reduce((product, axis) => product * axis, 1);
@@ -100,7 +115,9 @@ export function broadcastStrides(
 export function normalizeAxis(op: string, axis: number, rank: number): number {
   const index = axis < 0 ? axis + rank : axis;
   if (!Number.isInteger(axis) || index < 0 || index >= rank) {
-    throw new ShapeError(`${op}: axis ${axis} does not exist in a tensor of rank ${rank}`);
+    throw new ShapeError(
+      `${op}: axis ${String(axis)} does not exist in a tensor of rank ${rank}`,
+    );
   }
   return index;
 }

@@ -4,10 +4,11 @@
  *
  * @module
  */
+import { kindOf, needTensors } from "./arguments.ts";
 import type { DType } from "./dtype.ts";
 import { KernelError, LifetimeError, ShapeError } from "./errors.ts";
 import { scope } from "./scope.ts";
-import { type Shape, show } from "./shape.ts";
+import { sameShape, type Shape, show } from "./shape.ts";
 import type { Device } from "./device.ts";
 import type { Recorder } from "./recorder.ts";
 import { type GradientSlot, Storage, type Tensor } from "./tensor.ts";
@@ -239,7 +240,12 @@ export function isRecording(): boolean {
   return recording;
 }
 
-/** Runs `body` without recording: its results carry no gradient. */
+/**
+ * Runs `body` without recording: its results carry no gradient.
+ *
+ * @param body synchronous: what runs after an `await` would be recorded again
+ * @throws {TypeError} if `body` returns a promise.
+ */
 export function noGrad<T>(body: () => T): T {
   return withRecording(false, body);
 }
@@ -248,7 +254,15 @@ function withRecording<T>(on: boolean, body: () => T): T {
   const before = recording;
   recording = on;
   try {
-    return body();
+    const result = body();
+    if (result instanceof Promise) {
+      // Nobody will wait for it.
+      result.catch(() => {});
+      throw new TypeError(
+        "noGrad: the body must be synchronous; what runs after an await would be recorded",
+      );
+    }
+    return result;
   } finally {
     recording = before;
   }
@@ -289,12 +303,18 @@ export function recompute(body: (x: Tensor) => Tensor, x: Tensor): Tensor {
  *
  * @param loss a scalar, unless `seed` is given
  * @param seed gradient of `loss`, of its shape; default 1
- * @throws {ShapeError} if `loss` is no scalar and has no seed, or does not depend on any trainable
- * tensor.
+ * @throws {ShapeError} if `loss` is no scalar and has no seed, does not depend on any trainable
+ * tensor, or the seed has another shape or element type.
  * @throws {LifetimeError} if another backward pass has already freed part of the graph, or values
  * that an op saved were overwritten since; then no gradient has changed.
  */
 export function backward(loss: Tensor, seed?: Tensor): void {
+  needTensors("backward", { loss }, { seed });
+  if (seed && (!sameShape(seed.shape, loss.shape) || seed.dtype !== loss.dtype)) {
+    throw new ShapeError(
+      `backward: the seed is ${kindOf(seed)}, the loss ${kindOf(loss)}; they must agree`,
+    );
+  }
   const root = loss.node;
   if (!root) {
     throw new ShapeError(

@@ -10,7 +10,7 @@ import { LifetimeError, ShapeError } from "./errors.ts";
 import type { PoolBuffer } from "./memory.ts";
 import type { GradientLog, Recorder } from "./recorder.ts";
 import { track, untrack } from "./scope_stack.ts";
-import { denseStrides, isDense, sameShape, type Shape, show, sizeOf } from "./shape.ts";
+import { denseStrides, isDense, needShape, sameShape, type Shape, show, sizeOf } from "./shape.ts";
 import type { Node } from "./tape.ts";
 
 /** Counted ownership of a buffer: tensors and views share it, the last one hands it back. */
@@ -221,10 +221,19 @@ export class Tensor implements Disposable {
   /**
    * Another tensor over the same memory.
    *
-   * @throws {ShapeError} if it would reach beyond that memory.
+   * @throws {ShapeError} if it would reach beyond that memory, or shape, strides and offset are no
+   * whole numbers from 0.
    */
   view(shape: Shape, strides?: readonly number[], offset: number = this.offset): Tensor {
+    needShape("view", shape);
     const steps = strides ?? denseStrides(shape);
+    if (strides) needShape("view: strides", strides);
+    if (steps.length !== shape.length || !Number.isInteger(offset)) {
+      throw new ShapeError(
+        `view: ${show(shape)} with strides ${show(steps)} from element ${String(offset)}: one ` +
+          "stride per axis and a whole number are needed",
+      );
+    }
     const last = shape.reduce((sum, size, axis) => sum + (size - 1) * steps[axis], offset);
     const held = this.storage.buffer.bytes / this.itemSize;
     if (offset < 0 || (last >= held && sizeOf(shape) > 0)) {

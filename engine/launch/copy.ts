@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { needFitting, needTensors } from "../arguments.ts";
 import { type DType, isFloat } from "../dtype.ts";
 import { broadcastShapes, sameShape, type Shape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -41,9 +42,25 @@ export function accumulate(target: Tensor, value: Tensor, add: boolean): void {
   elementwise(target, [value], add ? { expression: "o + a", readOut: true } : { expression: "a" });
 }
 
-/** Overwrites a tensor with one value. */
+/**
+ * Overwrites a tensor with one value.
+ *
+ * @throws {ShapeError} if elements of integers cannot hold it.
+ */
 export function fill(target: Tensor, value: number): void {
-  elementwise(target, [], { expression: "T(S(params.alpha))", alpha: value });
+  needTensors("fill", { target });
+  needFitting("fill", value, target.dtype);
+  if (isFloat(target.dtype)) {
+    elementwise(target, [], { expression: "T(S(params.alpha))", alpha: value });
+    return;
+  }
+  // Parameters are f32, which holds half of the bits of an integer at a time.
+  const high = Math.floor(value / 65536);
+  elementwise(target, [], {
+    expression: "T(S(params.alpha) * S(65536) + S(params.beta))",
+    alpha: high,
+    beta: value - high * 65536,
+  });
 }
 
 /** `a + b` as a new dense tensor. */

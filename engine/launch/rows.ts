@@ -109,7 +109,7 @@ export function repeats(device: Device, rows: number): number {
 
 /**
  * Runs a kernel over `rows` rows of `width` elements, in pieces where a binding would exceed the
- * adapter's limit.
+ * adapter's limit; rows of nothing are left alone.
  *
  * @param operands the first one tells the dtype
  * @param params all but `rows` and `repeat`
@@ -125,6 +125,7 @@ export function runRows(
   params: Params,
   repeat = 1,
 ): void {
+  if (width === 0) return;
   const { device, dtype, itemSize } = operands[0].tensor;
   const layout = rowLayout(device, width, dtype);
   const perRow = operands.map((operand) => operand.perRow);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { needTensorList, needTensors, needWhole, needWholes } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refZeros } from "../reference.ts";
@@ -96,8 +97,8 @@ const stackOp = defineOp<{ readonly axis: number }>({
  * @throws {ShapeError} if shapes or dtypes differ, there is no tensor, or the axis does not exist.
  */
 export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
+  needTensorList("stack", tensors);
   const [first] = tensors;
-  if (!first) throw new ShapeError("stack: there is nothing to stack");
   for (const t of tensors) {
     if (!sameShape(t.shape, first.shape) || t.dtype !== first.dtype) {
       throw new ShapeError(
@@ -180,7 +181,9 @@ const repeatOp = defineOp<RepeatAttrs>({
  * @throws {ShapeError} if there are fewer counts than axes or one is not a whole number from 1.
  */
 export function repeat(x: Tensor, counts: readonly number[]): Tensor {
-  if (counts.length < x.shape.length || counts.some((c) => !Number.isInteger(c) || c < 1)) {
+  needTensors("repeat", { x });
+  needWholes("repeat", "the counts", counts);
+  if (counts.length < x.shape.length || counts.some((c) => c < 1)) {
     throw new ShapeError(`repeat: ${show(x.shape)} cannot be repeated [${counts}] times`);
   }
   return repeatOp.apply([x], { counts })[0];
@@ -254,7 +257,10 @@ const splitOp = defineOp<SplitAttrs>({
  * @throws {ShapeError} if the sizes do not add up to the axis, or it does not divide evenly.
  */
 export function split(x: Tensor, axis: number, sizes: readonly number[] | number): Tensor[] {
+  needTensors("split", { x });
   const index = normalizeAxis("split", axis, x.shape.length);
+  if (typeof sizes === "number") needWhole("split", "the count of parts", sizes, 1);
+  else needWholes("split", "the sizes", sizes);
   const list = typeof sizes === "number"
     ? new Array<number>(sizes).fill(x.shape[index] / sizes)
     : sizes;

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { needNumber, needOptions, needTensors, needWhole } from "../arguments.ts";
 import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray } from "../op.ts";
@@ -55,6 +56,7 @@ function problemOf(
         "supported",
     );
   }
+  needNumber(op, "the scale", scale);
   return { batch, heads, tq, tk, d, scale, causal };
 }
 
@@ -251,6 +253,8 @@ export interface AttentionOptions {
  * @throws {RangeError} if eight tokens span more than the adapter's binding limit.
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
+  needOptions("attention", options, ["scale", "keyMask", "causal"]);
+  needTensors("attention", { q, k, v }, { keyMask: options.keyMask });
   const { scale = q.shape[q.shape.length - 1] ** -0.5, causal = false, keyMask } = options;
   return attentionOp.apply([q, k, v, ...keyMask ? [keyMask] : []], { scale, causal })[0];
 }
@@ -366,6 +370,9 @@ export function selfAttention(
   heads: number,
   options: Omit<AttentionOptions, "causal"> = {},
 ): Tensor {
+  needOptions("selfAttention", options, ["scale", "keyMask"]);
+  needTensors("selfAttention", { qkv }, { keyMask: options.keyMask });
+  needWhole("selfAttention", "the number of heads", heads, 1);
   const d = qkv.shape[qkv.shape.length - 1] / 3 / heads;
   const { scale = d ** -0.5, keyMask } = options;
   return selfAttentionOp.apply([qkv, ...keyMask ? [keyMask] : []], { heads, scale })[0];

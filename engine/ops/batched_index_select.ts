@@ -4,8 +4,10 @@
  *
  * @module
  */
+import { needOptions, needTensors } from "../arguments.ts";
 import source from "../../kernels/tokens.wgsl" with { type: "text" };
 import inverseSource from "../../kernels/tokens_inverse.wgsl" with { type: "text" };
+import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
@@ -42,7 +44,7 @@ function move(from: Tensor, ids: Tensor, to: Tensor, missing: number): void {
   const [batch, rows, d] = to.shape;
   if (to.size === 0) return;
   if (from.size === 0) {
-    fill(to, missing);
+    fill(to, isFloat(dtype) ? missing : 0);
     return;
   }
   const sources = from.shape[1];
@@ -175,6 +177,8 @@ export function batchedIndexSelect(
   ids: Tensor,
   options: { readonly unique?: boolean } = {},
 ): Tensor {
+  needTensors("batchedIndexSelect", { x, ids });
+  needOptions("batchedIndexSelect", options, ["unique"]);
   if (
     x.shape.length !== 3 || ids.shape.length !== 2 || ids.shape[0] !== x.shape[0] ||
     ids.dtype !== "u32"

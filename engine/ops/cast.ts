@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { needDType, needTensors } from "../arguments.ts";
 import { type DType, isFloat } from "../dtype.ts";
 import { defineOp } from "../op.ts";
 import { refFrom } from "../reference.ts";
@@ -43,5 +44,7 @@ const castOp = defineOp<CastAttributes>({
  * @throws {ShapeError} for f16 on an adapter without shader-f16.
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
+  needTensors("cast", { x });
+  needDType("cast", dtype);
   return castOp.apply([x], { to: dtype })[0];
 }

@@ -3,13 +3,15 @@
  *
  * @module
  */
+import { kindOf, needFitting, needNumber, needTensors } from "../arguments.ts";
 import { type DType, isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type Op } from "../op.ts";
 import { refBroadcast, refFrom, refUnbroadcast } from "../reference.ts";
 import { composite } from "../scope.ts";
 import { broadcastShapes, sameShape, type Shape, show } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
+import { applyBinary } from "./elementwise.ts";
 import { elementwise, nonZero } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
 
@@ -66,48 +68,38 @@ const comparison = Object.fromEntries(
   ) => [name, defineComparison(name as keyof typeof COMPARISONS)]),
 ) as Record<keyof typeof COMPARISONS, Op<null>>;
 
-function compare(name: keyof typeof COMPARISONS, a: Tensor, b: Tensor | number): Tensor {
-  if (typeof b !== "number") return comparison[name].apply([a, b], null)[0];
-  if (!isFloat(a.dtype) && (!Number.isInteger(b) || Math.fround(b) !== b)) {
-    throw new ShapeError(
-      `${name}: ${b} beside ${a.dtype}; a whole number that f32 holds is needed`,
-    );
-  }
-  return composite(() => comparison[name].apply([a, a.device.full([], b, a.dtype)], null)[0]);
-}
-
 /**
  * 1 where `a = b`, else 0, with broadcasting; f32 (f16 for f16 operands), without a gradient.
  *
  * @throws {ShapeError} if shapes do not broadcast or dtypes differ.
  */
-export function equal(a: Tensor, b: Tensor | number): Tensor {
-  return compare("equal", a, b);
+export function equal(a: Tensor | number, b: Tensor | number): Tensor {
+  return applyBinary(comparison.equal, a, b);
 }
 
 /** 0 where `a = b`, else 1, as where one is NaN; see {@link equal}. */
-export function notEqual(a: Tensor, b: Tensor | number): Tensor {
-  return compare("notEqual", a, b);
+export function notEqual(a: Tensor | number, b: Tensor | number): Tensor {
+  return applyBinary(comparison.notEqual, a, b);
 }
 
 /** 1 where `a < b`, else 0; see {@link equal}. */
-export function less(a: Tensor, b: Tensor | number): Tensor {
-  return compare("less", a, b);
+export function less(a: Tensor | number, b: Tensor | number): Tensor {
+  return applyBinary(comparison.less, a, b);
 }
 
 /** 1 where `a <= b`, else 0; see {@link equal}. */
-export function lessEqual(a: Tensor, b: Tensor | number): Tensor {
-  return compare("lessEqual", a, b);
+export function lessEqual(a: Tensor | number, b: Tensor | number): Tensor {
+  return applyBinary(comparison.lessEqual, a, b);
 }
 
 /** 1 where `a > b`, else 0; see {@link equal}. */
-export function greater(a: Tensor, b: Tensor | number): Tensor {
-  return compare("greater", a, b);
+export function greater(a: Tensor | number, b: Tensor | number): Tensor {
+  return applyBinary(comparison.greater, a, b);
 }
 
 /** 1 where `a >= b`, else 0; see {@link equal}. */
-export function greaterEqual(a: Tensor, b: Tensor | number): Tensor {
-  return compare("greaterEqual", a, b);
+export function greaterEqual(a: Tensor | number, b: Tensor | number): Tensor {
+  return applyBinary(comparison.greaterEqual, a, b);
 }
 
 const whereShape = (mask: Shape, a: Shape, b: Shape): number[] =>
@@ -176,18 +168,19 @@ const whereOp = defineOp<null>({
  * @throws {ShapeError} if shapes do not broadcast, or `a` and `b` differ in dtype.
  */
 export function where(mask: Tensor, a: Tensor | number, b: Tensor | number): Tensor {
-  const like = typeof a !== "number" ? a : typeof b !== "number" ? b : undefined;
-  if (like && typeof a !== "number" && typeof b !== "number" && a.dtype !== b.dtype) {
-    throw new ShapeError(
-      `where: ${show(a.shape)} is ${a.dtype}, ${show(b.shape)} is ${b.dtype}`,
-    );
-  }
-  if (like && !isFloat(like.dtype) && (typeof a === "number" || typeof b === "number")) {
-    throw new ShapeError(`where: a number stands beside ${like.dtype}; numbers are floats`);
-  }
-  const operand = (value: Tensor | number) =>
-    typeof value === "number" ? mask.device.full([], value, like?.dtype) : value;
-  return composite(() => whereOp.apply([mask, operand(a), operand(b)], null)[0]);
+  needTensors("where", { mask });
+  const like = [a, b].find((it) => it instanceof Tensor);
+  const operand = (name: string, value: Tensor | number): Tensor => {
+    if (value instanceof Tensor && (!like || value.dtype === like.dtype)) return value;
+    if (value instanceof Tensor) {
+      throw new ShapeError(
+        `where: ${name} is ${kindOf(value)} beside ${kindOf(like)}; one dtype is needed`,
+      );
+    }
+    needFitting(`where: ${name}`, value, like?.dtype ?? "f32");
+    return mask.device.full([], value, like?.dtype);
+  };
+  return composite(() => whereOp.apply([mask, operand("a", a), operand("b", b)], null)[0]);
 }
 
 interface ClampAttrs {
@@ -241,7 +234,10 @@ const clampOp = defineOp<ClampAttrs>({
  * @throws {ShapeError} if `low` is above `high` or one is NaN.
  */
 export function clamp(x: Tensor, low: number, high: number): Tensor {
-  if (!(low <= high)) throw new ShapeError(`clamp: ${low}..${high} is no range`);
+  needTensors("clamp", { x });
+  if (typeof low !== "number" || typeof high !== "number" || !(low <= high)) {
+    throw new ShapeError(`clamp: ${kindOf(low)} to ${kindOf(high)} is no range of numbers`);
+  }
   return clampOp.apply([x], { low, high })[0];
 }
 
@@ -302,8 +298,13 @@ const powOp = defineOp<PowAttrs>({
 /**
  * `x^exponent` for a constant exponent. Whole exponents up to 16 and halves up to 1.5 are products
  * and roots; others are `exp(exponent log x)`, whose relative error grows with that product, and
- * NaN for negative `x` unless the exponent is whole.
+ * NaN for negative `x` unless the exponent is whole. For an exponent that is a tensor take
+ * `exp(mul(b, log(x)))`.
+ *
+ * @throws {ShapeError} if the exponent is no finite number.
  */
 export function pow(x: Tensor, exponent: number): Tensor {
+  needTensors("pow", { x });
+  needNumber("pow", "the exponent", exponent);
   return powOp.apply([x], { exponent })[0];
 }

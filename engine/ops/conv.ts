@@ -3,14 +3,15 @@
  *
  * @module
  */
+import { needOptions, needTensors } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp } from "../op.ts";
 import { refZeros } from "../reference.ts";
 import { type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { materialize } from "../launch/copy.ts";
-import { gemm } from "../launch/gemm.ts";
 import { elementwise } from "../launch/elementwise.ts";
+import { multiply } from "./matmul.ts";
 import { sumTo } from "./reduce.ts";
 import { reshape } from "./view.ts";
 
@@ -194,7 +195,7 @@ const convOp = defineOp<ConvAttrs>({
     const columns = unfold(x, attrs, sizes);
     const product = device.empty([outputs, sizes.batch, ...sizes.result]);
     const of = matrices(sizes, attrs.groups);
-    gemm({
+    multiply({
       a: of.weight(weight),
       b: of.columns(columns),
       c: of.product(product),
@@ -221,7 +222,7 @@ const convOp = defineOp<ConvAttrs>({
     if (needs[1]) {
       const columns = unfold(x, attrs, sizes);
       dweight = device.empty(weight.shape);
-      gemm({
+      multiply({
         a: of.product(gradient),
         b: { ...of.columns(columns), transposed: true },
         c: of.weight(dweight),
@@ -234,7 +235,7 @@ const convOp = defineOp<ConvAttrs>({
     }
     if (needs[0]) {
       const columns = device.empty([attrs.groups * patch, places]);
-      gemm({
+      multiply({
         a: { ...of.weight(weight), transposed: true },
         b: of.product(gradient),
         c: of.columns(columns),
@@ -364,6 +365,8 @@ export function conv2d(
   bias?: Tensor,
   options: Conv2dOptions = {},
 ): Tensor {
+  needTensors("conv2d", { x, weight }, { bias });
+  needOptions("conv2d", options, ["stride", "padding", "dilation", "groups"]);
   if (x.shape.length !== 4 || weight.shape.length !== 4) {
     throw new ShapeError(
       `conv2d: x ${show(x.shape)} and weight ${show(weight.shape)} must have 4 axes each`,
@@ -394,6 +397,8 @@ export function conv1d(
   bias?: Tensor,
   options: Conv1dOptions = {},
 ): Tensor {
+  needTensors("conv1d", { x, weight }, { bias });
+  needOptions("conv1d", options, ["stride", "padding", "dilation", "groups"]);
   if (x.shape.length !== 3 || weight.shape.length !== 3) {
     throw new ShapeError(
       `conv1d: x ${show(x.shape)} and weight ${show(weight.shape)} must have 3 axes each`,

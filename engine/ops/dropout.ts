@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { needOptions, needTensors } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { hostUniform, needRandom, type RandomOptions, runRandom } from "../random.ts";
@@ -62,6 +63,8 @@ export interface DropoutOptions extends RandomOptions {
  * @throws {ShapeError} if the rate is not in [0, 1) or a number is no whole number below 2^32.
  */
 export function dropout(x: Tensor, options: DropoutOptions): Tensor {
+  needTensors("dropout", { x });
+  needOptions("dropout", options, ["rate", "seed", "stream", "step"]);
   const { rate } = options;
   if (!(rate >= 0 && rate < 1)) throw new ShapeError(`dropout: the rate ${rate} is not in [0, 1)`);
   const { seed, stream, step } = needRandom("dropout", options.seed, options);

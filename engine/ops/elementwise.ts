@@ -3,11 +3,13 @@
  *
  * @module
  */
+import { kindOf, needFitting } from "../arguments.ts";
+import { ShapeError } from "../errors.ts";
 import { defineOp, type Op } from "../op.ts";
 import { refBroadcast, refFrom, refUnbroadcast } from "../reference.ts";
 import { composite } from "../scope.ts";
 import { broadcastShapes, sameShape } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
 import { sumTo } from "./reduce.ts";
 import { elementwise, extremum } from "../launch/elementwise.ts";
 
@@ -107,35 +109,46 @@ const binary = Object.fromEntries(
   Object.entries(BINARY).map(([name, row]) => [name, defineBinary(name, row)]),
 ) as Record<keyof typeof BINARY, Op<null>>;
 
-/** Applies an op of two tensors to a tensor and a tensor or number. */
-export function applyBinary(op: Op<null>, a: Tensor, b: Tensor | number): Tensor {
-  if (typeof b !== "number") return op.apply([a, b], null)[0];
-  return composite(() => op.apply([a, a.device.full([], b, a.dtype)], null)[0]);
+/** Applies an op of two tensors to two operands, one of which may be a number. */
+export function applyBinary(op: Op<null>, a: Tensor | number, b: Tensor | number): Tensor {
+  const [x, y] = [a, b].map((it) => it instanceof Tensor ? it : undefined);
+  if (x && y) return op.apply([x, y], null)[0];
+  const like = x ?? y;
+  if (!like) {
+    throw new ShapeError(`${op.name}: ${kindOf(a)} and ${kindOf(b)}; one must be a tensor`);
+  }
+  const number = x ? b : a;
+  needFitting(op.name, number, like.dtype);
+  return composite(() => {
+    const scalar = like.device.full([], number as number, like.dtype);
+    return op.apply(x ? [x, scalar] : [scalar, like], null)[0];
+  });
 }
 
 /**
  * `a + b` with NumPy's broadcasting.
  *
+ * @param a a tensor, or a number where `b` is a tensor
  * @param b a tensor of the same element type, or a number
  * @returns the shape that both broadcast to
  * @throws {ShapeError} if the shapes do not broadcast or the element types differ.
  */
-export function add(a: Tensor, b: Tensor | number): Tensor {
+export function add(a: Tensor | number, b: Tensor | number): Tensor {
   return applyBinary(binary.add, a, b);
 }
 
 /** `a - b` with broadcasting; see {@link add}. */
-export function sub(a: Tensor, b: Tensor | number): Tensor {
+export function sub(a: Tensor | number, b: Tensor | number): Tensor {
   return applyBinary(binary.sub, a, b);
 }
 
 /** `a * b` with broadcasting; see {@link add}. */
-export function mul(a: Tensor, b: Tensor | number): Tensor {
+export function mul(a: Tensor | number, b: Tensor | number): Tensor {
   return applyBinary(binary.mul, a, b);
 }
 
 /** `a / b` with broadcasting; see {@link add}. */
-export function div(a: Tensor, b: Tensor | number): Tensor {
+export function div(a: Tensor | number, b: Tensor | number): Tensor {
   return applyBinary(binary.div, a, b);
 }
 
@@ -143,7 +156,7 @@ export function div(a: Tensor, b: Tensor | number): Tensor {
  * Larger of two values with broadcasting, NaN where either is; equal values share the gradient; see
  * {@link add}.
  */
-export function maximum(a: Tensor, b: Tensor | number): Tensor {
+export function maximum(a: Tensor | number, b: Tensor | number): Tensor {
   return applyBinary(binary.maximum, a, b);
 }
 
@@ -151,6 +164,6 @@ export function maximum(a: Tensor, b: Tensor | number): Tensor {
  * Smaller of two values with broadcasting, NaN where either is; equal values share the gradient; see
  * {@link add}.
  */
-export function minimum(a: Tensor, b: Tensor | number): Tensor {
+export function minimum(a: Tensor | number, b: Tensor | number): Tensor {
   return applyBinary(binary.minimum, a, b);
 }

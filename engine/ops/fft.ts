@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { needTensors } from "../arguments.ts";
 import source from "../../kernels/fft.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
@@ -147,6 +148,7 @@ export function needLength(op: string, n: number): void {
  * @throws {ShapeError} if n has other factors.
  */
 export function rfft(x: Tensor): Tensor {
+  needTensors("rfft", { x });
   const n = x.shape[x.shape.length - 1] ?? 0;
   needLength("rfft", n);
   return rfftOp.apply([x], { n })[0];
@@ -161,6 +163,7 @@ export function rfft(x: Tensor): Tensor {
  * @throws {ShapeError} if n has other factors or does not fit the spectrum.
  */
 export function irfft(spectrum: Tensor, n: number): Tensor {
+  needTensors("irfft", { spectrum });
   needLength("irfft", n);
   const [half, two] = spectrum.shape.slice(-2);
   if (two !== 2 || half !== bins(n)) {

@@ -13,6 +13,7 @@
  *
  * @module
  */
+import { kindOf, needTensors, needWhole } from "../arguments.ts";
 import source from "../../kernels/indexing.wgsl" with { type: "text" };
 import scatterSource from "../../kernels/scatter_add.wgsl" with { type: "text" };
 import type { Device } from "../device.ts";
@@ -232,6 +233,7 @@ const embeddingOp = defineOp<{ readonly name: string }>({
 });
 
 function needIds(name: string, ids: Tensor): void {
+  needTensors(name, { indices: ids });
   if (ids.dtype !== "u32") {
     throw new ShapeError(`${name}: the indices ${show(ids.shape)} are ${ids.dtype}, not u32`);
   }
@@ -255,6 +257,11 @@ function withIndices<T>(
     needIds(name, ids);
     return use(ids);
   }
+  if (!Array.isArray(ids) && !ArrayBuffer.isView(ids)) {
+    throw new ShapeError(
+      `${name}: the indices are ${kindOf(ids)}; a u32 tensor or a list is needed`,
+    );
+  }
   const bad = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= size);
   if (bad !== -1) {
     throw new ShapeError(
@@ -268,6 +275,7 @@ function withIndices<T>(
 }
 
 function rowsOfTable(name: string, table: Tensor, ids: Indices): Tensor {
+  needTensors(name, { table });
   if (table.shape.length === 0 || table.shape[0] === 0) {
     throw new ShapeError(`${name}: the table ${show(table.shape)} has no rows`);
   }
@@ -314,6 +322,7 @@ function moved(rank: number, axis: number, place: number): number[] {
  * is out of range.
  */
 export function indexSelect(x: Tensor, ids: Indices, axis = 0): Tensor {
+  needTensors("indexSelect", { x });
   if (ids instanceof Tensor && ids.shape.length !== 1) {
     throw new ShapeError(`indexSelect: the indices are ${show(ids.shape)}, one axis is needed`);
   }
@@ -366,6 +375,7 @@ const gatherOp = defineOp<null>({
  * @throws {ShapeError} if shapes differ beside the axis or `ids` is not u32.
  */
 export function gather(x: Tensor, ids: Tensor, axis = -1): Tensor {
+  needTensors("gather", { x, ids });
   needIds("gather", ids);
   const rank = x.shape.length;
   const index = normalizeAxis("gather", axis, rank);
@@ -417,7 +427,9 @@ const scatterAddOp = defineOp<{ readonly rows: number }>({
  * below `rows`.
  */
 export function scatterAdd(values: Tensor, ids: Indices, rows: number): Tensor {
-  const shape = ids instanceof Tensor ? ids.shape : [ids.length];
+  needTensors("scatterAdd", { values });
+  needWhole("scatterAdd", "the count of rows", rows);
+  const shape = ids instanceof Tensor ? ids.shape : [ids?.length];
   if (shape.length !== 1 || shape[0] !== values.shape[0]) {
     throw new ShapeError(
       `scatterAdd: values ${show(values.shape)} [n, ...] against indices ${show(shape)} [n]`,
@@ -466,5 +478,6 @@ const oneHotOp = defineOp<{ readonly classes: number }>({
  */
 export function oneHot(ids: Tensor, classes: number): Tensor {
   needIds("oneHot", ids);
+  needWhole("oneHot", "the count of classes", classes);
   return oneHotOp.apply([ids], { classes })[0];
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { needNumber, needTensors } from "../arguments.ts";
 import source from "../../kernels/normalize.wgsl" with { type: "text" };
 import { defineKernel, type Kernel } from "../kernel.ts";
 import { hasLongRows, rowRounds, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
@@ -81,5 +82,7 @@ const l2NormalizeOp = defineOp<{ readonly eps: number }>({
  * @returns [..., n]
  */
 export function l2Normalize(x: Tensor, eps = 1e-12): Tensor {
+  needTensors("l2Normalize", { x });
+  needNumber("l2Normalize", "eps", eps, 0);
   return l2NormalizeOp.apply([x], { eps })[0];
 }

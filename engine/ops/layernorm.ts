@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { needNumber, needTensors } from "../arguments.ts";
 import source from "../../kernels/layernorm.wgsl" with { type: "text" };
 import paramsSource from "../../kernels/layernorm_params.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
@@ -319,10 +320,13 @@ function checkParameters(
   name: string,
   x: Tensor,
   parameters: Readonly<Record<string, Tensor>>,
+  eps: number,
 ): void {
+  needTensors(name, { x, ...parameters });
+  needNumber(name, "eps", eps, 0);
   const width = x.shape[x.shape.length - 1];
   for (const [parameter, { shape }] of Object.entries(parameters)) {
-    if (shape.length !== 1 || shape[0] !== width) {
+    if (shape.length !== 1 || shape[0] !== width || width === 0) {
       throw new ShapeError(
         `${name}: ${parameter} is ${show(shape)}, x is ${
           show(x.shape)
@@ -343,7 +347,7 @@ function checkParameters(
  * @throws {ShapeError} if gamma or beta are not of shape `[D]`.
  */
 export function layerNorm(x: Tensor, gamma: Tensor, beta: Tensor, eps = 1e-6): Tensor {
-  checkParameters("layerNorm", x, { gamma, beta });
+  checkParameters("layerNorm", x, { gamma, beta }, eps);
   return layerNormOp.apply([x, gamma, beta], { eps })[0];
 }
 
@@ -365,6 +369,7 @@ export function residualLayerNorm(
   beta: Tensor,
   eps = 1e-6,
 ): { y: Tensor; sum: Tensor } {
+  needTensors("residualLayerNorm", { x, residual });
   if (!sameShape(x.shape, residual.shape)) {
     throw new ShapeError(
       `residualLayerNorm: x is ${show(x.shape)}, the residual ${
@@ -372,7 +377,7 @@ export function residualLayerNorm(
       }; they must agree`,
     );
   }
-  checkParameters("residualLayerNorm", x, { gamma, beta });
+  checkParameters("residualLayerNorm", x, { gamma, beta }, eps);
   const [y, sum] = residualOp.apply([x, residual, gamma, beta], { eps });
   return { y, sum };
 }

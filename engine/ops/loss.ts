@@ -4,7 +4,9 @@
  *
  * @module
  */
+import { needNumber, needOptions, needTensors } from "../arguments.ts";
 import source from "../../kernels/loss.wgsl" with { type: "text" };
+import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { elementwise } from "../launch/elementwise.ts";
@@ -34,11 +36,19 @@ const lossKernel = defineKernel("loss", source, {
 });
 
 function sameShapes(name: string, a: Tensor, b: Tensor): void {
-  if (!sameShape(a.shape, b.shape)) {
+  needTensors(name, { "operand 0": a, "operand 1": b });
+  if (!sameShape(a.shape, b.shape) || a.dtype !== b.dtype || !isFloat(a.dtype)) {
     throw new ShapeError(
-      `${name}: the operands are ${show(a.shape)} and ${show(b.shape)}; they must agree`,
+      `${name}: the operands are ${show(a.shape)} of ${a.dtype} and ${show(b.shape)} of ` +
+        `${b.dtype}; they must agree and be floats`,
     );
   }
+}
+
+/** @throws {ShapeError} if rows have no elements, and so no loss. */
+function needRows(name: string, { shape }: Tensor): void {
+  if (shape.length === 0 || shape[shape.length - 1] > 0) return;
+  throw new ShapeError(`${name}: ${show(shape)} has no elements along its last axis`);
 }
 
 /**
@@ -72,6 +82,7 @@ const bceWithLogitsOp = defineBinary("bceWithLogits", {
  * @param targets t, in 0..1
  */
 export function bceWithLogits(logits: Tensor, targets: Tensor | number): Tensor {
+  needTensors("bceWithLogits", { logits });
   return applyBinary(bceWithLogitsOp, logits, targets);
 }
 
@@ -185,8 +196,10 @@ const crossEntropyOfDistributionsOp = defineOp<null>({
  * @throws {ShapeError} if the target fits neither.
  */
 export function crossEntropy(logits: Tensor, target: Tensor): Tensor {
+  needTensors("crossEntropy", { logits, target });
+  needRows("crossEntropy", logits);
   const rank = logits.shape.length;
-  if (rank > 0) {
+  if (rank > 0 && isFloat(logits.dtype)) {
     if (target.dtype === "u32" && sameShape(target.shape, logits.shape.slice(0, -1))) {
       return crossEntropyOp.apply([logits, target], null)[0];
     }
@@ -195,7 +208,9 @@ export function crossEntropy(logits: Tensor, target: Tensor): Tensor {
     }
   }
   throw new ShapeError(
-    `crossEntropy: logits ${show(logits.shape)} take u32 indices ${
+    `crossEntropy: logits ${
+      show(logits.shape)
+    } of ${logits.dtype} must be floats and take u32 indices ${
       show(logits.shape.slice(0, -1))
     } or f32 probabilities ${show(logits.shape)}, not ${show(target.shape)} of ${target.dtype}`,
   );
@@ -281,6 +296,7 @@ const cosineLossOp = defineOp<{ readonly eps: number }>({
  */
 export function cosineLoss(prediction: Tensor, target: Tensor): Tensor {
   sameShapes("cosineLoss", prediction, target);
+  needRows("cosineLoss", prediction);
   return cosineLossOp.apply([prediction, target], { eps: 1e-12 })[0];
 }
 
@@ -405,9 +421,15 @@ export function centredCrossEntropy(
   studentLogits: Tensor,
   teacherLogits: Tensor,
   centre: Tensor,
-  { studentTemperature, teacherTemperature }: CentredCrossEntropyOptions,
+  options: CentredCrossEntropyOptions,
 ): { loss: Tensor; probabilities: Tensor } {
+  const name = "centredCrossEntropy";
+  needOptions(name, options, ["studentTemperature", "teacherTemperature"]);
+  const { studentTemperature, teacherTemperature } = options;
+  needTensors(name, { studentLogits, teacherLogits, centre, teacherTemperature });
+  needNumber(name, "studentTemperature", studentTemperature);
   sameShapes("centredCrossEntropy", studentLogits, teacherLogits);
+  needRows("centredCrossEntropy", studentLogits);
   const { width } = rowsAndWidth(studentLogits.shape);
   if (sizeOf(centre.shape) !== width || teacherTemperature.size !== 1) {
     throw new ShapeError(

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { needOptions, needTensors } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refBroadcast, refFrom, refPhi, refUnbroadcast, refZeros } from "../reference.ts";
@@ -16,8 +17,8 @@ import {
   sizeOf,
 } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { materialize } from "../launch/copy.ts";
-import { gemm, type MatrixOperand } from "../launch/gemm.ts";
+import { fill, materialize } from "../launch/copy.ts";
+import { gemm, type GemmArguments, type MatrixOperand } from "../launch/gemm.ts";
 import { elementwise } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
 
@@ -38,6 +39,12 @@ function refProduct(
     }
   }
   return c;
+}
+
+/** A product over all tensors of it, zeros where nothing is summed. */
+export function multiply(product: GemmArguments): void {
+  if (product.k > 0) gemm(product);
+  else fill(product.c.tensor, 0);
 }
 
 interface LinearAttributes {
@@ -77,6 +84,9 @@ const linearOp = defineOp<LinearAttributes>({
         `linear: input ${show(x.shape)} against weight ${show(weight.shape)} [out, in]`,
       );
     }
+    if (k === 0) {
+      throw new ShapeError(`linear: weight ${show(weight.shape)} [out, in] has no inputs`);
+    }
     const shape = [...x.shape.slice(0, -1), n];
     if (bias && !sameShape(rest[0].shape, [n])) {
       throw new ShapeError(
@@ -95,7 +105,7 @@ const linearOp = defineOp<LinearAttributes>({
       a: { tensor: x, ld: k },
       b: { tensor: weight, ld: k, transposed: true },
       c: { tensor: y, ld: n },
-      m: x.size / k,
+      m: sizeOf(x.shape.slice(0, -1)),
       n,
       k,
       bias: bias ? rest[0] : undefined,
@@ -112,7 +122,7 @@ const linearOp = defineOp<LinearAttributes>({
     { gelu, bias, residual },
   ) {
     const [n, k] = weight.shape;
-    const m = x.size / k;
+    const m = sizeOf(x.shape.slice(0, -1));
     let dz = dy!;
     if (gelu) {
       dz = dy!.device.empty(dy!.shape, dy!.dtype);
@@ -121,7 +131,7 @@ const linearOp = defineOp<LinearAttributes>({
     const result: (Tensor | undefined)[] = [undefined, undefined];
     if (needs[0]) {
       result[0] = x.device.empty(x.shape, x.dtype);
-      gemm({
+      multiply({
         a: { tensor: dz, ld: n },
         b: { tensor: weight, ld: k },
         c: { tensor: result[0], ld: k },
@@ -132,7 +142,7 @@ const linearOp = defineOp<LinearAttributes>({
     }
     if (needs[1]) {
       result[1] = into(1) ?? x.device.empty(weight.shape, x.dtype);
-      gemm({
+      multiply({
         a: { tensor: dz, ld: n, transposed: true },
         b: { tensor: x, ld: k },
         c: { tensor: result[1], ld: k },
@@ -190,7 +200,9 @@ export function linear(
   bias?: Tensor,
   options: LinearOptions = {},
 ): Tensor {
+  needOptions("linear", options, ["gelu", "residual"]);
   const { gelu = false, residual } = options;
+  needTensors("linear", { x, weight }, { bias, residual });
   if (gelu && residual) throw new ShapeError("linear: gelu and residual exclude each other");
   const inputs = [x, weight];
   if (bias) inputs.push(bias);
@@ -230,7 +242,7 @@ function product(a: Tensor, b: Tensor, alpha = 1): Tensor {
   const operand = (t: Tensor): MatrixOperand =>
     asOperand(t, batch) ?? asOperand(materialize(t), batch) ??
       asOperand(expanded(t, batch), batch)!;
-  gemm({
+  multiply({
     a: operand(a),
     b: operand(b),
     c: { tensor: c, ld: n, batchStride: m * n },

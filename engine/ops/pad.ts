@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { kindOf, needFitting, needTensors } from "../arguments.ts";
 import padSource from "../../kernels/pad.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
@@ -199,13 +200,20 @@ export function pad(
   widths: readonly (readonly [number, number])[],
   filling: number | PadMode = 0,
 ): Tensor {
-  if (
-    widths.length !== x.shape.length || widths.flat().some((w) => !Number.isInteger(w) || w < 0)
-  ) {
+  needTensors("pad", { x });
+  const isPair = (it: unknown) =>
+    Array.isArray(it) && it.length === 2 && it.every((w) => Number.isInteger(w) && w >= 0);
+  if (!Array.isArray(widths) || widths.length !== x.shape.length || !widths.every(isPair)) {
     throw new ShapeError(
       `pad: ${show(x.shape)} needs ${x.shape.length} pairs of whole numbers from 0, not ${
         JSON.stringify(widths)
       }`,
+    );
+  }
+  if (typeof filling === "number") needFitting("pad", filling, x.dtype);
+  else if (!Object.hasOwn(PAD_MODES, filling)) {
+    throw new ShapeError(
+      `pad: ${kindOf(filling)} is given; a number, ${Object.keys(PAD_MODES).join(", ")} are known`,
     );
   }
   widths.forEach((sides, axis) => {

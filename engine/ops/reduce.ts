@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { needOptions, needTensors, needWholes } from "../arguments.ts";
 import source from "../../kernels/reduce.wgsl" with { type: "text" };
 import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
@@ -306,8 +307,13 @@ export interface ReduceOptions {
 export function attrsOf(
   name: string,
   x: Tensor,
-  { axes, keepDims = false }: ReduceOptions,
+  options: ReduceOptions,
+  names: readonly string[] = ["axes", "keepDims"],
 ): ReduceAttrs {
+  needTensors(name, { x });
+  needOptions(name, options, names);
+  const { axes, keepDims = false } = options;
+  if (axes !== undefined) needWholes(name, "axes", axes);
   const rank = x.shape.length;
   if (!isFloat(x.dtype)) {
     throw new ShapeError(`${name}: the operand is ${x.dtype}, it must be f32 or f16`);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { needNumber, needTensors } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refFrom, refZeros } from "../reference.ts";
@@ -76,8 +77,10 @@ const rmsNormOp = defineOp<RmsAttrs>({
  * @throws {ShapeError} if gamma is not of shape `[D]`.
  */
 export function rmsNorm(x: Tensor, gamma: Tensor, eps = 1e-6): Tensor {
+  needTensors("rmsNorm", { x, gamma });
+  needNumber("rmsNorm", "eps", eps, 0);
   const width = x.shape[x.shape.length - 1];
-  if (gamma.shape.length !== 1 || gamma.shape[0] !== width) {
+  if (gamma.shape.length !== 1 || gamma.shape[0] !== width || width === 0) {
     throw new ShapeError(
       `rmsNorm: gamma is ${show(gamma.shape)}, x is ${show(x.shape)}; gamma must be [${width}]`,
     );

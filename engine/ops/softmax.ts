@@ -3,13 +3,14 @@
  *
  * @module
  */
+import { needNumber, needOptions, needTensors } from "../arguments.ts";
 import source from "../../kernels/softmax.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type Op, type RefArray } from "../op.ts";
 import { refZeros } from "../reference.ts";
 import { show } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
 import { hasLongRows, rowRounds, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
 import { longSoftmax, longSoftmaxGradient } from "./long_rows.ts";
 
@@ -129,8 +130,14 @@ export interface SoftmaxOptions {
   readonly temperature?: number | Tensor;
 }
 
-function applySoftmax(op: Op<SoftmaxAttrs>, x: Tensor, temperature: number | Tensor): Tensor {
-  if (typeof temperature === "number") return op.apply([x], { temperature })[0];
+function applySoftmax(op: Op<SoftmaxAttrs>, x: Tensor, options: SoftmaxOptions): Tensor {
+  needTensors(op.name, { x });
+  needOptions(op.name, options, ["temperature"]);
+  const { temperature = 1 } = options;
+  if (!(temperature instanceof Tensor)) {
+    needNumber(op.name, "the temperature", temperature);
+    return op.apply([x], { temperature })[0];
+  }
   if (temperature.size !== 1) {
     throw new ShapeError(
       `${op.name}: the temperature is ${show(temperature.shape)}, it must hold one value`,
@@ -144,8 +151,8 @@ function applySoftmax(op: Op<SoftmaxAttrs>, x: Tensor, temperature: number | Ten
  *
  * @throws {ShapeError} if a temperature tensor does not hold exactly one value.
  */
-export function softmax(x: Tensor, { temperature = 1 }: SoftmaxOptions = {}): Tensor {
-  return applySoftmax(softmaxOp, x, temperature);
+export function softmax(x: Tensor, options: SoftmaxOptions = {}): Tensor {
+  return applySoftmax(softmaxOp, x, options);
 }
 
 /**
@@ -153,6 +160,6 @@ export function softmax(x: Tensor, { temperature = 1 }: SoftmaxOptions = {}): Te
  *
  * @throws {ShapeError} if a temperature tensor does not hold exactly one value.
  */
-export function logSoftmax(x: Tensor, { temperature = 1 }: SoftmaxOptions = {}): Tensor {
-  return applySoftmax(logSoftmaxOp, x, temperature);
+export function logSoftmax(x: Tensor, options: SoftmaxOptions = {}): Tensor {
+  return applySoftmax(logSoftmaxOp, x, options);
 }

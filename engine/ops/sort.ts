@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { needOptions, needTensors } from "../arguments.ts";
 import source from "../../kernels/argmax.wgsl" with { type: "text" };
 import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
@@ -125,8 +126,11 @@ function arg(
   name: string,
   op: Op<ArgAttrs>,
   x: Tensor,
-  { axis = -1, keepDims = false }: ArgOptions,
+  options: ArgOptions,
 ): Tensor {
+  needTensors(name, { x });
+  needOptions(name, options, ["axis", "keepDims"]);
+  const { axis = -1, keepDims = false } = options;
   const index = normalizeAxis(name, axis, x.shape.length);
   if (x.shape[index] === 0) {
     throw new ShapeError(`${name}: ${show(x.shape)} has no elements along axis ${axis}`);
@@ -135,6 +139,7 @@ function arg(
 }
 
 function needRow(name: string, x: Tensor): number {
+  needTensors(name, { x });
   const width = x.shape[x.shape.length - 1];
   if (width === undefined || width === 0) {
     throw new ShapeError(`${name}: ${show(x.shape)} has no elements along a last axis`);
@@ -195,8 +200,10 @@ export interface SortOptions {
  * @returns `[..., n]`
  * @throws {ShapeError} if there is no last axis or it is empty.
  */
-export function argsort(x: Tensor, { descending = false }: SortOptions = {}): Tensor {
+export function argsort(x: Tensor, options: SortOptions = {}): Tensor {
   needRow("argsort", x);
+  needOptions("argsort", options, ["descending"]);
+  const { descending = false } = options;
   return argsortOp.apply([x], { descending })[0];
 }
 

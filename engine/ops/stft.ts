@@ -3,14 +3,18 @@
  *
  * @module
  */
+import { needOptions, needTensors } from "../arguments.ts";
 import source from "../../kernels/stft.wgsl" with { type: "text" };
+import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refZeros } from "../reference.ts";
+import { composite } from "../scope.ts";
 import { type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { isBindable } from "../launch/copy.ts";
+import { cast } from "./cast.ts";
 import { div, maximum, mul } from "./elementwise.ts";
 import { bins, irfft, needLength, radices, refTransform, transform } from "./fft.ts";
 import { elementwise, rowChunks, rowsOf } from "../launch/elementwise.ts";
@@ -133,6 +137,7 @@ function needFrame(op: string, { size, hop }: FrameAttrs, length = size): void {
  * @throws {ShapeError} if no frame fits.
  */
 export function frames(x: Tensor, size: number, hop: number): Tensor {
+  needTensors("frames", { x });
   needFrame("frames", { size, hop }, x.shape[x.shape.length - 1] ?? 0);
   return framesOp.apply([x], { size, hop })[0];
 }
@@ -145,6 +150,7 @@ export function frames(x: Tensor, size: number, hop: number): Tensor {
  * @throws {ShapeError} if there are fewer than two axes.
  */
 export function overlapAdd(x: Tensor, hop: number): Tensor {
+  needTensors("overlapAdd", { x });
   if (x.shape.length < 2 || x.size === 0) {
     throw new ShapeError(`overlapAdd: ${show(x.shape)} is not [..., frames, size]`);
   }
@@ -163,7 +169,10 @@ export interface StftOptions {
   readonly window?: Tensor;
 }
 
-function needWindow(op: string, { size, window }: StftOptions): void {
+function needWindow(op: string, x: Tensor, options: StftOptions): void {
+  needOptions(op, options, ["size", "hop", "window"]);
+  const { size, window } = options;
+  needTensors(op, { [op === "stft" ? "x" : "the spectrum"]: x }, { window });
   if (window && (window.shape.length !== 1 || window.size !== size)) {
     throw new ShapeError(`${op}: the window is ${show(window.shape)}, not [${size}]`);
   }
@@ -277,8 +286,8 @@ const stftOp = defineOp<FrameAttrs>({
  * has another size.
  */
 export function stft(x: Tensor, options: StftOptions): Tensor {
+  needWindow("stft", x, options);
   const { size, hop, window } = options;
-  needWindow("stft", options);
   needFrame("stft", { size, hop }, x.shape[x.shape.length - 1] ?? 0);
   needLength("stft", size);
   return stftOp.apply(window ? [x, window] : [x], { size, hop })[0];
@@ -293,13 +302,24 @@ export function stft(x: Tensor, options: StftOptions): Tensor {
  * @throws {ShapeError} if spectrum or window do not fit the size.
  */
 export function istft(spectrum: Tensor, options: StftOptions): Tensor {
+  needWindow("istft", spectrum, options);
   const { size, hop, window } = options;
-  needWindow("istft", options);
-  const pieces = irfft(spectrum, size);
-  const count = pieces.shape[pieces.shape.length - 2];
-  if (count === undefined) {
-    throw new ShapeError(`istft: ${show(spectrum.shape)} is not [..., frames, bins, 2]`);
+  needFrame("istft", { size, hop });
+  const [count, half, two] = spectrum.shape.slice(-3);
+  if (two !== 2 || half !== bins(size) || !isFloat(spectrum.dtype)) {
+    throw new ShapeError(
+      `istft: the spectrum is ${show(spectrum.shape)} of ${spectrum.dtype}, not ` +
+        `[..., frames, ${bins(size)}, 2] of floats`,
+    );
   }
+  if (spectrum.dtype === "f16") {
+    // Weights that f16 rounds to 0 divide nothing.
+    const wide = (x: Tensor) => x.dtype === "f16" ? cast(x, "f32") : x;
+    return composite(() =>
+      cast(istft(wide(spectrum), { size, hop, ...(window && { window: wide(window) }) }), "f16")
+    );
+  }
+  const pieces = irfft(spectrum, size);
   const squares = window ? square(window) : spectrum.device.full([size], 1);
   const weight = overlapAdd(expand(squares, [count, size]), hop);
   return div(overlapAdd(window ? mul(pieces, window) : pieces, hop), maximum(weight, 1e-8));

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { needNumber } from "../arguments.ts";
 import source from "../../kernels/variance.wgsl" with { type: "text" };
 import mergeSource from "../../kernels/variance_merge.wgsl" with { type: "text" };
 import { ShapeError } from "../errors.ts";
@@ -198,8 +199,9 @@ export interface VarianceOptions extends ReduceOptions {
  * result.
  */
 export function variance(x: Tensor, options: VarianceOptions = {}): Tensor {
+  const attrs = attrsOf("variance", x, options, ["axes", "keepDims", "correction"]);
   const { correction = 1 } = options;
-  const attrs = attrsOf("variance", x, options);
+  needNumber("variance", "the correction", correction);
   const count = reducedCount(x.shape, attrs.reduced);
   if (count <= correction) {
     throw new ShapeError(

@@ -4,12 +4,14 @@
  *
  * @module
  */
+import { needTensorList, needTensors, needWhole, needWholes } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refBroadcast, refFrom, refUnbroadcast, refZeros } from "../reference.ts";
 import {
   broadcastStrides,
   denseStrides,
+  needShape,
   normalizeAxis,
   sameShape,
   type Shape,
@@ -46,9 +48,15 @@ const reshapeOp = defineOp<{ readonly shape: Shape }>({
  * @throws {ShapeError} if the counts of elements differ.
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
+  needTensors("reshape", { x });
+  needWholes("reshape", "the shape", shape);
   const known = shape.reduce((product, size) => size === -1 ? product : product * size, 1);
   const full = shape.map((size) => size === -1 ? x.size / known : size);
-  if (sizeOf(full) !== x.size || full.some((size) => !Number.isInteger(size))) {
+  const open = shape.filter((size) => size === -1).length;
+  if (
+    open > 1 || sizeOf(full) !== x.size ||
+    !full.every((size) => Number.isInteger(size) && size >= 0)
+  ) {
     throw new ShapeError(
       `reshape: ${show(x.shape)} has ${x.size} elements and does not fit ${show(shape)}`,
     );
@@ -94,8 +102,10 @@ const permuteOp = defineOp<{ readonly order: readonly number[] }>({
  * @throws {ShapeError} if `order` is no permutation of the axes.
  */
 export function permute(x: Tensor, order: readonly number[]): Tensor {
+  needTensors("permute", { x });
+  needWholes("permute", "the order", order);
   const axes = order.map((axis) => normalizeAxis("permute", axis, x.shape.length));
-  if (new Set(axes).size !== x.shape.length) {
+  if (axes.length !== x.shape.length || new Set(axes).size !== x.shape.length) {
     throw new ShapeError(
       `permute: [${order}] does not order the ${x.shape.length} axes of ${show(x.shape)}`,
     );
@@ -126,9 +136,15 @@ export function contiguous(x: Tensor): Tensor {
   return contiguousOp.apply([x], null)[0];
 }
 
-/** Swaps the last two axes without a copy. */
+/**
+ * Swaps the last two axes without a copy.
+ *
+ * @throws {ShapeError} if there are fewer than two.
+ */
 export function transpose(x: Tensor): Tensor {
+  needTensors("transpose", { x });
   const rank = x.shape.length;
+  if (rank < 2) throw new ShapeError(`transpose: ${show(x.shape)} has no two axes to swap`);
   return permute(x, [...x.shape.keys()].slice(0, -2).concat(rank - 1, rank - 2));
 }
 
@@ -190,11 +206,14 @@ const sliceOp = defineOp<SliceAttributes>({
 /**
  * `length` elements of an axis from `start`, without a copy.
  *
- * @throws {ShapeError} if the range leaves the axis.
+ * @throws {ShapeError} if the range leaves the axis or is no whole numbers.
  */
 export function slice(x: Tensor, axis: number, start: number, length: number): Tensor {
+  needTensors("slice", { x });
   const index = normalizeAxis("slice", axis, x.shape.length);
-  if (start < 0 || length < 0 || start + length > x.shape[index]) {
+  needWhole("slice", "the start", start);
+  needWhole("slice", "the length", length);
+  if (start + length > x.shape[index]) {
     throw new ShapeError(
       `slice: ${start} to ${start + length} leaves axis ${axis} of ${show(x.shape)}`,
     );
@@ -261,7 +280,7 @@ const concatOp = defineOp<{ readonly axis: number }>({
  * @throws {ShapeError} if any other axis differs.
  */
 export function concat(tensors: readonly Tensor[], axis: number): Tensor {
-  if (tensors.length === 0) throw new ShapeError("concat: there is nothing to join");
+  needTensorList("concat", tensors);
   const [first] = tensors;
   const index = normalizeAxis("concat", axis, first.shape.length);
   for (const t of tensors) {
@@ -298,6 +317,8 @@ const expandOp = defineOp<{ readonly shape: Shape }>({
  * @throws {ShapeError} if `x` does not broadcast to `shape`.
  */
 export function expand(x: Tensor, shape: Shape): Tensor {
+  needTensors("expand", { x });
+  needShape("expand", shape);
   const added = shape.length - x.shape.length;
   if (added < 0 || x.shape.some((size, i) => size !== 1 && size !== shape[i + added])) {
     throw new ShapeError(`expand: ${show(x.shape)} does not broadcast to ${show(shape)}`);

@@ -255,7 +255,7 @@ async function holdsNaN(op: Op<unknown>, sample: Sample, label: string): Promise
   }
   const [first] = outputs;
   if (first.node && outputs.length - (op.auxiliary?.length ?? 0) === 1) {
-    const seed = device.full(first.shape, 1);
+    const seed = device.full(first.shape, 1, first.dtype);
     backward(first, seed);
     const seeds = expected.map(({ shape, data }, k) => ({
       shape,

@@ -46,6 +46,12 @@ export interface PointAxes {
   readonly numbers: boolean;
 }
 
+/** Smallest and largest of any number of values. */
+const extentOf = (values: readonly number[]): [number, number] => [
+  values.reduce((a, b) => Math.min(a, b), Infinity),
+  values.reduce((a, b) => Math.max(a, b), -Infinity),
+];
+
 /** Axes of a plot of points in a box, and where a point is in it. */
 export function pointAxes(
   box: Box,
@@ -53,8 +59,7 @@ export function pointAxes(
   { titles, numbers }: PointAxes,
 ): { readonly parts: string; readonly at: (point: readonly number[]) => [number, number] } {
   const extent = (i: number): [number, number] => {
-    const values = points.map((it) => it[i]);
-    return [Math.min(...values), Math.max(...values)];
+    return extentOf(points.map((it) => it[i]));
   };
   const [[left, right], [low, high]] = [extent(0), extent(1)];
   const fitting = [(right - left) / box.width, (high - low) / box.height]
@@ -107,7 +112,7 @@ export function drawTrajectory(trajectory: Trajectory, clip: Spectrogram): strin
   const length = last - first;
   const x = (time: number) => plot.x + plot.width * Math.min(1, (time + step / 2) / length);
   const all = points.flat();
-  const [low, high] = [Math.min(...all), Math.max(...all)];
+  const [low, high] = extentOf(all);
   const room = Math.max(high - low, 1e-9) * 0.06;
   const y = (value: number) =>
     plot.y + plot.height * (1 - (value - low + room) / (high - low + 2 * room));

@@ -1,0 +1,125 @@
+/**
+ * Checks of what callers hand to public functions. Each error names the function, the argument, what
+ * was given and what is needed.
+ *
+ * @module
+ */
+import { type DType, DTYPES } from "./dtype.ts";
+import { ShapeError } from "./errors.ts";
+import { show } from "./shape.ts";
+import { Tensor } from "./tensor.ts";
+
+/** A value in a few words. */
+export function kindOf(value: unknown): string {
+  if (value instanceof Tensor) return `a tensor ${show(value.shape)} of ${value.dtype}`;
+  if (typeof value === "string") return JSON.stringify(value.slice(0, 40));
+  if (typeof value === "function") return "a function";
+  if (typeof value !== "object" || value === null) return String(value);
+  if (Array.isArray(value)) return `the array [${value.slice(0, 8).map(kindOf).join(", ")}]`;
+  return `an object of ${value.constructor?.name ?? "no class"}`;
+}
+
+/**
+ * Checks operands by name.
+ *
+ * @param optional those that may be undefined
+ * @throws {ShapeError} if one is no tensor.
+ */
+export function needTensors(
+  op: string,
+  operands: Readonly<Record<string, unknown>>,
+  optional: Readonly<Record<string, unknown>> = {},
+): void {
+  const all = { ...operands, ...optional };
+  for (const [name, value] of Object.entries(all)) {
+    if (value instanceof Tensor || value === undefined && name in optional) continue;
+    const others = Object.entries(all).filter(([other, it]) => other !== name && it !== undefined)
+      .map(([other, it]) => `${other} is ${kindOf(it)}`);
+    throw new ShapeError(
+      [`${op}: ${name} is ${kindOf(value)}, a tensor is needed`, ...others].join("; "),
+    );
+  }
+}
+
+/** @throws {ShapeError} if `value` is no array of tensors with at least one element. */
+export function needTensorList(op: string, value: unknown): void {
+  if (!Array.isArray(value) || value.length === 0 || !value.every((it) => it instanceof Tensor)) {
+    throw new ShapeError(`${op}: ${kindOf(value)} is given, an array of tensors is needed`);
+  }
+}
+
+/**
+ * Checks options.
+ *
+ * @param names those that there are
+ * @throws {ShapeError} if they are no object, or one has another name.
+ */
+export function needOptions(op: string, options: unknown, names: readonly string[]): void {
+  const plain = typeof options === "object" && options !== null && !Array.isArray(options) &&
+    !(options instanceof Tensor);
+  const unknown = plain ? Object.keys(options).find((name) => !names.includes(name)) : undefined;
+  if (plain && unknown === undefined) return;
+  throw new ShapeError(
+    `${op}: ${
+      unknown === undefined ? kindOf(options) : `the option ${unknown}`
+    } is given; options ` +
+      `are an object with ${names.join(", ")}`,
+  );
+}
+
+/** @throws {ShapeError} if `value` is no whole number from `least` to `most`. */
+export function needWhole(
+  op: string,
+  name: string,
+  value: unknown,
+  least = 0,
+  most = Number.MAX_SAFE_INTEGER,
+): void {
+  if (Number.isInteger(value) && value as number >= least && value as number <= most) return;
+  const end = most === Number.MAX_SAFE_INTEGER ? "" : ` to ${most}`;
+  throw new ShapeError(
+    `${op}: ${name} is ${kindOf(value)}, a whole number from ${least}${end} is needed`,
+  );
+}
+
+/** @throws {ShapeError} if `value` is no list of whole numbers. */
+export function needWholes(op: string, name: string, value: unknown): void {
+  if (Array.isArray(value) && value.every(Number.isInteger)) return;
+  throw new ShapeError(`${op}: ${name} is ${kindOf(value)}, an array of whole numbers is needed`);
+}
+
+/** @throws {ShapeError} if `value` is no finite number from `least`. */
+export function needNumber(op: string, name: string, value: unknown, least = -Infinity): void {
+  if (Number.isFinite(value) && value as number >= least) return;
+  const from = least === -Infinity ? "" : ` from ${least}`;
+  throw new ShapeError(`${op}: ${name} is ${kindOf(value)}, a finite number${from} is needed`);
+}
+
+/** @throws {ShapeError} if `dtype` is none. */
+export function needDType(op: string, dtype: unknown): void {
+  if (DTYPES.includes(dtype as DType)) return;
+  throw new ShapeError(`${op}: ${kindOf(dtype)} is no element type; ${DTYPES.join(", ")} are`);
+}
+
+/** Whole numbers that elements of integers hold. */
+const RANGES = { u32: [0, 2 ** 32 - 1], i32: [-(2 ** 31), 2 ** 31 - 1] } as const;
+
+/** @throws {ShapeError} if elements of `dtype` cannot hold a number exactly; floats round. */
+export function needFitting(op: string, value: unknown, dtype: DType): void {
+  if (typeof value !== "number") {
+    throw new ShapeError(`${op}: ${kindOf(value)} is given, a tensor or a number is needed`);
+  }
+  if (dtype === "f32" || dtype === "f16") return;
+  const [low, high] = RANGES[dtype];
+  if (!Number.isInteger(value) || value < low || value > high) {
+    throw new ShapeError(
+      `${op}: ${value} beside ${dtype}; a whole number from ${low} to ${high} is needed`,
+    );
+  }
+}
+
+/** @throws {ShapeError} if `device` is none. */
+export function needDevice(op: string, device: unknown): void {
+  if (typeof (device as { tensor?: unknown } | undefined)?.tensor === "function") return;
+  throw new ShapeError(`${op}: ${kindOf(device)} is given, a device is needed`);
+}

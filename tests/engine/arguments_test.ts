@@ -1,0 +1,410 @@
+/**
+ * Public functions on arguments that do not fit: an error of the engine's own that names the function
+ * and what was given, never one of the runtime's from inside it; and odd ones that do fit.
+ */
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import * as engine from "../../engine/mod.ts";
+import {
+  add,
+  backward,
+  capture,
+  cast,
+  concat,
+  conv2d,
+  type Device,
+  div,
+  equal,
+  expand,
+  istft,
+  less,
+  LifetimeError,
+  linear,
+  matmul,
+  maximum,
+  mul,
+  noGrad,
+  openDevice,
+  pad,
+  permute,
+  pow,
+  reshape,
+  ShapeError,
+  slice,
+  split,
+  stft,
+  sub,
+  sum,
+  type Tensor,
+  transpose,
+  where,
+} from "../../engine/mod.ts";
+
+const device = await openDevice();
+const values = async (t: Tensor) => [...(await device.read([t]))[0]];
+
+/** What stands where something else belongs. */
+const STRANGERS: readonly unknown[] = [undefined, null, 2, NaN, "x", [], {}, new Float32Array(2)];
+const SIZES: readonly unknown[] = [-1, 0.5, NaN, Infinity, "2", undefined, null, [2], {}];
+
+const x = device.tensor([1, 2, 3, 4, 5, 6], [2, 3]);
+const row = device.tensor([1, 2, 3]);
+const ids = device.tensor(Uint32Array.of(0, 1));
+const image = device.zeros([1, 1, 4, 4]);
+const heads = device.zeros([1, 2, 3, 4]);
+
+/**
+ * Every function of the engine that takes tensors or sizes, with arguments that fit, and which of
+ * them may be left out. What is not an operand, a size or an option is tried with the same strangers.
+ */
+const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optional?: number[]]>> = {
+  ...Object.fromEntries(
+    [
+      ...["neg", "exp", "log", "sqrt", "square", "relu", "tanh", "gelu", "geluTanh", "sigmoid"],
+      ...["silu", "abs", "sign", "rsqrt", "reciprocal", "contiguous", "transpose"],
+    ].map((name) => [name, [[x]]]),
+  ),
+  ...Object.fromEntries(
+    [
+      ...["add", "sub", "mul", "div", "maximum", "minimum", "equal", "notEqual", "less"],
+      ...["lessEqual", "greater", "greaterEqual", "bceWithLogits", "mse", "cosineLoss"],
+    ].map((name) => [name, [[x, x]]]),
+  ),
+  ...Object.fromEntries(
+    ["sum", "mean", "max", "min", "variance", "argmax", "argmin", "argsort", "softmax"]
+      .concat("logSoftmax").map((name) => [name, [[x, {}], [1]]]),
+  ),
+  matmul: [[x, device.zeros([3, 2])]],
+  linear: [[x, x, device.zeros([2]), {}], [2, 3]],
+  reshape: [[x, [3, 2]]],
+  permute: [[x, [1, 0]]],
+  slice: [[x, 0, 0, 1]],
+  concat: [[[x, x], 0]],
+  stack: [[[x, x], 0], [1]],
+  expand: [[row, [2, 3]]],
+  repeat: [[x, [2, 1]]],
+  split: [[x, 0, 2]],
+  pad: [[x, [[0, 1], [1, 0]], 0], [2]],
+  cast: [[x, "f32"]],
+  where: [[x, x, x]],
+  clamp: [[x, 0, 1]],
+  pow: [[x, 2]],
+  embedding: [[x, ids]],
+  indexSelect: [[x, ids, 0], [2]],
+  take: [[x, ids, 0], [2]],
+  gather: [[x, device.zeros([2, 1], "u32"), 1], [2]],
+  takeAlong: [[x, device.zeros([2, 1], "u32"), 1], [2]],
+  scatterAdd: [[x, ids, 2]],
+  oneHot: [[ids, 2]],
+  batchedIndexSelect: [[device.zeros([1, 2, 3]), device.zeros([1, 1], "u32"), {}], [2]],
+  topk: [[x, 2]],
+  rmsNorm: [[x, row, 1e-6], [2]],
+  layerNorm: [[x, row, row, 1e-6], [3]],
+  residualLayerNorm: [[x, x, row, row, 1e-6], [4]],
+  l2Normalize: [[x, 1e-6], [1]],
+  rfft: [[x]],
+  irfft: [[device.zeros([3, 2]), 4]],
+  frames: [[x, 2, 1]],
+  overlapAdd: [[x, 1]],
+  stft: [[x, { size: 2, hop: 1 }]],
+  istft: [[device.zeros([2, 2, 2]), { size: 2, hop: 1 }]],
+  conv1d: [[device.zeros([1, 1, 4]), device.zeros([1, 1, 2]), device.zeros([1]), {}], [2, 3]],
+  conv2d: [[image, device.zeros([1, 1, 2, 2]), device.zeros([1]), {}], [2, 3]],
+  dropout: [[x, { rate: 0.5, seed: 1 }]],
+  randomUniform: [[device, [2], 1, {}], [3]],
+  randomNormal: [[device, [2], 1, {}], [3]],
+  hostUniform: [[4, 1, 0, 0], [2, 3]],
+  crossEntropy: [[x, ids]],
+  centredCrossEntropy: [
+    [x, x, row, { studentTemperature: 1, teacherTemperature: device.tensor([1]) }],
+  ],
+  attention: [[heads, heads, heads, {}], [3]],
+  selfAttention: [[device.zeros([1, 3, 24]), 2, {}], [2]],
+  backward: [[x, x], [1]],
+  fill: [[device.zeros([3]), 0]],
+};
+
+/** What takes no tensors and no sizes, or belongs to kernels, plans and optimizers. */
+const OTHERS = new Set([
+  ...["openDevice", "itemSizeOf", "defineKernel", "generate", "formatBytes", "chromeTrace"],
+  ...["profile", "table", "defineOp", "registry", "capture", "measure", "scope", "fingerprint"],
+  ...["tune", "noGrad", "recompute", "rowChunks", "rowsOf", "philox", "adamHyperValues"],
+  ...["adamStep", "addScaled", "assign", "emaStep", "gradientNorm", "sgdStep", "clipGradients"],
+  ...["loadRow", "storeRow", "lossScaleStep", "within", "constantRate", "exponentialDecay"],
+  ...["linearRamp", "stepDecay", "warmupCosine", "constantValues", "normalValues"],
+  ...["truncatedNormalValues", "uniformValues", "xavierNormal", "xavierUniform"],
+]);
+
+Deno.test("the table names every function of the engine", () => {
+  const functions = Object.entries(engine).filter(([name, it]) =>
+    typeof it === "function" && /^[a-z]/.test(name)
+  );
+  const unknown = functions.map(([name]) => name)
+    .filter((name) => !(name in CALLS) && !OTHERS.has(name));
+  assertEquals(unknown, []);
+});
+
+/** What was found wrong, all of it at once. */
+const faults: string[] = [];
+
+/** Calls, and expects a result or an error that names the function. */
+function holds(name: string, args: readonly unknown[], label: string): boolean {
+  try {
+    const call = (engine as unknown as Record<string, (...args: unknown[]) => unknown>)[name];
+    engine.scope(() => call(...args) as never);
+    return true;
+  } catch (error) {
+    if (!(error instanceof ShapeError || error instanceof LifetimeError)) {
+      faults.push(`${label}: ${error}`);
+      return false;
+    }
+    const own = { take: "indexSelect", takeAlong: "gather" }[name] ?? name;
+    if (!error.message.includes(own)) faults.push(`${label}: not named in: ${error.message}`);
+    return false;
+  }
+}
+
+Deno.test("every function refuses strangers by an error that names it", async () => {
+  for (const [name, [args, optional = []]] of Object.entries(CALLS)) {
+    for (const [i, arg] of args.entries()) {
+      for (const stranger of [...STRANGERS, ...SIZES]) {
+        const label = `${name}, argument ${i}: ${Deno.inspect(stranger)}`;
+        const changed = args.map((it, k) => k === i ? stranger : it);
+        const worked = holds(name, changed, label);
+        const tensor = arg instanceof engine.Tensor;
+        const isNumber = typeof stranger === "number";
+        // A number may stand for an operand; nothing else may stand for a tensor.
+        if (tensor && !isNumber && !Array.isArray(stranger) && !ArrayBuffer.isView(stranger)) {
+          if (worked && !(stranger === undefined && optional.includes(i))) {
+            faults.push(`${label} is taken`);
+          }
+        }
+        if (typeof arg === "number" && typeof stranger === "string") {
+          if (worked) faults.push(`${label} is taken`);
+        }
+      }
+      // Operands of other shapes and types: whatever is no fit is said.
+      if (!(arg instanceof engine.Tensor)) continue;
+      for (
+        const other of [
+          device.empty([0]),
+          device.empty([]),
+          device.empty([5, 7]),
+          device.empty([2, 3], "u32"),
+          device.empty([2, 3], "i32"),
+          ...device.features.f16 ? [device.empty([2, 3], "f16")] : [],
+          device.empty([1, 2, 3, 4, 5]),
+        ]
+      ) {
+        const label = `${name}, argument ${i}: [${other.shape}] of ${other.dtype}`;
+        holds(name, args.map((it, k) => k === i ? other : it), label);
+        try {
+          await device.sync();
+        } catch (error) {
+          throw new Error(label, { cause: error });
+        }
+        other.dispose();
+      }
+    }
+    holds(name, [], `${name} of nothing`);
+  }
+  assertEquals(faults, []);
+});
+
+Deno.test("options of another name are refused, and sizes that are none", () => {
+  const refused: readonly (() => unknown)[] = [
+    () => sum(x, { axis: 0 } as never),
+    () => sum(x, [0] as never),
+    () => sum(x, 0 as never),
+    () => sum(x, { axes: 0 } as never),
+    () => sum(x, { axes: [0, 0] }),
+    () => sum(x, { axes: [1, -1] }),
+    () => sum(x, { axes: [0.5] }),
+    () => sum(x, { axes: [NaN] }),
+    () => permute(x, [0, 0]),
+    () => permute(x, [0, 1, 0]),
+    () => permute(x, [0, -2]),
+    () => permute(x, [0]),
+    () => transpose(row),
+    () => transpose(device.tensor([])),
+    () => reshape(x, [-2, -3]),
+    () => reshape(x, [-1, -1]),
+    () => reshape(x, [1.5, 4]),
+    () => expand(device.tensor([1]), [-3]),
+    () => expand(device.tensor([1]), [1.5]),
+    () => slice(x, 1, 0.5, 1),
+    () => slice(x, 1, 0, NaN),
+    () => split(x, 1, -1),
+    () => split(x, 1, 0),
+    () => concat([], 0),
+    () => pad(x, [[1], [1]] as never),
+    () => pad(x, [[0, 1], [0, 1]], "mirror" as never),
+    () => pad(ids, [[0, 1]], 0.5),
+    () => pad(ids, [[0, 1]], -1),
+    () => pow(x, x as never),
+    () => pow(x, NaN),
+    () => conv2d(image, device.zeros([1, 1, 2, 2]), undefined, { padding: "same" } as never),
+    () => conv2d(image, device.zeros([1, 1, 2, 2]), undefined, { strides: 2 } as never),
+    () => linear(device.empty([2, 0]), device.empty([3, 0])),
+    () => cast(x, "f64" as never),
+    () => x.view([2, 3], [3]),
+    () => x.view([2, 3], [-3, 1], 3),
+    () => x.view([2.5]),
+    () => x.view([2], [1], 0.5),
+    () => add(1 as never, 2),
+    () => add(ids, 1),
+    () => equal(ids, 0.5),
+    () => equal(ids, -1),
+    () => where(x, ids, 0.5),
+    () => where(x, x, ids),
+    () => device.full([2], 2 ** 32, "u32"),
+    () => device.full([2], -1, "u32"),
+    () => device.full([2], 2 ** 31, "i32"),
+    () => device.full([2], 1.5, "i32"),
+    () => device.full([2], "1" as never),
+    () => device.full([2], 1, "f64" as never),
+    () => device.zeros([NaN]),
+    () => device.zeros([-1]),
+    () => device.zeros([2 ** 30, 2 ** 30]),
+    () => device.zeros(3 as never),
+    () => device.zeros(undefined as never),
+  ];
+  for (const call of refused) {
+    assertThrows(call, ShapeError, undefined, call.toString());
+  }
+});
+
+Deno.test("numbers stand on either side of arithmetic and comparisons", async () => {
+  const results: [Tensor, number[]][] = [
+    [add(2, row), [3, 4, 5]],
+    [sub(2, row), [1, 0, -1]],
+    [mul(2, row), [2, 4, 6]],
+    [div(6, row), [6, 3, 2]],
+    [maximum(2, row), [2, 2, 3]],
+    [less(2, row), [0, 0, 1]],
+    [equal(2, row), [0, 1, 0]],
+    [equal(device.tensor(Uint32Array.of(16777217, 16777216)), 16777217), [1, 0]],
+    [where(row, 7, 8), [7, 7, 7]],
+    [where(device.tensor([1, 0]), ids, 4294967295), [0, 4294967295]],
+  ];
+  for (const [t, expected] of results) assertEquals(await values(t), expected);
+  using w = device.tensor([1, 2, 4]).trainable();
+  backward(sum(div(8, w)));
+  assertEquals([...await w.grad!.data()], [-8, -2, -0.5]);
+});
+
+Deno.test("integers are exact in full and pad", async () => {
+  const cases: readonly ["u32" | "i32", readonly number[]][] = [
+    ["u32", [16777217, 4294967295, 65536, 65535, 0, 2 ** 31 + 1]],
+    ["i32", [16777217, -16777217, 2147483647, -2147483648, -1, -65537]],
+  ];
+  for (const [dtype, numbers] of cases) {
+    for (const value of numbers) {
+      assertEquals(await values(device.full([5], value, dtype)), new Array(5).fill(value));
+      const one = device.full([1], 0, dtype);
+      assertEquals(await values(pad(one, [[1, 2]], value)), [value, 0, value, value]);
+    }
+  }
+  assertEquals(await values(device.full([3], NaN)), [NaN, NaN, NaN]);
+});
+
+Deno.test("tensor takes every array of numbers that it can hold, and says which it cannot", async () => {
+  const taken: readonly [unknown, string, readonly number[], readonly number[]][] = [
+    [new Float64Array([1.5, -2]), "f32", [2], [1.5, -2]],
+    [new Float64Array([NaN, Infinity]), "f32", [2], [NaN, Infinity]],
+    [new Uint8Array([0, 255]), "u32", [2], [0, 255]],
+    [new Uint8ClampedArray([0, 255]), "u32", [2], [0, 255]],
+    [new Uint16Array([65535]), "u32", [1], [65535]],
+    [new Int8Array([-128, 127]), "i32", [2], [-128, 127]],
+    [new Int16Array([-32768]), "i32", [1], [-32768]],
+    [new BigInt64Array([-2147483648n]), "i32", [1], [-2147483648]],
+    [new BigUint64Array([4294967295n]), "u32", [1], [4294967295]],
+    [[[1, 2, 3], [4, 5, 6]], "f32", [2, 3], [1, 2, 3, 4, 5, 6]],
+    [[[[1]], [[2]]], "f32", [2, 1, 1], [1, 2]],
+    [[[], []], "f32", [2, 0], []],
+    [[], "f32", [0], []],
+  ];
+  for (const [data, dtype, shape, expected] of taken) {
+    using t = device.tensor(data as never);
+    assertEquals([t.dtype, t.shape], [dtype, shape]);
+    assertEquals(await values(t), [...expected]);
+  }
+  using shaped = device.tensor([[1, 2], [3, 4]], [4]);
+  assertEquals(shaped.shape, [4]);
+  for (
+    const data of [
+      [[1, 2], [3]],
+      [[1, 2], 3],
+      [1, [2]],
+      [[1], [[2]]],
+      ["1"],
+      [true],
+      [null],
+      [undefined],
+      [1n],
+      [new Float32Array(2)],
+      new BigInt64Array([2n ** 31n]),
+      new BigUint64Array([2n ** 32n]),
+      new BigInt64Array([2n ** 53n + 1n]),
+      new Float64Array([1e39]),
+      new ArrayBuffer(8),
+      new DataView(new ArrayBuffer(8)),
+      ...STRANGERS.filter((it) => !Array.isArray(it) && !ArrayBuffer.isView(it)),
+    ]
+  ) {
+    const live = device.memory.liveBuffers;
+    assertThrows(() => device.tensor(data as never), ShapeError, "tensor", Deno.inspect(data));
+    assertEquals(device.memory.liveBuffers, live);
+  }
+  assertThrows(() => device.write(row, new Float64Array(3) as never), ShapeError, "Float64Array");
+});
+
+Deno.test("seeds must have the shape and type of what they are the gradient of", () => {
+  using w = device.tensor([1, 2, 3]).trainable();
+  for (const seed of [device.tensor([1]), device.zeros([3, 1]), device.zeros([3], "u32")]) {
+    assertThrows(() => backward(mul(w, 2), seed), ShapeError, "seed");
+  }
+});
+
+Deno.test("noGrad refuses a body that waits, and records again after it", async () => {
+  using w = device.tensor([1]).trainable();
+  assertThrows(() => noGrad(async () => await w.data()), TypeError, "synchronous");
+  // Nor does a rejection go unheard.
+  assertThrows(() => noGrad(() => Promise.reject(new Error("lost"))), TypeError);
+  backward(mul(w, 3));
+  assertEquals([...await w.grad!.data()], [3]);
+});
+
+Deno.test("sums over nothing are zeros in products and their gradients", async () => {
+  using a = device.empty([2, 0]);
+  using b = device.empty([0, 3]);
+  assertEquals(await values(matmul(a, b)), [0, 0, 0, 0, 0, 0]);
+  using none = device.empty([0, 3]);
+  using weight = device.tensor([1, 2, 3, 4, 5, 6], [2, 3]).trainable();
+  const y = linear(none, weight);
+  assertEquals(y.shape, [0, 2]);
+  backward(y, device.empty([0, 2]));
+  assertEquals([...await weight.grad!.data()], [0, 0, 0, 0, 0, 0]);
+});
+
+Deno.test("istft of f16 needs no window and gives the signal back", async () => {
+  if (!device.features.f16) return;
+  const signal = Float16Array.from({ length: 40 }, (_, i) => Math.sin(i * 0.7));
+  using wave = device.tensor(signal);
+  const window = device.tensor(Float16Array.from({ length: 8 }, (_, i) => 0.5 + i / 16));
+  for (const options of [{ size: 8, hop: 4 }, { size: 8, hop: 4, window }]) {
+    using back = istft(stft(wave, options), options);
+    assertEquals([back.dtype, back.shape], ["f16", [40]]);
+    (await back.data()).forEach((v, i) => assert(Math.abs(v - signal[i]) < 6e-3, `${i}: ${v}`));
+  }
+});
+
+Deno.test("a disposed operand and one of another device are named", async () => {
+  const gone = device.tensor([1]);
+  gone.dispose();
+  assertThrows(() => add(gone, 1), LifetimeError, "add");
+  const other: Device = await openDevice();
+  const error = assertThrows(() => add(row, other.tensor([1, 2, 3])), LifetimeError);
+  assertStringIncludes(error.message, "devices");
+  assertThrows(() => capture(device, undefined as never, () => row), Error);
+  other[Symbol.dispose]();
+});
