@@ -11,7 +11,7 @@ import type { RawArguments } from "./parser.ts";
 import { FLAG, type ValueType } from "./value_types.ts";
 
 /** Wrong options that a message names. */
-const MOST_WRONG = 20;
+const MOST_WRONG = 8;
 
 /** All that is known of an option but its name, which is its key in a table. */
 export interface Option<Value> {
