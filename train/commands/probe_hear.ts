@@ -12,7 +12,7 @@ import { UsageError } from "../errors.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { encoderFrom, encoderPath } from "../downstream/encoder_file.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
-import { encoderSource, melSource } from "../downstream/probe/features.ts";
+import { encoderSource, firstValues, MEL_MEANS, melSource } from "../downstream/probe/features.ts";
 import {
   type FeatureTable,
   FolderFeatures,
@@ -130,7 +130,9 @@ async function probeScenes(task: Task, dir: string): Promise<void> {
     );
   }
   if (!values["no-baseline"]) {
-    await judge("mean log-mel", "baseline_mel", await gathered.of("log-mel", melSource(device)));
+    const mel = await gathered.of("log-mel", melSource(device));
+    await judge("mean log-mel", "baseline_mel", firstValues(mel, MEL_MEANS));
+    await judge("mean and sd of log-mel", "baseline_mel_sd", mel);
   }
   const [{ result }] = rows;
   console.log(`${testedText(folder, usable.length, data.classes, result)}; protocol hear`);

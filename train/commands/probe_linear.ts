@@ -8,7 +8,7 @@ import { labelledFolder } from "../data/labelled_folder.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { encoderFrom, encoderPath } from "../downstream/encoder_file.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
-import { encoderSource, melSource } from "../downstream/probe/features.ts";
+import { encoderSource, firstValues, MEL_MEANS, melSource } from "../downstream/probe/features.ts";
 import {
   type FeatureTable,
   FolderFeatures,
@@ -106,7 +106,8 @@ export async function runLinearCommand(
   }
   if (!values["no-baseline"]) {
     const mel = await gathered.of("log-mel", melSource(device));
-    await judge("mean log-mel", "baseline_mel", mel, true);
+    await judge("mean log-mel", "baseline_mel", firstValues(mel, MEL_MEANS), true);
+    await judge("mean and sd of log-mel", "baseline_mel_sd", mel, true);
   }
   const [{ result }] = rows;
   if (save !== undefined) {

@@ -111,13 +111,16 @@ Deno.test("compare: interrupted, gone on with, complete, and nothing done twice"
     const read = (name: string) => Deno.readTextFile(join(out, name));
     const [json, text] = [await read("compare.json"), await read("compare.md")];
     const found = JSON.parse(json);
-    assertEquals(found.columns, [{ dataset: "sounds", metric: "accuracy", tuned: false }]);
+    const column = { dataset: "sounds", metric: "accuracy" };
+    assertEquals(found.columns, [{ ...column, tuned: false }, { ...column, tuned: true }]);
     assertEquals(found.rows.map(({ key }: { key: string }) => key), [
       "msm-mae",
       "matpac",
       "untrained",
       "log-mel",
+      "log-mel-sd",
     ]);
+    for (const { scores } of found.rows) assert(scores.every((it: unknown) => it !== null));
     const [mae, matpac, untrained, mel] = found.rows;
     for (const { seeds, training, scores } of [mae, matpac]) {
       assertEquals([seeds, Object.keys(scores[0].values)], [[4, 5], ["4", "5"]]);
@@ -148,6 +151,7 @@ Deno.test("compare: interrupted, gone on with, complete, and nothing done twice"
     assertEquals([found.failures, found.runs.length], [[], 4]);
     assertMatch(text, /^\| MSM-MAE +\| +\d+\.\d ± \d+\.\d \| .* M \| /m);
     assertMatch(text, /^\| mean log-mel +\| +\d+\.\d ± /m);
+    assertMatch(text, /^\| mean and sd of log-mel +\| +\d+\.\d ± .* \| +\d+\.\d ± /m);
     assertStringIncludes(text, "2 updates of 2 crops of 0.32 s, 4 crops");
     assertStringIncludes(said, text);
     // Of a finished run its checkpoints go.
@@ -277,7 +281,7 @@ fullOnly(
       const data = join(dir, "sounds");
       await writeFolder(data);
       const words = ["--dataset", data, "--out", join(dir, "out"), "--objectives", "m2d,matpac"];
-      const more = ["--tuned", "--seeds", "1,2,3,4", "--steps", "7"];
+      const more = ["--seeds", "1,2,3,4", "--steps", "7"];
       const plan = planOf(COMMAND.read([...words, ...more]));
       const summary = { steps: 7, samples_per_s: 20, loss: 1, loss_pred: 1, adapter: "an adapter" };
       const score = (mean: number) => ({ mean, ci95: 0.01, repeats: [mean, mean], folds: [] });

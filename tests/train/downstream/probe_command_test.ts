@@ -94,6 +94,8 @@ Deno.test("probe command: scores, baselines, files, cache; the untrained network
     ]);
     assert(record.mean > 0.8, `an encoder tells tones from noise: ${record.mean}`);
     assert(record.baseline_mel.mean > 0.8 && record.baseline_mel_tuned.mean > 0.8);
+    assertEquals([record.baseline_mel.dim, record.baseline_mel_sd.dim], [80, 160]);
+    assert(record.baseline_mel_sd.mean > 0.8 && record.baseline_mel_sd_tuned.mean > 0.8);
     // The checkpoint is as training with its seed begins.
     assertEquals(record.untrained, {
       ...record.untrained,

@@ -87,7 +87,8 @@ function wordsOf(given: RawArguments, names: readonly string[]): string[] {
  * @throws {NoDataError} for a folder to probe on that is none
  */
 export function planOf({ values, words }: CompareArguments): Plan {
-  const { out, objectives, seeds, quiet, tuned, protocol } = values;
+  const { out, objectives, seeds, quiet, protocol } = values;
+  const tuned = isTuned(values);
   const training = [...wordsOf(words, TRAINING_NAMES), ...quiet ? ["--quiet"] : []];
   const runs = seeds.flatMap((seed) =>
     objectives.map((objective): PlannedRun => {
@@ -103,6 +104,14 @@ export function planOf({ values, words }: CompareArguments): Plan {
     ...{ out, objectives, seeds, runs, datasets, protocol, tuned, quiet },
     keepCheckpoints: values["keep-checkpoints"],
   };
+}
+
+/** Whether encoders are probed tuned as well; HEAR's perceptrons choose among rates anyway. */
+function isTuned(
+  { protocol, tuned, "no-tuned": not }: CompareArguments["values"],
+): boolean {
+  if (tuned && not) throw new UsageError("--tuned and --no-tuned exclude each other");
+  return protocol !== "hear" && !not;
 }
 
 /** Refuses presets that give objectives other clips. */
@@ -123,7 +132,7 @@ function plannedDataset({ values, words }: CompareArguments, dir: string): Plann
   const hear = values.protocol === "hear";
   const timestamps = hear && hasEvents(dir);
   // Other options of these names are pretrain's here.
-  if (hear) refuse(words, ["repeats", "tuned"], "means nothing with --protocol hear");
+  if (hear) refuse(words, ["repeats", "tuned", "no-tuned"], "means nothing with --protocol hear");
   if (timestamps) {
     const names = SCENE_ONLY.filter((name) => name !== "cache");
     refuse(words, names, `means nothing with a folder with events.csv, which ${dir} is`);
@@ -136,7 +145,8 @@ function plannedDataset({ values, words }: CompareArguments, dir: string): Plann
     ...{ name: basename(dir), dir, timestamps },
     words: [
       ...["--dataset", dir],
-      ...wordsOf(words, [...PROBING_NAMES.filter((name) => name !== "cache"), "tuned"]),
+      ...wordsOf(words, PROBING_NAMES.filter((name) => name !== "cache")),
+      ...isTuned(values) ? ["--tuned"] : [],
     ],
     passing: [
       ...wordsOf(words, ["workers", "adapter", ...timestamps ? [] : ["cache"]]),

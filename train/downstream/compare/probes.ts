@@ -19,7 +19,7 @@ export interface Score {
 }
 
 /** Features beside those of the trained encoder, as the keys of records name them. */
-export const REFERENCES = ["untrained", "baseline_mel"] as const;
+export const REFERENCES = ["untrained", "baseline_mel", "baseline_mel_sd"] as const;
 
 /** The part of `probe --json FILE` that a comparison reads. */
 export interface ProbeRecord extends
@@ -59,7 +59,7 @@ export async function probeRun(
 ): Promise<ProbeRecord> {
   const file = fileOf(out, dataset, run);
   const probed = REFERENCES.filter((key) =>
-    references[key] && !(key === "baseline_mel" && dataset.timestamps)
+    references[key] && !(key !== "untrained" && dataset.timestamps)
   );
   const weights = await fileDigest(runPaths(run.config.out).encoder);
   const done = readRecord(file);

@@ -103,7 +103,7 @@ function trainingText({ runs, seeds, objectives }: Plan, found: Comparison): str
 }
 
 /** What the numbers are, and what they are not. */
-function readingText({ seeds, protocol }: Plan): string[] {
+function readingText({ seeds, protocol }: Plan, { columns }: Comparison): string[] {
   const several = seeds.length > 1;
   const [repeated, over] = protocol === "hear"
     ? ["folds", "folds where events are looked for, else there is none"]
@@ -114,11 +114,18 @@ function readingText({ seeds, protocol }: Plan): string[] {
     } on frozen embeddings under protocol ${protocol}; a seed's score is the mean over ` +
     `${repeated}. ` +
     (several
-      ? "± is the 95 % interval of the mean over seeds (Student's t), of mean log-mel, which " +
-        "has no seed, the probe's own " +
+      ? "± is the 95 % interval of the mean over seeds (Student's t), of log-mel, which has no " +
+        "seed, the probe's own " +
         `over ${over}.`
       : `With one seed ± is the probe's own interval over ${over}: it says nothing about ` +
         `another training.`),
+    ...columns.some(({ tuned }) => tuned)
+      ? [
+        "- Tuned: on standardised embeddings, with the best of the learning rates 1e-3, 1e-2 and " +
+        "1e-1 on validation clips. The protocol's one low rate is hard on features of few " +
+        "values, so an encoder is to be held against the tuned baselines.",
+      ]
+      : [],
     "- Differences are in points, paired by seed: runs of one seed see the same crops in the " +
     "same order, and all probes have the same draws. " +
     (seeds.length > 2
@@ -147,7 +154,7 @@ export function markdownOf(plan: Plan, found: Comparison, command: string): stri
       ...table(differenceRows(found, it)),
       "",
     ]),
-    ...readingText(plan),
+    ...readingText(plan, found),
     ...failures.length > 0 ? ["", "Failed:", ""] : [],
     ...failures.map(({ name, reason }) => `- ${name}: ${reason}`),
   ];

@@ -34,9 +34,9 @@ export interface Cell extends Estimate {
   readonly over: "seeds" | "repeats" | "folds" | null;
 }
 
-/** The features of a row: an objective's, the encoder's before training, or mean log-mel. */
+/** The features of a row: an objective's, the encoder's before training, or a baseline of log-mel. */
 export interface Row {
-  /** `matpac`, `untrained`, `log-mel`. */
+  /** `matpac`, `untrained`, `log-mel`, `log-mel-sd`. */
   readonly key: string;
   readonly title: string;
   /** Seeds whose run came to its end. */
@@ -72,7 +72,11 @@ export interface Comparison {
 }
 
 const UNTRAINED = { key: "untrained", title: "untrained" } as const;
-const LOG_MEL = { key: "log-mel", title: "mean log-mel" } as const;
+/** The baselines' rows by what records call them. */
+const BASELINES = {
+  baseline_mel: { key: "log-mel", title: "mean log-mel" },
+  baseline_mel_sd: { key: "log-mel-sd", title: "mean and sd of log-mel" },
+} as const;
 
 /** Puts together what is known; nothing is read. */
 export function comparisonOf(
@@ -86,7 +90,9 @@ export function comparisonOf(
   const judged = datasets.flatMap((dataset) => {
     const own = records.filter((it) => it.dataset === dataset);
     const { metric } = own[0]?.result ?? { metric: "not probed" };
-    return (tuned ? [false, true] : [false]).map((tuned) => ({
+    // Baselines are tuned also where encoders are not.
+    const hasTuned = tuned || own.some(({ result }) => result.baseline_mel_tuned);
+    return (hasTuned ? [false, true] : [false]).map((tuned) => ({
       column: { dataset: dataset.name, metric: METRIC_TITLES[metric as Metric] ?? metric, tuned },
       own,
     }));
@@ -127,8 +133,11 @@ export function comparisonOf(
     ...UNTRAINED,
     scores: cells((record, tuned) => tuned ? record.untrained_tuned : record.untrained),
   };
-  const mel = cells((record, tuned) => tuned ? record.baseline_mel_tuned : record.baseline_mel);
-  const logMel: Row = { ...LOG_MEL, scores: mel.map((it) => it && { ...it, values: {} }) };
+  const baselines = Object.entries(BASELINES).map(([name, about]): Row => {
+    const key = name as keyof typeof BASELINES;
+    const scores = cells((record, tuned) => record[tuned ? `${key}_tuned` as const : key]);
+    return { ...about, scores: scores.map((it) => it && { ...it, values: {} }) };
+  });
   const reference = rows.find(({ key }) => key === "matpac") ?? rows[0];
   const differences = [
     differencesTo(reference, [...rows, untrained], seeds),
@@ -136,7 +145,7 @@ export function comparisonOf(
   ];
   return {
     ...{ columns: judged.map(({ column }) => column), runs, differences },
-    rows: [...rows, untrained, logMel],
+    rows: [...rows, untrained, ...baselines],
     failures: [...runs, ...probes].map(({ result }) => result).filter(isFailure),
   };
 }

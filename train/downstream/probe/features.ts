@@ -64,13 +64,14 @@ export function encoderSource(
 }
 
 /**
- * Mean over time of the log-mel spectrogram, 80 values, brought near zero as encoders take it: what
- * is known of a clip without any learning.
+ * Mean over time of the log-mel spectrogram, 80 values, and its standard deviation over time, 80
+ * values more, both brought to the scale in which encoders take it: what is known of a clip without
+ * any learning. {@link firstValues} takes the mean alone.
  */
 export function melSource(device: Device): FeatureSource {
   return {
-    identity: { kind: "log-mel", ...MATPAC_STATISTICS },
-    size: MEL_80.bands,
+    identity: { kind: "log-mel mean and deviation", ...MATPAC_STATISTICS },
+    size: 2 * MEL_80.bands,
     async *compute<Key>(clips: AsyncIterable<Clip<Key>>) {
       using queue = new LogMelQueue(device);
       const waiting: { readonly key: Key; readonly values: Promise<Float32Array | undefined> }[] =
@@ -81,7 +82,7 @@ export function melSource(device: Device): FeatureSource {
         return mean === undefined ? [] : [[key, mean] as const];
       };
       for await (const clip of clips) {
-        const values = meanLogMel(queue, clip).catch((error) => {
+        const values = momentsOfLogMel(queue, clip).catch((error) => {
           if (!clip.failed) throw error;
           clip.failed(error);
           return undefined;
@@ -96,22 +97,51 @@ export function melSource(device: Device): FeatureSource {
   };
 }
 
-async function meanLogMel(queue: LogMelQueue, { audio }: Clip<unknown>): Promise<Float32Array> {
+/** Values of {@link melSource} that are the mean. */
+export const MEL_MEANS: number = MEL_80.bands;
+
+/** The first values of each clip. */
+export function firstValues(
+  table: ReadonlyMap<string, Float32Array>,
+  count: number,
+): Map<string, Float32Array> {
+  return new Map([...table].map(([digest, values]) => [digest, values.slice(0, count)]));
+}
+
+async function momentsOfLogMel(
+  queue: LogMelQueue,
+  { audio }: Clip<unknown>,
+): Promise<Float32Array> {
   const parts = audio instanceof Float32Array ? [audio] : audio as AsyncIterable<Float32Array>;
   const sums = new Float64Array(MEL_80.bands);
+  // Squares are of differences to the first frame: those of a constant sound are 0.
+  const firsts = new Float64Array(sums.length);
+  const shifted = new Float64Array(sums.length);
+  const squares = new Float64Array(sums.length);
   let all = 0;
   for await (const waveform of parts) {
     for (const piece of piecesOf(waveform)) {
       const logmel = await queue.add(piece);
       const frames = logmel.length / sums.length;
       for (let band = 0; band < sums.length; band++) {
-        for (let t = 0; t < frames; t++) sums[band] += logmel[band * frames + t];
+        if (all === 0) firsts[band] = logmel[band * frames];
+        for (let t = 0; t < frames; t++) {
+          const value = logmel[band * frames + t];
+          sums[band] += value;
+          shifted[band] += value - firsts[band];
+          squares[band] += (value - firsts[band]) ** 2;
+        }
       }
       all += frames;
     }
   }
   const { mean, std } = MATPAC_STATISTICS;
-  return Float32Array.from(sums, (sum) => (sum / all - mean) / std);
+  const deviation = (_: number, band: number): number =>
+    Math.sqrt(Math.max(0, squares[band] / all - (shifted[band] / all) ** 2)) / std;
+  return Float32Array.of(
+    ...sums.map((sum) => (sum / all - mean) / std),
+    ...sums.map(deviation),
+  );
 }
 
 /**
