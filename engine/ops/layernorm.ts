@@ -293,11 +293,7 @@ const residualOp = defineOp<NormAttrs>({
   },
   backward({ grads: [dy, dtotal], saved: [total, gamma, stats], needs, into }) {
     // Without dy nothing went through the normalisation.
-    if (!dy) {
-      const zeros = (i: number) =>
-        needs[i] ? gamma.device.zeros(gamma.shape, gamma.dtype) : undefined;
-      return [dtotal, dtotal, zeros(2), zeros(3)];
-    }
+    if (!dy) return [dtotal, dtotal];
     const dx = needs[0] || needs[1] ? writable(into(needs[0] ? 0 : 1), total) : undefined;
     const parameters = parameterGradients(gamma, needs[2] || needs[3], [into(2), into(3)]);
     normBackward({ x: total, gamma, stats, dy, dtotal, dx, parameters, centre: true });

@@ -158,9 +158,9 @@ export class Mlp implements Disposable {
         ? bceWithLogits(logits, targets)
         : crossEntropy(logits, targets);
       const value = mean(each);
+      this.#adam.zeroGrad();
       backward(value);
       this.#adam.update();
-      this.#adam.zeroGrad();
       return value;
     });
     this.#updates.set(rows, plan);

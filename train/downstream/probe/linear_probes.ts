@@ -230,9 +230,9 @@ export class LinearProbes implements Disposable {
       ? mean(bceWithLogits(logits, targets), { axes: [2] })
       : crossEntropy(logits, targets);
     const losses = sum(mul(each, weights), { axes: [1] });
+    this.#adam.zeroGrad();
     backward(mul(sum(losses), 1 / lossScale));
     this.#adam.update();
-    this.#adam.zeroGrad();
     return losses;
   }
 
