@@ -3,32 +3,40 @@
  *
  * @module
  */
-import { FLACDecoder } from "@wasm-audio-decoders/flac";
-import { OggVorbisDecoder } from "@wasm-audio-decoders/ogg-vorbis";
-import { MPEGDecoder } from "mpg123-decoder";
-import { OggOpusDecoder } from "ogg-opus-decoder";
 import { readFully } from "../io/bytes.ts";
-import { AudioError, type DecodedAudio } from "./decoded_audio.ts";
-import { id3v2Size, readMpeg } from "./mpeg.ts";
-import { readOgg } from "./ogg.ts";
-import { flacFromOgg, type FlacStream, splitFlac } from "./flac.ts";
-import { resample, Resampler } from "./resample.ts";
-import { type ByteSource, isWav, openWav, readWav } from "./wav.ts";
+import { openRegular } from "../io/regular_file.ts";
+import { bytesInMemory, type ByteSource } from "./byte_source.ts";
+import {
+  type AudioBlocks,
+  AudioError,
+  type DecodedAudio,
+  type LengthCheck,
+} from "./decoded_audio.ts";
+import { flacBlocks } from "./flac.ts";
+import { id3v2Size, mpegBlocks } from "./mpeg.ts";
+import { isOggPage } from "./ogg.ts";
+import { oggBlocks } from "./ogg_audio.ts";
+import { Resampler } from "./resample.ts";
+import { isWav, openWav, wavBlocks } from "./wav.ts";
 
 /** The rate of every waveform inside the program, in Hz. */
 export const SAMPLE_RATE = 16000;
 
-/** What the WebAssembly decoders have in common. */
-interface Decoder {
-  readonly ready: Promise<void>;
-  free(): void;
-}
-
-interface DecoderResult {
-  readonly channelData: Float32Array[];
-  readonly sampleRate: number;
-  readonly errors: readonly { readonly message: string }[];
-}
+/** Files of more hours of audio are refused unless another limit is given. */
+export const MAX_HOURS = 24;
+/**
+ * Most hours of a file whose waveform is wanted as a whole: 147 MiB, twice that while it is joined.
+ */
+export const MAX_WHOLE_HOURS: number = 2 / 3;
+/** Lowest rate of a file, Hz: less is no sound, and would become very much of it. */
+const MIN_RATE = 1000;
+/**
+ * Largest sample, full scale being 1. The front end sums the squares of 400 of them in float32,
+ * which ends at 3.4e38: with twice as much for the resampler's overshoot, 400 (2e15)² = 1.6e33 for
+ * the energy and 400 times that for a power spectrum stay finite. Integers of 32 bits that someone
+ * left as they were in a float file pass.
+ */
+export const MAX_SAMPLE = 1e15;
 
 /** Formats that are told apart only to name them in the error message: offset, magic, name. */
 const UNSUPPORTED: readonly (readonly [number, string, string])[] = [
@@ -49,31 +57,66 @@ const UNSUPPORTED: readonly (readonly [number, string, string])[] = [
  * never the file name.
  *
  * Cut-off WAV, Ogg and MP3 files give what is whole. Damage that a checksum shows (FLAC, Ogg) is an
- * error, since the audio around it would be wrong. Opus always comes at 48 kHz.
+ * error, since the audio around it would be wrong. Opus always comes at 48 kHz. Of streams of
+ * another number of channels in one file (chained Ogg, MP3), the last of fewer channels repeats.
  *
  * @param bytes the whole file.
  * @returns the file's own rate (Hz) and one Float32Array [frames] per channel, frames at least 1,
- * all finite.
- * @throws AudioError for everything that is not usable audio.
+ * all finite and at most {@link MAX_SAMPLE}.
+ * @throws AudioError for everything that is not usable audio, and for streams of several rates.
  */
 export async function decodeAudio(bytes: Uint8Array): Promise<DecodedAudio> {
-  if (bytes.length === 0) throw new AudioError("file is empty");
-  const audio = await decodeBySignature(bytes);
-  const frames = audio.channels[0]?.length ?? 0;
-  if (frames === 0) throw new AudioError(NO_SAMPLES);
-  refuseNonFinite(audio.channels, 0, frames);
-  return audio;
+  const blocks = await Array.fromAsync(audioBlocks(bytesInMemory(bytes), MAX_HOURS));
+  const [{ sampleRate }] = blocks;
+  if (blocks.some((it) => it.sampleRate !== sampleRate)) {
+    throw new AudioError("the file holds streams of several sample rates");
+  }
+  const most = Math.max(...blocks.map(({ channels }) => channels.length));
+  const channels = Array.from(
+    { length: most },
+    (_, c) => joined(blocks.map(({ channels }) => channels[Math.min(c, channels.length - 1)])),
+  );
+  return { sampleRate, channels };
 }
 
-const NO_SAMPLES = "no audio in the file: 0 samples";
+/**
+ * The audio of a file as its decoder gives it, some of it at a time: all that comes from a file to
+ * a model passes here.
+ *
+ * @throws AudioError for everything that is not usable audio, also after some blocks.
+ */
+async function* audioBlocks(source: ByteSource, maxHours: number): AudioBlocks {
+  if (source.size === 0) throw new AudioError("file is empty");
+  const check = (seconds: number) => {
+    if (seconds > 3600 * maxHours) {
+      throw new AudioError(`longer than ${Number(maxHours.toFixed(2))} hours`);
+    }
+  };
+  let [first, seconds] = [0, 0];
+  for await (const block of blocksBySignature(source, check)) {
+    const { sampleRate, channels } = block;
+    const frames = channels[0]?.length ?? 0;
+    if (sampleRate < MIN_RATE) {
+      throw new AudioError(`sample rate of ${sampleRate} Hz; must be at least ${MIN_RATE}`);
+    }
+    check(seconds += frames / sampleRate);
+    if (frames === 0) continue;
+    refuseUnusable(channels, first);
+    yield block;
+    first += frames;
+  }
+  if (first === 0) throw new AudioError("no audio in the file: 0 samples");
+}
 
-function refuseNonFinite(channels: readonly Float32Array[], first: number, frames: number): void {
+function refuseUnusable(channels: readonly Float32Array[], first: number): void {
   for (const channel of channels) {
-    const bad = firstNonFinite(channel);
-    if (bad >= 0) {
-      throw new AudioError(
-        `non-finite sample (${channel[bad]}) at frame ${first + bad} of ${frames}`,
-      );
+    for (let i = 0; i < channel.length; i++) {
+      const value = channel[i];
+      if (Math.abs(value) <= MAX_SAMPLE) continue;
+      const what = Number.isFinite(value)
+        ? `sample of ${value.toExponential(1)}, full scale being 1,`
+        : `non-finite sample (${value})`;
+      throw new AudioError(`${what} at frame ${first + i}`);
     }
   }
 }
@@ -95,62 +138,86 @@ export function toMono(channels: readonly Float32Array[]): Float32Array {
   return output;
 }
 
+/** Limits of {@link waveformBlocks} and {@link loadWaveform}. */
+export interface WaveformOptions {
+  /** Files of fewer samples, at their own rate, are refused; default 1. */
+  readonly fewest?: number;
+  /** Files of more hours are refused. */
+  readonly maxHours?: number;
+}
+
 /**
  * Audio file to the waveform the front end takes: decoded, mixed to mono, then resampled
  * (model/README.md, Front end).
  *
  * @param source a path, or the content of a file.
+ * @param options `maxHours` is {@link MAX_WHOLE_HOURS} by default
  * @returns Float32Array [samples] at 16 kHz, at least one sample, all finite.
  * @throws AudioError when the file cannot be read or is not usable audio; the message does not
  * repeat the path.
  */
 export async function loadWaveform(
   source: string | Uint8Array,
+  options: WaveformOptions = {},
 ): Promise<Float32Array> {
-  const bytes = typeof source === "string" ? await readFile(source) : source;
-  const { sampleRate, channels } = await decodeAudio(bytes);
-  try {
-    return resample(toMono(channels), sampleRate, SAMPLE_RATE);
-  } catch (error) {
-    if (error instanceof RangeError) throw new AudioError(error.message);
-    throw error;
-  }
+  const limits = { maxHours: MAX_WHOLE_HOURS, ...options };
+  return joined(await Array.fromAsync(waveformBlocks(source, limits)));
 }
 
-/** Frames of a WAV file that are decoded at a time. */
-const BLOCK_FRAMES = 1 << 20;
+/** Mono samples that go through the resampler at a time, at least, but for the last ones. */
+const LEAST_RESAMPLED = 1 << 16;
 
 /**
- * As {@link loadWaveform}, in blocks. WAV files are read as needed, so that they may be larger than
- * memory; of other formats the whole file is decoded, then resampled in blocks.
+ * As {@link loadWaveform}, in blocks. Files are read and decoded as needed, so that they may be
+ * larger than memory. Where the rate changes within a file, each part is resampled by itself.
  *
+ * @param options `maxHours` is {@link MAX_HOURS} by default
  * @returns blocks of mono audio at 16 kHz, behind one another the waveform; some may be empty
- * @throws AudioError as {@link loadWaveform}, also after some blocks; also for fewer than `fewest`
- * samples.
+ * @throws AudioError as {@link loadWaveform}, also after some blocks.
  */
-export async function* waveformBlocks(path: string, fewest = 1): AsyncGenerator<Float32Array> {
-  using file = openFile(path);
-  const { sampleRate, frames, read } = isWav(file.read(0, 12))
-    ? openWav(file)
-    : decodedReader(await decodeAudio(file.read(0, file.size)));
-  if (frames === 0) throw new AudioError(NO_SAMPLES);
-  if (frames < fewest) throw new AudioError(`${frames} samples are too few; at least ${fewest}`);
-  const resampler = resamplerFor(sampleRate);
-  for (let first = 0; first < frames; first += BLOCK_FRAMES) {
-    const channels = read(first, Math.min(BLOCK_FRAMES, frames - first));
-    refuseNonFinite(channels, first, frames);
-    yield resampler.push(toMono(channels));
+export async function* waveformBlocks(
+  source: string | Uint8Array,
+  { fewest = 1, maxHours = MAX_HOURS }: WaveformOptions = {},
+): AsyncGenerator<Float32Array> {
+  using file = typeof source === "string" ? openFile(source) : inMemory(source);
+  let resampler: Resampler | undefined;
+  let rate = 0;
+  let frames = 0;
+  let parts: Float32Array[] = [];
+  let size = 0;
+  const resampled = () => {
+    const mono = joined(parts);
+    [parts, size] = [[], 0];
+    return resampler!.push(mono);
+  };
+  for await (const { sampleRate, channels } of audioBlocks(file, maxHours)) {
+    if (sampleRate !== rate) {
+      if (size > 0) yield resampled();
+      if (resampler) yield resampler.finish();
+      resampler = resamplerFor(rate = sampleRate);
+    }
+    const mono = toMono(channels);
+    parts.push(mono);
+    size += mono.length;
+    frames += mono.length;
+    if (size >= LEAST_RESAMPLED) yield resampled();
   }
-  yield resampler.finish();
+  if (frames < fewest) throw new AudioError(`${frames} samples are too few; at least ${fewest}`);
+  if (size > 0) yield resampled();
+  yield resampler!.finish();
 }
 
-function decodedReader({ sampleRate, channels }: DecodedAudio) {
-  return {
-    sampleRate,
-    frames: channels[0].length,
-    read: (first: number, count: number) =>
-      channels.map((channel) => channel.subarray(first, first + count)),
-  };
+/** The parts behind one another; a single one as it is. */
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const whole = parts.filter(({ length }) => length > 0);
+  if (whole.length === 1) return whole[0];
+  const all = new Float32Array(whole.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of whole) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 function resamplerFor(rate: number): Resampler {
@@ -171,7 +238,7 @@ function openFile(path: string): ByteSource & Disposable {
       throw new AudioError(`cannot be read: ${messageOf(error)}`);
     }
   };
-  const file = attempt(() => Deno.openSync(path));
+  const file = attempt(() => openRegular(path));
   return {
     size: attempt(() => file.statSync().size),
     read: (at, length) =>
@@ -183,23 +250,12 @@ function openFile(path: string): ByteSource & Disposable {
   };
 }
 
-async function readFile(path: string): Promise<Uint8Array> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    throw new AudioError(`cannot be read: ${messageOf(error)}`);
-  }
+function inMemory(bytes: Uint8Array): ByteSource & Disposable {
+  return { ...bytesInMemory(bytes), [Symbol.dispose]() {} };
 }
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-function firstNonFinite(samples: Float32Array): number {
-  for (let i = 0; i < samples.length; i++) {
-    if (!Number.isFinite(samples[i])) return i;
-  }
-  return -1;
 }
 
 function startsWith(bytes: Uint8Array, text: string, at = 0): boolean {
@@ -209,104 +265,21 @@ function startsWith(bytes: Uint8Array, text: string, at = 0): boolean {
   return true;
 }
 
-function decodeBySignature(bytes: Uint8Array): Promise<DecodedAudio> {
-  if (isWav(bytes)) return Promise.resolve(readWav(bytes));
-  if (startsWith(bytes, "OggS")) return decodeOgg(bytes);
+async function* blocksBySignature(source: ByteSource, check: LengthCheck): AudioBlocks {
+  const start = source.read(0, 12);
+  if (isWav(start)) {
+    const wav = openWav(source);
+    check(wav.frames / wav.sampleRate);
+    return yield* wavBlocks(wav);
+  }
+  if (isOggPage(start)) return yield* oggBlocks(source, check);
   // Some tools put an ID3 tag before FLAC as well.
-  const content = bytes.subarray(id3v2Size(bytes));
-  if (startsWith(content, "fLaC")) return decodeFlac(splitFlac(content));
+  const from = id3v2Size(source);
+  if (startsWith(source.read(from, 4), "fLaC")) return yield* flacBlocks(source, from, check);
   for (const [at, magic, name] of UNSUPPORTED) {
-    if (startsWith(bytes, magic, at)) {
+    if (startsWith(start, magic, at)) {
       throw new AudioError(`not a supported audio format: ${name}`);
     }
   }
-  return decodeMpeg(content);
-}
-
-function decodeOgg(bytes: Uint8Array): Promise<DecodedAudio> {
-  const { codec, pages, packets } = readOgg(bytes);
-  switch (codec) {
-    case "vorbis":
-      return decodeWith(
-        "Vorbis",
-        new OggVorbisDecoder(),
-        (d) => d.decodeFile(pages),
-      );
-    case "opus":
-      return decodeWith(
-        "Opus",
-        new OggOpusDecoder(),
-        (d) => d.decodeFile(pages),
-      );
-    case "flac":
-      return decodeFlac(flacFromOgg(packets));
-  }
-}
-
-async function decodeFlac(stream: FlacStream): Promise<DecodedAudio> {
-  const { channels } = await decodeWith(
-    "FLAC",
-    new FLACDecoder(),
-    (d) => d.decodeFrames(stream.frames),
-  );
-  if (
-    channels.length !== stream.channels ||
-    channels[0].length !== stream.samples
-  ) {
-    throw new AudioError("FLAC data is damaged: frames differ from the header");
-  }
-  // The decoder divides by 2^(bits-1) - 1; everything else, libsndfile included, divides by
-  // 2^(bits-1).
-  const full = 2 ** (stream.bits - 1);
-  for (const channel of channels) {
-    for (let i = 0; i < channel.length; i++) {
-      channel[i] = Math.round(channel[i] * (full - 1)) / full;
-    }
-  }
-  return { sampleRate: stream.sampleRate, channels };
-}
-
-async function decodeMpeg(content: Uint8Array): Promise<DecodedAudio> {
-  const stream = readMpeg(content);
-  if (!stream) {
-    throw new AudioError(
-      "not a known audio format: no WAV, FLAC or Ogg header and no MP3 frames",
-    );
-  }
-  const { channels } = await decodeWith(
-    "MP3",
-    new MPEGDecoder(),
-    (d) => d.decode(stream.data),
-  );
-  // The decoder always gives two channels, equal ones for a mono file.
-  const { sampleRate } = stream;
-  return { sampleRate, channels: channels.slice(0, stream.channels) };
-}
-
-/**
- * Runs one decoder over one file and frees it. A new instance per file costs about 0.3 ms and keeps
- * a damaged file from leaving its state to the next one, or two files decoded at a time from
- * mixing.
- */
-async function decodeWith<D extends Decoder>(
-  codec: string,
-  decoder: D,
-  decode: (decoder: D) => DecoderResult | Promise<DecoderResult>,
-): Promise<DecodedAudio> {
-  await decoder.ready;
-  try {
-    const { channelData, sampleRate, errors } = await decode(decoder);
-    if (errors.length > 0) {
-      throw new AudioError(
-        `${codec} data is damaged: ${errors[0].message} ` +
-          `(${errors.length} errors)`,
-      );
-    }
-    return { sampleRate, channels: channelData };
-  } catch (error) {
-    if (error instanceof AudioError) throw error;
-    throw new AudioError(`${codec} data is damaged: ${messageOf(error)}`);
-  } finally {
-    decoder.free();
-  }
+  yield* mpegBlocks(source, from, check);
 }

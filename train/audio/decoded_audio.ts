@@ -20,3 +20,15 @@ export interface DecodedAudio {
   /** One array per channel, all of the same length. */
   readonly channels: Float32Array[];
 }
+
+/** The parts of a file in order; rate and number of channels may change from one to the next. */
+export type AudioBlocks = AsyncGenerator<DecodedAudio, void, undefined>;
+
+/** Samples of a part, all channels together: decoders give no more than some of these at a time. */
+export const BLOCK_SAMPLES: number = 1 << 18;
+
+/** Refuses a file of too many hours; called with its length wherever that becomes known. */
+export type LengthCheck = (seconds: number) => void;
+
+/** Streams behind one another in a file, each of which takes a decoder of its own. */
+export const MOST_STREAMS = 1000;

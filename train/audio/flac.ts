@@ -3,21 +3,9 @@
  *
  * @module
  */
-import { AudioError } from "./decoded_audio.ts";
-
-/** A FLAC stream taken apart: its format and its frames, every checksum verified. */
-export interface FlacStream {
-  /** Frames per second (Hz). */
-  readonly sampleRate: number;
-  /** 1 to 8. */
-  readonly channels: number;
-  /** Bits per sample, 4 to 32. */
-  readonly bits: number;
-  /** Samples per channel. */
-  readonly samples: number;
-  /** FLAC frames, in order, as the decoder takes them. */
-  readonly frames: Uint8Array[];
-}
+import { type ByteSource, ByteWindow } from "./byte_source.ts";
+import { type AudioBlocks, AudioError, BLOCK_SAMPLES, type LengthCheck } from "./decoded_audio.ts";
+import { flacDecoder } from "./decoders.ts";
 
 /** The part of STREAMINFO that is needed; `samples` 0 means unknown. */
 interface StreamInfo {
@@ -27,54 +15,132 @@ interface StreamInfo {
   readonly samples: number;
 }
 
+/** What a frame says of itself; rate and bits are 0 where it leaves them to STREAMINFO. */
 interface FrameHeader {
   readonly bytes: number;
   readonly blockSize: number;
+  readonly channels: number;
+  readonly sampleRate: number;
+  readonly bits: number;
 }
 
+/** A whole frame, its checksum verified. */
+interface Frame extends FrameHeader {
+  readonly data: Uint8Array;
+}
+
+/** No header of a frame is longer: 4 bytes, number of 7, size and rate of 2 each, checksum. */
+const MAX_HEADER = 16;
+/** Above the 65,536 samples of 8 channels and 32 bits that a frame can hold as they are. */
+const MAX_FRAME = 1 << 22;
+const RATES = [0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000];
+/** Bytes that are searched at a time for the end of a frame: most frames have fewer. */
+const SEARCHED = 1 << 14;
+const BITS = [0, 8, 12, 0, 16, 20, 24, 32];
+
 /**
- * Splits a native FLAC file (RFC 9639) into frames. A frame ends where its CRC-16 comes out right
- * and another frame header or the end of the file follows, so damage is found before anything is
- * decoded.
- *
- * The decoder's own splitter is not used: it drops the last frame of some intact files, and all
- * frames after damage, without an error.
+ * Decodes a native FLAC file (RFC 9639) from its "fLaC" at `from` on. It is split here: a frame
+ * ends where its CRC-16 comes out right and another frame header or the end of the file follows,
+ * so a damaged frame is found before it is decoded. The decoder's own splitter is not used: it
+ * drops the last frame of some intact files, and all frames after damage, without an error.
  *
  * @throws AudioError when the header is incomplete, a frame is damaged or samples are missing.
  */
-export function splitFlac(bytes: Uint8Array): FlacStream {
+export async function* flacBlocks(file: ByteSource, from: number, check: LengthCheck): AudioBlocks {
+  const source = new ByteWindow(file);
   let info: StreamInfo | undefined;
-  let at = 4;
+  let at = from + 4;
   for (let last = false; !last;) {
-    if (at + 4 > bytes.length) {
-      throw new AudioError("FLAC header is incomplete");
-    }
-    last = (bytes[at] & 0x80) !== 0;
-    const size = (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3];
-    if ((bytes[at] & 0x7f) === 0) {
-      info = readStreamInfo(bytes.subarray(at + 4, at + 4 + size));
-    }
+    const header = source.read(at, 4);
+    if (header.length < 4) throw new AudioError("FLAC header is incomplete");
+    last = (header[0] & 0x80) !== 0;
+    const size = (header[1] << 16) | (header[2] << 8) | header[3];
+    if ((header[0] & 0x7f) === 0) info = readStreamInfo(source.read(at + 4, Math.min(size, 34)));
     at += 4 + size;
   }
   if (!info) throw new AudioError("FLAC header has no STREAMINFO block");
-  return checkedStream(info, [...nativeFrames(bytes, at)]);
+  if (info.samples === 0) {
+    let samples = 0;
+    for (const { blockSize } of nativeFrames(source, at)) {
+      check((samples += blockSize) / info.sampleRate);
+    }
+  }
+  yield* decoded(info, nativeFrames(source, at), check);
 }
 
 /**
- * The frames of FLAC in Ogg: one per packet after the header packets.
+ * Decodes FLAC in Ogg: one frame per packet after the header packets.
  *
- * @throws AudioError as `splitFlac`.
+ * @throws AudioError as {@link flacBlocks}.
  */
-export function flacFromOgg(packets: readonly Uint8Array[]): FlacStream {
+export async function* oggFlacBlocks(
+  packets: Iterable<Uint8Array>,
+  check: LengthCheck,
+): AudioBlocks {
+  const all = packets[Symbol.iterator]();
   // 0x7f "FLAC", version, count of header packets, "fLaC", block header, STREAMINFO.
-  const info = readStreamInfo(packets[0].subarray(17));
-  // Header packets start with a metadata block type below 0x80 or the "last" flag and a type;
-  // frames start with 0xff.
-  const frames = packets.slice(1).filter((packet) => packet[0] === 0xff);
-  frames.forEach((frame, index) => {
-    if (!frameHeader(frame, 0) || crc16(frame) !== 0) throw damaged(index);
-  });
-  return checkedStream(info, frames);
+  const info = readStreamInfo((all.next().value ?? new Uint8Array(0)).subarray(17));
+  function* frames(): Generator<Frame> {
+    let index = 0;
+    for (let it = all.next(); !it.done; it = all.next()) {
+      // Header packets start with a metadata block type below 0x80 or the "last" flag and a type;
+      // frames start with 0xff.
+      const data = it.value;
+      if (data[0] !== 0xff) continue;
+      const header = frameHeader(data, 0);
+      if (!header || crc16(data) !== 0) throw damaged(index);
+      yield { ...header, data };
+      index++;
+    }
+  }
+  yield* decoded(info, frames(), check);
+}
+
+/** The samples of frames, some frames at a time. */
+async function* decoded(
+  info: StreamInfo,
+  frames: Iterable<Frame>,
+  check: LengthCheck,
+): AudioBlocks {
+  const { sampleRate, channels, bits } = info;
+  check(info.samples / sampleRate);
+  // The decoder divides by 2^(bits-1) - 1; everything else, libsndfile included, divides by
+  // 2^(bits-1).
+  const full = 2 ** (bits - 1);
+  const decoder = await flacDecoder();
+  let samples = 0;
+  let [batch, count] = [[] as Uint8Array[], 0];
+  const flush = () => {
+    const block = decoder.decode(batch);
+    if (block.length !== channels || block[0].length !== count) {
+      throw new AudioError("FLAC data is damaged: frames differ from the header");
+    }
+    for (const channel of block) {
+      for (let i = 0; i < channel.length; i++) {
+        channel[i] = Math.round(channel[i] * (full - 1)) / full;
+      }
+    }
+    [batch, count] = [[], 0];
+    return { sampleRate, channels: block };
+  };
+  for (const frame of frames) {
+    samples += frame.blockSize;
+    if (
+      frame.channels !== channels || (frame.sampleRate || sampleRate) !== sampleRate ||
+      (frame.bits || bits) !== bits
+    ) throw new AudioError("FLAC stream changes its rate, channels or bits");
+    if (info.samples !== 0 && samples > info.samples) break;
+    batch.push(frame.data);
+    count += frame.blockSize;
+    if (count * channels >= BLOCK_SAMPLES) yield flush();
+  }
+  if (info.samples !== 0 && info.samples !== samples) {
+    throw new AudioError(
+      `FLAC file is cut off or damaged: ${samples} of ${info.samples} samples are there`,
+    );
+  }
+  if (count > 0) yield flush();
+  decoder.finish();
 }
 
 function damaged(frame: number): AudioError {
@@ -96,44 +162,50 @@ function readStreamInfo(block: Uint8Array): StreamInfo {
   return { sampleRate, channels, bits, samples };
 }
 
-function checkedStream(info: StreamInfo, frames: Uint8Array[]): FlacStream {
-  let samples = 0;
-  for (const frame of frames) samples += frameHeader(frame, 0)!.blockSize;
-  if (info.samples !== 0 && info.samples !== samples) {
-    throw new AudioError(
-      `FLAC file is cut off or damaged: ${samples} of ${info.samples} samples are there`,
-    );
-  }
-  return { ...info, samples, frames };
-}
-
-function* nativeFrames(bytes: Uint8Array, from: number): Generator<Uint8Array> {
+function* nativeFrames(source: ByteWindow, from: number): Generator<Frame> {
   let start = from;
   let index = 0;
   // Some tools append an ID3v1 tag.
-  const isTag = (at: number): boolean =>
-    at + 128 === bytes.length && bytes[at] === 0x54 && bytes[at + 1] === 0x41 &&
-    bytes[at + 2] === 0x47;
-  while (start < bytes.length && !isTag(start)) {
-    const header = frameHeader(bytes, start);
+  const isTag = (at: number): boolean => {
+    if (at + 128 !== source.size) return false;
+    const [t, a, g] = source.read(at, 3);
+    return t === 0x54 && a === 0x41 && g === 0x47;
+  };
+  while (start < source.size && !isTag(start)) {
+    const header = frameHeader(source.read(start, MAX_HEADER), 0);
     if (!header) throw damaged(index);
-    let crc = 0;
-    let at = start;
-    for (;;) {
-      if (at === bytes.length) {
-        if (crc !== 0) throw damaged(index);
-        break;
-      }
-      if (
-        crc === 0 && at > start + header.bytes &&
-        (frameHeader(bytes, at) || isTag(at))
-      ) break;
-      crc = ((crc << 8) & 0xffff) ^ CRC16[(crc >> 8) ^ bytes[at++]];
-    }
-    yield bytes.subarray(start, at);
-    start = at;
+    const end = frameEnd(source, start, header.bytes, isTag);
+    if (end === undefined) throw damaged(index);
+    yield { ...header, data: source.read(start, end - start) };
+    start = end;
     index++;
   }
+}
+
+/** Where the frame that begins at `start` ends; undefined when its checksum never comes out. */
+function frameEnd(
+  source: ByteWindow,
+  start: number,
+  headerBytes: number,
+  isTag: (at: number) => boolean,
+): number | undefined {
+  let crc = 0;
+  const last = Math.min(source.size, start + MAX_FRAME);
+  for (let at = start; at < last;) {
+    const part = source.read(at, Math.min(last - at, SEARCHED));
+    for (let i = 0; i < part.length; i++) {
+      if (crc === 0 && at + i > start + headerBytes) {
+        const candidate = part[i] === 0xff || part[i] === 0x54;
+        if (candidate && (frameHeader(source.read(at + i, MAX_HEADER), 0) || isTag(at + i))) {
+          return at + i;
+        }
+      }
+      crc = ((crc << 8) & 0xffff) ^ CRC16[(crc >> 8) ^ part[i]];
+    }
+    at += part.length;
+    if (part.length === 0) return undefined;
+  }
+  return last === source.size && crc === 0 ? last : undefined;
 }
 
 /** Parses a frame header and verifies its CRC-8; undefined when none starts here. */
@@ -141,9 +213,8 @@ function frameHeader(bytes: Uint8Array, at: number): FrameHeader | undefined {
   if (bytes[at] !== 0xff || (bytes[at + 1] & 0xfe) !== 0xf8) return undefined;
   const sizeCode = bytes[at + 2] >> 4;
   const rateCode = bytes[at + 2] & 15;
-  if (sizeCode === 0 || rateCode === 15 || (bytes[at + 3] >> 4) > 10) {
-    return undefined;
-  }
+  const assignment = bytes[at + 3] >> 4;
+  if (sizeCode === 0 || rateCode === 15 || assignment > 10) return undefined;
   // The frame or sample number is coded like UTF-8, extended to 7 bytes: leading ones count the
   // bytes.
   const ones = Math.clz32(~(bytes[at + 4] << 24));
@@ -155,12 +226,22 @@ function frameHeader(bytes: Uint8Array, at: number): FrameHeader | undefined {
     blockSize = ((bytes[end] << 8) | bytes[end + 1]) + 1;
     end += 2;
   }
-  if (rateCode === 12) end++;
-  if (rateCode === 13 || rateCode === 14) end += 2;
+  let sampleRate = RATES[rateCode] ?? 0;
+  if (rateCode === 12) sampleRate = 1000 * bytes[end++];
+  if (rateCode === 13 || rateCode === 14) {
+    sampleRate = ((bytes[end] << 8) | bytes[end + 1]) * (rateCode === 14 ? 10 : 1);
+    end += 2;
+  }
   if (end >= bytes.length || crc8(bytes.subarray(at, end)) !== bytes[end]) {
     return undefined;
   }
-  return { bytes: end + 1 - at, blockSize };
+  return {
+    bytes: end + 1 - at,
+    blockSize,
+    channels: assignment < 8 ? assignment + 1 : 2,
+    sampleRate,
+    bits: BITS[(bytes[at + 3] >> 1) & 7],
+  };
 }
 
 function crc8(bytes: Uint8Array): number {

@@ -4,38 +4,40 @@
  * @module
  */
 import { concatBytes } from "../io/bytes.ts";
-
-/** Whole MPEG audio frames of one format, without tags and junk between them. */
-export interface MpegStream {
-  /** Frames per second. */
-  readonly sampleRate: number;
-  /** 1 or 2. */
-  readonly channels: number;
-  /** Frame data for the decoder. */
-  readonly data: Uint8Array;
-}
+import { type ByteSource, ByteWindow } from "./byte_source.ts";
+import { type AudioBlocks, AudioError, type LengthCheck, MOST_STREAMS } from "./decoded_audio.ts";
+import { mpegDecoder, type StreamDecoder } from "./decoders.ts";
 
 /** Number of bytes of ID3v2 tags before the content. */
-export function id3v2Size(bytes: Uint8Array): number {
-  let at = 0;
-  while (
-    bytes[at] === 0x49 && bytes[at + 1] === 0x44 && bytes[at + 2] === 0x33 &&
-    at + 10 <= bytes.length
-  ) {
-    const size = bytes.subarray(at + 6, at + 10)
-      .reduce((sum, byte) => sum * 128 + (byte & 0x7f), 0);
-    const footer = bytes[at + 5] & 0x10 ? 10 : 0;
-    at += 10 + size + footer;
+export function id3v2Size(file: ByteSource): number {
+  const source = new ByteWindow(file);
+  for (let at = 0;;) {
+    const tag = source.read(at, 10);
+    if (tag.length < 10 || tag[0] !== 0x49 || tag[1] !== 0x44 || tag[2] !== 0x33) {
+      return Math.min(at, source.size);
+    }
+    const size = tag.subarray(6, 10).reduce((sum, byte) => sum * 128 + (byte & 0x7f), 0);
+    at += 10 + size + (tag[5] & 0x10 ? 10 : 0);
   }
-  return Math.min(at, bytes.length);
 }
 
 interface MpegFrame {
   readonly bytes: number;
   readonly sampleRate: number;
   readonly channels: number;
-  /** Equal in all frames of a stream: version and layer. */
+  readonly samples: number;
+  /** Version and layer. */
   readonly kind: number;
+}
+
+/** Frames behind one another. */
+interface MpegRun {
+  readonly start: number;
+  readonly end: number;
+  readonly frames: number;
+  readonly first: MpegFrame;
+  /** Whether a frame has two channels. */
+  readonly stereo: boolean;
 }
 
 /**
@@ -52,31 +54,33 @@ const MPEG2_RATES = [
   [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
 ];
 
-function mpegFrame(bytes: Uint8Array, at: number): MpegFrame | undefined {
-  if (at + 4 > bytes.length) return undefined;
-  if (bytes[at] !== 0xff || (bytes[at + 1] & 0xe0) !== 0xe0) return undefined;
-  const version = (bytes[at + 1] >> 3) & 3; // 0: 2.5, 1: reserved, 2: MPEG-2, 3: MPEG-1
-  const layer = 4 - ((bytes[at + 1] >> 1) & 3); // 4: reserved
-  const rateIndex = bytes[at + 2] >> 4;
-  const frequency = (bytes[at + 2] >> 2) & 3;
+/** @param bytes the four bytes of a header */
+function mpegFrame(bytes: Uint8Array): MpegFrame | undefined {
+  if (bytes.length < 4) return undefined;
+  if (bytes[0] !== 0xff || (bytes[1] & 0xe0) !== 0xe0) return undefined;
+  const version = (bytes[1] >> 3) & 3; // 0: 2.5, 1: reserved, 2: MPEG-2, 3: MPEG-1
+  const layer = 4 - ((bytes[1] >> 1) & 3); // 4: reserved
+  const rateIndex = bytes[2] >> 4;
+  const frequency = (bytes[2] >> 2) & 3;
   // Index 0 is "free format", whose frames cannot be measured from the header.
   if (version === 1 || layer === 4 || rateIndex === 0 || rateIndex === 15) {
     return undefined;
   }
-  if (frequency === 3 || (bytes[at + 3] & 3) === 2) return undefined;
+  if (frequency === 3 || (bytes[3] & 3) === 2) return undefined;
   const sampleRate = [44100, 48000, 32000][frequency] /
     (version === 3 ? 1 : version === 2 ? 2 : 4);
   const rates = version === 3 ? MPEG1_RATES[layer - 1] : MPEG2_RATES[layer === 1 ? 0 : 1];
   const bitRate = rates[rateIndex - 1] * 1000;
-  const padding = (bytes[at + 2] >> 1) & 1;
+  const padding = (bytes[2] >> 1) & 1;
   const size = layer === 1 ? (Math.floor(12 * bitRate / sampleRate) + padding) * 4 : Math.floor(
     (layer === 3 && version !== 3 ? 72 : 144) * bitRate / sampleRate,
   ) + padding;
   return {
     bytes: size,
     sampleRate,
-    channels: (bytes[at + 3] >> 6) === 3 ? 1 : 2,
-    kind: bytes[at + 1] & 0x1e,
+    channels: (bytes[3] >> 6) === 3 ? 1 : 2,
+    samples: layer === 1 ? 384 : layer === 3 && version !== 3 ? 576 : 1152,
+    kind: bytes[1] & 0x1e,
   };
 }
 
@@ -88,55 +92,95 @@ const MPEG_RUN = 3;
 /** Junk before the first frame, after any ID3 tag, that is still searched. */
 const MPEG_SEARCH = 1 << 16;
 
+/** Bytes that the decoder gets at a time: its own input buffer. */
+const FED = 1 << 16;
+
 /**
- * Finds the MPEG audio frames (layers I to III) of a file by walking from header to header, so that
- * tags, pictures and junk never reach the decoder. A run counts when it has three frames, or
- * reaches exactly from the start to the end.
+ * Decodes the MPEG audio frames (layers I to III) from `from` on, found by walking from header to
+ * header, so that tags, pictures and junk never reach the decoder. A run of frames of one version,
+ * layer and rate counts when it has three, or reaches exactly from the start to the end. Mono and
+ * stereo frames may follow each other; where version, layer or rate change, a new decoder goes on.
  *
- * @param bytes the file after its ID3v2 tags.
- * @returns undefined when there is no such run.
+ * @param from end of the ID3v2 tags
+ * @throws AudioError when there is no such run, or frames are damaged.
  */
-export function readMpeg(bytes: Uint8Array): MpegStream | undefined {
-  const runs: Uint8Array[] = [];
-  let first: MpegFrame | undefined;
-  let at = 0;
-  while (at + 4 <= bytes.length && (first || at < MPEG_SEARCH)) {
-    // Sync words are rare: jump to the next candidate.
-    at = bytes.indexOf(0xff, at);
-    if (at < 0) break;
-    const run = mpegRun(bytes, at, first);
-    const whole = at === 0 && run.end === bytes.length;
-    if (run.frames >= MPEG_RUN || (run.frames > 0 && whole)) {
-      first ??= mpegFrame(bytes, at);
-      runs.push(bytes.subarray(at, run.end));
-      at = run.end;
-    } else {
-      at++;
+export async function* mpegBlocks(file: ByteSource, from: number, check: LengthCheck): AudioBlocks {
+  const source = new ByteWindow(file);
+  let [seconds, streams] = [0, 0];
+  let kind: string | undefined;
+  let anyStereo = false;
+  for (const { frames, first, stereo } of mpegRuns(source, from)) {
+    check(seconds += frames * first.samples / first.sampleRate);
+    if (kindOf(first) !== kind) streams++;
+    kind = kindOf(first);
+    anyStereo ||= stereo;
+    if (streams > MOST_STREAMS) throw new AudioError("MP3 data changes its format too often");
+  }
+  if (streams === 0) {
+    throw new AudioError("not a known audio format: no WAV, FLAC or Ogg header and no MP3 frames");
+  }
+  let decoder: StreamDecoder<Uint8Array> | undefined;
+  let sampleRate = 0;
+  let parts: Uint8Array[] = [];
+  let size = 0;
+  const decoded = () => {
+    const channels = decoder!.decode(parts.length === 1 ? parts[0] : concatBytes(parts));
+    [parts, size] = [[], 0];
+    // The decoder always gives two channels, equal ones for a mono frame.
+    return { sampleRate, channels: channels.slice(0, anyStereo ? 2 : 1) };
+  };
+  kind = undefined;
+  for (const run of mpegRuns(source, from)) {
+    if (kindOf(run.first) !== kind) {
+      if (size > 0) yield decoded();
+      decoder?.finish();
+      decoder = await mpegDecoder();
+      kind = kindOf(run.first);
+      sampleRate = run.first.sampleRate;
+    }
+    for (let at = run.start; at < run.end;) {
+      const part = source.read(at, Math.min(FED - size, run.end - at));
+      if (part.length === 0) throw new AudioError("the file became shorter");
+      parts.push(part);
+      size += part.length;
+      at += part.length;
+      if (size === FED) yield decoded();
     }
   }
-  return first && {
-    sampleRate: first.sampleRate,
-    channels: first.channels,
-    data: runs.length === 1 ? runs[0] : concatBytes(runs),
-  };
+  if (size > 0) yield decoded();
+  decoder?.finish();
 }
 
-function mpegRun(
-  bytes: Uint8Array,
-  start: number,
-  like: MpegFrame | undefined,
-): { frames: number; end: number } {
-  let frames = 0;
-  let end = start;
-  let model = like;
+function kindOf({ kind, sampleRate }: MpegFrame): string {
+  return `${kind} ${sampleRate}`;
+}
+
+function* mpegRuns(source: ByteWindow, from: number): Generator<MpegRun> {
+  let found = false;
+  for (let at = from; at + 4 <= source.size;) {
+    // Sync words are rare: jump to the next candidate.
+    at = source.indexOf(0xff, at, found ? source.size : Math.min(from + MPEG_SEARCH, source.size));
+    if (at < 0) return;
+    const run = mpegRun(source, at);
+    const whole = at === from && run?.end === source.size;
+    if (run && (run.frames >= MPEG_RUN || whole)) {
+      found = true;
+      yield run;
+      at = run.end;
+    } else at++;
+  }
+}
+
+function mpegRun(source: ByteWindow, start: number): MpegRun | undefined {
+  let first: MpegFrame | undefined;
+  let [frames, end, stereo] = [0, start, false];
   for (;;) {
-    const frame = mpegFrame(bytes, end);
-    if (!frame || end + frame.bytes > bytes.length) return { frames, end };
-    model ??= frame;
-    if (
-      frame.kind !== model.kind || frame.sampleRate !== model.sampleRate ||
-      frame.channels !== model.channels
-    ) return { frames, end };
+    const frame = mpegFrame(source.read(end, 4));
+    const fits = frame && end + frame.bytes <= source.size;
+    if (!fits || kindOf(first ??= frame) !== kindOf(frame)) {
+      return first && { start, end, frames, first, stereo };
+    }
+    stereo ||= frame.channels === 2;
     frames++;
     end += frame.bytes;
   }

@@ -18,6 +18,8 @@ const BETA = 14.769656459379492;
 const MAX_WEIGHTS = 1 << 24;
 /** Rate pairs kept; a data set rarely has more than a handful. */
 const MAX_KERNELS = 8;
+/** Weights kept beside those of the last pair. */
+const MAX_KEPT = 1 << 22;
 
 /** One interpolation phase: `weights[0]` belongs to input sample `offset` of the group. */
 export interface Phase {
@@ -166,8 +168,12 @@ export function resampleKernel(from: number, to: number): ResampleKernel {
   let kernel = kernels.get(key);
   if (!kernel) {
     kernel = makeKernel(from, to);
-    if (kernels.size === MAX_KERNELS) {
-      kernels.delete(kernels.keys().next().value!);
+    const weights = ({ next, width }: ResampleKernel) => next * 2 * width;
+    let kept = [...kernels.values()].reduce((sum, it) => sum + weights(it), 0);
+    for (const [oldest, it] of kernels) {
+      if (kernels.size < MAX_KERNELS && kept <= MAX_KEPT) break;
+      kernels.delete(oldest);
+      kept -= weights(it);
     }
     kernels.set(key, kernel);
   }

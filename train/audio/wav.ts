@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { AudioError, type DecodedAudio } from "./decoded_audio.ts";
+import { AudioError, BLOCK_SAMPLES, type DecodedAudio } from "./decoded_audio.ts";
+import { bytesInMemory, type ByteSource, ByteWindow } from "./byte_source.ts";
 
 /** How one sample is stored. `bytes` is the width of its container. */
 interface Encoding {
@@ -41,16 +42,12 @@ const OTHER_CODECS: Readonly<Record<number, string>> = {
 
 /** The extensible fmt chunk has 40 bytes; what may follow says nothing more. */
 const MAX_FORMAT_BYTES = 40;
+/** A ds64 chunk has 28 bytes and 12 for each other long chunk. */
+const MAX_DS64_BYTES = 28 + 12 * 64;
+/** A size that is not known or does not fit. */
+const UNKNOWN_SIZE = 0xffffffff;
 /** Bytes 2 to 15 of every sub-format GUID that wraps a plain format tag. */
 const GUID_TAIL = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71];
-
-/** Bytes that need not be in memory as a whole. */
-export interface ByteSource {
-  /** Bytes in all. */
-  readonly size: number;
-  /** Bytes from `at` on, fewer at the end. */
-  read(at: number, length: number): Uint8Array;
-}
 
 /** A WAV file of which any part can be read. */
 export interface WavReader {
@@ -58,6 +55,8 @@ export interface WavReader {
   readonly sampleRate: number;
   /** Frames that are there. */
   readonly frames: number;
+  /** Number of channels. */
+  readonly channels: number;
   /** One Float32Array [count] per channel; `first + count` at most `frames`. */
   read(first: number, count: number): Float32Array[];
 }
@@ -77,10 +76,7 @@ export interface WavReader {
  * supported.
  */
 export function readWav(bytes: Uint8Array): DecodedAudio {
-  const wav = openWav({
-    size: bytes.length,
-    read: (at, length) => bytes.subarray(at, at + length),
-  });
+  const wav = openWav(bytesInMemory(bytes));
   return { sampleRate: wav.sampleRate, channels: wav.read(0, wav.frames) };
 }
 
@@ -97,8 +93,10 @@ export function openWav(source: ByteSource): WavReader {
   return {
     sampleRate,
     frames: Math.floor((data.end - data.start) / step),
+    channels,
     read(first, count): Float32Array[] {
       const bytes = source.read(data.start + first * step, count * step);
+      if (bytes.length < count * step) throw new AudioError("the file became shorter");
       const read = sampleReader(viewOf(bytes), encoding);
       return Array.from({ length: channels }, (_, c) => {
         const channel = new Float32Array(count);
@@ -107,6 +105,15 @@ export function openWav(source: ByteSource): WavReader {
       });
     },
   };
+}
+
+/** The samples of a WAV file, part by part. */
+export function* wavBlocks(wav: WavReader): Generator<DecodedAudio, void, undefined> {
+  const { sampleRate, frames, channels } = wav;
+  const most = Math.max(1, Math.floor(BLOCK_SAMPLES / channels));
+  for (let first = 0; first < frames; first += most) {
+    yield { sampleRate, channels: wav.read(first, Math.min(most, frames - first)) };
+  }
 }
 
 /**
@@ -122,14 +129,17 @@ function ascii(bytes: Uint8Array, at: number): string {
   return String.fromCharCode(...bytes.subarray(at, at + 4));
 }
 
-function findChunks(source: ByteSource): { format: Format; data: Chunk } {
+function findChunks(file: ByteSource): { format: Format; data: Chunk } {
+  const source = new ByteWindow(file);
+  const sizes = longSizes(source);
   let format: Format | undefined;
   let data: Chunk | undefined;
   let at = 12;
   while (at + 8 <= source.size && !(format && data)) {
     const header = source.read(at, 8);
     const id = ascii(header, 0);
-    const size = viewOf(header).getUint32(4, true);
+    const short = viewOf(header).getUint32(4, true);
+    const size = short === UNKNOWN_SIZE ? sizes.get(id) ?? short : short;
     const start = at + 8;
     const end = Math.min(start + size, source.size);
     if (id === "fmt ") {
@@ -137,7 +147,8 @@ function findChunks(source: ByteSource): { format: Format; data: Chunk } {
       format = parseFormat(content, { start: 0, end: content.byteLength });
     }
     if (id === "data") {
-      const open = size === 0 && !isChunkList(source, start);
+      const unknown = short === UNKNOWN_SIZE && !sizes.has(id);
+      const open = unknown || (size === 0 && !isChunkList(source, start));
       data = { start, end: open ? source.size : end };
     }
     // A chunk of odd size is followed by one pad byte.
@@ -148,6 +159,26 @@ function findChunks(source: ByteSource): { format: Format; data: Chunk } {
   }
   if (!data) throw new AudioError("WAV file has no data chunk");
   return { format, data };
+}
+
+/**
+ * Sizes of the chunks that RF64 and BW64 (EBU Tech 3306, ITU-R BS.2088) write as 2^32 - 1: they
+ * stand with 64 bits in the ds64 chunk, the first one.
+ */
+function longSizes(source: ByteSource): Map<string, number> {
+  const sizes = new Map<string, number>();
+  const start = source.read(0, 20);
+  if (start.length < 20 || ascii(start, 0) === "RIFF" || ascii(start, 12) !== "ds64") return sizes;
+  const view = viewOf(source.read(20, Math.min(viewOf(start).getUint32(16, true), MAX_DS64_BYTES)));
+  const size = (at: number) => Number(view.getBigUint64(at, true));
+  // The size of the RIFF chunk is not needed.
+  if (view.byteLength >= 16) sizes.set("data", size(8));
+  // The count of the table's entries, then each with its name and size.
+  for (let at = 28; at + 12 <= view.byteLength; at += 12) {
+    const id = ascii(new Uint8Array(view.buffer, view.byteOffset + at, 4), 0);
+    if (id !== "data") sizes.set(id, size(at + 4));
+  }
+  return sizes;
 }
 
 function viewOf(bytes: Uint8Array): DataView {
