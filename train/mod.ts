@@ -24,7 +24,13 @@ export {
 } from "./run/checkpoint.ts";
 export { pretrainHelp, resolveConfig, type ResolvedConfig } from "./config/config.ts";
 export { AudioError, type DecodedAudio } from "./audio/decoded_audio.ts";
-export { decodeAudio, loadWaveform, SAMPLE_RATE, toMono } from "./audio/decode.ts";
+export {
+  decodeAudio,
+  loadWaveform,
+  SAMPLE_RATE,
+  toMono,
+  type WaveformOptions,
+} from "./audio/decode.ts";
 export { AUDIO_EXTENSIONS, FolderError, listAudioFiles } from "./io/folders.ts";
 export { NoDataError } from "./errors.ts";
 export { batchLogMel } from "./data/batch_logmel.ts";
@@ -50,7 +56,6 @@ export {
   audioFolderSource,
   type ClipSource,
   type Crop,
-  type CropPlace,
   type FileSourceOptions,
   type SkippedClip,
   type SourcePart,
@@ -58,7 +63,16 @@ export {
   syntheticSource,
   type WaveformSource,
 } from "./data/clip_source.ts";
-export { FileError, type Piece, type PiecesRequest } from "./data/clip_reading.ts";
+export type { CropPlace } from "./data/crop.ts";
+export {
+  type AudioRequest,
+  type ClipAudio,
+  type ClipRequest,
+  FileError,
+  type Piece,
+  type PiecesRequest,
+  type WaveformRequest,
+} from "./data/clip_reading.ts";
 export {
   audioFiles,
   embedFiles,

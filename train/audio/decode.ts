@@ -208,7 +208,7 @@ export async function* waveformBlocks(
 }
 
 /** The parts behind one another; a single one as it is. */
-function joined(parts: readonly Float32Array[]): Float32Array {
+export function joined(parts: readonly Float32Array[]): Float32Array {
   const whole = parts.filter(({ length }) => length > 0);
   if (whole.length === 1) return whole[0];
   const all = new Float32Array(whole.reduce((sum, { length }) => sum + length, 0));

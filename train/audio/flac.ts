@@ -8,24 +8,34 @@ import { type AudioBlocks, AudioError, BLOCK_SAMPLES, type LengthCheck } from ".
 import { flacDecoder } from "./decoders.ts";
 
 /** The part of STREAMINFO that is needed; `samples` 0 means unknown. */
-interface StreamInfo {
+export interface StreamInfo {
+  /** Frames per second (Hz). */
   readonly sampleRate: number;
+  /** 1 to 8. */
   readonly channels: number;
+  /** Bits per sample, 4 to 32. */
   readonly bits: number;
+  /** Samples per channel. */
   readonly samples: number;
 }
 
-/** What a frame says of itself; rate and bits are 0 where it leaves them to STREAMINFO. */
+/** What a frame says of itself. */
 interface FrameHeader {
+  /** Bytes of the header. */
   readonly bytes: number;
+  /** Samples per channel. */
   readonly blockSize: number;
+  /** 1 to 8. */
   readonly channels: number;
+  /** Hz; 0 where STREAMINFO says it. */
   readonly sampleRate: number;
+  /** Bits per sample; 0 where STREAMINFO says it. */
   readonly bits: number;
 }
 
 /** A whole frame, its checksum verified. */
-interface Frame extends FrameHeader {
+export interface Frame extends FrameHeader {
+  /** Its bytes. */
   readonly data: Uint8Array;
 }
 
@@ -47,6 +57,24 @@ const BITS = [0, 8, 12, 0, 16, 20, 24, 32];
  * @throws AudioError when the header is incomplete, a frame is damaged or samples are missing.
  */
 export async function* flacBlocks(file: ByteSource, from: number, check: LengthCheck): AudioBlocks {
+  const { info, frames } = openFlac(file, from);
+  if (info.samples === 0) {
+    let samples = 0;
+    for (const { blockSize } of frames()) check((samples += blockSize) / info.sampleRate);
+  }
+  yield* decoded(info, frames(), check);
+}
+
+/**
+ * Reads the header of a native FLAC file.
+ *
+ * @returns what STREAMINFO says, and the frames, each time from the first one
+ * @throws AudioError when the header is incomplete; the frames where one is damaged.
+ */
+export function openFlac(
+  file: ByteSource,
+  from: number,
+): { readonly info: StreamInfo; frames(): Generator<Frame> } {
   const source = new ByteWindow(file);
   let info: StreamInfo | undefined;
   let at = from + 4;
@@ -59,13 +87,7 @@ export async function* flacBlocks(file: ByteSource, from: number, check: LengthC
     at += 4 + size;
   }
   if (!info) throw new AudioError("FLAC header has no STREAMINFO block");
-  if (info.samples === 0) {
-    let samples = 0;
-    for (const { blockSize } of nativeFrames(source, at)) {
-      check((samples += blockSize) / info.sampleRate);
-    }
-  }
-  yield* decoded(info, nativeFrames(source, at), check);
+  return { info, frames: () => nativeFrames(source, at) };
 }
 
 /**

@@ -44,6 +44,8 @@ const OTHER_CODECS: Readonly<Record<number, string>> = {
 const MAX_FORMAT_BYTES = 40;
 /** A ds64 chunk has 28 bytes and 12 for each other long chunk. */
 const MAX_DS64_BYTES = 28 + 12 * 64;
+/** First letter of the chunk that may be empty and count. */
+const DATA = "d".charCodeAt(0);
 /** A size that is not known or does not fit. */
 const UNKNOWN_SIZE = 0xffffffff;
 /** Bytes 2 to 15 of every sub-format GUID that wraps a plain format tag. */
@@ -137,6 +139,11 @@ function findChunks(file: ByteSource): { format: Format; data: Chunk } {
   let at = 12;
   while (at + 8 <= source.size && !(format && data)) {
     const header = source.read(at, 8);
+    // Files of millions of chunks exist, if only to annoy.
+    if (header[4] + header[5] + header[6] + header[7] === 0 && header[0] !== DATA) {
+      at += 8;
+      continue;
+    }
     const id = ascii(header, 0);
     const short = viewOf(header).getUint32(4, true);
     const size = short === UNKNOWN_SIZE ? sizes.get(id) ?? short : short;

@@ -4,7 +4,7 @@
  * @module
  */
 import { flag, option } from "./option.ts";
-import { choice, file, folder, whole } from "./value_types.ts";
+import { choice, file, folder, number, whole } from "./value_types.ts";
 
 /** The encoder that a command works with. */
 export const checkpoint = option(
@@ -40,6 +40,12 @@ export const workers = option(
   whole(0, 256),
   "Threads that decode and resample; 0 does it beside everything else.",
   { defaultText: "one for each core" },
+);
+/** Of commands that decode files of any length. */
+export const maxHours = option(
+  number({ above: 0, unit: "hours" }),
+  "Longer files of audio are skipped.",
+  { defaultText: "24" },
 );
 /** Of commands that use a device. */
 export const adapter = option(choice(["auto", "gpu", "software"]), "WebGPU adapter.", {

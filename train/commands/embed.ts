@@ -6,7 +6,15 @@ import { command, refuse } from "../cli/command.ts";
 import { listSkipped } from "../cli/listing.ts";
 import { flag, group, option, type Values } from "../cli/option.ts";
 import type { RawArguments } from "../cli/parser.ts";
-import { adapter, bands, checkpoint, heads, pool, workers } from "../cli/shared_options.ts";
+import {
+  adapter,
+  bands,
+  checkpoint,
+  heads,
+  maxHours,
+  pool,
+  workers,
+} from "../cli/shared_options.ts";
 import { choice, file, path, repeated, whole } from "../cli/value_types.ts";
 import { AUDIO_EXTENSIONS, isFolder } from "../io/folders.ts";
 import { NoDataError, UsageError } from "../errors.ts";
@@ -58,6 +66,7 @@ const OPTIONS = {
       { default: 32 },
     ),
     heads,
+    "max-hours": maxHours,
     workers,
     adapter,
   }),
@@ -90,7 +99,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   const files = await filesIn(audio);
   using device = await openDevice({ adapter });
   using encoder = await encoderFrom(device, checkpoint, heads);
-  using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency);
+  using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency, values["max-hours"]);
   using line = new RateLine({ quiet });
   const { embedded, skipped, seconds, skippedFiles } = await embedFiles({
     encoder,
@@ -128,16 +137,17 @@ const NOT_WITH_PROBE = ["out", "frames", "layers", "pool", "bands", "mode", "com
 /** `--probe`: prints classes. */
 async function predict(
   probePath: string,
-  { audio, checkpoint, heads, top, workers, adapter, quiet }: Values<typeof OPTIONS>,
+  values: Values<typeof OPTIONS>,
   words: RawArguments,
   signal: AbortSignal,
 ): Promise<number> {
   refuse(words, NOT_WITH_PROBE, "not with --probe, which prints classes and has its own way");
+  const { audio, checkpoint, heads, top, workers, adapter, quiet } = values;
   const probe = await probeFor(probePath, checkpoint);
   const files = await filesIn(audio);
   using device = await openDevice({ adapter });
   using encoder = await encoderFrom(device, checkpoint, heads);
-  using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency);
+  using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency, values["max-hours"]);
   using line = new RateLine({ quiet });
   const skipped: SkippedClip[] = [];
   const found = await predictFiles(encoder, probe, top, {

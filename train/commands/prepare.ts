@@ -4,7 +4,7 @@ import { openDevice } from "../../engine/mod.ts";
 import { command } from "../cli/command.ts";
 import { option } from "../cli/option.ts";
 import { RateLine } from "../cli/rate_line.ts";
-import { adapter, quiet, workers } from "../cli/shared_options.ts";
+import { adapter, maxHours, quiet, workers } from "../cli/shared_options.ts";
 import { choice, folder, whole } from "../cli/value_types.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { prepareStore } from "../store/prepare.ts";
@@ -31,6 +31,7 @@ export const COMMAND = command({
         "scripts' list.",
       { default: 1 },
     ),
+    "max-hours": maxHours,
     workers,
     adapter,
     quiet,
@@ -42,10 +43,18 @@ export const help = COMMAND.help;
 
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
-  const { data, out, dtype, "min-frames": minFrames, workers, adapter, quiet } =
-    COMMAND.read(argv).values;
+  const {
+    data,
+    out,
+    dtype,
+    "min-frames": minFrames,
+    "max-hours": maxHours,
+    workers,
+    adapter,
+    quiet,
+  } = COMMAND.read(argv).values;
   using device = await openDevice({ adapter });
-  using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
+  using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency, maxHours);
   using line = new RateLine({ quiet });
   const { total, made, kept, skipped, seconds, listed, mean, std } = await prepareStore({
     ...{ data, out, dtype, minFrames, device, pool, signal },

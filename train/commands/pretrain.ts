@@ -37,7 +37,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     else early.push({ path, reason });
   };
   const workers = config.data.length > 0 ? config.workers ?? defaultWorkers() : 0;
-  using pool = new WorkerPool(workers);
+  using pool = new WorkerPool(workers, config.maxHours);
   const source = await sourceOf(config, pool, onSkip);
   const folder = config.eval === undefined ? undefined : labelledFolder(config.eval);
   using device = await openDevice({

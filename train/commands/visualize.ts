@@ -8,7 +8,8 @@ import { flag, group, option } from "../cli/option.ts";
 import { adapter, heads, workers } from "../cli/shared_options.ts";
 import { file, number, parsed, path, repeated, type ValueType, whole } from "../cli/value_types.ts";
 import { AudioError } from "../audio/decoded_audio.ts";
-import { loadWaveform, SAMPLE_RATE } from "../audio/decode.ts";
+import { SAMPLE_RATE } from "../audio/decode.ts";
+import { partOf as partOfFile } from "../data/clip_reading.ts";
 import { NoDataError, UsageError } from "../errors.ts";
 import { isFolder } from "../io/folders.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
@@ -203,17 +204,11 @@ async function audioIn(
  * @throws {NoDataError} if the file cannot be used @throws {UsageError} if it ends before `start`
  */
 async function partOf(path: string, start: number, seconds: number): Promise<Float32Array> {
-  let waveform: Float32Array;
-  try {
-    waveform = await loadWaveform(path);
-  } catch (error) {
-    if (error instanceof AudioError) throw new NoDataError(`${path}: ${error.message}`);
-    throw error;
-  }
   const first = Math.round(start * SAMPLE_RATE);
-  if (first >= waveform.length) {
-    const length = (waveform.length / SAMPLE_RATE).toFixed(2);
-    throw new UsageError(`--start ${start}: ${path} has ${length} s`);
-  }
-  return waveform.slice(first, first + Math.round(seconds * SAMPLE_RATE));
+  const part = await partOfFile(path, first, Math.round(seconds * SAMPLE_RATE)).catch((error) => {
+    throw error instanceof AudioError ? new NoDataError(`${path}: ${error.message}`) : error;
+  });
+  if (part.samples.length > 0) return part.samples;
+  const length = (part.of / SAMPLE_RATE).toFixed(2);
+  throw new UsageError(`--start ${start}: ${path} has ${length} s`);
 }

@@ -41,6 +41,8 @@ export interface ResolvedConfig {
   readonly standardise: "paper" | "store";
   /** Threads that read and decode. */
   readonly workers?: number;
+  /** Longer files of audio are skipped. */
+  readonly maxHours?: number;
   /** Run directory. */
   readonly out: string;
   /** What is learned. */
@@ -310,6 +312,7 @@ function complete(given: Options, now: Date): ResolvedConfig {
     ...(given["data-weights"] !== undefined && { dataWeights: given["data-weights"] }),
     standardise: given.standardise,
     ...(given.workers !== undefined && { workers: given.workers }),
+    ...(given["max-hours"] !== undefined && { maxHours: given["max-hours"] }),
     out,
     objective,
     recipe: given.recipe,

@@ -13,7 +13,7 @@ import {
   sideOf,
 } from "../../model/objectives/recipe.ts";
 import { flag, group, type Option, option, type Values } from "../cli/option.ts";
-import { adapter, quiet } from "../cli/shared_options.ts";
+import { adapter, maxHours, quiet } from "../cli/shared_options.ts";
 import {
   choice,
   file,
@@ -110,6 +110,7 @@ export const PRETRAIN_OPTIONS = {
       "Frames (10 ms) of a training crop, a multiple of a patch's.",
       { defaultText: "208 for tiny and for msm-mae's base, else 608" },
     ),
+    "max-hours": maxHours,
     workers: option(
       whole(0, 256),
       "Threads that read and decode clips ahead of the GPU; 0 does it between updates.",

@@ -5,14 +5,45 @@
  * @module
  */
 import { AudioError } from "../audio/decoded_audio.ts";
-import { loadWaveform, waveformBlocks } from "../audio/decode.ts";
+import {
+  joined,
+  loadWaveform,
+  MAX_HOURS,
+  MAX_WHOLE_HOURS,
+  SAMPLE_RATE,
+  waveformBlocks,
+} from "../audio/decode.ts";
 import { NpyError } from "../io/npy.ts";
+import { type CropPlace, cropStart, samplesOf } from "./crop.ts";
 import { type CropRequest, readCrop } from "./logmel_file.ts";
 
-/** A file that is to come in pieces. */
-export interface PiecesRequest {
+/** A file of audio. */
+export interface AudioRequest {
   /** The file. */
   readonly path: string;
+  /** A longer file is refused; {@link MAX_HOURS} by default. */
+  readonly maxHours?: number;
+}
+
+/** A waveform that is to come in one piece: no more than {@link MAX_WHOLE_HOURS}. */
+export interface WaveformRequest extends AudioRequest {
+  /** Only so many samples from its start; it may go on for longer then. */
+  readonly samples?: number;
+}
+
+/** A clip of which a crop is needed now, and others perhaps later. */
+export interface ClipRequest extends AudioRequest, CropPlace {}
+
+/** A waveform, or the crop of one that is too long to be kept. */
+export interface ClipAudio {
+  /** Mono, 16 kHz. */
+  readonly samples: Float32Array;
+  /** Whether it is all of the clip. */
+  readonly whole: boolean;
+}
+
+/** A file that is to come in pieces. */
+export interface PiecesRequest extends AudioRequest {
   /** Most samples of a piece. */
   readonly samples: number;
   /** Samples at the end of a piece that the next one begins with. */
@@ -37,8 +68,10 @@ export class FileError extends Error {
 
 /** The kinds of work. Each may throw {@link FileError}. */
 export interface ClipReaders {
-  /** A whole file as mono 16 kHz. */
-  waveform(path: string): Promise<Float32Array>;
+  /** A file, or its start, as mono 16 kHz. */
+  waveform(request: WaveformRequest): Promise<Float32Array>;
+  /** A clip, or the crop of a long one. */
+  clip(request: ClipRequest): Promise<ClipAudio>;
   /** A standardised crop of a log-mel file. */
   crop(request: CropRequest): Promise<Float32Array>;
   /** The first piece of a file. */
@@ -53,6 +86,7 @@ export type ReaderName = keyof ClipReaders;
 /** Functions for all kinds of work, with the streams they have open. */
 export function clipReaders(): ClipReaders {
   const streams = new Map<number, AsyncGenerator<Float32Array>>();
+  const lengths = new Map<string, number>();
   let opened = 0;
   const next = async (id: number): Promise<Piece> => {
     const pieces = streams.get(id)!;
@@ -66,7 +100,8 @@ export function clipReaders(): ClipReaders {
     }
   };
   return {
-    waveform: (path) => asFileError(() => loadWaveform(path)),
+    waveform: (request) => asFileError(() => waveformOf(request)),
+    clip: (request) => asFileError(() => clipOf(request, lengths)),
     crop: (request) => asFileError(() => Promise.resolve(readCrop(request))),
     firstPiece: (request) =>
       asFileError(() => {
@@ -89,33 +124,86 @@ async function asFileError<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
+function waveformOf(request: WaveformRequest): Promise<Float32Array> {
+  const { path, samples, maxHours = MAX_HOURS } = request;
+  return samples === undefined
+    ? loadWaveform(path, { maxHours: Math.min(maxHours, MAX_WHOLE_HOURS) })
+    : partOf(path, 0, samples, { maxHours }).then((it) => it.samples);
+}
+
+/** Longest clip that is given as a whole, in samples: 2 minutes. */
+const LONG_CLIP = 120 * SAMPLE_RATE;
+
+/**
+ * A clip; of a long one its crop, in memory no more than that. The first time it is decoded to its
+ * end all the same, to know its length and whether it can be used at all.
+ */
+async function clipOf(request: ClipRequest, lengths: Map<string, number>): Promise<ClipAudio> {
+  const { path, frames, maxHours = MAX_HOURS } = request;
+  let length = lengths.get(path);
+  if (length === undefined) {
+    let parts: Float32Array[] = [];
+    length = 0;
+    for await (const block of waveformBlocks(path, { maxHours })) {
+      length += block.length;
+      if (length <= LONG_CLIP) parts.push(block);
+      else parts = [];
+    }
+    if (length <= LONG_CLIP) return { samples: joined(parts), whole: true };
+    lengths.set(path, length);
+  }
+  const start = cropStart(length, request);
+  const { samples } = await partOf(path, start, samplesOf(frames), { maxHours, stop: true });
+  return { samples, whole: false };
+}
+
+/** Options of {@link partOf}. */
+export interface PartOptions {
+  /** As in {@link AudioRequest}. */
+  readonly maxHours?: number;
+  /** Reads no further than the part. */
+  readonly stop?: boolean;
+}
+
+/**
+ * Samples of a file from `start` on, fewer where it ends before.
+ *
+ * @returns the samples, and how many of the file were read
+ * @throws AudioError as `waveformBlocks`; with `stop` only for what is before the end of the part.
+ */
+export async function partOf(
+  path: string,
+  start: number,
+  samples: number,
+  { maxHours = MAX_HOURS, stop = false }: PartOptions = {},
+): Promise<{ readonly samples: Float32Array; readonly of: number }> {
+  const parts: Float32Array[] = [];
+  let at = 0;
+  for await (const block of waveformBlocks(path, { maxHours })) {
+    const [from, to] = [start - at, start + samples - at];
+    if (to > 0 && from < block.length) parts.push(block.slice(Math.max(0, from), to));
+    at += block.length;
+    if (stop && at >= start + samples) break;
+  }
+  return { samples: joined(parts), of: at };
+}
+
 /** Cuts a waveform into pieces of `samples`; returns the last one, which is shorter or the same. */
 async function* pieces(
-  { path, samples, overlap, fewest }: PiecesRequest,
+  { path, samples, overlap, fewest, maxHours = MAX_HOURS }: PiecesRequest,
 ): AsyncGenerator<Float32Array, Float32Array> {
   let parts: Float32Array[] = [];
   let have = 0;
-  for await (const block of waveformBlocks(path, fewest)) {
+  for await (const block of waveformBlocks(path, { fewest, maxHours })) {
     parts.push(block);
     have += block.length;
     if (have <= samples) continue;
-    const all = joined(parts, have);
+    const all = joined(parts);
     let at = 0;
     // A full piece is held back until it is known that more follows.
     for (; have - at > samples; at += samples - overlap) yield all.slice(at, at + samples);
     parts = [all.slice(at)];
     have -= at;
   }
-  return joined(parts, have);
-}
-
-function joined(parts: readonly Float32Array[], length: number): Float32Array {
-  if (parts.length === 1) return parts[0];
-  const all = new Float32Array(length);
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
+  return joined(parts);
 }

@@ -5,14 +5,13 @@
  */
 import { isAbsolute, join } from "@std/path";
 import { MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
-import { FRAME_SAMPLES, HOP_SAMPLES } from "../../model/frontend/tables.ts";
 import { NoDataError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, walkFiles } from "../io/folders.ts";
 import { NameTable } from "./manifest.ts";
-import { startAt } from "./logmel_file.ts";
 import { WorkerPool } from "./worker_pool.ts";
 import { syntheticClip } from "./synthetic.ts";
-import { FileError } from "./clip_reading.ts";
+import { type ClipAudio, FileError } from "./clip_reading.ts";
+import { type CropPlace, cropStart, samplesOf } from "./crop.ts";
 
 /** Bytes of decoded waveforms that are kept. */
 export const CACHE_BYTES: number = 512 * 2 ** 20;
@@ -31,14 +30,6 @@ export interface SkippedClip {
   readonly path: string;
   /** What is wrong with it. */
   readonly reason: string;
-}
-
-/** Which part of a clip is wanted. */
-export interface CropPlace {
-  /** Length in frames of 10 ms. */
-  readonly frames: number;
-  /** Where among the possible starts, in [0, 1). */
-  readonly position: number;
 }
 
 /** A part of a clip; what is missing at the end of a short one is silence. */
@@ -127,10 +118,10 @@ export function fileSource(
     const path = names.at(index);
     return isAbsolute(path) ? path : join(root, path);
   };
-  const attempt = async (
+  const attempt = async <T>(
     index: number,
-    read: (path: string) => Promise<Float32Array>,
-  ): Promise<Float32Array | undefined> => {
+    read: (path: string) => Promise<T>,
+  ): Promise<T | undefined> => {
     const path = describe(index);
     try {
       return await read(path);
@@ -144,26 +135,38 @@ export function fileSource(
       return undefined;
     }
   };
-  const decode = async (index: number): Promise<Float32Array | undefined> => {
-    const waveform = await attempt(index, (path) => pool.run("waveform", path));
-    if (waveform && waveform.byteLength <= free) {
-      free -= waveform.byteLength;
-      cache.set(index, waveform);
-    }
-    return waveform;
+  const keep = (index: number, waveform: Float32Array): void => {
+    if (waveform.byteLength > free || cache.has(index)) return;
+    free -= waveform.byteLength;
+    cache.set(index, waveform);
   };
   // Reading ahead in a small collection asks for the same clip in several epochs.
-  const decoding = new Map<number, Promise<Float32Array | undefined>>();
+  const loading = new Map<number, Promise<Float32Array | undefined>>();
+  const decoding = new Map<number, Promise<ClipAudio | undefined>>();
   const load = async (index: number): Promise<Float32Array | undefined> => {
-    const known = cache.get(index) ?? decoding.get(index);
-    if (known) return await known;
-    const decoded = decode(index);
-    decoding.set(index, decoded);
-    try {
-      return await decoded;
-    } finally {
-      decoding.delete(index);
+    const known = cache.get(index);
+    if (known) return known;
+    const read = () => attempt(index, (path) => pool.run("waveform", { path }));
+    const waveform = await once(loading, index, read);
+    if (waveform) keep(index, waveform);
+    return waveform;
+  };
+  /** Clips of which only crops come. */
+  const long = new Set<number>();
+  const crop = async (index: number, place: CropPlace): Promise<Crop | undefined> => {
+    const known = cache.get(index);
+    if (known) return waveformCrop(known, place);
+    const read = () => attempt(index, (path) => pool.run("clip", { path, ...place }));
+    const shared = decoding.has(index) && !long.has(index);
+    let clip = await (long.has(index) ? read() : once(decoding, index, read));
+    if (shared && clip && !clip.whole) clip = await read();
+    if (!clip) return undefined;
+    if (clip.whole) {
+      keep(index, clip.samples);
+      return waveformCrop(clip.samples, place);
     }
+    long.add(index);
+    return waveformCrop(clip.samples, { ...place, position: 0 });
   };
   return {
     size: names.size,
@@ -173,7 +176,7 @@ export function fileSource(
     describe,
     load,
     async crop(index, place): Promise<Crop | undefined> {
-      if (!names.endsWith(index, ".npy")) return waveformCrop(await load(index), place);
+      if (!names.endsWith(index, ".npy")) return await crop(index, place);
       const values = await attempt(
         index,
         (path) => pool.run("crop", { path, ...place, ...statistics }),
@@ -203,6 +206,19 @@ export async function audioFolderSource(
   return fileSource(name, "", names, options);
 }
 
+/** What is under way for an index, or else is started. */
+function once<T>(
+  running: Map<number, Promise<T>>,
+  index: number,
+  start: () => Promise<T>,
+): Promise<T> {
+  const known = running.get(index);
+  if (known) return known;
+  const started = start().finally(() => running.delete(index));
+  running.set(index, started);
+  return started;
+}
+
 /** The built-in corpus as a source: `size` clips of `samples` samples each, made on demand. */
 export function syntheticSource(
   { size, seed, samples }: { size: number; seed: number; samples: number },
@@ -218,21 +234,14 @@ export function syntheticSource(
   };
 }
 
-/** Samples that give so many frames. */
-export function samplesOf(frames: number): number {
-  return (frames - 1) * HOP_SAMPLES + FRAME_SAMPLES;
-}
-
 /** The crop of a waveform, starting on a frame (model/README.md, Data). */
 export function waveformCrop(
   waveform: Float32Array | undefined,
-  { frames, position }: CropPlace,
+  place: CropPlace,
 ): Crop | undefined {
   if (!waveform) return undefined;
-  const length = samplesOf(frames);
-  const spare = waveform.length - length;
-  // Both have the same window, so only hops count.
-  const start = HOP_SAMPLES * startAt(position, Math.max(0, Math.floor(spare / HOP_SAMPLES)));
+  const length = samplesOf(place.frames);
+  const start = cropStart(waveform.length, place);
   const values = new Float32Array(length);
   values.set(waveform.subarray(start, start + length));
   return { kind: "waveform", values };

@@ -8,6 +8,7 @@ import * as v from "valibot";
 import { MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
 import { NoDataError, UsageError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, walkFiles } from "../io/folders.ts";
+import { readRegularText } from "../io/regular_file.ts";
 import { NameTable, readManifest } from "./manifest.ts";
 import {
   CACHE_BYTES,
@@ -120,8 +121,10 @@ async function storeStatistics(
   const without: string[] = [];
   for (const [i, { store }] of listings.entries()) {
     const path = join(store, STORE_FILES.stats);
-    const text = await Deno.readTextFile(path).catch(() => undefined);
-    if (text === undefined) {
+    let text: string;
+    try {
+      text = readRegularText(path);
+    } catch {
       without.push(path);
       continue;
     }

@@ -6,6 +6,7 @@
 import { parse } from "@std/csv";
 import { join } from "@std/path";
 import { NoDataError } from "../errors.ts";
+import { readRegularText } from "../io/regular_file.ts";
 
 /** A clip of a labelled folder. */
 export interface LabelledClip {
@@ -44,7 +45,7 @@ export function labelledFolder(
   const file = join(dir, "meta.csv");
   let rows: Record<string, string | undefined>[];
   try {
-    rows = parse(Deno.readTextFileSync(file).replace(/^\ufeff/, ""), { skipFirstRow: true });
+    rows = parse(readRegularText(file).replace(/^\ufeff/, ""), { skipFirstRow: true });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new NoDataError(`${dir} is no labelled folder: ${file} cannot be read: ${reason}`);

@@ -6,6 +6,8 @@
 import { listed } from "../../model/formats/printable.ts";
 import { LOG_OFFSET, MEL_80 } from "../../model/frontend/tables.ts";
 import { readFully } from "../io/bytes.ts";
+import { openRegular } from "../io/regular_file.ts";
+import { type CropPlace, startAt } from "./crop.ts";
 import {
   decodeValues,
   headerBytes,
@@ -22,23 +24,20 @@ const { bands: BANDS } = MEL_80;
 export const LOG_SILENCE: number = Math.log(LOG_OFFSET);
 
 /** Which part of a file to read. */
-export interface CropRequest {
+export interface CropRequest extends CropPlace {
   /** The file. */
   readonly path: string;
-  /** Frames of the crop. */
-  readonly frames: number;
-  /** Where among the possible starts, in [0, 1). */
-  readonly position: number;
   /** Subtracted from the values. */
   readonly mean: number;
   /** The difference is divided by it. */
   readonly std: number;
 }
 
-/** A start from 0 to `last` inclusive, all equally likely for a `position` uniform in [0, 1). */
-export function startAt(position: number, last: number): number {
-  return Math.min(last, Math.floor(position * (last + 1)));
-}
+/**
+ * Largest value of a log-mel: logarithms of float32 reach from -104 to 89, in decibels from -450
+ * to 386. What is beyond is none, and far enough beyond no longer finite inside of a model.
+ */
+const MAX_LOG_MEL = 1000;
 
 /**
  * Reads the header of an open file and compares it with the file's size.
@@ -72,10 +71,20 @@ export function readStoreHeader(file: Deno.FsFile): NpyHeader & { readonly frame
  * A standardised crop, [80, frames]. Only its own values are read, band by band; a shorter file is
  * padded with silence at its end.
  *
- * @throws {NpyError} if the file cannot be used or a value is not finite.
+ * @throws {NpyError} if the file cannot be read or used, or a value is not finite or no log-mel.
  */
-export function readCrop({ path, frames, position, mean, std }: CropRequest): Float32Array {
-  using file = openStore(path);
+export function readCrop(request: CropRequest): Float32Array {
+  try {
+    using file = openRegular(request.path);
+    return cropOf(file, request);
+  } catch (error) {
+    // Whatever reading meets is the file's: a folder of that name, a bad block, a lost server.
+    if (error instanceof NpyError) throw error;
+    throw new NpyError(`cannot be read: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+function cropOf(file: Deno.FsFile, { frames, position, mean, std }: CropRequest): Float32Array {
   const { dtype, offset, frames: there } = readStoreHeader(file);
   const first = startAt(position, Math.max(0, there - frames));
   const count = Math.min(frames, there);
@@ -84,7 +93,9 @@ export function readCrop({ path, frames, position, mean, std }: CropRequest): Fl
   const rows = count === there ? BANDS : 1;
   for (let band = 0; band < BANDS; band += rows) {
     file.seekSync(offset + width * (band * there + first), Deno.SeekMode.Start);
-    const values = decodeValues(readFully(file, rows * count * width), dtype);
+    const bytes = readFully(file, rows * count * width);
+    if (bytes.length < rows * count * width) throw new NpyError("the file became shorter");
+    const values = decodeValues(bytes, dtype);
     for (let row = 0; row < rows; row++) {
       crop.set(values.subarray(row * count, (row + 1) * count), (band + row) * frames);
     }
@@ -93,19 +104,12 @@ export function readCrop({ path, frames, position, mean, std }: CropRequest): Fl
     crop.fill(LOG_SILENCE, band * frames + count, (band + 1) * frames);
   }
   for (let i = 0; i < crop.length; i++) {
-    if (!Number.isFinite(crop[i])) {
+    if (!(Math.abs(crop[i]) <= MAX_LOG_MEL)) {
       const frame = first + i % frames;
-      throw new NpyError(`value ${crop[i]} in band ${Math.floor(i / frames)}, frame ${frame}`);
+      const place = `band ${Math.floor(i / frames)}, frame ${frame}`;
+      throw new NpyError(`value ${crop[i]} in ${place} is no log-mel`);
     }
     crop[i] = (crop[i] - mean) / std;
   }
   return crop;
-}
-
-function openStore(path: string): Deno.FsFile {
-  try {
-    return Deno.openSync(path);
-  } catch (error) {
-    throw new NpyError(`cannot be read: ${(error as Error).message}`);
-  }
 }

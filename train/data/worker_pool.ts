@@ -5,12 +5,15 @@
  */
 import type { CropRequest } from "./logmel_file.ts";
 import {
+  type ClipAudio,
   type ClipReaders,
   clipReaders,
+  type ClipRequest,
   FileError,
   type Piece,
   type PiecesRequest,
   type ReaderName,
+  type WaveformRequest,
 } from "./clip_reading.ts";
 
 /** What a worker is sent. */
@@ -23,18 +26,20 @@ export interface Order {
   readonly argument: unknown;
 }
 
+type Result = Float32Array | Piece | ClipAudio;
+
 /** What a worker answers; an error without a stack is about the file. */
 export interface Answer {
   /** Of the order. */
   readonly id: number;
   /** The result. */
-  readonly value?: Float32Array | Piece;
+  readonly value?: Result;
   /** What went wrong instead. */
   readonly error?: { readonly message: string; readonly stack?: string };
 }
 
 interface Done {
-  readonly value: Float32Array | Piece;
+  readonly value: Result;
   /** Who did it. */
   readonly lane: Lane | undefined;
 }
@@ -57,6 +62,7 @@ interface Lane {
  */
 const ORDERS_PER_WORKER: Readonly<Record<ReaderName, number>> = {
   waveform: 64,
+  clip: 64,
   crop: 64,
   firstPiece: 2,
   nextPiece: 2,
@@ -85,21 +91,29 @@ export class WorkerPool implements Disposable {
    * Starts the threads.
    *
    * @param workers how many; 0 runs everything in the calling thread, one task at a time
+   * @param maxHours longer files of audio are refused; default 24
    */
-  constructor(workers: number) {
+  constructor(workers: number, readonly maxHours?: number) {
     this.#lanes = Array.from({ length: workers }, () => this.#lane());
   }
 
   /**
-   * Runs one task: a whole file as mono 16 kHz.
+   * Runs one task: a file as mono 16 kHz.
    *
    * @throws {FileError} if the file cannot be used.
    */
-  run(name: "waveform", path: string): Promise<Float32Array>;
+  run(name: "waveform", request: WaveformRequest): Promise<Float32Array>;
+  /** As above: a clip, or the crop of a long one. */
+  run(name: "clip", request: ClipRequest): Promise<ClipAudio>;
   /** As above: a standardised crop of a log-mel file. */
   run(name: "crop", request: CropRequest): Promise<Float32Array>;
-  async run(name: ReaderName, argument: unknown): Promise<Float32Array> {
-    return (await this.#submit(name, argument)).value as Float32Array;
+  async run(name: ReaderName, request: object): Promise<Float32Array | ClipAudio> {
+    const { value } = await this.#submit(name, this.#limited(request));
+    return value as Float32Array | ClipAudio;
+  }
+
+  #limited(request: object): object {
+    return this.maxHours === undefined ? request : { ...request, maxHours: this.maxHours };
   }
 
   /**
@@ -108,7 +122,7 @@ export class WorkerPool implements Disposable {
    * @throws {FileError} if the file cannot be used, also after some pieces.
    */
   async *pieces(request: PiecesRequest): AsyncGenerator<Piece> {
-    let { value, lane } = await this.#submit("firstPiece", request);
+    let { value, lane } = await this.#submit("firstPiece", this.#limited(request));
     for (;;) {
       const piece = value as Piece;
       yield piece;

@@ -201,7 +201,8 @@ async function copyAudio(
     signal?.throwIfAborted();
     const [from, to] = [join(source, filename), join(target, filename)];
     await Deno.mkdir(dirname(to), { recursive: true });
-    const { size } = await Deno.stat(from);
+    const { size, isFile } = await Deno.stat(from);
+    if (!isFile) throw new NoDataError(`${from} is not a regular file`);
     const there = await Deno.stat(to).catch(() => undefined);
     // A file of that name is complete, because it is renamed when it is.
     if (there?.size !== size) {

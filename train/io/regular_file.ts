@@ -6,15 +6,26 @@
  */
 import { readFully } from "./bytes.ts";
 
+/** What is no regular file; the message says what it is. */
+export class NotRegularError extends Error {
+  /** The class name, as printed. */
+  override readonly name = "NotRegularError";
+
+  /** @param info of the path */
+  constructor(info: Deno.FileInfo) {
+    super(`not a regular file but ${kindOf(info)}`);
+  }
+}
+
 /**
  * Opens a file for reading and never waits for it.
  *
- * @throws {Error} the system's error, or one that says what the path is instead of a regular file;
- * links are followed.
+ * @throws {NotRegularError} if it is something else; links are followed
+ * @throws {Error} the system's error.
  */
 export function openRegular(path: string | URL): Deno.FsFile {
   const info = Deno.statSync(path);
-  if (!info.isFile) throw new Error(`not a regular file but ${kindOf(info)}`);
+  if (!info.isFile) throw new NotRegularError(info);
   return Deno.openSync(path);
 }
 

@@ -14,6 +14,8 @@ import {
   npyFileBytes,
   npyHeader,
 } from "../io/npy.ts";
+import { NotRegularError, openRegular } from "../io/regular_file.ts";
+import { FileError } from "../data/clip_reading.ts";
 import { readStoreHeader } from "../data/logmel_file.ts";
 
 const { bands: BANDS } = MEL_80;
@@ -27,6 +29,9 @@ export interface ClipSums {
   /** Sum of their squares. */
   readonly squares: number;
 }
+
+/** Frames of 24 hours: a longer file that is not in the journal is made anew, not read. */
+const MOST_FRAMES = 24 * 360_000;
 
 const NOTHING: ClipSums = { frames: 0, sum: 0, squares: 0 };
 
@@ -146,11 +151,12 @@ export function existingClip(
   known: ClipSums | undefined,
 ): ClipSums | undefined {
   try {
-    using file = Deno.openSync(path);
+    using file = openRegular(path);
     const header = readStoreHeader(file);
     const { frames, offset } = header;
     if (header.dtype !== dtype || file.statSync().size !== npyFileBytes(header)) return undefined;
     if (known?.frames === frames) return known;
+    if (frames > MOST_FRAMES) return undefined;
     let sums = NOTHING;
     file.seekSync(offset, Deno.SeekMode.Start);
     for (let band = 0; band < BANDS; band++) {
@@ -160,6 +166,7 @@ export function existingClip(
     return Number.isFinite(sums.squares) ? { ...sums, frames } : undefined;
   } catch (error) {
     if (error instanceof NpyError || error instanceof Deno.errors.NotFound) return undefined;
+    if (error instanceof NotRegularError) throw new FileError(`${path} is ${error.message}`);
     throw error;
   }
 }

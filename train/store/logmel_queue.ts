@@ -6,7 +6,7 @@
 import type { Device } from "../../engine/mod.ts";
 import { LogMel } from "../../model/frontend/log_mel.ts";
 import { frameCount, HOP_SAMPLES, MEL_80 } from "../../model/frontend/tables.ts";
-import { samplesOf } from "../data/clip_source.ts";
+import { samplesOf } from "../data/crop.ts";
 
 /** Frames of a batch, 160 s: the wait for its results is short against the work then. */
 export const BATCH_FRAMES = 16_000;

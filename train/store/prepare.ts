@@ -10,7 +10,8 @@ import { FRAME_SAMPLES, frameCount, HOP_SAMPLES } from "../../model/frontend/tab
 import { InterruptedError, NoDataError } from "../errors.ts";
 import { lockFolder } from "../io/lock.ts";
 import { JsonLines } from "../io/json_lines.ts";
-import { samplesOf, type SkippedClip } from "../data/clip_source.ts";
+import type { SkippedClip } from "../data/clip_source.ts";
+import { samplesOf } from "../data/crop.ts";
 import { writeAtomic } from "../io/atomic_write.ts";
 import { type ClipSums, ClipWriter, existingClip, statisticsOf } from "./clip_writer.ts";
 import { AUDIO_EXTENSIONS, listAudioFiles } from "../io/folders.ts";

@@ -9,9 +9,11 @@ import { join } from "@std/path";
 import { AudioError } from "../../../train/audio/decoded_audio.ts";
 import { decodeAudio, loadWaveform, toMono } from "../../../train/audio/decode.ts";
 import { concatBytes } from "../../../train/io/bytes.ts";
-import { readOgg } from "../../../train/audio/ogg.ts";
+import { oggStreams } from "../../../train/audio/ogg.ts";
+import { bytesInMemory } from "../../../train/audio/byte_source.ts";
 import { listAudioFiles } from "../../../train/io/folders.ts";
 import { Prng } from "../../../engine/prng.ts";
+import { crc, withChecksum } from "../../support/audio_bytes.ts";
 
 const GOLDEN = new URL("../../golden/audio/", import.meta.url).pathname;
 const REAL = new URL("../../../../shared/data/", import.meta.url).pathname;
@@ -246,7 +248,7 @@ Deno.test("a missing Ogg page is noticed", async () => {
 
 Deno.test("an Ogg file without a known codec is named as such", async () => {
   const bytes = golden("ogg_opus.opus").subarray(0, oggPageStarts(golden("ogg_opus.opus"))[1]);
-  assertEquals(readOgg(bytes).codec, "opus");
+  assertEquals(oggStreams(bytesInMemory(bytes)).map(({ codec }) => codec), ["opus"]);
   const other = bytes.slice();
   other.set(new TextEncoder().encode("Speex   "), 28);
   await assertRejects(
@@ -356,21 +358,6 @@ function oggPageStarts(bytes: Uint8Array): number[] {
   return starts;
 }
 
-/** One Ogg page with its checksum filled in, bit by bit. */
-function withChecksum(page: Uint8Array): Uint8Array {
-  const view = new DataView(page.buffer, page.byteOffset);
-  view.setUint32(22, 0, true);
-  let crc = 0;
-  for (const byte of page) {
-    crc ^= byte << 24;
-    for (let bit = 0; bit < 8; bit++) {
-      crc = (crc << 1) ^ (crc & 0x80000000 ? 0x04c11db7 : 0);
-    }
-  }
-  view.setUint32(22, crc >>> 0, true);
-  return page;
-}
-
 /** A mono 16 kHz FLAC file of one uncompressed frame. */
 function verbatimFlac(values: readonly number[], bits: number): Uint8Array {
   const info = new Uint8Array(34);
@@ -393,26 +380,15 @@ function verbatimFlac(values: readonly number[], bits: number): Uint8Array {
   ]);
 }
 
-/** Cyclic redundancy check, most significant bit first, initial value 0. */
-function crc(bytes: readonly number[], width: 8 | 16, polynomial: number): number {
-  let remainder = 0;
-  for (const byte of bytes) {
-    remainder ^= byte << (width - 8);
-    for (let bit = 0; bit < 8; bit++) {
-      const carry = remainder & (1 << (width - 1));
-      remainder = ((remainder << 1) ^ (carry ? polynomial : 0)) & (2 ** width - 1);
-    }
-  }
-  return remainder;
-}
-
 /**
  * Wraps a native FLAC file whose frames are told apart by the splitter into Ogg, one packet per
  * page.
  */
 async function oggFlac(native: Uint8Array): Promise<Uint8Array> {
-  const { splitFlac } = await import("../../../train/audio/flac.ts");
-  const { frames, samples } = splitFlac(native);
+  const { openFlac } = await import("../../../train/audio/flac.ts");
+  const { info, frames: framesOf } = openFlac(bytesInMemory(native), 0);
+  const frames = [...framesOf()].map(({ data }) => data);
+  const { samples } = info;
   const first = concatBytes([
     Uint8Array.of(0x7f),
     new TextEncoder().encode("FLAC"),

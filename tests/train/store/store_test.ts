@@ -10,10 +10,10 @@ import { batchLogMel } from "../../../train/data/batch_logmel.ts";
 import { Loader } from "../../../train/data/loader.ts";
 import { dataSource } from "../../../train/data/data_source.ts";
 import { encodeValues, type NpyDtype, NpyError, npyHeader } from "../../../train/io/npy.ts";
-import { LOG_SILENCE, readCrop, startAt } from "../../../train/data/logmel_file.ts";
+import { LOG_SILENCE, readCrop } from "../../../train/data/logmel_file.ts";
 import { WorkerPool } from "../../../train/data/worker_pool.ts";
 import { resample, Resampler } from "../../../train/audio/resample.ts";
-import { samplesOf } from "../../../train/data/clip_source.ts";
+import { samplesOf, startAt } from "../../../train/data/crop.ts";
 import { FileError } from "../../../train/data/clip_reading.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 
@@ -182,12 +182,12 @@ Deno.test("workers give what the calling thread gives, errors and pieces include
       using pool = new WorkerPool(workers);
       const crop = { path: join(dir, "a.npy"), frames: 7, position: 0.5, ...RAW };
       const values = await Promise.all([
-        pool.run("waveform", path),
+        pool.run("waveform", { path }),
         pool.run("crop", crop),
-        ...Array.from({ length: 9 }, () => pool.run("waveform", path)),
+        ...Array.from({ length: 9 }, () => pool.run("waveform", { path })),
       ]);
       const pieces = (await Array.fromAsync(pool.pieces(request))).map(({ samples }) => samples);
-      await assertRejects(() => pool.run("waveform", broken), FileError);
+      await assertRejects(() => pool.run("waveform", { path: broken }), FileError);
       await assertRejects(
         () => Array.fromAsync(pool.pieces({ ...request, fewest: 60_000 })),
         FileError,

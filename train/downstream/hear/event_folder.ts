@@ -6,6 +6,7 @@
 import { parse } from "@std/csv";
 import { join } from "@std/path";
 import { NoDataError } from "../../errors.ts";
+import { readRegularText } from "../../io/regular_file.ts";
 import { type LabelledFolder, labelledFolder } from "../../data/labelled_folder.ts";
 
 /** An event as a folder lists it. */
@@ -48,7 +49,7 @@ export function eventFolder(dir: string): EventFolder {
   const file = join(dir, FILE);
   let rows: Partial<Record<string, string>>[];
   try {
-    rows = parse(Deno.readTextFileSync(file).replace(/^\ufeff/, ""), { skipFirstRow: true });
+    rows = parse(readRegularText(file).replace(/^\ufeff/, ""), { skipFirstRow: true });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new NoDataError(`${file} cannot be read: ${reason}`);

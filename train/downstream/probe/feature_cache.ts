@@ -13,6 +13,7 @@ import { join } from "@std/path";
 import { isSystemError, nameDiskFull } from "../../errors.ts";
 import { readFully, writeFully } from "../../io/bytes.ts";
 import { lockFile } from "../../io/lock.ts";
+import { openRegular } from "../../io/regular_file.ts";
 
 const DIGEST_BYTES = 32;
 const CHECKSUM_BYTES = 4;
@@ -26,7 +27,7 @@ export function digestOf(value: unknown): string {
 
 /** SHA-256 of a file, read piece by piece, in hexadecimal digits. */
 export async function fileDigest(path: string): Promise<string> {
-  using file = await Deno.open(path);
+  using file = openRegular(path);
   const hash = createHash("sha256");
   for await (const piece of file.readable) hash.update(piece);
   return hash.digest("hex");

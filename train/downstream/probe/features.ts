@@ -11,7 +11,8 @@ import { FRAME_SAMPLES, frameCount, HOP_SAMPLES, MEL_80 } from "../../../model/f
 import { SAMPLE_RATE } from "../../audio/decode.ts";
 import { BATCH_FRAMES, LogMelQueue } from "../../store/logmel_queue.ts";
 import type { WorkerPool } from "../../data/worker_pool.ts";
-import { samplesOf, type SkippedClip } from "../../data/clip_source.ts";
+import type { SkippedClip } from "../../data/clip_source.ts";
+import { samplesOf } from "../../data/crop.ts";
 import { FileError } from "../../data/clip_reading.ts";
 import { InterruptedError } from "../../errors.ts";
 import { FeatureRows, fileDigest } from "./feature_cache.ts";
@@ -233,14 +234,15 @@ export async function* decodedClips<Key>(
   { pool, seconds, leastSeconds = 0, signal, onAudio, onSkip }: DecodeOptions,
 ): AsyncGenerator<DecodedClip<Key>> {
   const open = ([key, path]: readonly [Key, string]): DecodedClip<Key> => {
-    const waveform = pool.run("waveform", path);
+    const samples = seconds === undefined ? undefined : Math.round(seconds * SAMPLE_RATE);
+    const waveform = pool.run("waveform", { path, ...(samples !== undefined && { samples }) });
     // Errors are met when it is waited for.
     waveform.catch(() => {});
     async function* whole(): AsyncGenerator<Float32Array> {
       const audio = await waveform;
       onAudio?.(audio.length);
       const least = Math.max(audio.length, Math.round(leastSeconds * SAMPLE_RATE));
-      yield cut(audio, seconds === undefined ? least : Math.round(seconds * SAMPLE_RATE));
+      yield cut(audio, samples ?? least);
     }
     const failed = (error: unknown) => {
       if (!(error instanceof FileError)) throw error;
