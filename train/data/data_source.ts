@@ -68,7 +68,7 @@ export async function dataSource(
   const listings: Listing[] = [];
   for (const path of paths) listings.push(await listingOf(path));
   const statistics = standardise === "store"
-    ? await storeStatistics(listings, weights)
+    ? storeStatistics(listings, weights)
     : MATPAC_STATISTICS;
   const { cacheBytes = CACHE_BYTES } = options;
   const own = { ...options, cacheBytes: Math.floor(cacheBytes / listings.length), statistics };
@@ -113,10 +113,10 @@ async function listingOf(path: string): Promise<Listing> {
  * Statistics of all stores together, each counting by its weight, or without weights by its number
  * of values.
  */
-async function storeStatistics(
+function storeStatistics(
   listings: readonly Listing[],
   weights?: readonly number[],
-): Promise<Statistics> {
+): Statistics {
   let [total, sum, squares] = [0, 0, 0];
   const without: string[] = [];
   for (const [i, { store }] of listings.entries()) {

@@ -7,7 +7,7 @@ import { MEL_80 } from "../../model/frontend/tables.ts";
 import { NoDataError } from "../errors.ts";
 import { samplesOf } from "./crop.ts";
 import { Prng } from "../../engine/prng.ts";
-import { type ClipSource, type Crop, type SkippedClip, type SourcePart } from "./clip_source.ts";
+import type { ClipSource, Crop, SkippedClip, SourcePart } from "./clip_source.ts";
 
 /**
  * What one training step consumes; row r is in `samples` or in `logmels`, the other one's row r is
