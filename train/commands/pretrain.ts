@@ -1,13 +1,14 @@
 /** `deno task pretrain`. */
 
 import { formatBytes, openDevice } from "../../engine/mod.ts";
-import { PRETRAIN, resolveConfig, type ResolvedConfig } from "../config/config.ts";
+import { isDryRun, PRETRAIN, resolveConfig, type ResolvedConfig } from "../config/config.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { dataSource } from "../data/data_source.ts";
 import { defaultWorkers, WorkerPool } from "../data/worker_pool.ts";
 import { type ClipSource, type SkippedClip, syntheticSource } from "../data/clip_source.ts";
 import { UsageError } from "../errors.ts";
 import { damageText, JsonLines, readJsonLines } from "../io/json_lines.ts";
+import { dryRunText } from "../run/dry_run.ts";
 import { pretrain } from "../run/loop.ts";
 import { Progress } from "../cli/progress.ts";
 import { openRunDirectory, writeRunConfig } from "../run/run_directory.ts";
@@ -47,6 +48,10 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     variants: config.variants,
     deterministic: config.deterministic,
   });
+  if (isDryRun(argv)) {
+    console.log(dryRunText(device, config, source).join("\n"));
+    return 0;
+  }
   using paths = await openRunDirectory(config);
   if (!config.resume) await writeRunConfig(paths, config, device.info);
   const before = readJsonLines<SkippedClip>(paths.skipped);

@@ -22,7 +22,7 @@ import {
 import type { Geometry } from "../../model/vit/geometry.ts";
 import type { Recipe } from "../../model/objectives/recipe.ts";
 import { command } from "../cli/command.ts";
-import { fromWords, judge, option } from "../cli/option.ts";
+import { flag, fromWords, judge, option } from "../cli/option.ts";
 import { parseArguments } from "../cli/parser.ts";
 import { file } from "../cli/value_types.ts";
 import { type OptionName, type Options, PRETRAIN_OPTIONS } from "./options.ts";
@@ -128,8 +128,17 @@ export const PRETRAIN = command({
       file(),
       "TOML or JSONC file with these options by name; the command line wins.",
     ),
+    "dry-run": {
+      ...flag("Prints configuration, sizes, length and memory of the run, and trains nothing."),
+      group: "Run directory",
+    },
   },
 });
+
+/** Whether the run is only to be described. */
+export function isDryRun(argv: readonly string[]): boolean {
+  return parseArguments(PRETRAIN.program, PRETRAIN.options, argv)["dry-run"] === true;
+}
 
 // They belong to one invocation, not to the run that is resumed.
 const NOT_INHERITED: readonly OptionName[] = [
@@ -177,7 +186,11 @@ export function pretrainHelp(): string {
  * @throws UsageError naming key, value and what is allowed
  */
 export function resolveConfig(argv: readonly string[], now: Date = new Date()): ResolvedConfig {
-  const { config: file, ...words } = parseArguments(PRETRAIN.program, PRETRAIN.options, argv);
+  const { config: file, "dry-run": _, ...words } = parseArguments(
+    PRETRAIN.program,
+    PRETRAIN.options,
+    argv,
+  );
   const layers: Layer[] = [{
     source: "on the command line",
     values: fromWords(PRETRAIN_OPTIONS, words),
