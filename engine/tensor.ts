@@ -227,8 +227,8 @@ export class Tensor implements Disposable {
   view(shape: Shape, strides?: readonly number[], offset: number = this.offset): Tensor {
     needShape("view", shape);
     const steps = strides ?? denseStrides(shape);
-    if (strides) needShape("view: strides", strides);
-    if (steps.length !== shape.length || !Number.isInteger(offset)) {
+    const whole = steps.every((step) => Number.isInteger(step) && step >= 0);
+    if (!whole || steps.length !== shape.length || !Number.isInteger(offset)) {
       throw new ShapeError(
         `view: ${show(shape)} with strides ${show(steps)} from element ${String(offset)}: one ` +
           "stride per axis and a whole number are needed",

@@ -358,6 +358,13 @@ Deno.test("tensor takes every array of numbers that it can hold, and says which 
   assertThrows(() => device.write(row, new Float64Array(3) as never), ShapeError, "Float64Array");
 });
 
+Deno.test("strides of long tensors are no sizes: their product may be any number", async () => {
+  const far = 2 ** 20;
+  using long = device.full([far], 3);
+  using view = long.view([1, 1, 1, 1, 2], [far, far, far, far, 1]);
+  assertEquals(await values(add(view, 1)), [4, 4]);
+});
+
 Deno.test("seeds must have the shape and type of what they are the gradient of", () => {
   using w = device.tensor([1, 2, 3]).trainable();
   for (const seed of [device.tensor([1]), device.zeros([3, 1]), device.zeros([3], "u32")]) {
