@@ -112,6 +112,14 @@ Deno.test("cli: without an adapter exit 3 and the command that installs one", as
   }
 });
 
+Deno.test("cli: pretrain --dry-run describes the run and needs no permission to write", async () => {
+  const words = ["--epochs", "2", "--out", "no/such/folder"];
+  const { code, out, err } = await cli("pretrain", "--dry-run", ...words);
+  assertEquals(code, 0, err);
+  assertStringIncludes(out, "128 updates of 16 crops of 2.08 s, 2048 crops, 2.00 passes");
+  assertMatch(out, /memory: .* in all\ndry run: nothing was trained or written\n$/);
+});
+
 Deno.test("cli: doctor describes the adapter and measures it", async () => {
   const { code, out, err } = await cli("doctor", "--json");
   assertEquals(code, 0, err);
