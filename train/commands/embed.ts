@@ -124,7 +124,9 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
 
 /** The audio files that paths mean. @throws {NoDataError} if there are none */
 async function filesIn(paths: readonly string[]): Promise<string[]> {
-  const files = await audioFiles(paths);
+  const files = await audioFiles(paths, (path, reason) => {
+    listSkipped("left out:", [{ path, reason }]);
+  });
   if (files.length > 0) return files;
   throw new NoDataError(
     `no audio in ${paths.join(", ")}: no ${AUDIO_EXTENSIONS.join(" ")} files`,

@@ -6,6 +6,7 @@ import { option } from "../cli/option.ts";
 import { RateLine } from "../cli/rate_line.ts";
 import { adapter, maxHours, quiet, workers } from "../cli/shared_options.ts";
 import { choice, folder, whole } from "../cli/value_types.ts";
+import { damageText } from "../io/json_lines.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { prepareStore } from "../store/prepare.ts";
 
@@ -56,11 +57,13 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   using device = await openDevice({ adapter });
   using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency, maxHours);
   using line = new RateLine({ quiet });
-  const { total, made, kept, skipped, seconds, listed, mean, std } = await prepareStore({
+  const { total, made, kept, skipped, seconds, listed, mean, std, damaged } = await prepareStore({
     ...{ data, out, dtype, minFrames, device, pool, signal },
     onProgress: (it) => line.update(it.made + it.skipped, it.total - it.kept, it.seconds),
   });
   line.finish();
+  const damage = damageText(`${out}/prepare.jsonl`, damaged);
+  if (damage !== "") console.error(damage);
   const parts = [
     `${made} clips made (${(seconds / 3600).toFixed(2)} h of audio)`,
     `${kept} kept`,

@@ -7,7 +7,7 @@ import { basename, dirname, join } from "@std/path";
 import * as v from "valibot";
 import { MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
 import { NoDataError, UsageError } from "../errors.ts";
-import { AUDIO_EXTENSIONS, walkFiles } from "../io/folders.ts";
+import { AUDIO_EXTENSIONS, type OnSkip, walkFiles } from "../io/folders.ts";
 import { readRegularText } from "../io/regular_file.ts";
 import { NameTable, readManifest } from "./manifest.ts";
 import {
@@ -66,7 +66,7 @@ export async function dataSource(
     );
   }
   const listings: Listing[] = [];
-  for (const path of paths) listings.push(await listingOf(path));
+  for (const path of paths) listings.push(await listingOf(path, options.onSkip));
   const statistics = standardise === "store"
     ? storeStatistics(listings, weights)
     : MATPAC_STATISTICS;
@@ -78,7 +78,7 @@ export async function dataSource(
   );
 }
 
-async function listingOf(path: string): Promise<Listing> {
+async function listingOf(path: string, onSkip: OnSkip = () => {}): Promise<Listing> {
   const isFile = await Deno.stat(path).then((it) => it.isFile, () => false);
   if (isFile && !/\.tsv$/i.test(path)) {
     throw new NoDataError(`${path}: must be a folder or a manifest that ends in .tsv`);
@@ -90,7 +90,7 @@ async function listingOf(path: string): Promise<Listing> {
   }
   const kinds = { audio: 0, npy: 0 };
   const names = await NameTable.from(async function* () {
-    for await (const file of walkFiles(path, [...AUDIO_EXTENSIONS, ".npy"])) {
+    for await (const file of walkFiles(path, [...AUDIO_EXTENSIONS, ".npy"], onSkip)) {
       kinds[/\.npy$/i.test(basename(file)) ? "npy" : "audio"]++;
       yield file.slice(path.length).replace(/^[\\/]+/, "");
     }

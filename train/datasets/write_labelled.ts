@@ -13,7 +13,7 @@ import { stringify } from "@std/csv";
 import { basename, dirname, isAbsolute, join, relative, resolve, SEPARATOR } from "@std/path";
 import { nameDiskFull, NoDataError, UsageError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, isFolder, walkFiles } from "../io/folders.ts";
-import { writeAtomic } from "../io/atomic_write.ts";
+import { replaceFile, writeAtomic } from "../io/atomic_write.ts";
 import type { Dataset, Listing } from "./dataset.ts";
 
 /** A clip of meta.csv. */
@@ -177,7 +177,9 @@ async function linkAudio(
   }
   const folder = await Deno.realPath(dirname(target));
   const beside = `${target}.tmp`;
-  await Deno.remove(beside).catch(() => {});
+  const left = await Deno.lstat(beside).catch(() => undefined);
+  // Left by a process that was killed; a file or folder is somebody else's.
+  if (left?.isSymlink) await Deno.remove(beside);
   try {
     if (Deno.build.os === "windows") await Deno.symlink(source, beside, { type: "junction" });
     else await Deno.symlink(relative(folder, source), beside);
@@ -206,8 +208,12 @@ async function copyAudio(
     const there = await Deno.stat(to).catch(() => undefined);
     // A file of that name is complete, because it is renamed when it is.
     if (there?.size !== size) {
-      await Deno.copyFile(from, `${to}.tmp`);
-      await Deno.rename(`${to}.tmp`, to);
+      await replaceFile(to, async (file) => {
+        using source = await Deno.open(from);
+        for await (const piece of source.readable) {
+          for (let at = 0; at < piece.length;) at += await file.write(piece.subarray(at));
+        }
+      });
     }
     onProgress?.(done + 1, rows.length);
   }

@@ -7,7 +7,7 @@ import type { Clip, EmbedOptions } from "../../model/encoder/embed_queue.ts";
 import type { Encoder } from "../../model/encoder/encoder.ts";
 import { SAMPLE_RATE } from "../audio/decode.ts";
 import { InterruptedError, NoDataError } from "../errors.ts";
-import { AUDIO_EXTENSIONS, isFolder, walkFiles } from "../io/folders.ts";
+import { AUDIO_EXTENSIONS, isFolder, type OnSkip, walkFiles } from "../io/folders.ts";
 import type { WorkerPool } from "../data/worker_pool.ts";
 import { FileError } from "../data/clip_reading.ts";
 import { EmbeddingFile } from "./embedding_file.ts";
@@ -64,13 +64,17 @@ export function skippedPath(out: string): string {
  * The audio files that some paths mean: files as they are, whatever they are called, and all audio
  * under folders.
  *
+ * @param onSkip hears of subfolders that cannot be listed
  * @throws {FolderError} if a folder cannot be listed.
  */
-export async function audioFiles(paths: readonly string[]): Promise<string[]> {
+export async function audioFiles(
+  paths: readonly string[],
+  onSkip: OnSkip = () => {},
+): Promise<string[]> {
   const files = new Set<string>();
   for (const path of paths) {
     if (!await isFolder(path)) files.add(path);
-    else for await (const file of walkFiles(path, AUDIO_EXTENSIONS)) files.add(file);
+    else for await (const file of walkFiles(path, AUDIO_EXTENSIONS, onSkip)) files.add(file);
   }
   return [...files];
 }

@@ -21,18 +21,22 @@ export class FolderError extends Error {
   override readonly name = "FolderError";
 }
 
+/** Hears what is left out and why. */
+export type OnSkip = (path: string, reason: string) => void;
+
 /**
  * Lists the audio files under a folder and its subfolders. Links are followed, each real folder is
  * entered once, so loops end. Hidden files and folders (a name with a leading dot) are left out.
  *
  * @param folder path of the folder.
+ * @param onSkip hears of subfolders that cannot be listed; without it they end the walk
  * @returns paths that begin with `folder`, in the order of the names' UTF-16 code units, folder by
  * folder: the same on every machine and in every locale. A broken link with an audio name is
  * listed, so that it is reported when opened.
  * @throws FolderError when a folder does not exist, is a file or must not be read.
  */
-export async function listAudioFiles(folder: string): Promise<string[]> {
-  return await Array.fromAsync(walkFiles(folder, AUDIO_EXTENSIONS));
+export async function listAudioFiles(folder: string, onSkip?: OnSkip): Promise<string[]> {
+  return await Array.fromAsync(walkFiles(folder, AUDIO_EXTENSIONS, onSkip));
 }
 
 /**
@@ -45,15 +49,18 @@ export async function listAudioFiles(folder: string): Promise<string[]> {
 export async function* walkFiles(
   folder: string,
   extensions: readonly string[],
+  onSkip?: OnSkip,
 ): AsyncGenerator<string> {
-  yield* walk(folder, new Set(), extensions);
+  yield* walk(folder, new Set(), extensions, onSkip);
 }
 
 async function* walk(
   folder: string,
   visited: Set<string>,
   extensions: readonly string[],
+  onSkip: OnSkip | undefined,
 ): AsyncGenerator<string> {
+  const root = visited.size === 0;
   const entries: Deno.DirEntry[] = [];
   try {
     const real = await Deno.realPath(folder);
@@ -61,14 +68,19 @@ async function* walk(
     visited.add(real);
     for await (const entry of Deno.readDir(folder)) entries.push(entry);
   } catch (error) {
-    throw new FolderError(`${folder}: ${reason(error)}`);
+    // The folder that was asked for must be there.
+    if (!onSkip || root) {
+      throw new FolderError(`${folder}: ${reason(error)}`);
+    }
+    onSkip(folder, reason(error));
+    return;
   }
   entries.sort((a, b) => (a.name < b.name ? -1 : 1));
   for (const entry of entries) {
     if (entry.name.startsWith(".")) continue;
     const path = join(folder, entry.name);
     if (entry.isDirectory || (entry.isSymlink && await isFolder(path))) {
-      yield* walk(path, visited, extensions);
+      yield* walk(path, visited, extensions, onSkip);
     } else if (hasExtension(entry.name, extensions)) {
       yield path;
     }

@@ -4,6 +4,7 @@
  * @module
  */
 import { MEL_80 } from "../../model/frontend/tables.ts";
+import { besideName } from "../io/atomic_write.ts";
 import { readFully, writeFully } from "../io/bytes.ts";
 import {
   decodeValues,
@@ -47,19 +48,17 @@ export class ClipWriter implements Disposable {
   /** Frames of the blocks in the spill file. */
   readonly #blocks: number[] = [];
   #held: Uint8Array | undefined;
-  #sums = NOTHING;
   #finished = false;
 
   /** @param path of the complete file; its folder is there */
   constructor(readonly path: string, readonly dtype: NpyDtype) {
-    this.#beside = `${path}.tmp`;
-    this.#parts = `${path}.parts.tmp`;
+    this.#beside = besideName(path);
+    this.#parts = besideName(path, ".parts.tmp");
   }
 
   /** Adds [80, frames]; the first block is held back, as for most clips it is all there is. */
   add(block: Float32Array): void {
     const bytes = encodeValues(block, this.dtype);
-    this.#sums = plus(this.#sums, sumsOf(storedValues(block, bytes, this.dtype)));
     this.#blocks.push(block.length / BANDS);
     if (this.#blocks.length === 1) {
       this.#held = bytes;
@@ -80,10 +79,15 @@ export class ClipWriter implements Disposable {
 
   /** Completes the file and gives it its name. */
   async finish(): Promise<ClipSums> {
-    const { frames } = this.#sums;
+    const frames = this.#blocks.reduce((sum, count) => sum + count, 0);
     const header = npyHeader([BANDS, frames], this.dtype);
-    if (this.#spill) this.#transpose(this.#spill, header);
+    const sums = new BandSums(frames, this.dtype);
+    if (this.#spill) this.#transpose(this.#spill, header, sums);
     else {
+      const width = ITEM_BYTES[this.dtype] * frames;
+      for (let band = 0; band < BANDS; band++) {
+        sums.addBand([this.#held!.subarray(band * width, (band + 1) * width)]);
+      }
       const bytes = new Uint8Array(header.length + this.#held!.length);
       bytes.set(header);
       bytes.set(this.#held!, header.length);
@@ -91,48 +95,63 @@ export class ClipWriter implements Disposable {
     }
     await Deno.rename(this.#beside, this.path);
     this.#finished = true;
-    return this.#sums;
+    return sums.total;
   }
 
   /** Removes what is not part of a complete store. */
   [Symbol.dispose](): void {
     this.#spill?.close();
-    if (this.#spill) Deno.removeSync(this.#parts);
-    if (this.#finished) return;
-    try {
-      Deno.removeSync(this.#beside);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    const left = [...this.#spill ? [this.#parts] : [], ...this.#finished ? [] : [this.#beside]];
+    for (const path of left) {
+      try {
+        Deno.removeSync(path);
+      } catch {
+        // Not there, or not to be removed: the next run writes over it.
+      }
     }
   }
 
-  #transpose(spill: Deno.FsFile, header: Uint8Array): void {
+  #transpose(spill: Deno.FsFile, header: Uint8Array, sums: BandSums): void {
     const width = ITEM_BYTES[this.dtype];
     using file = Deno.openSync(this.#beside, { write: true, create: true, truncate: true });
     writeFully(file, header);
     for (let band = 0; band < BANDS; band++) {
       let start = 0;
+      const parts: Uint8Array[] = [];
       for (const frames of this.#blocks) {
         spill.seekSync(start + band * frames * width, Deno.SeekMode.Start);
-        writeFully(file, readFully(spill, frames * width));
+        const part = readFully(spill, frames * width);
+        writeFully(file, part);
+        parts.push(part);
         start += BANDS * frames * width;
       }
+      sums.addBand(parts);
     }
   }
 }
 
-/** Values as they are read back. */
-function storedValues(block: Float32Array, bytes: Uint8Array, dtype: NpyDtype): Float32Array {
-  return dtype === "f32" ? block : decodeValues(bytes, dtype);
-}
+/**
+ * Sums over the values of a file in the order in which they stand there, so that they are the same
+ * whether the file is being written or read back.
+ */
+class BandSums {
+  total: ClipSums;
 
-function sumsOf(values: Float32Array): ClipSums {
-  let [sum, squares] = [0, 0];
-  for (let i = 0; i < values.length; i++) {
-    sum += values[i];
-    squares += values[i] * values[i];
+  constructor(frames: number, readonly dtype: NpyDtype) {
+    this.total = { ...NOTHING, frames };
   }
-  return { frames: values.length / BANDS, sum, squares };
+
+  /** Adds the bytes of the next band, piece by piece. */
+  addBand(pieces: Iterable<Uint8Array>): void {
+    let [sum, squares] = [0, 0];
+    for (const piece of pieces) {
+      for (const value of decodeValues(piece, this.dtype)) {
+        sum += value;
+        squares += value * value;
+      }
+    }
+    this.total = plus(this.total, { frames: 0, sum, squares });
+  }
 }
 
 function plus(a: ClipSums, b: ClipSums): ClipSums {
@@ -157,13 +176,12 @@ export function existingClip(
     if (header.dtype !== dtype || file.statSync().size !== npyFileBytes(header)) return undefined;
     if (known?.frames === frames) return known;
     if (frames > MOST_FRAMES) return undefined;
-    let sums = NOTHING;
+    const sums = new BandSums(frames, dtype);
     file.seekSync(offset, Deno.SeekMode.Start);
     for (let band = 0; band < BANDS; band++) {
-      const values = decodeValues(readFully(file, frames * ITEM_BYTES[dtype]), dtype);
-      sums = plus(sums, sumsOf(values));
+      sums.addBand([readFully(file, frames * ITEM_BYTES[dtype])]);
     }
-    return Number.isFinite(sums.squares) ? { ...sums, frames } : undefined;
+    return Number.isFinite(sums.total.squares) ? sums.total : undefined;
   } catch (error) {
     if (error instanceof NpyError || error instanceof Deno.errors.NotFound) return undefined;
     if (error instanceof NotRegularError) throw new FileError(`${path} is ${error.message}`);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { nameDiskFull } from "../errors.ts";
 import { readFully, writeFully } from "../io/bytes.ts";
 import type { ClipSums } from "./clip_writer.ts";
 import type { NpyDtype } from "../io/npy.ts";
@@ -19,7 +20,14 @@ interface JournalRow extends ClipSums {
 export class ClipJournal implements Disposable {
   readonly #known = new Map<string, ClipSums>();
 
-  private constructor(readonly file: Deno.FsFile, readonly dtype: NpyDtype) {}
+  /** Lines that were passed over when it was opened. */
+  damaged = 0;
+
+  private constructor(
+    readonly path: string,
+    readonly file: Deno.FsFile,
+    readonly dtype: NpyDtype,
+  ) {}
 
   /**
    * Opens or makes the journal; a last line that was cut off is removed, broken ones are passed
@@ -27,11 +35,12 @@ export class ClipJournal implements Disposable {
    */
   static open(path: string, dtype: NpyDtype): ClipJournal {
     const file = Deno.openSync(path, { read: true, write: true, create: true });
-    const journal = new ClipJournal(file, dtype);
+    const journal = new ClipJournal(path, file, dtype);
     const bytes = readFully(file, file.statSync().size);
     const end = bytes.lastIndexOf(0x0a) + 1;
     for (const line of new TextDecoder().decode(bytes.subarray(0, end)).split("\n")) {
       const row = rowOf(line);
+      if (!row && line !== "") journal.damaged++;
       if (row?.dtype === dtype) journal.#known.set(row.path, row);
     }
     file.truncateSync(end);
@@ -49,7 +58,11 @@ export class ClipJournal implements Disposable {
     const known = this.#known.get(path);
     if (known?.sum === sum && known.squares === squares && known.frames === frames) return;
     const row: JournalRow = { path, dtype: this.dtype, frames, sum, squares };
-    writeFully(this.file, new TextEncoder().encode(`${JSON.stringify(row)}\n`));
+    try {
+      writeFully(this.file, new TextEncoder().encode(`${JSON.stringify(row)}\n`));
+    } catch (error) {
+      throw nameDiskFull(error, this.path);
+    }
     this.#known.set(path, row);
   }
 

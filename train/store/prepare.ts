@@ -4,15 +4,22 @@
  *
  * @module
  */
-import { dirname, join, relative } from "@std/path";
+import { dirname, join, relative, resolve } from "@std/path";
 import type { Device } from "../../engine/mod.ts";
 import { FRAME_SAMPLES, frameCount, HOP_SAMPLES } from "../../model/frontend/tables.ts";
-import { InterruptedError, NoDataError } from "../errors.ts";
+import {
+  InterruptedError,
+  isSystemError,
+  nameDiskFull,
+  NoDataError,
+  UsageError,
+} from "../errors.ts";
 import { lockFolder } from "../io/lock.ts";
 import { JsonLines } from "../io/json_lines.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
 import { samplesOf } from "../data/crop.ts";
 import { writeAtomic } from "../io/atomic_write.ts";
+import { makeFolder, writeInto, writeJson } from "../io/result_file.ts";
 import { type ClipSums, ClipWriter, existingClip, statisticsOf } from "./clip_writer.ts";
 import { AUDIO_EXTENSIONS, listAudioFiles } from "../io/folders.ts";
 import { ClipJournal } from "./journal.ts";
@@ -74,6 +81,8 @@ export interface PrepareResult extends PrepareState {
   readonly mean: number;
   /** Standard deviation over all values. */
   readonly std: number;
+  /** Lines of prepare.jsonl that were passed over. */
+  readonly damaged: number;
 }
 
 /**
@@ -85,18 +94,42 @@ export interface PrepareResult extends PrepareState {
  */
 export async function prepareStore(options: PrepareOptions): Promise<PrepareResult> {
   const { data, out, dtype, minFrames, device, pool, onProgress, signal } = options;
-  const files = (await listAudioFiles(data)).map((path) => relative(data, path));
-  if (files.length === 0) {
+  const leftOut: SkippedClip[] = [];
+  const found = await listAudioFiles(data, (path, reason) => leftOut.push({ path, reason }));
+  const files = found.map((path) => relative(data, path)).filter((file) => {
+    // The manifest has a line for each.
+    if (!/[\n\r]/.test(file)) return true;
+    leftOut.push({ path: join(data, file), reason: "its name holds a line break" });
+    return false;
+  });
+  if (found.length === 0) {
     throw new NoDataError(`no audio in folder ${data}: no ${AUDIO_EXTENSIONS.join(" ")} files`);
   }
+  if (/[\n\r\t]/.test(resolve(out))) {
+    throw new UsageError(`--out ${out}: no line break or tab may be in it, manifests hold it`);
+  }
   const names = storeNames(files);
-  await Deno.mkdir(out, { recursive: true });
-  using _lock = lockFolder(out, "store");
-  using journal = ClipJournal.open(join(out, "prepare.jsonl"), dtype);
-  using skipped = JsonLines.create<SkippedClip>(join(out, "skipped.jsonl"));
+  await makeFolder(out);
+  const open = <T>(make: () => T): T => {
+    try {
+      return make();
+    } catch (error) {
+      throw unwritable(error, out);
+    }
+  };
+  using _lock = open(() => lockFolder(out, "store"));
+  using journal = open(() => ClipJournal.open(join(out, "prepare.jsonl"), dtype));
+  using skipped = open(() => JsonLines.create<SkippedClip>(join(out, "skipped.jsonl")));
+  for (const row of leftOut) skipped.write(row);
   using queue = new LogMelQueue(device);
   const clips: (ClipSums | undefined)[] = new Array(files.length);
-  const state = { total: files.length, made: 0, kept: 0, skipped: 0, seconds: 0 };
+  const state = {
+    total: files.length + leftOut.length,
+    made: 0,
+    kept: 0,
+    skipped: leftOut.length,
+    seconds: 0,
+  };
   const folders = new Set<string>();
   const makeClip = async (name: string, source: string): Promise<ClipSums> => {
     const path = join(out, name);
@@ -138,9 +171,10 @@ export async function prepareStore(options: PrepareOptions): Promise<PrepareResu
         }
         journal.add(name, clip);
       } catch (error) {
-        if (!(error instanceof FileError)) throw error;
+        const reason = error instanceof FileError ? error.message : refusedName(error, name);
+        if (reason === undefined) throw unwritable(error, out);
         state.skipped++;
-        skipped.write({ path: source, reason: error.message });
+        skipped.write({ path: source, reason });
       }
       onProgress?.(state);
     }
@@ -169,23 +203,45 @@ export async function prepareStore(options: PrepareOptions): Promise<PrepareResu
   });
   const statistics = statisticsOf(complete);
   const record = { ...statistics, clips: complete.length, dtype };
-  await writeAtomic(join(out, STORE_FILES.stats), [
-    new TextEncoder().encode(`${JSON.stringify(record, null, 2)}\n`),
-  ]);
+  await writeJson(join(out, STORE_FILES.stats), record);
   const root = await Deno.realPath(out);
-  await writeAtomic(join(out, STORE_FILES.manifest), manifestChunks(root, listed));
-  return { ...state, ...statistics, listed: listed.length };
+  const manifest = join(out, STORE_FILES.manifest);
+  await writeInto(manifest, () => writeAtomic(manifest, manifestChunks(root, listed)));
+  return { ...state, ...statistics, listed: listed.length, damaged: journal.damaged };
+}
+
+/** Why a file of the store cannot have its name; undefined for errors that are not about it. */
+function refusedName(error: unknown, name: string): string | undefined {
+  if (!isSystemError(error)) return undefined;
+  const code = "code" in error ? error.code : undefined;
+  if (code === "ENAMETOOLONG") return `the name of ${name} is too long for the store`;
+  const taken = error instanceof Deno.errors.IsADirectory ||
+    error instanceof Deno.errors.NotADirectory || code === "EISDIR" || code === "ENOTDIR";
+  return taken ? `another file or folder of the store has the name ${name}` : undefined;
+}
+
+/** What the system refuses to write, as an error of usage or a full disk. */
+function unwritable(error: unknown, out: string): unknown {
+  const named = nameDiskFull(error, `a file in ${out}`);
+  if (named !== error || !isSystemError(error)) return named;
+  return new UsageError(`--out ${out}: cannot be written`, error.message);
 }
 
 /**
  * Names of the spectrograms: the ending becomes `.npy`; files that differ in nothing but the ending
- * keep it before.
+ * keep it before, and so does one whose name without it is then taken (`a.mp3.wav` beside `a.mp3`
+ * and `a.wav`).
  *
  * @param files relative paths
  */
 export function storeNames(files: readonly string[]): string[] {
-  const stems = files.map((file) => file.replace(/\.[^./\\]*$/, ""));
+  const stemOf = (file: string) => file.replace(/\.[^./\\]*$/, "");
+  const all = new Set(files);
   const uses = new Map<string, number>();
-  for (const stem of stems) uses.set(stem, (uses.get(stem) ?? 0) + 1);
-  return files.map((file, i) => `${uses.get(stems[i]) === 1 ? stems[i] : file}.npy`);
+  for (const stem of files.map(stemOf)) uses.set(stem, (uses.get(stem) ?? 0) + 1);
+  const keepsEnding = (file: string): boolean => {
+    const stem = stemOf(file);
+    return stem !== file && (uses.get(stem)! > 1 || all.has(stem) && keepsEnding(stem));
+  };
+  return files.map((file) => `${keepsEnding(file) ? file : stemOf(file)}.npy`);
 }

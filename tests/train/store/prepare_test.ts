@@ -12,7 +12,8 @@ import { WorkerPool } from "../../../train/data/worker_pool.ts";
 import { type PrepareOptions, prepareStore, storeNames } from "../../../train/store/prepare.ts";
 import { Prng } from "../../../engine/prng.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
-import { exitCodeOf } from "../../../train/errors.ts";
+import { describeError, exitCodeOf } from "../../../train/errors.ts";
+import { fullDisk } from "../../support/full_disk.ts";
 import { lockFolder } from "../../../train/io/lock.ts";
 import { RateLine } from "../../../train/cli/rate_line.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
@@ -348,3 +349,80 @@ Deno.test("the line shows files, rate, times real time and time left, in place i
   live.finish();
   assertEquals(texts.slice(2), ["\r\x1b[K10/20 files  1.00 files/s  5 ", "\n"]);
 });
+
+Deno.test("names of spectrograms never meet", () => {
+  assertEquals(storeNames(["a.mp3", "a.mp3.wav", "a.wav"]), [
+    "a.mp3.npy",
+    "a.mp3.wav.npy",
+    "a.wav.npy",
+  ]);
+  assertEquals(storeNames(["a.mp3", "a.mp3.wav"]), ["a.npy", "a.mp3.npy"]);
+  const deep = ["a.wav", "a.mp3", "a.wav.mp3", "a.wav.mp3.ogg", "b/a.wav", "c"];
+  assertEquals(new Set(storeNames(deep)).size, deep.length);
+});
+
+Deno.test("long names, line breaks, folders in the way and the data's own copies: each is made or listed", () =>
+  inTempDir(async (dir) => {
+    const [data, out] = [join(dir, "data"), join(dir, "store")];
+    await Deno.mkdir(data);
+    const audio = wav(syntheticClip(3, 0, 20_000).waveform, 16_000);
+    const long = "x".repeat(250);
+    const names = ["a.mp3", "a.wav", "a.mp3.wav", `${long}.flac`, "new\nline.wav", "taken.wav"];
+    for (const name of names) await Deno.writeFile(join(data, name), audio);
+    await Deno.mkdir(join(out, "taken.npy"), { recursive: true });
+    await Deno.writeTextFile(join(out, "thesis.tmp"), "mine");
+    const { made, skipped } = await prepare({ data, out });
+    assertEquals([made, skipped], [4, 2]);
+    const [, ...lines] = Deno.readTextFileSync(join(out, "manifest.tsv")).trimEnd().split("\n");
+    assertEquals(lines.map((line) => line.split("\t")[0]).sort(), [
+      "a.mp3.npy",
+      "a.mp3.wav.npy",
+      "a.wav.npy",
+      `${long}.npy`,
+    ]);
+    const reasons = Deno.readTextFileSync(join(out, "skipped.jsonl")).trimEnd().split("\n")
+      .map((line) => JSON.parse(line));
+    assertEquals(reasons.map(({ path }) => path), [
+      join(data, "new\nline.wav"),
+      join(data, "taken.wav"),
+    ]);
+    assertEquals([...Deno.readDirSync(out)].some(({ name }) => name === "thesis.tmp"), true);
+  }));
+
+Deno.test("stats.json has the same bytes when sums are read back", () =>
+  inTempDir(async (dir) => {
+    const data = audioFolder(dir, 5);
+    await Deno.writeFile(join(data, "long.wav"), wav(syntheticClip(3, 1, 3_000_000).waveform));
+    for (const dtype of ["f32", "f16"] as const) {
+      const out = join(dir, dtype);
+      await prepare({ data, out, dtype });
+      const stats = Deno.readTextFileSync(join(out, "stats.json"));
+      // As after a kill between clips and their lines, and a loss of power.
+      Deno.writeTextFileSync(join(out, "prepare.jsonl"), `${"\0".repeat(20)}\n`);
+      assertEquals((await prepare({ data, out, dtype })).damaged, 1);
+      assertEquals(Deno.readTextFileSync(join(out, "stats.json")), stats);
+    }
+  }));
+
+Deno.test("a full disk and a folder that cannot be written: one line with its exit code", () =>
+  inTempDir(async (dir) => {
+    const data = audioFolder(dir, 2);
+    const out = join(dir, "store");
+    {
+      using _ = fullDisk((path) => path.includes("prepare.jsonl"));
+      const error = await assertRejects(
+        () => prepare({ data, out }),
+        Error,
+        "could not be written",
+      );
+      assertEquals(exitCodeOf(error), 1);
+      assertEquals(describeError(error).includes("    at "), false);
+    }
+    await Deno.writeTextFile(join(dir, "plain"), "");
+    const error = await assertRejects(
+      () => prepare({ data, out: join(dir, "plain") }),
+      Error,
+      "cannot be written",
+    );
+    assertEquals(exitCodeOf(error), 2);
+  }));
