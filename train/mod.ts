@@ -31,7 +31,7 @@ export {
   toMono,
   type WaveformOptions,
 } from "./audio/decode.ts";
-export { AUDIO_EXTENSIONS, FolderError, listAudioFiles } from "./io/folders.ts";
+export { AUDIO_EXTENSIONS, FolderError, listAudioFiles, type OnSkip } from "./io/folders.ts";
 export { NoDataError } from "./errors.ts";
 export { batchLogMel } from "./data/batch_logmel.ts";
 export {

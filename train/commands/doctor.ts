@@ -13,7 +13,7 @@ export const COMMAND = command({
 
 const FEATURES = {
   subgroups: "threads of a subgroup can exchange values in registers: faster matrix kernels",
-  f16: "16-bit floats in kernels; training computes in f32 for now",
+  f16: "16-bit floats in kernels: pretrain --precision mixed",
   timestamps: "the adapter itself can time single kernels",
 } as const;
 

@@ -64,7 +64,8 @@ export function labelledFolder(
     const own = labels
       ? labels.get(filename) ?? []
       : cell.split(";").map((it) => it.trim()).filter((it) => it !== "");
-    const part = partColumn === undefined ? String(i % 5) : (row[partColumn] ?? "").trim();
+    const cellOfPart = partColumn === undefined ? String(i % 5) : (row[partColumn] ?? "").trim();
+    const part = partColumn === "split" ? splitPart(cellOfPart) : cellOfPart;
     if (filename === "" || (own.length === 0 && !several) || part === "") {
       // The header is line 1.
       throw new NoDataError(
@@ -73,6 +74,14 @@ export function labelledFolder(
     }
     return { path: join(dir, "audio", filename), labels: own, part };
   });
+  const parts = [...new Set(clips.map(({ part }) => part))];
+  const unknown = partColumn === "split" ? parts.filter((it) => !PARTS.includes(it)) : [];
+  if (unknown.length > 0) {
+    throw new NoDataError(
+      `${file}: split must be ${PARTS.join(", ")}, but is also ` +
+        unknown.slice(0, 10).map((it) => JSON.stringify(it)).join(", "),
+    );
+  }
   const folder: LabelledFolder = {
     dir,
     clips,
@@ -86,6 +95,15 @@ export function labelledFolder(
     );
   }
   return folder;
+}
+
+/** Parts of a split. */
+const PARTS: readonly string[] = ["train", "validation", "test"];
+
+/** A word of the column `split` in the name that it has here: FSD50K says val, NSynth valid. */
+function splitPart(word: string): string {
+  const lower = word.toLowerCase();
+  return lower === "val" || lower === "valid" ? "validation" : lower;
 }
 
 /** Which clips are tried after learning from which others. */

@@ -26,8 +26,13 @@ export function principalComponents(rows: readonly ArrayLike<number>[], count: n
   const most = Math.min(count, rows.length - 1, rows[0]?.length ?? 0);
   if (most < 1) return { points: rows.map(() => []), shares: [] };
   const values = rows.map((row) => Array.from(row));
+  // Without any spread, or with less than there are components, none can be found.
+  if (rows.every((row) => values[0].every((it, k) => it === row[k]))) {
+    return { points: rows.map(() => new Array(most).fill(0)), shares: new Array(most).fill(0) };
+  }
   const pca = new PCA(values, { method: "NIPALS", nCompNIPALS: most });
-  const scores = pca.predict(values, { nComponents: most }).to2DArray();
+  const scores = pca.predict(values, { nComponents: most }).to2DArray()
+    .map((row) => row.map((it) => Number.isFinite(it) ? it : 0));
   const total = scatter(values);
   const columns = Array.from({ length: most }, (_, i) => scores.map((row) => row[i]));
   const signs = columns.map((column) =>
@@ -63,5 +68,6 @@ export function umap(rows: readonly ArrayLike<number>[], seed: number): [number,
     nNeighbors: Math.min(NEIGHBOURS, rows.length - 1),
     random: () => random.uniform(),
   }).fit(rows.map((row) => Array.from(row)));
-  return found.map(([x, y]) => [x, y]);
+  // Equal points have no neighbourhood.
+  return found.map(([x, y]) => Number.isFinite(x + y) ? [x, y] : [0, 0]);
 }

@@ -3,7 +3,9 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows }
 import { openDevice } from "../../../engine/mod.ts";
 import { ownGoldenFolder } from "../../../train/commands/verify.ts";
 import { Prng } from "../../../engine/prng.ts";
-import { exitCodeOf } from "../../../train/errors.ts";
+import { exitCodeOf, NoDataError } from "../../../train/errors.ts";
+import { labelledFolder } from "../../../train/data/labelled_folder.ts";
+import { principalComponents, umap } from "../../../train/visualize/projection.ts";
 import {
   LinearProbes,
   type LinearSettings,
@@ -377,4 +379,36 @@ Deno.test("probe: several labels are judged by mAP; classes without clips in a f
   const data = probeData({ dir: "", clips, protocol: "leave-one-part-out" }, clips);
   const error = assertThrows(() => metricFor(data, "accuracy"));
   assertEquals(exitCodeOf(error), 2);
+});
+
+Deno.test("split: val and valid are validation, words that say nothing are an error", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    const write = (...parts: string[]) =>
+      Deno.writeTextFileSync(
+        `${dir}/meta.csv`,
+        `filename,label,split\n${parts.map((it, i) => `${i}.wav,${i % 2},${it}\n`).join("")}`,
+      );
+    write("train", "train", "val", "valid", "Validation", "test");
+    assertEquals(labelledFolder(dir).clips.map(({ part }) => part), [
+      "train",
+      "train",
+      ...["validation", "validation", "validation"],
+      "test",
+    ]);
+    write("train", "evaluation", "test", "extra");
+    assertThrows(() => labelledFolder(dir), NoDataError, '"evaluation", "extra"');
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("principal components and UMAP of equal points are finite", () => {
+  const equal = Array.from({ length: 6 }, () => [0.1, 0.2, 0.3]);
+  const onLine = equal.map((row, i) => row.map((it) => it * i));
+  for (const rows of [equal, onLine]) {
+    const { points, shares } = principalComponents(rows, 2);
+    assertEquals([points, shares].flat(2).every(Number.isFinite), true);
+    assertEquals(umap(rows, 1).flat().every(Number.isFinite), true);
+  }
 });
