@@ -1,6 +1,6 @@
 /**
- * Checks of what callers hand to public functions. Each error names the function, the argument, what
- * was given and what is needed.
+ * Checks of what callers hand to public functions. Each error names the function, the argument,
+ * what was given and what is needed.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Values of the host on their way into tensors: which element type holds them, and which shape nested
- * arrays have.
+ * Values of the host on their way into tensors: which element type holds them, and which shape
+ * nested arrays have.
  *
  * @module
  */

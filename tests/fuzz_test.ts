@@ -40,7 +40,12 @@ fullOnly(
       export const FUZZ_TARGETS = {
         fault: () => ({ seeds, read: (b) => { if (b.length > 8) b.nothing.there; } }),
         wait: () => ({ seeds, read: (b) => { if (b.length > 8) for (;;); } }),
-        memory: () => ({ seeds, read: () => { for (;;) hoard.push(new Uint8Array(1e6).fill(1)); } }),
+        memory: () => ({
+          seeds,
+          read: () => {
+            for (;;) hoard.push(new Uint8Array(1e6).fill(1));
+          },
+        }),
         long: () => ({ seeds, read: () => { throw error("NoDataError", "x\\n".repeat(1e5)); } }),
         good: () => ({ seeds, read: () => { throw error("NoDataError", "\\x1b[2J"); } }),
       };`,

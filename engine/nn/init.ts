@@ -41,8 +41,8 @@ export function normalValues(
  * `trunc_normal_` with its limits.
  *
  * @param cut an absolute value, not a multiple of the deviation
- * @throws {ShapeError} if the deviation is negative or infinite, or hardly any value lies within the
- * cut.
+ * @throws {ShapeError} if the deviation is negative or infinite, or hardly any value lies within
+ * the cut.
  */
 export function truncatedNormalValues(
   shape: Shape,
@@ -52,7 +52,7 @@ export function truncatedNormalValues(
 ): InitialValues {
   if (!(deviation >= 0 && deviation <= 1000 * cut) || deviation === Infinity) {
     throw new ShapeError(
-      `truncatedNormalValues: deviation ${deviation} and cut ${cut}: a deviation from 0 and a cut ` +
+      `truncatedNormalValues: deviation ${deviation}, cut ${cut}: a deviation from 0 and a cut ` +
         "of a thousandth of it or more are needed",
     );
   }

@@ -161,8 +161,8 @@ const whereOp = defineOp<null>({
 });
 
 /**
- * `a` where `mask` is not 0 (NaN is not), else `b`; the three broadcast. No gradient flows to the mask, and none
- * of a side that was not chosen.
+ * `a` where `mask` is not 0 (NaN is not), else `b`; the three broadcast. No gradient flows to the
+ * mask, and none of a side that was not chosen.
  *
  * @param mask of any dtype, as comparisons give it
  * @throws {ShapeError} if shapes do not broadcast, or `a` and `b` differ in dtype.

@@ -161,8 +161,8 @@ export function maximum(a: Tensor | number, b: Tensor | number): Tensor {
 }
 
 /**
- * Smaller of two values with broadcasting, NaN where either is; equal values share the gradient; see
- * {@link add}.
+ * Smaller of two values with broadcasting, NaN where either is; equal values share the gradient;
+ * see {@link add}.
  */
 export function minimum(a: Tensor | number, b: Tensor | number): Tensor {
   return applyBinary(binary.minimum, a, b);

@@ -1,5 +1,5 @@
-// The order of elements of any type as an order of u32, for inclusion (`//:include order`): -0 and 0
-// are equal, and every NaN, whatever its bits, is above infinity (NumPy's and torch's order).
+// The order of elements of any type as an order of u32, for inclusion (`//:include order`): -0 and
+// 0 are equal, and every NaN, whatever its bits, is above infinity (NumPy's and torch's order).
 //
 // Constants: E (element type; FLOAT and SIGNED tell which).
 

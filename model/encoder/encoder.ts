@@ -155,8 +155,8 @@ export class Encoder implements Disposable {
    * is taken with silence behind it.
    *
    * @param audio mono waveform at 16 kHz in [-1, 1], or a log-mel spectrogram
-   * @throws {ShapeError} for audio without samples, or with one that is NaN, infinite or above 1e10;
-   * for a log-mel that has not the encoder's bands, or a value that is not finite.
+   * @throws {ShapeError} for audio without samples, or with one that is NaN, infinite or above
+   * 1e10; for a log-mel that has not the encoder's bands, or a value that is not finite.
    */
   embed(audio: Audio, options?: TogetherOptions): Promise<Embedding>;
   /** As above; embeddings come in the order of the clips. */

@@ -1,6 +1,6 @@
 /**
- * Public functions on arguments that do not fit: an error of the engine's own that names the function
- * and what was given, never one of the runtime's from inside it; and odd ones that do fit.
+ * Public functions on arguments that do not fit: an error of the engine's own that names the
+ * function and what was given, never one of the runtime's from inside it; and odd ones that do fit.
  */
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import * as engine from "../../engine/mod.ts";
@@ -54,7 +54,8 @@ const heads = device.zeros([1, 2, 3, 4]);
 
 /**
  * Every function of the engine that takes tensors or sizes, with arguments that fit, and which of
- * them may be left out. What is not an operand, a size or an option is tried with the same strangers.
+ * them may be left out. What is not an operand, a size or an option is tried with the same
+ * strangers.
  */
 const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optional?: number[]]>> = {
   ...Object.fromEntries(

@@ -4,8 +4,8 @@
  *
  * Tolerance: an element is a float32 sum of k products and a few further terms in some order, so it
  * is off by at most (k + 6) 2^-24 times the sum of their absolute values (Higham, Accuracy and
- * Stability, section 3.1), a longer sum than 16,384 by what its blocks allow; stored as f16, by half a unit in the last of its 11 bits more, or of the
- * smallest number.
+ * Stability, section 3.1), a longer sum than 16,384 by what its blocks allow; stored as f16, by
+ * half a unit in the last of its 11 bits more, or of the smallest number.
  *
  * @module
  */

@@ -4,7 +4,9 @@
  * @module
  */
 
-/** What other programs call an option, and what it may be called here: the first that a command has. */
+/**
+ * What other programs call an option, and what it may be called here: the first that a command has.
+ */
 const SYNONYMS: Readonly<Record<string, readonly string[]>> = {
   "batch-size": ["batch"],
   ckpt: ["checkpoint", "init", "resume"],

@@ -16,7 +16,9 @@ export interface ValueType<Value> {
   readonly allowed: string;
   /** The same for several of them: completes "must be two …". */
   readonly plural: string;
-  /** What a shell completes: these words, or names of files or folders; nothing where it is absent. */
+  /**
+   * What a shell completes: these words, or names of files or folders; nothing where it is absent.
+   */
   readonly completes?: readonly string[] | "file" | "folder";
   /** What a file may hold, and what a word is judged by. */
   readonly schema: v.GenericSchema<unknown, Value>;

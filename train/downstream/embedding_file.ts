@@ -1,9 +1,9 @@
 /**
  * Files of embeddings: NumPy's `.npz`, safetensors and CSV.
  *
- * Values are kept in a file without a name until all are there, as clips are completed in an order of their
- * own and a header says how many there are. So memory holds one clip at a time, whatever their
- * number.
+ * Values are kept in a file without a name until all are there, as clips are completed in an order
+ * of their own and a header says how many there are. So memory holds one clip at a time, whatever
+ * their number.
  *
  * @module
  */

@@ -34,7 +34,9 @@ export interface Cell extends Estimate {
   readonly over: "seeds" | "repeats" | "folds" | null;
 }
 
-/** The features of a row: an objective's, the encoder's before training, or a baseline of log-mel. */
+/**
+ * The features of a row: an objective's, the encoder's before training, or a baseline of log-mel.
+ */
 export interface Row {
   /** `matpac`, `untrained`, `log-mel`, `log-mel-sd`. */
   readonly key: string;
