@@ -31,6 +31,8 @@ const LONGEST: readonly string[] = [
   "tests/train/run/mixed_test.ts",
   "tests/train/run/pretrain_test.ts",
 ];
+/** Files that measure; nothing else runs beside them. */
+const ALONE: readonly string[] = ["tests/bench/check_test.ts"];
 /** Files of one process; each start of Deno takes a third of a second. */
 const FILES_AT_ONCE = 5;
 const PROCESSES = Math.min(navigator.hardwareConcurrency, 8);
@@ -176,29 +178,31 @@ async function check(command: readonly string[], results: Results): Promise<Outc
 async function everything(tier: readonly string[], results: Results): Promise<void> {
   const files = testFiles("tests");
   const long = LONGEST.filter((file) => files.includes(file));
-  const short = files.filter((file) => !long.includes(file));
+  const short = files.filter((file) => !long.includes(file) && !ALONE.includes(file));
   const batches = long.map((file) => [file]);
   while (short.length > 0) batches.push(short.splice(0, FILES_AT_ONCE));
 
+  const testJob = (batch: readonly string[]) => ({
+    name: batch.join(" "),
+    run: () => test(batch, tier, results, false),
+  });
   const jobs = [
     ...CHECKS.map((command) => ({
       name: `deno ${command.join(" ")}`,
       run: () => check(command, results),
     })),
-    ...batches.map((batch) => ({
-      name: batch.join(" "),
-      run: () => test(batch, tier, results, false),
-    })),
+    ...batches.map(testJob),
   ].values();
-  const worker = async () => {
-    for (const { name, run } of jobs) {
+  const work = async (queue: Iterable<{ name: string; run: () => Promise<Outcome> }>) => {
+    for (const { name, run } of queue) {
       const start = performance.now();
       const { ok, output } = await run();
       const seconds = ((performance.now() - start) / 1000).toFixed(0);
       console.log(ok ? `ok ${name} (${seconds} s)` : `${output}\nFAILED ${name} (${seconds} s)`);
     }
   };
-  await Promise.all(Array.from({ length: PROCESSES }, worker));
+  await Promise.all(Array.from({ length: PROCESSES }, () => work(jobs)));
+  await work(ALONE.map((file) => testJob([file])));
 }
 
 async function main(all: readonly string[]): Promise<number> {

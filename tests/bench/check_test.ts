@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { learn } from "../../bench/check.ts";
 import type { Row } from "../../bench/harness.ts";
+import { fullOnly } from "../support/tier.ts";
 
 const MAIN = new URL("../../bench/main.ts", import.meta.url).pathname;
 
@@ -17,7 +18,7 @@ function failed(out: string): string[] {
   return [...out.matchAll(/^(\S+) .* failed$/gm)].map(([, name]) => name);
 }
 
-Deno.test("no kernel has fallen below half of what the baseline expects of it", async () => {
+fullOnly("no kernel has fallen below half of what the baseline expects of it", async () => {
   // Fractions of ceilings measured beside each kernel, a band of half, a second try for what fell.
   // What else runs on a shared machine can halve a fraction now and then, but not every time; a
   // kernel at half its speed fails every time.

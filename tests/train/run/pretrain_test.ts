@@ -21,7 +21,7 @@ import { openRunDirectory, writeRunConfig } from "../../../train/run/run_directo
 import { cropSamples } from "../../../train/run/schedule.ts";
 import { fullDisk } from "../../support/full_disk.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
-import { full, fullOnly } from "../../support/tier.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 /** A run of a few seconds: the tiny preset on crops of two columns of patches. */
 const QUICK = [
@@ -259,20 +259,23 @@ fullOnly(
     }),
 );
 
-Deno.test("a loss that is not finite exits 1 with the op it comes from and the checkpoint before", () =>
-  inTempDir(async (dir) => {
-    const out = join(dir, "run");
-    // The weights after the first update are so large that the second overflows.
-    const words = ["--steps", "9", "--lr", "1e30", "--warmup", "0", "--save-every", "1"];
-    const error = await assertRejects(() => command(...words, "--out", out), DivergedError);
-    assertEquals(exitCodeOf(error), 1);
-    assertStringIncludes(error.message, "the loss of step 2 is NaN");
-    assertStringIncludes(detailsOf(error), "first seen in ");
-    assertStringIncludes(detailsOf(error), "(forward)");
-    assertStringIncludes(detailsOf(error), "the checkpoint of step 1 is safe: ");
-    assertStringIncludes(detailsOf(error), `--resume --out ${out}`);
-    assertEquals((await metricsOf(out)).map(({ step }) => step), [1]);
-  }));
+fullOnly(
+  "a loss that is not finite exits 1 with the op it comes from and the checkpoint before",
+  () =>
+    inTempDir(async (dir) => {
+      const out = join(dir, "run");
+      // The weights after the first update are so large that the second overflows.
+      const words = ["--steps", "9", "--lr", "1e30", "--warmup", "0", "--save-every", "1"];
+      const error = await assertRejects(() => command(...words, "--out", out), DivergedError);
+      assertEquals(exitCodeOf(error), 1);
+      assertStringIncludes(error.message, "the loss of step 2 is NaN");
+      assertStringIncludes(detailsOf(error), "first seen in ");
+      assertStringIncludes(detailsOf(error), "(forward)");
+      assertStringIncludes(detailsOf(error), "the checkpoint of step 1 is safe: ");
+      assertStringIncludes(detailsOf(error), `--resume --out ${out}`);
+      assertEquals((await metricsOf(out)).map(({ step }) => step), [1]);
+    }),
+);
 
 fullOnly(
   "a full disk ends the run with what to do; what was written is whole and is gone on from",
@@ -315,51 +318,54 @@ Deno.test("a run that needs too much memory exits 5 and says what lowers the nee
     assertStringIncludes(detailsOf(error), "--recompute");
   }));
 
-for (const signal of full ? ["SIGINT", "SIGTERM", "SIGHUP"] as const : ["SIGHUP"] as const) {
-  Deno.test(`${signal} writes a checkpoint, exits 130, and the run can be resumed`, () =>
-    inTempDir(async (dir) => {
-      const out = join(dir, "run");
-      const main = fromFileUrl(new URL("../../../train/main.ts", import.meta.url));
-      const args = [
-        "run",
-        "--no-check",
-        "--no-prompt",
-        "--allow-read",
-        "--allow-write",
-        main,
-        "pretrain",
-        "--batch",
-        "2",
-        "--crop-frames",
-        "48",
-      ];
-      const child = new Deno.Command(Deno.execPath(), {
-        args: [...args, "--steps", "100000", "--out", out],
-        stdout: "piped",
-        stderr: "piped",
-      }).spawn();
-      const errors = new Response(child.stderr).text();
-      let seen = "";
-      for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
-        seen += text;
-        if (/step +\d+\/100000/.test(seen)) {
-          child.kill(signal);
-          break;
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  fullOnly(
+    `${signal} writes a checkpoint, exits 130, and the run can be resumed`,
+    () =>
+      inTempDir(async (dir) => {
+        const out = join(dir, "run");
+        const main = fromFileUrl(new URL("../../../train/main.ts", import.meta.url));
+        const args = [
+          "run",
+          "--no-check",
+          "--no-prompt",
+          "--allow-read",
+          "--allow-write",
+          main,
+          "pretrain",
+          "--batch",
+          "2",
+          "--crop-frames",
+          "48",
+        ];
+        const child = new Deno.Command(Deno.execPath(), {
+          args: [...args, "--steps", "100000", "--out", out],
+          stdout: "piped",
+          stderr: "piped",
+        }).spawn();
+        const errors = new Response(child.stderr).text();
+        let seen = "";
+        for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+          seen += text;
+          if (/step +\d+\/100000/.test(seen)) {
+            child.kill(signal);
+            break;
+          }
         }
-      }
-      const { code } = await child.status;
-      assertEquals(code, 130, await errors);
-      assertStringIncludes(await errors, "--resume");
-      const latest = (await Deno.readTextFile(join(out, "checkpoints", "latest"))).trim();
-      const { metadata } = readSafetensors(await Deno.readFile(join(out, "checkpoints", latest)));
-      const step = Number(metadata.step);
-      assert(step >= 1);
-      assertEquals(await command("--resume", "--out", out, "--steps", String(step + 1)), 0);
-      assertEquals((await metricsOf(out)).length, step + 1);
-    }));
+        const { code } = await child.status;
+        assertEquals(code, 130, await errors);
+        assertStringIncludes(await errors, "--resume");
+        const latest = (await Deno.readTextFile(join(out, "checkpoints", "latest"))).trim();
+        const { metadata } = readSafetensors(await Deno.readFile(join(out, "checkpoints", latest)));
+        const step = Number(metadata.step);
+        assert(step >= 1);
+        assertEquals(await command("--resume", "--out", out, "--steps", String(step + 1)), 0);
+        assertEquals((await metricsOf(out)).length, step + 1);
+      }),
+  );
 }
 
-Deno.test("what only waits is ended some seconds after a signal", () =>
+fullOnly("what only waits is ended some seconds after a signal", () =>
   inTempDir(async (dir) => {
     const script = join(dir, "waiting.ts");
     const main = new URL("../../../train/main.ts", import.meta.url).href;
@@ -388,14 +394,16 @@ Deno.test("what only waits is ended some seconds after a signal", () =>
     assertStringIncludes(await errors, "error: interrupted");
   }));
 
-Deno.test("a signal that comes twice at once counts as one; a second one ends the process", () =>
-  inTempDir(async (dir) => {
-    const script = join(dir, "busy.ts");
-    const main = new URL("../../../train/main.ts", import.meta.url).href;
-    const config = fromFileUrl(new URL("../../../deno.json", import.meta.url));
-    await Deno.writeTextFile(
-      script,
-      `import { listen } from "${main}";
+fullOnly(
+  "a signal that comes twice at once counts as one; a second one ends the process",
+  () =>
+    inTempDir(async (dir) => {
+      const script = join(dir, "busy.ts");
+      const main = new URL("../../../train/main.ts", import.meta.url).href;
+      const config = fromFileUrl(new URL("../../../deno.json", import.meta.url));
+      await Deno.writeTextFile(
+        script,
+        `import { listen } from "${main}";
       const controller = new AbortController();
       controller.signal.onabort = () => {
         for (const end = Date.now() + 300; Date.now() < end;);
@@ -405,25 +413,26 @@ Deno.test("a signal that comes twice at once counts as one; a second one ends th
       listen(controller);
       setInterval(() => {}, 1000);
       console.log("ready");`,
-    );
-    const child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--no-check", "--no-prompt", "--config", config, script],
-      stdout: "piped",
-    }).spawn();
-    let seen = "";
-    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
-      seen += text;
-      if (/ready/.test(text)) {
-        // Ctrl-C comes from the terminal and once more from `deno task`.
-        child.kill("SIGTERM");
-        await new Promise((resolve) => setTimeout(resolve, 50));
-        child.kill("SIGTERM");
+      );
+      const child = new Deno.Command(Deno.execPath(), {
+        args: ["run", "--no-check", "--no-prompt", "--config", config, script],
+        stdout: "piped",
+      }).spawn();
+      let seen = "";
+      for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+        seen += text;
+        if (/ready/.test(text)) {
+          // Ctrl-C comes from the terminal and once more from `deno task`.
+          child.kill("SIGTERM");
+          await new Promise((resolve) => setTimeout(resolve, 50));
+          child.kill("SIGTERM");
+        }
+        // The process computes then and can run no listener.
+        if (/busy/.test(text)) child.kill("SIGTERM");
       }
-      // The process computes then and can run no listener.
-      if (/busy/.test(text)) child.kill("SIGTERM");
-    }
-    assertEquals([seen, (await child.status).signal], ["ready\nbusy\n", "SIGTERM"]);
-  }));
+      assertEquals([seen, (await child.status).signal], ["ready\nbusy\n", "SIGTERM"]);
+    }),
+);
 
 Deno.test("a refused --resume leaves configuration and list as they were", () =>
   inTempDir(async (dir) => {
