@@ -39,16 +39,20 @@ export class Progress implements Disposable {
   /** Whether a terminal's line shows a stage. */
   #isStaged = false;
   #stage = { what: "", shownAt: -Infinity };
+  readonly #startedAt: number;
+  #last: ProgressState | undefined;
 
   /** Writes to standard output unless told otherwise. */
   constructor(options: { quiet?: boolean; output?: ProgressOutput } = {}) {
     this.#quiet = options.quiet ?? false;
     this.#output = options.output ?? standardOutput();
+    this.#startedAt = this.#output.now();
     this.#line = new LiveLine(this.#output);
   }
 
   /** Shows `state`, unless one was shown a moment ago. First and last always are. */
   update(state: ProgressState): void {
+    this.#last = state;
     if (this.#quiet) return;
     const now = this.#output.now();
     this.#marks = [...this.#marks, { step: state.step, time: now }].slice(-MOST_MARKS);
@@ -86,6 +90,14 @@ export class Progress implements Disposable {
     if (this.#isStaged) this.#output.write(CLEAR_LINE);
     this.#isStaged = false;
     this.#line.note(text);
+  }
+
+  /** Updates, time since the start and newest loss in words. */
+  summary(): string {
+    const time = durationText((this.#output.now() - this.#startedAt) / 1000);
+    if (!this.#last) return `no update was left to do, ${time}`;
+    const { step, total, loss } = this.#last;
+    return `step ${step}/${total} after ${time}, loss ${loss.toFixed(4)}`;
   }
 
   /** Shows the last state if it was held back, and ends the live line. */

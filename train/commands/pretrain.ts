@@ -89,8 +89,12 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     }
   }
   if (!config.quiet) {
+    progress.finish();
+    progress.note(`encoder in ${paths.encoder}; next, for instance:`);
+    progress.note(`  deno task embed --checkpoint ${paths.dir} AUDIO --out embeddings.npz`);
+    progress.note(`  deno task probe --checkpoint ${paths.dir} --dataset LABELLED_FOLDER`);
     progress.note(
-      `done; peak GPU memory ${formatBytes(device.memory.peakBytes)}; encoder in ${paths.encoder}`,
+      `done: ${progress.summary()}; peak GPU memory ${formatBytes(device.memory.peakBytes)}`,
     );
   }
   return 0;

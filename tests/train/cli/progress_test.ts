@@ -171,3 +171,13 @@ Deno.test("a closed pipe or terminal ends nothing, a full disk does", () => {
     console.log = log;
   }
 });
+
+Deno.test("progress: the summary says how far, how long and what the loss was", () => {
+  const output = new FakeOutput(undefined);
+  const progress = new Progress({ output, quiet: true });
+  output.time = 2000;
+  assertEquals(progress.summary(), "no update was left to do, 2s");
+  progress.update(at(100));
+  output.time = 65_000;
+  assertEquals(progress.summary(), "step 100/100 after 1m 5s, loss 3.2500");
+});
