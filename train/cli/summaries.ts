@@ -23,6 +23,7 @@ export const SUMMARIES = {
   doctor: "Adapter, driver, features, limits and measured rates, and what each enables.",
   completion: "Prints what makes bash, zsh or fish complete commands and options.",
   help: "Lists the commands, or the options of one.",
+  fuzz: "Reads damaged files and runs random programs of ops until a time is over.",
   bench: "Measures kernels and training steps as fractions of what the adapter can do.",
 } as const;
 

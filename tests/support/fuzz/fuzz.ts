@@ -135,6 +135,18 @@ async function watched(
     return { reached: to, replies };
   } finally {
     thread.terminate();
-    await Deno.remove(folder, { recursive: true });
+    await removeFolder(folder);
+  }
+}
+
+/** Removes a folder into which a thread that was ended may still be writing. */
+async function removeFolder(folder: string): Promise<void> {
+  for (let attempt = 1;; attempt++) {
+    try {
+      return await Deno.remove(folder, { recursive: true });
+    } catch (error) {
+      if (attempt === 50) throw error;
+      await new Promise((resolve) => setTimeout(resolve, LOOK));
+    }
   }
 }

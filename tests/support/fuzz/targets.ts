@@ -8,6 +8,8 @@ import { modelOf, openCheckpoint } from "../../../model/formats/checkpoint_file.
 import { writeSafetensors } from "../../../model/formats/safetensors.ts";
 import { bytesAccess } from "../../../model/formats/stored_tensor.ts";
 import { ZipArchive } from "../../../model/formats/zip_read.ts";
+import { waveformBlocks } from "../../../train/audio/decode.ts";
+import { encodeWav } from "../../../train/audio/wav_write.ts";
 import { resolveConfig } from "../../../train/config/config.ts";
 import { labelledFolder } from "../../../train/data/labelled_folder.ts";
 import { readCrop } from "../../../train/data/logmel_file.ts";
@@ -143,6 +145,14 @@ function npy(dtype: "f32" | "f16", frames: number): Uint8Array<ArrayBuffer> {
 
 const CHECKPOINT = golden("checkpoint_pt.safetensors");
 
+/** Decodes a file as training does, up to a few minutes of sound. */
+const sound = (ending: string) =>
+  file(`x.${ending}`, async (path) => {
+    for await (const block of waveformBlocks(path, { maxHours: 0.1 })) {
+      if (!block.every(Number.isFinite)) throw new Error("a sample that is not finite");
+    }
+  });
+
 /** All targets by name; `task fuzz` and tests choose among them. */
 export const FUZZ_TARGETS: Readonly<Record<string, () => FuzzTarget>> = {
   pt: () => ({
@@ -213,6 +223,30 @@ export const FUZZ_TARGETS: Readonly<Record<string, () => FuzzTarget>> = {
       "x.npy",
       (path) => readCrop({ path, frames: 9, position: 0.5, mean: -7, std: 4 }),
     ),
+  }),
+  wav: () => ({
+    seeds: [
+      encodeWav(Float32Array.from({ length: 999 }, (_, i) => Math.sin(i / 9))),
+      golden("audio/mulaw_8000.wav"),
+    ],
+    words: ["RIFF", "RF64", "ds64", "fmt ", "data", "LIST", "\xff\xff\xff\xff"],
+    read: sound("wav"),
+  }),
+  flac: () => ({ seeds: [golden("audio/flac_16bit_mono.flac")], read: sound("flac") }),
+  vorbis: () => ({
+    seeds: [golden("audio/ogg_vorbis.ogg")],
+    words: ["OggS", "\x01vorbis"],
+    read: sound("ogg"),
+  }),
+  opus: () => ({
+    seeds: [golden("audio/ogg_opus.opus")],
+    words: ["OggS", "OpusHead", "OpusTags"],
+    read: sound("opus"),
+  }),
+  mp3: () => ({
+    seeds: [golden("audio/mp3_vbr.mp3"), golden("audio/mp3_truncated.mp3")],
+    words: ["ID3", "Xing", "LAME", "\xff\xfb"],
+    read: sound("mp3"),
   }),
   toml: () => ({
     seeds: utf8(TOML),

@@ -30,7 +30,12 @@ export type FuzzReply = { readonly index?: number; readonly what: string };
 /** Exit codes of errors that say that a file is wrong. */
 const EXPECTED: ReadonlySet<number> = new Set([2, 4]);
 /** Errors that say that a file is wrong, and get their exit code from what reads it. */
-const EXPECTED_NAMES: ReadonlySet<string> = new Set(["NpyError", "EncoderError", "FileError"]);
+const EXPECTED_NAMES: ReadonlySet<string> = new Set([
+  "NpyError",
+  "EncoderError",
+  "FileError",
+  "AudioError",
+]);
 /** Most characters of an error on the terminal. */
 const MOST_MESSAGE = 8192;
 
