@@ -26,8 +26,8 @@ const COMMAND = command({
     seconds: option(number({ above: 0 }), "How long in all.", { default: 60 }),
     seed: option(whole(0), "Decides all inputs; 0 takes one from the clock.", { default: 0 }),
     target: option(
-      choice(["programs", ...Object.keys(FUZZ_TARGETS)]),
-      "Only this format, or only programs of ops.",
+      choice(["programs", ...Object.keys(FUZZ_TARGETS)], "NAME"),
+      `Only one of programs, ${Object.keys(FUZZ_TARGETS).join(", ")}.`,
     ),
     keep: option(folder(), "Keeps the files that show a fault."),
   },

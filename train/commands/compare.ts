@@ -26,9 +26,9 @@ export const COMMAND: Command<typeof COMPARE_OPTIONS> = command({
   options: COMPARE_OPTIONS,
   footer:
     "Runs go into DIR/OBJECTIVE-seedN one after the other, then every encoder is probed, beside " +
-    "it the encoder before training and mean (and sd) of log-mel; the result is DIR/compare.md and " +
-    "DIR/compare.json. The same command goes on where it was ended. A run that fails is named in " +
-    "the table; the others go on, and the exit code is 1.",
+    "it the encoder before training and mean (and sd) of log-mel; the result is DIR/compare.md " +
+    "and DIR/compare.json. The same command goes on where it was ended. A run that fails is " +
+    "named in the table; the others go on, and the exit code is 1.",
 });
 
 /** Text of `--help`. */

@@ -37,7 +37,7 @@ export async function run([name, ...rest]: string[]): Promise<number> {
   else {
     const summary = SUMMARIES[given as keyof typeof SUMMARIES];
     console.log(`Usage: deno task ${given} [options]\n\n${summary}`);
-    if (given === "bench") console.log("\ndeno task bench --help lists its options.");
+    if (given !== "setup") console.log(`\ndeno task ${given} --help lists its options.`);
   }
   return 0;
 }

@@ -17,9 +17,9 @@ export const COMMAND = command({
   name: "probe",
   options: PROBE_OPTIONS,
   footer: "Scores are percent: the mean over repeats of the mean over folds, with 1.96 sd / " +
-    "sqrt(repeats). The baselines see a clip's log-mel spectrum, its mean over time (80 values), and " +
-    "mean and standard deviation (160): once under the same protocol, and once tuned, that is " +
-    "standardised and with the best of the learning rates 1e-3, 1e-2 and 1e-1 on validation " +
+    "sqrt(repeats). The baselines see a clip's log-mel spectrum, its mean over time (80 values), " +
+    "and mean and standard deviation (160): once under the same protocol, and once tuned, that " +
+    "is standardised and with the best of the learning rates 1e-3, 1e-2 and 1e-1 on validation " +
     "clips. evar is without its random crops. hear trains HEAR " +
     "2021's grid of perceptrons; with events.csv (filename,onset_ms,offset_ms,label) in the " +
     "folder it looks for onsets of events. --finetune trains encoder and head in every fold " +

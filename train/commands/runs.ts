@@ -23,8 +23,8 @@ export const COMMAND = command({
     json: printJson,
   },
   footer: "running: a process is writing it. finished: its encoder is there. interrupted: " +
-    "pretrain --resume --out DIR goes on with it. Steps and losses are those of the newest row of " +
-    "metrics.jsonl, evaluation the newest score of pretrain --eval, time that of training.",
+    "pretrain --resume --out DIR goes on with it. Steps and losses are those of the newest row " +
+    "of metrics.jsonl, evaluation the newest score of pretrain --eval, time that of training.",
 });
 
 /** Text of `--help`. */
