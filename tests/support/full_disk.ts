@@ -17,7 +17,7 @@ export function fullDisk(isFull: (path: string) => boolean): Disposable {
   };
   Deno.open = async (path, options) => {
     const file = await open(path, options);
-    if (!options?.write || !isFull(String(path))) return file;
+    if (!isWritten(options) || !isFull(String(path))) return file;
     const { write } = file;
     const taken = limit();
     file.write = async (bytes) => await write.call(file, taken(bytes));
@@ -25,7 +25,7 @@ export function fullDisk(isFull: (path: string) => boolean): Disposable {
   };
   Deno.openSync = (path, options) => {
     const file = openSync(path, options);
-    if (!options?.write || !isFull(String(path))) return file;
+    if (!isWritten(options) || !isFull(String(path))) return file;
     const { writeSync } = file;
     const taken = limit();
     file.writeSync = (bytes) => writeSync.call(file, taken(bytes));
@@ -37,3 +37,6 @@ export function fullDisk(isFull: (path: string) => boolean): Disposable {
     },
   };
 }
+
+const isWritten = (options?: Deno.OpenOptions): boolean =>
+  options?.write === true || options?.append === true;
