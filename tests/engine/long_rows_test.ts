@@ -162,8 +162,7 @@ async function check(test: Case, dtype: Float): Promise<void> {
   const expected = op.reference.forward(inputs, test.attrs);
   const seed = refRandom(expected[0].shape, 9);
   seed.data.forEach((v, i) => seed.data[i] = round[dtype](v));
-  const halved = dtype === "f16" && op.half;
-  using gradient = upload(seed, halved ? "f16" : "f32");
+  using gradient = upload(seed, dtype);
   const outputs = scope(() => launch(test, leaves, gradient));
   const read = async (ys: readonly Tensor[]) => {
     const grads = leaves.flatMap(({ grad }) => grad ? [grad] : []);
