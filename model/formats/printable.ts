@@ -29,10 +29,10 @@ export function printable(text: string, most = 200): string {
   return cut(text, most).replace(UNPRINTABLE, escaped);
 }
 
-/** Lines as they are, without what steers a terminal; each is cut. */
+/** Lines as they are, without what steers a terminal; each is cut, and four times that is all. */
 export function printableLines(text: string, most: number): string {
-  const lines = cut(text, most * 20).split("\n");
-  return lines.map((it) => cut(it, most)).join("\n").replace(UNPRINTABLE_IN_LINES, escaped);
+  const lines = cut(text, most * 20).replace(UNPRINTABLE_IN_LINES, escaped).split("\n");
+  return cut(lines.map((it) => cut(it, most)).join("\n"), 4 * most);
 }
 
 /** A text in quotation marks, as {@link printable}. */

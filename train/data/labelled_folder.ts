@@ -3,10 +3,9 @@
  *
  * @module
  */
-import { parse } from "@std/csv";
 import { join } from "@std/path";
 import { NoDataError } from "../errors.ts";
-import { readRegularText } from "../io/regular_file.ts";
+import { readCsv } from "../io/csv.ts";
 
 /** A clip of a labelled folder. */
 export interface LabelledClip {
@@ -43,13 +42,7 @@ export function labelledFolder(
   labels?: ReadonlyMap<string, readonly string[]>,
 ): LabelledFolder {
   const file = join(dir, "meta.csv");
-  let rows: Record<string, string | undefined>[];
-  try {
-    rows = parse(readRegularText(file).replace(/^\ufeff/, ""), { skipFirstRow: true });
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new NoDataError(`${dir} is no labelled folder: ${file} cannot be read: ${reason}`);
-  }
+  const rows = readCsv(file);
   const has = (name: string) => rows.length > 0 && Object.hasOwn(rows[0], name);
   const labelColumn = ["label", "category", "target"].find(has) ?? "";
   if (!has("filename") || (labelColumn === "" && !labels)) {

@@ -28,4 +28,5 @@ Deno.test("printable: long text is cut, pairs stay whole", () => {
   assertEquals(listed(Array(1000).fill(1)), "[1, 1, 1, 1, 1, 1, 1, 1, … (1000)]");
   const lines = printableLines(`one\n\ttwo\x1b[2J\n${"x".repeat(1 << 24)}`, 1000);
   assertEquals(lines, `one\n\ttwo\\u001b[2J\n${"x".repeat(1000)}…`);
+  assert(printableLines("\u{e0001}\n".repeat(1 << 20), 1000).length <= 4001);
 });

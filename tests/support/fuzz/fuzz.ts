@@ -102,6 +102,7 @@ async function watched(
   const folder = await Deno.makeTempDir();
   const now = new SharedArrayBuffer(16);
   const state = new Float64Array(now);
+  state[0] = from; // What it has reached before it reads anything.
   const replies: FuzzReply[] = [];
   const before = Deno.memoryUsage().rss;
   const thread = new Worker(new URL("worker.ts", import.meta.url), { type: "module" });
@@ -129,7 +130,7 @@ async function watched(
         return { reached: index, stuck: `more than ${memory / 2 ** 20} MiB`, replies };
       }
       if (Date.now() > end || replies.length >= MOST_FINDINGS) {
-        return { reached: index + 1, replies };
+        return { reached: index, replies };
       }
     }
     return { reached: to, replies };

@@ -36,8 +36,8 @@ const EXPECTED_NAMES: ReadonlySet<string> = new Set([
   "FileError",
   "AudioError",
 ]);
-/** Most characters of an error on the terminal. */
-const MOST_MESSAGE = 8192;
+/** Most characters of an error's message; what reaches a terminal of it is cut further. */
+const MOST_MESSAGE = 65536;
 
 /** What is wrong with an error; nothing if a person may see it. */
 function judged(error: unknown): string | undefined {
@@ -45,7 +45,8 @@ function judged(error: unknown): string | undefined {
   if (!EXPECTED.has(exitCodeOf(error)) && !EXPECTED_NAMES.has((error as Error)?.name)) {
     return error instanceof Error ? error.stack ?? text : text;
   }
-  if (text.length > MOST_MESSAGE) return `a message of ${text.length} characters`;
+  const { length } = (error as Error).message;
+  if (length > MOST_MESSAGE) return `a message of ${length} characters`;
   return /(?![\n\t])\p{Cc}/u.test(text) ? `a message with control characters: ${text}` : undefined;
 }
 

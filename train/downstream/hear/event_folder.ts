@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { parse } from "@std/csv";
 import { join } from "@std/path";
 import { NoDataError } from "../../errors.ts";
-import { readRegularText } from "../../io/regular_file.ts";
+import { quoted } from "../../../model/formats/printable.ts";
+import { readCsv } from "../../io/csv.ts";
 import { type LabelledFolder, labelledFolder } from "../../data/labelled_folder.ts";
 
 /** An event as a folder lists it. */
@@ -47,13 +47,7 @@ export function hasEvents(dir: string): boolean {
  */
 export function eventFolder(dir: string): EventFolder {
   const file = join(dir, FILE);
-  let rows: Partial<Record<string, string>>[];
-  try {
-    rows = parse(readRegularText(file).replace(/^\ufeff/, ""), { skipFirstRow: true });
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new NoDataError(`${file} cannot be read: ${reason}`);
-  }
+  const rows = readCsv(file);
   const lacking = COLUMNS.filter((name) => rows.length === 0 || !Object.hasOwn(rows[0], name));
   if (lacking.length > 0) {
     throw new NoDataError(`${file}: needs a line per event with ${COLUMNS.join(", ")}`);
@@ -79,7 +73,7 @@ export function eventFolder(dir: string): EventFolder {
   const named = [...byFile].map(([name, own]) =>
     [join(dir, "audio", name), own.map(({ filename: _, ...event }) => event)] as const
   );
-  const unknown = named.find(([path]) => !listed.has(path));
-  if (unknown) throw new NoDataError(`${file}: ${unknown[0]} is not in meta.csv`);
+  const unknown = [...byFile.keys()].find((name) => !listed.has(join(dir, "audio", name)));
+  if (unknown) throw new NoDataError(`${file}: ${quoted(unknown)} is not in meta.csv`);
   return { ...folder, events: new Map(named) };
 }

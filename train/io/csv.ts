@@ -1,0 +1,22 @@
+/**
+ * Tables with a header line, as people keep them beside their sounds.
+ *
+ * @module
+ */
+import { parse } from "@std/csv";
+import { NoDataError } from "../errors.ts";
+import { readRegularText } from "./regular_file.ts";
+
+/**
+ * The rows of a comma-separated file by the names of its header; a byte order mark is passed over.
+ *
+ * @throws {NoDataError} if it cannot be read or is no such table.
+ */
+export function readCsv(file: string): Partial<Record<string, string>>[] {
+  try {
+    return parse(readRegularText(file).replace(/^\ufeff/, ""), { skipFirstRow: true });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new NoDataError(`${file} cannot be read: ${reason}`);
+  }
+}
