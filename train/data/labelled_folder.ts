@@ -42,7 +42,7 @@ export function labelledFolder(
   labels?: ReadonlyMap<string, readonly string[]>,
 ): LabelledFolder {
   const file = join(dir, "meta.csv");
-  const rows = readCsv(file);
+  const rows = readCsv(file, `${dir} is no labelled folder: `);
   const has = (name: string) => rows.length > 0 && Object.hasOwn(rows[0], name);
   const labelColumn = ["label", "category", "target"].find(has) ?? "";
   if (!has("filename") || (labelColumn === "" && !labels)) {

@@ -517,5 +517,5 @@ Deno.test("hear: events.csv says what is wrong with it", () =>
       assertEquals(exitCodeOf(error), 4);
     }
     await Deno.remove(join(dir, "meta.csv"));
-    assertThrows(() => read(`${head}a.wav,0,1,x\n`), Error, "meta.csv cannot be read");
+    assertThrows(() => read(`${head}a.wav,0,1,x\n`), Error, "is no labelled folder");
   }));

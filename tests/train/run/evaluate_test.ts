@@ -89,7 +89,7 @@ Deno.test("evaluation: meta.csv of a labelled folder", () =>
       assertEquals(exitCodeOf(error), 4);
     }
     await Deno.remove(join(dir, "meta.csv"));
-    assertThrows(() => labelledFolder(dir), Error, "meta.csv cannot be read");
+    assertThrows(() => labelledFolder(dir), Error, "is no labelled folder");
   }));
 
 Deno.test("evaluation: embeddings are those of the official package in precise mode", () =>
