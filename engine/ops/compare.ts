@@ -11,7 +11,7 @@ import { refBroadcast, refFrom, refUnbroadcast } from "../reference.ts";
 import { composite } from "../scope.ts";
 import { broadcastShapes, sameShape, type Shape, show } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
-import { applyBinary } from "./elementwise.ts";
+import { applyBinary, powTensors } from "./elementwise.ts";
 import { elementwise, nonZero } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
 
@@ -255,21 +255,17 @@ function wholePower(n: number): string {
 /** WGSL of a^exponent, with params.alpha = exponent. */
 function power(exponent: number): string {
   const size = Math.abs(exponent);
-  if (size === 0) return "T(1.0)";
-  const whole = Number.isInteger(size);
   let positive: string;
-  if (whole && size <= 16) positive = wholePower(size);
+  if (size === 0) return "T(1.0)";
+  else if (Number.isInteger(size) && size <= 16) positive = wholePower(size);
   else if (size === 0.5) positive = "sqrt(a)";
   else if (size === 1.5) positive = "(a * sqrt(a))";
-  else if (whole) {
-    const value = "exp_$V(params.alpha * log_$V(abs(a)))";
-    return size % 2 === 0 ? value : `sign(a) * ${value}`;
-  } else return "exp_$V(params.alpha * log_$V(a))";
+  else return "pow_$V(a, T(params.alpha))";
   return exponent > 0 ? positive : `1.0 / ${positive}`;
 }
 
-const powOp = defineOp<PowAttrs>({
-  name: "pow",
+const powScalarOp = defineOp<PowAttrs>({
+  name: "powScalar",
   half: true,
   strided: true,
   forward([x], { exponent }, save) {
@@ -296,15 +292,20 @@ const powOp = defineOp<PowAttrs>({
 });
 
 /**
- * `x^exponent` for a constant exponent. Whole exponents up to 16 and halves up to 1.5 are products
- * and roots; others are `exp(exponent log x)`, whose relative error grows with that product, and
- * NaN for negative `x` unless the exponent is whole. For an exponent that is a tensor take
- * `exp(mul(b, log(x)))`.
+ * `x^exponent`, both broadcast, with C's rules: `x^0` and `1^y` are 1 even beside NaN, a negative
+ * base needs a whole exponent and gives NaN otherwise. The gradients are PyTorch's: none to the
+ * base where the exponent is 0, none to the exponent where the base is 0 and it is not negative.
  *
- * @throws {ShapeError} if the exponent is no finite number.
+ * Numbers as exponents that are whole up to 16, or halves up to 1.5, are products and roots.
+ *
+ * @param x a tensor, or a number where the exponent is a tensor
+ * @param exponent a tensor of the same element type, or a finite number
+ * @throws {ShapeError} if the shapes do not broadcast, the element types differ, or the exponent is
+ * a number that is not finite.
  */
-export function pow(x: Tensor, exponent: number): Tensor {
+export function pow(x: Tensor | number, exponent: Tensor | number): Tensor {
+  if (exponent instanceof Tensor) return powTensors(x, exponent);
   needTensors("pow", { x });
   needNumber("pow", "the exponent", exponent);
-  return powOp.apply([x], { exponent })[0];
+  return powScalarOp.apply([x as Tensor], { exponent })[0];
 }

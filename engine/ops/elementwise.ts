@@ -32,6 +32,11 @@ const sideOf = (x: string, symbol: "<" | ">", y: string): string =>
 const sideSlope = (a: number, b: number, first: boolean): [number, number] =>
   Number.isNaN(a) || Number.isNaN(b) ? [NaN, NaN] : a === b ? [0.5, 0.5] : [+first, +!first];
 
+/** C's pow: `1 ** NaN` and `(-1) ** Infinity` are 1. */
+function refPow(a: number, b: number): number {
+  return a === 1 || a === -1 && Math.abs(b) === Infinity ? 1 : a ** b;
+}
+
 const BINARY = {
   add: { wgsl: "a + b", gradients: ["c", "c"], f: (a, b) => a + b, df: () => [1, 1] },
   sub: { wgsl: "a - b", gradients: ["c", "-c"], f: (a, b) => a - b, df: () => [1, -1] },
@@ -53,6 +58,18 @@ const BINARY = {
     gradients: [sideOf("a", "<", "b"), sideOf("b", "<", "a")],
     f: Math.min,
     df: (a, b) => sideSlope(a, b, a < b),
+  },
+  pow: {
+    wgsl: "pow_$V(a, b)",
+    gradients: [
+      "select(c * (b * pow_$V(a, b - 1.0)), T(0.0), b == T(0.0))",
+      "c * select(pow_$V(a, b) * log_$V(a), T(0.0), (a == T(0.0)) & (b >= T(0.0)))",
+    ],
+    f: refPow,
+    df: (a, b) => [
+      b === 0 ? 0 : b * refPow(a, b - 1),
+      a === 0 && b >= 0 ? 0 : refPow(a, b) * Math.log(a),
+    ],
   },
 } as const satisfies Record<string, BinaryRow>;
 
@@ -166,4 +183,9 @@ export function maximum(a: Tensor | number, b: Tensor | number): Tensor {
  */
 export function minimum(a: Tensor | number, b: Tensor | number): Tensor {
   return applyBinary(binary.minimum, a, b);
+}
+
+/** `a^b` for two tensors, or a number to a tensor; `pow` of `ops/compare.ts` is the public one. */
+export function powTensors(a: Tensor | number, b: Tensor): Tensor {
+  return applyBinary(binary.pow, a, b);
 }

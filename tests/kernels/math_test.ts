@@ -6,7 +6,15 @@
  * three times them.
  */
 import { assert, assertEquals } from "@std/assert";
-import { defineKernel, type Device, openDevice } from "../../engine/mod.ts";
+import {
+  backward,
+  defineKernel,
+  type Device,
+  openDevice,
+  pow,
+  scope,
+  sum,
+} from "../../engine/mod.ts";
 
 const kernel = defineKernel(
   "math test",
@@ -24,9 +32,9 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if i < params.count {
 //:if SCALAR
     let v = x[i];
-    y[i] = vec4f($F(v.x), $F(v.y), $F(v.z), $F(v.w));
+    y[i] = vec4f($F(v.x $B), $F(v.y $B), $F(v.z $B), $F(v.w $B));
 //:else
-    y[i] = $F(x[i]);
+    y[i] = $F(x[i] $B);
 //:end
   }
 }
@@ -37,14 +45,15 @@ async function evaluate(
   device: Device,
   name: string,
   x: Float32Array,
-  scalar = false,
+  { scalar = false, second }: { scalar?: boolean; second?: number } = {},
 ): Promise<Float32Array> {
   using input = device.tensor(x);
   using output = device.empty([x.length]);
   const count = x.length / 4;
+  const operand = scalar ? "f32" : "vec4f";
   device.run(
     kernel,
-    { F: name, SCALAR: scalar },
+    { F: name, SCALAR: scalar, B: second === undefined ? "" : `, ${operand}(${second})` },
     [input, output],
     { count },
     Math.ceil(count / 64),
@@ -93,6 +102,8 @@ function binades(signed: boolean): Float32Array {
 
 interface Claim {
   readonly name: string;
+  /** Second operand, for functions of two. */
+  readonly second?: number;
   readonly x: Float32Array;
   readonly expected: (x: number) => number;
   /** Limits: exactly one of them. */
@@ -109,6 +120,23 @@ const CLAIMS: readonly Claim[] = [
   { name: "log_vec4", x: binades(false), expected: Math.log, ulp: 0.9 },
   { name: "log_vec4", x: linear(0.5, 2), expected: Math.log, ulp: 0.9 },
   { name: "log_vec4", x: linear(0.99, 1.01), expected: Math.log, ulp: 0.9 },
+  ...[[-19, 0.02, 90], [19, 0.02, 90], [87, 0.4, 2.7], [0.3, 1e-30, 1e30], [-1.7, 0.5, 2]].map((
+    [second, from, to],
+  ): Claim => ({
+    name: "pow_vec4",
+    second,
+    x: linear(from, to),
+    expected: (x) => x ** Math.fround(second),
+    ulp: 8,
+  })),
+  {
+    name: "pow_vec4",
+    second: 0.4,
+    x: binades(false),
+    expected: (x) => x ** Math.fround(0.4),
+    ulp: 8,
+  },
+  { name: "pow_vec4", second: 1e5, x: linear(0.9995, 1.0005), expected: (x) => x ** 1e5, ulp: 8 },
   { name: "tanh_vec4", x: linear(-11, 11), expected: Math.tanh, ulp: 1.5 },
   { name: "tanh_vec4", x: binades(true), expected: Math.tanh, ulp: 1.5 },
   { name: "erf_vec4", x: linear(-6, 6), expected: erf, ulp: 2.6 },
@@ -131,6 +159,7 @@ const SCALAR: Record<string, string> = {
   exp_vec4: "exp_f32",
   exp2_vec4: "exp2_f32",
   log_vec4: "log_f32",
+  pow_vec4: "pow_f32",
   tanh_vec4: "tanh_f32",
   erf_vec4: "erf_f32",
   gelu_vec4: "gelu_f32",
@@ -142,10 +171,10 @@ Deno.test("elementary functions keep their stated errors", async (t) => {
   try {
     const slack = device.info.software ? 1 : 3;
     for (const claim of CLAIMS) {
-      const { name, x, expected } = claim;
-      const label = `${name} on ${x[0]} .. ${x[x.length - 1]}`;
+      const { name, x, expected, second } = claim;
+      const label = `${name} ${second ?? ""} on ${x[0]} .. ${x[x.length - 1]}`;
       await t.step(label, async () => {
-        const y = await evaluate(device, name, x);
+        const y = await evaluate(device, name, x, { second });
         const limit = slack * (claim.ulp ?? claim.relative ?? claim.absolute ?? 0);
         let worst = 0, at = 0;
         for (let i = 0; i < x.length; i++) {
@@ -169,7 +198,11 @@ Deno.test("scalar forms equal the vector forms bit for bit", async () => {
   try {
     const x = linear(-20, 20);
     for (const [vector, scalar] of Object.entries(SCALAR)) {
-      assertEquals(await evaluate(device, scalar, x, true), await evaluate(device, vector, x));
+      const second = vector === "pow_vec4" ? -2.5 : undefined;
+      assertEquals(
+        await evaluate(device, scalar, x, { scalar: true, second }),
+        await evaluate(device, vector, x, { second }),
+      );
     }
   } finally {
     device[Symbol.dispose]();
@@ -206,4 +239,39 @@ Deno.test("elementary functions at special values", async () => {
   } finally {
     device[Symbol.dispose]();
   }
+});
+
+Deno.test("pow at special values is C's, and its gradients are PyTorch's", async () => {
+  using device = await openDevice();
+  const inf = Infinity;
+  const bases = [0, -0, 1, -1, 2, -2, 0.5, -0.5, 3e38, -3e38, inf, -inf, NaN];
+  const exponents = [0, -0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 1e9, -1e9, 16777217, inf, -inf, NaN];
+  const pairs = bases.flatMap((a) => exponents.map((b) => [a, b].map(Math.fround)));
+  const [x, y] = [0, 1].map((i) => device.tensor(pairs.map((pair) => pair[i])).trainable());
+  const power = scope(() => {
+    const power = pow(x, y);
+    backward(sum(power));
+    return power;
+  });
+  const [got, dx, dy] = await device.read([power, x.grad!, y.grad!]);
+  // C's rules but for 1 to NaN and -1 to infinity, which are 1 there and NaN in JavaScript. What is
+  // below the smallest normal number becomes zero.
+  const c = (a: number, b: number) => {
+    const exact = a === 1 || a === -1 && Math.abs(b) === inf ? 1 : a ** b;
+    return Math.abs(exact) < 2 ** -126 ? exact * 0 : Math.fround(exact);
+  };
+  pairs.forEach(([a, b], i) => {
+    const results = {
+      value: [got[i], c(a, b)],
+      "gradient of the base": [dx[i], b === 0 ? 0 : b * c(a, Math.fround(b - 1))],
+      "gradient of the exponent": [dy[i], a === 0 && b >= 0 ? 0 : c(a, b) * Math.log(a)],
+    };
+    for (const [name, [actual, exact]] of Object.entries(results)) {
+      const wanted = Math.fround(exact);
+      const close = Math.abs(actual / wanted - 1) < 1e-6; // 8 ulp
+      const same = name === "value" ? Object.is(actual, wanted) : actual === wanted;
+      const both = Number.isNaN(actual) && Number.isNaN(wanted);
+      assert(close || same || both, `${a} to ${b}: ${name} is ${actual}, not ${wanted}`);
+    }
+  });
 });

@@ -49,4 +49,31 @@ export const samples: Samples = {
   div: binary,
   maximum: binary,
   minimum: binary,
+  pow() {
+    const [ties, ...others] = binary();
+    const [base, exponent] = [[2, 0.5, 3, 1.25, 0.75, 1], [0.5, -3, 7, -60, 20.5, 4]];
+    return [
+      // Bases above 0, where gradients to exponents are numbers.
+      ...others.map(({ inputs: [a, b], ...rest }) => ({
+        ...rest,
+        inputs: [refFrom(a.shape, (i) => Math.fround(Math.abs(a.data[i]) + 0.25)), b],
+      })),
+      {
+        ...ties,
+        label: "large and small",
+        inputs: [base, exponent].map((it) => ({ shape: [6], data: Float64Array.from(it) })),
+      },
+      {
+        label: "negative bases and zeros",
+        inputs: [
+          { shape: [6], data: Float64Array.of(-2, -0.5, -3, 0, 0, -1) },
+          { shape: [6], data: Float64Array.of(3, -2, 0, 2, 0, 5) },
+        ],
+        constant: [1],
+        attrs: null,
+        quick: true,
+        skipDifferences: true,
+      },
+    ];
+  },
 };
