@@ -17,8 +17,10 @@ import {
 } from "../../engine/mod.ts";
 import { fullOnly } from "../support/tier.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 Deno.test("a captured product over 300,000 places gives the eager bits and the exact sum", async () => {
-  using device = await openDevice();
   const k = 300000;
   const a = device.full([1, k], 1);
   const b = device.full([k, 1], 1);
@@ -34,7 +36,6 @@ async function assertGradient(
   expected: number,
   run: (device: Device, weight: Tensor) => Tensor,
 ): Promise<void> {
-  using device = await openDevice();
   const weight = device.zeros(shape).trainable();
   backward(sum(run(device, weight)));
   const values = await weight.grad!.data();

@@ -33,6 +33,9 @@ import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
 import { readSafetensors } from "../../model/formats/safetensors.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 const GOLDEN = new URL("../golden/vit_ops.safetensors", import.meta.url);
 
 /** Largest difference relative to the largest expected value. */
@@ -47,7 +50,6 @@ function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): 
 }
 
 Deno.test("a transformer block has the reference's output and gradients", async () => {
-  using device = await openDevice();
   const { tensors } = readSafetensors(await Deno.readFile(GOLDEN));
   const data = (name: string) => tensors.get(`block.${name}`)!.data as Float32Array;
   const shape = tensors.get("block.x")!.shape;
@@ -76,7 +78,6 @@ Deno.test("a transformer block has the reference's output and gradients", async 
 });
 
 Deno.test("equal seeds give equal layers, and a shared generator different ones", async () => {
-  using device = await openDevice();
   using a = new Linear(device, 7, 5, 3);
   using b = new Linear(device, 7, 5, 3);
   using c = new Linear(device, 7, 5, 4);
@@ -95,7 +96,6 @@ Deno.test("equal seeds give equal layers, and a shared generator different ones"
 });
 
 Deno.test("an embedding looks rows up and adds the gradients of repeated ones", async () => {
-  using device = await openDevice();
   using table = new Embedding(device, 5, 3, 1);
   using ids = device.tensor(Uint32Array.of(4, 0, 4, 2), [2, 2]);
   using y = scope(() => {
@@ -115,7 +115,6 @@ Deno.test("an embedding looks rows up and adds the gradients of repeated ones", 
 });
 
 Deno.test("a convolution whose stride is its kernel is a linear layer over patches", async () => {
-  using device = await openDevice();
   using conv = new Conv2d(device, 3, 5, 2, 1, { stride: 2 });
   using dense = new Linear(device, 12, 5, 0);
   const before = await device.read([conv.weight]);
@@ -138,7 +137,6 @@ Deno.test("a convolution whose stride is its kernel is a linear layer over patch
 });
 
 Deno.test("a convolution in groups sees its own channels only, and each side may be padded on its own", async () => {
-  using device = await openDevice();
   using conv = new Conv2d(device, 4, 6, 1, 1, { groups: 2, padding: [[1, 0], 0] });
   assertEquals(conv.weight.shape, [6, 2, 1, 1]);
   conv.load([["weight", Float32Array.from({ length: 12 }, (_, i) => i)]]);
@@ -153,7 +151,6 @@ Deno.test("a convolution in groups sees its own channels only, and each side may
 });
 
 Deno.test("layers give all their memory back and outlive the scope they are made in", async () => {
-  using device = await openDevice();
   const before = device.memory.liveBytes;
   {
     using model = scope(() =>
@@ -181,8 +178,7 @@ Deno.test("layers give all their memory back and outlive the scope they are made
   assertEquals(device.memory.liveBytes, before);
 });
 
-Deno.test("what does not fit is refused by name", async () => {
-  using device = await openDevice();
+Deno.test("what does not fit is refused by name", () => {
   assertThrows(() => new MultiHeadAttention(device, 10, 3, 0), ShapeError, "3 heads");
   using layer = new Linear(device, 3, 2, 0);
   assert(layer instanceof Module);
@@ -202,7 +198,6 @@ const average = (values: readonly number[]): number =>
 
 for (const affine of [false, true]) {
   Deno.test(`batch norm ${affine ? "with" : "without"} scale and shift, as torch's BatchNorm1d`, async () => {
-    using device = await openDevice();
     const [rows, width, momentum] = [5, 7, 0.25];
     using layer = scope(() => new BatchNorm(device, width, { affine, momentum }));
     const scales = affine ? refRandom([width], 1).data : new Float64Array(width).fill(1);
@@ -275,7 +270,6 @@ for (const affine of [false, true]) {
 }
 
 Deno.test("root-mean-square norm scales rows", async () => {
-  using device = await openDevice();
   const [rows, width] = [3, 5];
   using layer = new RMSNorm(device, width, 1e-3);
   const gamma = refRandom([width], 1).data;
@@ -291,7 +285,6 @@ Deno.test("root-mean-square norm scales rows", async () => {
 });
 
 Deno.test("layers on parameters that live elsewhere give the same and leave them there", async () => {
-  using device = await openDevice();
   const [width, heads] = [16, 2];
   using own = new TransformerBlock(device, width, heads, 1);
   const table = new Map([...own.parameters()].map(([name, it]) => [`net.${name}`, it]));
@@ -322,7 +315,6 @@ Deno.test("layers on parameters that live elsewhere give the same and leave them
 });
 
 Deno.test("attention without a bias of keys has biases of queries and values", async () => {
-  using device = await openDevice();
   const [width, heads] = [8, 2];
   using plain = new MultiHeadAttention(device, width, heads, 1);
   using layer = new MultiHeadAttention(device, width, heads, 1, { keyBias: false });

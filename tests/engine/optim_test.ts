@@ -40,6 +40,9 @@ import type { Tensor } from "../../engine/tensor.ts";
 import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 const SHAPES = [[1], [7], [3, 5], [4, 8], [2, 3, 11], [129]];
 const STEPS = 10;
 const TOLERANCE = 3e-6;
@@ -164,7 +167,6 @@ const CASES: [string, (p: readonly Tensor[]) => Optimizer, RefStep][] = [
 
 for (const [label, make, reference] of CASES) {
   Deno.test(`${label}: ${STEPS} steps as in float64`, async () => {
-    using device = await openDevice();
     const parameters = startParameters(device);
     const refs = SHAPES.map((shape, i): Ref => ({
       shape,
@@ -232,7 +234,6 @@ function laidOut(device: Device, layout: Layout, values: Float64Array) {
 
 for (const [name, layout] of Object.entries(LAYOUTS)) {
   Deno.test(`a leaf that lies ${name} moves as in float64, nothing beside it`, async () => {
-    using device = await openDevice();
     if (layout.dtype === "f16" && !device.features.f16) return;
     const round = layout.dtype === "f16" ? Math.f16round : Math.fround;
     // Steps that end on either side of a half round to neighbours; three may add up.
@@ -270,7 +271,6 @@ for (const [name, layout] of Object.entries(LAYOUTS)) {
 }
 
 Deno.test("assign, addScaled, emaStep and clipGradients go by position, whatever lies how", async () => {
-  using device = await openDevice();
   const count = Array.from({ length: 15 }, (_, i) => i);
   for (const [name, layout] of Object.entries(LAYOUTS)) {
     if (layout.dtype === "f16" && !device.features.f16) continue;
@@ -323,8 +323,7 @@ Deno.test("assign, addScaled, emaStep and clipGradients go by position, whatever
   assert(clippedSlots.every((value, i) => value === 7 || [1, 4, 7].includes(i)));
 });
 
-Deno.test("what cannot be updated in place is refused by name and shape", async () => {
-  using device = await openDevice();
+Deno.test("what cannot be updated in place is refused by name and shape", () => {
   using one = device.tensor([1, 2, 3]);
   const repeated = one.view([4, 3], [0, 1]);
   using value = device.zeros([4, 3]);
@@ -354,7 +353,6 @@ Deno.test("what cannot be updated in place is refused by name and shape", async 
 });
 
 Deno.test("a restored optimizer goes on with the same bits", async () => {
-  using device = await openDevice();
   const run = async (interrupted: boolean) => {
     const parameters = startParameters(device);
     const options = { rate: 0.1, weightDecay: 0.01, clipNorm: 1 };
@@ -383,7 +381,6 @@ Deno.test("a restored optimizer goes on with the same bits", async () => {
 });
 
 Deno.test("a captured update takes each step's rate and gives the same bits", async () => {
-  using device = await openDevice();
   const train = async (captured: boolean) => {
     using model = new Sequential(new Linear(device, 5, 7, 1), gelu, new Linear(device, 7, 3, 2));
     using optimizer = new AdamW(model.parameters(), { rate: 1, weightDecay: 0.1, clipNorm: 1 });
@@ -414,7 +411,6 @@ Deno.test("a captured update takes each step's rate and gives the same bits", as
 });
 
 Deno.test("steps need no new memory, and tensors without a gradient stay", async () => {
-  using device = await openDevice();
   using layer = new Linear(device, 5, 3, 1);
   using optimizer = new LARS(layer.parameters(), { rate: 0.1, clipNorm: 1 });
   const step = () => {
@@ -437,7 +433,6 @@ Deno.test("steps need no new memory, and tensors without a gradient stay", async
 });
 
 Deno.test("clipGradients scales gradients in place", async () => {
-  using device = await openDevice();
   const parameters = startParameters(device);
   setGradients(parameters, 1);
   const all = () => device.read(parameters.map(({ grad }) => grad!));
@@ -451,8 +446,7 @@ Deno.test("clipGradients scales gradients in place", async () => {
   assertThrows(() => clipGradients(parameters, 1), ShapeError, "no parameter");
 });
 
-Deno.test("what an optimizer cannot train is refused", async () => {
-  using device = await openDevice();
+Deno.test("what an optimizer cannot train is refused", () => {
   using fixed = device.zeros([3]);
   using free = device.zeros([3]).trainable();
   assertThrows(() => new SGD([], { rate: 1 }), ShapeError, "at least one");
@@ -481,7 +475,6 @@ Deno.test("schedules", () => {
 });
 
 Deno.test("the loss scale follows overflows, whatever the norm's bits", async () => {
-  using device = await openDevice();
   using state = device.tensor([128, 1 / 128, 0, 0, 0, 0]);
   const expected = { scale: 128, clean: 0, skipped: 0, applied: 0 };
   const largest = 3.4028234663852886e38;
@@ -508,7 +501,6 @@ Deno.test("the loss scale follows overflows, whatever the norm's bits", async ()
 });
 
 Deno.test("a gated Adam step leaves everything as it is where the clip coefficient is 0", async () => {
-  using device = await openDevice();
   const hyper = { lr: 0.1, betas: [0.9, 0.99], eps: 1e-8, weightDecay: 0.1 } as const;
   using values = device.tensor(adamHyperValues({ ...hyper, step: 1, epsPlacement: "torch" }));
   for (const size of [7, 12]) {
@@ -530,7 +522,6 @@ Deno.test("a gated Adam step leaves everything as it is where the clip coefficie
 });
 
 Deno.test("rows come back out of a ring by a place on the device", async () => {
-  using device = await openDevice();
   using ring = device.zeros([3, 70]);
   using place = device.zeros([1]);
   const rows = [0, 1, 2].map((seed) => Float32Array.from(refRandom([70], seed).data));
@@ -551,7 +542,6 @@ Deno.test("rows come back out of a ring by a place on the device", async () => {
 });
 
 Deno.test("scaled sums and gated assignments, across element types", async () => {
-  using device = await openDevice();
   for (const size of [5, 64]) {
     const data = Float32Array.from(refRandom([size], 1).data);
     using half = device.empty([size], "f16");

@@ -31,18 +31,19 @@ import { checkPrograms } from "../support/random_programs.ts";
 import { type SampledOp, sampledOps } from "../support/samples.ts";
 import { full } from "../support/tier.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 /** Same programs in every run; other seeds are for whoever changes an op, and for `task fuzz`. */
 const SEED = 2026;
 const RUNS = 80;
 
 Deno.test("random chains of ops agree with float64, whatever is disposed on the way", async () => {
-  using device = await openDevice();
   await checkPrograms(device, SEED, full ? RUNS : 8);
 });
 
 /** Device and tensors of a misuse; everything is freed, and the device must still work. */
 async function misused(body: (device: Device) => void): Promise<void> {
-  using device = await openDevice();
   const before = device.memory.liveBytes;
   scope(() => body(device));
   assertEquals(device.memory.liveBytes, before);
@@ -131,7 +132,6 @@ Deno.test("shapes that do not fit are refused by name, with both sides", () =>
   }));
 
 Deno.test("reading and writing disposed tensors is refused, the process goes on", async () => {
-  using device = await openDevice();
   const x = device.tensor([1, 2]);
   x.dispose();
   x.dispose();

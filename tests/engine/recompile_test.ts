@@ -9,6 +9,7 @@ import { selfAttention } from "../../engine/ops/attention.ts";
 import { randomUniform } from "../../engine/random.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
+import { full } from "../support/tier.ts";
 
 /**
  * Reads a process's map of memory, which Deno gives to none that may not do everything; `deno eval`
@@ -34,7 +35,8 @@ function machineCode(): number | undefined {
 
 for (const variant of ["single", "rows", "tiled"]) {
   const name = `${variant}: attention over few tokens is compiled once`;
-  Deno.test({ name, ignore: machineCode() === undefined }, async () => {
+  const ignore = (!full && variant !== "single") || machineCode() === undefined;
+  Deno.test({ name, ignore }, async () => {
     using device = await openDevice({ variants: { attention: variant } });
     for (const tokens of [2, 5, 7, 8, 10]) {
       // 18 heads: enough for the single pass.

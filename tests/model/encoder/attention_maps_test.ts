@@ -6,6 +6,9 @@ import { loadEncoder } from "../../../model/encoder/encoder.ts";
 import { Prng } from "../../../engine/prng.ts";
 import { encoderFile, WEIGHTS } from "../../support/golden_encoder.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 const [WIDTH, DEPTH, HEADS, ROWS, MOST] = [16, 3, 2, 5, 4];
 
 type Matrix = Float64Array[];
@@ -96,7 +99,6 @@ function reference(logmel: Float32Array, frames: number): Matrix[][] {
 }
 
 Deno.test("attention maps: every layer and head equals float64, rows sum up to 1", async () => {
-  using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
   const random = new Prng(3);
   // A full chunk, and a shorter one with frames that fill no patch.
@@ -133,7 +135,6 @@ Deno.test("attention maps: every layer and head equals float64, rows sum up to 1
 });
 
 Deno.test("attention maps: without a bias of keys, and without a class token", async () => {
-  using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
   const random = new Prng(4);
   const values = Float32Array.from({ length: 80 * 64 }, () => random.normal());
@@ -173,7 +174,6 @@ Deno.test("attention maps: without a bias of keys, and without a class token", a
 });
 
 Deno.test("attention maps: wrong shapes and tokens are refused, nothing stays behind", async () => {
-  using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
   const run = async (shape: number[], queries: AttentionQuery[]) => {
     using logmel = device.zeros(shape);

@@ -22,6 +22,9 @@ import { encoderFile, GOLDEN, golden, HEADS, WEIGHTS } from "../../support/golde
 import { inTempDir } from "../../support/audio_files.ts";
 import { fullOnly } from "../../support/tier.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 const [WIDTH, DEPTH, ROWS, CROP] = [16, 3, 5, 64];
 
 /** Noise that is loud enough for every band. */
@@ -42,7 +45,6 @@ function assertClose(found: Float32Array, expected: Float32Array, tolerance: num
 const TOLERANCE = 4e-5;
 
 Deno.test("encoder: the official package's embeddings, modes, pooling, layers", async () => {
-  using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
   for (const wave of ["w1", "w2"]) {
     for (const mode of ["precise", "fast"] as const) {
@@ -69,7 +71,6 @@ Deno.test("encoder: the official package's embeddings, modes, pooling, layers", 
 });
 
 Deno.test("encoder: what is computed from the same steps: order, maximum, bands", async () => {
-  using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
   const audio = golden("wave.w2");
   const columns = CROP / 16;
@@ -153,7 +154,6 @@ function small(frames: number, random = new Prng(5)): CheckpointFile {
 }
 
 Deno.test("encoder: steps of clips as the official package has them", async () => {
-  using device = await openDevice();
   using paper = await loadEncoder(device, small(608));
   using tuned = await loadEncoder(device, small(992));
   const seconds = [1, 5, 6, 10, 30].map((it) => new Float32Array(16000 * it));
@@ -168,7 +168,6 @@ Deno.test("encoder: steps of clips as the official package has them", async () =
 const LENGTHS = [1, 399, 400, 559, 560, 2799, 2800, 2960, 10479, 10480, 10639, 10640, 10719, 30000];
 
 Deno.test("encoder: odd lengths, one by one and together", async () => {
-  using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
   using frontend = new LogMel(device);
   const clips = LENGTHS.map((length, i) => noise(length, i));
@@ -194,7 +193,6 @@ Deno.test("encoder: odd lengths, one by one and together", async () => {
 });
 
 fullOnly("encoder: neither batches nor blocks matter, and nothing stays in memory", async () => {
-  using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
   const clips = [...LENGTHS, ...LENGTHS, 70_000].map((length, i) => noise(length, i));
   const { liveBytes, liveBuffers } = device.memory;
@@ -237,7 +235,6 @@ async function* blocks(wave: Float32Array, size: number): AsyncGenerator<Float32
 }
 
 Deno.test("encoder: a clip that cannot be read is left out, others are not", async () => {
-  using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
   const good = noise(70_000);
   async function* broken() {
@@ -288,7 +285,6 @@ Deno.test("encoder: a clip that cannot be read is left out, others are not", asy
 });
 
 Deno.test("encoder: half precision, bfloat16 and double give what their values are", async () => {
-  using device = await openDevice();
   const stored = (convert: (data: Float32Array) => StoredTensor) =>
     opened(
       new Map(
@@ -326,7 +322,6 @@ Deno.test("encoder: half precision, bfloat16 and double give what their values a
 });
 
 Deno.test("encoder: the file says heads, statistics and framing; options win", async () => {
-  using device = await openDevice();
   const audio = noise(20_000);
   const embed = async (
     ...source: Parameters<typeof loadEncoder> extends [Device, ...infer Rest] ? Rest
@@ -356,7 +351,6 @@ Deno.test("encoder: the file says heads, statistics and framing; options win", a
 });
 
 Deno.test("encoder: without a class token its row of positions does not matter", async () => {
-  using device = await openDevice();
   const audio = noise(20_000);
   const embed = async (changed: (positions: Float32Array) => Float32Array) => {
     const bytes = encoderFile(undefined, (name, data) => {
@@ -373,7 +367,6 @@ Deno.test("encoder: without a class token its row of positions does not matter",
 });
 
 Deno.test("encoder: files without a usable encoder are refused with the reason", async () => {
-  using device = await openDevice();
   const { liveBytes } = device.memory;
   const store = JSON.stringify({ preset: "tiny", standardise: "store" });
   const without = (part: string) =>

@@ -12,6 +12,10 @@ import {
 import { griffinLim, logMelToWave, melToPower } from "../../../model/frontend/griffin_lim.ts";
 import { Prng } from "../../../engine/prng.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
+import { full } from "../../support/tier.ts";
+
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
 
 const BANDS = MEL_80.bands;
 
@@ -61,7 +65,6 @@ Deno.test("mel filters inverted: no bin is negative, and the bands come back", (
 });
 
 Deno.test("istft of stft is the signal where windows overlap", async () => {
-  using device = await openDevice();
   const random = new Prng(2);
   const values = Float32Array.from({ length: 400 + 9 * 160 }, () => random.normal());
   using x = device.tensor(values);
@@ -76,7 +79,6 @@ Deno.test("istft of stft is the signal where windows overlap", async () => {
 });
 
 Deno.test("log-mel to sound: its log-mel is close in both framings, bits repeat", async () => {
-  using device = await openDevice();
   for (const framing of ["inside", "centred"] as const) {
     using frontend = new LogMel(device, {
       statistics: { mean: -7, std: 4 },
@@ -89,6 +91,7 @@ Deno.test("log-mel to sound: its log-mel is close in both framings, bits repeat"
       return await logmel.data() as Float32Array;
     };
     for (const [name, wave] of sounds()) {
+      if (!full && (framing === "centred" || name === "chirp")) continue;
       const wanted = await logmelOf(wave);
       const options = { framing, statistics: { mean: -7, std: 4 } };
       const sound = await logMelToWave(device, wanted, options);
@@ -117,7 +120,6 @@ Deno.test("log-mel to sound: its log-mel is close in both framings, bits repeat"
 });
 
 Deno.test("log-mel to sound: silence is silent, wrong shapes are refused", async () => {
-  using device = await openDevice();
   const silence = new Float32Array(BANDS * 5).fill(Math.log(LOG_OFFSET));
   const sound = await logMelToWave(device, silence, { statistics: null, rounds: 2 });
   assert(sound.every((it) => Math.abs(it) < 1e-3));

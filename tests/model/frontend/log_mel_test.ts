@@ -6,6 +6,9 @@ import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { openDevice, ShapeError } from "../../../engine/mod.ts";
 import { LogMel } from "../../../model/frontend/log_mel.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 const signal = Float32Array.from(
   { length: 16000 },
   (_, n) =>
@@ -13,7 +16,6 @@ const signal = Float32Array.from(
 );
 
 Deno.test("log-mel has the golden values of model/README.md, Front end", async () => {
-  using device = await openDevice();
   const cases = [
     { centre: false, frames: 98, mean: -14.45676, values: [[0, 0, -15.94239], [11, 0, 2.53816]] },
     { centre: true, frames: 101, mean: -14.13921, values: [[0, 0, -0.06292], [11, 0, 3.01409]] },
@@ -36,7 +38,6 @@ Deno.test("log-mel has the golden values of model/README.md, Front end", async (
 });
 
 Deno.test("standardised silence is what model/README.md, Front end, says", async () => {
-  using device = await openDevice();
   using frontend = new LogMel(device);
   using waves = device.zeros([2, 560]);
   using out = frontend.apply(waves);
@@ -44,8 +45,7 @@ Deno.test("standardised silence is what model/README.md, Front end, says", async
   for (const value of await out.data()) assertAlmostEquals(value, -2.1193, 1e-4);
 });
 
-Deno.test("audio shorter than a frame is refused", async () => {
-  using device = await openDevice();
+Deno.test("audio shorter than a frame is refused", () => {
   using frontend = new LogMel(device);
   using waves = device.zeros([1, 399]);
   assertThrows(() => frontend.apply(waves), ShapeError, "at least one frame");

@@ -269,7 +269,6 @@ Deno.test("alpha = 1 leaves the heads without gradient", async () => {
 });
 
 fullOnly("memory after step 103 is that after step 3", async () => {
-  using device = await openDevice();
   using run = setUp(device, RECIPES.paper);
   const counters = () => ({
     live: device.memory.liveBytes,
@@ -284,7 +283,6 @@ fullOnly("memory after step 103 is that after step 3", async () => {
 });
 
 fullOnly("base: losses of the first step are those of model/README.md", async () => {
-  using device = await openDevice();
   using model = new Matpac(device, PRESETS.base.geometry, RECIPES.released);
   initialise(model, new Prng(7));
   const random = new Prng(8);
@@ -313,7 +311,6 @@ fullOnly("base: losses of the first step are those of model/README.md", async ()
 });
 
 Deno.test("replayed and recomputed updates give the bits of an eager one", async () => {
-  using device = await openDevice();
   const train = async (capture: boolean, recompute = false) => {
     using model = new Matpac(device, SMALL, RECIPES.paper);
     model.recompute = recompute;

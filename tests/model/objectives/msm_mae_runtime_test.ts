@@ -6,6 +6,9 @@ import { LogMel } from "../../../model/frontend/log_mel.ts";
 import { Prng } from "../../../engine/prng.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 const [STEP, ROWS, CROP] = [16, 5, 64];
 
 const open = (device: Device): Promise<Encoder> => loadEncoder(device, encoderFile());
@@ -28,7 +31,6 @@ function difference(found: Float32Array, expected: Float32Array): number {
 }
 
 Deno.test("msm-mae mode: as many steps as precise, the padding seen but not read", async () => {
-  using device = await openDevice();
   using encoder = await open(device);
   const frames = [1, 16, 17, 63, CROP, CROP + 1, 2 * CROP, 2 * CROP + 40];
   const clips = frames.map((it) => logMel(it));
@@ -55,7 +57,6 @@ Deno.test("msm-mae mode: as many steps as precise, the padding seen but not read
 });
 
 Deno.test("batch statistics: mean and unbiased deviation of all clips' log-mel", async () => {
-  using device = await openDevice();
   using encoder = await open(device);
   const waves = [noise(9000, 1), noise(20_000, 2)];
   using frontend = new LogMel(device, { statistics: null });

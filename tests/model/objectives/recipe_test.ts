@@ -21,6 +21,9 @@ import { Prng } from "../../../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 const SMALL: Geometry = {
   ...PRESETS.tiny.geometry,
   width: 32,
@@ -38,7 +41,6 @@ const MASKED = 11; // of 15 patches at a mask ratio of 0.7
 
 /** Everything a test looks at after `count` updates from one seed. */
 async function after(recipe: Recipe, count: number) {
-  using device = await openDevice();
   using model = new Matpac(device, SMALL, recipe);
   initialise(model, new Prng(1));
   using trainer = new Trainer(device, model, constantSchedules({ lr: () => 1e-2 }), {

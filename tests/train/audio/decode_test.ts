@@ -14,6 +14,7 @@ import { bytesInMemory } from "../../../train/audio/byte_source.ts";
 import { listAudioFiles } from "../../../train/io/folders.ts";
 import { Prng } from "../../../engine/prng.ts";
 import { crc, withChecksum } from "../../support/audio_bytes.ts";
+import { full } from "../../support/tier.ts";
 
 const GOLDEN = new URL("../../golden/audio/", import.meta.url).pathname;
 const REAL = new URL("../../../../shared/data/", import.meta.url).pathname;
@@ -334,7 +335,8 @@ for (const set of ["esc10", "instruments", "percussion", "long"]) {
     name: `all of ${set} decodes, Ogg files to the length their last page states`,
     ignore: !REAL_AUDIO,
     async fn(): Promise<void> {
-      for (const path of await listAudioFiles(join(REAL, set, "audio"))) {
+      const paths = await listAudioFiles(join(REAL, set, "audio"));
+      for (const path of full ? paths : paths.filter((_, i) => i % 10 === 0)) {
         const bytes = Deno.readFileSync(path);
         const { channels, sampleRate } = await decodeAudio(bytes);
         assert(sampleRate >= 8000 && channels.length <= 2, path);

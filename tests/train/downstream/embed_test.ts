@@ -21,6 +21,7 @@ import { runWords } from "../../support/tasks.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
 import { README } from "../../support/markdown.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
+import { full } from "../../support/tier.ts";
 import { deno } from "../../support/deno_process.ts";
 
 /**
@@ -97,7 +98,7 @@ Deno.test("embed: the three forms hold what the encoder makes of every usable fi
       ["--frames --layers", { pool: "none", layers: true }],
       ["--frames --mode fast --compat", { pool: "none", mode: "fast", compat: true }],
     ];
-    for (const [words, options] of cases) {
+    for (const [words, options] of full ? cases : [cases[0], cases[2]]) {
       const expected = await encoder.embed(audio, options);
       const size = expected[0].shape.at(-1)!;
       const rows = expected.flatMap((it, clip) =>
@@ -153,6 +154,7 @@ Deno.test("embed: the three forms hold what the encoder makes of every usable fi
         assertEquals(Deno.readFileSync(again), Deno.readFileSync(npz));
       }
 
+      if (words === "" && !full) continue;
       const path = join(dir, "E.SafeTensors");
       await write(path, "--batch", "2");
       const { tensors, metadata } = readSafetensors(Deno.readFileSync(path));

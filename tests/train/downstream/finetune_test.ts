@@ -29,6 +29,9 @@ import {
 import { FineTuner } from "../../../train/downstream/finetune/trainer.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 const GEOMETRY: EncoderGeometry = {
   width: 24,
   depth: 2,
@@ -130,7 +133,6 @@ Deno.test("spectrograms that are kept give what embedding the audio gives", () =
     const samples = normals(random, 7000).map((x) => 0.2 * Math.tanh(x));
     await Deno.writeFile(path, wav(samples));
     await Deno.writeTextFile(join(dir, "bad.wav"), "no sound");
-    using device = await openDevice();
     using pool = new WorkerPool(0);
     for (const framing of ["inside", "centred"] as const) {
       const { values } = initialEncoder(2);
@@ -197,7 +199,6 @@ function batchOf(device: Device, classes: number, patchOut: number, bands: "conc
 }
 
 Deno.test("fine-tuning: the loss is that of the embeddings in float64", async () => {
-  using device = await openDevice();
   const classes = 3;
   for (const multiLabel of [false, true]) {
     // Without class token and bias of keys as well.
@@ -251,7 +252,6 @@ Deno.test("fine-tuning: the loss is that of the embeddings in float64", async ()
 });
 
 Deno.test("fine-tuning: gradients of all parameters are the loss's slopes", async () => {
-  using device = await openDevice();
   for (
     const [multiLabel, patchOut, bands] of [[false, 0.5, "concat"], [true, 0.4, "mean"]] as const
   ) {
@@ -292,7 +292,6 @@ Deno.test("fine-tuning: gradients of all parameters are the loss's slopes", asyn
 });
 
 Deno.test("fine-tuning: layers have their rates, frozen ones stay, and the best can come back", async () => {
-  using device = await openDevice();
   const settings = {
     classes: 2,
     multiLabel: false,

@@ -26,6 +26,9 @@ import { inTempDir, wav } from "../../support/audio_files.ts";
 import { writeEncoder } from "../../support/small_encoder.ts";
 import { fullOnly } from "../../support/tier.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 const XAVIER = { uniform: xavierUniform, normal: xavierNormal } as const;
 
 type Matrix = number[][];
@@ -163,7 +166,6 @@ class Reference {
 }
 
 Deno.test("hear: a perceptron trains as in float64, with dropout, batch norm and odd batches", async () => {
-  using device = await openDevice();
   const sizes = { dim: 7, classes: 3, hidden: 11, rate: 3e-3, dropout: 0.3 };
   for (
     const more of [
@@ -300,7 +302,6 @@ async function scenes(
   changed: Partial<HearProtocol> = {},
   wanted?: Metric,
 ) {
-  using device = await openDevice();
   const data = probeData({ dir: "", clips, protocol: "leave-one-part-out" }, clips);
   const metric = metricFor(data, wanted);
   const shares: number[] = [];
@@ -330,7 +331,6 @@ Deno.test("hear: a scene task of one label is solved, noise is not, and the bett
   const chance = await scenes(clips, clear.map(() => random.normal()));
   // 90 tests at 1/3: 4 standard deviations are 0.2.
   assertAlmostEquals(chance.mean, 1 / 3, 0.2);
-  using device = await openDevice();
   const data = probeData({ dir: "", clips, protocol: "leave-one-part-out" }, clips);
   const signal = AbortSignal.abort();
   const error = await assertRejects(() =>
@@ -372,7 +372,6 @@ fullOnly(
 );
 
 fullOnly("hear: onsets of a timestamp task whose frames tell the labels are found", async () => {
-  using device = await openDevice();
   const random = new Prng(3);
   const times = Float32Array.from({ length: 60 }, (_, t) => 160 * t);
   const events = new Map<string, { label: string; onset: number; offset: number }[]>();
@@ -509,7 +508,7 @@ Deno.test("hear: events.csv says what is wrong with it", () =>
         [head, "needs a line per event"],
         [`${head}a.wav,2,1,x\n`, "event 1 lacks"],
         [`${head}a.wav,0,1,x\na.wav,,1,x\n`, "event 2 lacks"],
-        [`${head}d.wav,0,1,x\n`, "d.wav is not in meta.csv"],
+        [`${head}d.wav,0,1,x\n`, '"d.wav" is not in meta.csv'],
         [`${head}"a.wav,0,1,x\n`, "cannot be read"],
       ]
     ) {

@@ -33,6 +33,9 @@ import { probeData, shuffled, trialsOf } from "../../../train/downstream/probe/s
 import { readGolden } from "../../../train/verify/golden.ts";
 import { verifyProbe } from "../../../train/verify/probe.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 Deno.test("probe: the golden set passes, also on a plainer adapter", async () => {
   const golden = readGolden(ownGoldenFolder(), "probe")!;
   for (
@@ -157,7 +160,6 @@ function reference(
 
 for (const loss of ["cross-entropy", "binary"] as const) {
   Deno.test(`probe: standardised ${loss} with L2 follows float64, beside another problem`, async () => {
-    using device = await openDevice();
     const [clips, dim, classes] = [23, 7, 3];
     const data = sample(clips, dim, classes, 0.5);
     using table = new ProbeTable(device, clips, data.features, data.targets);
@@ -223,7 +225,6 @@ function problemsOf(
 }
 
 Deno.test("probe: problems trained side by side are those trained alone, bit for bit", async () => {
-  using device = await openDevice();
   const dim = 12;
   const data = sample(90, dim, 4, 2.5);
   using table = new ProbeTable(device, 90, data.features, data.targets);
@@ -240,7 +241,6 @@ Deno.test("probe: problems trained side by side are those trained alone, bit for
 });
 
 Deno.test("probe: the best epoch stays, and patience ends the training", async () => {
-  using device = await openDevice();
   const dim = 12;
   const data = sample(60, dim, 4, 6);
   using table = new ProbeTable(device, 60, data.features, data.targets);

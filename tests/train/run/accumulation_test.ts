@@ -25,6 +25,9 @@ import { SMALL } from "../../support/small_geometry.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
 import { full, fullOnly } from "../../support/tier.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 const { patches: PATCHES } = patchGrid(SMALL);
 const BATCH = 6;
 const UPDATES = 3;
@@ -119,7 +122,6 @@ function assertClose(actual: Outcome, expected: Outcome): void {
 
 for (const name of ["paper", "released"] as const) {
   Deno.test(`${name}: two, three and six passes give the update of one`, async () => {
-    using device = await openDevice();
     const whole = await train(device, RECIPES[name], 1);
     for (const passes of full ? [2, 3, 6] : [3]) {
       assertClose(await train(device, RECIPES[name], passes), whole);
@@ -130,7 +132,6 @@ for (const name of ["paper", "released"] as const) {
 fullOnly(
   "recorded and recomputed passes give the bits of eager ones, and hold one pass's activations",
   async () => {
-    using device = await openDevice();
     const recorded = await train(device, RECIPES.paper, 3);
     for (const options of [{ capture: false }, { recompute: true }]) {
       const other = await train(device, RECIPES.paper, 3, options);
@@ -148,7 +149,6 @@ fullOnly(
 fullOnly(
   "memory stays from update to update, and whole updates alone can be inspected",
   async () => {
-    using device = await openDevice();
     using model = new Matpac(device, SMALL, RECIPES.paper);
     initialise(model, new Prng(3));
     const settings = { ...STEP_DEFAULTS, weights: { pred: 0.5, cls: 0.5 }, microBatches: 2 };
@@ -187,27 +187,29 @@ async function metricsOf(out: string, ...words: string[]): Promise<Record<string
   });
 }
 
-Deno.test("a run in micro-batches draws the same clips, crops and masks, and goes on exactly", () =>
-  inTempDir(async (dir) => {
-    const out = (name: string) => join(dir, name);
-    const whole = await metricsOf(out("whole"), "--steps", "3");
-    const parts = await metricsOf(out("parts"), "--steps", "3", "--micro-batch", "2");
-    // Full-size Adam steps on gradients that are nothing but rounding: losses move by less than
-    // 1e-4 in three updates.
-    parts.forEach((row, i) => {
-      for (const [name, value] of Object.entries(whole[i])) {
-        assert(Math.abs(row[name] - value) <= 1e-4 * Math.abs(value), `${name} of row ${i}`);
-      }
-    });
-    const stop = new AbortController();
-    stop.abort();
-    const words = [...WORDS, "--steps", "3", "--micro-batch", "2", "--out", out("resumed")];
-    await assertRejects(() => pretrainCommand(words, stop.signal), Error, "after step 1");
-    assertEquals(await metricsOf(out("resumed"), "--resume"), parts);
-  }));
+fullOnly(
+  "a run in micro-batches draws the same clips, crops and masks, and goes on exactly",
+  () =>
+    inTempDir(async (dir) => {
+      const out = (name: string) => join(dir, name);
+      const whole = await metricsOf(out("whole"), "--steps", "3");
+      const parts = await metricsOf(out("parts"), "--steps", "3", "--micro-batch", "2");
+      // Full-size Adam steps on gradients that are nothing but rounding: losses move by less than
+      // 1e-4 in three updates.
+      parts.forEach((row, i) => {
+        for (const [name, value] of Object.entries(whole[i])) {
+          assert(Math.abs(row[name] - value) <= 1e-4 * Math.abs(value), `${name} of row ${i}`);
+        }
+      });
+      const stop = new AbortController();
+      stop.abort();
+      const words = [...WORDS, "--steps", "3", "--micro-batch", "2", "--out", out("resumed")];
+      await assertRejects(() => pretrainCommand(words, stop.signal), Error, "after step 1");
+      assertEquals(await metricsOf(out("resumed"), "--resume"), parts);
+    }),
+);
 
-Deno.test("a run takes memory for the activations of one pass", async () => {
-  using device = await openDevice();
+Deno.test("a run takes memory for the activations of one pass", () => {
   const measured = (...words: string[]) =>
     measureRun(device, resolveConfig(["--crop-frames", "208", ...words]));
   const [four, twoOfFour] = [

@@ -18,13 +18,15 @@ import { probeData } from "../../../train/downstream/probe/splits.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { fullOnly } from "../../support/tier.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 const WORDS = ["--quiet", "--steps", "2"];
 const QUICK = [...WORDS, "--batch", "2", "--crop-frames", "48"];
 
 const pretrain = (words: string[]) => run(words, new AbortController().signal);
 
-Deno.test("a run's memory is measured without taking any, and grows with what it should", async () => {
-  using device = await openDevice();
+Deno.test("a run's memory is measured without taking any, and grows with what it should", () => {
   const { buffersCreated } = device.memory;
   const measured = (...words: string[]) =>
     measureRun(device, resolveConfig([...WORDS, "--crop-frames", "208", ...words]));
@@ -40,7 +42,6 @@ Deno.test("a run's memory is measured without taking any, and grows with what it
 
 Deno.test("a run stays within what was measured, and one byte less refuses it with exit code 5", () =>
   inTempDir(async (dir) => {
-    using device = await openDevice();
     const needed = totalBytes(measureRun(device, resolveConfig(QUICK)));
     const out = (name: string) => ["--out", join(dir, name)];
     assertEquals(await pretrain([...QUICK, "--memory-limit", `${needed}`, ...out("a")]), 0);
@@ -75,7 +76,6 @@ fullOnly("an evaluation is counted, and takes no more than that", () =>
     );
     for (const crop of ["48", "208"]) {
       const words = [...WORDS, "--batch", "1", "--crop-frames", crop];
-      using device = await openDevice();
       const measured = (...more: string[]) =>
         measureRun(device, resolveConfig([...words, ...more]));
       const { evaluation } = measured("--eval", folder);
@@ -110,7 +110,6 @@ fullOnly("probing takes no more than is counted for it, and more than half of th
     const random = new Prng(5);
     const features = Float32Array.from({ length: count * dim }, () => random.uniform(-1, 1));
     const protocol = { ...QUICK_PROBE, epochs: 2 };
-    using device = await openDevice();
     await runProbe({ device, data, features, metric: "accuracy", protocol });
     const tried = Math.ceil(count / folds);
     const sizes = { clips: count, dim, classes, problems: folds, tried };
@@ -129,18 +128,21 @@ Deno.test("a run above the adapter's largest buffer is refused before it starts"
     assertStringIncludes((error as Error).message, "this adapter's largest is");
   }));
 
-Deno.test("--anomaly trains to the same numbers and names the op that breaks", () =>
-  inTempDir(async (dir) => {
-    const rows = async (name: string) =>
-      (await Deno.readTextFile(join(dir, name, "metrics.jsonl"))).trim().split("\n")
-        .map((line) => JSON.parse(line).loss);
-    const words = [...QUICK, "--log-every", "1"];
-    assertEquals(await pretrain([...words, "--anomaly", "--out", join(dir, "a")]), 0);
-    assertEquals(await pretrain([...words, "--out", join(dir, "b")]), 0);
-    assertEquals(await rows("a"), await rows("b"));
-    const error = await assertRejects(() =>
-      pretrain([...QUICK, "--anomaly", "--lr", "1e30", "--warmup", "0", "--out", join(dir, "c")])
-    ) as Error;
-    assertEquals([error.name, exitCodeOf(error)], ["AnomalyError", 1]);
-    assertStringIncludes(error.message, "holds");
-  }));
+fullOnly(
+  "--anomaly trains to the same numbers and names the op that breaks",
+  () =>
+    inTempDir(async (dir) => {
+      const rows = async (name: string) =>
+        (await Deno.readTextFile(join(dir, name, "metrics.jsonl"))).trim().split("\n")
+          .map((line) => JSON.parse(line).loss);
+      const words = [...QUICK, "--log-every", "1"];
+      assertEquals(await pretrain([...words, "--anomaly", "--out", join(dir, "a")]), 0);
+      assertEquals(await pretrain([...words, "--out", join(dir, "b")]), 0);
+      assertEquals(await rows("a"), await rows("b"));
+      const error = await assertRejects(() =>
+        pretrain([...QUICK, "--anomaly", "--lr", "1e30", "--warmup", "0", "--out", join(dir, "c")])
+      ) as Error;
+      assertEquals([error.name, exitCodeOf(error)], ["AnomalyError", 1]);
+      assertStringIncludes(error.message, "holds");
+    }),
+);

@@ -27,6 +27,9 @@ import { OBJECTIVE_NAMES, smallFor } from "../../support/small_geometry.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 import { fullOnly } from "../../support/tier.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 const BATCH = 4;
 
 /**
@@ -127,7 +130,6 @@ const snapshot = async (arena: ParameterArena) =>
   );
 
 Deno.test("M2D averages after the optimizer's step, at the first update too", async () => {
-  using device = await openDevice();
   using run = new Run(device, "m2d", {
     schedules: constantSchedules({ emaEncoder: (u) => 0.9 - 0.2 * u }),
   });
@@ -211,7 +213,6 @@ function adamWReference(value: number, gradient: number, decay: number, lr: numb
 
 for (const objective of ["m2d", "msm-mae"] as const) {
   Deno.test(`${objective}: torch's AdamW decays matrices and tokens, not biases and vectors`, async () => {
-    using device = await openDevice();
     for (const clipNorm of [0, 0.05]) {
       using run = new Run(device, objective, { schedules: constantSchedules(), clipNorm });
       const { student } = run.model;
@@ -270,7 +271,6 @@ Deno.test("matpac with alpha 1 is no M2D: what is between them", () => {
 });
 
 Deno.test("matpac with alpha 1 averages before the step, M2D after it, from one loss", async () => {
-  using device = await openDevice();
   const recipe: Partial<Recipe> = { ...recipeFor("m2d", "paper") };
   const options = { recipe, schedules: constantSchedules() };
   using m2d = new Run(device, "m2d", options);
@@ -306,7 +306,6 @@ for (const objective of OBJECTIVE_NAMES) {
   fullOnly(
     `${objective}: recorded and recomputed updates have the bits of eager ones, and passes add up`,
     async () => {
-      using device = await openDevice();
       // A step with eps 1e-8 is as large for a gradient that is nothing but rounding as for any
       // other.
       const { adam } = recipeFor(objective, "paper");
@@ -336,7 +335,6 @@ for (const objective of OBJECTIVE_NAMES) {
   );
 
   fullOnly(`${objective}: mixed precision stays close to f32`, async () => {
-    using device = await openDevice();
     if (!device.features.f16) return;
     for (const passes of [1, 2]) {
       using full = new Run(device, objective, { passes });
@@ -356,52 +354,52 @@ for (const objective of OBJECTIVE_NAMES) {
     }
   });
 
-  // One objective in the quick tier: the loop is the same for all.
-  const test = objective === "matpac-plus" ? Deno.test : fullOnly;
-  test(`${objective}: a run takes what was measured, and is resumed exactly`, () =>
-    inTempDir(async (dir) => {
-      const words = [
-        "--objective",
-        objective,
-        "--batch",
-        "2",
-        "--crop-frames",
-        "48",
-        "--steps",
-        "3",
-      ];
-      const quiet = [...words, "--quiet", "--log-every", "1", "--warmup", "0", "--out"];
-      const never = new AbortController().signal;
-      const rows = async (name: string): Promise<Record<string, number>[]> =>
-        (await Deno.readTextFile(join(dir, name, "metrics.jsonl"))).trim().split("\n")
-          .map((line) => JSON.parse(line));
-      const result = async (name: string) => {
-        const kept = (await rows(name)).map((row) => {
-          for (const field of MEASURED_FIELDS) delete row[field];
-          return row;
-        });
-        const file = join(dir, name, "checkpoints", "step-00000003.safetensors");
-        return { rows: kept, tensors: readSafetensors(await Deno.readFile(file)).tensors };
-      };
-      assertEquals(await pretrainCommand([...quiet, join(dir, "whole")], never), 0);
-      const stop = new AbortController();
-      stop.abort();
-      const stopped = () => pretrainCommand([...quiet, join(dir, "parts")], stop.signal);
-      await assertRejects(stopped, Error, "after step 1");
-      assertEquals(
-        await pretrainCommand(["--resume", "--quiet", "--out", join(dir, "parts")], never),
-        0,
-      );
-      const [whole, parts] = [await result("whole"), await result("parts")];
-      assertEquals(parts.rows, whole.rows);
-      assertEquals([...parts.tensors.keys()], [...whole.tensors.keys()]);
-      for (const [name, tensor] of whole.tensors) {
-        assertEquals(parts.tensors.get(name), tensor, name);
-      }
+  fullOnly(
+    `${objective}: a run takes what was measured, and is resumed exactly`,
+    () =>
+      inTempDir(async (dir) => {
+        const words = [
+          "--objective",
+          objective,
+          "--batch",
+          "2",
+          "--crop-frames",
+          "48",
+          "--steps",
+          "3",
+        ];
+        const quiet = [...words, "--quiet", "--log-every", "1", "--warmup", "0", "--out"];
+        const never = new AbortController().signal;
+        const rows = async (name: string): Promise<Record<string, number>[]> =>
+          (await Deno.readTextFile(join(dir, name, "metrics.jsonl"))).trim().split("\n")
+            .map((line) => JSON.parse(line));
+        const result = async (name: string) => {
+          const kept = (await rows(name)).map((row) => {
+            for (const field of MEASURED_FIELDS) delete row[field];
+            return row;
+          });
+          const file = join(dir, name, "checkpoints", "step-00000003.safetensors");
+          return { rows: kept, tensors: readSafetensors(await Deno.readFile(file)).tensors };
+        };
+        assertEquals(await pretrainCommand([...quiet, join(dir, "whole")], never), 0);
+        const stop = new AbortController();
+        stop.abort();
+        const stopped = () => pretrainCommand([...quiet, join(dir, "parts")], stop.signal);
+        await assertRejects(stopped, Error, "after step 1");
+        assertEquals(
+          await pretrainCommand(["--resume", "--quiet", "--out", join(dir, "parts")], never),
+          0,
+        );
+        const [whole, parts] = [await result("whole"), await result("parts")];
+        assertEquals(parts.rows, whole.rows);
+        assertEquals([...parts.tensors.keys()], [...whole.tensors.keys()]);
+        for (const [name, tensor] of whole.tensors) {
+          assertEquals(parts.tensors.get(name), tensor, name);
+        }
 
-      using device = await openDevice();
-      const measured = totalBytes(measureRun(device, resolveConfig(words)));
-      const taken = (await rows("whole")).at(-1)!.gpu_peak_bytes;
-      assert(taken <= measured && taken > 0.9 * measured, `${taken} of ${measured} bytes`);
-    }));
+        const measured = totalBytes(measureRun(device, resolveConfig(words)));
+        const taken = (await rows("whole")).at(-1)!.gpu_peak_bytes;
+        assert(taken <= measured && taken > 0.9 * measured, `${taken} of ${measured} bytes`);
+      }),
+  );
 }

@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import { run } from "../../../train/commands/pretrain.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 const QUICK = ["--batch", "2", "--crop-frames", "48", "--quiet", "--log-every", "1"];
 
@@ -39,14 +40,17 @@ Deno.test("--profile leaves a table and a trace, and the run's numbers as they w
   }
 });
 
-Deno.test("--profile: a run that ends early leaves what there is, or says why there is nothing", async () => {
-  const dir = await Deno.makeTempDir();
-  try {
-    await losses(join(dir, "a"), 4, "--profile", "100");
-    assert(await exists(join(dir, "a", "profile.json")));
-    await losses(join(dir, "b"), 2, "--profile", "1");
-    assertEquals(await exists(join(dir, "b", "profile.json")), false);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-});
+fullOnly(
+  "--profile: a run that ends early leaves what there is, or says why there is nothing",
+  async () => {
+    const dir = await Deno.makeTempDir();
+    try {
+      await losses(join(dir, "a"), 4, "--profile", "100");
+      assert(await exists(join(dir, "a", "profile.json")));
+      await losses(join(dir, "b"), 2, "--profile", "1");
+      assertEquals(await exists(join(dir, "b", "profile.json")), false);
+    } finally {
+      await Deno.remove(dir, { recursive: true });
+    }
+  },
+);

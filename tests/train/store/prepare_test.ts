@@ -17,6 +17,7 @@ import { fullDisk } from "../../support/full_disk.ts";
 import { lockFolder } from "../../../train/io/lock.ts";
 import { RateLine } from "../../../train/cli/rate_line.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
+import { full } from "../../support/tier.ts";
 
 /**
  * A folder of `count` clips in two subfolders, of 0.3 to 2 s at some rates, and one that is no
@@ -296,7 +297,6 @@ Deno.test("training from a store: with its statistics, weighted with audio, resu
     };
     const sources = ["--data", store, "--data", data, "--data-weights", "3,1"];
     const recipe = [...sources, "--standardise", "store", "--save-every", "3"];
-    await command("whole", 8, ...recipe, "--workers", "2");
     await command("parts", 8, ...recipe, "--workers", "0");
     // Back to the checkpoint of step 6, with other threads than before.
     const parts = join(dir, "parts");
@@ -305,17 +305,15 @@ Deno.test("training from a store: with its statistics, weighted with audio, resu
     Deno.removeSync(last);
     Deno.writeTextFileSync(join(parts, "checkpoints", "latest"), "step-00000006.safetensors\n");
     await command("parts", 8, "--resume", "--workers", "3");
-    const [a, b, c] = [
-      first,
-      Deno.readFileSync(last),
-      Deno.readFileSync(last.replace(parts, join(dir, "whole"))),
-    ].map((bytes) => readSafetensors(bytes));
+    const [a, b] = [first, Deno.readFileSync(last)].map((bytes) => readSafetensors(bytes));
     assertEquals(a.metadata.generators, b.metadata.generators);
     const { mean, std } = JSON.parse(Deno.readTextFileSync(join(store, "stats.json")));
     assertEquals(JSON.parse(a.metadata.standardisation), { mean, std });
-    for (const [name, tensor] of a.tensors) {
-      assertEquals(b.tensors.get(name), tensor, name);
-      assertEquals(c.tensors.get(name), tensor, name);
+    assertEquals(b.tensors, a.tensors);
+    if (full) {
+      await command("whole", 8, ...recipe, "--workers", "2");
+      const whole = Deno.readFileSync(last.replace(parts, join(dir, "whole")));
+      assertEquals(readSafetensors(whole).tensors, a.tensors);
     }
     const skipped = Deno.readTextFileSync(join(parts, "skipped.jsonl")).trimEnd().split("\n");
     const paths = skipped.map((line) => JSON.parse(line).path);
