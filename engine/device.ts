@@ -543,6 +543,8 @@ export class Device implements Disposable {
     params: Params,
     groups: Groups,
   ): void {
+    // Nothing to do; bindings of nothing would be too small for the kernel.
+    if (groups === 0 || typeof groups === "object" && groups.includes(0)) return;
     this.#active.dispatch(
       this.pipeline(kernel, constants),
       operands.map((operand) => this.#window(kernel.name, operand)),

@@ -178,12 +178,12 @@ const repeatOp = defineOp<RepeatAttrs>({
  * size` elements.
  *
  * @param counts one per axis; more of them give new axes in front
- * @throws {ShapeError} if there are fewer counts than axes or one is not a whole number from 1.
+ * @throws {ShapeError} if there are fewer counts than axes or one is not a whole number from 0.
  */
 export function repeat(x: Tensor, counts: readonly number[]): Tensor {
   needTensors("repeat", { x });
   needWholes("repeat", "the counts", counts);
-  if (counts.length < x.shape.length || counts.some((c) => c < 1)) {
+  if (counts.length < x.shape.length || counts.some((c) => c < 0)) {
     throw new ShapeError(`repeat: ${show(x.shape)} cannot be repeated [${counts}] times`);
   }
   return repeatOp.apply([x], { counts })[0];

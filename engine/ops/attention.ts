@@ -23,7 +23,7 @@ import {
   runBackward,
   runForward,
 } from "../launch/attention.ts";
-import { materialize } from "../launch/copy.ts";
+import { fill, materialize } from "../launch/copy.ts";
 
 const LARGEST_HEAD = 128;
 
@@ -50,11 +50,8 @@ function problemOf(
       }: q [B, H, Tq, d] and k, v [B, H, Tk, d] are needed`,
     );
   }
-  if (d < 1 || d > LARGEST_HEAD || tk < 1) {
-    throw new ShapeError(
-      `${op}: head size ${d} with ${tk} keys: 1 to ${LARGEST_HEAD} and at least one key are ` +
-        "supported",
-    );
+  if (d < 1 || d > LARGEST_HEAD) {
+    throw new ShapeError(`${op}: the head size is ${d}; 1 to ${LARGEST_HEAD} are supported`);
   }
   needNumber(op, "the scale", scale);
   return { batch, heads, tq, tk, d, scale, causal };
@@ -109,7 +106,7 @@ function refProbabilities(
       }
       if (mask && mask.data[Math.floor(head / heads) * tk + j] === 0) logits[j] = -Infinity;
     }
-    const top = logits.reduce((a, b) => Math.max(a, b));
+    const top = logits.reduce((a, b) => Math.max(a, b), -Infinity);
     if (top === -Infinity) {
       logits.fill(0);
       continue;
@@ -183,7 +180,8 @@ const attentionOp = defineOp<AttentionAttributes>({
     const mask = inputs[3] && materialize(inputs[3]);
     const o = q.device.empty(q.shape, q.dtype);
     const lse = q.device.empty(q.shape.slice(0, 3));
-    if (q.size > 0) {
+    if (k.size === 0) fill(o, 0);
+    else if (q.size > 0) {
       const [walkQ, walkK, walkV, walkO] = [q, k, v, o].map(heads4);
       runForward(problem, {
         q: walkQ,
@@ -201,17 +199,20 @@ const attentionOp = defineOp<AttentionAttributes>({
     const problem = problemOf("attention", q.shape, k.shape, v.shape, scale, causal);
     const [dq, dk, dv] = [q, k, v].map((input) => input.device.empty(input.shape, input.dtype));
     const keys = needs[1] || needs[2] ? { dk: heads4(dk), dv: heads4(dv) } : {};
-    runBackward(problem, {
-      q: heads4(q),
-      k: heads4(k),
-      v: heads4(v),
-      ...maskOperand(mask),
-      o: heads4(o),
-      lse: perRow(lse),
-      dout: heads4(readable(dy!)),
-      dq: heads4(dq),
-      ...keys,
-    });
+    if (q.size === 0 || k.size === 0) [dq, dk, dv].forEach((gradient) => fill(gradient, 0));
+    else {
+      runBackward(problem, {
+        q: heads4(q),
+        k: heads4(k),
+        v: heads4(v),
+        ...maskOperand(mask),
+        o: heads4(o),
+        lse: perRow(lse),
+        dout: heads4(readable(dy!)),
+        dq: heads4(dq),
+        ...keys,
+      });
+    }
     const gradients = [dq, dk, dv].map((gradient, i) => needs[i] ? gradient : undefined);
     return mask ? [...gradients, undefined] : gradients;
   },
@@ -241,7 +242,7 @@ export interface AttentionOptions {
  * 3.2.1). Strided views are read in place as long as the last axis is dense.
  *
  * @param q [B, H, Tq, d], d from 1 to 128
- * @param k [B, H, Tk, d], Tk at least 1
+ * @param k [B, H, Tk, d]; without keys the result is zero
  * @param v [B, H, Tk, d]
  * @param options see {@link AttentionOptions}; a key counts if both the key mask and `causal` let
  * it
@@ -309,7 +310,7 @@ const selfAttentionOp = defineOp<SelfAttentionAttributes>({
     const o = qkv.device.empty([batch, tq, heads * d], qkv.dtype);
     const lse = qkv.device.empty([batch, heads, tq]);
     const [q, k, v] = [0, 1, 2].map((part) => headsOf(qkv, heads, part, 3));
-    if (batch > 0) {
+    if (o.size > 0) {
       const masked = maskOperand(mask);
       runForward(problem, { q, k, v, ...masked, o: headsOf(o, heads), lse: perRow(lse) });
     }
@@ -323,7 +324,7 @@ const selfAttentionOp = defineOp<SelfAttentionAttributes>({
     const [out, dout] = [headsOf(o, heads), headsOf(dy!, heads)];
     const problem = fusedProblem(qkv.shape, heads, scale);
     const rows = { ...maskOperand(mask), o: out, lse: perRow(lse), dout };
-    runBackward(problem, { q, k, v, ...rows, dq, dk, dv });
+    if (o.size > 0) runBackward(problem, { q, k, v, ...rows, dq, dk, dv });
     return mask ? [dqkv, undefined] : [dqkv];
   },
   reference: {

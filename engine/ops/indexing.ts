@@ -276,7 +276,8 @@ function withIndices<T>(
 
 function rowsOfTable(name: string, table: Tensor, ids: Indices): Tensor {
   needTensors(name, { table });
-  if (table.shape.length === 0 || table.shape[0] === 0) {
+  const picks = ids instanceof Tensor ? ids.size : ids?.length;
+  if (table.shape.length === 0 || table.shape[0] === 0 && picks !== 0) {
     throw new ShapeError(`${name}: the table ${show(table.shape)} has no rows`);
   }
   return withIndices(
@@ -297,8 +298,8 @@ function rowsOfTable(name: string, table: Tensor, ids: Indices): Tensor {
  * the GPU nothing can be thrown: a larger index gives a row of NaN and passes no gradient, and
  * anomaly mode reports it with op, index and size
  * @returns [...ids, D]
- * @throws {ShapeError} if the table has no rows, the indices are not u32, or one of the host is not
- * below V.
+ * @throws {ShapeError} if the table has no rows for indices, the indices are not u32, or one of the
+ * host is not below V.
  */
 export function embedding(table: Tensor, ids: Indices): Tensor {
   return rowsOfTable("embedding", table, ids);

@@ -12,6 +12,7 @@ import { defineOp, type RefArray } from "../op.ts";
 import { refFrom, refZeros } from "../reference.ts";
 import { sameShape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
+import { fill } from "../launch/copy.ts";
 import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 import { reduceInto } from "./reduce.ts";
 import { longNorm, longNormGradient } from "./long_rows.ts";
@@ -70,6 +71,7 @@ export function normForward(
   const y = device.empty(x.shape, x.dtype);
   const stats = device.empty([rows, 4]);
   const total = residual && device.empty(x.shape, x.dtype);
+  if (x.size === 0) return { y, total, stats };
   if (hasLongRows(x)) {
     longNorm({ x, residual, gamma, beta, eps }, { y, total, stats });
     return { y, total, stats };
@@ -124,6 +126,10 @@ export function normBackward(
 ): void {
   const { device, dtype, itemSize } = x;
   const { rows, width } = rowsAndWidth(x.shape);
+  if (x.size === 0) {
+    parameters.forEach((sum) => fill(sum, 0));
+    return;
+  }
   const blocks = device.info.software ? BLOCKS.software : BLOCKS.gpu;
   const share = Math.ceil(rows / blocks);
   const layout = rowLayout(device, width, dtype);
@@ -322,7 +328,7 @@ function checkParameters(
   needNumber(name, "eps", eps, 0);
   const width = x.shape[x.shape.length - 1];
   for (const [parameter, { shape }] of Object.entries(parameters)) {
-    if (shape.length !== 1 || shape[0] !== width || width === 0) {
+    if (shape.length !== 1 || shape[0] !== width) {
       throw new ShapeError(
         `${name}: ${parameter} is ${show(shape)}, x is ${
           show(x.shape)

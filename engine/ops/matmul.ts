@@ -66,7 +66,7 @@ function refLinear(
   { bias, residual }: LinearAttributes,
 ): RefArray {
   const [n, k] = weight.shape;
-  const m = x.data.length / k;
+  const m = sizeOf(x.shape.slice(0, -1));
   const y = refProduct(x.data, weight.data, m, n, k, { b: true });
   const shape = [...x.shape.slice(0, -1), n];
   const extra = residual ? rest[rest.length - 1].data : undefined;
@@ -84,9 +84,6 @@ const linearOp = defineOp<LinearAttributes>({
         `linear: input ${show(x.shape)} against weight ${show(weight.shape)} [out, in]`,
       );
     }
-    if (k === 0) {
-      throw new ShapeError(`linear: weight ${show(weight.shape)} [out, in] has no inputs`);
-    }
     const shape = [...x.shape.slice(0, -1), n];
     if (bias && !sameShape(rest[0].shape, [n])) {
       throw new ShapeError(
@@ -101,17 +98,23 @@ const linearOp = defineOp<LinearAttributes>({
     }
     const y = x.device.empty(shape, x.dtype);
     const pre = gelu ? x.device.empty(shape, x.dtype) : undefined;
-    gemm({
-      a: { tensor: x, ld: k },
-      b: { tensor: weight, ld: k, transposed: true },
-      c: { tensor: y, ld: n },
-      m: sizeOf(x.shape.slice(0, -1)),
-      n,
-      k,
-      bias: bias ? rest[0] : undefined,
-      residual: residualTensor,
-      pre,
-    });
+    if (k === 0) {
+      // A sum of nothing, and what is added to it.
+      elementwise(pre ?? y, rest, { expression: ["T(0.0)", "a", "a + b"][rest.length] });
+      if (pre) elementwise(y, [pre], { expression: "gelu_$V(a)" });
+    } else {
+      gemm({
+        a: { tensor: x, ld: k },
+        b: { tensor: weight, ld: k, transposed: true },
+        c: { tensor: y, ld: n },
+        m: sizeOf(x.shape.slice(0, -1)),
+        n,
+        k,
+        bias: bias ? rest[0] : undefined,
+        residual: residualTensor,
+        pre,
+      });
+    }
     save(x);
     save(weight);
     if (pre) save(pre);
@@ -163,7 +166,7 @@ const linearOp = defineOp<LinearAttributes>({
     backward(inputs, attrs, [dy]) {
       const [x, weight] = inputs;
       const [n, k] = weight.shape;
-      const m = x.data.length / k;
+      const m = sizeOf(x.shape.slice(0, -1));
       const z = refLinear(inputs, attrs);
       const dz = attrs.gelu ? dy.data.map((g, i) => g * refGelu.slope(z.data[i])) : dy.data;
       const result: RefArray[] = [
@@ -186,7 +189,8 @@ export interface LinearOptions {
 }
 
 /**
- * `x W^T + bias`, optionally followed by GELU or a residual addition, in one kernel.
+ * `x W^T + bias`, optionally followed by GELU or a residual addition, in one kernel. Sums over no
+ * inputs are 0.
  *
  * @param x [..., in]
  * @param weight [out, in], torch's layout

@@ -80,7 +80,7 @@ export function rmsNorm(x: Tensor, gamma: Tensor, eps = 1e-6): Tensor {
   needTensors("rmsNorm", { x, gamma });
   needNumber("rmsNorm", "eps", eps, 0);
   const width = x.shape[x.shape.length - 1];
-  if (gamma.shape.length !== 1 || gamma.shape[0] !== width || width === 0) {
+  if (gamma.shape.length !== 1 || gamma.shape[0] !== width) {
     throw new ShapeError(
       `rmsNorm: gamma is ${show(gamma.shape)}, x is ${show(x.shape)}; gamma must be [${width}]`,
     );

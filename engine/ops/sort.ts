@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { needOptions, needTensors } from "../arguments.ts";
+import { needOptions, needTensors, needWhole } from "../arguments.ts";
 import source from "../../kernels/argmax.wgsl" with { type: "text" };
 import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
@@ -141,9 +141,7 @@ function arg(
 function needRow(name: string, x: Tensor): number {
   needTensors(name, { x });
   const width = x.shape[x.shape.length - 1];
-  if (width === undefined || width === 0) {
-    throw new ShapeError(`${name}: ${show(x.shape)} has no elements along a last axis`);
-  }
+  if (width === undefined) throw new ShapeError(`${name}: ${show(x.shape)} has no last axis`);
   return width;
 }
 
@@ -198,7 +196,7 @@ export interface SortOptions {
  *
  * @param x `[..., n]` of any dtype
  * @returns `[..., n]`
- * @throws {ShapeError} if there is no last axis or it is empty.
+ * @throws {ShapeError} if there is no last axis.
  */
 export function argsort(x: Tensor, options: SortOptions = {}): Tensor {
   needRow("argsort", x);
@@ -252,9 +250,7 @@ const topkOp = defineOp<{ readonly k: number }>({
  */
 export function topk(x: Tensor, k: number): { values: Tensor; indices: Tensor } {
   const width = needRow("topk", x);
-  if (!Number.isInteger(k) || k < 1 || k > width) {
-    throw new ShapeError(`topk: ${show(x.shape)} has no ${k} elements along its last axis`);
-  }
+  needWhole("topk", `the count of ${width} elements`, k, 0, width);
   const [values, indices] = topkOp.apply([x], { k });
   return { values, indices };
 }

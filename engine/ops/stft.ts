@@ -147,11 +147,11 @@ export function frames(x: Tensor, size: number, hop: number): Tensor {
  *
  * @param x `[..., frames, size]`
  * @returns `[..., (frames - 1) hop + size]`
- * @throws {ShapeError} if there are fewer than two axes.
+ * @throws {ShapeError} if there are fewer than two axes, or no frames.
  */
 export function overlapAdd(x: Tensor, hop: number): Tensor {
   needTensors("overlapAdd", { x });
-  if (x.shape.length < 2 || x.size === 0) {
+  if (x.shape.length < 2 || x.shape.slice(-2).includes(0)) {
     throw new ShapeError(`overlapAdd: ${show(x.shape)} is not [..., frames, size]`);
   }
   const size = x.shape[x.shape.length - 1];
