@@ -15,7 +15,7 @@ import {
   ShapeError,
 } from "./errors.ts";
 import { hostArrayOf, type HostValues } from "./host_values.ts";
-import { accumulate, fill } from "./launch/copy.ts";
+import { accumulate, denseCopy, fill } from "./launch/copy.ts";
 import { type Kernel, type Pipeline, pipelineFor } from "./kernel.ts";
 import { BufferPool, formatBytes, type MemoryCounters } from "./memory.ts";
 import { type CopiedParts, Readback } from "./readback.ts";
@@ -447,7 +447,7 @@ export class Device implements Disposable {
   }
 
   /**
-   * Reads dense tensors back to the host in one transfer.
+   * Reads tensors back to the host in one transfer, row-major.
    *
    * @throws {DeviceLostError | OutOfMemoryError | KernelError} if recorded work failed.
    */
@@ -456,17 +456,18 @@ export class Device implements Disposable {
   }
 
   /**
-   * Takes a copy of dense tensors on the device, in order with all recorded work, for the host to
-   * fetch later: what overwrites the tensors in between is not seen. Waits for nothing.
+   * Takes a copy of tensors on the device, in order with all recorded work, for the host to fetch
+   * later: what overwrites the tensors in between is not seen. Waits for nothing.
    *
    * @throws {DeviceLostError | OutOfMemoryError | KernelError} if recorded work failed.
    */
   readLater(tensors: readonly Tensor[]): PendingRead {
     this.#own("read", tensors);
     this.#refuseWaiting();
+    this.check();
     // Copies go in words of 4 bytes; half a word at either end is taken off again below.
-    const parts = tensors.map((t) => {
-      if (!t.dense) throw new ShapeError(`read: ${show(t.shape)} is a strided view`);
+    const copies = tensors.map((t) => t.dense ? t : denseCopy(t));
+    const parts = copies.map((t) => {
       const { buffer, offset, bytes } = bytesOf(t);
       const skip = offset % 4;
       return {
@@ -478,7 +479,6 @@ export class Device implements Disposable {
         dtype: t.dtype,
       };
     });
-    this.check();
     this.#recorder.flush();
     let copy: () => CopiedParts;
     try {
@@ -490,6 +490,7 @@ export class Device implements Disposable {
         throw error;
       };
     }
+    copies.forEach((t, i) => t !== tensors[i] && t.dispose());
     const fetch = async (): Promise<HostArray[]> => {
       let all = new ArrayBuffer(0);
       const work = async () => {

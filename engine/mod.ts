@@ -74,6 +74,7 @@ export {
   type PlanMemory,
 } from "./plan.ts";
 export { scope } from "./scope.ts";
+export * from "./creation.ts";
 export {
   fingerprint,
   type Tunable,
@@ -101,6 +102,9 @@ export { add, div, maximum, minimum, mul, sub } from "./ops/elementwise.ts";
 export * from "./ops/unary.ts";
 export { linear, type LinearOptions, matmul } from "./ops/matmul.ts";
 export * from "./ops/view.ts";
+export { at, type Index, type Slice } from "./ops/at.ts";
+export * from "./ops/axes.ts";
+export { diag, diagEmbed, diagonal, tril, triu } from "./ops/diagonal.ts";
 export { batchedIndexSelect } from "./ops/batched_index_select.ts";
 export { max, mean, min, type ReduceOptions, sum } from "./ops/reduce.ts";
 export { variance, type VarianceOptions } from "./ops/variance.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Device } from "./device.ts";
-import { type DType, isFloat, itemSizeOf } from "./dtype.ts";
+import { type DType, type HostArray, isFloat, itemSizeOf } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
 import type { PoolBuffer } from "./memory.ts";
 import type { GradientLog, Recorder } from "./recorder.ts";
@@ -247,17 +247,12 @@ export class Tensor implements Disposable {
   }
 
   /**
-   * Reads the values, row-major; f16 is widened.
-   *
-   * @throws {ShapeError} for a strided view (use `contiguous` first) or a tensor of integers (use
-   * `Device.read`).
+   * Reads the values, row-major; those of views as well. Floats come as a Float32Array, u32 as a
+   * Uint32Array, i32 as an Int32Array: `await ids.data<Uint32Array>()`.
    */
-  async data(): Promise<Float32Array> {
-    if (!isFloat(this.dtype)) {
-      throw new ShapeError(`data: the tensor ${show(this.shape)} is ${this.dtype}, not f32`);
-    }
+  async data<A extends HostArray = Float32Array>(): Promise<A> {
     const [values] = await this.device.read([this]);
-    return values instanceof Float32Array ? values : Float32Array.from(values);
+    return (this.dtype === "f16" ? Float32Array.from(values) : values) as A;
   }
 
   /**

@@ -5,10 +5,10 @@
 // MODE 2  rows of a table: y[i, :] = table[ids[i], :]. The table may come in pieces: only indices
 //         of the piece bound (params.first .. params.first + params.size) are written.
 //
-// An index beyond the end gives params.missing, a NaN, in modes 1 and 2 (2: written with the first
-// piece); in mode 0 it is nowhere. The NaN is a parameter because WGSL has no constant for it.
+// An index beyond the end gives params.missing (NaN; integers 0) in modes 1 and 2 (2: with the
+// first piece); in mode 0 it is nowhere. It is a parameter because WGSL has no constant for NaN.
 //
-// Constants: WG, W (4 only in mode 2), MODE, E (f32 or f16).
+// Constants: WG, W (4 only in mode 2), MODE, E (element type of what is read).
 
 struct Params {
   count: u32, // invocations that do work

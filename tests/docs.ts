@@ -10,13 +10,14 @@ import { fragmentIndex } from "../kernels/include/generate.ts";
 import { withTable } from "./support/markdown.ts";
 import { opTable } from "./support/op_table.ts";
 import { presetTable, recipeTable } from "./support/preset_tables.ts";
-import { sampledOps } from "./support/samples.ts";
+import { composedOps, sampledOps } from "./support/samples.ts";
 
 /** Files with generated parts, by path, and what makes their text of the present one. */
 const GENERATED: Readonly<
   Record<string, (text: string, device: Device) => string | Promise<string>>
 > = {
-  "engine/README.md": async (text) => withTable(text, "ops", opTable(await sampledOps())),
+  "engine/README.md": async (text) =>
+    withTable(text, "ops", opTable(await sampledOps(), await composedOps())),
   "kernels/include/mod.ts": () => fragmentIndex(),
   "train/README.md": (text, device) =>
     withTable(

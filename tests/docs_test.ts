@@ -5,7 +5,7 @@ import { outdated } from "./docs.ts";
 import { withTable } from "./support/markdown.ts";
 import { opTable } from "./support/op_table.ts";
 import { memoryCell } from "./support/preset_tables.ts";
-import { sampledOps } from "./support/samples.ts";
+import { composedOps, sampledOps } from "./support/samples.ts";
 
 Deno.test("tables and indexes are up to date; `deno task docs` writes them", async () => {
   using device = await openDevice();
@@ -23,11 +23,14 @@ Deno.test("memory in the table of presets is written anew beyond a tenth", () =>
 });
 
 Deno.test("the table of ops says what samples and registry do", async () => {
-  const table = opTable(await sampledOps());
+  const table = opTable(await sampledOps(), await composedOps());
   const row = (name: string) => table.split("\n").find((line) => line.startsWith(`| ${name} `));
-  assertMatch(row("embedding")!, /\| yes +\| yes +\| beside +\| yes +\|$/);
+  assertMatch(row("scatterAdd")!, /\| yes +\| yes +\| beside +\| yes +\|$/);
   assertMatch(row("argmax")!, /\| yes +\| yes +\| yes +\| no +\|$/);
   assertMatch(row("oneHot")!, /\| no +\| no +\| beside +\| no +\|$/);
+  // Made of ops: what all of them take.
+  assertMatch(row("conv1d")!, /\| yes +\| through f32 +\| no +\| yes +\|$/);
+  assertMatch(row("transpose")!, /\| yes +\| yes +\| yes +\| yes +\|$/);
   assertMatch(row("conv2d")!, /\| yes +\| through f32 +\| no +\| yes +\|$/);
 });
 

@@ -6,7 +6,7 @@
 import { needFitting, needTensors } from "../arguments.ts";
 import { type DType, isFloat } from "../dtype.ts";
 import { broadcastShapes, sameShape, type Shape } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
 import { elementwise } from "./elementwise.ts";
 
 /** Whether kernels can bind the tensor as it is: dense and at an aligned offset. */
@@ -69,6 +69,18 @@ export function sumOf(a: Tensor, b: Tensor): Tensor {
   const sum = a.device.empty(shape, a.dtype);
   elementwise(sum, [a, b], { expression: "a + b" });
   return sum;
+}
+
+/** Where elements of a tensor lie, in elements; strides may be negative. */
+export interface Window {
+  readonly shape: Shape;
+  readonly strides: readonly number[];
+  readonly offset: number;
+}
+
+/** Another tensor over the same memory, for `elementwise` alone: strides are unchecked. */
+export function windowOf({ device, storage, dtype }: Tensor, window: Window): Tensor {
+  return new Tensor(device, storage, window.shape, dtype, window.strides, window.offset);
 }
 
 /** A view of the block of `shape` that starts `start` elements into each axis of `whole`. */

@@ -56,7 +56,8 @@ interface Walk {
 }
 
 /**
- * Computes `out = map(inputs)`, broadcasting inputs to the shape of `out`.
+ * Computes `out = map(inputs)`, broadcasting inputs to the shape of `out`. Strides may be negative
+ * ({@link windowOf} in copy.ts): parameters are taken modulo 2^32, as the kernel's sums are.
  *
  * @param out dense, or a slice that is to be overwritten
  */
@@ -70,9 +71,14 @@ export function elementwise(out: Tensor, inputs: readonly Tensor[], map: Element
   launch(operands, map, { ...merged, offsets: operands.map((t) => t.offset) });
 }
 
-/** Elements between the first and last one that a walk touches, plus one. */
+/** Elements between the lowest and highest one that a walk touches, plus one. */
 function extent(shape: readonly number[], strides: readonly number[]): number {
-  return shape.reduce((sum, size, axis) => sum + (size - 1) * strides[axis], 1);
+  return shape.reduce((sum, size, axis) => sum + (size - 1) * Math.abs(strides[axis]), 1);
+}
+
+/** Elements that a walk touches before the one that it starts at: along negative strides. */
+function below(shape: readonly number[], strides: readonly number[]): number {
+  return shape.reduce((sum, size, axis) => sum + (size - 1) * Math.max(0, -strides[axis]), 0);
 }
 
 function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): void {
@@ -130,8 +136,9 @@ function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): v
   }
   const windows = operands.map((tensor, i) => {
     const first = walk.offsets[i];
-    const start = first - first % (device.offsetAlignment / tensor.itemSize);
     const strides = walk.strides[i];
+    const lowest = first - below(walk.shape, strides);
+    const start = lowest - lowest % (device.offsetAlignment / tensor.itemSize);
     if (i === inputs) {
       params.offset_out = first - start;
     } else {
@@ -148,7 +155,7 @@ function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): v
     return {
       tensor,
       start: start - tensor.offset,
-      count: first - start + extent(walk.shape, strides),
+      count: lowest - start + extent(walk.shape, strides),
     };
   });
   constants.EXPR = map.expression.replaceAll("$V", constants.V as string)

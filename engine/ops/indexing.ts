@@ -17,6 +17,7 @@ import { kindOf, needTensors, needWhole } from "../arguments.ts";
 import source from "../../kernels/indexing.wgsl" with { type: "text" };
 import scatterSource from "../../kernels/scatter_add.wgsl" with { type: "text" };
 import type { Device } from "../device.ts";
+import { type DType, isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
@@ -44,7 +45,10 @@ const ADDED_AT_ONCE = 8192;
 export type Indices = Tensor | Uint32Array | readonly number[];
 
 /** Parameters of kernels/indexing.wgsl that a mode leaves alone. */
-const NO_PARAMS = { size: 0, picks: 0, width: 0, first: 0, rows: 0, missing: NaN };
+const NO_PARAMS = { size: 0, picks: 0, width: 0, first: 0, rows: 0, missing: 0 };
+
+/** What an index that is out of range gives. */
+const missingOf = (dtype: DType): number => isFloat(dtype) ? NaN : 0;
 
 /**
  * `y[r, j] = x[r, ids[r, j]]` for dense `x` [..., n] and u32 `ids` [..., m]; NaN where an index is
@@ -64,7 +68,7 @@ export function pickRows(x: Tensor, ids: Tensor): Tensor {
         rowsOf(y, first, count, picks),
         rowsOf(x, first, count, width),
       ],
-      { ...NO_PARAMS, count: count * picks, size: width, picks },
+      { ...NO_PARAMS, count: count * picks, size: width, picks, missing: missingOf(x.dtype) },
       Math.ceil(count * picks / WORKGROUP),
     );
   }
@@ -107,6 +111,7 @@ function rowsById(table: Tensor, ids: Tensor): Tensor {
           width: width / vector,
           first,
           rows,
+          missing: missingOf(table.dtype),
         },
         Math.ceil(picks * width / vector / WORKGROUP),
       );

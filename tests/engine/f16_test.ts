@@ -1,5 +1,5 @@
 /** Tensors of f16: what moves them, what refuses them, and that gradients pass casts. */
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   add,
   backward,
@@ -65,13 +65,12 @@ Deno.test("an adapter without shader-f16 refuses f16 and says so", async () => {
 Deno.test({
   name: "f16 beside f32 is refused with both operands named",
   ignore,
-  fn: async () => {
+  fn: () => {
     using half = device.zeros([2, 3], "f16");
     using full = device.zeros([2, 3]);
     assertThrows(() => add(half, full), ShapeError, "[2, 3] of f16, [2, 3] of f32");
     assertThrows(() => device.copy(half, full), ShapeError, "f16");
     assertThrows(() => device.write(half, new Float32Array(6)), ShapeError, "f32 values");
-    await assertRejects(() => device.tensor(new Uint32Array(2)).data(), ShapeError);
   },
 });
 

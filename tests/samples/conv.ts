@@ -2,7 +2,7 @@
 import type { RefArray } from "../../engine/op.ts";
 import { type Shape, show } from "../../engine/shape.ts";
 import { refRandom } from "../support/random.ts";
-import type { Sample, Samples } from "../support/samples.ts";
+import type { ComposedFunctions, Sample, Samples } from "../support/samples.ts";
 
 function same(stride: number, padding: number, dilation: number) {
   return {
@@ -66,3 +66,5 @@ export const samples: Samples = {
     }));
   },
 };
+
+export const composed: ComposedFunctions = { conv1d: { of: ["conv2d"] } };

@@ -4,7 +4,7 @@ import { refSoftmaxRow } from "../../engine/ops/softmax.ts";
 import { refFrom, refZeros } from "../../engine/reference.ts";
 import { type Shape, show } from "../../engine/shape.ts";
 import { refRandom } from "../support/random.ts";
-import type { Sample, Samples } from "../support/samples.ts";
+import type { ComposedFunctions, Sample, Samples } from "../support/samples.ts";
 import { binary } from "./elementwise.ts";
 
 /** Rows of all widths. */
@@ -116,3 +116,5 @@ export const samples: Samples = {
       };
     }),
 };
+
+export const composed: ComposedFunctions = { mse: { of: ["sub", "square", "mean"] } };

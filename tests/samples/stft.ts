@@ -1,7 +1,7 @@
 /** Inputs that the ops of `engine/ops/stft.ts` are tried on. */
 import { type Shape, show } from "../../engine/shape.ts";
 import { refRandom } from "../support/random.ts";
-import type { Sample, Samples } from "../support/samples.ts";
+import type { ComposedFunctions, Sample, Samples } from "../support/samples.ts";
 
 export const samples: Samples = {
   frames: () => [
@@ -46,3 +46,5 @@ export const samples: Samples = {
       }))
     ),
 };
+
+export const composed: ComposedFunctions = { istft: { of: ["irfft", "overlapAdd"] } };

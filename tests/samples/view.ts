@@ -1,6 +1,6 @@
 /** Inputs that the ops of `engine/ops/view.ts` are tried on. */
 import { refRandom } from "../support/random.ts";
-import type { Samples } from "../support/samples.ts";
+import type { ComposedFunctions, Samples } from "../support/samples.ts";
 
 export const samples: Samples = {
   reshape: () => [
@@ -39,3 +39,5 @@ export const samples: Samples = {
     { label: "column", inputs: [refRandom([4, 1], 2)], attrs: { shape: [4, 7] } },
   ],
 };
+
+export const composed: ComposedFunctions = { transpose: { of: ["permute"] } };

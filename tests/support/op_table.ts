@@ -25,12 +25,30 @@ function isIndexOnly({ samples }: SampledOp): boolean {
   return samples.every(({ inputs, integer }) => inputs.every((_, i) => integer?.[i] !== undefined));
 }
 
-/** The table, formatted as `deno fmt` leaves it. */
-export function opTable(ops: readonly SampledOp[]): string {
-  const rows = [...ops].sort((a, b) => a.op.name < b.op.name ? -1 : 1).map((sampled) => {
-    const { op } = sampled;
-    const floats = isIndexOnly(sampled) ? ["no", "no"] : ["yes", op.half ? "yes" : "through f32"];
-    return [op.name, ...floats, integers(sampled), op.backward ? "yes" : "no"];
-  });
-  return markdownTable(HEAD, rows);
+type Row = readonly [string, string, string, string, string];
+
+function rowOf(sampled: SampledOp): Row {
+  const { op } = sampled;
+  const floats = isIndexOnly(sampled) ? ["no", "no"] : ["yes", op.half ? "yes" : "through f32"];
+  return [op.name, floats[0], floats[1], integers(sampled), op.backward ? "yes" : "no"];
+}
+
+/** What a function takes that is made of ops: what all of them take. */
+function composedRow({ op, of }: SampledOp, rows: ReadonlyMap<string, Row>): Row {
+  const least = (column: number, values: readonly string[]) =>
+    values[Math.max(...of!.map((part) => values.indexOf(rows.get(part)![column])))];
+  return [
+    op.name,
+    least(1, ["yes", "no"]),
+    least(2, ["yes", "through f32", "no"]),
+    least(3, ["yes", "beside", "no"]),
+    least(4, ["yes", "no"]),
+  ];
+}
+
+/** The table of ops and of functions that are made of them, formatted as `deno fmt` leaves it. */
+export function opTable(ops: readonly SampledOp[], composed: readonly SampledOp[] = []): string {
+  const own = new Map(ops.map((it) => [it.op.name, rowOf(it)]));
+  const rows = [...own.values(), ...composed.map((it) => composedRow(it, own))];
+  return markdownTable(HEAD, rows.sort(([a], [b]) => a < b ? -1 : 1));
 }

@@ -1,0 +1,138 @@
+/**
+ * Tensors made from sizes and ranges rather than from values or other tensors. `Device.tensor`,
+ * `full` and `zeros` are the others; random.ts and sampling.ts draw numbers.
+ *
+ * @module
+ */
+import {
+  needDevice,
+  needDType,
+  needFitting,
+  needNumber,
+  needTensors,
+  needWhole,
+} from "./arguments.ts";
+import type { Device } from "./device.ts";
+import { type DType, type HostArray, hostView, isFloat, itemSizeOf } from "./dtype.ts";
+import { ShapeError } from "./errors.ts";
+import { fill } from "./launch/copy.ts";
+import { diagonalView } from "./ops/diagonal.ts";
+import type { Tensor } from "./tensor.ts";
+
+/** A tensor of `count` numbers by place, each of which `dtype` must hold. */
+function fromPlaces(
+  op: string,
+  device: Device,
+  count: number,
+  dtype: DType,
+  value: (place: number) => number,
+): Tensor {
+  const values: HostArray = hostView(dtype, new ArrayBuffer(count * itemSizeOf(dtype)));
+  for (let i = 0; i < count; i++) {
+    const it = value(i);
+    if (!isFloat(dtype)) needFitting(op, it, dtype);
+    values[i] = it;
+  }
+  return device.tensor(values);
+}
+
+/** Bounds and options of {@link arange}. */
+export interface ArangeOptions {
+  /** First number; default 0. */
+  readonly start?: number;
+  /** From one to the next; default 1, below 0 downwards. */
+  readonly step?: number;
+  /** Default f32. */
+  readonly dtype?: DType;
+}
+
+/**
+ * Numbers from `start` up to, but without, `stop`: each is `start + i * step`, computed in float64.
+ *
+ * @throws {ShapeError} if a number is not finite, the step is 0, or integers cannot hold one.
+ */
+export function arange(device: Device, stop: number, options: ArangeOptions = {}): Tensor {
+  needDevice("arange", device);
+  const { start = 0, step = 1, dtype = "f32" } = options;
+  for (const [name, value] of Object.entries({ start, stop, step })) {
+    needNumber("arange", name, value);
+  }
+  needDType("arange", dtype);
+  if (step === 0) throw new ShapeError(`arange: from ${start} to ${stop} in steps of 0`);
+  const count = Math.max(0, Math.ceil((stop - start) / step));
+  return fromPlaces("arange", device, count, dtype, (i) => start + i * step);
+}
+
+/**
+ * `count` numbers at equal distances, both ends included.
+ *
+ * @throws {ShapeError} if an end is not finite or the count no whole number from 0.
+ */
+export function linspace(
+  device: Device,
+  start: number,
+  stop: number,
+  count: number,
+  dtype: DType = "f32",
+): Tensor {
+  needDevice("linspace", device);
+  needNumber("linspace", "start", start);
+  needNumber("linspace", "stop", stop);
+  needWhole("linspace", "the count", count);
+  needDType("linspace", dtype);
+  const last = Math.max(count - 1, 1);
+  return fromPlaces(
+    "linspace",
+    device,
+    count,
+    dtype,
+    // Weighted from the nearer end, so that both are exact.
+    (i) =>
+      2 * i < last ? start + (stop - start) * i / last : stop - (stop - start) * (last - i) / last,
+  );
+}
+
+/**
+ * The [rows, columns] matrix with ones on its diagonal and zeros elsewhere.
+ *
+ * @param columns default: as many as rows
+ * @throws {ShapeError} if a size is no whole number from 0.
+ */
+export function eye(device: Device, rows: number, columns = rows, dtype: DType = "f32"): Tensor {
+  needDevice("eye", device);
+  needWhole("eye", "the count of rows", rows);
+  needWhole("eye", "the count of columns", columns);
+  const result = device.zeros([rows, columns], dtype);
+  using target = diagonalView(result, 0);
+  fill(target, 1);
+  return result;
+}
+
+/**
+ * A tensor of one value with the shape and element type of another.
+ *
+ * @param dtype default: that of `x`
+ * @throws {ShapeError} if elements of integers cannot hold the value.
+ */
+export function fullLike(x: Tensor, value: number, dtype?: DType): Tensor {
+  needTensors("fullLike", { x });
+  return x.device.full(x.shape, value, dtype ?? x.dtype);
+}
+
+/** Zeros with the shape and, unless said otherwise, element type of another tensor. */
+export function zerosLike(x: Tensor, dtype?: DType): Tensor {
+  needTensors("zerosLike", { x });
+  return fullLike(x, 0, dtype);
+}
+
+/** Ones with the shape and, unless said otherwise, element type of another tensor. */
+export function onesLike(x: Tensor, dtype?: DType): Tensor {
+  needTensors("onesLike", { x });
+  return fullLike(x, 1, dtype);
+}
+
+/** An uninitialised tensor with the shape and, unless said otherwise, element type of another. */
+export function emptyLike(x: Tensor, dtype?: DType): Tensor {
+  needTensors("emptyLike", { x });
+  return x.device.empty(x.shape, dtype ?? x.dtype);
+}
