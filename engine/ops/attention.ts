@@ -51,7 +51,7 @@ function problemOf(
     );
   }
   if (d < 1 || d > LARGEST_HEAD) {
-    throw new ShapeError(`${op}: the head size is ${d}; 1 to ${LARGEST_HEAD} are supported`);
+    throw new ShapeError(`${op}: head size ${d}: 1 to ${LARGEST_HEAD} are supported`);
   }
   needNumber(op, "the scale", scale);
   return { batch, heads, tq, tk, d, scale, causal };
