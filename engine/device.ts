@@ -16,6 +16,7 @@ import {
 } from "./errors.ts";
 import { hostArrayOf, type HostValues } from "./host_values.ts";
 import { accumulate, denseCopy, fill } from "./launch/copy.ts";
+import type { FirstRuns, KernelWatch } from "./first_runs.ts";
 import { type Kernel, type Pipeline, pipelineFor } from "./kernel.ts";
 import { BufferPool, formatBytes, type MemoryCounters } from "./memory.ts";
 import { type CopiedParts, Readback } from "./readback.ts";
@@ -260,6 +261,19 @@ export class Device implements Disposable {
    */
   observe(observer: DispatchObserver | undefined): void {
     this.#recorder.observer = observer;
+  }
+
+  /**
+   * Shows every kernel that has run for the first time to `watch`, until it is called with
+   * undefined. Each is submitted on its own and waited for; the bits are the same.
+   */
+  watchKernels(watch: KernelWatch | undefined): void {
+    this.firstRuns.watch = watch;
+  }
+
+  /** Kernels that have not run yet; plans ask. */
+  get firstRuns(): FirstRuns {
+    return this.#recorder.firstRuns;
   }
 
   /** Who watches dispatches. */

@@ -65,14 +65,8 @@ export type {
   RecorderCounters,
 } from "./recorder.ts";
 export { defineOp, type Op, type OpSpec, type RefArray, type Reference, registry } from "./op.ts";
-export {
-  capture,
-  type KernelCount,
-  measure,
-  type MeasuredMemory,
-  type Plan,
-  type PlanMemory,
-} from "./plan.ts";
+export { capture, measure, type MeasuredMemory, type Plan, type PlanMemory } from "./plan.ts";
+export type { FirstRuns, KernelWatch } from "./first_runs.ts";
 export { scope } from "./scope.ts";
 export * from "./creation.ts";
 export {

@@ -262,19 +262,13 @@ export interface Plan<Output> extends Disposable {
    * Runs the recorded work on new inputs.
    *
    * @param inputs tensors or host values, in the order of the recording
-   * @param onKernel is called after the first dispatch of each kernel; that waits for each, because
-   * drivers compile when a kernel first runs, and is meant for the first replay. The bits are the
-   * same
    * @throws {ShapeError} if an input has another shape or dtype than at the recording.
    * @throws {LifetimeError} after dispose, or if a tensor that the plan uses was disposed.
    * @throws {KernelError} inside a captured function, or if what was recorded depends on whether a
    * leaf had a gradient, and now it is otherwise.
    */
-  replay(inputs: readonly (Tensor | HostArray)[], onKernel?: KernelCount): Output;
+  replay(inputs: readonly (Tensor | HostArray)[]): Output;
 }
-
-/** Hears how many kernels have run for the first time, of how many. */
-export type KernelCount = (done: number, total: number) => void;
 
 /**
  * Records `body` and returns it as a plan. Nothing runs until the first replay, which gives the
@@ -532,7 +526,7 @@ class CapturedPlan<Output> implements Plan<Output> {
     gpu.queue.writeBuffer(this.#params, 0, bytes.u32);
   }
 
-  replay(inputs: readonly (Tensor | HostArray)[], onKernel?: KernelCount): Output {
+  replay(inputs: readonly (Tensor | HostArray)[]): Output {
     if (this.#disposed) throw new LifetimeError("a captured plan was used after it was disposed");
     if (inputs.length !== this.inputs.length) {
       throw new ShapeError(`replay: ${inputs.length} inputs for a plan of ${this.inputs.length}`);
@@ -556,12 +550,7 @@ class CapturedPlan<Output> implements Plan<Output> {
     for (const buffer of this.#own) if (!buffer.constant) this.device.recorder.poison(buffer.own!);
     this.device.recorder.poison(this.#arena);
     if (this.device.observer) this.#runObserved();
-    else if (onKernel) this.#runCounted(onKernel);
-    else {
-      const due = this.#steps.filter(isDue);
-      const dispatches = due.filter((step) => !("from" in step)).length;
-      this.device.submitWith((encoder) => this.#encode(encoder, due), dispatches);
-    }
+    else this.#run(this.#steps.filter(isDue));
     this.#note();
     return this.outputs;
   }
@@ -598,25 +587,25 @@ class CapturedPlan<Output> implements Plan<Output> {
     for (const [slot, { filled }] of this.recorder.slots) slot.filledNow = filled ?? slot.filledNow;
   }
 
-  /** The same work with an end of submission behind the first dispatch of each kernel. */
-  #runCounted(onKernel: KernelCount): void {
-    const due = this.#steps.filter(isDue);
-    const total = new Set(due.flatMap((step) => "from" in step ? [] : [step.pipeline])).size;
-    const seen = new Set<GPUComputePipeline>();
+  /** In one submission, but for kernels that somebody awaits. */
+  #run(due: readonly (Step | CopyEvent)[]): void {
+    const { device } = this;
+    const { firstRuns } = device;
+    const isNew = (step: Step | CopyEvent): step is Step =>
+      !("from" in step) && firstRuns.isAwaited(step.pipeline);
+    const total = new Set(due.filter(isNew).map(({ pipeline }) => pipeline)).size;
     let part: (Step | CopyEvent)[] = [];
+    let ready = 0;
     const submit = () => {
       const dispatches = part.filter((step) => !("from" in step)).length;
-      this.device.submitWith((encoder) => this.#encode(encoder, part), dispatches);
+      device.submitWith((encoder) => this.#encode(encoder, part), dispatches);
       part = [];
     };
     for (const step of due) {
       part.push(step);
-      if ("from" in step || seen.has(step.pipeline)) continue;
-      seen.add(step.pipeline);
+      if (total === 0 || !isNew(step)) continue;
       submit();
-      // Deno waits inside this call; where it does not, the count runs ahead of the device.
-      this.device.gpu.queue.onSubmittedWorkDone().catch(() => {});
-      onKernel(seen.size, total);
+      firstRuns.wait(step.pipeline, ++ready, total);
     }
     submit();
   }

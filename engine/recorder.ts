@@ -8,6 +8,7 @@
  */
 import type { HostArray } from "./dtype.ts";
 import { KernelError } from "./errors.ts";
+import { FirstRuns } from "./first_runs.ts";
 import { checkRounds, type Launch, type Pipeline } from "./kernel.ts";
 import type { BufferPool, PoolBuffer } from "./memory.ts";
 import type { GradientSlot, Tensor } from "./tensor.ts";
@@ -198,6 +199,8 @@ export class EagerRecorder implements Recorder, RecorderCounters {
   readonly aliasing = false;
   /** Set while a profile is taken. */
   observer: DispatchObserver | undefined;
+  /** Kernels that have not run yet. */
+  readonly firstRuns: FirstRuns;
   #used = 0;
   #serial = 0;
   #encoder: GPUCommandEncoder | undefined;
@@ -217,6 +220,7 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     private readonly check: () => void,
     private readonly poisons = false,
   ) {
+    this.firstRuns = new FirstRuns(gpu);
     this.#slotBytes = parameterStride(gpu);
     this.#ring = gpu.createBuffer({
       label: "params",
@@ -319,6 +323,9 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     pass.dispatchWorkgroups(...grid);
     this.dispatches++;
     observer?.afterDispatch();
+    if (!this.firstRuns.isAwaited(pipeline.gpu)) return;
+    this.flush();
+    this.firstRuns.wait(pipeline.gpu);
   }
 
   #openForCopies(): GPUCommandEncoder {

@@ -24,7 +24,7 @@ export class UsageError extends Error {
   }
 }
 
-/** The run was stopped by SIGINT or SIGTERM, after its checkpoint was written (exit 130). */
+/** A signal ended the command; training has written a checkpoint of its updates (exit 130). */
 export class InterruptedError extends Error {
   /** Stable name, used to pick the exit code. */
   override name = "InterruptedError";

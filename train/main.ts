@@ -8,6 +8,7 @@ import { COMMANDS } from "./commands/mod.ts";
 import { EXIT_INTERRUPTED, reportError, UsageError } from "./errors.ts";
 import { hasUnfinishedWork } from "./io/unfinished_work.ts";
 import { outliveReaders } from "./cli/live_line.ts";
+import { END_SIGNALS, SIGNAL_ECHO, watchSignals } from "./io/interruption.ts";
 import { gitCommit } from "./io/git.ts";
 
 /**
@@ -43,6 +44,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       return 0;
     }
     listen(interrupted);
+    watchSignals();
     return await command.run(words, interrupted.signal);
   } catch (error) {
     const stopped = interrupted.signal.aborted && error === interrupted.signal.reason;
@@ -59,9 +61,6 @@ function versionText(): string {
     `Deno ${Deno.version.deno}`,
   ].join(", ");
 }
-
-/** Milliseconds after a signal in which another counts as the same. */
-const SIGNAL_ECHO = 200;
 
 /** Milliseconds between two looks at a command that was told to end. */
 const LOOK_INTERVAL = 250;
@@ -86,13 +85,10 @@ export function listen(
   controller: AbortController,
   exit: (code: number) => void = Deno.exit,
 ): void {
-  const signals: Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT"]
-    : ["SIGINT", "SIGTERM", "SIGHUP"];
   const stop = (): void => {
     if (controller.signal.aborted) return;
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SIGNAL_ECHO);
-    for (const it of signals) if (it !== "SIGHUP") Deno.removeSignalListener(it, stop);
+    for (const it of END_SIGNALS) if (it !== "SIGHUP") Deno.removeSignalListener(it, stop);
     controller.abort();
     let looks = 0;
     const timer = setInterval(() => {
@@ -103,7 +99,7 @@ export function listen(
     }, LOOK_INTERVAL);
     Deno.unrefTimer(timer);
   };
-  for (const it of signals) Deno.addSignalListener(it, stop);
+  for (const it of END_SIGNALS) Deno.addSignalListener(it, stop);
 }
 
 if (import.meta.main) {

@@ -36,7 +36,7 @@ export class RateLine implements Disposable {
         `${done}/${total} files`,
         `${rate.toFixed(rate < 10 ? 2 : 0)} files/s`,
         `${(audio / seconds).toFixed(0)} times real time`,
-        `${durationText((total - done) / Math.max(rate, 1e-9))} left`,
+        ...done > 0 ? [`${durationText((total - done) / rate)} left`] : [],
       ].join("  ").slice(0, columns === undefined ? undefined : Math.max(0, columns - 1)),
     );
   }

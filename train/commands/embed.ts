@@ -1,6 +1,6 @@
 /** `deno task embed`: audio to embeddings. */
 
-import { openDevice } from "../../engine/mod.ts";
+import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { printable } from "../../model/formats/printable.ts";
 import { command, refuse } from "../cli/command.ts";
 import { listSkipped } from "../cli/listing.ts";
@@ -97,7 +97,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   formOf(out);
   if (await isFolder(out)) throw new UsageError(`--out ${out}: is a folder; give a file`);
   const files = await filesIn(audio);
-  using device = await openDevice({ adapter });
+  using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, checkpoint, heads);
   using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency, values["max-hours"]);
   using line = new RateLine({ quiet });
@@ -147,7 +147,7 @@ async function predict(
   const { audio, checkpoint, heads, top, workers, adapter, quiet } = values;
   const probe = await probeFor(probePath, checkpoint);
   const files = await filesIn(audio);
-  using device = await openDevice({ adapter });
+  using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, checkpoint, heads);
   using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency, values["max-hours"]);
   using line = new RateLine({ quiet });

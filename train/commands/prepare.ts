@@ -1,6 +1,6 @@
 /** `deno task prepare`: a folder of audio to a store of log-mel spectrograms. */
 
-import { openDevice } from "../../engine/mod.ts";
+import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { command } from "../cli/command.ts";
 import { option } from "../cli/option.ts";
 import { RateLine } from "../cli/rate_line.ts";
@@ -54,7 +54,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     adapter,
     quiet,
   } = COMMAND.read(argv).values;
-  using device = await openDevice({ adapter });
+  using device = await openWatchedDevice({ adapter }, quiet);
   using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency, maxHours);
   using line = new RateLine({ quiet });
   const { total, made, kept, skipped, seconds, listed, mean, std, damaged } = await prepareStore({

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { openDevice } from "../../engine/mod.ts";
+import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { gridOf } from "../../model/encoder/embed.ts";
 import { refuse } from "../cli/command.ts";
 import type { RawArguments } from "../cli/parser.ts";
@@ -82,7 +82,7 @@ export async function runFineTuneCommand(
   const folder = labelledFolder(values.dataset);
   const path = encoderPath(values.checkpoint);
 
-  using device = await openDevice({ adapter });
+  using device = await openWatchedDevice({ adapter }, quiet);
   const encoder = await readInitialEncoder(device, path, heads);
   const { patch: [, wide] } = encoder.geometry;
   const most = wide * gridOf(encoder.geometry).columns;

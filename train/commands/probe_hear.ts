@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { type Device, openDevice } from "../../engine/mod.ts";
+import type { Device } from "../../engine/mod.ts";
+import { openWatchedDevice } from "../cli/kernel_line.ts";
 import type { Encoder } from "../../model/encoder/encoder.ts";
 import { refuse } from "../cli/command.ts";
 import type { RawArguments } from "../cli/parser.ts";
@@ -88,7 +89,7 @@ export async function runHearCommand(
   const protocol: HearProtocol = { ...HEAR, ...changes };
   if (protocol.batch < 2) throw new UsageError("--batch: --protocol hear needs two or more");
   const path = encoderPath(values.checkpoint);
-  using device = await openDevice({ adapter });
+  using device = await openWatchedDevice({ adapter }, values.quiet);
   using encoder = await encoderFrom(device, path, heads);
   using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
   const task: Task = { values, protocol, device, encoder, path, pool, signal };

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { openDevice } from "../../engine/mod.ts";
+import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { encoderFrom, encoderPath } from "../downstream/encoder_file.ts";
@@ -63,7 +63,7 @@ export async function runLinearCommand(
   const path = encoderPath(values.checkpoint);
   const duration = seconds === undefined ? {} : { seconds };
 
-  using device = await openDevice({ adapter });
+  using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, path, heads);
   using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
   const weights = await fileDigest(path);

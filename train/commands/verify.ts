@@ -1,7 +1,8 @@
 /** `deno task verify [DIR]`: holds this machine's adapter against reference numbers. */
 
 import { fromFileUrl } from "@std/path";
-import { type Device, openDevice } from "../../engine/mod.ts";
+import type { Device } from "../../engine/mod.ts";
+import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { command } from "../cli/command.ts";
 import { flag, option } from "../cli/option.ts";
 import { adapter, json } from "../cli/shared_options.ts";
@@ -92,7 +93,7 @@ function line(row: CheckRow): string {
 /** Runs the command. */
 export async function run(argv: string[], _signal: AbortSignal): Promise<number> {
   const { adapter, json, failed, dir = ownGoldenFolder() } = COMMAND.read(argv).values;
-  using device = await openDevice({ adapter });
+  using device = await openWatchedDevice({ adapter });
   console.log(`adapter: ${device.info.description}`);
   console.log(
     "largest error relative to the largest value, and relative L2 error, " +

@@ -1,7 +1,7 @@
 /** `deno task visualize`: what a model sees, as one page of pictures. */
 
 import { basename } from "@std/path";
-import { openDevice } from "../../engine/mod.ts";
+import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { command } from "../cli/command.ts";
 import { listSkipped } from "../cli/listing.ts";
 import { flag, group, option } from "../cli/option.ts";
@@ -131,7 +131,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   if (path === undefined) throw new NoDataError(`no audio in ${folder}`);
   const waveform = await partOf(path, start, seconds);
 
-  using device = await openDevice({ adapter });
+  using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, checkpoint, heads);
   using model = await openModel(device, checkpoint, heads);
   const { autoencoder } = model;

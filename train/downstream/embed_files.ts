@@ -10,6 +10,7 @@ import { InterruptedError, NoDataError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, isFolder, type OnSkip, walkFiles } from "../io/folders.ts";
 import type { WorkerPool } from "../data/worker_pool.ts";
 import { FileError } from "../data/clip_reading.ts";
+import { yieldToEventLoop } from "../io/event_loop.ts";
 import { EmbeddingFile } from "./embedding_file.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
 import { removeIfThere, writeAtomic } from "../io/atomic_write.ts";
@@ -151,6 +152,7 @@ export async function embedFiles(options: EmbedFilesOptions): Promise<EmbedResul
   try {
     for await (const [index, embedding] of encoder.embedEach(clips(), options.options)) {
       file.add(index, embedding);
+      await yieldToEventLoop();
       onProgress?.(state());
     }
     signal?.throwIfAborted();

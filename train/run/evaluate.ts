@@ -16,6 +16,7 @@ import type { MaskedModel } from "../../model/objectives/masked_model.ts";
 import { AudioError } from "../audio/decoded_audio.ts";
 import { loadWaveform } from "../audio/decode.ts";
 import { NoDataError } from "../errors.ts";
+import { yieldToEventLoop } from "../io/event_loop.ts";
 import type { LabelledClip, LabelledFolder } from "../data/labelled_folder.ts";
 import type { EvaluationScore } from "../metrics/metrics_row.ts";
 import type { MetricsLog } from "./metrics_log.ts";
@@ -131,6 +132,7 @@ export class Evaluator {
       const [clip, { values }] of embedder.embed(this.#clips(), { batch: CHUNKS_AT_ONCE })
     ) {
       done.set(clip, values);
+      await yieldToEventLoop();
       stage(done.size);
     }
     // Sizes differ from training's; what the pool holds of them is of no use to it.

@@ -5,6 +5,7 @@
  * @module
  */
 import { type Device, tune } from "../../engine/mod.ts";
+import { refuseInterrupted } from "../io/interruption.ts";
 import { loadTuning, saveTuning } from "../io/user_cache.ts";
 import type { ResolvedConfig } from "../config/config.ts";
 import { UsageError } from "../errors.ts";
@@ -43,7 +44,10 @@ export async function prepareKernels<T>(
   if (measures && open.length > 0) {
     const start = performance.now();
     const replaced = await tune(device, open, {
-      progress: (done, all) => progress.stage("timing kernel variants", done, all),
+      progress: (done, all) => {
+        refuseInterrupted();
+        progress.stage("timing kernel variants", done, all);
+      },
     });
     progress.stage("timing kernel variants", open.length, open.length);
     const file = await saveTuning(device);

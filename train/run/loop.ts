@@ -11,6 +11,7 @@ import type { MaskedModel } from "../../model/objectives/masked_model.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
 import { readSafetensors } from "../../model/formats/safetensors.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
+import { refuseInterrupted } from "../io/interruption.ts";
 import { unfinishedWork, waitFor } from "../io/unfinished_work.ts";
 import { buildModel, precisionOn, stepSettings } from "./model_from_config.ts";
 import {
@@ -214,13 +215,10 @@ class Run implements Disposable {
   /**
    * Works one update, pass by pass.
    *
-   * @param onKernel as in {@link Trainer.step}
    * @returns the epoch of its first clip and the seconds that it waited for clips
    * @throws {AnomalyError} in anomaly mode, unless the update was skipped for it.
    */
-  async update(
-    onKernel?: (done: number, total: number) => void,
-  ): Promise<{ epoch: number; loaderWait: number }> {
+  async update(): Promise<{ epoch: number; loaderWait: number }> {
     const { device, config: { microBatch, geometry, masking } } = this.#context;
     const grid = patchGrid(geometry);
     const notes: { epoch?: number; loaderWait: number } = { loaderWait: 0 };
@@ -231,7 +229,7 @@ class Run implements Disposable {
       const first = notes.epoch ??= epoch;
       const uniform = () => this.masks.uniform();
       const mask = drawMask(masking, uniform, microBatch, grid, geometry.maskRatio);
-      const complete = this.trainer.step(input, mask, undefined, onKernel);
+      const complete = this.trainer.step(input, mask);
       input.dispose();
       // Each pass that waits holds its clips.
       if (device.anomalies) anomaly ??= await this.#anomaly();
@@ -298,7 +296,8 @@ class Run implements Disposable {
 /**
  * Trains to the end of the run.
  *
- * @throws {InterruptedError} when the signal aborted; a checkpoint was written
+ * @throws {InterruptedError} when the signal aborted; a checkpoint was written, unless that was
+ * while the first update's kernels were compiled
  * @throws {UsageError} if a checkpoint or file to start from does not fit
  * @throws {NoDataError} if no clip can be used
  * @throws {DivergedError} when a loss is not finite, with a report on the op it comes from
@@ -408,6 +407,12 @@ async function updates(
 ): Promise<void> {
   const { trainer, schedules } = run;
   const { quiet } = config;
+  const start = trainer.updates;
+  device.watchKernels((done, total) => {
+    if (!quiet && total !== undefined) progress.stage("compiling kernels", done, total);
+    // Later updates would be lost.
+    if (trainer.updates === start) refuseInterrupted();
+  });
   const profile = new RunProfile({ device, updates: config.profile, paths, progress, quiet });
   const evaluations = evaluation && new RunEvaluation({
     ...{ ...evaluation, device, metrics, model: run.model, frontend: run.frontend, signal },
@@ -421,9 +426,7 @@ async function updates(
     await profile.before();
     const known = trainer.plan;
     const before = performance.now();
-    const onKernel = (done: number, total: number) =>
-      progress.stage("compiling kernels", done, total);
-    const notes = await run.update(quiet ? undefined : onKernel);
+    const notes = await run.update();
     if (trainer.plan !== known && !quiet) {
       const seconds = ((performance.now() - before) / 1000).toFixed(1);
       progress.note(

@@ -3,13 +3,7 @@
  *
  * @module
  */
-import {
-  capture,
-  type Device,
-  type KernelCount,
-  type Plan,
-  type Tensor,
-} from "../../engine/mod.ts";
+import { capture, type Device, type Plan, type Tensor } from "../../engine/mod.ts";
 import type { DeviceMask } from "../../model/objectives/masked_model.ts";
 import type { Mask } from "../../model/objectives/masking.ts";
 
@@ -25,7 +19,6 @@ export interface UpdatePart {
 export class RecordedUpdate implements Disposable {
   readonly #parts: readonly (Pick<UpdatePart, "due"> & { readonly plan: Plan<void> })[];
   readonly #shapes: string;
-  #replayed = false;
 
   /** Records; nothing runs yet. Input and mask give shapes alone. */
   constructor(device: Device, parts: readonly UpdatePart[], input: Tensor, mask: Mask) {
@@ -50,22 +43,15 @@ export class RecordedUpdate implements Disposable {
     return this.#shapes === shapesOf(input, mask);
   }
 
-  /**
-   * Replays the parts that are due with a micro-batch.
-   *
-   * @param onKernel hears at the very first replay how many kernels are ready, which waits for each
-   */
+  /** Replays the parts that are due with a micro-batch. */
   replay(
     input: Tensor,
     { shuffle, restore }: Mask,
     isDue: (due: UpdatePart["due"]) => boolean,
-    onKernel?: KernelCount,
   ): void {
     for (const { due, plan } of this.#parts.filter(({ due }) => isDue(due))) {
-      if (due !== "each") plan.replay([]);
-      else plan.replay([input, shuffle, restore], this.#replayed ? undefined : onKernel);
+      plan.replay(due === "each" ? [input, shuffle, restore] : []);
     }
-    this.#replayed = true;
   }
 
   /** What is replayed with each micro-batch: its memory is that of the activations. */

@@ -16,7 +16,6 @@ import {
   emaStep,
   fill,
   gradientNorm,
-  type KernelCount,
   LossScale,
   type Plan,
   scope,
@@ -231,12 +230,10 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
    *
    * @param input [micro-batch, bands, frames] standardised log-mel
    * @param inspect makes the update run op by op; for updates of one micro-batch
-   * @param onKernel hears when a plan is first replayed how many of its kernels are ready, which
-   * waits for each
    * @returns whether this completed an update
    * @throws {RangeError} if `inspect` is given and an update has several micro-batches.
    */
-  step(input: Tensor, mask: Mask, inspect?: Inspect<Model>, onKernel?: KernelCount): boolean {
+  step(input: Tensor, mask: Mask, inspect?: Inspect<Model>): boolean {
     const { device, settings: { capture = true } } = this;
     if (inspect && this.#microBatches > 1) {
       throw new RangeError(`inspect sees whole batches, not ${this.#microBatches} micro-batches`);
@@ -251,7 +248,7 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
         this.#recorded = undefined;
         this.#recorded = new RecordedUpdate(device, this.parts(), input, mask);
       }
-      this.#recorded.replay(input, mask, isDue, onKernel);
+      this.#recorded.replay(input, mask, isDue);
     } else {
       scope(() => {
         const onDevice = maskOnDevice(device, mask, input.shape[0]);

@@ -5,6 +5,7 @@
  */
 import { PCA } from "ml-pca";
 import { UMAP } from "umap-js";
+import { refuseInterrupted } from "../io/interruption.ts";
 import { Prng } from "../../engine/prng.ts";
 
 /** Points along their principal components. */
@@ -60,14 +61,30 @@ export const FEWEST_FOR_UMAP = 5;
  *
  * @param rows at least {@link FEWEST_FOR_UMAP} points
  * @param seed same seed, same picture
+ * @param onEpoch hears how many epochs are done, of how many
+ * @throws {InterruptedError} after a signal
  */
-export function umap(rows: readonly ArrayLike<number>[], seed: number): [number, number][] {
+export function umap(
+  rows: readonly ArrayLike<number>[],
+  seed: number,
+  onEpoch?: (done: number, total: number) => void,
+): [number, number][] {
   const random = new Prng(seed);
-  const found = new UMAP({
+  const layout = new UMAP({
     nComponents: 2,
     nNeighbors: Math.min(NEIGHBOURS, rows.length - 1),
-    random: () => random.uniform(),
-  }).fit(rows.map((row) => Array.from(row)));
+    random: () => {
+      // All of its long work asks for random numbers.
+      refuseInterrupted();
+      return random.uniform();
+    },
+  });
+  const epochs = layout.initializeFit(rows.map((row) => Array.from(row)));
+  for (let done = 1; done <= epochs; done++) {
+    layout.step();
+    onEpoch?.(done, epochs);
+  }
+  const found = layout.getEmbedding();
   // Equal points have no neighbourhood.
   return found.map(([x, y]) => Number.isFinite(x + y) ? [x, y] : [0, 0]);
 }

@@ -12,6 +12,7 @@ import {
   SGD,
   type Tensor,
 } from "../../../engine/mod.ts";
+import { refuseInterrupted } from "../../io/interruption.ts";
 import { Embedder } from "../../../model/encoder/embed_queue.ts";
 import { Snapshot } from "../snapshot.ts";
 import { Probe, type ProbeFile } from "../probe/probe_file.ts";
@@ -153,6 +154,7 @@ export class FineTuner implements Disposable {
     }
     for await (const [key, { values }] of this.#embedder.embed(sounds(), { bands, mode })) {
       logits.set(head.logits(values), key * classes);
+      refuseInterrupted();
     }
     return logits;
   }

@@ -12,6 +12,7 @@
 import type { Device } from "../../../engine/mod.ts";
 import { InterruptedError, NoDataError } from "../../errors.ts";
 import { Prng } from "../../../engine/prng.ts";
+import { yieldToEventLoop } from "../../io/event_loop.ts";
 import { type ClassLoss, probabilitiesOf } from "../probe/metrics.ts";
 import { type ProbeData, shuffled, type Trial, trialsOf } from "../probe/splits.ts";
 import { type Initialisation, Mlp, type MlpSettings, type Rows } from "./mlp.ts";
@@ -219,8 +220,9 @@ async function fit<Found extends Verdict>(
   let worse = 0;
   let queued = 0;
   for (let epoch = 1; epoch <= epochs && worse < patience; epoch++) {
-    if (signal?.aborted) throw new InterruptedError("interrupted");
     for (const part of batches(shuffled(train, random), batch)) {
+      await yieldToEventLoop();
+      if (signal?.aborted) throw new InterruptedError("interrupted");
       mlp.step(rows, part);
       if (++queued % MOST_QUEUED === 0) await device.sync();
     }

@@ -15,6 +15,7 @@ import type { SkippedClip } from "../../data/clip_source.ts";
 import { samplesOf } from "../../data/crop.ts";
 import { FileError } from "../../data/clip_reading.ts";
 import { InterruptedError } from "../../errors.ts";
+import { yieldToEventLoop } from "../../io/event_loop.ts";
 import { FeatureRows, fileDigest } from "./feature_cache.ts";
 
 /** Files that are decoded ahead of the GPU. */
@@ -260,6 +261,7 @@ export async function* decodedClips<Key>(
     }
     const clip = opened.shift();
     if (!clip) return;
+    await yieldToEventLoop();
     if (signal?.aborted) throw new InterruptedError("interrupted; what was computed is kept");
     yield clip;
   }

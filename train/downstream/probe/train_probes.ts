@@ -11,8 +11,12 @@ import {
   type LinearSettings,
   type ProbeTable,
 } from "./linear_probes.ts";
+import { yieldToEventLoop } from "../../io/event_loop.ts";
 import { shuffled } from "./splits.ts";
 import { type ClipClasses, meanLoss, type Scores } from "./metrics.ts";
+
+/** Updates that may be queued on the device: a signal waits for them. */
+const MOST_QUEUED = 64;
 
 /** One linear layer to be trained; clips are rows of the table. */
 export interface Problem {
@@ -146,10 +150,13 @@ async function trainTogether(
     epochs: 0,
     stopped: false,
   }));
+  let queued = 0;
   for (let epoch = 1; epoch <= epochs && !states.every(({ stopped }) => stopped); epoch++) {
-    if (signal?.aborted) throw new InterruptedError("interrupted");
     const orders = problems.map(({ train, random }) => shuffled(train, random));
     for (let first = 0; first < orders[0].length; first += batch) {
+      if (++queued % MOST_QUEUED === 0) await table.device.sync();
+      await yieldToEventLoop();
+      if (signal?.aborted) throw new InterruptedError("interrupted");
       probes.step(orders.map((order) => order.slice(first, first + batch)));
     }
     const logits = await probes.logits(problems.map(({ validation }) => validation));

@@ -1,0 +1,63 @@
+/**
+ * Whether the process was told to end, also while its own thread computes or waits for the GPU and
+ * can run no listener.
+ *
+ * @module
+ */
+import { InterruptedError } from "../errors.ts";
+
+/** Signals that end a command. */
+export const END_SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows"
+  ? ["SIGINT"]
+  : ["SIGINT", "SIGTERM", "SIGHUP"];
+
+/** Milliseconds after a signal in which another counts as the same. */
+export const SIGNAL_ECHO = 200;
+
+/** What the thread is sent. */
+interface Watch {
+  readonly signals: readonly Deno.Signal[];
+  readonly echo: number;
+  readonly told: Int32Array;
+}
+
+const told = new Int32Array(new SharedArrayBuffer(4));
+
+/** The thread; it uses nothing from outside itself, as its text is all that it gets. */
+function thread(): void {
+  const scope = self as unknown as {
+    onmessage: (event: MessageEvent<Watch>) => void;
+    close(): void;
+  };
+  scope.onmessage = ({ data: { signals, echo, told } }) => {
+    const stop = (): void => {
+      Atomics.store(told, 0, 1);
+      // From then on the signals do what they do by default.
+      setTimeout(() => {
+        for (const it of signals) Deno.removeSignalListener(it, stop);
+        scope.close();
+      }, echo);
+    };
+    for (const it of signals) Deno.addSignalListener(it, stop);
+  };
+}
+
+/** Starts a thread that hears signals. It needs no permission, as its text is no file. */
+export function watchSignals(): void {
+  const worker = new Worker(
+    `data:text/javascript,${encodeURIComponent(`(${thread})()`)}`,
+    { type: "module" },
+  );
+  const watch: Watch = { signals: END_SIGNALS, echo: SIGNAL_ECHO, told };
+  worker.postMessage(watch);
+}
+
+/** Whether a signal came; false where {@link watchSignals} was not called. */
+export function isInterrupted(): boolean {
+  return Atomics.load(told, 0) !== 0;
+}
+
+/** @throws {InterruptedError} if a signal came */
+export function refuseInterrupted(): void {
+  if (isInterrupted()) throw new InterruptedError("interrupted");
+}
