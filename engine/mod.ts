@@ -132,6 +132,7 @@ export {
   randomUniform,
   type UniformOptions,
 } from "./random.ts";
+export * from "./sampling.ts";
 export { layerNorm, residualLayerNorm } from "./ops/layernorm.ts";
 export { logSoftmax, softmax, type SoftmaxOptions } from "./ops/softmax.ts";
 export { l2Normalize } from "./ops/l2_normalize.ts";

@@ -17,7 +17,7 @@ import type { Tensor } from "./tensor.ts";
 
 const kernel = defineKernel("random", source);
 const WORKGROUP = 64;
-const MODES = { uniform: 0, normal: 1, dropout: 2 } as const;
+const MODES = { uniform: 0, normal: 1, dropout: 2, integer: 3 } as const;
 
 /** Which of a seed's numbers are meant. */
 export interface RandomOptions {
@@ -116,7 +116,7 @@ export function needRandom(op: string, seed: number, { stream = 0, step = 0 }: R
  * Fills a dense tensor, or writes `x` to it with elements dropped. Records nothing.
  *
  * @param alpha lower bound, mean, or rate
- * @param beta upper bound, deviation, or factor of what is kept
+ * @param beta upper bound (of integers the first one above), deviation, or factor of what is kept
  */
 export function runRandom(
   mode: keyof typeof MODES,
@@ -126,14 +126,15 @@ export function runRandom(
   beta: number,
   x?: Tensor,
 ): void {
-  const { device, size } = result;
+  const { device, size, dtype } = result;
   const { seed, stream, step } = from;
+  const range = mode === "integer" ? { low: alpha, span: beta - alpha } : { low: 0, span: 0 };
   const tensor = typeof step === "number" ? undefined : step;
   for (const [first, count] of rowChunks(device, size, [1])) {
     const operands = [result, ...(x ? [x] : [])].map((t) => rowsOf(t, first, count, 1));
     device.run(
       kernel,
-      { WG: WORKGROUP, MODE: MODES[mode], TENSOR: tensor !== undefined },
+      { WG: WORKGROUP, MODE: MODES[mode], TENSOR: tensor !== undefined, E: dtype },
       tensor ? [...operands, tensor] : operands,
       {
         count,
@@ -143,6 +144,7 @@ export function runRandom(
         step: typeof step === "number" ? step : 0,
         alpha,
         beta,
+        ...range,
       },
       Math.ceil(count / 4 / WORKGROUP),
     );

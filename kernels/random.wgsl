@@ -1,4 +1,4 @@
-// Counter-based random numbers: uniform, normal, and dropout.
+// Counter-based random numbers: uniform, normal, dropout, and integers.
 //
 // Elements 4q .. 4q + 3 of a tensor come from the four words of counter (q, 0, step, 0) under the
 // key (seed, stream) (include/philox.wgsl): no state, any element by itself, the same on every
@@ -9,8 +9,10 @@
 // MODE 1  normal, mean alpha, deviation beta: Box-Muller on words (0, 1) and (2, 3)
 // MODE 2  dropout: x / (1 - alpha) where the uniform number is at least alpha, else 0; beta = 1 /
 //         (1 - alpha)
+// MODE 3  integer: low + the high word of word * span, span 0 meaning 2^32; each of the values has
+//         the same probability up to 2^-32
 //
-// Constants: WG, MODE, TENSOR (step is read from a tensor).
+// Constants: WG, MODE, TENSOR (step is read from a tensor), E (element type of the result).
 
 //:include philox
 //:if MODE == 1
@@ -26,10 +28,12 @@ struct Params {
   step: u32,
   alpha: f32,
   beta: f32,
+  low: u32,
+  span: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read_write> result: array<f32>;
+@group(0) @binding(1) var<storage, read_write> result: array<$E>;
 //:if MODE == 2
 @group(0) @binding(2) var<storage, read> source: array<f32>;
 //:end
@@ -63,7 +67,21 @@ fn main(
   let step = params.step;
 //:end
   let words = philox(vec4u(params.first + i, 0u, step, 0u), vec2u(params.seed, params.stream));
+//:if MODE == 3
+  let span = params.span;
+  let values = vec4<$E>(params.low + select(
+    vec4u(
+      high_product(words.x, span),
+      high_product(words.y, span),
+      high_product(words.z, span),
+      high_product(words.w, span),
+    ),
+    words,
+    span == 0u,
+  ));
+//:else
   let u = vec4f(words >> vec4u(8u)) * 5.9604644775390625e-8;
+//:end
 //:if MODE == 0
   let values = params.alpha + (params.beta - params.alpha) * u;
 //:end
