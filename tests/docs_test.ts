@@ -6,8 +6,9 @@ import { withTable } from "./support/markdown.ts";
 import { opTable } from "./support/op_table.ts";
 import { memoryCell } from "./support/preset_tables.ts";
 import { composedOps, sampledOps } from "./support/samples.ts";
+import { fullOnly } from "./support/tier.ts";
 
-Deno.test("tables and indexes are up to date; `deno task docs` writes them", async () => {
+fullOnly("tables and indexes are up to date; `deno task docs` writes them", async () => {
   using device = await openDevice();
   assertEquals([...(await outdated(device)).keys()], []);
   const manual = await Deno.readTextFile(new URL("../train/README.md", import.meta.url));

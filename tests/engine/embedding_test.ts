@@ -4,6 +4,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
+import { full } from "../support/tier.ts";
 
 const ROOT = fromFileUrl(new URL("../..", import.meta.url));
 
@@ -96,9 +97,11 @@ Deno.test("another tool uses the package through its exports, without any permis
     await Deno.copyFile(join(ROOT, "deno.lock"), join(folder, "deno.lock"));
     await Deno.writeTextFile(join(folder, "tool.ts"), TOOL);
     await Deno.writeTextFile(join(folder, "quiet.ts"), QUIET);
-    await t.step("types fit", async () => {
-      await deno(folder, "check", "--quiet", "tool.ts");
-    });
+    if (full) {
+      await t.step("types fit", async () => {
+        await deno(folder, "check", "--quiet", "tool.ts");
+      });
+    }
     await t.step("it trains and saves", async () => {
       const { fell, names } = JSON.parse(await deno(folder, "run", "--no-prompt", "tool.ts"));
       assertEquals(names, ["0.bias", "0.weight", "2.bias", "2.weight"]);

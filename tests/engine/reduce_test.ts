@@ -107,23 +107,22 @@ Deno.test("empty axes give the neutral element", async () => {
 
 Deno.test("minima, maxima and sums agree with and without subgroups and in f16", async () => {
   const plain = await openDevice({ subgroups: false });
-  for (
-    const [shape, axis] of [
-      [[3, 777], 1],
-      [[5, 1200], 1],
-      [[700, 96], 0],
-      [[2, 130, 36], 1],
-      // Several short rows per lane, blocks of a long row, each of odd lengths too.
-      [[1500, 100], 1],
-      [[1501, 101], 1],
-      [[2, 150_004], 1],
-      [[1, 150_001], 1],
-      // Columns in streams: more than a lane holds, all of a row, few.
-      [[2, 303, 768], 1],
-      [[4001, 52], 0],
-      [[9001, 12], 0],
-    ] as const
-  ) {
+  const shapes = [
+    [[3, 777], 1],
+    [[700, 96], 0],
+    [[2, 130, 36], 1],
+    [[2, 150_004], 1],
+    [[5, 1200], 1],
+    // Several short rows per lane, blocks of a long row, each of odd lengths too.
+    [[1500, 100], 1],
+    [[1501, 101], 1],
+    [[1, 150_001], 1],
+    // Columns in streams: more than a lane holds, all of a row, few.
+    [[2, 303, 768], 1],
+    [[4001, 52], 0],
+    [[9001, 12], 0],
+  ] as const;
+  for (const [shape, axis] of full ? shapes : shapes.slice(0, 4)) {
     // Multiples of 1/8 up to 11/8: f16 holds them, and their sums in f32 are exact.
     const data = whole(sizeOf(shape)).map((v) => v / 8);
     const kept = shape.map((size, i) => i === axis ? 1 : size);

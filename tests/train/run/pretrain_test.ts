@@ -193,7 +193,7 @@ Deno.test("a folder of sounds: bad files are skipped, listed and counted", () =>
     assert(skipped[0].reason.length > 10);
   }));
 
-Deno.test("a folder with nothing usable exits 4", () =>
+fullOnly("a folder with nothing usable exits 4", () =>
   inTempDir(async (dir) => {
     await Deno.writeTextFile(join(dir, "a.wav"), "RIFF");
     await Deno.writeTextFile(join(dir, "b.mp3"), "nothing");
@@ -434,48 +434,56 @@ fullOnly(
     }),
 );
 
-Deno.test("a refused --resume leaves configuration and list as they were", () =>
-  inTempDir(async (dir) => {
-    const out = join(dir, "run");
-    assertEquals(await command("--steps", "1", "--out", out), 0);
-    const config = await Deno.readTextFile(join(out, "config.json"));
-    const skipped = `{"path":"a.wav","reason":"broken"}\n${
-      "\0".repeat(9)
-    }\n{"path":"b.wav","reason":"x"}\n`;
-    await Deno.writeTextFile(join(out, "skipped.jsonl"), skipped);
-    const error = await assertRejects(
-      () =>
-        pretrainCommand(
-          ["--resume", "--out", out, "--crop-frames", "64"],
-          new AbortController().signal,
+fullOnly(
+  "a refused --resume leaves configuration and list as they were",
+  () =>
+    inTempDir(async (dir) => {
+      const out = join(dir, "run");
+      assertEquals(await command("--steps", "1", "--out", out), 0);
+      const config = await Deno.readTextFile(join(out, "config.json"));
+      const skipped = `{"path":"a.wav","reason":"broken"}\n${
+        "\0".repeat(9)
+      }\n{"path":"b.wav","reason":"x"}\n`;
+      await Deno.writeTextFile(join(out, "skipped.jsonl"), skipped);
+      const error = await assertRejects(
+        () =>
+          pretrainCommand(
+            ["--resume", "--out", out, "--crop-frames", "64"],
+            new AbortController().signal,
+          ),
+        Error,
+        "does not fit this run",
+      );
+      assertEquals(exitCodeOf(error), 2);
+      assertEquals(await Deno.readTextFile(join(out, "config.json")), config);
+      assertEquals(await command("--resume", "--out", out, "--steps", "2"), 0);
+      assertEquals(
+        (await Deno.readTextFile(join(out, "skipped.jsonl"))).trimEnd().split("\n").map((it) =>
+          JSON.parse(it).path
         ),
-      Error,
-      "does not fit this run",
-    );
-    assertEquals(exitCodeOf(error), 2);
-    assertEquals(await Deno.readTextFile(join(out, "config.json")), config);
-    assertEquals(await command("--resume", "--out", out, "--steps", "2"), 0);
-    assertEquals(
-      (await Deno.readTextFile(join(out, "skipped.jsonl"))).trimEnd().split("\n").map((it) =>
-        JSON.parse(it).path
-      ),
-      ["a.wav", "b.wav"],
-    );
-    assert(await Deno.readTextFile(join(out, "config.json")) !== config);
-  }));
+        ["a.wav", "b.wav"],
+      );
+      assert(await Deno.readTextFile(join(out, "config.json")) !== config);
+    }),
+);
 
-Deno.test("a run whose directory is removed ends with an error that says so", () =>
-  inTempDir(async (dir) => {
-    const out = join(dir, "run");
-    const running = command("--steps", "1000", "--out", out);
-    const removed = (async () => {
-      while (!await Deno.stat(join(out, "metrics.jsonl")).then((it) => it.size > 0, () => false)) {
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
-      await Deno.remove(out, { recursive: true });
-    })();
-    const error = await assertRejects(() => running, Error, "was removed or renamed");
-    await removed;
-    assertEquals(exitCodeOf(error), 1);
-    assertEquals(await Deno.stat(out).catch(() => undefined), undefined);
-  }));
+fullOnly(
+  "a run whose directory is removed ends with an error that says so",
+  () =>
+    inTempDir(async (dir) => {
+      const out = join(dir, "run");
+      const running = command("--steps", "1000", "--out", out);
+      const removed = (async () => {
+        while (
+          !await Deno.stat(join(out, "metrics.jsonl")).then((it) => it.size > 0, () => false)
+        ) {
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        }
+        await Deno.remove(out, { recursive: true });
+      })();
+      const error = await assertRejects(() => running, Error, "was removed or renamed");
+      await removed;
+      assertEquals(exitCodeOf(error), 1);
+      assertEquals(await Deno.stat(out).catch(() => undefined), undefined);
+    }),
+);
