@@ -76,24 +76,32 @@ export function refUnbroadcast(data: Float64Array, from: Shape, to: Shape): RefA
   return result;
 }
 
-function erf(x: number): number {
-  // Series for small |x|, continued fraction for large: both to float64 rounding.
-  const z = Math.abs(x);
-  if (z < 2.5) {
-    let term = z;
-    let sum = z;
-    for (let n = 1; Math.abs(term) > 1e-18 * Math.abs(sum); n++) {
-      term *= -z * z / n;
-      sum += term / (2 * n + 1);
-    }
-    return Math.sign(x) * 2 / Math.sqrt(Math.PI) * sum;
-  }
+/** e^(z^2) erfc(z) for z >= 2.5, by continued fraction to float64 rounding. */
+function scaledTail(z: number): number {
   let fraction = 0;
   for (let k = 60; k > 0; k--) fraction = k / 2 / (z + fraction);
-  return Math.sign(x) * (1 - Math.exp(-z * z) / Math.sqrt(Math.PI) / (z + fraction));
+  return 1 / (Math.sqrt(Math.PI) * (z + fraction));
+}
+
+/** Error function. */
+export function refErf(x: number): number {
+  const z = Math.abs(x);
+  if (z >= 2.5) return Math.sign(x) * (1 - Math.exp(-z * z) * scaledTail(z));
+  let term = z;
+  let sum = z;
+  for (let n = 1; Math.abs(term) > 1e-18 * Math.abs(sum); n++) {
+    term *= -z * z / n;
+    sum += term / (2 * n + 1);
+  }
+  return Math.sign(x) * 2 / Math.sqrt(Math.PI) * sum;
+}
+
+/** 1 - erf(x), with all digits for large x. */
+export function refErfc(x: number): number {
+  return x < 2.5 ? 1 - refErf(x) : Math.exp(-x * x) * scaledTail(x);
 }
 
 /** Standard normal distribution function. */
 export function refPhi(x: number): number {
-  return 0.5 * (1 + erf(x / Math.SQRT2));
+  return 0.5 * refErfc(-x / Math.SQRT2);
 }

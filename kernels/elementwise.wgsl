@@ -13,10 +13,14 @@
 // Constants: WG, W, RANK, INPUTS, RUN, U (divides RUN and the units of the innermost axis; 1 with
 // RUN = 1); Ti and TO are the types in memory of a unit (f16 with W = 4: two words), LOADi and
 // STORE convert them; TC and TV are the types of operand 0 and of the output in registers (f16
-// becomes f32), S the scalar of TC; V is "vec4" or "f32" (suffix of math functions); READ_OUT loads
-// the old output as o; STRIDED_OUT walks the output with strides.
+// becomes f32), S the scalar of TC, Bits the u32 or vec4u of as many; FUNCTIONS says whether EXPR
+// calls one of include/functions.wgsl; V is "vec4" or "f32" (suffix of math functions); READ_OUT
+// loads the old output as o; STRIDED_OUT walks the output with strides.
 
 //:include math
+//:if FUNCTIONS
+//:include functions
+//:end
 //:include half
 
 struct Params {
@@ -47,6 +51,7 @@ struct Params {
 alias S = $S;
 alias T = $TC;
 alias TV = $TV;
+alias Bits = $TU;
 
 @compute @workgroup_size(WG)
 fn main(

@@ -5,6 +5,7 @@
  * @module
  */
 import source from "../../kernels/elementwise.wgsl" with { type: "text" };
+import { fragments } from "../../kernels/include/mod.ts";
 import { BYTES_PER_ELEMENT, type DType } from "../dtype.ts";
 import { defineKernel } from "../kernel.ts";
 import { broadcastStrides, collapseAxes, isDense } from "../shape.ts";
@@ -15,6 +16,10 @@ const kernel = defineKernel("elementwise", source, {
   label: ({ constants: { EXPR, W }, params: { count } }) => `${EXPR} over ${count * Number(W)}`,
 });
 const WORKGROUP = 64;
+/** A call of a function that kernels/include/functions.wgsl has beside those of math.wgsl. */
+const FUNCTIONS = new RegExp(
+  `\\b(${[...fragments.functions.matchAll(/^fn (\w+)_vec4/gm)].map(([, it]) => it).join("|")})_`,
+);
 
 /**
  * Invocations per workgroup and elements in sequence of each where arrays are large on a software
@@ -123,7 +128,9 @@ function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): v
     S: computed(operands[0].dtype),
     TC: wgslType(computed(operands[0].dtype), width),
     TV: wgslType(computed(operands[inputs].dtype), width),
+    TU: wgslType("u32", width),
     V: vector ? "vec4" : "f32",
+    FUNCTIONS: FUNCTIONS.test(map.expression),
   };
   const params: Record<string, number> = {
     count,

@@ -1,237 +1,239 @@
 /**
- * Elementwise functions of one tensor. One table row per op: WGSL and TypeScript side by side.
+ * Elementwise functions of one tensor, defined from the rows of `unary_table.ts`. Integers become
+ * f32, as in PyTorch, but for what gives whole numbers of whole numbers.
  *
  * @module
  */
+import { kindOf, needNumber, needOptions, needTensors } from "../arguments.ts";
+import { isFloat } from "../dtype.ts";
+import { ShapeError } from "../errors.ts";
 import { defineOp, type Op } from "../op.ts";
-import { refFrom, refPhi } from "../reference.ts";
+import { refFrom } from "../reference.ts";
+import { composite } from "../scope.ts";
 import type { Tensor } from "../tensor.ts";
 import { elementwise } from "../launch/elementwise.ts";
+import { cast } from "./cast.ts";
+import { UNARY, type UnaryRow } from "./unary_table.ts";
 
-interface UnaryRow {
-  /** WGSL of f(a). */
-  readonly wgsl: string;
-  /**
-   * WGSL of the gradient: a is the input, or the output with `fromOutput`; b is the incoming
-   * gradient.
-   */
-  readonly gradient: string;
-  /** Whether the gradient is computed from the output, which is then what is saved. */
-  readonly fromOutput?: boolean;
-  readonly f: (a: number) => number;
-  readonly df: (a: number) => number;
-}
-
-const logistic = (a: number): number =>
-  a < 0 ? Math.exp(a) / (1 + Math.exp(a)) : 1 / (1 + Math.exp(-a));
-
-/** 2u of the tanh form of GELU: u = sqrt(2 / pi) (a + 0.044715 a^3). */
-const GELU_TANH_2U = "(a * (1.59576912 + 0.07135481 * a * a))";
-const geluTanh2u = (a: number): number => Math.sqrt(8 / Math.PI) * (a + 0.044715 * a ** 3);
-
-const SIGN = "select(sign(a), a, is_nan_$V(a))";
-
-const UNARY = {
-  neg: { wgsl: "-a", gradient: "-b", f: (a) => -a, df: () => -1 },
-  exp: {
-    wgsl: "exp_$V(a)",
-    gradient: "a * b",
-    fromOutput: true,
-    f: Math.exp,
-    df: Math.exp,
-  },
-  log: {
-    wgsl: "log_$V(a)",
-    gradient: "b / a",
-    f: Math.log,
-    df: (a) => 1 / a,
-  },
-  sqrt: {
-    wgsl: "sqrt(a)",
-    gradient: "b / (2.0 * a)",
-    fromOutput: true,
-    f: Math.sqrt,
-    df: (a) => 0.5 / Math.sqrt(a),
-  },
-  square: {
-    wgsl: "a * a",
-    gradient: "2.0 * a * b",
-    f: (a) => a * a,
-    df: (a) => 2 * a,
-  },
-  relu: {
-    wgsl: "select(max(a, T(0.0)), a, is_nan_$V(a))",
-    gradient: "select(select(T(0.0), b, a > T(0.0)), a, is_nan_$V(a))",
-    f: (a) => Math.max(a, 0),
-    df: (a) => Number.isNaN(a) ? NaN : +(a > 0),
-  },
-  tanh: {
-    wgsl: "tanh_$V(a)",
-    gradient: "b * (1.0 - a * a)",
-    fromOutput: true,
-    f: Math.tanh,
-    df: (a) => 1 - Math.tanh(a) ** 2,
-  },
-  gelu: {
-    wgsl: "gelu_$V(a)",
-    gradient: "b * gelu_grad_$V(a)",
-    f: (a) => a * refPhi(a),
-    df: (a) => refPhi(a) + a * Math.exp(-a * a / 2) / Math.sqrt(2 * Math.PI),
-  },
-  geluTanh: {
-    // 0.5 (1 + tanh u) = 1 / (1 + e^(-2u)), which keeps its digits for negative a.
-    wgsl: `a / (1.0 + exp_$V(-${GELU_TANH_2U}))`,
-    gradient: `b / (1.0 + exp_$V(-${GELU_TANH_2U})) * ` +
-      `(1.0 + a * (1.59576912 + 0.21406543 * a * a) / (1.0 + exp_$V(${GELU_TANH_2U})))`,
-    f: (a) => a * logistic(geluTanh2u(a)),
-    df: (a) => {
-      const s = logistic(geluTanh2u(a));
-      const slope = Math.sqrt(8 / Math.PI) * (1 + 3 * 0.044715 * a * a);
-      return s * (1 + a * slope * logistic(-geluTanh2u(a)));
-    },
-  },
-  sigmoid: {
-    wgsl: "1.0 / (1.0 + exp_$V(-a))",
-    gradient: "b / (1.0 + exp_$V(-a)) / (1.0 + exp_$V(a))",
-    f: (a) => logistic(a),
-    df: (a) => logistic(a) * logistic(-a),
-  },
-  silu: {
-    wgsl: "a / (1.0 + exp_$V(-a))",
-    gradient: "b / (1.0 + exp_$V(-a)) * (1.0 + a / (1.0 + exp_$V(a)))",
-    f: (a) => a * logistic(a),
-    df: (a) => logistic(a) * (1 + a * logistic(-a)),
-  },
-  abs: {
-    wgsl: "abs(a)",
-    gradient: `b * ${SIGN}`,
-    f: Math.abs,
-    df: Math.sign,
-  },
-  sign: {
-    wgsl: SIGN,
-    gradient: "select(T(0.0), a, is_nan_$V(a))",
-    f: Math.sign,
-    df: (a) => Number.isNaN(a) ? NaN : 0,
-  },
-  rsqrt: {
-    wgsl: "inverseSqrt(a)",
-    gradient: "-0.5 * a * a * a * b",
-    fromOutput: true,
-    f: (a) => 1 / Math.sqrt(a),
-    df: (a) => -0.5 / (a * Math.sqrt(a)),
-  },
-  reciprocal: {
-    wgsl: "1.0 / a",
-    gradient: "-a * a * b",
-    fromOutput: true,
-    f: (a) => 1 / a,
-    df: (a) => -1 / (a * a),
-  },
-} as const satisfies Record<string, UnaryRow>;
+/** An elementwise function: of any shape, which the result has as well. */
+export type UnaryFunction = (x: Tensor) => Tensor;
 
 function defineUnary(name: keyof typeof UNARY): Op<null> {
   const row: UnaryRow = UNARY[name];
+  const { gradient, df } = row;
   return defineOp<null>({
     name,
+    dtypes: row.integer ? "same" : undefined,
     half: true,
     strided: true,
     forward([x], _, save) {
       const y = x.device.empty(x.shape, x.dtype);
-      elementwise(y, [x], { expression: row.wgsl });
+      elementwise(y, [x], { expression: isFloat(x.dtype) ? row.wgsl : row.integer! });
       save(row.fromOutput ? y : x);
       return [y];
     },
-    backward({ grads: [dy], saved: [s] }) {
+    backward: gradient === undefined ? undefined : ({ grads: [dy], saved: [s] }) => {
       const dx = dy!.device.empty(dy!.shape, dy!.dtype);
-      elementwise(dx, [s, dy!], { expression: row.gradient });
+      elementwise(dx, [s, dy!], { expression: gradient });
       return [dx];
     },
     reference: {
       forward: ([x]) => [refFrom(x.shape, (i) => row.f(x.data[i]))],
-      backward: ([x], _, [dy]) => [refFrom(x.shape, (i) => row.df(x.data[i]) * dy.data[i])],
+      backward: df && (([x], _, [dy]) => [refFrom(x.shape, (i) => df(x.data[i]) * dy.data[i])]),
     },
   });
 }
 
-const unary = Object.fromEntries(
-  Object.keys(UNARY).map((name) => [name, defineUnary(name as keyof typeof UNARY)]),
-) as Record<keyof typeof UNARY, Op<null>>;
+function unary(name: keyof typeof UNARY): UnaryFunction {
+  const op = defineUnary(name);
+  return (x) => {
+    needTensors(name, { x });
+    if (isFloat(x.dtype) || op.dtypes) return op.apply([x], null)[0];
+    return composite(() => op.apply([cast(x, "f32")], null)[0]);
+  };
+}
 
 /** `-x`. */
-export function neg(x: Tensor): Tensor {
-  return unary.neg.apply([x], null)[0];
-}
+export const neg: UnaryFunction = unary("neg");
 
 /** `e^x`. */
-export function exp(x: Tensor): Tensor {
-  return unary.exp.apply([x], null)[0];
-}
+export const exp: UnaryFunction = unary("exp");
 
 /** Natural logarithm. */
-export function log(x: Tensor): Tensor {
-  return unary.log.apply([x], null)[0];
-}
+export const log: UnaryFunction = unary("log");
 
 /** Square root; the gradient at 0 is infinite. */
-export function sqrt(x: Tensor): Tensor {
-  return unary.sqrt.apply([x], null)[0];
-}
+export const sqrt: UnaryFunction = unary("sqrt");
 
 /** `x * x`. */
-export function square(x: Tensor): Tensor {
-  return unary.square.apply([x], null)[0];
-}
+export const square: UnaryFunction = unary("square");
 
 /** `max(x, 0)`; the gradient at 0 is 0. */
-export function relu(x: Tensor): Tensor {
-  return unary.relu.apply([x], null)[0];
-}
+export const relu: UnaryFunction = unary("relu");
 
 /** Hyperbolic tangent. */
-export function tanh(x: Tensor): Tensor {
-  return unary.tanh.apply([x], null)[0];
-}
+export const tanh: UnaryFunction = unary("tanh");
 
 /** Exact GELU, `x * Phi(x)` with the error function (Hendrycks and Gimpel, 2016). */
-export function gelu(x: Tensor): Tensor {
-  return unary.gelu.apply([x], null)[0];
-}
+export const gelu: UnaryFunction = unary("gelu");
 
 /**
  * GELU in its tanh form, `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`; {@link gelu} is the
  * exact one.
  */
-export function geluTanh(x: Tensor): Tensor {
-  return unary.geluTanh.apply([x], null)[0];
-}
+export const geluTanh: UnaryFunction = unary("geluTanh");
 
 /** Logistic function, `1 / (1 + e^-x)`. */
-export function sigmoid(x: Tensor): Tensor {
-  return unary.sigmoid.apply([x], null)[0];
-}
+export const sigmoid: UnaryFunction = unary("sigmoid");
 
 /** `x * sigmoid(x)`, also called swish. */
-export function silu(x: Tensor): Tensor {
-  return unary.silu.apply([x], null)[0];
-}
+export const silu: UnaryFunction = unary("silu");
 
 /** Absolute value; the gradient at 0 is 0. */
-export function abs(x: Tensor): Tensor {
-  return unary.abs.apply([x], null)[0];
-}
+export const abs: UnaryFunction = unary("abs");
 
 /** -1, 0 or 1; its gradient is 0 everywhere. */
-export function sign(x: Tensor): Tensor {
-  return unary.sign.apply([x], null)[0];
-}
+export const sign: UnaryFunction = unary("sign");
 
 /** `1 / sqrt(x)`. */
-export function rsqrt(x: Tensor): Tensor {
-  return unary.rsqrt.apply([x], null)[0];
-}
+export const rsqrt: UnaryFunction = unary("rsqrt");
 
 /** `1 / x`. */
-export function reciprocal(x: Tensor): Tensor {
-  return unary.reciprocal.apply([x], null)[0];
+export const reciprocal: UnaryFunction = unary("reciprocal");
+
+/** Sine. Right to 1.4 ulp for every finite `x`, however large. */
+export const sin: UnaryFunction = unary("sin");
+
+/** Cosine; see {@link sin}. */
+export const cos: UnaryFunction = unary("cos");
+
+/** Tangent, right to 3 ulp for every finite `x`. */
+export const tan: UnaryFunction = unary("tan");
+
+/** Inverse sine, NaN beyond -1..1; the gradient at the ends is infinite. */
+export const asin: UnaryFunction = unary("asin");
+
+/** Inverse cosine, NaN beyond -1..1; the gradient at the ends is infinite. */
+export const acos: UnaryFunction = unary("acos");
+
+/** Inverse tangent. */
+export const atan: UnaryFunction = unary("atan");
+
+/** Hyperbolic sine. */
+export const sinh: UnaryFunction = unary("sinh");
+
+/** Hyperbolic cosine. */
+export const cosh: UnaryFunction = unary("cosh");
+
+/** `2^x`. */
+export const exp2: UnaryFunction = unary("exp2");
+
+/** Logarithm to base 2, exact for powers of two. */
+export const log2: UnaryFunction = unary("log2");
+
+/** `log(1 + x)`, with all digits beside 0. */
+export const log1p: UnaryFunction = unary("log1p");
+
+/** `e^x - 1`, with all digits beside 0. */
+export const expm1: UnaryFunction = unary("expm1");
+
+/** Error function. */
+export const erf: UnaryFunction = unary("erf");
+
+/** `1 - erf(x)`, with all digits for large `x`; 0 above 9.32. */
+export const erfc: UnaryFunction = unary("erfc");
+
+/** Largest whole number up to `x`; its gradient is 0 everywhere. */
+export const floor: UnaryFunction = unary("floor");
+
+/** Smallest whole number from `x`; its gradient is 0 everywhere. */
+export const ceil: UnaryFunction = unary("ceil");
+
+/** Nearest whole number, halves to the even one; its gradient is 0 everywhere. */
+export const round: UnaryFunction = unary("round");
+
+/** `x` without its fraction; its gradient is 0 everywhere. */
+export const trunc: UnaryFunction = unary("trunc");
+
+/** 1 where `x` is NaN, else 0: a mask as comparisons give it, without a gradient. */
+export const isnan: UnaryFunction = unary("isnan");
+
+/** 1 where `x` is infinite, else 0: a mask as comparisons give it, without a gradient. */
+export const isinf: UnaryFunction = unary("isinf");
+
+/** 1 where `x` is neither infinite nor NaN, else 0: a mask as comparisons give it. */
+export const isfinite: UnaryFunction = unary("isfinite");
+
+interface NanAttrs {
+  readonly nan: number;
+  readonly posinf?: number;
+  readonly neginf?: number;
+}
+
+/** Largest finite value. */
+const LARGEST = { f32: 3.4028234663852886e38, f16: 65504 } as const;
+
+const nanToNumOp = defineOp<NanAttrs>({
+  name: "nanToNum",
+  half: true,
+  strided: true,
+  forward([x], { nan, posinf, neginf }, save) {
+    const y = x.device.empty(x.shape, x.dtype);
+    const top = LARGEST[x.dtype as "f32" | "f16"];
+    const infinite = "(bitcast<Bits>(a) & Bits(0x7fffffffu)) == Bits(0x7f800000u)";
+    elementwise(y, [x, x.device.full([], nan, x.dtype)], {
+      expression: `select(select(a, select(T(params.beta), T(params.alpha), a > T(0.0)), ` +
+        `${infinite}), b, is_nan_$V(a))`,
+      alpha: posinf ?? top,
+      beta: neginf ?? -top,
+    });
+    save(x);
+    return [y];
+  },
+  backward({ grads: [dy], saved: [x] }) {
+    const dx = dy!.device.empty(dy!.shape, dy!.dtype);
+    const finite = "(bitcast<Bits>(a) & Bits(0x7fffffffu)) < Bits(0x7f800000u)";
+    elementwise(dx, [x, dy!], { expression: `select(T(0.0), b, ${finite})` });
+    return [dx];
+  },
+  reference: {
+    forward: ([x], { nan, posinf = LARGEST.f32, neginf = -LARGEST.f32 }) => [
+      refFrom(x.shape, (i) => {
+        const a = x.data[i];
+        return Number.isNaN(a) ? nan : Number.isFinite(a) ? a : a > 0 ? posinf : neginf;
+      }),
+    ],
+    backward: (
+      [x],
+      _,
+      [dy],
+    ) => [refFrom(x.shape, (i) => Number.isFinite(x.data[i]) ? dy.data[i] : 0)],
+  },
+});
+
+/** Options of {@link nanToNum}. */
+export interface NanToNumOptions {
+  /** What stands for NaN; default 0. */
+  readonly nan?: number;
+  /** What stands for infinity; default the largest finite value of the element type. */
+  readonly posinf?: number;
+  /** What stands for negative infinity; default the smallest finite value. */
+  readonly neginf?: number;
+}
+
+/**
+ * `x` with numbers in place of NaN and infinities, through which no gradient flows.
+ *
+ * @param x f32 or f16
+ * @throws {ShapeError} if `x` is of integers, or an option is no finite number.
+ */
+export function nanToNum(x: Tensor, options: NanToNumOptions = {}): Tensor {
+  needTensors("nanToNum", { x });
+  needOptions("nanToNum", options, ["nan", "posinf", "neginf"]);
+  for (const [name, value] of Object.entries(options)) {
+    if (value !== undefined) needNumber("nanToNum", name, value);
+  }
+  if (!isFloat(x.dtype)) throw new ShapeError(`nanToNum: ${kindOf(x)} has no NaN`);
+  const { nan = 0, posinf, neginf } = options;
+  return nanToNumOp.apply([x], { nan, posinf, neginf })[0];
 }

@@ -38,15 +38,20 @@ const MATH_LOG2E: f32 = 1.442695041;
 const MATH_LN2_HI: f32 = 0.693145752;
 const MATH_LN2_LO: f32 = 1.42860677e-6;
 
-// 2^n e^r for integral n in -126..128 and |r| <= 0.348; 0 at n = -126, inf at n = 128 where 2^n e^r
-// overflows.
-fn math_scale(n: vec4f, r: vec4f) -> vec4f {
+// e^r - 1 for |r| <= 0.348.
+fn math_expm1(r: vec4f) -> vec4f {
   // (e^r - 1 - r) / r^2, degree 4, 3.1e-9.
   var p = fma(r, vec4f(0.00138141739), vec4f(0.00836892147));
   p = fma(r, p, vec4f(0.0416684076));
   p = fma(r, p, vec4f(0.166665196));
   p = fma(r, p, vec4f(0.49999994));
-  p = fma(r * r, p, r) + 1.0;
+  return fma(r * r, p, r);
+}
+
+// 2^n e^r for integral n in -126..128 and |r| <= 0.348; 0 at n = -126, inf at n = 128 where 2^n e^r
+// overflows.
+fn math_scale(n: vec4f, r: vec4f) -> vec4f {
+  let p = math_expm1(r) + 1.0;
   // The low bits of n + 1.5 * 2^23 are n; 126 more is the exponent field of 2^(n - 1).
   return (p + p) * bitcast<vec4f>(bitcast<vec4u>(n + 12583038.0) << vec4u(23u));
 }
@@ -79,19 +84,22 @@ fn exp2_f32(x: f32) -> f32 {
   return exp2_vec4(vec4f(x)).x;
 }
 
+// x = 2^e (1 + f) for x > 0, 1 + f in [sqrt(1/2), sqrt(2)).
 struct MathLog {
   e: vec4f,
   f: vec4f,
-  cubic: vec4f, // log(1 + f) - f + f^2 / 2
 }
 
-// log x = e ln 2 + log(1 + f), 1 + f in [sqrt(1/2), sqrt(2)), 0 < x < inf.
-fn math_log(x: vec4f) -> MathLog {
+fn math_log_split(x: vec4f) -> MathLog {
   let tiny = x < vec4f(1.17549435e-38);
   let bits = bitcast<vec4i>(select(x, x * 8388608.0, tiny));
   let k = (bits - vec4i(0x3f3504f3)) >> vec4u(23u);
   let e = vec4f(k) - select(vec4f(0.0), vec4f(23.0), tiny);
-  let f = bitcast<vec4f>(bits - (k << vec4u(23u))) - 1.0;
+  return MathLog(e, bitcast<vec4f>(bits - (k << vec4u(23u))) - 1.0);
+}
+
+// log(1 + f) - f + f^2 / 2.
+fn math_log_rest(f: vec4f) -> vec4f {
   // (log(1 + f) - f + f^2 / 2) / f^3, degree 7, 5.8e-9.
   var p = fma(f, vec4f(-0.0763450861), vec4f(0.127615929));
   p = fma(f, p, vec4f(-0.131601855));
@@ -100,19 +108,28 @@ fn math_log(x: vec4f) -> MathLog {
   p = fma(f, p, vec4f(0.200012267));
   p = fma(f, p, vec4f(-0.250008196));
   p = fma(f, p, vec4f(0.333333313));
-  return MathLog(e, f, f * f * f * p);
+  return f * f * f * p;
 }
 
-fn log_vec4(x: vec4f) -> vec4f {
-  let it = math_log(x);
-  let low = fma(it.e, vec4f(MATH_LN2_LO), it.cubic) - 0.5 * it.f * it.f;
-  let finite = fma(it.e, vec4f(MATH_LN2_HI), it.f + low);
+// e ln 2 + log(1 + f).
+fn math_log_join(e: vec4f, f: vec4f) -> vec4f {
+  let low = fma(e, vec4f(MATH_LN2_LO), math_log_rest(f)) - 0.5 * (f * f);
+  return fma(e, vec4f(MATH_LN2_HI), f + low);
+}
+
+// `finite`, or what a logarithm is of 0, infinity, NaN and what is below 0.
+fn math_log_edges(x: vec4f, finite: vec4f) -> vec4f {
   // log 0 = -inf and log(negative) = NaN, built at run time: constants may be neither.
   let pole = bitcast<vec4f>(select(vec4u(0x7fc00000u), vec4u(0xff800000u), x == vec4f(0.0)));
   let y = select(finite, pole, x <= vec4f(0.0));
   // Exponent field all ones: inf and NaN are their own logarithms.
   let special = (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) >= vec4u(0x7f800000u);
   return select(y, select(x, pole, x < vec4f(0.0)), special);
+}
+
+fn log_vec4(x: vec4f) -> vec4f {
+  let s = math_log_split(x);
+  return math_log_edges(x, math_log_join(s.e, s.f));
 }
 
 fn log_f32(x: f32) -> f32 {
@@ -128,11 +145,12 @@ fn math_high(x: vec4f) -> vec4f {
 // relative error does not grow with b log a.
 fn pow_vec4(a: vec4f, b: vec4f) -> vec4f {
   let size = abs(a);
-  let it = math_log(size);
+  let it = math_log_split(size);
   let whole_part = it.e * MATH_LN2_HI;
   let f_high = math_high(it.f);
   let square = 0.5 * f_high * f_high;
-  let rest = fma(it.e, vec4f(MATH_LN2_LO), it.cubic) - 0.5 * (it.f + f_high) * (it.f - f_high);
+  let cubic = math_log_rest(it.f);
+  let rest = fma(it.e, vec4f(MATH_LN2_LO), cubic) - 0.5 * (it.f + f_high) * (it.f - f_high);
   let log = whole_part + (it.f - square + rest);
   let high = math_high(log);
   let low = ((whole_part - high) + it.f) - square + rest;

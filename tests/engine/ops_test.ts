@@ -323,9 +323,10 @@ const small = await Promise.all(LIMITS.map((bindingLimit) => openDevice({ bindin
 for (const { op, samples: all, of } of [...await sampledOps(), ...await composedOps()]) {
   if (of && all.length === 0) continue;
   const samples = full ? all : quickSamples(all);
-  Deno.test(`op ${op.name}`, async (t) => {
+  const ignore = samples.length === 0 && all.length > 0;
+  Deno.test({ name: `op ${op.name}`, ignore }, async (t) => {
     assert(
-      samples.length > 0,
+      all.length > 0,
       `the op "${op.name}" has no samples: add them under its name to tests/samples/, ` +
         "in the file named as the one in engine/ops/ that defines it",
     );

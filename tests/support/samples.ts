@@ -32,7 +32,10 @@ export interface Sample {
   readonly halfTolerance?: number;
   /** Skip finite differences where the function has kinks or the values are extreme. */
   readonly skipDifferences?: boolean;
-  /** Whether the quick tier takes it, which takes one where no sample of an op says so. */
+  /**
+   * Whether the quick tier takes it, which takes one where no sample of an op says so. `false` for
+   * all samples of an op is for rows of a table that another quick test takes all at once.
+   */
   readonly quick?: boolean;
 }
 
@@ -82,7 +85,8 @@ export interface SampledOp {
  */
 export function quickSamples(samples: readonly Sample[]): readonly Sample[] {
   const quick = samples.filter((sample) => sample.quick);
-  return quick.length > 0 ? quick : samples.slice(0, 2).slice(-1);
+  const none = samples.length > 0 && samples.every((sample) => sample.quick === false);
+  return quick.length > 0 || none ? quick : samples.slice(0, 2).slice(-1);
 }
 
 const OPS = new URL("../../engine/ops/", import.meta.url);

@@ -1,0 +1,223 @@
+/**
+ * Elementwise functions of one tensor, one row per op: WGSL and TypeScript side by side.
+ *
+ * @module
+ */
+import { refErf, refErfc, refPhi } from "../reference.ts";
+
+/** A function of one number. */
+export interface UnaryRow {
+  /** WGSL of f(a). */
+  readonly wgsl: string;
+  /** The same for u32 and i32; operands of integers become f32 where there is none. */
+  readonly integer?: string;
+  /**
+   * WGSL of the gradient, none where there is none: a is the input, or the output with
+   * `fromOutput`; b is the incoming gradient.
+   */
+  readonly gradient?: string;
+  /** Whether the gradient is computed from the output, which is then what is saved. */
+  readonly fromOutput?: boolean;
+  /** The function in float64. */
+  readonly f: (a: number) => number;
+  /** Its derivative in float64. */
+  readonly df?: (a: number) => number;
+}
+
+const logistic = (a: number): number =>
+  a < 0 ? Math.exp(a) / (1 + Math.exp(a)) : 1 / (1 + Math.exp(-a));
+
+const normalDensity = (a: number): number => Math.exp(-a * a / 2) / Math.sqrt(2 * Math.PI);
+
+const halfToEven = (a: number): number =>
+  Math.abs(a % 1) === 0.5 ? 2 * Math.round(a / 2) : Math.round(a);
+
+/** 2u of the tanh form of GELU: u = sqrt(2 / pi) (a + 0.044715 a^3). */
+const GELU_TANH_2U = "(a * (1.59576912 + 0.07135481 * a * a))";
+/** What is left of a where its gradient is not 0 or 1, so that its cube is finite. */
+const NEAR = "clamp(a, T(-20.0), T(20.0))";
+const geluTanh2u = (a: number): number => Math.sqrt(8 / Math.PI) * (a + 0.044715 * a ** 3);
+
+const SIGN = "select(sign(a), a, is_nan_$V(a))";
+
+/** WGSL of 1 where a condition holds, else 0. */
+const mask = (condition: string): string => `select(T(0.0), T(1.0), ${condition})`;
+
+/** The functions by name. */
+export const UNARY = {
+  neg: { wgsl: "-a", integer: "T(0) - a", gradient: "-b", f: (a) => -a, df: () => -1 },
+  exp: {
+    wgsl: "exp_$V(a)",
+    gradient: "a * b",
+    fromOutput: true,
+    f: Math.exp,
+    df: Math.exp,
+  },
+  log: {
+    wgsl: "log_$V(a)",
+    gradient: "b / a",
+    f: Math.log,
+    df: (a) => 1 / a,
+  },
+  sqrt: {
+    wgsl: "sqrt(a)",
+    gradient: "b / (2.0 * a)",
+    fromOutput: true,
+    f: Math.sqrt,
+    df: (a) => 0.5 / Math.sqrt(a),
+  },
+  square: {
+    wgsl: "a * a",
+    integer: "a * a",
+    gradient: "2.0 * a * b",
+    f: (a) => a * a,
+    df: (a) => 2 * a,
+  },
+  relu: {
+    wgsl: "select(max(a, T(0.0)), a, is_nan_$V(a))",
+    integer: "max(a, T(0))",
+    gradient: "select(select(T(0.0), b, a > T(0.0)), a, is_nan_$V(a))",
+    f: (a) => Math.max(a, 0),
+    df: (a) => Number.isNaN(a) ? NaN : +(a > 0),
+  },
+  tanh: {
+    wgsl: "tanh_$V(a)",
+    gradient: "b * (1.0 - a * a)",
+    fromOutput: true,
+    f: Math.tanh,
+    df: (a) => 1 - Math.tanh(a) ** 2,
+  },
+  gelu: {
+    wgsl: "gelu_$V(a)",
+    gradient: "b * gelu_grad_$V(a)",
+    f: (a) => a === -Infinity ? 0 : a * refPhi(a),
+    df: (a) => refPhi(a) + Math.max(-50, Math.min(a, 50)) * normalDensity(a),
+  },
+  geluTanh: {
+    // 0.5 (1 + tanh u) = 1 / (1 + e^(-2u)), which keeps its digits for negative a.
+    wgsl: `a / (1.0 + exp_$V(-${GELU_TANH_2U}))`,
+    gradient: `b / (1.0 + exp_$V(-${GELU_TANH_2U})) * ` +
+      `(1.0 + ${NEAR} * (1.59576912 + 0.21406543 * ${NEAR} * ${NEAR}) / ` +
+      `(1.0 + exp_$V(${GELU_TANH_2U})))`,
+    f: (a) => a * logistic(geluTanh2u(a)),
+    df: (a) => {
+      if (Math.abs(a) > 20) return +(a > 0);
+      const s = logistic(geluTanh2u(a));
+      const slope = Math.sqrt(8 / Math.PI) * (1 + 3 * 0.044715 * a * a);
+      return s * (1 + a * slope * logistic(-geluTanh2u(a)));
+    },
+  },
+  sigmoid: {
+    wgsl: "1.0 / (1.0 + exp_$V(-a))",
+    gradient: "b / (1.0 + exp_$V(-a)) / (1.0 + exp_$V(a))",
+    f: (a) => logistic(a),
+    df: (a) => logistic(a) * logistic(-a),
+  },
+  silu: {
+    wgsl: "a / (1.0 + exp_$V(-a))",
+    gradient: "b / (1.0 + exp_$V(-a)) * (1.0 + a / (1.0 + exp_$V(a)))",
+    f: (a) => a * logistic(a),
+    df: (a) => logistic(a) * (1 + a * logistic(-a)),
+  },
+  abs: {
+    wgsl: "abs(a)",
+    integer: "abs(a)",
+    gradient: `b * ${SIGN}`,
+    f: Math.abs,
+    df: Math.sign,
+  },
+  sign: {
+    wgsl: SIGN,
+    gradient: "select(T(0.0), a, is_nan_$V(a))",
+    f: Math.sign,
+    df: (a) => Number.isNaN(a) ? NaN : 0,
+  },
+  rsqrt: {
+    wgsl: "inverseSqrt(a)",
+    gradient: "-0.5 * a * a * a * b",
+    fromOutput: true,
+    f: (a) => 1 / Math.sqrt(a),
+    df: (a) => -0.5 / (a * Math.sqrt(a)),
+  },
+  reciprocal: {
+    wgsl: "1.0 / a",
+    gradient: "-a * a * b",
+    fromOutput: true,
+    f: (a) => 1 / a,
+    df: (a) => -1 / (a * a),
+  },
+  sin: { wgsl: "sin_$V(a)", gradient: "b * cos_$V(a)", f: Math.sin, df: Math.cos },
+  cos: { wgsl: "cos_$V(a)", gradient: "-b * sin_$V(a)", f: Math.cos, df: (a) => -Math.sin(a) },
+  tan: {
+    wgsl: "tan_$V(a)",
+    gradient: "b * (1.0 + a * a)",
+    fromOutput: true,
+    f: Math.tan,
+    df: (a) => 1 + Math.tan(a) ** 2,
+  },
+  asin: {
+    wgsl: "asin_$V(a)",
+    gradient: "b / sqrt((1.0 - a) * (1.0 + a))",
+    f: Math.asin,
+    df: (a) => 1 / Math.sqrt(1 - a * a),
+  },
+  acos: {
+    wgsl: "acos_$V(a)",
+    gradient: "-b / sqrt((1.0 - a) * (1.0 + a))",
+    f: Math.acos,
+    df: (a) => -1 / Math.sqrt(1 - a * a),
+  },
+  atan: {
+    wgsl: "atan_$V(a)",
+    gradient: "b / (1.0 + a * a)",
+    f: Math.atan,
+    df: (a) => 1 / (1 + a * a),
+  },
+  sinh: { wgsl: "sinh_$V(a)", gradient: "b * cosh_$V(a)", f: Math.sinh, df: Math.cosh },
+  cosh: { wgsl: "cosh_$V(a)", gradient: "b * sinh_$V(a)", f: Math.cosh, df: Math.sinh },
+  exp2: {
+    wgsl: "exp2_$V(a)",
+    gradient: "0.69314718 * a * b",
+    fromOutput: true,
+    f: (a) => 2 ** a,
+    df: (a) => Math.LN2 * 2 ** a,
+  },
+  log2: {
+    wgsl: "log2_$V(a)",
+    gradient: "1.44269504 * b / a",
+    f: Math.log2,
+    df: (a) => 1 / (a * Math.LN2),
+  },
+  log1p: {
+    wgsl: "log1p_$V(a)",
+    gradient: "b / (1.0 + a)",
+    f: Math.log1p,
+    df: (a) => 1 / (1 + a),
+  },
+  expm1: { wgsl: "expm1_$V(a)", gradient: "b * exp_$V(a)", f: Math.expm1, df: Math.exp },
+  erf: {
+    wgsl: "erf_$V(a)",
+    gradient: "1.12837917 * b * gauss_$V(a)",
+    f: refErf,
+    df: (a) => 2 / Math.sqrt(Math.PI) * Math.exp(-a * a),
+  },
+  erfc: {
+    wgsl: "erfc_$V(a)",
+    gradient: "-1.12837917 * b * gauss_$V(a)",
+    f: refErfc,
+    df: (a) => -2 / Math.sqrt(Math.PI) * Math.exp(-a * a),
+  },
+  floor: { wgsl: "floor(a)", integer: "a", gradient: "T(0.0)", f: Math.floor, df: () => 0 },
+  ceil: { wgsl: "ceil(a)", integer: "a", gradient: "T(0.0)", f: Math.ceil, df: () => 0 },
+  round: { wgsl: "round(a)", integer: "a", gradient: "T(0.0)", f: halfToEven, df: () => 0 },
+  trunc: { wgsl: "trunc(a)", integer: "a", gradient: "T(0.0)", f: Math.trunc, df: () => 0 },
+  isnan: { wgsl: mask("is_nan_$V(a)"), f: (a) => +Number.isNaN(a) },
+  isinf: {
+    wgsl: mask("(bitcast<Bits>(a) & Bits(0x7fffffffu)) == Bits(0x7f800000u)"),
+    f: (a) => +(Math.abs(a) === Infinity),
+  },
+  isfinite: {
+    wgsl: mask("(bitcast<Bits>(a) & Bits(0x7fffffffu)) < Bits(0x7f800000u)"),
+    f: (a) => +Number.isFinite(a),
+  },
+} as const satisfies Record<string, UnaryRow>;
