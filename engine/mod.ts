@@ -116,6 +116,9 @@ export {
   oneHot,
   scatterAdd,
 } from "./ops/indexing.ts";
+export { scatter, type ScatterOptions } from "./ops/scatter.ts";
+export type { Fold } from "./ops/indexing.ts";
+export { maskedFill, nonzero } from "./ops/masks.ts";
 export * from "./ops/sort.ts";
 export { loadRow, storeRow } from "./launch/ring_buffer.ts";
 export { rmsNorm } from "./ops/rmsnorm.ts";

@@ -15,7 +15,7 @@
  */
 import { kindOf, needTensors, needWhole } from "../arguments.ts";
 import source from "../../kernels/indexing.wgsl" with { type: "text" };
-import scatterSource from "../../kernels/scatter_add.wgsl" with { type: "text" };
+import scatterSource from "../../kernels/scatter.wgsl" with { type: "text" };
 import type { Device } from "../device.ts";
 import { type DType, isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
@@ -23,23 +23,24 @@ import { defineKernel } from "../kernel.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refFrom, refZeros } from "../reference.ts";
 import { composite } from "../scope.ts";
-import { normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
+import { normalizeAxis, sameShape, type Shape, show, sizeOf } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
-import { fill, materialize } from "../launch/copy.ts";
+import { accumulate, fill, materialize } from "../launch/copy.ts";
 import { elementwise, rowChunks, rowsOf } from "../launch/elementwise.ts";
 import { alignedWindow, windowLimit } from "../launch/reduce.ts";
 import { sortRows } from "../launch/sort_rows.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
+import { bySpans, whole } from "./at.ts";
 import { permute } from "./view.ts";
 
 const kernel = defineKernel("indexing", source);
-const scatterKernel = defineKernel("scatter_add", scatterSource, {
+const scatterKernel = defineKernel("scatter", scatterSource, {
   // A search, and at most all indices.
   rounds: ({ params: { picks } }) => Math.ceil(Math.log2(picks)) + 3 + picks,
 });
 const WORKGROUP = 64;
-/** Indices per batch whose rows are added at once: the longest loop of scatter_add.wgsl. */
-const ADDED_AT_ONCE = 8192;
+/** Indices per batch whose rows are folded at once: the longest loop of scatter.wgsl. */
+const FOLDED_AT_ONCE = 8192;
 
 /** Indices of an op: a u32 tensor, or values from the host, which are checked and uploaded. */
 export type Indices = Tensor | Uint32Array | readonly number[];
@@ -120,8 +121,8 @@ function rowsById(table: Tensor, ids: Tensor): Tensor {
   return y;
 }
 
-/** Sizes of {@link addRows}. */
-interface AddedRows {
+/** Sizes of {@link foldRows}. */
+export interface FoldedRows {
   readonly batch: number;
   /** Rows of the result per batch. */
   readonly rows: number;
@@ -134,16 +135,39 @@ interface AddedRows {
  * of dense `values` [batch, n, width] that share an index in dense `ids` [batch, n], added in order
  * of position; those of an index that is not below `rows` are left out. Records nothing.
  */
-export function addRows(values: Tensor, ids: Tensor, { batch, rows, width }: AddedRows): Tensor {
+export function addRows(values: Tensor, ids: Tensor, sizes: FoldedRows): Tensor {
+  return foldRows(values, ids, sizes, "add");
+}
+
+/** What becomes of rows that share an index: FOLD of kernels/scatter.wgsl. */
+const FOLDS: Readonly<Record<Fold, number>> = { add: 0, set: 1, max: 2 };
+
+/** What becomes of elements that share an index: their sum, the last, the largest. */
+export type Fold = "add" | "set" | "max";
+
+/**
+ * The same for any way to fold rows that share an index.
+ *
+ * @param onto dense, of as many elements as the result: what it is before; default zeros, which
+ * only sums may start from. A maximum takes rows of width 1
+ */
+export function foldRows(
+  values: Tensor,
+  ids: Tensor,
+  { batch, rows, width }: FoldedRows,
+  fold: Fold,
+  onto?: Tensor,
+): Tensor {
   const { device, dtype } = values;
   const result = device.empty([batch, rows, width], dtype);
   if (result.size === 0) return result;
   if (ids.size === 0) {
-    fill(result, 0);
+    if (onto) accumulate(result, onto.view(result.shape), false);
+    else fill(result, 0);
     return result;
   }
   const picks = ids.size / batch;
-  const step = Math.min(picks, ADDED_AT_ONCE, Math.floor(windowLimit(ids) / width));
+  const step = Math.min(picks, FOLDED_AT_ONCE, Math.floor(windowLimit(ids) / width));
   const bound = Math.min(rows, Math.floor(windowLimit(ids) / width));
   if (step === 0) {
     throw new RangeError(`a row of ${width} values exceeds the adapter's binding limit`);
@@ -152,6 +176,7 @@ export function addRows(values: Tensor, ids: Tensor, { batch, rows, width }: Add
   const vector = width % 4 === 0 ? 4 : 1;
   // Sums of parts are added up in f32.
   const sums = step < picks && dtype === "f16" ? device.empty(result.shape) : result;
+  if (onto) accumulate(sums, onto.view(sums.shape), false);
   for (let start = 0; start < picks; start += step) {
     const length = Math.min(step, picks - start);
     const seen = ids.view([batch, length], [picks, 1], ids.offset + start);
@@ -170,7 +195,11 @@ export function addRows(values: Tensor, ids: Tensor, { batch, rows, width }: Add
         const count = batches * size * width / vector;
         device.run(
           scatterKernel,
-          { WG: WORKGROUP, W: vector, E: dtype, EO: sums.dtype, ADD: start > 0 },
+          {
+            ...{ WG: WORKGROUP, W: vector, E: dtype, EO: sums.dtype, FOLD: FOLDS[fold] },
+            ...{ S: isFloat(dtype) ? "f32" : dtype, FLOAT: isFloat(dtype) },
+            ADD: fold === "add" && (start > 0 || onto !== undefined),
+          },
           [source, byValue, byOrder, target].map(({ operand }) => operand),
           {
             ...{ count, picks: length, stride: picks * width / vector, width: width / vector },
@@ -237,7 +266,8 @@ const embeddingOp = defineOp<{ readonly name: string }>({
   },
 });
 
-function needIds(name: string, ids: Tensor): void {
+/** @throws {ShapeError} if indices are no u32 tensor. */
+export function needIds(name: string, ids: Tensor): void {
   needTensors(name, { indices: ids });
   if (ids.dtype !== "u32") {
     throw new ShapeError(`${name}: the indices ${show(ids.shape)} are ${ids.dtype}, not u32`);
@@ -311,7 +341,7 @@ export function embedding(table: Tensor, ids: Indices): Tensor {
 }
 
 /** Order that puts `axis` at `place`, and its inverse. */
-function moved(rank: number, axis: number, place: number): number[] {
+export function moved(rank: number, axis: number, place: number): number[] {
   const order = [...Array(rank).keys()].filter((i) => i !== axis);
   order.splice(place, 0, axis);
   return order;
@@ -371,14 +401,13 @@ const gatherOp = defineOp<null>({
 });
 
 /**
- * Elements along an axis: for the last one `y[..., j] = x[..., ids[..., j]]` (torch's `gather` with
- * indices of the full shape; `take_along_axis` in NumPy and JAX). Backward adds in order of
- * position, without atomics.
+ * Elements along an axis: for the last one `y[..., j] = x[..., ids[..., j]]` (torch's `gather`;
+ * `take_along_axis` in NumPy and JAX). Backward adds in order of position, without atomics.
  *
- * @param ids u32, of the shape of `x` beside the axis; each below the size of the axis. Larger ones
- * give NaN and pass no gradient, and anomaly mode reports them
+ * @param ids u32, of as many axes as `x` and beside the axis no larger; each below the size of the
+ * axis. Larger ones give NaN (integers 0) and pass no gradient, and anomaly mode reports them
  * @returns the shape of `ids`
- * @throws {ShapeError} if shapes differ beside the axis or `ids` is not u32.
+ * @throws {ShapeError} if `ids` is larger beside the axis or not u32.
  */
 export function gather(x: Tensor, ids: Tensor, axis = -1): Tensor {
   needTensors("gather", { x, ids });
@@ -386,16 +415,19 @@ export function gather(x: Tensor, ids: Tensor, axis = -1): Tensor {
   const rank = x.shape.length;
   const index = normalizeAxis("gather", axis, rank);
   if (
-    ids.shape.length !== rank || x.shape.some((size, i) => i !== index && size !== ids.shape[i])
+    ids.shape.length !== rank || x.shape.some((size, i) => i !== index && size < ids.shape[i])
   ) {
     throw new ShapeError(
       `gather: indices ${show(ids.shape)} do not fit ${show(x.shape)} beside axis ${axis}`,
     );
   }
-  if (index === rank - 1) return gatherOp.apply([x, ids], null)[0];
+  const part = ids.shape.map((size, i) => i === index ? x.shape[i] : size);
+  const same = sameShape(part, x.shape);
+  if (index === rank - 1 && same) return gatherOp.apply([x, ids], null)[0];
   const order = moved(rank, index, rank - 1);
   return composite(() => {
-    const [y] = gatherOp.apply([permute(x, order), permute(ids, order)], null);
+    const from = same ? x : bySpans(x, part.map(whole));
+    const [y] = gatherOp.apply([permute(from, order), permute(ids, order)], null);
     return permute(y, moved(rank, rank - 1, index));
   });
 }

@@ -1,7 +1,15 @@
 /** Indices out of range: on the host a clear error, on the GPU a defined result. */
 import { assertEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../engine/errors.ts";
-import { embedding, gather, indexSelect, scatterAdd } from "../../engine/ops/indexing.ts";
+import {
+  embedding,
+  type Fold,
+  gather,
+  indexSelect,
+  scatterAdd,
+} from "../../engine/ops/indexing.ts";
+import { maskedFill, nonzero } from "../../engine/ops/masks.ts";
+import { scatter } from "../../engine/ops/scatter.ts";
 import { sum } from "../../engine/ops/reduce.ts";
 import { batchedIndexSelect } from "../../engine/ops/batched_index_select.ts";
 import { scope } from "../../engine/scope.ts";
@@ -99,4 +107,56 @@ Deno.test("indices of the host are checked before anything runs", () => {
   assertThrows(() => indexSelect(x, [0.5]), ShapeError, message(0, 1, 0.5, 2));
   assertThrows(() => scatterAdd(x, [0, 4], 4), ShapeError, `scatterAdd: ${message(1, 2, 4, 4)}`);
   assertEquals(device.counters.dispatches, before);
+});
+
+/** Values of a tensor that is made in a scope. */
+async function seen(make: () => Tensor): Promise<number[]> {
+  using y = scope(make);
+  return [...await y.data()];
+}
+
+Deno.test("gather and scatter go along any axis, with indices of a part", async () => {
+  // torch 1.13.1: x = arange(6).reshape(2, 3); scatter, scatter_add, scatter_reduce("amax").
+  using x = device.tensor(range(6), [2, 3]);
+  using index = ids([1, 0, 1, 1], [2, 2]);
+  using values = device.tensor([10, 20, -30, 40, 99, 99], [2, 3]);
+  assertEquals(await seen(() => gather(x, index, 0)), [3, 1, 3, 4]);
+  assertEquals(await seen(() => gather(x, ids([2, 0], [1, 2]), 1)), [2, 0]);
+  const cases: [Fold, number, number[]][] = [
+    ["set", 0, [0, 20, 2, 40, 99, 5]],
+    ["add", 0, [0, 21, 2, 53, 103, 5]],
+    ["max", 0, [0, 20, 2, 40, 99, 5]],
+    ["set", 1, [20, 10, 2, 3, 99, 5]],
+    ["add", 1, [20, 11, 2, 3, 143, 5]],
+    ["max", 1, [20, 10, 2, 3, 99, 5]],
+  ];
+  for (const [reduce, axis, expected] of cases) {
+    const result = await seen(() => scatter(x, index, values, { axis, reduce }));
+    assertEquals(result, expected, `${reduce} along ${axis}`);
+  }
+  assertEquals(await seen(() => scatter(x, ids([2], [1, 1]), -1)), [0, 1, -1, 3, 4, 5]);
+  assertThrows(() => gather(x, ids([0, 0, 0], [3, 1])), ShapeError, "do not fit [2, 3]");
+  assertThrows(() => scatter(x, ids([0, 0, 0], [3, 1]), 1), ShapeError, "do not fit [2, 3]");
+  assertThrows(() => scatter(x, index, device.zeros([1, 2])), ShapeError, "values [1, 2] of f32");
+});
+
+Deno.test("indices out of range: scatter writes nowhere, the last of several values stays", async () => {
+  for (const reduce of ["set", "max"] as const) {
+    using x = device.tensor([1, 2, 3]);
+    using values = device.tensor([9, 5, 7, 8]);
+    const leaf = values.trainable();
+    const [y, dx] = await both(x, (t) => scatter(t, ids([3, 1, 1, 0]), leaf, { reduce }));
+    assertEquals([y, dx], [[8, 7, 3], [0, 0, 1]]);
+    assertEquals([...await values.grad!.data()], [0, 0, 1, 1]);
+  }
+});
+
+Deno.test("maskedFill and nonzero go by what is not 0", async () => {
+  using x = device.tensor([[0, -2, 0], [NaN, 0, 5]]);
+  using mask = device.tensor(new Uint32Array([0, 1, 7]));
+  assertEquals(await both(x, (t) => maskedFill(t, mask, -1)), [
+    [0, -1, -1, NaN, -1, -1],
+    [1, 0, 0, 1, 0, 0],
+  ]);
+  assertEquals(await nonzero(x), [Uint32Array.of(0, 1, 1), Uint32Array.of(1, 0, 2)]);
 });

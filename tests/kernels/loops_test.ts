@@ -52,7 +52,7 @@ Deno.test("launches whose loops are too long are refused, eagerly and in a plan"
 });
 
 /** Its rounds depend on the indices: at most all are equal. */
-const BY_VALUE = "scatter_add";
+const BY_VALUE = "scatter";
 
 /** No statement is too low, and of those that took many rounds none is twice too high. */
 function assertStated(all: readonly CountedRounds[]): void {
