@@ -118,6 +118,16 @@ function checkOperand(
 const widen = (x: Tensor): Tensor => x.dtype === "f16" ? converted(x, "f32") : x;
 const narrow = (y: Tensor): Tensor => y.dtype === "f32" ? converted(y, "f16") : y;
 
+/** Calls a launcher for an op; sizes that an adapter cannot do are refused by the op's name. */
+function launched<T>(name: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof RangeError) || /^\w+: /.test(error.message)) throw error;
+    throw new RangeError(`${name}: ${error.message}`, { cause: error });
+  }
+}
+
 /** Backward of an op that computes in f32 only. */
 function promotedBackward<A>(
   spec: OpSpec<A>,
@@ -159,9 +169,8 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
       const { outputs, saved } = scope(() => {
         const widened = promoted ? inputs.map(widen) : inputs;
         const prepared = spec.strided ? widened : widened.map(materialize);
-        const results = spec.forward(prepared, attrs, (tensor) => {
-          if (record) toSave.push(tensor);
-        });
+        const save = (tensor: Tensor) => void (record && toSave.push(tensor));
+        const results = launched(spec.name, () => spec.forward(prepared, attrs, save));
         const outputs = promoted
           ? results.map((y, i) => spec.auxiliary?.includes(i) ? y : narrow(y))
           : results;
@@ -171,9 +180,12 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
       if (record) {
         const node = new Node(
           spec.name,
-          promoted
-            ? (context) => promotedBackward(spec, context, attrs)
-            : (context) => spec.backward!(context, attrs),
+          (context) =>
+            launched(
+              spec.name,
+              () =>
+                promoted ? promotedBackward(spec, context, attrs) : spec.backward!(context, attrs),
+            ),
           spec.strided ?? false,
           inputs.map((input) => input.shape),
           inputs,

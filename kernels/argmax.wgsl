@@ -6,32 +6,44 @@
 // barrier). With inner above 1 neighbouring invocations read elements `inner` apart. Elements are
 // compared by their keys of include/order.wgsl; NaN comes before all, with MIN as well.
 //
-// Long rows take two passes: of each block of a row, then (JOIN) of the blocks' candidates.
+// Long rows take several passes: PARTIAL ones write the index and the key of each block's best,
+// [outer, parts, inner]; with JOIN such keys are the source, and `candidates` holds their indices.
 //
-// Constants: WG, E (element type; FLOAT and SIGNED tell which), MIN, JOIN.
+// Constants: WG, E (element type; FLOAT and SIGNED tell which), MIN, JOIN, PARTIAL.
 
 struct Params {
   rows: u32, // outer * inner
   parts: u32, // blocks per row
-  block: u32, // elements per block, candidates with JOIN
+  block: u32, // elements per block
   width: u32, // elements per row
   inner: u32, // elements from one to the next of a row
+  start: u32, // place of the first element within its row
+  offset_source: u32, // elements before the first one; of the candidates as well
+  offset_result: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> source: array<$E>;
 @group(0) @binding(2) var<storage, read_write> indices: array<u32>;
+//:if PARTIAL
+@group(0) @binding(3) var<storage, read_write> keys: array<u32>;
+//:end
 //:if JOIN
-@group(0) @binding(3) var<storage, read> candidates: array<u32>;
+@group(0) @binding(${PARTIAL+3}) var<storage, read> candidates: array<u32>;
 //:end
 
 var<workgroup> best_value: array<u32, WG>;
 var<workgroup> best_index: array<u32, WG>;
 
+//:if !JOIN
 //:include order
+//:end
 
 // The larger, the better.
 fn key(x: $E) -> u32 {
+//:if JOIN
+  return x;
+//:else
   let k = order_key(x);
 //:if MIN
 //:if FLOAT
@@ -42,13 +54,6 @@ fn key(x: $E) -> u32 {
 //:else
   return k;
 //:end
-}
-
-fn place(row: u32, k: u32) -> u32 {
-//:if JOIN
-  return candidates[row * params.block + k];
-//:else
-  return k;
 //:end
 }
 
@@ -60,22 +65,20 @@ fn main(
 ) {
   let unclamped = group.x + group.y * groups.x;
   let row = min(unclamped, params.rows * params.parts - 1u) / params.parts;
-  let base = row / params.inner * params.width * params.inner + row % params.inner;
-  let first = unclamped % params.parts * params.block;
-//:if JOIN
-  let end = params.block;
-//:else
+  let outer = row / params.inner;
+  let column = row % params.inner;
+  let base = params.offset_source + outer * params.width * params.inner + column;
+  let part = unclamped % params.parts;
+  let first = part * params.block;
   let end = min(first + params.block, params.width);
-//:end
   // Invocations beyond a short block repeat its last element.
-  var at = place(row, min(first + lane, end - 1u));
+  var at = min(first + lane, end - 1u);
   var value = key(source[base + at * params.inner]);
   for (var k = first + lane + WG; k < end; k += WG) {
-    let i = place(row, k);
-    let x = key(source[base + i * params.inner]);
+    let x = key(source[base + k * params.inner]);
     if (x > value) {
       value = x;
-      at = i;
+      at = k;
     }
   }
   best_value[lane] = value;
@@ -92,5 +95,13 @@ fn main(
       at = i;
     }
   }
-  indices[unclamped] = at;
+  let to = params.offset_result + (outer * params.parts + part) * params.inner + column;
+//:if JOIN
+  indices[to] = candidates[base + at * params.inner];
+//:else
+  indices[to] = params.start + at;
+//:end
+//:if PARTIAL
+  keys[to] = value;
+//:end
 }

@@ -235,13 +235,12 @@ export function rowChunks(
 ): [number, number][] {
   const widest = Math.max(...rowElements) * BYTES_PER_ELEMENT;
   if (rows * widest <= device.bindingLimit) return rows > 0 ? [[0, rows]] : [];
-  // Chunks must start at aligned bytes in every operand; `align` rows do whatever the row length.
-  const align = device.offsetAlignment / itemSize;
-  const step = Math.max(...rowElements.map((width) => align / gcd(align, width)));
+  const step = Math.max(...rowElements.map((width) => alignedRows(device, width, itemSize)));
   const most = Math.floor(device.bindingLimit / widest / step) * step;
   if (most === 0) {
     throw new RangeError(
-      `a block of ${step} rows of ${widest} bytes exceeds the adapter's binding limit`,
+      `a row of ${widest} bytes${step > 1 ? `, ${step} of them for its alignment,` : ""} exceeds ` +
+        `the adapter's binding limit of ${device.bindingLimit} bytes`,
     );
   }
   const chunks: [number, number][] = [];
@@ -249,6 +248,12 @@ export function rowChunks(
     chunks.push([first, Math.min(most, rows - first)]);
   }
   return chunks;
+}
+
+/** Rows of `width` elements until one starts at an aligned byte again. */
+export function alignedRows(device: Tensor["device"], width: number, itemSize: number): number {
+  const align = device.offsetAlignment / itemSize;
+  return align / gcd(align, width);
 }
 
 /** The window of a dense tensor that holds `count` rows of `width` elements from `first`. */

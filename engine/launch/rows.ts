@@ -4,14 +4,14 @@
  * @module
  */
 import type { Device } from "../device.ts";
-import type { DType } from "../dtype.ts";
+import { BYTES_PER_ELEMENT, type DType, itemSizeOf } from "../dtype.ts";
 import type { Kernel, Launch } from "../kernel.ts";
 import type { Params } from "../recorder.ts";
 import { type Shape, sizeOf } from "../shape.ts";
 import type { Constants } from "../template.ts";
 import type { Tensor } from "../tensor.ts";
 import { isBindable } from "./copy.ts";
-import { rowChunks, rowsOf } from "./elementwise.ts";
+import { alignedRows, rowChunks, rowsOf } from "./elementwise.ts";
 
 const WORKGROUP = 64;
 /**
@@ -55,7 +55,10 @@ export interface RowLayout {
   readonly teams: number;
   /** Whether rows are kept in registers. */
   readonly keep: boolean;
-  /** Whether they are too long for row kernels: ops/long_rows.ts composes what these compute. */
+  /**
+   * Whether they are too long for row kernels or bindings: ops/long_rows.ts composes what these
+   * compute.
+   */
   readonly long: boolean;
 }
 
@@ -84,7 +87,9 @@ export function rowLayout(device: Device, width: number, dtype: DType): RowLayou
     },
     teams: WORKGROUP / lanes,
     keep,
-    long: per > MOST_LOADS,
+    long: per > MOST_LOADS ||
+      alignedRows(device, width, itemSizeOf(dtype)) * width * BYTES_PER_ELEMENT >
+        device.bindingLimit,
   };
 }
 

@@ -46,10 +46,20 @@ const FOLDED_AT_ONCE = 8192;
 export type Indices = Tensor | Uint32Array | readonly number[];
 
 /** Parameters of kernels/indexing.wgsl that a mode leaves alone. */
-const NO_PARAMS = { size: 0, picks: 0, width: 0, first: 0, rows: 0, missing: 0 };
+const NO_PARAMS = {
+  ...{ size: 0, picks: 0, width: 0, first: 0, rows: 0, missing: 0 },
+  ...{ offset_ids: 0, offset_result: 0, offset_source: 0 },
+};
 
 /** What an index that is out of range gives. */
 const missingOf = (dtype: DType): number => isFloat(dtype) ? NaN : 0;
+
+/** `[first, count]` of each part of `size`, of at most `most`. */
+function pieces(size: number, most: number): [number, number][] {
+  return Array.from({ length: Math.ceil(size / most) }, (_, i) => {
+    return [i * most, Math.min(most, size - i * most)];
+  });
+}
 
 /**
  * `y[r, j] = x[r, ids[r, j]]` for dense `x` [..., n] and u32 `ids` [..., m]; NaN where an index is
@@ -60,18 +70,27 @@ export function pickRows(x: Tensor, ids: Tensor): Tensor {
   const y = device.empty(ids.shape, x.dtype);
   const { rows, width } = rowsAndWidth(x.shape);
   const picks = ids.shape[ids.shape.length - 1];
-  for (const [first, count] of rowChunks(device, rows, [width, picks], x.itemSize)) {
-    device.run(
-      kernel,
-      { WG: WORKGROUP, W: 1, MODE: 1, E: x.dtype },
-      [
-        rowsOf(ids, first, count, picks),
-        rowsOf(y, first, count, picks),
-        rowsOf(x, first, count, width),
-      ],
-      { ...NO_PARAMS, count: count * picks, size: width, picks, missing: missingOf(x.dtype) },
-      Math.ceil(count * picks / WORKGROUP),
-    );
+  const limit = windowLimit(ids);
+  // As many rows at a time as fit, or one in pieces.
+  const together = Math.max(1, Math.floor(limit / Math.max(width, picks)));
+  for (const [row, count] of pieces(rows, together)) {
+    for (const [pick, some] of pieces(picks, limit)) {
+      const [from, to] = [ids, y].map((t) => alignedWindow(t, row * picks + pick, count * some));
+      for (const [first, size] of width > limit ? pieces(width, limit) : [[0, width]]) {
+        const source = alignedWindow(x, row * width + first, count * size);
+        device.run(
+          kernel,
+          { WG: WORKGROUP, W: 1, MODE: 1, E: x.dtype },
+          [from, to, source].map(({ operand }) => operand),
+          {
+            ...{ ...NO_PARAMS, count: count * some, picks: some, size, first, rows: width },
+            missing: missingOf(x.dtype),
+            ...{ offset_ids: from.before, offset_result: to.before, offset_source: source.before },
+          },
+          Math.ceil(count * some / WORKGROUP),
+        );
+      }
+    }
   }
   return y;
 }
@@ -488,14 +507,22 @@ const oneHotOp = defineOp<{ readonly classes: number }>({
   forward([ids], { classes }) {
     const { device } = ids;
     const y = device.empty([...ids.shape, classes]);
-    for (const [first, count] of rowChunks(device, ids.size, [1, classes])) {
-      device.run(
-        kernel,
-        { WG: WORKGROUP, W: 1, MODE: 0, E: "f32" },
-        [rowsOf(ids, first, count, 1), rowsOf(y, first, count, classes)],
-        { ...NO_PARAMS, count: count * classes, size: classes },
-        Math.ceil(count * classes / WORKGROUP),
-      );
+    const limit = windowLimit(y);
+    for (const [row, count] of pieces(ids.size, Math.max(1, Math.floor(limit / classes)))) {
+      const from = alignedWindow(ids, row, count);
+      for (const [first, size] of pieces(classes, limit)) {
+        const to = alignedWindow(y, row * classes + first, count * size);
+        device.run(
+          kernel,
+          { WG: WORKGROUP, W: 1, MODE: 0, E: "f32" },
+          [from.operand, to.operand],
+          {
+            ...{ ...NO_PARAMS, count: count * size, size, first },
+            ...{ offset_ids: from.before, offset_result: to.before },
+          },
+          Math.ceil(count * size / WORKGROUP),
+        );
+      }
     }
     return [y];
   },

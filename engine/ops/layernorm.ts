@@ -15,7 +15,7 @@ import type { Tensor } from "../tensor.ts";
 import { fill } from "../launch/copy.ts";
 import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 import { reduceInto } from "./reduce.ts";
-import { longNorm, longNormGradient } from "./long_rows.ts";
+import { longNorm, longNormGradients } from "./long_rows.ts";
 import {
   hasLongRows,
   repeats,
@@ -143,9 +143,11 @@ export function normBackward(
     PARAMS: fused,
   };
   const params = { count: width, eps: 0 };
-  if (layout.long && dx) {
-    longNormGradient({ x, gamma, stats, dy, dtotal, dx, parameters, centre });
-  } else if (!fused && dx) {
+  if (layout.long) {
+    longNormGradients({ x, gamma, stats, dy, dtotal, dx, parameters, centre });
+    return;
+  }
+  if (!fused && dx) {
     const operands = [
       { tensor: x, perRow: width },
       { tensor: gamma, perRow: 0 },

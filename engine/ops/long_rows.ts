@@ -10,7 +10,7 @@ import type { Tensor } from "../tensor.ts";
 import { fill } from "../launch/copy.ts";
 import { elementwise, extremum } from "../launch/elementwise.ts";
 import type { NormGradients, NormOperands } from "./layernorm.ts";
-import { reduceRows } from "./reduce.ts";
+import { reduceInto, reduceRows } from "./reduce.ts";
 
 /** A new f32 tensor of the shape of `like` that holds `expression` of the operands. */
 function mapped(like: Tensor, inputs: readonly Tensor[], expression: string, alpha = 0): Tensor {
@@ -122,14 +122,19 @@ export function longNorm(
   else elementwise(y, [d, gamma], { expression: "a * b" });
 }
 
-/** Gradient of the rows of {@link longNorm}. */
-export function longNormGradient(
-  { x, gamma, stats, dy, dtotal, dx, centre }: NormGradients & { dx: Tensor },
+/** Gradients of {@link longNorm}. */
+export function longNormGradients(
+  { x, gamma, stats, dy, dtotal, dx, parameters, centre }: NormGradients,
 ): void {
   const width = x.shape[x.shape.length - 1];
   const [m0, m1, rstd] = [0, 1, 2].map((i) => column(stats, i, x));
   using normal = mapped(x, [x, m0, m1], "(a - b) - c");
   update(normal, [rstd], "o * a");
+  parameters.forEach((sum, i) => {
+    using terms = i === 0 ? mapped(x, [dy, normal], "a * b") : dy.view(dy.shape);
+    reduceInto(sum, terms, { outer: 1, reduce: x.size / width, inner: width });
+  });
+  if (!dx) return;
   using d = mapped(x, [dy, gamma], "a * b");
   using along = dots(d, normal);
   if (centre) {

@@ -11,10 +11,10 @@ import { defineKernel } from "../kernel.ts";
 import { defineOp, type Op, type RefArray } from "../op.ts";
 import { refFrom, refZeros } from "../reference.ts";
 import { normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
-import type { TensorWindow } from "../device.ts";
 import type { Tensor } from "../tensor.ts";
 import { spreadPicks } from "./indexing.ts";
-import { rowChunks, rowsOf } from "../launch/elementwise.ts";
+import { fill, materialize } from "../launch/copy.ts";
+import { alignedWindow, windowLimit } from "../launch/reduce.ts";
 import { sortRows } from "../launch/sort_rows.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
 
@@ -49,6 +49,76 @@ interface ArgAttrs {
 const argShape = (shape: Shape, { axis, keepDims }: ArgAttrs): number[] =>
   shape.flatMap((size, i) => i !== axis ? [size] : keepDims ? [1] : []);
 
+interface ArgExtent {
+  readonly outer: number;
+  readonly width: number;
+  readonly inner: number;
+}
+
+/** Index of the best element along the middle axis of dense `x` [outer, width, inner] into `y`. */
+function bestOf(x: Tensor, y: Tensor, { outer, width, inner }: ArgExtent, minimum: boolean): void {
+  const { device } = x;
+  const limit = windowLimit(y);
+  let [source, candidates]: (Tensor | undefined)[] = [x];
+  for (let join = false;; join = true) {
+    const block = Math.min(BLOCK, Math.floor(limit / inner));
+    const parts = Math.ceil(width / block);
+    const partial = parts > 1;
+    const made = (partial ? [0, 1] : []).map(() => device.empty([outer, parts, inner], "u32"));
+    const results = partial ? made : [y];
+    const launch = (o: number, outers: number, b: number, blocks: number): void => {
+      const read = Math.min(blocks * block, width - b * block);
+      const count = outers * read * inner;
+      if (count > limit && (outers > 1 || blocks > 1)) {
+        const half = (n: number) => Math.ceil(n / 2);
+        if (outers > 1) {
+          launch(o, half(outers), b, blocks);
+          launch(o + half(outers), outers - half(outers), b, blocks);
+        } else {
+          launch(o, 1, b, half(blocks));
+          launch(o, 1, b + half(blocks), blocks - half(blocks));
+        }
+        return;
+      }
+      const [from, ...others] = [source!, ...candidates ? [candidates] : []].map((it) =>
+        alignedWindow(it, (o * width + b * block) * inner, count)
+      );
+      const to = results.map((it) =>
+        alignedWindow(it, (o * parts + b) * inner, outers * blocks * inner)
+      );
+      device.run(
+        kernel,
+        {
+          WG: WORKGROUP,
+          E: source!.dtype,
+          FLOAT: isFloat(source!.dtype),
+          SIGNED: source!.dtype === "i32",
+          MIN: minimum,
+          JOIN: join,
+          PARTIAL: partial,
+        },
+        [from, ...to, ...others].map(({ operand }) => operand),
+        {
+          rows: outers * inner,
+          parts: blocks,
+          block,
+          width: read,
+          inner,
+          start: b * block,
+          offset_source: from.before,
+          offset_result: to[0].before,
+        },
+        outers * inner * blocks,
+      );
+    };
+    launch(0, outer, 0, parts);
+    if (join) [source!, candidates!].forEach((it) => it.dispose());
+    if (!partial) return;
+    [candidates, source] = made;
+    width = parts;
+  }
+}
+
 function defineArg(name: "argmax" | "argmin"): Op<ArgAttrs> {
   const minimum = name === "argmin";
   return defineOp<ArgAttrs>({
@@ -57,39 +127,18 @@ function defineArg(name: "argmax" | "argmin"): Op<ArgAttrs> {
     half: true,
     auxiliary: [0],
     forward([x], attrs) {
-      const { device, shape } = x;
-      const y = device.empty(argShape(shape, attrs), "u32");
-      if (y.size === 0) return [y];
+      const { shape } = x;
+      const y = x.device.empty(argShape(shape, attrs), "u32");
+      const [outer, inner] = [shape.slice(0, attrs.axis), shape.slice(attrs.axis + 1)].map(sizeOf);
       const width = shape[attrs.axis];
-      const inner = sizeOf(shape.slice(attrs.axis + 1));
-      const outer = sizeOf(shape.slice(0, attrs.axis));
-      const parts = Math.ceil(width / BLOCK);
-      const partial = parts > 1 ? device.empty([outer * inner, parts], "u32") : undefined;
-      const chunks = rowChunks(device, outer, [width * inner, inner * parts, inner], x.itemSize);
-      for (const [first, count] of chunks) {
-        const rows = count * inner;
-        const source = rowsOf(x, first, count, width * inner);
-        const result = rowsOf(y, first, count, inner);
-        const candidates = partial ? [rowsOf(partial, first, count, inner * parts)] : [];
-        const pass = (operands: readonly TensorWindow[], parts: number, block: number) =>
-          device.run(
-            kernel,
-            {
-              WG: WORKGROUP,
-              E: x.dtype,
-              FLOAT: isFloat(x.dtype),
-              SIGNED: x.dtype === "i32",
-              MIN: minimum,
-              JOIN: operands.length > 2,
-            },
-            operands,
-            { rows, parts, block, width, inner },
-            rows * parts,
-          );
-        pass([source, candidates[0] ?? result], parts, BLOCK);
-        if (partial) pass([source, result, ...candidates], 1, parts);
-      }
-      partial?.dispose();
+      if (width === 1) fill(y, 0);
+      else if (y.size > 0 && 2 * inner > windowLimit(y)) {
+        // No two slices fit a binding: the axis goes last, in a copy.
+        const row = x.view([outer, width, inner]);
+        const { strides: [o, w, i] } = row;
+        const copy = materialize(row.view([outer, inner, width], [o, i, w]));
+        bestOf(copy, y, { outer: outer * inner, width, inner: 1 }, minimum);
+      } else if (y.size > 0) bestOf(x, y, { outer, width, inner }, minimum);
       return [y];
     },
     reference: {

@@ -3,11 +3,12 @@
  * (kernels/README.md, Loops end): ops against their float64 references. The full tier has all of
  * them, f16, captured plans and larger sizes.
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
 import type { HostArray } from "../../engine/dtype.ts";
 import {
   argmax,
+  argsort,
   embedding,
   layerNorm,
   logSoftmax,
@@ -112,13 +113,13 @@ const round: Readonly<Record<Float, (v: number) => number>> = {
   f16: Math.f16round,
 };
 
-function upload({ data, shape }: RefArray, dtype: Float | "u32"): Tensor {
+function upload({ data, shape }: RefArray, dtype: Float | "u32", on = device): Tensor {
   const host: HostArray = dtype === "u32"
     ? Uint32Array.from(data)
     : dtype === "f16"
     ? Float16Array.from(data)
     : Float32Array.from(data);
-  return device.tensor(host, shape);
+  return on.tensor(host, shape);
 }
 
 /** Holds values to those in float64, relative to the largest, but for `least`. */
@@ -149,24 +150,24 @@ function launch(test: Case, leaves: readonly Tensor[], seed: Tensor): Tensor[] {
   return [y, ...others];
 }
 
-async function check(test: Case, dtype: Float): Promise<void> {
+async function check(test: Case, dtype: Float, on = device): Promise<void> {
   const op = registry().get(test.op)!;
   const { indices = [], constant = [] } = test;
   const inputs = test.inputs.map((x, i) =>
     indices.includes(i) ? x : { shape: x.shape, data: x.data.map(round[dtype]) }
   );
   const leaves = inputs.map((x, i) => {
-    const leaf = upload(x, indices.includes(i) ? "u32" : dtype);
+    const leaf = upload(x, indices.includes(i) ? "u32" : dtype, on);
     return indices.includes(i) || constant.includes(i) ? leaf : leaf.trainable();
   });
   const expected = op.reference.forward(inputs, test.attrs);
   const seed = refRandom(expected[0].shape, 9);
   seed.data.forEach((v, i) => seed.data[i] = round[dtype](v));
-  using gradient = upload(seed, dtype);
+  using gradient = upload(seed, dtype, on);
   const outputs = scope(() => launch(test, leaves, gradient));
   const read = async (ys: readonly Tensor[]) => {
     const grads = leaves.flatMap(({ grad }) => grad ? [grad] : []);
-    return await device.read([...ys, ...grads]);
+    return await on.read([...ys, ...grads]);
   };
   const actual = await read(outputs);
   const seeds = expected.map((y, i) => i === 0 ? seed : refZeros(y.shape));
@@ -189,6 +190,62 @@ for (const test of CASES) {
   tier(`beyond one invocation's loops: ${label}`, () => check(test, "f32"));
   fullOnly(`beyond one invocation's loops, f16: ${label}`, () => check(test, "f16"));
 }
+
+const small = await openDevice({ bindingLimit: 4096 });
+const ones = (n: number): RefArray => refFrom([n], () => 1);
+
+/** Rows and slices that a binding of 960 elements does not hold. */
+const UNBINDABLE: readonly Case[] = [
+  { op: "argmax", inputs: [refRandom([3, 5001], 1)], attrs: along, quick: true },
+  { op: "argmax", inputs: [row(2_000_003)], attrs: along },
+  { op: "argmin", inputs: [refRandom([2, 1001, 5], 1)], attrs: along },
+  { op: "argmin", inputs: [refRandom([2, 7, 1301], 1)], attrs: along },
+  { op: "argmin", inputs: [refRandom([2, 1, 1301], 1)], attrs: along },
+  {
+    op: "gather",
+    inputs: [refRandom([3, 2003], 1), refFrom([3, 1201], (i) => i * 7919 % 2003)],
+    indices: [1],
+    attrs: null,
+  },
+  { op: "oneHot", inputs: [refFrom([5], (i) => i * 400)], indices: [0], attrs: { classes: 2003 } },
+  {
+    op: "crossEntropy",
+    inputs: [refRandom([5, 2003], 1), refFrom([5], (i) => i * 400)],
+    indices: [1],
+    attrs: null,
+    quick: true,
+  },
+  { op: "softmax", inputs: [refRandom([3, 2003], 1)], attrs: { temperature: 0.5 } },
+  {
+    op: "layerNorm",
+    inputs: [refRandom([3, 2003], 1), ones(2003), ones(2003)],
+    attrs: { eps: 1e-6 },
+  },
+  { op: "rmsNorm", inputs: [refRandom([3, 2003], 1), ones(2003)], attrs: { eps: 1e-6 } },
+  {
+    op: "residualLayerNorm",
+    inputs: [refRandom([3, 2003], 1), refRandom([3, 2003], 2), ones(2003), ones(2003)],
+    attrs: { eps: 1e-6 },
+  },
+  { op: "l2Normalize", inputs: [refRandom([3, 2003], 1)], attrs: { eps: 1e-12 } },
+];
+
+for (const test of UNBINDABLE) {
+  const label = `${test.op} ${JSON.stringify(test.inputs.map(({ shape }) => shape))}`;
+  const tier = test.quick ? Deno.test : fullOnly;
+  tier(`beyond a binding: ${label}`, () => check(test, "f32", small));
+  fullOnly(`beyond a binding, f16: ${label}`, () => check(test, "f16", small));
+}
+
+Deno.test("what cannot be split is refused by name and rule", () => {
+  const x = small.zeros([3, 2003]);
+  const rule = /a row of \d+ bytes.* exceeds the adapter's binding limit of 4096 bytes/;
+  for (const op of [() => argsort(x), () => topk(x, 2), () => embedding(x, [1])]) {
+    const { message } = assertThrows(op, RangeError);
+    assertMatch(message, rule);
+    assert(op.toString().includes(message.split(":")[0]), message);
+  }
+});
 
 fullOnly("beyond one invocation's loops: a captured plan gives the eager bits", async () => {
   for (const test of CASES.filter(({ op, quick }) => quick || op === "layerNorm")) {
