@@ -145,9 +145,27 @@ export {
   type CentredCrossEntropyOptions,
   cosineLoss,
   crossEntropy,
+  type CrossEntropyOptions,
+  huberLoss,
+  type HuberLossOptions,
+  klDiv,
+  type KlDivOptions,
+  l1Loss,
+  type LossOptions,
   mse,
+  nllLoss,
+  type NllLossOptions,
+  type Reduction,
+  smoothL1Loss,
+  type SmoothL1LossOptions,
 } from "./ops/loss.ts";
-export { attention, type AttentionOptions, selfAttention } from "./ops/attention.ts";
+export {
+  attention,
+  type AttentionOptions,
+  selfAttention,
+  type SelfAttentionOptions,
+} from "./ops/attention.ts";
+export { rotary, type RotaryOptions } from "./ops/rotary.ts";
 export { LOSS_SCALE_FIELDS, lossScaleStep } from "./launch/loss_scale.ts";
 export { type AdamHyper, adamHyperValues, type AdamState, adamStep } from "./launch/adamw.ts";
 export { addScaled, assign, emaStep, gradientNorm, sgdStep } from "./launch/in_place.ts";
@@ -162,6 +180,7 @@ export {
   xavierUniform,
 } from "./nn/init.ts";
 export {
+  type AttentionInputs,
   BatchNorm,
   type BatchNormOptions,
   Conv2d,
@@ -202,4 +221,5 @@ export {
   stepDecay,
   warmupCosine,
 } from "./nn/schedules.ts";
+export { rotaryTable, type RotaryTableOptions } from "./nn/rotary_table.ts";
 export { LossScale, type LossScaleOptions } from "./nn/loss_scale.ts";

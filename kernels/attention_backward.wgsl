@@ -16,10 +16,9 @@
 // lane 1, which read them back with one load. Keys past the end are clamped on load, and have
 // weight 0.
 //
-// Constants: those of attention_bindings, VEC being 1; ROWS; WORDS vec4 of a row per lane; CAUSAL,
-// MASK as in attention_forward; TOTAL and TOTAL_DATA name the operand that dq is summed in and its
-// buffer: dq itself, or with SUMS, where dq is f16, `sum` of f32. It needs subgroups of at least 8
-// lanes.
+// Constants: those of attention_bindings, VEC being 1, SCORED and OFFSET 0; ROWS; WORDS vec4 of a
+// row per lane; TOTAL and TOTAL_DATA name the operand that dq is summed in and its buffer: dq
+// itself, or with SUMS, where dq is f16, `sum` of f32. It needs subgroups of at least 8 lanes.
 //
 // Chosen: ROWS <= 6 with one word, ROWS * WORDS <= 4 with more, as many as leave the fewest keys
 // idle; more rows crowd the first-level cache, where registers spill to (kernels/README.md,

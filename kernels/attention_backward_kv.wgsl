@@ -5,9 +5,13 @@
 // do, ds = p (do v - delta), dk += scale ds q. No atomics: a key's gradients are summed by one lane
 // in the order of the queries.
 //
-// Constants as in attention_forward. The time to compile bounds ROWS * D; one query at a time and
-// two sums per product, because more need more registers than there are (kernels/README.md,
-// Laboratory notebook, attention_backward_q and attention_backward_kv).
+// With DBIAS it is the gradient of a bias per key that a lane adds to, and those of k and v are
+// left out.
+//
+// Constants as in attention_forward, PAIR and DBIAS as in attention_backward_q. The time to compile
+// bounds ROWS * D; one query at a time and two sums per product, because more need more registers
+// than there are (kernels/README.md, Laboratory notebook, attention_backward_q and
+// attention_backward_kv).
 
 //:include attention_bindings
 
@@ -21,8 +25,12 @@ fn main(
 ) {
   let q_base = at_q(group, 0u);
   let do_base = at_do(group, 0u);
+//:if PAIR
+  let pair_base = at_pair(group, 0u);
+//:else
   let lse_base = at_lse(group, 0u);
   let delta_base = at_delta(group, 0u);
+//:end
 //:if SUBGROUPS
   let part = subgroup_lane & 7u;
 //:end
@@ -30,6 +38,15 @@ fn main(
   let key$r = group.x * (WX * ROWS) + ${r}u * WX + lane.x;
   let k_at$r = at_k(group, min(key$r, params.tk - 1u));
   let v_at$r = at_v(group, min(key$r, params.tk - 1u));
+//:if SCORED
+  let own$r = min(key$r, params.tk - 1u);
+//:end
+//:if CAUSAL
+  let first$r = first_query(key$r);
+//:end
+//:if DBIAS
+  var dbias$r = 0.0;
+//:end
 //:for c in 0..D4
   let k${r}_$c = load_k(k_at$r, ${c}u) * params.scale;
   let v${r}_$c = load_v(v_at$r, ${c}u);
@@ -40,14 +57,19 @@ fn main(
 
   let queries = bound(params.tq, group);
 //:if CAUSAL
-  for (var i = group.x * (WX * ROWS); i < queries; i++) {
+  for (var i = first_query(group.x * (WX * ROWS)); i < queries; i++) {
 //:else
   for (var i = 0u; i < queries; i++) {
 //:end
     let q_at = q_base + i * params.token_q;
     let do_at = do_base + i * params.token_do;
+//:if PAIR
+    let lse = pair_data[pair_base + i * params.token_pair];
+    let delta = pair_data[pair_base + i * params.token_pair + 1u];
+//:else
     let lse = lse_data[lse_base + i];
     let delta = delta_data[delta_base + i];
+//:end
 //:if SUBGROUPS
 //:for w in 0..WORDS
     let q_own$w = load_q(q_at, ${w*8}u + part);
@@ -74,21 +96,46 @@ fn main(
 //:end
 //:end
 //:for r in 0..ROWS
-    var p$r = exp_f32(s$r.x + s$r.y - lse);
+    var score$r = s$r.x + s$r.y;
+//:if BIAS
+    score$r = biased(score$r, at_bias(group, i), own$r);
+//:end
+//:if PAIR_MASK
+    score$r = select(HIDDEN, score$r, admits(at_mask(group, i), own$r));
+//:end
+    var p$r = exp_f32(score$r - lse);
+//:if SCORED
+    p$r = select(p$r, 0.0, score$r <= HIDDEN);
+//:end
 //:if CAUSAL
-    p$r = select(0.0, p$r, key$r <= i);
+    p$r = select(0.0, p$r, first$r <= i);
 //:end
     let ds$r = p$r * (dp$r.x + dp$r.y - delta);
 //:end
+//:if DBIAS
+//:for r in 0..ROWS
+    dbias$r += ds$r;
+//:end
+//:else
 //:for c in 0..D4
 //:for r in 0..ROWS
     dk${r}_$c = fma(vec4f(ds$r), q$c, dk${r}_$c);
     dv${r}_$c = fma(vec4f(p$r), do$c, dv${r}_$c);
 //:end
 //:end
+//:end
   }
 
 //:for r in 0..ROWS
+//:if DBIAS
+//:if MASK
+  if (key$r < params.tk && attends(group, key$r)) {
+//:else
+  if (key$r < params.tk) {
+//:end
+    dbias_data[at_dbias(group, key$r)] += dbias$r;
+  }
+//:else
   if (key$r < params.tk) {
     let dk_at = at_dk(group, key$r);
     let dv_at = at_dv(group, key$r);
@@ -105,5 +152,6 @@ fn main(
     store_dv(dv_at, ${c}u, dv${r}_$c);
 //:end
   }
+//:end
 //:end
 }

@@ -5,7 +5,11 @@
 // the probability is recomputed from the stored log-sum-exp: p = exp(scale q k - lse), ds = p (do v
 // - delta), dq += scale ds k. Every K and V element that is loaded serves ROWS rows, K twice.
 //
-// Constants as in attention_forward; choices as in attention_backward_kv.
+// With PAIR the two statistics lie side by side in `pair`, delta computed before, so that what is
+// bound besides stays within 8 buffers. With DBIAS the gradient of the bias is what is added to,
+// at each query and key, and that of q is left out.
+//
+// Constants as in attention_forward, PAIR, DBIAS; choices as in attention_backward_kv.
 
 //:include attention_bindings
 
@@ -26,21 +30,42 @@ fn main(
   let row$r = group.x * (WX * ROWS) + ${r}u * WX + lane.x;
   let from$r = min(row$r, params.tq - 1u);
   let q_at$r = at_q(group, from$r);
-  let o_at$r = at_o(group, from$r);
   let do_at$r = at_do(group, from$r);
+//:if PAIR
+  let lse$r = pair_data[at_pair(group, from$r)];
+  let delta$r = pair_data[at_pair(group, from$r) + 1u];
+//:else
+  let o_at$r = at_o(group, from$r);
   let lse$r = lse_data[at_lse(group, from$r)];
   var sum$r = vec4f(0.0);
+//:end
+//:if BIAS
+  let bias_at$r = at_bias(group, from$r);
+//:end
+//:if PAIR_MASK
+  let mask_at$r = at_mask(group, from$r);
+//:end
+//:if DBIAS
+  let dbias_at$r = at_dbias(group, from$r);
+//:end
+//:if CAUSAL
+  let reach$r = reach(row$r + 1u);
+//:end
 //:for c in 0..D4
   let q${r}_$c = load_q(q_at$r, ${c}u) * params.scale;
   let do${r}_$c = load_do(do_at$r, ${c}u);
+//:if !PAIR
   sum$r = fma(do${r}_$c, load_o(o_at$r, ${c}u), sum$r);
+//:end
   var dq${r}_$c = vec4f(0.0);
 //:end
+//:if !PAIR
   let delta$r = sum_of(sum$r);
+//:end
 //:end
 
 //:if CAUSAL
-  let keys = min(bound(params.tk, group), (group.x + 1u) * (WX * ROWS));
+  let keys = min(bound(params.tk, group), reach((group.x + 1u) * (WX * ROWS)));
 //:else
   let keys = bound(params.tk, group);
 //:end
@@ -76,28 +101,50 @@ fn main(
 //:end
 //:end
 //:for r in 0..ROWS
-    var ds$r = exp_f32(s$r.x + s$r.y - lse$r) * (dp$r.x + dp$r.y - delta$r);
+    var score$r = s$r.x + s$r.y;
+//:if BIAS
+    score$r = biased(score$r, bias_at$r, j);
+//:end
+//:if PAIR_MASK
+    score$r = select(HIDDEN, score$r, admits(mask_at$r, j));
+//:end
+    var ds$r = exp_f32(score$r - lse$r) * (dp$r.x + dp$r.y - delta$r);
+//:if SCORED
+    ds$r = select(ds$r, 0.0, score$r <= HIDDEN);
+//:end
 //:if CAUSAL
-    ds$r = select(0.0, ds$r, j <= row$r);
+    ds$r = select(0.0, ds$r, j < reach$r);
 //:end
 //:if MASK
     ds$r = select(0.0, ds$r, seen);
 //:end
 //:end
+//:if DBIAS
+//:for r in 0..ROWS
+    if (row$r < params.tq) {
+      dbias_data[dbias_at$r + j * params.key_dbias] += ds$r;
+    }
+//:end
+//:else
 //:for c in 0..D4
 //:for r in 0..ROWS
     dq${r}_$c = fma(vec4f(ds$r), k$c, dq${r}_$c);
 //:end
 //:end
+//:end
   }
 
+//:if !DBIAS
 //:for r in 0..ROWS
   if (row$r < params.tq) {
     let dq_at = at_dq(group, row$r);
 //:for c in 0..D4
     store_dq(dq_at, ${c}u, dq${r}_$c * params.scale);
 //:end
+//:if !PAIR
     delta_data[at_delta(group, row$r)] = delta$r;
+//:end
   }
+//:end
 //:end
 }

@@ -4,17 +4,16 @@
 // result) and walks over all keys, STEP at a time, with the online softmax: running maximum m,
 // running sum l, earlier results rescaled by exp(m_old - m_new). Every K and V element that is
 // loaded serves the ROWS rows of the lane. One f32 per row goes to `lse`: m + log l, the natural
-// log of the sum of exponentials, which is all that backward needs. A row that sees no key by MASK
-// gets zeros and lse near HIDDEN; backward gives hidden keys no weight whatever their exponential.
+// log of the sum of exponentials, which is all that backward needs. A row that sees no key gets
+// zeros and lse near HIDDEN; backward gives hidden keys no weight whatever their exponential.
 //
 // Rows past the end are clamped on load and dropped on store.
 //
-// Constants: those of attention_bindings; ROWS, STEP; WX lanes per workgroup; CAUSAL hides keys
-// after the query, MASK those whose mask is 0; SUBGROUPS (with VEC): 8 lanes load 8 different vec4
-// of a K or V row at once, instead of all lanes loading the same ones. K is passed round by
-// subgroupBroadcast; for the result it is the probabilities that are, and a lane owns the channels
-// it loads of all 8 ROWS queries. It needs subgroups of at least 8 lanes. WORDS vec4 of a row per
-// lane then.
+// Constants: those of attention_bindings; ROWS, STEP; WX lanes per workgroup; SUBGROUPS (with VEC):
+// 8 lanes load 8 different vec4 of a K or V row at once, instead of all lanes loading the same
+// ones. K is passed round by subgroupBroadcast; for the result it is the probabilities that are,
+// and a lane owns the channels it loads of all 8 ROWS queries. It needs subgroups of at least 8
+// lanes. WORDS vec4 of a row per lane then.
 //
 // Chosen: ROWS * D <= 256 (128 without SUBGROUPS, where compiling takes longer) with ROWS <= 4, as
 // many as leave the fewest rows idle: a third of the time goes to the loads of K and V
@@ -38,6 +37,15 @@ fn main(
 //:for r in 0..ROWS
   let row$r = group.x * (WX * ROWS) + ${r}u * WX + lane.x;
   let q_at$r = at_q(group, min(row$r, params.tq - 1u));
+//:if BIAS
+  let bias_at$r = at_bias(group, min(row$r, params.tq - 1u));
+//:end
+//:if PAIR_MASK
+  let mask_at$r = at_mask(group, min(row$r, params.tq - 1u));
+//:end
+//:if CAUSAL
+  let reach$r = reach(row$r + 1u);
+//:end
   var m$r = HIDDEN;
   var l$r = 0.0;
 //:for c in 0..D4
@@ -57,7 +65,7 @@ fn main(
 //:end
 
 //:if CAUSAL
-  let keys = min(bound(params.tk, group), (group.x + 1u) * (WX * ROWS));
+  let keys = min(bound(params.tk, group), reach((group.x + 1u) * (WX * ROWS)));
 //:else
   let keys = bound(params.tk, group);
 //:end
@@ -94,8 +102,14 @@ fn main(
     var top$r = m$r;
 //:for u in 0..STEP
     var s${r}_$u = dot${r}_$u.x + dot${r}_$u.y;
+//:if BIAS
+    s${r}_$u = biased(s${r}_$u, bias_at$r, key$u);
+//:end
 //:if CAUSAL
-    s${r}_$u = select(HIDDEN, s${r}_$u, j + ${u}u <= row$r);
+    s${r}_$u = select(HIDDEN, s${r}_$u, j + ${u}u < reach$r);
+//:end
+//:if PAIR_MASK
+    s${r}_$u = select(HIDDEN, s${r}_$u, admits(mask_at$r, key$u));
 //:end
 //:if MASK
     s${r}_$u = select(HIDDEN, s${r}_$u, seen$u);
@@ -145,7 +159,7 @@ fn main(
   }
 
 //:for r in 0..ROWS
-//:if MASK
+//:if BLIND
   // Hidden keys have weight 1 until the first visible one shrinks them to 0; without one they are
   // all there is.
   let share$r = select(0.0, 1.0 / l$r, m$r > HIDDEN);
@@ -170,7 +184,11 @@ fn main(
     store_o(o_at, ${c}u, acc${r}_$c * share$r);
 //:end
 //:end
+//:if OFFSET
+    lse_data[at_lse(group, row$r)] = select(HIDDEN, m$r + log_f32(l$r), m$r > HIDDEN);
+//:else
     lse_data[at_lse(group, row$r)] = m$r + log_f32(l$r);
+//:end
   }
 //:end
 }

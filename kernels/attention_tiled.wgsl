@@ -22,8 +22,9 @@
 // memory, so no subgroups are needed. Tokens past the end are clamped on load and get no weight;
 // channels past the end are zeros.
 //
-// Constants: those of attention_bindings; PASS, TY (8 or 16), CAUSAL, MASK; the roles of the
-// operands: PRODUCTS of LEFT$s (of the owned tokens) by RIGHT$s, OUTPUTS of weights by FACTOR$o.
+// Constants: those of attention_bindings; PASS, TY (8 or 16), PAIR as in attention_backward_q; the
+// roles of the operands: PRODUCTS of LEFT$s (of the owned tokens) by RIGHT$s, OUTPUTS of weights by
+// FACTOR$o.
 //
 // For GPUs, where workgroup memory is cheap; none was measured (kernels/README.md, Laboratory
 // notebook, attention_tiled).
@@ -64,7 +65,21 @@ fn main(
   let own$r = first + ${r}u * ${TY}u + ty;
   let clamped$r = min(own$r, owned - 1u);
 //:end
-  let own = vec4u(own0, own1, own2, own3);
+//:if CAUSAL
+//:if PASS == 2
+  let firsts = vec4u(
+//:for r in 0..4
+    first_query(own$r),
+//:end
+  );
+//:else
+  let reaches = vec4u(
+//:for r in 0..4
+    reach(own$r + 1u),
+//:end
+  );
+//:end
+//:end
 //:if MASK && PASS == 2
   let attended = vec4<bool>(
 //:for r in 0..4
@@ -86,6 +101,10 @@ fn main(
 //:end
 //:if PASS == 1
 //:for r in 0..4
+//:if PAIR
+  let lse$r = pair_data[at_pair(group, clamped$r)];
+  let delta$r = pair_data[at_pair(group, clamped$r) + 1u];
+//:else
   let lse$r = lse_data[at_lse(group, clamped$r)];
   let do_at$r = at_do(group, clamped$r);
   let o_at$r = at_o(group, clamped$r);
@@ -94,20 +113,25 @@ fn main(
   sum$r += dot(load_do(do_at$r, ${c*8}u + tx), load_o(o_at$r, ${c*8}u + tx));
 //:end
 //:end
+//:end
+//:if PAIR
+  let delta = vec4f(delta0, delta1, delta2, delta3);
+//:else
   partial[lane] = vec4f(sum0, sum1, sum2, sum3);
   workgroupBarrier();
   var delta = vec4f(0.0);
 //:for i in 0..8
   delta += partial[ty * 8u + ${i}u];
 //:end
+//:end
   let lse = vec4f(lse0, lse1, lse2, lse3);
 //:end
 
 //:if CAUSAL && PASS == 2
-  for (var j = first; j < walked; j += WALKED) {
+  for (var j = first_query(first); j < walked; j += WALKED) {
 //:else
 //:if CAUSAL
-  let end = min(walked, first + OWNED);
+  let end = min(walked, reach(first + OWNED));
 //:else
   let end = walked;
 //:end
@@ -149,10 +173,10 @@ fn main(
 //:for u in 0..4
     let token$u = j + ${u*8}u + tx;
 //:if CAUSAL && PASS == 2
-    var seen$u = vec4<bool>(token$u < walked) & (own <= vec4u(token$u));
+    var seen$u = vec4<bool>(token$u < walked) & (firsts <= vec4u(token$u));
 //:else
 //:if CAUSAL
-    var seen$u = vec4<bool>(token$u < walked) & (vec4u(token$u) <= own);
+    var seen$u = vec4<bool>(token$u < walked) & (vec4u(token$u) < reaches);
 //:else
     var seen$u = vec4<bool>(token$u < walked);
 //:end
@@ -164,9 +188,38 @@ fn main(
     seen$u &= vec4<bool>(attends(group, min(token$u, walked - 1u)));
 //:end
 //:end
+//:for u in 0..4
+    var score$u = x0_$u * params.scale;
+//:if SCORED
+    let walked$u = min(token$u, walked - 1u);
+//:if BIAS
+    score$u = vec4f(
+//:for r in 0..4
+//:if PASS == 2
+      biased(score$u[$r], at_bias(group, walked$u), clamped$r),
+//:else
+      biased(score$u[$r], at_bias(group, clamped$r), walked$u),
+//:end
+//:end
+    );
+    seen$u &= !(score$u <= vec4f(HIDDEN));
+//:end
+//:if PAIR_MASK
+    seen$u &= vec4<bool>(
+//:for r in 0..4
+//:if PASS == 2
+      admits(at_mask(group, walked$u), clamped$r),
+//:else
+      admits(at_mask(group, clamped$r), walked$u),
+//:end
+//:end
+    );
+//:end
+//:end
+//:end
 //:if PASS == 0
 //:for u in 0..4
-    let s$u = select(vec4f(HIDDEN), x0_$u * params.scale, seen$u);
+    let s$u = select(vec4f(HIDDEN), score$u, seen$u);
 //:end
     partial[lane] = max(max(s0, s1), max(s2, s3));
     workgroupBarrier();
@@ -188,16 +241,22 @@ fn main(
 //:end
 //:if PASS == 1
 //:for u in 0..4
-    let p$u = exp_vec4(x0_$u * params.scale - lse);
+    let p$u = exp_vec4(score$u - lse);
     let weight0_$u = select(vec4f(0.0), p$u * (x1_$u - delta), seen$u);
 //:end
 //:end
 //:if PASS == 2
 //:for u in 0..4
     let row$u = min(token$u, walked - 1u);
-    let p$u = exp_vec4(x0_$u * params.scale - lse_data[at_lse(group, row$u)]);
+//:if PAIR
+    let p$u = exp_vec4(score$u - pair_data[at_pair(group, row$u)]);
+    let weight0_$u = select(vec4f(0.0), p$u, seen$u);
+    let weight1_$u = weight0_$u * (x1_$u - pair_data[at_pair(group, row$u) + 1u]);
+//:else
+    let p$u = exp_vec4(score$u - lse_data[at_lse(group, row$u)]);
     let weight0_$u = select(vec4f(0.0), p$u, seen$u);
     let weight1_$u = weight0_$u * (x1_$u - delta_data[at_delta(group, row$u)]);
+//:end
 //:end
 //:end
 
@@ -237,14 +296,18 @@ fn main(
 //:for i in 0..8
   total += partial[ty * 8u + ${i}u];
 //:end
-//:if MASK
+//:if BLIND
   // Hidden keys have weight 1 until the first visible one shrinks them to 0; without one they are
   // all there is.
   let share = select(vec4f(0.0), 1.0 / total, top > vec4f(HIDDEN));
 //:else
   let share = 1.0 / total;
 //:end
+//:if OFFSET
+  let lse = select(vec4f(HIDDEN), top + log_vec4(total), top > vec4f(HIDDEN));
+//:else
   let lse = top + log_vec4(total);
+//:end
 //:end
 //:for r in 0..4
   if (own$r < owned) {
@@ -271,7 +334,7 @@ fn main(
       lse_data[at_lse(group, own$r)] = lse[$r];
     }
 //:end
-//:if PASS == 1
+//:if PASS == 1 && !PAIR
     if (tx == 0u) {
       delta_data[at_delta(group, own$r)] = delta[$r];
     }

@@ -1,4 +1,4 @@
-// Elementwise maps over up to three broadcast operands: out[i] = EXPR(a, b, c, o).
+// Elementwise maps over up to four broadcast operands: out[i] = EXPR(a, b, c, d, o).
 //
 // Operands and output are walked with strides over RANK merged axes (a stride of 0 repeats an
 // axis), so that broadcasting, transposes and slices need no copies; a dense output is addressed
@@ -139,6 +139,9 @@ fn main(
 //:end
 //:if INPUTS > 2
       let c = x2;
+//:end
+//:if INPUTS > 3
+      let d = x3;
 //:end
 //:if STRIDED_OUT && W == 1
       let k = to + ${u}u * s_out_${RANK-1};

@@ -5,6 +5,9 @@
  * @module
  */
 import type { Tensor } from "../tensor.ts";
+import type { Device } from "../device.ts";
+import type { DType } from "../dtype.ts";
+import { reduceRows } from "../ops/reduce.ts";
 import { accumulate, converted, fill } from "./copy.ts";
 import { elementwise } from "./elementwise.ts";
 import {
@@ -35,6 +38,12 @@ export interface Operand {
   readonly tokens: number;
   /** Elements per token: the head size, or less for statistics. */
   readonly width: number;
+  /** Elements between keys, of what lies per query and key. */
+  readonly key?: number;
+  /** Keys of that. */
+  readonly keys?: number;
+  /** Query heads that share a head; default 1. */
+  readonly shared?: number;
 }
 
 /** Walks a [B, H, T, d] tensor whose last axis has stride 1. */
@@ -44,19 +53,35 @@ export function heads4(tensor: Tensor): Operand {
   return { tensor, start: 0, batch, head, token, tokens, width };
 }
 
-/** Walks part `part` of `parts` of a dense [B, T, parts * H * d] tensor. */
-export function headsOf(tensor: Tensor, heads: number, part = 0, parts = 1): Operand {
+/** The same where `shared` query heads read each head of the tensor. */
+export function sharedHeads(operand: Operand, shared: number): Operand {
+  return shared === 1 ? operand : { ...operand, shared };
+}
+
+/** Walks heads of `width` elements in a dense [B, T, N] tensor, `first` heads from its start. */
+export function headsOf(tensor: Tensor, width: number, first = 0): Operand {
   const [, tokens, all] = tensor.shape;
-  const width = all / parts / heads;
   return {
     tensor,
-    start: part * heads * width,
+    start: first * width,
     batch: tokens * all,
     head: width,
     token: all,
     tokens,
     width,
   };
+}
+
+/**
+ * Walks what lies per query and key: a tensor that broadcasts to [B, H, Tq, Tk], whose last axis
+ * has stride 1.
+ */
+export function perPair(tensor: Tensor): Operand {
+  const [batch, head, token, key] = tensor.shape.map((size, i) =>
+    size === 1 ? 0 : tensor.strides[i]
+  );
+  const [, , tokens, keys] = tensor.shape;
+  return { tensor, start: 0, batch, head, token, tokens, width: 1, key, keys };
 }
 
 /** Walks a dense [B, T] tensor that all heads share. */
@@ -86,8 +111,9 @@ interface Pass {
 
 /** Elements from the first to behind the last that the operand's heads touch. */
 function extent(operand: Operand, batches: number, heads: number): number {
-  return (batches - 1) * operand.batch + (heads - 1) * operand.head +
-    (operand.tokens - 1) * operand.token + operand.width;
+  const { shared = 1, key = 0, keys = 1 } = operand;
+  return (batches - 1) * operand.batch + (Math.ceil(heads / shared) - 1) * operand.head +
+    (operand.tokens - 1) * operand.token + (keys - 1) * key + operand.width;
 }
 
 /** Whether every row of `d` elements can be read by vec4, however batches and heads are split. */
@@ -99,8 +125,9 @@ const inVectors = ({ d }: Problem, operands: readonly Operand[]): boolean =>
 
 type Range = readonly [first: number, count: number];
 
-function halves([first, count]: Range): [Range, Range] {
-  const half = Math.ceil(count / 2);
+/** Two ranges, the first of a multiple of `step`. */
+function halves([first, count]: Range, step = 1): [Range, Range] {
+  const half = Math.ceil(count / step / 2) * step;
   return [[first, half], [first + half, count - half]];
 }
 
@@ -130,8 +157,8 @@ function launch(
   ];
   const { d } = problem;
   const { device, dtype } = all[0][1].tensor;
-  const firstOf = ({ tensor, start, batch, head }: Operand) =>
-    tensor.offset + start + batches[0] * batch + heads[0] * head;
+  const firstOf = ({ tensor, start, batch, head, shared = 1 }: Operand) =>
+    tensor.offset + start + batches[0] * batch + Math.floor(heads[0] / shared) * head;
   const windows: Window[] = [];
   const windowOf: Record<string, Window> = {};
   const bufferOf: Record<string, string> = {};
@@ -161,8 +188,11 @@ function launch(
   ) {
     const launchPart = (b: Range, h: Range) => launch(variant, problem, pass, b, h);
     if (batches[1] > 1) halves(batches).forEach((half) => launchPart(half, heads));
-    else if (heads[1] > 1) halves(heads).forEach((half) => launchPart(batches, half));
-    else {
+    else if (heads[1] > 1) {
+      // Heads that share keys stay together until they are all that is left.
+      const step = heads[1] > problem.shared ? problem.shared : 1;
+      halves(heads, step).forEach((half) => launchPart(batches, half));
+    } else {
       throw new RangeError(
         `attention: ${problem.tk} tokens of a head exceed the adapter's binding limit`,
       );
@@ -171,7 +201,10 @@ function launch(
   }
 
   const vector = inVectors(problem, all.map(([, operand]) => operand));
-  const params: Record<string, number> = { tq: problem.tq, tk: problem.tk, scale: problem.scale };
+  const { tq, tk, scale, causal, shift, scored } = problem;
+  const params: Record<string, number> = { tq, tk, scale };
+  const offset = causal && shift !== 0;
+  if (offset) params.shift = shift;
   const names: Record<string, string> = {};
   all.forEach(([name, operand], i) => {
     const step = vector && operand.width === d ? 4 : 1;
@@ -179,7 +212,9 @@ function launch(
     params[`batch_${name}`] = operand.batch / step;
     params[`head_${name}`] = operand.head / step;
     params[`token_${name}`] = operand.token / step;
+    if (operand.key !== undefined || name === "dbias") params[`key_${name}`] = operand.key ?? 0;
     names[`NAME${i}`] = name;
+    names[`HEAD${i}`] = operand.shared ? `(group.y / ${operand.shared}u)` : "group.y";
     names[`BUFFER${i}`] = bufferOf[name];
     if (name in statistics) {
       names[`ACCESS${i}`] = statistics[name].written ? "read_write" : "read";
@@ -187,8 +222,9 @@ function launch(
     }
   });
   const chosen = variant.kernelOf(device, pass.kind, problem, vector);
-  const tokens = pass.kind === "backwardKv" ? problem.tk : problem.tq;
+  const tokens = pass.kind === "backwardKv" || pass.kind === "biasKv" ? tk : tq;
   const total = "sum" in statistics ? "sum" : "dq";
+  const perPairMask = statistics.mask?.operand.key !== undefined;
   device.run(
     chosen.kernel,
     {
@@ -196,8 +232,15 @@ function launch(
       D4: Math.ceil(d / 4),
       VEC: vector,
       E: dtype,
-      CAUSAL: problem.causal,
-      MASK: "mask" in statistics,
+      CAUSAL: causal,
+      OFFSET: offset,
+      MASK: "mask" in statistics && !perPairMask,
+      PAIR_MASK: perPairMask,
+      BIAS: "bias" in statistics,
+      DBIAS: "dbias" in statistics,
+      PAIR: "pair" in statistics,
+      SCORED: scored,
+      BLIND: scored || offset || "mask" in statistics,
       READS: Object.keys(reads).length,
       WIDE: Object.keys(reads).length + Object.keys(writes).length,
       OPERANDS: all.length,
@@ -226,8 +269,10 @@ export interface ForwardOperands {
   readonly k: Operand;
   /** Values. */
   readonly v: Operand;
-  /** u32 or f32 per key: keys where it is 0 are hidden. */
+  /** u32 or f32 per key, or per query and key: where it is 0 the key is hidden. */
   readonly mask?: Operand;
+  /** f32 or f16 per query and key, added to the scaled scores. */
+  readonly bias?: Operand;
   /** Receives the result. */
   readonly o: Operand;
   /** f32; receives the log-sum-exp of each row's visible scores, near -3e38 where there is none. */
@@ -240,40 +285,72 @@ export interface BackwardOperands extends ForwardOperands {
   readonly dout: Operand;
   /** Receives the gradient of q. */
   readonly dq: Operand;
-  /** Receives the gradient of k; absent where only dq is computed. */
+  /** Receives the gradient of k, a head for every query head; absent where only dq is computed. */
   readonly dk?: Operand;
   /** Receives the gradient of v; there where `dk` is. */
   readonly dv?: Operand;
+  /**
+   * f32; what the gradient of the bias is added to, per query and key, or per key of every head for
+   * a bias that is the same for all queries. Absent where there is none to compute.
+   */
+  readonly dbias?: Operand;
 }
 
-const maskOf = ({ mask }: ForwardOperands): Pass["statistics"] =>
-  mask ? { mask: { operand: mask, written: false } } : {};
+/** What scores are changed by. */
+const besideOf = ({ mask, bias }: ForwardOperands): Pass["statistics"] => ({
+  ...mask && { mask: { operand: mask, written: false } },
+  ...bias && { bias: { operand: bias, written: false } },
+});
 
 /** `count` tokens of an operand, from `first` on. */
 function tokensOf(operand: Operand, [first, tokens]: Range): Operand {
   return { ...operand, start: operand.start + first * operand.token, tokens };
 }
 
+/** Queries and keys of the operands that scores are changed by. */
+function besideWithin(
+  operands: ForwardOperands,
+  queries: Range,
+  keys: Range,
+): Pick<ForwardOperands, "mask" | "bias"> {
+  const { mask, bias } = operands;
+  const part = (it: Operand) =>
+    it.key === undefined ? tokensOf(it, keys) : pairsOf(it, queries, keys);
+  return { ...mask && { mask: part(mask) }, ...bias && { bias: part(bias) } };
+}
+
+/** Some queries and keys of an operand per query and key; what repeats stays one. */
+function pairsOf(operand: Operand, queries: Range, keys: Range): Operand {
+  const { start, token, key = 0 } = operand;
+  return {
+    ...operand,
+    start: start + queries[0] * token + keys[0] * key,
+    tokens: token === 0 ? 1 : queries[1],
+    keys: key === 0 ? 1 : keys[1],
+  };
+}
+
 /** An operand as a view [B, H, T, width]. */
 function viewOf({ batch: batches, heads }: Problem, operand: Operand): Tensor {
-  const { tensor, start, batch, head, token, tokens, width } = operand;
-  const shape = [batches, heads, tokens, width];
+  const { tensor, start, batch, head, token, tokens, width, shared = 1 } = operand;
+  const shape = [batches, heads / shared, tokens, width];
   return tensor.view(shape, [batch, head, token, 1], tensor.offset + start);
 }
 
 /** An f32 operand: itself, or a dense copy. */
 function widened(problem: Problem, operand: Operand): Operand {
-  return operand.tensor.dtype === "f32"
-    ? operand
-    : heads4(converted(viewOf(problem, operand), "f32"));
+  if (operand.tensor.dtype === "f32") return operand;
+  const copy = heads4(converted(viewOf(problem, operand), "f32"));
+  return sharedHeads(copy, operand.shared ?? 1);
 }
 
 /** Queries by keys of one launch. */
 interface Block {
   readonly queries: Range;
   readonly keys: Range;
-  /** Whether query i sees keys 0 to i of the block only, or all of them. */
+  /** Whether query i sees keys 0 to i + `shift` of the block only, or all of them. */
   readonly causal: boolean;
+  readonly shift: number;
   /** Whether it is the first block with these queries. */
   readonly firstKeys: boolean;
   /** Whether it is the first block with these keys. */
@@ -281,30 +358,43 @@ interface Block {
 }
 
 /** The most tokens of one launch: what loops and bindings allow. */
-function blockSize(operands: readonly Operand[]): number {
+function blockSize(operands: readonly Operand[], { mask, bias }: ForwardOperands): number {
   const { device } = operands[0].tensor;
-  const widest = Math.max(...operands.map(({ token, tensor }) => token * tensor.itemSize));
+  const rows = [mask, bias].filter((it) => it?.key !== undefined) as Operand[];
+  const widest = Math.max(
+    ...[...operands, ...rows].map(({ token, tensor }) => token * tensor.itemSize),
+  );
   const bindable = Math.floor((device.bindingLimit - device.offsetAlignment) / widest / 8) * 8;
   return Math.max(8, Math.min(MOST_TOKENS, bindable));
 }
 
 /**
- * Cuts a problem into blocks of `size` tokens; those that `causal` hides altogether are left out.
+ * Cuts a problem into blocks of `size` tokens; those that `causal` hides altogether are left out,
+ * but for the first of each query.
  */
-function blocksOf({ tq, tk, causal }: Problem, size: number): Block[] {
+function blocksOf({ tq, tk, causal, shift }: Problem, size: number): Block[] {
   const cut = (count: number) =>
     Array.from({ length: Math.ceil(count / size) }, (_, i): Range => {
       return [i * size, Math.min(size, count - i * size)];
     });
-  return cut(tq).flatMap((queries) =>
-    cut(tk).filter(([first]) => !causal || first <= queries[0]).map((keys) => ({
-      queries,
-      keys,
-      causal: causal && keys[0] === queries[0],
-      firstKeys: keys[0] === 0,
-      firstQueries: queries[0] === (causal ? keys[0] : 0),
-    }))
-  );
+  const met = new Set<number>();
+  return cut(tq).flatMap((queries) => {
+    // Keys that the first and the last of these queries see.
+    const [fewest, most] = [queries[0], queries[0] + queries[1] - 1].map((i) => i + shift + 1);
+    return cut(tk).filter(([first]) => !causal || first === 0 || first < most).map((keys) => {
+      const partly = causal && keys[0] + keys[1] > fewest;
+      const firstQueries = !met.has(keys[0]);
+      met.add(keys[0]);
+      return {
+        queries,
+        keys,
+        causal: partly,
+        shift: partly ? shift + queries[0] - keys[0] : 0,
+        firstKeys: keys[0] === 0,
+        firstQueries,
+      };
+    });
+  });
 }
 
 /**
@@ -321,9 +411,9 @@ function forwardInBlocks(
   const { device, dtype } = operands.o.tensor;
   const [q, k, v] = [operands.q, operands.k, operands.v].map((it) => widened(problem, it));
   const o = dtype === "f32" ? operands.o : heads4(device.empty([batch, heads, tq, d]));
-  for (const { queries, keys, causal, firstKeys } of blocksOf(problem, size)) {
+  for (const { queries, keys, causal, shift, firstKeys } of blocksOf(problem, size)) {
     const [, count] = queries;
-    const part = { ...problem, tq: count, tk: keys[1], causal };
+    const part = { ...problem, tq: count, tk: keys[1], causal, shift };
     const [sum, total] = [tokensOf(o, queries), tokensOf(operands.lse, queries)];
     const result = firstKeys ? sum : heads4(device.empty([batch, heads, count, d]));
     const lse = firstKeys ? total : perRow(device.empty([batch, heads, count]));
@@ -331,7 +421,7 @@ function forwardInBlocks(
       q: tokensOf(q, queries),
       k: tokensOf(k, keys),
       v: tokensOf(v, keys),
-      ...operands.mask && { mask: tokensOf(operands.mask, keys) },
+      ...besideWithin(operands, queries, keys),
       o: result,
       lse,
     });
@@ -363,6 +453,7 @@ function backwardInBlocks(
   size: number,
 ): void {
   const { batch, heads, tq, tk, d } = problem;
+  const { dbias } = operands;
   const { device, dtype } = operands.dq.tensor;
   const wide = (it: Operand) => widened(problem, it);
   const [q, k, v] = [operands.q, operands.k, operands.v].map(wide);
@@ -370,14 +461,14 @@ function backwardInBlocks(
   const total = (target: Operand | undefined, tokens: number) =>
     target && (dtype === "f32" ? target : heads4(device.empty([batch, heads, tokens, d])));
   const [dq, dk, dv] = [total(operands.dq, tq)!, total(operands.dk, tk), total(operands.dv, tk)];
-  for (const { queries, keys, causal, firstKeys, firstQueries } of blocksOf(problem, size)) {
-    const part = { ...problem, tq: queries[1], tk: keys[1], causal };
-    const gradient = (target: Operand | undefined, [, tokens]: Range) =>
-      target && heads4(device.empty([batch, heads, tokens, d]));
+  const blocks = blocksOf(problem, size);
+  for (const { queries, keys, causal, shift, firstKeys, firstQueries } of blocks) {
+    const part = { ...problem, tq: queries[1], tk: keys[1], causal, shift };
+    const [partK, partV] = dk && dv ? keyGradients(device, part, "f32") : [];
     const gradients = {
-      dq: gradient(dq, queries)!,
-      dk: gradient(dk, keys),
-      dv: gradient(dv, keys),
+      dq: heads4(device.empty([batch, heads, queries[1], d])),
+      dk: partK,
+      dv: partV,
     };
     const lse = tokensOf(operands.lse, queries);
     backwardWith(variant, part, {
@@ -386,9 +477,11 @@ function backwardInBlocks(
       v: tokensOf(v, keys),
       o: tokensOf(o, queries),
       dout: tokensOf(dout, queries),
-      ...operands.mask && { mask: tokensOf(operands.mask, keys) },
+      ...besideWithin(operands, queries, keys),
       lse,
       ...gradients,
+      ...dbias &&
+        { dbias: dbias.key === undefined ? tokensOf(dbias, keys) : pairsOf(dbias, queries, keys) },
     });
     const add = (
       target: Operand | undefined,
@@ -397,15 +490,15 @@ function backwardInBlocks(
       to: boolean,
     ) => {
       if (!target || !part) return;
-      accumulate(viewOf(problem, tokensOf(target, range)), part.tensor, to);
-      part.tensor.dispose();
+      accumulate(viewOf(problem, tokensOf(target, range)), viewOf(problem, part), to);
     };
     add(dq, queries, gradients.dq, !firstKeys);
     add(dk, keys, gradients.dk, !firstQueries);
     add(dv, keys, gradients.dv, !firstQueries);
+    new Set(Object.values(gradients).map((it) => it?.tensor)).forEach((it) => it?.dispose());
   }
   // Keys of whole blocks that no query sees.
-  const seen = problem.causal ? Math.ceil(tq / size) * size : tk;
+  const seen = Math.max(...blocks.map(({ keys: [first, count] }) => first + count));
   for (const target of [dk, dv]) {
     if (target && seen < tk) fill(viewOf(problem, tokensOf(target, [seen, tk - seen])), 0);
   }
@@ -416,7 +509,7 @@ function backwardInBlocks(
 
 function forwardWith(variant: AttentionVariant, problem: Problem, operands: ForwardOperands): void {
   const { q, k, v, o, lse } = operands;
-  const size = blockSize([q, k, v, o]);
+  const size = blockSize([q, k, v, o], operands);
   if (Math.max(problem.tq, problem.tk) > size) {
     forwardInBlocks(variant, problem, operands, size);
     return;
@@ -425,14 +518,14 @@ function forwardWith(variant: AttentionVariant, problem: Problem, operands: Forw
     kind: "forward",
     reads: { q, k, v },
     writes: { o },
-    statistics: { lse: { operand: lse, written: true }, ...maskOf(operands) },
+    statistics: { lse: { operand: lse, written: true }, ...besideOf(operands) },
   });
 }
 
 function backwardAtOnce(
   variant: AttentionVariant,
   problem: Problem,
-  operands: Required<Omit<BackwardOperands, "mask">> & Pick<BackwardOperands, "mask">,
+  operands: BackwardOperands & Required<Pick<BackwardOperands, "dk" | "dv">>,
 ): void {
   const { q, k, v, o, lse, dout, dq, dk, dv } = operands;
   const { device } = lse.tensor;
@@ -450,9 +543,72 @@ function backwardAtOnce(
       lse: { operand: lse, written: false },
       pair: { operand: pair, written: true },
       ...sum,
-      ...maskOf(operands),
+      ...besideOf(operands),
     },
   });
+}
+
+/**
+ * Memory for the gradients of k and v, a head of each for every query head. Where scores have a
+ * mask or a bias it is one tensor, so that a kernel binds 8 buffers at most.
+ */
+export function keyGradients(
+  device: Device,
+  { batch, heads, tk, d, scored }: Problem,
+  dtype: DType,
+): [dk: Operand, dv: Operand] {
+  if (!scored) {
+    const own = () => heads4(device.empty([batch, heads, tk, d], dtype));
+    return [own(), own()];
+  }
+  const both = device.empty([batch, heads, tk, 2 * d], dtype);
+  const dk = { ...heads4(both), width: d };
+  return [dk, { ...dk, start: d }];
+}
+
+/** Per query, lse and delta = sum(do * o) side by side. */
+function pairOf(problem: Problem, { lse, o, dout }: BackwardOperands): Operand {
+  const { device } = lse.tensor;
+  const { batch, heads, tq, d } = problem;
+  const pair = device.empty([batch, heads, tq, 2]);
+  const products = device.empty([batch, heads, tq, d]);
+  elementwise(products, [viewOf(problem, dout), viewOf(problem, o)], { expression: "a * b" });
+  const delta = reduceRows(products);
+  products.dispose();
+  [viewOf(problem, lse), delta].forEach((it, i) => {
+    const half = pair.view([batch, heads, tq, 1], pair.strides, pair.offset + i);
+    elementwise(half, [it], { expression: "a" });
+  });
+  delta.dispose();
+  return heads4(pair);
+}
+
+/** Adds up the gradient of the bias: one launch for all that share no element of it. */
+function biasGradient(
+  variant: AttentionVariant,
+  problem: Problem,
+  operands: BackwardOperands,
+  pair: Operand,
+): void {
+  const { q, k, v, dout, dbias } = operands;
+  if (!dbias) return;
+  const pass: Pass = {
+    kind: dbias.key === undefined ? "biasKv" : "biasQ",
+    reads: { q, k, v, do: dout },
+    writes: {},
+    statistics: {
+      pair: { operand: pair, written: false },
+      ...besideOf(operands),
+      dbias: { operand: dbias, written: true },
+    },
+  };
+  const apart = (stride: number, count: number): Range[] =>
+    stride === 0 ? Array.from({ length: count }, (_, i) => [i, 1]) : [[0, count]];
+  for (const batches of apart(dbias.batch, problem.batch)) {
+    for (const heads of apart(dbias.head, problem.heads)) {
+      launch(variant, problem, pass, batches, heads);
+    }
+  }
 }
 
 function backwardWith(
@@ -462,8 +618,8 @@ function backwardWith(
 ): void {
   const { q, k, v, o, lse, dout, dq, dk, dv } = operands;
   const { device } = lse.tensor;
-  const { batch, heads, tq, tk } = problem;
-  const size = blockSize([q, k, v, o, dout, dq]);
+  const { batch, heads, tq, tk, scored } = problem;
+  const size = blockSize([q, k, v, o, dout, dq], operands);
   if (Math.max(tq, tk) > size) {
     backwardInBlocks(variant, problem, operands, size);
     return;
@@ -473,82 +629,98 @@ function backwardWith(
     backwardAtOnce(variant, problem, { ...operands, dk, dv });
     return;
   }
-  const delta = perRow(device.empty([batch, heads, tq]));
+  const pair = scored ? pairOf(problem, operands) : undefined;
+  const delta = pair ?? perRow(device.empty([batch, heads, tq]));
+  const statistics = (written: boolean): Pass["statistics"] =>
+    pair ? { pair: { operand: pair, written: false }, ...besideOf(operands) } : {
+      lse: { operand: lse, written: false },
+      delta: { operand: delta, written },
+      ...besideOf(operands),
+    };
   launch(variant, problem, {
     kind: "backwardQ",
-    reads: { q, k, v, o, do: dout },
+    reads: { q, k, v, ...!pair && { o }, do: dout },
     writes: { dq },
-    statistics: {
-      lse: { operand: lse, written: false },
-      delta: { operand: delta, written: true },
-      ...maskOf(operands),
-    },
+    statistics: statistics(true),
   });
+  if (pair) biasGradient(variant, problem, operands, pair);
   if (!dk || !dv) return;
   launch(variant, problem, {
     kind: "backwardKv",
     reads: { q, k, v, do: dout },
     writes: { dk, dv },
-    statistics: {
-      lse: { operand: lse, written: false },
-      delta: { operand: delta, written: false },
-      ...maskOf(operands),
-    },
+    statistics: statistics(false),
   });
 }
 
 /** Memory for the tuner to try a variant on. */
-interface Scratch {
-  /** One scalar per channel. */
-  tokens(count: number): Operand;
+interface Scratch extends Pick<ForwardOperands, "mask" | "bias"> {
+  /** One scalar per channel and query. */
+  queries(): Operand;
+  /** One scalar per channel and key, of the heads that queries share. */
+  keys(): Operand;
   /** One f32 per query. */
   lse(): Operand;
-  /** A key mask where the problem at hand has one. */
-  readonly mask?: Operand;
+  /** Gradients of k and v. */
+  gradients(): [dk: Operand, dv: Operand];
+}
+
+/** Memory of its own in place of an operand's. */
+function like(operand: Operand, { batch, heads }: Problem): Operand {
+  const { device, dtype } = operand.tensor;
+  return { ...operand, start: 0, tensor: device.empty([extent(operand, batch, heads)], dtype) };
 }
 
 /** The variant to run: the tuner's choice, else by the kind of adapter. */
 function choose(
   direction: "forward" | "backward",
   problem: Problem,
-  { q, mask }: ForwardOperands,
+  { q, mask, bias }: ForwardOperands,
   launchOn: (variant: AttentionVariant, scratch: Scratch) => void,
 ): AttentionVariant {
   const { device, dtype } = q.tensor;
-  const { batch, heads, tq, tk, d, causal } = problem;
+  const { batch, heads, tq, tk, d, causal, shift, shared } = problem;
   const names = attentionVariants(device, direction, problem);
   const up = (tokens: number) => Math.ceil(tokens / 32) * 32;
   const shape = `${2 ** Math.ceil(Math.log2(batch * heads))}x${up(tq)}x${up(tk)}x${d}`;
-  const key = `attention/${direction}/${dtype}/${shape}${causal ? "/causal" : ""}${
-    mask ? "/mask" : ""
-  }`;
+  const options = [
+    causal ? (shift === 0 ? "/causal" : "/causal-end") : "",
+    mask ? (mask.key === undefined ? "/mask" : "/pair-mask") : "",
+    bias ? "/bias" : "",
+    shared > 1 ? `/shared-${shared}` : "",
+  ];
+  const key = `attention/${direction}/${dtype}/${shape}${options.join("")}`;
   const name = device.tuning.pick(key, names, () => (name) =>
     launchOn(ATTENTION_VARIANTS[name], {
-      tokens: (count) => heads4(device.empty([batch, heads, count, d], dtype)),
+      queries: () => heads4(device.empty([batch, heads, tq, d], dtype)),
+      keys: () => sharedHeads(heads4(device.empty([batch, heads / shared, tk, d], dtype)), shared),
       lse: () => perRow(device.empty([batch, heads, tq])),
-      mask: mask && perToken(device.empty([batch, tk], mask.tensor.dtype)),
+      gradients: () => keyGradients(device, problem, dtype),
+      mask: mask && like(mask, problem),
+      bias: bias && like(bias, problem),
     }));
   return ATTENTION_VARIANTS[name];
 }
 
 /** Writes the result to `o` and the log-sum-exp of each row to `lse`. */
 export function runForward(problem: Problem, operands: ForwardOperands): void {
-  const { tq, tk } = problem;
   const variant = choose("forward", problem, operands, (variant, scratch) => {
-    const [q, k, v, o] = [tq, tk, tk, tq].map(scratch.tokens);
-    forwardWith(variant, problem, { q, k, v, mask: scratch.mask, o, lse: scratch.lse() });
+    const { mask, bias } = scratch;
+    const [q, o, k, v] = [scratch.queries(), scratch.queries(), scratch.keys(), scratch.keys()];
+    forwardWith(variant, problem, { q, k, v, mask, bias, o, lse: scratch.lse() });
   });
   forwardWith(variant, problem, operands);
 }
 
 /** Writes the gradients. */
 export function runBackward(problem: Problem, operands: BackwardOperands): void {
-  const { tq, tk } = problem;
   const variant = choose("backward", problem, operands, (variant, scratch) => {
-    const [q, o, dout, dq] = [tq, tq, tq, tq].map(scratch.tokens);
-    const [k, v, dk, dv] = [tk, tk, tk, tk].map(scratch.tokens);
-    const [mask, lse] = [scratch.mask, scratch.lse()];
-    backwardWith(variant, problem, { q, k, v, mask, o, lse, dout, dq, dk, dv });
+    const { mask, bias } = scratch;
+    const [q, o, dout, dq] = Array.from({ length: 4 }, scratch.queries);
+    const [k, v] = [scratch.keys(), scratch.keys()];
+    const [dk, dv] = scratch.gradients();
+    const lse = scratch.lse();
+    backwardWith(variant, problem, { q, k, v, mask, bias, o, lse, dout, dq, dk, dv });
   });
   backwardWith(variant, problem, operands);
 }

@@ -27,17 +27,26 @@ export interface Problem {
   readonly d: number;
   /** Factor of the scores. */
   readonly scale: number;
-  /** Whether query i sees keys 0 to i only. */
+  /** Whether query i sees keys 0 to i + `shift` only. */
   readonly causal: boolean;
+  /** See {@link causal}; 0 without it. */
+  readonly shift: number;
+  /** Query heads that share a head of k and v. */
+  readonly shared: number;
+  /** Whether scores have a mask or a bias per query and key. */
+  readonly scored: boolean;
 }
 
-/** Backward is one computation or two of them, as the variant has it. */
-export type PassKind = "forward" | "backward" | "backwardQ" | "backwardKv";
+/**
+ * Backward is one computation or two of them, as the variant has it; the gradient of a bias is one
+ * more, which walks as the gradient of q does, or as those of k and v.
+ */
+export type PassKind = "forward" | "backward" | "backwardQ" | "backwardKv" | "biasQ" | "biasKv";
 
 /** How a variant computes a pass. */
 export interface PassKernel {
   readonly kernel: Kernel;
-  /** Tokens per workgroup: queries, or keys in the pass "backwardKv". */
+  /** Tokens per workgroup: queries, or keys in the passes "backwardKv" and "biasKv". */
   readonly tokens: number;
   /** Constants besides those of kernels/include/attention_bindings.wgsl. */
   readonly constants: Constants;
@@ -74,10 +83,12 @@ const insight = (
   flops: ({ constants, params: { tq, tk }, grid: [, heads, batch] }) =>
     products(constants) * 2 * tq * tk * Number(constants.D) * heads * batch *
     (constants.CAUSAL ? 0.5 : 1),
-  label: ({ constants: { D, CAUSAL, MASK, E }, params: { tq, tk }, grid: [, heads, batch] }) =>
+  label: (
+    { constants: { D, CAUSAL, MASK, SCORED, E }, params: { tq, tk }, grid: [, heads, batch] },
+  ) =>
     `${batch}x${heads} heads ${tq}x${tk}x${D}${E === "f16" ? " f16" : ""}${
       CAUSAL ? " causal" : ""
-    }${MASK ? " masked" : ""}`,
+    }${MASK || SCORED ? " masked" : ""}`,
 });
 
 const singleKernel = defineKernel(
@@ -137,13 +148,15 @@ function singleRounds(tq: number, tk: number, d: number, rows: number): number {
   return Math.ceil(tq * Math.ceil(d / 16) / 8) + tq + 3 + blocks * (tq + 2);
 }
 
-/** Whether the single backward pass may take so many rounds. */
-export const singleFits = ({ tq, tk, d }: Problem): boolean =>
+/** Whether there is a single backward pass for a problem, and it may take so many rounds. */
+export const singleFits = ({ tq, tk, d, shift, scored }: Problem): boolean =>
+  !scored && shift === 0 &&
   singleRounds(tq, tk, d, singleRows(tk, Math.ceil(d / 32))) <= MOST_ROUNDS;
 
 /** Rows in registers: any adapter; with subgroups the one for software adapters. */
-const rows: KernelOfPass = (device, pass, { d, tq, tk }, vector) => {
+const rows: KernelOfPass = (device, kind, { d, tq, tk }, vector) => {
   const words = Math.ceil(d / 32);
+  const pass = kind === "biasQ" ? "backwardQ" : kind === "biasKv" ? "backwardKv" : kind;
   if (pass === "backward") {
     const ROWS = singleRows(tk, words);
     return { kernel: singleKernel, tokens: Math.max(tq, tk), constants: { ROWS, WORDS: words } };
@@ -224,7 +237,8 @@ const TILED = {
 };
 
 /** Tiles in workgroup memory, 4 * `ty` tokens by 32 of the others at a time: for GPUs. */
-const tiled = (ty: number): KernelOfPass => (_device, pass) => {
+const tiled = (ty: number): KernelOfPass => (device, pass, problem, vector) => {
+  if (pass === "biasQ" || pass === "biasKv") return rows(device, pass, problem, vector);
   if (pass === "backward") throw new Error("attention_tiled has no single pass");
   return {
     kernel: tiledKernel,

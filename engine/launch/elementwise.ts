@@ -32,9 +32,9 @@ const STREAMS_PER_CORE = 8;
 /** What an elementwise kernel computes. */
 export interface ElementwiseMap {
   /**
-   * WGSL over a, b, c (operands), o (the old output, with `readOut`), params.alpha and params.beta.
-   * `T` is the type of the first operand in registers, such as f32 or vec4f (f16 is widened to
-   * f32), `S` its scalar; `$V` is "f32" or "vec4", the suffix of functions in math.wgsl.
+   * WGSL over a, b, c, d (operands), o (the old output, with `readOut`), params.alpha and
+   * params.beta. `T` is the type of the first operand in registers, such as f32 or vec4f (f16 is
+   * widened to f32), `S` its scalar; `$V` is "f32" or "vec4", the suffix of functions in math.wgsl.
    */
   readonly expression: string;
   /** Whether the expression uses `o`. */

@@ -30,7 +30,8 @@ import { linear, type LinearOptions } from "../ops/matmul.ts";
 import { mean } from "../ops/reduce.ts";
 import { rmsNorm } from "../ops/rmsnorm.ts";
 import { variance } from "../ops/variance.ts";
-import { concat } from "../ops/view.ts";
+import { rotary } from "../ops/rotary.ts";
+import { concat, permute, reshape, slice } from "../ops/view.ts";
 import { Prng, type RandomSource } from "../prng.ts";
 import { keep, scope } from "../scope.ts";
 import { sameShape, type Shape, show } from "../shape.ts";
@@ -442,6 +443,14 @@ export interface MultiHeadAttentionOptions {
    * `q_bias` and `v_bias`, as in MAE and BEiT; a bias of keys changes no attention weight.
    */
   readonly keyBias?: boolean;
+  /** Heads of keys and values, which divide those of queries (grouped queries); default as many. */
+  readonly keyHeads?: number;
+}
+
+/** What {@link MultiHeadAttention} and {@link TransformerBlock} hand on to the attention. */
+export interface AttentionInputs extends Omit<AttentionOptions, "scale"> {
+  /** Rotary positions [tokens, 2, width / heads / 2] of queries and keys; see `rotaryTable`. */
+  readonly rotary?: Tensor;
 }
 
 /**
@@ -449,12 +458,14 @@ export interface MultiHeadAttentionOptions {
  * layout).
  */
 export class MultiHeadAttention extends Module {
-  /** [width] to q, k and v, side by side. */
+  /** [width] to q, k and v, side by side: the heads of q, then those of k, then those of v. */
   readonly qkv: Linear;
   /** What mixes the heads. */
   readonly proj: Linear;
-  /** Biases of queries and values [width] each, zeros at first, where keys have none. */
+  /** Biases of queries [width] and values, zeros at first, where keys have none. */
   readonly biases: readonly [query: Tensor, value: Tensor] | undefined;
+  /** Heads of keys and values. */
+  readonly keyHeads: number;
   /** Parameters and inner layers by name. */
   protected readonly parts: Readonly<Record<string, Tensor | Module>>;
 
@@ -464,23 +475,30 @@ export class MultiHeadAttention extends Module {
    *
    * @param width size of a token
    * @param heads number of heads; width / heads is at most 128
-   * @throws {ShapeError} if `heads` does not divide `width`.
+   * @throws {ShapeError} if `heads` does not divide `width`, or heads of keys those of queries.
    */
   constructor(
     device: Device,
     width: number,
     readonly heads: number,
     source: LayerSource,
-    { keyBias = true }: MultiHeadAttentionOptions = {},
+    { keyBias = true, keyHeads = heads }: MultiHeadAttentionOptions = {},
   ) {
     super();
-    if (width % heads !== 0) {
-      throw new ShapeError(`MultiHeadAttention: ${heads} heads do not divide the width ${width}`);
+    if (width % heads !== 0 || heads % keyHeads !== 0) {
+      throw new ShapeError(
+        width % heads !== 0
+          ? `MultiHeadAttention: ${heads} heads do not divide the width ${width}`
+          : `MultiHeadAttention: ${keyHeads} heads of keys do not divide ${heads} of queries`,
+      );
     }
+    this.keyHeads = keyHeads;
+    const keys = width / heads * keyHeads;
     const from = shared(source);
-    const bias = (name: string) => this.parameter(device, from, name, [width], zeros);
-    this.biases = keyBias ? undefined : [bias("q_bias"), bias("v_bias")];
-    this.qkv = new Linear(device, width, 3 * width, within(from, "qkv."), { bias: keyBias });
+    const bias = (name: string, size: number) => this.parameter(device, from, name, [size], zeros);
+    this.biases = keyBias ? undefined : [bias("q_bias", width), bias("v_bias", keys)];
+    const fused = width + 2 * keys;
+    this.qkv = new Linear(device, width, fused, within(from, "qkv."), { bias: keyBias });
     this.proj = new Linear(device, width, width, within(from, "proj."));
     this.parts = {
       ...(this.biases && { q_bias: this.biases[0], v_bias: this.biases[1] }),
@@ -491,22 +509,35 @@ export class MultiHeadAttention extends Module {
 
   /**
    * [batch, tokens, width] to the same shape; `residual` is added in the last kernel, `keyMask`
-   * [batch, tokens] is 0 for tokens that none may attend to.
+   * [batch, tokens] is 0 for tokens that none may attend to; masks, bias and `causal` are those of
+   * `selfAttention`.
    */
   apply(
     x: Tensor,
-    { residual, keyMask }: Pick<LinearOptions, "residual"> & Pick<AttentionOptions, "keyMask"> = {},
+    { residual, rotary: table, ...options }: Pick<LinearOptions, "residual"> & AttentionInputs = {},
   ): Tensor {
-    const mixed = selfAttention(this.#projected(x), this.heads, { keyMask });
+    const { heads, keyHeads } = this;
+    const projected = this.#projected(x);
+    const qkv = table ? rotateHeads(projected, heads + keyHeads, keyHeads, table) : projected;
+    const mixed = selfAttention(qkv, heads, { ...options, keyHeads });
     return this.proj.apply(mixed, { residual });
   }
 
   #projected(x: Tensor): Tensor {
     if (!this.biases) return this.qkv.apply(x);
     const [query, value] = this.biases;
-    const key = query.device.full(query.shape, 0, query.dtype);
+    const key = value.device.full(value.shape, 0, value.dtype);
     return linear(x, this.qkv.weight, concat([query, key, value], 0));
   }
+}
+
+/** Turns the first heads of a tensor [batch, tokens, (turned + kept) d] by their positions. */
+function rotateHeads(qkv: Tensor, turned: number, kept: number, table: Tensor): Tensor {
+  const [batch, tokens, all] = qkv.shape;
+  const heads = reshape(qkv, [batch, tokens, turned + kept, all / (turned + kept)]);
+  const [front, back] = [slice(heads, 2, 0, turned), slice(heads, 2, turned, kept)];
+  const rotated = permute(rotary(permute(front, [0, 2, 1, 3]), table), [0, 2, 1, 3]);
+  return reshape(concat([rotated, back], 2), qkv.shape);
 }
 
 /** Two linear layers with a GELU between them. */
@@ -580,10 +611,10 @@ export class TransformerBlock extends Module {
 
   /**
    * [batch, tokens, width] to the same shape; `keyMask` [batch, tokens] is 0 for tokens that none
-   * may attend to.
+   * may attend to; the other options are those of {@link MultiHeadAttention}.
    */
-  apply(x: Tensor, { keyMask }: Pick<AttentionOptions, "keyMask"> = {}): Tensor {
-    const attended = this.attn.apply(this.norm1.apply(x), { residual: x, keyMask });
+  apply(x: Tensor, options: AttentionInputs = {}): Tensor {
+    const attended = this.attn.apply(this.norm1.apply(x), { ...options, residual: x });
     return this.mlp.apply(this.norm2.apply(attended), { residual: attended });
   }
 }

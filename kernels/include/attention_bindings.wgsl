@@ -7,7 +7,15 @@
 // statistics: a few scalars per token, or f32 sums of D elements. Per operand i: NAME$i, BUFFER$i,
 // and for statistics ACCESS$i and TYPE$i. SHARED is how many written operands, the last ones, lie
 // in the buffer of the first (gradients of a fused tensor): WebGPU does not let a buffer be bound
-// for writing twice.
+// for writing twice. HEAD$i is the head that the query head `group.y` reads: with grouped queries
+// several of them read one of k and v.
+//
+// Which keys a query sees, and what is added to its scores: CAUSAL, keys below `reach(query + 1)`:
+// up to the query itself, or with OFFSET `shift` further (fewer if negative). MASK, keys whose
+// statistic `mask`, per batch and key, is not 0. PAIR_MASK, a mask per query and key. BIAS, a
+// statistic `bias` per query and key that is added to scale q k; -inf hides. Of PAIR_MASK and BIAS
+// neighbouring keys lie `key_mask` and `key_bias` apart. SCORED: PAIR_MASK or BIAS. BLIND: there
+// may be queries that see no key.
 //
 // E is the scalar in memory, f32 or f16; what is loaded becomes f32. VEC: buffers of vec4 (D,
 // strides and offsets are multiples of 4; offsets and strides then count vec4), else of single
@@ -19,6 +27,18 @@ struct Params {
   tq: u32,
   tk: u32,
   scale: f32,
+//:if OFFSET
+  shift: i32,
+//:end
+//:if PAIR_MASK
+  key_mask: u32,
+//:end
+//:if BIAS
+  key_bias: u32,
+//:end
+//:if DBIAS
+  key_dbias: u32,
+//:end
 //:for i in 0..OPERANDS
   offset_${NAME$i}: u32,
   batch_${NAME$i}: u32,
@@ -60,7 +80,7 @@ const HIDDEN: f32 = -3.0e38;
 //:for i in 0..OPERANDS
 fn at_${NAME$i}(group: vec3u, token: u32) -> u32 {
   return params.offset_${NAME$i} + group.z * params.batch_${NAME$i} +
-    group.y * params.head_${NAME$i} + token * params.token_${NAME$i};
+    ${HEAD$i} * params.head_${NAME$i} + token * params.token_${NAME$i};
 }
 //:end
 
@@ -97,6 +117,43 @@ fn store_${NAME$i}(at: u32, c: u32, x: vec4f) {
 fn attends(group: vec3u, key: u32) -> bool {
   return bool(mask_data[at_mask(group, key)]);
 }
+//:end
+
+//:if PAIR_MASK
+// Whether a query, whose row of the mask begins at `at`, may see a key.
+fn admits(at: u32, key: u32) -> bool {
+  return bool(mask_data[at + key * params.key_mask]);
+}
+//:end
+
+//:if BIAS
+// A score with what the query's row of the bias, which begins at `at`, adds to it.
+fn biased(score: f32, at: u32, key: u32) -> f32 {
+  let sum = score + f32(bias_data[at + key * params.key_bias]);
+  return select(sum, HIDDEN, sum < HIDDEN);
+}
+//:end
+
+//:if CAUSAL
+//:if OFFSET
+// How many keys the first `queries` queries see.
+fn reach(queries: u32) -> u32 {
+  return u32(max(i32(queries) + params.shift, 0));
+}
+
+// The first query that sees a key.
+fn first_query(key: u32) -> u32 {
+  return u32(max(i32(key) - params.shift, 0));
+}
+//:else
+fn reach(queries: u32) -> u32 {
+  return queries;
+}
+
+fn first_query(key: u32) -> u32 {
+  return key;
+}
+//:end
 //:end
 
 fn sum_of(x: vec4f) -> f32 {

@@ -45,6 +45,94 @@ function maskedSamples(): Sample[] {
   }));
 }
 
+/** What else there may be, and [heads, heads of keys], [queries, keys], head size. */
+interface Beside {
+  readonly heads?: readonly [number, number];
+  readonly tokens: readonly [number, number];
+  readonly d: number;
+  readonly causal?: boolean | "end";
+  readonly mask?: readonly number[];
+  readonly bias?: readonly number[];
+  /** Whether some of the bias is -infinity. */
+  readonly hiding?: boolean;
+  readonly quick?: boolean;
+}
+
+/** Masks that let about half of the keys through, and biases. */
+function besides({ mask, bias, hiding }: Beside, seed: number): RefArray[] {
+  const random = bias && refRandom(bias, seed + 900);
+  return [
+    ...mask ? [refFrom(mask, (i) => +((i * 7 + seed) % 13 < 7))] : [],
+    ...random
+      ? [refFrom(random.shape, (i) => hiding && i % 5 === 0 ? -Infinity : random.data[i])]
+      : [],
+  ];
+}
+
+const labelOf = ({ heads: [h, own] = [2, 2], tokens: [tq, tk], d, causal, mask, bias }: Beside) =>
+  `${h} heads of ${d} over ${own}, ${tq} x ${tk}` +
+  (causal ? `, causal${causal === "end" ? " to the end" : ""}` : "") +
+  (mask ? `, mask [${mask}]` : "") + (bias ? `, bias [${bias}]` : "");
+
+const BESIDE: readonly Beside[] = [
+  {
+    heads: [2, 1],
+    tokens: [5, 9],
+    d: 4,
+    causal: "end",
+    mask: [5, 9],
+    bias: [1, 2, 5, 9],
+    quick: true,
+  },
+  { tokens: [9, 37], d: 6, mask: [2, 1, 1, 37], bias: [1, 1, 9, 37], hiding: true },
+  { heads: [4, 2], tokens: [35, 71], d: 20, mask: [2, 1, 1, 71], bias: [2, 1, 1, 71] },
+  { tokens: [7, 11], d: 4, causal: "end", mask: [7, 11], bias: [2, 2, 7, 1] },
+  // The first queries see nothing.
+  { heads: [4, 1], tokens: [34, 9], d: 16, causal: "end" },
+];
+
+function besideSamples(): Sample[] {
+  return BESIDE.map((it, seed): Sample => {
+    const { heads: [h, own] = [2, 2], tokens: [tq, tk], d, causal = false } = it;
+    const bias = it.bias !== undefined;
+    return {
+      label: labelOf(it),
+      inputs: [
+        refRandom([2, h, tq, d], seed + 600),
+        refRandom([2, own, tk, d], seed + 700),
+        refRandom([2, own, tk, d], seed + 800),
+        ...besides({ ...it, mask: it.mask?.length === 2 ? [1, 1, ...it.mask] : it.mask }, seed),
+      ],
+      ...it.mask && { integer: { 3: "u32" } },
+      attrs: { scale: d ** -0.5, causal, bias },
+      tolerance: ORDINARY,
+      skipDifferences: it.hiding,
+      quick: it.quick,
+    };
+  });
+}
+
+/** The same of a sequence to itself: tokens of the queries. */
+function besideItself(): Sample[] {
+  return [0, 2].map((seed): Sample => {
+    const it = BESIDE[seed];
+    const { heads: [h, own] = [2, 2], tokens: [t], d, causal = false } = it;
+    const square = (shape?: readonly number[]) =>
+      shape && [1, 1, ...shape].slice(-4).map((n, i) => n === 1 || i < 2 ? n : t);
+    const [mask, bias] = [square(it.mask), square(it.bias)];
+    return {
+      label: `itself: ${labelOf({ ...it, tokens: [t, t], mask, bias })}`,
+      inputs: [
+        refRandom([2, t, (h + 2 * own) * d], seed + 600),
+        ...besides({ ...it, mask, bias }, seed),
+      ],
+      ...mask && { integer: { 1: "u32" } },
+      attrs: { heads: h, keyHeads: own, scale: d ** -0.5, causal, bias: bias !== undefined },
+      tolerance: ORDINARY,
+    };
+  });
+}
+
 export const samples: Samples = {
   attention() {
     const cases: [number, number, number, number, number, boolean][] = [
@@ -96,7 +184,9 @@ export const samples: Samples = {
         skipDifferences: size > 10,
       });
     }
-    return [...list, ...maskedSamples()];
+    // Both are quick: the plain one, and the one with everything.
+    list[1] = { ...list[1], quick: true };
+    return [...list, ...maskedSamples(), ...besideSamples()];
   },
   selfAttention() {
     const cases: [number, number, number, number][] = [
@@ -123,6 +213,6 @@ export const samples: Samples = {
         integer: { 1: "u32" },
       };
     });
-    return [...samples, ...masked];
+    return [...samples, ...masked, ...besideItself()];
   },
 };

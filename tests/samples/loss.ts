@@ -38,8 +38,70 @@ const CLASSES: readonly Shape[] = [[1, 1], [3, 7], [2, 5, 8], [4, 768], [2, 1030
   65543,
 ]];
 
+/** Probabilities of rows, rounded to f32. */
+function distributions(shape: Shape, seed: number): RefArray {
+  const width = shape[shape.length - 1];
+  const target = refZeros(shape);
+  const logits = refRandom(shape, seed).data;
+  for (let at = 0; at < logits.length; at += width) {
+    const { probability } = refSoftmaxRow(logits.subarray(at, at + width), 1);
+    target.data.set(probability.map(Math.fround), at);
+  }
+  return target;
+}
+
+/** Logarithms of probabilities, rounded to f32. */
+function logarithms(shape: Shape, seed: number): RefArray {
+  const { data } = distributions(shape, seed);
+  return { shape, data: data.map((p) => Math.fround(Math.log(p))) };
+}
+
 export const samples: Samples = {
   bceWithLogits: binary,
+  huberLoss: () =>
+    [[1], [3, 7], [5, 8]].map((shape, seed): Sample => ({
+      label: show(shape),
+      inputs: [refRandom(shape, seed), refRandom(shape, seed + 10)],
+      attrs: { delta: 0.7, scale: seed === 2 ? 1 / 0.7 : 1 },
+    })),
+  klDiv: () =>
+    [[1, 2], [3, 7], [5, 8]].map((shape, seed): Sample => ({
+      label: show(shape),
+      inputs: [logarithms(shape, seed), distributions(shape, seed + 10)],
+      attrs: null,
+      // The logarithm of a probability that f16 rounds is off by 2^-11 beside terms that cancel.
+      halfTolerance: 2 ** -8,
+    })),
+  klDivOfLog: () =>
+    [[1, 2], [3, 7], [5, 8]].map((shape, seed): Sample => ({
+      label: show(shape),
+      inputs: [logarithms(shape, seed), logarithms(shape, seed + 10)],
+      attrs: null,
+      // As klDiv.
+      halfTolerance: 2 ** -8,
+    })),
+  nllLoss: () =>
+    [[2, 3], [3, 7], [2, 5, 8], [9, 33]].flatMap((shape, seed) =>
+      [0, 1, 2].map((kind): Sample => {
+        const rows = shape.slice(0, -1);
+        const classes = shape[shape.length - 1];
+        return {
+          label: `${show(shape)}${["", ", rows left out", ", weights and smoothing"][kind]}`,
+          inputs: [
+            logarithms(shape, seed),
+            refFrom(rows, (i) => (i * 7919 + seed) % classes),
+            ...kind > 0 ? [refFrom(rows, (i) => +(i % 3 > 0))] : [],
+            ...kind > 1 ? [refFrom([classes], (i) => 0.5 + i % 4)] : [],
+          ],
+          integer: { 1: "u32" },
+          constant: [2, 3],
+          attrs: { smoothing: kind > 1 ? 0.125 : 0, partial: kind > 0, weighted: kind > 1 },
+          // A sum over the row.
+          tolerance: 4e-6,
+          quick: seed === 1 && kind === 2,
+        };
+      })
+    ),
   crossEntropy: () => [
     ...CLASSES.map((shape, seed): Sample => ({
       label: show(shape),
@@ -65,20 +127,13 @@ export const samples: Samples = {
   ],
   crossEntropyOfDistributions: () =>
     CLASSES.map((shape, seed): Sample => {
-      const width = shape[shape.length - 1];
-      const target = refZeros(shape);
-      const logits = refRandom(shape, seed + 40).data;
-      for (let at = 0; at < logits.length; at += width) {
-        const { probability } = refSoftmaxRow(logits.subarray(at, at + width), 1);
-        target.data.set(probability.map(Math.fround), at);
-      }
       return {
         label: show(shape),
-        inputs: [refRandom(shape, seed), target],
+        inputs: [refRandom(shape, seed), distributions(shape, seed + 40)],
         attrs: null,
         // A sum over the row.
         tolerance: 4e-6,
-        skipDifferences: width > 500,
+        skipDifferences: shape[shape.length - 1] > 500,
       };
     }),
   cosineLoss: () => [
@@ -117,4 +172,8 @@ export const samples: Samples = {
     }),
 };
 
-export const composed: ComposedFunctions = { mse: { of: ["sub", "square", "mean"] } };
+export const composed: ComposedFunctions = {
+  mse: { of: ["sub", "square", "mean"] },
+  l1Loss: { of: ["sub", "abs", "mean"] },
+  smoothL1Loss: { of: ["huberLoss", "mean"] },
+};
