@@ -1,5 +1,5 @@
 /**
- * Order along an axis: argmax and argmin; along the last one: argsort and topk.
+ * Order along an axis: argmax and argmin, sort, argsort and topk.
  *
  * @module
  */
@@ -10,12 +10,14 @@ import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp, type Op, type RefArray } from "../op.ts";
 import { refFrom, refZeros } from "../reference.ts";
+import { composite } from "../scope.ts";
 import { normalizeAxis, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { spreadPicks } from "./indexing.ts";
+import { swapaxes } from "./axes.ts";
+import { reshape } from "./view.ts";
 import { fill, materialize } from "../launch/copy.ts";
 import { alignedWindow, windowLimit } from "../launch/reduce.ts";
-import { sortRows } from "../launch/sort_rows.ts";
+import { sortRows, spreadRows } from "../launch/sort_rows.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
 
 const kernel = defineKernel("argmax", source, {
@@ -165,9 +167,9 @@ const argminOp = defineArg("argmin");
 
 /** Options of {@link argmax} and {@link argmin}. */
 export interface ArgOptions {
-  /** Axis to look along, negative from the end; default the last. */
+  /** Axis to look along, negative from the end; default all elements in row-major order. */
   readonly axis?: number;
-  /** Keep that axis with size 1; default false. */
+  /** Keep what is looked along with size 1; default false. */
   readonly keepDims?: boolean;
 }
 
@@ -179,36 +181,43 @@ function arg(
 ): Tensor {
   needTensors(name, { x });
   needOptions(name, options, ["axis", "keepDims"]);
-  const { axis = -1, keepDims = false } = options;
-  const index = normalizeAxis(name, axis, x.shape.length);
-  if (x.shape[index] === 0) {
-    throw new ShapeError(`${name}: ${show(x.shape)} has no elements along axis ${axis}`);
+  const { axis, keepDims = false } = options;
+  if (axis !== undefined) {
+    const index = normalizeAxis(name, axis, x.shape.length);
+    if (x.shape[index] === 0) {
+      throw new ShapeError(`${name}: ${show(x.shape)} has no elements along axis ${axis}`);
+    }
+    return op.apply([x], { axis: index, keepDims })[0];
   }
-  return op.apply([x], { axis: index, keepDims })[0];
-}
-
-function needRow(name: string, x: Tensor): number {
-  needTensors(name, { x });
-  const width = x.shape[x.shape.length - 1];
-  if (width === undefined) throw new ShapeError(`${name}: ${show(x.shape)} has no last axis`);
-  return width;
+  if (x.size === 0) throw new ShapeError(`${name}: ${show(x.shape)} has no elements`);
+  return composite(() => {
+    const [y] = op.apply([reshape(x, [-1])], { axis: 0, keepDims: false });
+    return reshape(y, keepDims ? x.shape.map(() => 1) : []);
+  });
 }
 
 /**
- * Index of the largest element along an axis, the lowest among equals, or of the first NaN; u32,
- * without a gradient.
+ * Index of the largest element along an axis or of all, the lowest among equals, or of the first
+ * NaN; u32, without a gradient.
  *
  * @param x of any dtype
  * @returns the shape of `x` without the axis, or with size 1 in its place (`keepDims`)
- * @throws {ShapeError} if the axis does not exist or is empty.
+ * @throws {ShapeError} if the axis does not exist or there are no elements along it.
  */
 export function argmax(x: Tensor, options: ArgOptions = {}): Tensor {
   return arg("argmax", argmaxOp, x, options);
 }
 
-/** Index of the smallest element along an axis, or of the first NaN; see {@link argmax}. */
+/** Index of the smallest element, or of the first NaN; see {@link argmax}. */
 export function argmin(x: Tensor, options: ArgOptions = {}): Tensor {
   return arg("argmin", argminOp, x, options);
+}
+
+/** Applies a function of the last axis to another one. */
+function along(x: Tensor, axis: number, apply: (x: Tensor) => readonly Tensor[]): Tensor[] {
+  const last = x.shape.length - 1;
+  if (axis === last) return [...apply(x)];
+  return composite(() => apply(swapaxes(x, axis, last)).map((y) => swapaxes(y, axis, last)));
 }
 
 interface OrderAttrs {
@@ -233,54 +242,61 @@ const argsortOp = defineOp<OrderAttrs>({
   },
 });
 
-/** Options of {@link argsort}. */
+/** Options of {@link sort} and {@link argsort}. */
 export interface SortOptions {
+  /** Axis to sort along, negative from the end; default the last. */
+  readonly axis?: number;
   /** Largest first; equal values still stand in order of position. Default false. */
   readonly descending?: boolean;
 }
 
 /**
- * Indices that sort the last axis, stable, NaN above infinity; u32, without a gradient. Costs n
- * log^2 n comparisons per row.
+ * Indices that sort along an axis, stable, NaN above infinity (so last, or first with
+ * `descending`); u32, without a gradient. Costs n log n comparisons per row.
  *
- * @param x `[..., n]` of any dtype
- * @returns `[..., n]`
- * @throws {ShapeError} if there is no last axis.
+ * @param x of any dtype
+ * @returns the shape of `x`
+ * @throws {ShapeError} if the axis does not exist.
  */
 export function argsort(x: Tensor, options: SortOptions = {}): Tensor {
-  needRow("argsort", x);
-  needOptions("argsort", options, ["descending"]);
-  const { descending = false } = options;
-  return argsortOp.apply([x], { descending })[0];
+  needTensors("argsort", { x });
+  needOptions("argsort", options, ["axis", "descending"]);
+  const { axis = -1, descending = false } = options;
+  const index = normalizeAxis("argsort", axis, x.shape.length);
+  return along(x, index, (rows) => argsortOp.apply([rows], { descending }))[0];
 }
 
-const topkOp = defineOp<{ readonly k: number }>({
+interface TopkAttrs extends OrderAttrs {
+  readonly k: number;
+}
+
+const topkOp = defineOp<TopkAttrs>({
   name: "topk",
   dtypes: "any",
   half: true,
   auxiliary: [1],
-  forward([x], { k }, save) {
-    const { values, indices } = sortRows(x, k, true);
+  forward([x], { k, descending }, save) {
+    const { values, indices } = sortRows(x, k, descending);
     save(indices);
     return [values, indices];
   },
   backward: (
     { grads: [dy], saved: [indices], shapes: [shape] },
-  ) => [spreadPicks(dy!, indices, shape)],
+  ) => [spreadRows(dy!, indices, shape)],
   reference: {
-    forward([x], { k }) {
+    forward([x], { k, descending }) {
       const { width } = rowsAndWidth(x.shape);
       const shape = [...x.shape.slice(0, -1), k];
-      const flat = refOrder(x, true).flatMap((row) => row.slice(0, k));
+      const flat = refOrder(x, descending).flatMap((row) => row.slice(0, k));
       return [
         refFrom(shape, (i) => x.data[Math.floor(i / k) * width + flat[i]]),
         refFrom(shape, (i) => flat[i]),
       ];
     },
-    backward([x], { k }, [dy]) {
+    backward([x], { k, descending }, [dy]) {
       const { width } = rowsAndWidth(x.shape);
       const dx = refZeros(x.shape);
-      refOrder(x, true).forEach((row, r) =>
+      refOrder(x, descending).forEach((row, r) =>
         row.slice(0, k).forEach((at, j) => dx.data[r * width + at] = dy.data[r * k + j])
       );
       return [dx];
@@ -288,18 +304,57 @@ const topkOp = defineOp<{ readonly k: number }>({
   },
 });
 
+/** Elements in order, and where they stood. */
+export interface Sorted {
+  /** Elements, whose gradient flows to where they stood. */
+  readonly values: Tensor;
+  /** Their indices along the axis, u32. */
+  readonly indices: Tensor;
+}
+
 /**
- * The `k` largest elements along the last axis, largest first, equal ones in order of position, NaN
- * above infinity. With `k = n` it sorts.
+ * Elements in order along an axis; see {@link argsort}.
  *
- * @param x `[..., n]`
- * @returns `values` and u32 `indices`, each `[..., k]`; the gradient of the values flows to where
- * they stood
- * @throws {ShapeError} if the last axis has fewer than `k` elements.
+ * @throws {ShapeError} if the axis does not exist.
  */
-export function topk(x: Tensor, k: number): { values: Tensor; indices: Tensor } {
-  const width = needRow("topk", x);
-  needWhole("topk", `the count of ${width} elements`, k, 0, width);
-  const [values, indices] = topkOp.apply([x], { k });
+export function sort(x: Tensor, options: SortOptions = {}): Sorted {
+  needTensors("sort", { x });
+  needOptions("sort", options, ["axis", "descending"]);
+  const { axis = -1, descending = false } = options;
+  const index = normalizeAxis("sort", axis, x.shape.length);
+  const [values, indices] = along(
+    x,
+    index,
+    (rows) => topkOp.apply([rows], { k: x.shape[index], descending }),
+  );
+  return { values, indices };
+}
+
+/** Options of {@link topk}. */
+export interface TopkOptions {
+  /** Axis to look along, negative from the end; default the last. */
+  readonly axis?: number;
+  /** The largest, largest first; false: the smallest, smallest first. Default true. */
+  readonly largest?: boolean;
+}
+
+/**
+ * The `k` largest elements along an axis, largest first, equal ones in order of position, NaN above
+ * infinity. Costs 32 comparisons per element while `k` is small, n log n in all at most.
+ *
+ * @returns `values` and `indices`, of the shape of `x` with `k` in place of the axis
+ * @throws {ShapeError} if the axis does not exist or has fewer than `k` elements.
+ */
+export function topk(x: Tensor, k: number, options: TopkOptions = {}): Sorted {
+  needTensors("topk", { x });
+  needOptions("topk", options, ["axis", "largest"]);
+  const { axis = -1, largest = true } = options;
+  const index = normalizeAxis("topk", axis, x.shape.length);
+  needWhole("topk", `the count of ${x.shape[index]} elements`, k, 0, x.shape[index]);
+  const [values, indices] = along(
+    x,
+    index,
+    (rows) => topkOp.apply([rows], { k, descending: largest }),
+  );
   return { values, indices };
 }

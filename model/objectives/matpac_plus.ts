@@ -101,7 +101,7 @@ export class MatpacPlus extends Matpac {
     const [batch, masked, choices, width] = latents.shape;
     const { best, shares, winners } = noGrad(() =>
       scope(() => {
-        const best = argmin(losses);
+        const best = argmin(losses, { axis: -1 });
         const winners = oneHot(best, choices);
         return { best, winners, shares: sharesOf(losses, winners, values.assignment) };
       })

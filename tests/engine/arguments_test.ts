@@ -69,7 +69,7 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
     ].map((name) => [name, [[x, x]]]),
   ),
   ...Object.fromEntries(
-    ["sum", "mean", "max", "min", "variance", "argmax", "argmin", "argsort", "softmax"]
+    ["sum", "mean", "max", "min", "variance", "argmax", "argmin", "argsort", "sort", "softmax"]
       .concat("logSoftmax").map((name) => [name, [[x, {}], [1]]]),
   ),
   matmul: [[x, device.zeros([3, 2])]],
@@ -95,7 +95,7 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
   scatterAdd: [[x, ids, 2]],
   oneHot: [[ids, 2]],
   batchedIndexSelect: [[device.zeros([1, 2, 3]), device.zeros([1, 1], "u32"), {}], [2]],
-  topk: [[x, 2]],
+  topk: [[x, 2, {}], [2]],
   rmsNorm: [[x, row, 1e-6], [2]],
   layerNorm: [[x, row, row, 1e-6], [3]],
   residualLayerNorm: [[x, x, row, row, 1e-6], [4]],

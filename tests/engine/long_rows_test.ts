@@ -57,7 +57,7 @@ const LONG = 1_398_101;
 const CASES: readonly Case[] = [
   { op: "argmax", inputs: [row(4_190_213)], attrs: along, quick: true },
   { op: "argsort", inputs: [row(262_147)], attrs: { descending: false } },
-  { op: "topk", inputs: [row(262_147)], attrs: { k: 70_001 } },
+  { op: "topk", inputs: [row(262_147)], attrs: { k: 70_001, descending: true } },
   { op: "gather", inputs: [row(50), refIds(65_543, 50)], indices: [1], attrs: null, quick: true },
   {
     op: "batchedIndexSelect",

@@ -1,15 +1,20 @@
 /** Inputs that the ops of `engine/ops/sort.ts` are tried on. */
 import type { RefArray } from "../../engine/op.ts";
 import { refFrom, refZeros } from "../../engine/reference.ts";
-import type { Shape } from "../../engine/shape.ts";
+import { sort } from "../../engine/ops/sort.ts";
+import { type Shape, sizeOf } from "../../engine/shape.ts";
 import { refRandom } from "../support/random.ts";
-import type { Sample, Samples } from "../support/samples.ts";
+import { type ComposedFunctions, type Sample, type Samples, trial } from "../support/samples.ts";
 
 /** Values with many ties. */
 const coarse = (shape: Shape, seed: number): RefArray => {
   const { data } = refRandom(shape, seed);
   return refFrom(shape, (i) => Math.round(data[i] * 2) / 2);
 };
+
+/** Values without ties, in f16 too. */
+const distinct = (shape: Shape): RefArray =>
+  refFrom(shape, (i) => (i * 277 % sizeOf(shape)) / 4 - 10);
 
 function argSamples(): Sample[] {
   const last = (rank: number) => ({ axis: rank - 1, keepDims: false });
@@ -68,21 +73,70 @@ export const samples: Samples = {
     },
   ],
   topk: () => [
-    { label: "[1]", inputs: [refRandom([1], 1)], attrs: { k: 1 } },
-    { label: "3 of [3, 7]", inputs: [refRandom([3, 7], 2)], attrs: { k: 3 } },
+    { label: "[1]", inputs: [refRandom([1], 1)], attrs: { k: 1, descending: true } },
+    { label: "3 of [3, 7]", inputs: [refRandom([3, 7], 2)], attrs: { k: 3, descending: true } },
     {
       label: "ties",
       inputs: [coarse([5, 64], 3)],
-      attrs: { k: 5 },
+      attrs: { k: 5, descending: true },
       skipDifferences: true,
     },
-    { label: "all of [2, 130]", inputs: [refRandom([2, 130], 4)], attrs: { k: 130 } },
-    { label: "8 of [2, 2, 1037]", inputs: [refRandom([2, 2, 1037], 5)], attrs: { k: 8 } },
+    {
+      label: "all of [2, 130]",
+      inputs: [refRandom([2, 130], 4)],
+      attrs: { k: 130, descending: false },
+    },
+    {
+      label: "8 of [2, 2, 1037]",
+      inputs: [refRandom([2, 2, 1037], 5)],
+      attrs: { k: 8, descending: true },
+    },
     {
       label: "i32",
       inputs: [refFrom([2, 9], (i) => (i * 7) % 11 - 5)],
       integer: { 0: "i32" },
-      attrs: { k: 4 },
+      attrs: { k: 4, descending: false },
     },
   ],
+};
+
+function refSort({ shape, data }: RefArray, { axis, descending }: Along): RefArray {
+  const inner = sizeOf(shape.slice(axis + 1));
+  const result = refZeros(shape);
+  for (let first = 0; first < data.length; first += inner * shape[axis]) {
+    for (let i = 0; i < inner; i++) {
+      const at = (k: number) => first + k * inner + i;
+      const column = Array.from({ length: shape[axis] }, (_, k) => data[at(k)]);
+      column.sort((a, b) => descending ? b - a : a - b).forEach((v, k) => result.data[at(k)] = v);
+    }
+  }
+  return result;
+}
+
+interface Along {
+  readonly axis: number;
+  readonly descending: boolean;
+}
+
+export const composed: ComposedFunctions = {
+  sort: {
+    of: ["topk"],
+    trial: trial<Along>(
+      ([x], attrs) => sort(x, attrs).values,
+      ([x], attrs) => refSort(x, attrs),
+      () => [
+        { label: "[5]", inputs: [distinct([5])], attrs: { axis: 0, descending: true } },
+        {
+          label: "[37, 3]",
+          inputs: [distinct([37, 3])],
+          attrs: { axis: 0, descending: false },
+        },
+        {
+          label: "middle",
+          inputs: [distinct([2, 70, 3])],
+          attrs: { axis: 1, descending: true },
+        },
+      ],
+    ),
+  },
 };

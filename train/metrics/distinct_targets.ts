@@ -27,7 +27,7 @@ export function targetCounts(probabilities: Tensor): Tensor {
   const tokens = probabilities.size / prototypes;
   return noGrad(() =>
     scope(() => {
-      const winners = argmax(reshape(probabilities, [tokens, prototypes]));
+      const winners = argmax(reshape(probabilities, [tokens, prototypes]), { axis: 1 });
       const ones = probabilities.device.full([tokens, 1], 1);
       return reshape(scatterAdd(ones, winners, prototypes), [prototypes]);
     })

@@ -107,7 +107,7 @@ async function runStep(
 function winnerComparison(golden: GoldenSet, label: string, winners: Tensor): Comparison {
   return {
     name: `${label}.out.best_head_idx`,
-    tensor: noGrad(() => argmin(mul(winners, -1))),
+    tensor: noGrad(() => argmin(mul(winners, -1), { axis: -1 })),
     expected: golden.get("step0.out.best_head_idx").data,
     tolerance: TOLERANCES.exact,
   };
