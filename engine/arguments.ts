@@ -5,7 +5,7 @@
  * @module
  */
 import { type DType, DTYPES } from "./dtype.ts";
-import { ShapeError } from "./errors.ts";
+import { LifetimeError, ShapeError } from "./errors.ts";
 import { show } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
 
@@ -38,6 +38,30 @@ export function needTensors(
     throw new ShapeError(
       [`${op}: ${name} is ${kindOf(value)}, a tensor is needed`, ...others].join("; "),
     );
+  }
+}
+
+/**
+ * {@link needTensors} that can take part in one computation.
+ *
+ * @throws {ShapeError} if one is no tensor.
+ * @throws {LifetimeError} if one was disposed or lives on another device.
+ */
+export function needTogether(
+  op: string,
+  operands: Readonly<Record<string, unknown>>,
+  optional: Readonly<Record<string, unknown>> = {},
+): void {
+  needTensors(op, operands, optional);
+  const given = Object.entries({ ...operands, ...optional }).filter(([, it]) => it !== undefined);
+  const tensors = given as [string, Tensor][];
+  for (const [name, { shape, disposed, device }] of tensors) {
+    if (disposed) {
+      throw new LifetimeError(`${op}: ${name} ${show(shape)} was used after it was disposed`);
+    }
+    if (device !== tensors[0][1].device) {
+      throw new LifetimeError(`${op}: ${tensors[0][0]} and ${name} live on different devices`);
+    }
   }
 }
 

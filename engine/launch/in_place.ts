@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { needNumber, needTensorList, needTogether } from "../arguments.ts";
 import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { isDisjoint, sameShape, show } from "../shape.ts";
@@ -71,18 +72,26 @@ function checkFloats(name: string, tensors: readonly Tensor[]): void {
  * Global L2 norm of flat gradients and the factor that clips it to `limit` (torch's
  * `clip_grad_norm_`).
  *
- * @param grads flat tensors
+ * @param grads tensors of any shapes, f32 or f16
  * @param limit largest norm; 0 leaves gradients as they are
- * @returns f32 [2]: the norm before clipping and the coefficient min(1, limit / (norm + 1e-6))
+ * @returns f32 [2]: the norm before clipping and the coefficient min(1, limit / (norm + 1e-6));
+ * both NaN where a gradient is, infinity and 0 where one is infinite
+ * @throws {ShapeError} if there are no gradients, one is of integers, or the limit is negative.
  */
 export function gradientNorm(grads: readonly Tensor[], limit: number): Tensor {
+  needTensorList("gradientNorm", grads);
+  needTogether("gradientNorm", Object.fromEntries(grads.map((it, i) => [`gradient ${i}`, it])));
+  checkFloats("gradientNorm", grads);
+  needNumber("gradientNorm", "the limit", limit, 0);
   const result = grads[0].device.empty([2]);
   scope(() => {
     const squares = grads.map((grad) => sumOfSquares(grad)).reduce((a, b) => sumOf(a, b));
     const [norm, coefficient] = [0, 1].map((i) => result.view([1], undefined, result.offset + i));
     elementwise(norm, [squares], { expression: "sqrt(a)" });
     elementwise(coefficient, [squares], {
-      expression: limit > 0 ? "min(T(1.0), params.alpha / (sqrt(a) + 1e-6))" : "T(1.0)",
+      expression: limit > 0
+        ? "select(min(T(1.0), params.alpha / (sqrt(a) + 1e-6)), a, is_nan_$V(a))"
+        : "T(1.0)",
       alpha: limit,
     });
   });

@@ -29,7 +29,10 @@ export interface OptimizerOptions {
   readonly weightDecay?: number;
   /** Which tensors decay; default: all, for {@link LARS} those with more than one axis. */
   readonly decays?: (name: string, tensor: Tensor) => boolean;
-  /** Gradients are scaled down to this global L2 norm; default 0: never. */
+  /**
+   * Gradients are scaled down to this global L2 norm, all of them NaN where one is; default 0:
+   * never.
+   */
   readonly clipNorm?: number;
 }
 
@@ -440,7 +443,8 @@ export class LARS extends Optimizer {
 
 /**
  * Scales gradients in place so that their global L2 norm is at most `limit` (torch's
- * `clip_grad_norm_`). Optimizers do the same without a pass of their own through `clipNorm`.
+ * `clip_grad_norm_`). Optimizers do the same without a pass of their own through `clipNorm`. A NaN
+ * among the gradients makes all of them NaN, an infinity the others 0.
  *
  * @param parameters trainable tensors after a backward pass, alone or with names; those without a
  * gradient are left out

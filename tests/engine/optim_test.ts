@@ -446,6 +446,29 @@ Deno.test("clipGradients scales gradients in place", async () => {
   assertThrows(() => clipGradients(parameters, 1), ShapeError, "no parameter");
 });
 
+Deno.test("a NaN gradient makes all NaN when clipped, an infinity the others 0, as in torch", async () => {
+  const half = device.features.f16;
+  for (const [bad, factor, others] of [[NaN, NaN, NaN], [Infinity, 0, 0]] as const) {
+    using a = device.tensor([3, 4]).trainable();
+    using b = half
+      ? device.tensor(Float16Array.of(1, 1)).trainable()
+      : device.full([2], 1).trainable();
+    backward(mul(a, 1), device.tensor([3, -4]));
+    backward(mul(b, 1), half ? device.tensor(Float16Array.of(bad, 5)) : device.tensor([bad, 5]));
+    using result = clipGradients([a, b], 1);
+    assertEquals([...await result.data()], [bad, factor]);
+    assertEquals([...await a.grad!.data()].map(Math.abs), [others, others]);
+    assertEquals([...await b.grad!.data()], [NaN, others]);
+  }
+  // Halves whose squares f16 does not hold.
+  if (!half) return;
+  using c = device.tensor(Float16Array.of(0, 0)).trainable();
+  backward(mul(c, 1), device.tensor(Float16Array.of(30000, -40000)));
+  using result = clipGradients([c], 5);
+  assertAlmostEquals((await result.data())[0], 50000, 1);
+  assertEquals([...await c.grad!.data()], [3, -4]);
+});
+
 Deno.test("what an optimizer cannot train is refused", () => {
   using fixed = device.zeros([3]);
   using free = device.zeros([3]).trainable();
