@@ -95,6 +95,7 @@ export { rowChunks, rowsOf } from "./launch/elementwise.ts";
 export { add, div, maximum, minimum, mul, sub } from "./ops/elementwise.ts";
 export * from "./ops/unary.ts";
 export { linear, type LinearOptions, matmul } from "./ops/matmul.ts";
+export * from "./ops/einsum.ts";
 export * from "./ops/view.ts";
 export { at, type Index, type Slice } from "./ops/at.ts";
 export * from "./ops/axes.ts";

@@ -7,6 +7,7 @@ import { needOptions, needTensors } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refBroadcast, refFrom, refPhi, refUnbroadcast, refZeros } from "../reference.ts";
+import { composite } from "../scope.ts";
 import {
   broadcastShapes,
   broadcastStrides,
@@ -21,6 +22,7 @@ import { fill, materialize } from "../launch/copy.ts";
 import { gemm, type GemmArguments, type MatrixOperand } from "../launch/gemm.ts";
 import { elementwise } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
+import { reshape } from "./view.ts";
 
 /** f64 product of [m, k] and [k, n] slices, optionally transposed as stored. */
 function refProduct(
@@ -286,7 +288,10 @@ const matmulOp = defineOp<null>({
       a.shape[a.shape.length - 1] !== b.shape[b.shape.length - 2]
     ) {
       throw new ShapeError(
-        `matmul: ${show(a.shape)} against ${show(b.shape)}: [..., m, k] and [..., k, n] are needed`,
+        `matmul: ${show(a.shape)} against ${
+          show(b.shape)
+        }: [..., m, k] and [..., k, n], or vectors ` +
+          "[k], are needed",
       );
     }
     save(a);
@@ -351,13 +356,26 @@ const matmulOp = defineOp<null>({
 });
 
 /**
- * Matrix product over the last two axes; leading axes broadcast, transposed views cost no copy.
+ * Matrix product over the last two axes; leading axes broadcast, transposed views cost no copy. A
+ * vector is a row on the left and a column on the right, and the result lacks that axis, as in
+ * NumPy: two vectors give their scalar product, of shape [].
  *
- * @param a [..., m, k]
- * @param b [..., k, n]
+ * @param a [..., m, k] or [k]
+ * @param b [..., k, n] or [k]
  * @returns [..., m, n]
  * @throws {ShapeError} if sizes do not fit.
  */
 export function matmul(a: Tensor, b: Tensor): Tensor {
-  return matmulOp.apply([a, b], null)[0];
+  needTensors("matmul", { a, b });
+  const [row, column] = [a, b].map(({ shape }) => shape.length === 1);
+  if (!row && !column) return matmulOp.apply([a, b], null)[0];
+  return composite(() => {
+    const left = row ? reshape(a, [1, a.size]) : a;
+    const right = column ? reshape(b, [b.size, 1]) : b;
+    const [y] = matmulOp.apply([left, right], null);
+    const shape = [...y.shape];
+    if (column) shape.pop();
+    if (row) shape.splice(column ? -1 : -2, 1);
+    return reshape(y, shape);
+  });
 }
