@@ -91,7 +91,14 @@ export {
 export type { Constants } from "./template.ts";
 export { type GradientSlot, type Storage, Tensor } from "./tensor.ts";
 export { fill } from "./launch/copy.ts";
-export { rowChunks, rowsOf } from "./launch/elementwise.ts";
+export {
+  type ElementwiseMap,
+  type MapLaunch,
+  type MapOperand,
+  type MapStep,
+  rowChunks,
+  rowsOf,
+} from "./launch/elementwise.ts";
 export { add, div, maximum, minimum, mul, sub } from "./ops/elementwise.ts";
 export * from "./ops/unary.ts";
 export { linear, type LinearOptions, matmul } from "./ops/matmul.ts";

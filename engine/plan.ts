@@ -9,7 +9,9 @@ import type { Device } from "./device.ts";
 import type { HostArray } from "./dtype.ts";
 import { KernelError, LifetimeError, OutOfMemoryError, ShapeError } from "./errors.ts";
 import type { Pipeline } from "./kernel.ts";
+import { fuse, type Work } from "./fusion.ts";
 import { accumulate } from "./launch/copy.ts";
+import { canBind, dispatchOf, type MapLaunch } from "./launch/elementwise.ts";
 import { formatBytes, type PoolBuffer } from "./memory.ts";
 import {
   type BufferWindow,
@@ -36,7 +38,9 @@ class PlanBuffer implements PoolBuffer {
   lastUse = -1;
   version = 0;
   releases = 0;
-  /** First and last event that touches it. */
+  /** Whether anything recorded reads or writes it. */
+  touched = false;
+  /** First and last event that reads or writes it, once planned. */
   first = Infinity;
   last = -1;
   /** Where it lies in the arena, once planned. */
@@ -88,6 +92,15 @@ interface CopyEvent {
 
 type PlanEvent = DispatchEvent | CopyEvent;
 
+/** An elementwise launch before it is known what it is joined with. */
+interface MapEvent {
+  readonly when?: Condition;
+  readonly map: MapLaunch;
+}
+
+/** Memory that an event reads or writes. */
+type Touch = Work["touches"][number];
+
 const isCopy = (event: PlanEvent): event is CopyEvent => "from" in event;
 
 const isDue = ({ when }: { readonly when?: Condition }): boolean =>
@@ -114,7 +127,7 @@ interface OuterUse {
 /** Records what ops do instead of doing it. */
 class PlanRecorder implements Recorder, GradientLog {
   readonly aliasing = true;
-  readonly events: PlanEvent[] = [];
+  readonly #events: ((PlanEvent | MapEvent) & Work)[] = [];
   readonly buffers: PlanBuffer[] = [];
   readonly slots = new Map<GradientSlot, SlotUse>();
   readonly outer = new Map<PoolBuffer, OuterUse>();
@@ -188,19 +201,19 @@ class PlanRecorder implements Recorder, GradientLog {
     for (const [buffer, { version }] of this.outer) buffer.version = version;
   }
 
-  #touch(windows: readonly BufferWindow[], writes: (i: number) => boolean): void {
-    windows.forEach(({ buffer }, i) => {
+  #add(event: PlanEvent | MapEvent, touches: readonly Touch[]): void {
+    for (const { buffer, writes } of touches) {
       if (buffer instanceof PlanBuffer && this.#own.has(buffer)) {
-        buffer.first = Math.min(buffer.first, this.events.length);
-        buffer.last = this.events.length;
+        buffer.touched = true;
       } else {
         const { version, releases } = buffer;
         const use = this.outer.get(buffer) ?? { version, releases, written: false };
-        use.written ||= writes(i);
+        use.written ||= writes;
         this.outer.set(buffer, use);
       }
-      if (writes(i)) buffer.version++;
-    });
+      if (writes) buffer.version++;
+    }
+    this.#events.push({ ...event, touches, when: this.#when });
   }
 
   dispatch(
@@ -211,18 +224,60 @@ class PlanRecorder implements Recorder, GradientLog {
   ): void {
     const grid = gridOf(pipeline, windows, params, groups, this.#maxGroups);
     if (!grid) return;
-    this.#touch(windows, (i) => pipeline.storage[i].writes);
-    this.events.push({ pipeline, windows, params: { ...params }, grid, when: this.#when });
+    this.#add(
+      { pipeline, windows, params: { ...params }, grid },
+      windows.map(({ buffer }, i) => ({ buffer, writes: pipeline.storage[i].writes })),
+    );
+  }
+
+  map(map: MapLaunch): void {
+    const reads = map.loads.map(({ buffer }) => ({ buffer, writes: false }));
+    this.#add({ map }, [...reads, { buffer: map.out.buffer, writes: true }]);
   }
 
   copy(from: BufferWindow, to: BufferWindow): void {
-    this.#touch([from, to], (i) => i === 1);
-    this.events.push({ from, to, when: this.#when });
+    this.#add({ from, to }, [
+      { buffer: from.buffer, writes: false },
+      { buffer: to.buffer, writes: true },
+    ]);
+  }
+
+  /**
+   * What was recorded, elementwise launches joined where that can be; buffers know from here on
+   * when they are in use.
+   *
+   * @param results memory of what the function returned
+   */
+  finish(device: Device, results: ReadonlySet<PoolBuffer>): readonly PlanEvent[] {
+    const isPassing = (buffer: PoolBuffer) =>
+      buffer instanceof PlanBuffer && this.#own.has(buffer) && !results.has(buffer) &&
+      buffer.constant === undefined;
+    const joined = fuse(this.#events, isPassing, (map) => canBind(device, map));
+    const events: PlanEvent[] = [];
+    this.#events.forEach((recorded, i) => {
+      let event: PlanEvent;
+      if ("map" in recorded) {
+        const map = joined.has(i) ? joined.get(i) : recorded.map;
+        if (!map) return;
+        const { pipeline, windows, params, groups } = dispatchOf(device, map);
+        const grid = gridOf(pipeline, windows, params, groups, this.#maxGroups)!;
+        event = { pipeline, windows, params, grid, when: recorded.when };
+      } else {
+        event = recorded;
+      }
+      for (const { buffer } of isCopy(event) ? [event.from, event.to] : event.windows) {
+        if (!(buffer instanceof PlanBuffer) || !this.#own.has(buffer)) continue;
+        buffer.first = Math.min(buffer.first, events.length);
+        buffer.last = events.length;
+      }
+      events.push(event);
+    });
+    return events;
   }
 
   write({ buffer, offset }: BufferWindow, data: HostArray): void {
     const fresh = buffer instanceof PlanBuffer && this.#own.has(buffer) &&
-      buffer.first === Infinity && buffer.constant === undefined;
+      !buffer.touched && buffer.constant === undefined;
     if (!fresh || offset !== 0) {
       throw new KernelError(
         "a captured function may not overwrite tensors from the host: it would happen once, " +
@@ -303,9 +358,12 @@ export function capture<Output>(
   const copies = inputs.map(({ shape, dtype }) => device.empty(shape, dtype));
   const recorder = new PlanRecorder(device, copies);
   try {
-    const outputs = device.recordInto(recorder, () => scope(() => body(...copies)));
-    if (recorder.refused) throw recorder.refused;
-    return new CapturedPlan(device, recorder, copies, outputs);
+    const { outputs, events } = device.recordInto(recorder, () => {
+      const outputs = scope(() => body(...copies));
+      if (recorder.refused) throw recorder.refused;
+      return { outputs, events: recorder.finish(device, memoryOf(outputs)) };
+    });
+    return new CapturedPlan(device, recorder, copies, outputs, events);
   } catch (error) {
     for (const tensor of copies) tensor.dispose();
     for (const { own } of recorder.buffers) if (own) device.recorder.release(own);
@@ -313,6 +371,11 @@ export function capture<Output>(
   } finally {
     recorder.restoreVersions();
   }
+}
+
+/** Memory of all tensors in a value. */
+function memoryOf(value: unknown): Set<PoolBuffer> {
+  return new Set(tensorsIn(value).map(({ storage }) => storage.buffer));
 }
 
 /** What {@link measure} found, in bytes. */
@@ -355,10 +418,11 @@ export function measure<State extends Disposable>(
     const bytes = (buffers: readonly PlanBuffer[]) => buffers.reduce((n, b) => n + b.bytes, 0);
     const measured = bodies.map((body) => {
       const recorder = new MeasuringRecorder(device);
-      const results = new Set(
-        tensorsIn(device.recordInto(recorder, () => scope(() => body(state))))
-          .map(({ storage }) => storage.buffer),
-      );
+      const results = device.recordInto(recorder, () => {
+        const results = memoryOf(scope(() => body(state)));
+        recorder.finish(device, results);
+        return results;
+      });
       const used = recorder.buffers.filter((buffer) => buffer.last >= 0);
       return {
         // Even an empty arena is a buffer.
@@ -425,7 +489,6 @@ class CapturedPlan<Output> implements Plan<Output> {
   readonly dispatches: number;
   readonly memory: PlanMemory;
   readonly #steps: (Step | CopyEvent)[] = [];
-  readonly #events: readonly PlanEvent[];
   readonly #arena: PoolBuffer;
   readonly #params: GPUBuffer;
   readonly #own: PlanBuffer[];
@@ -436,8 +499,9 @@ class CapturedPlan<Output> implements Plan<Output> {
     private readonly recorder: PlanRecorder,
     private readonly inputs: readonly Tensor[],
     readonly outputs: Output,
+    private readonly events: readonly PlanEvent[],
   ) {
-    const results = new Set(tensorsIn(outputs).map((tensor) => tensor.storage.buffer));
+    const results = memoryOf(outputs);
     const used = recorder.buffers.filter((buffer) => buffer.last >= 0 || results.has(buffer));
     this.#own = used.filter((buffer) => buffer.constant !== undefined || results.has(buffer));
     const shared = used.filter((buffer) => !this.#own.includes(buffer));
@@ -452,7 +516,7 @@ class CapturedPlan<Output> implements Plan<Output> {
     const size = planArena(shared);
     this.memory = {
       arena: size,
-      lowerBound: largestLiveSum(shared, recorder.events.length),
+      lowerBound: largestLiveSum(shared, events.length),
       persistent: [...this.#own, ...inputs.map((t) => t.storage.buffer)]
         .reduce((sum, { bytes }) => sum + bytes, 0),
     };
@@ -466,14 +530,13 @@ class CapturedPlan<Output> implements Plan<Output> {
       );
     }
     this.#arena = device.recorder.allocate(size);
-    const dispatches = recorder.events.filter((event) => !isCopy(event));
+    const dispatches = events.filter((event) => !isCopy(event));
     this.dispatches = dispatches.filter(({ when }) => !when?.filled).length;
     this.#params = device.gpu.createBuffer({
       size: Math.max(1, dispatches.length) * parameterStride(device.gpu),
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
     });
-    this.#events = recorder.events;
-    this.#build(recorder.events);
+    this.#build();
   }
 
   /** Where a window of the recording lies now. */
@@ -485,12 +548,12 @@ class CapturedPlan<Output> implements Plan<Output> {
   }
 
   /** Makes parameter block and bind groups of all events. */
-  #build(events: readonly PlanEvent[]): void {
+  #build(): void {
     const { gpu } = this.device;
     const stride = parameterStride(gpu);
     const bytes = parameterBytes(this.#params.size);
     let slot = 0;
-    for (const event of events) {
+    for (const event of this.events) {
       if (isCopy(event)) {
         const [from, to] = [this.#resolve(event.from), this.#resolve(event.to)];
         if (from.buffer.gpu === to.buffer.gpu) {
@@ -613,7 +676,7 @@ class CapturedPlan<Output> implements Plan<Output> {
   /** The same work dispatch by dispatch, as a profile wants to see it. */
   #runObserved(): void {
     const { recorder } = this.device;
-    for (const event of this.#events.filter(isDue)) {
+    for (const event of this.events.filter(isDue)) {
       if (isCopy(event)) {
         recorder.copy(this.#resolve(event.from), this.#resolve(event.to));
         continue;

@@ -10,6 +10,7 @@ import type { HostArray } from "./dtype.ts";
 import { KernelError } from "./errors.ts";
 import { FirstRuns } from "./first_runs.ts";
 import { checkRounds, type Launch, type Pipeline } from "./kernel.ts";
+import type { MapLaunch } from "./launch/elementwise.ts";
 import type { BufferPool, PoolBuffer } from "./memory.ts";
 import type { GradientSlot, Tensor } from "./tensor.ts";
 
@@ -62,6 +63,11 @@ export interface Recorder {
     params: Params,
     groups: Groups,
   ): void;
+  /**
+   * Takes an elementwise launch as it is, so that it can be joined with others; where there is
+   * none, it is dispatched.
+   */
+  map?(launch: MapLaunch): void;
   /** Copies bytes between two different buffers, in order with dispatches. */
   copy(from: BufferWindow, to: BufferWindow): void;
   /** Overwrites bytes of a buffer from the host, in order with dispatches. */

@@ -15,7 +15,9 @@
 // STORE convert them; TC and TV are the types of operand 0 and of the output in registers (f16
 // becomes f32), S the scalar of TC, Bits the u32 or vec4u of as many; FUNCTIONS says whether EXPR
 // calls one of include/functions.wgsl; V is "vec4" or "f32" (suffix of math functions); READ_OUT
-// loads the old output as o; STRIDED_OUT walks the output with strides.
+// loads the old output as o; STRIDED_OUT walks the output with strides. FUSED computes several maps
+// in turn, STATEMENTS over x0, x1, …, of which the last, RESULT, is stored; STEPS are their
+// functions, FIELDS and HOISTED their parameters (engine/launch/elementwise.ts, fusedText).
 
 //:include math
 //:if FUNCTIONS
@@ -28,6 +30,9 @@ struct Params {
   alpha: f32,
   beta: f32,
   offset_out: u32, // elements before the output within its window
+//:if FUSED
+  $FIELDS
+//:end
 //:for r in 0..RANK
   d$r: u32,
 //:if STRIDED_OUT
@@ -53,6 +58,11 @@ alias T = $TC;
 alias TV = $TV;
 alias Bits = $TU;
 
+//:if FUSED
+$STEPS
+
+//:end
+
 @compute @workgroup_size(WG)
 fn main(
   @builtin(workgroup_id) group: vec3u,
@@ -77,6 +87,9 @@ fn main(
   let alpha = params.alpha;
   let beta = params.beta;
   let offset_out = params.offset_out;
+//:if FUSED
+  $HOISTED
+//:end
 //:for r in 0..RANK
   let d$r = params.d$r;
 //:if STRIDED_OUT
@@ -131,6 +144,18 @@ fn main(
 //:end
       let x$i = ${LOAD$i};
 //:end
+//:if STRIDED_OUT && W == 1
+      let k = to + ${u}u * s_out_${RANK-1};
+//:else
+      let k = to + ${u}u;
+//:end
+//:if READ_OUT
+      let o = $LOAD_OUT;
+//:end
+//:if FUSED
+      $STATEMENTS
+      y$u = $RESULT;
+//:else
 //:if INPUTS > 0
       let a = x0;
 //:end
@@ -143,15 +168,8 @@ fn main(
 //:if INPUTS > 3
       let d = x3;
 //:end
-//:if STRIDED_OUT && W == 1
-      let k = to + ${u}u * s_out_${RANK-1};
-//:else
-      let k = to + ${u}u;
-//:end
-//:if READ_OUT
-      let o = $LOAD_OUT;
-//:end
       y$u = TV($EXPR);
+//:end
     }
 //:end
 //:for u in 0..U

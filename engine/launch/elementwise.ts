@@ -6,9 +6,13 @@
  */
 import source from "../../kernels/elementwise.wgsl" with { type: "text" };
 import { fragments } from "../../kernels/include/mod.ts";
-import { BYTES_PER_ELEMENT, type DType } from "../dtype.ts";
-import { defineKernel } from "../kernel.ts";
-import { broadcastStrides, collapseAxes, isDense } from "../shape.ts";
+import type { Device } from "../device.ts";
+import { BYTES_PER_ELEMENT, type DType, isFloat, itemSizeOf } from "../dtype.ts";
+import { LifetimeError } from "../errors.ts";
+import { defineKernel, type Pipeline } from "../kernel.ts";
+import type { PoolBuffer } from "../memory.ts";
+import type { BufferWindow, Params } from "../recorder.ts";
+import { broadcastStrides, collapseAxes, isDense, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
 const kernel = defineKernel("elementwise", source, {
@@ -52,122 +56,299 @@ export const extremum = (name: "max" | "min", x: string, y: string): string =>
 /** WGSL of the condition that a float is not 0; NaN is not. */
 export const nonZero = (x: string): string => `((${x} != T(0.0)) | is_nan_$V(${x}))`;
 
-interface Walk {
+/** Where a launch reads or writes: elements of a buffer. */
+export interface MapOperand {
+  /** The memory. */
+  readonly buffer: PoolBuffer;
+  /** Element type. */
+  readonly dtype: DType;
+  /** Per axis of the launch. */
+  readonly strides: readonly number[];
+  /** First element within the buffer. */
+  readonly offset: number;
+}
+
+/** One map of a launch. */
+export interface MapStep extends ElementwiseMap {
+  /** Operands a, b, …: loads by index, and results of earlier steps by the complement of theirs. */
+  readonly operands: readonly number[];
+  /** Element types of the first operand and of the result. */
+  readonly types: readonly [DType, DType];
+  /** Whether it rounds to f16 as launches by vectors do, which matters where a driver does not. */
+  readonly vector: boolean;
+}
+
+/** Maps of one index space, the last of which is stored. Eager ones have one step. */
+export interface MapLaunch {
+  /** Sizes of the axes, neighbouring ones merged where no operand tells them apart. */
   readonly shape: readonly number[];
-  /** Per operand, output last. */
-  readonly strides: readonly (readonly number[])[];
-  /** First element within the buffer, output last. */
-  readonly offsets: readonly number[];
+  /** What is read. */
+  readonly loads: readonly MapOperand[];
+  /** The maps in order. */
+  readonly steps: readonly MapStep[];
+  /** Where the last one's result goes. */
+  readonly out: MapOperand;
 }
 
 /**
- * Computes `out = map(inputs)`, broadcasting inputs to the shape of `out`. Strides may be negative
- * ({@link windowOf} in copy.ts): parameters are taken modulo 2^32, as the kernel's sums are.
+ * Computes `out = map(inputs)`, broadcasting inputs to the shape of `out`.
  *
  * @param out dense, or a slice that is to be overwritten
+ * @throws {LifetimeError} for a disposed tensor, or one of another device.
  */
 export function elementwise(out: Tensor, inputs: readonly Tensor[], map: ElementwiseMap): void {
   if (out.size === 0) return;
   const operands = [...inputs, out];
-  const merged = collapseAxes(
+  const { shape, strides } = collapseAxes(
     out.shape,
     operands.map((t) => broadcastStrides(t.shape, t.strides, out.shape)),
   );
-  launch(operands, map, { ...merged, offsets: operands.map((t) => t.offset) });
+  const [...loads] = operands.map(({ device, storage: { buffer }, dtype, offset }, i) => {
+    if (device !== out.device) {
+      throw new LifetimeError("elementwise: an operand lives on another device");
+    }
+    return { buffer, dtype, offset, strides: strides[i] };
+  });
+  const last = loads.pop()!;
+  const step = {
+    ...map,
+    operands: inputs.map((_, i) => i),
+    types: [operands[0].dtype, out.dtype] as const,
+    vector: false,
+  };
+  launch(out.device, { shape, loads, steps: [step], out: last });
 }
 
-/** Elements between the lowest and highest one that a walk touches, plus one. */
-function extent(shape: readonly number[], strides: readonly number[]): number {
-  return shape.reduce((sum, size, axis) => sum + (size - 1) * Math.abs(strides[axis]), 1);
-}
-
-/** Elements that a walk touches before the one that it starts at: along negative strides. */
-function below(shape: readonly number[], strides: readonly number[]): number {
-  return shape.reduce((sum, size, axis) => sum + (size - 1) * Math.max(0, -strides[axis]), 0);
-}
-
-function launch(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): void {
-  const { device } = operands[0];
-  const tooLong = (strides: readonly number[], i: number): boolean =>
-    extent(walk.shape, strides) * operands[i].itemSize >
-      device.bindingLimit - device.offsetAlignment;
-  if (walk.strides.some(tooLong)) {
-    split(operands, map, walk);
+function launch(device: Device, whole: MapLaunch): void {
+  if (!canBind(device, whole)) {
+    for (const part of halves(whole)) launch(device, part);
     return;
   }
-  const rank = walk.shape.length;
-  const inner = walk.shape[rank - 1];
-  const vector = inner % 4 === 0 && operands.every((_, i) => {
-    const strides = walk.strides[i];
-    const step = strides[rank - 1];
-    return step === 0 ? i < operands.length - 1 : step === 1 && walk.offsets[i] % 4 === 0 &&
-      strides.every((s, axis) => axis === rank - 1 || s % 4 === 0);
-  });
-  const width = vector ? 4 : 1;
-  const inputs = operands.length - 1;
-  const outStrides = walk.strides[inputs];
-  const stridedOut = !isDense(walk.shape, outStrides);
-  const count = walk.shape.reduce((a, b) => a * b, 1) / width;
-  const inOrder = walk.strides.every((strides) => strides[rank - 1] <= 1);
-  const { workgroup, run, step } = streams(device, inOrder ? count : 0, width, inner / width);
-  const half = (i: number) => vector && operands[i].dtype === "f16";
-  const stored = (i: number, splat: boolean) =>
-    half(i) && !splat ? "vec2u" : wgslType(operands[i].dtype, splat ? 1 : width);
-  const constants: Record<string, number | boolean | string> = {
-    WG: workgroup,
-    W: width,
-    RANK: rank,
-    INPUTS: inputs,
-    RUN: run,
-    U: step,
-    READ_OUT: map.readOut ?? false,
-    STRIDED_OUT: stridedOut,
-    TO: stored(inputs, false),
-    LOAD_OUT: half(inputs) ? "half_values(result[k])" : "TV(result[k])",
-    STORE: half(inputs) ? "half_bits" : wgslType(operands[inputs].dtype, width),
-    S: computed(operands[0].dtype),
-    TC: wgslType(computed(operands[0].dtype), width),
-    TV: wgslType(computed(operands[inputs].dtype), width),
-    TU: wgslType("u32", width),
-    V: vector ? "vec4" : "f32",
-    FUNCTIONS: FUNCTIONS.test(map.expression),
-  };
-  const params: Record<string, number> = {
-    count,
-    alpha: map.alpha ?? 0,
-    beta: map.beta ?? 0,
-  };
-  for (let axis = 0; axis < rank; axis++) {
-    params[`d${axis}`] = axis === rank - 1 ? inner / width : walk.shape[axis];
-    if (stridedOut) params[`s_out_${axis}`] = outStrides[axis];
+  const [step] = whole.steps;
+  const map = isVector(whole) ? { ...whole, steps: [{ ...step, vector: true }] } : whole;
+  const { recorder } = device;
+  if (recorder.map) {
+    recorder.map(map);
+  } else {
+    const { pipeline, windows, params, groups } = dispatchOf(device, map);
+    recorder.dispatch(pipeline, windows, params, groups);
   }
-  const windows = operands.map((tensor, i) => {
-    const first = walk.offsets[i];
-    const strides = walk.strides[i];
-    const lowest = first - below(walk.shape, strides);
-    const start = lowest - lowest % (device.offsetAlignment / tensor.itemSize);
-    if (i === inputs) {
-      params.offset_out = first - start;
+}
+
+/** Halves the outermost axis, or steps into its only element. */
+function halves({ shape: [outer, ...rest], loads, out, steps }: MapLaunch): MapLaunch[] {
+  const part = (shape: number[], change: (it: MapOperand) => MapOperand): MapLaunch => ({
+    shape,
+    loads: loads.map(change),
+    steps,
+    out: change(out),
+  });
+  if (outer === 1) return [part(rest, (it) => ({ ...it, strides: it.strides.slice(1) }))];
+  // Multiples of 4 keep vector loads possible when the outermost axis is the only one.
+  const half = outer > 8 ? Math.ceil(outer / 8) * 4 : Math.ceil(outer / 2);
+  return [
+    part([half, ...rest], (it) => it),
+    part([outer - half, ...rest], (it) => ({ ...it, offset: it.offset + half * it.strides[0] })),
+  ];
+}
+
+/** Elements between the first and last one that a walk touches, plus one. */
+function extent(shape: readonly number[], strides: readonly number[]): number {
+  let elements = 1;
+  for (let axis = 0; axis < shape.length; axis++) elements += (shape[axis] - 1) * strides[axis];
+  return elements;
+}
+
+/** Whether no operand of a launch is beyond what the adapter can bind. */
+export function canBind(device: Device, { shape, loads, out }: MapLaunch): boolean {
+  const most = device.bindingLimit - device.offsetAlignment;
+  const fits = ({ strides, dtype }: MapOperand) =>
+    extent(shape, strides) * itemSizeOf(dtype) <= most;
+  return fits(out) && loads.every(fits);
+}
+
+/** Whether a launch can go by vectors of four elements. */
+export function isVector({ shape, loads, out }: MapLaunch): boolean {
+  const inner = shape.length - 1;
+  const fits = ({ strides, offset }: MapOperand) =>
+    strides[inner] === 1 && offset % 4 === 0 &&
+    strides.every((step, axis) => axis === inner || step % 4 === 0);
+  return shape[inner] % 4 === 0 && fits(out) &&
+    loads.every((it) => it.strides[inner] === 0 || fits(it));
+}
+
+/** Compiled maps by what is compiled in. */
+const compiled = new WeakMap<GPUDevice, Map<string, Pipeline>>();
+
+/** What the recorder is to dispatch for a launch that {@link canBind}. */
+export function dispatchOf(device: Device, map: MapLaunch): {
+  readonly pipeline: Pipeline;
+  readonly windows: readonly BufferWindow[];
+  readonly params: Params;
+  readonly groups: number;
+} {
+  const { shape, loads, steps, out } = map;
+  const rank = shape.length;
+  const vector = isVector(map);
+  const width = vector ? 4 : 1;
+  const inner = shape[rank - 1] / width;
+  const stridedOut = !isDense(shape, out.strides);
+  const count = sizeOf(shape) / width;
+  const operands = [...loads, out];
+  const inOrder = operands.every(({ strides }) => strides[rank - 1] <= 1);
+  const { workgroup, run, step } = streams(device, inOrder ? count : 0, width, inner);
+  const params: Record<string, number> = { count, alpha: 0, beta: 0 };
+  for (let axis = 0; axis < rank; axis++) {
+    params[`d${axis}`] = axis === rank - 1 ? inner : shape[axis];
+    if (stridedOut) params[`s_out_${axis}`] = out.strides[axis];
+  }
+  let layout = `${workgroup},${run},${step},${width},${rank},${stridedOut}`;
+  const windows = operands.map(({ buffer, dtype, strides, offset }, i) => {
+    const itemSize = itemSizeOf(dtype);
+    const first = offset % (device.offsetAlignment / itemSize);
+    layout += `,${dtype}`;
+    if (i === loads.length) {
+      params.offset_out = first;
     } else {
-      const splat = strides[rank - 1] === 0;
-      constants[`T${i}`] = stored(i, splat);
-      constants[`LOAD${i}`] = splat
-        ? `T(S(in${i}[at${i}]))`
-        : half(i)
-        ? `half_values(in${i}[k${i}])`
-        : `T(in${i}[k${i}])`;
-      params[`offset_${i}`] = first - start;
+      params[`offset_${i}`] = first;
       for (let axis = 0; axis < rank; axis++) params[`s${i}_${axis}`] = strides[axis];
+      if (strides[rank - 1] === 0) layout += "*";
     }
     return {
-      tensor,
-      start: start - tensor.offset,
-      count: lowest - start + extent(walk.shape, strides),
+      buffer,
+      offset: (offset - first) * itemSize,
+      bytes: Math.ceil((first + extent(shape, strides)) * itemSize / 4) * 4,
     };
   });
-  constants.EXPR = map.expression.replaceAll("$V", constants.V as string)
-    .replace(/\bparams\.(?=alpha|beta)/g, "");
-  device.run(kernel, constants, windows, params, Math.ceil(count / (workgroup * run)));
+  steps.forEach(({ expression, operands, types, alpha = 0, beta = 0, readOut, vector }, i) => {
+    const suffix = steps.length > 1 ? `_${i}` : "";
+    params[`alpha${suffix}`] = alpha;
+    params[`beta${suffix}`] = beta;
+    layout += `;${expression},${operands},${types},${readOut},${vector}`;
+  });
+  for (const place of PLACES) if (steps.length > 1) params[`zero_${place}`] = 0;
+  if (device.recorder.aliasing) layout += "aliasing";
+  let pipelines = compiled.get(device.gpu);
+  if (!pipelines) compiled.set(device.gpu, pipelines = new Map());
+  let pipeline = pipelines.get(layout);
+  if (!pipeline) {
+    const constants = { WG: workgroup, RUN: run, U: step, ...constantsOf(map, vector, stridedOut) };
+    pipelines.set(layout, pipeline = device.pipeline(kernel, constants));
+  }
+  return { pipeline, windows, params, groups: Math.ceil(count / (workgroup * run)) };
+}
+
+/** What does not depend on how the launch is shared out. */
+function constantsOf(
+  { shape, loads, steps, out }: MapLaunch,
+  vector: boolean,
+  stridedOut: boolean,
+): Record<string, number | boolean | string> {
+  const width = vector ? 4 : 1;
+  const last = steps[steps.length - 1];
+  const fused = steps.length > 1;
+  const half = (dtype: DType) => vector && dtype === "f16";
+  const constants: Record<string, number | boolean | string> = {
+    W: width,
+    RANK: shape.length,
+    INPUTS: loads.length,
+    READ_OUT: last.readOut ?? false,
+    STRIDED_OUT: stridedOut,
+    TO: half(out.dtype) ? "vec2u" : wgslType(out.dtype, width),
+    LOAD_OUT: half(out.dtype) ? "half_values(result[k])" : "TV(result[k])",
+    STORE: half(out.dtype) ? "half_bits" : wgslType(out.dtype, width),
+    S: computed(last.types[0]),
+    TC: wgslType(computed(last.types[0]), width),
+    TV: wgslType(computed(out.dtype), width),
+    TU: wgslType("u32", width),
+    FUNCTIONS: steps.some(({ expression }) => FUNCTIONS.test(expression)),
+    V: vector ? "vec4" : "f32",
+    FUSED: fused,
+  };
+  loads.forEach(({ dtype, strides }, i) => {
+    const splat = strides[shape.length - 1] === 0;
+    const [type, scalar] = fused ? [wgslType(computed(dtype), width), computed(dtype)] : ["T", "S"];
+    constants[`T${i}`] = half(dtype) && !splat ? "vec2u" : wgslType(dtype, splat ? 1 : width);
+    constants[`LOAD${i}`] = splat
+      ? `${type}(${scalar}(in${i}[at${i}]))`
+      : half(dtype)
+      ? `half_values(in${i}[k${i}])`
+      : `${type}(in${i}[k${i}])`;
+  });
+  constants.EXPR = steps.map(({ expression }) =>
+    expression.replaceAll("$V", constants.V as string).replace(/\bparams\.(?=alpha|beta)/g, "")
+  ).join("; ");
+  return fused ? { ...constants, ...fusedText(loads, steps, width) } : constants;
+}
+
+/** Operands of an expression. */
+const PLACES = ["a", "b", "c", "d"] as const;
+
+/**
+ * Declarations and statements of several steps. Each is to give the bits that it gives alone, so
+ * what goes from one to the next is rounded to its element type, and neither contracted to a
+ * multiply-add nor simplified: a xor with zeros that the compiler does not know keeps it from
+ * seeing where floats come from, other zeros for each operand lest it see that two are the same.
+ */
+function fusedText(
+  loads: readonly MapOperand[],
+  steps: readonly MapStep[],
+  width: number,
+): Record<string, string> {
+  const [fields, hoisted, statements]: string[][] = [[], [], []];
+  const functions = new Map<string, string>();
+  for (const place of PLACES) {
+    fields.push(`zero_${place}: u32,`);
+    hoisted.push(`let zero_${place} = Bits(params.zero_${place});`);
+  }
+  const suffix = width === 4 ? "vec4" : "f32";
+  steps.forEach(({ expression, operands, types: [first, last], readOut, vector }, i) => {
+    const scalars: Record<string, string> = { S: computed(first) };
+    const [T, TV] = [first, last].map((dtype) => wgslType(computed(dtype), width));
+    const text = expression.replaceAll("$V", suffix)
+      .replace(/\bparams\.(?=alpha|beta)/g, "")
+      .replace(/\b(T|S|TV)\b/g, (name) => ({ ...scalars, T, TV })[name]!);
+    const values = operands.map((operand, place) => {
+      const dtype = operand < 0 ? steps[~operand].types[1] : loads[operand].dtype;
+      const value = operand < 0 ? `v${~operand}` : `x${operand}`;
+      const type = wgslType(computed(dtype), width);
+      return isFloat(dtype)
+        ? `${T}(bitcast<${type}>(bitcast<Bits>(${value}) ^ zero_${PLACES[place]}))`
+        : `${T}(${value})`;
+    });
+    const parameters = operands.map((_, place) => `${PLACES[place]}: ${T}`);
+    if (readOut) {
+      parameters.push(`o: ${TV}`);
+      values.push("o");
+    }
+    for (const name of ["alpha", "beta"]) {
+      if (!new RegExp(`\\b${name}\\b`).test(text)) continue;
+      fields.push(`${name}_${i}: f32,`);
+      hoisted.push(`let ${name}_${i} = params.${name}_${i};`);
+      parameters.push(`${name}: f32`);
+      values.push(`${name}_${i}`);
+    }
+    const body = `(${parameters.join(", ")}) -> ${TV} {\n  return ${TV}(${text});\n}`;
+    if (!functions.has(body)) functions.set(body, `step_${functions.size}`);
+    const result = `${functions.get(body)}(${values.join(", ")})`;
+    const stored = i === steps.length - 1 && vector === (width === 4);
+    statements.push(
+      `let v${i} = ${last === "f16" && !stored ? rounded(result, vector, width) : result};`,
+    );
+  });
+  return {
+    FIELDS: fields.join("\n  "),
+    STEPS: [...functions].map(([body, name]) => `fn ${name}${body}`).join("\n\n"),
+    HOISTED: hoisted.join("\n  "),
+    STATEMENTS: statements.join("\n      "),
+    RESULT: `v${steps.length - 1}`,
+  };
+}
+
+/** A float rounded to f16 as a launch by vectors, or by elements, stores and loads it. */
+function rounded(value: string, vector: boolean, width: number): string {
+  if (!vector) return `${wgslType("f32", width)}(${wgslType("f16", width)}(${value}))`;
+  return `half_values(half_bits(vec4f(${value})))${width === 4 ? "" : ".x"}`;
 }
 
 /**
@@ -191,23 +372,6 @@ export function streams(
     run,
     step: inner % 4 === 0 ? 4 : inner % 2 === 0 ? 2 : 1,
   };
-}
-
-/** Halves the outermost axis, or steps into its only element. */
-function split(operands: readonly Tensor[], map: ElementwiseMap, walk: Walk): void {
-  const [outer, ...rest] = walk.shape;
-  if (outer === 1) {
-    launch(operands, map, { ...walk, shape: rest, strides: walk.strides.map((s) => s.slice(1)) });
-    return;
-  }
-  // Multiples of 4 keep vector loads possible when the outermost axis is the only one.
-  const half = outer > 8 ? Math.ceil(outer / 8) * 4 : Math.ceil(outer / 2);
-  launch(operands, map, { ...walk, shape: [half, ...rest] });
-  launch(operands, map, {
-    shape: [outer - half, ...rest],
-    strides: walk.strides,
-    offsets: walk.offsets.map((offset, i) => offset + half * walk.strides[i][0]),
-  });
 }
 
 /** What kernels compute with. */

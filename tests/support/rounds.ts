@@ -42,7 +42,8 @@ fn main(${entry[2]}) {
 
 /** Counts what `body` runs on the device. */
 export async function countRounds(device: Device, body: () => void): Promise<CountedRounds[]> {
-  const { run, observer } = device;
+  const { recorder, observer } = device;
+  const { dispatch } = recorder;
   const kernels = new Map<string, Kernel>();
   const countedKernel = (kernel: Kernel, constants: Constants): Kernel => {
     const text = generate(kernel, constants);
@@ -57,10 +58,12 @@ export async function countRounds(device: Device, body: () => void): Promise<Cou
     afterDispatch() {},
     submitted() {},
   });
-  device.run = (kernel, constants, operands, params, groups) => {
+  recorder.dispatch = ({ kernel, constants }, windows, params, groups) => {
     const before = device.counters.dispatches;
     const most = keep(device.tensor(new Uint32Array(1)));
-    run.call(device, countedKernel(kernel, constants), {}, [...operands, most], params, groups);
+    const pipeline = device.pipeline(countedKernel(kernel, constants), {});
+    const window = { buffer: most.storage.buffer, offset: 0, bytes: 4 };
+    dispatch.call(recorder, pipeline, [...windows, window], params, groups);
     if (device.counters.dispatches === before) return;
     found.push({ kernel, launch: { constants, params, grid }, most });
   };
@@ -74,7 +77,7 @@ export async function countRounds(device: Device, body: () => void): Promise<Cou
       counted: counts[i][0],
     }));
   } finally {
-    device.run = run;
+    recorder.dispatch = dispatch;
     device.observe(observer);
     found.forEach(({ most }) => most.dispose());
   }
