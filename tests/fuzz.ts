@@ -48,7 +48,7 @@ async function programs(seed: number, seconds: number): Promise<Tried> {
     using device = await openDevice(round % 2 ? { bindingLimit: SMALL_BINDING } : {});
     tried += PROGRAMS_AT_ONCE;
     try {
-      await checkPrograms(device, seed + round, PROGRAMS_AT_ONCE);
+      await checkPrograms(device, seed + round, PROGRAMS_AT_ONCE, true);
     } catch (error) {
       faults.push(`programs of seed ${seed + round}: ${describeError(error)}`);
       if (faults.length >= 5) break;

@@ -1,6 +1,7 @@
 /**
  * Random programs: chains of ops over small shapes, with tensors disposed along the way, against
- * the ops' own float64 references.
+ * the ops' own float64 references; and the same captured and replayed twice, which gives the same
+ * bits.
  *
  * Every step is compared on the very values it was given, so that errors of earlier steps do not
  * count: what is allowed is 2e-6 of the largest of inputs, outputs and outputs for inputs without
@@ -15,6 +16,7 @@ import fc from "fast-check";
 import {
   add,
   backward,
+  capture,
   type Device,
   type RefArray,
   registry,
@@ -59,11 +61,13 @@ class Chain {
   readonly values: Value[] = [];
   readonly leaves: Value[] = [];
 
-  constructor(readonly device: Device) {}
+  /** Leaves are made, or those of a chain before. */
+  constructor(readonly device: Device, readonly before: readonly Value[] = []) {}
 
   leaf(shape: readonly number[], seed: number): Value {
     const shadow = refRandom(shape, seed);
-    const tensor = this.device.tensor(Float32Array.from(shadow.data), shape).trainable();
+    const tensor = this.before[this.leaves.length]?.tensor ??
+      this.device.tensor(Float32Array.from(shadow.data), shape).trainable();
     const value = { tensor, shadow, copy: this.#copy(tensor) };
     this.values.push(value);
     this.leaves.push(value);
@@ -123,6 +127,8 @@ const pick = <T>(list: readonly T[], n: number): T => list[n % list.length];
 const RULES: Record<string, Rule> = {
   add: binary("add"),
   sub: binary("sub"),
+  maximum: binary("maximum"),
+  minimum: binary("minimum"),
   mul: bounded(30, binary("mul")),
   neg: unary("neg"),
   exp: bounded(5, unary("exp")),
@@ -130,9 +136,17 @@ const RULES: Record<string, Rule> = {
   relu: unary("relu"),
   tanh: unary("tanh"),
   gelu: unary("gelu"),
+  sigmoid: unary("sigmoid"),
+  abs: unary("abs"),
+  powScalar: bounded(
+    10,
+    (chain, x, { detail }) => void chain.step("powScalar", [x], { exponent: 2 + detail % 3 }),
+  ),
+  clamp: (chain, x) => void chain.step("clamp", [x], { low: -0.5, high: 1 }),
   sum: bounded(1000, reduction("sum")),
   mean: reduction("mean"),
   max: reduction("max"),
+  min: reduction("min"),
   softmax: rows("softmax", { temperature: 1 }),
   logSoftmax: bounded(100, rows("logSoftmax", { temperature: 0.5 })),
   contiguous: unary("contiguous"),
@@ -186,6 +200,24 @@ const RULES: Record<string, Rule> = {
     const shape = x.shadow.shape.map((size) => size === 1 ? pick(SIZES, detail) : size);
     chain.step("expand", [x], { shape: detail & 1 && shape.length < 4 ? [3, ...shape] : shape });
   },
+  // The first part goes on; the others reach no loss.
+  split(chain, x, { other, detail }) {
+    const { shape } = x.shadow;
+    if (shape.length === 0) return;
+    const axis = detail % shape.length;
+    const first = other % (shape[axis] + 1);
+    chain.step("split", [x], { axis, sizes: [first, shape[axis] - first] });
+  },
+  topk(chain, x, { detail }) {
+    const width = x.shadow.shape.at(-1);
+    if (width) chain.step("topk", [x], { k: 1 + detail % width, descending: detail < 500 });
+  },
+  repeat(chain, x, { detail }) {
+    const counts = x.shadow.shape.map((_, axis) => 1 + (detail >> axis & 1));
+    chain.step("repeat", [x], {
+      counts: detail & 16 && counts.length < 4 ? [2, ...counts] : counts,
+    });
+  },
   concat(chain, x, { other, detail }) {
     const { shape } = x.shadow;
     if (shape.length === 0) return;
@@ -198,10 +230,19 @@ const RULES: Record<string, Rule> = {
 /** Largest number of elements a chain may carry on. */
 const MOST = 4000;
 
-/** Runs a chain; the copies to read, what made them, the leaves and their gradients. */
-function run(device: Device, shape: readonly number[], choices: readonly Choice[]) {
+/**
+ * Runs a chain; the copies to read, what made them, the leaves and their gradients.
+ *
+ * @param before leaves of the same chain
+ */
+function run(
+  device: Device,
+  shape: readonly number[],
+  choices: readonly Choice[],
+  before?: readonly Value[],
+) {
   return scope(() => {
-    const chain = new Chain(device);
+    const chain = new Chain(device, before);
     chain.leaf(shape, 1);
     for (const choice of choices) {
       const live = chain.values.filter(({ tensor, shadow }) =>
@@ -229,11 +270,32 @@ function run(device: Device, shape: readonly number[], choices: readonly Choice[
   });
 }
 
+/** What a chain leaves to read. */
+const readable = ({ values, grads }: ReturnType<typeof run>): Tensor[] => [
+  ...values.map(({ copy }) => copy),
+  ...grads.filter((grad) => grad !== undefined),
+];
+
 /** Runs a program on a device and holds every value and gradient against float64. */
-async function checkProgram(device: Device, shape: readonly number[], choices: readonly Choice[]) {
+async function checkProgram(
+  device: Device,
+  shape: readonly number[],
+  choices: readonly Choice[],
+  captured: boolean,
+) {
   const chain = run(device, shape, choices);
   try {
-    await compare(device, chain);
+    const data = await device.read(readable(chain));
+    compare(data.map((it) => Float64Array.from(it)), chain);
+    if (!captured) return;
+    const zeroGrad = () => chain.leaves.forEach(({ tensor }) => tensor.zeroGrad());
+    zeroGrad();
+    using plan = capture(device, [], () => readable(run(device, shape, choices, chain.leaves)));
+    for (const replay of ["first", "second"]) {
+      const replayed = await device.read(plan.replay([]));
+      assertEquals(replayed.map(bits), data.map(bits), `the ${replay} replay is not the eager run`);
+      zeroGrad();
+    }
   } finally {
     // What the scope returned is this function's.
     for (const { tensor, copy } of chain.values) [tensor, copy].forEach((it) => it.dispose());
@@ -241,9 +303,14 @@ async function checkProgram(device: Device, shape: readonly number[], choices: r
   }
 }
 
-async function compare(device: Device, { values, leaves, grads, last }: ReturnType<typeof run>) {
-  const tensors = [...values.map(({ copy }) => copy), ...grads.filter((g) => g !== undefined)];
-  const data = (await device.read(tensors)).map((it) => Float64Array.from(it));
+/** Bits of floats; NaN is one value. */
+const bits = (data: ArrayLike<number>): number[] =>
+  Array.from(new Uint32Array(Float32Array.from(data).buffer));
+
+function compare(
+  data: readonly Float64Array[],
+  { values, leaves, grads, last }: ReturnType<typeof run>,
+): void {
   const actual = new Map<Value, RefArray>(
     values.map((value, i) => [value, { shape: value.shadow.shape, data: data[i] }]),
   );
@@ -256,7 +323,7 @@ async function compare(device: Device, { values, leaves, grads, last }: ReturnTy
     const { name, inputs, attrs } = value.made;
     const { reference } = registry().get(name)!;
     const given = inputs.map((it) => actual.get(it)!);
-    const [expected] = reference.forward(given, attrs);
+    const [expected, ...others] = reference.forward(given, attrs);
     const positive = given.map((it) => ({ ...it, data: it.data.map(Math.abs) }));
     const size = (arrays: readonly RefArray[]) => Math.max(...arrays.map((it) => largest(it.data)));
     const scale = Math.max(
@@ -270,7 +337,8 @@ async function compare(device: Device, { values, leaves, grads, last }: ReturnTy
     assert(error < FORWARD, `${name} of [${given.map((it) => it.shape).join("] [")}]: ${error}`);
     const grad = outer.get(value);
     if (!grad) continue;
-    reference.backward!(given, attrs, [grad]).forEach((part, i) => {
+    const seeds = [grad, ...others.map((it) => refZeros(it.shape))];
+    reference.backward!(given, attrs, seeds).forEach((part, i) => {
       if (!part) return;
       const before = outer.get(inputs[i]);
       steepest = Math.max(steepest, largest(part.data));
@@ -305,12 +373,18 @@ const choices = fc.array(choice, { minLength: 1, maxLength: 16, size: "max" });
  *
  * @param seed decides all programs
  * @param count programs
+ * @param captured whether plans of them are run as well
  */
-export async function checkPrograms(device: Device, seed: number, count: number): Promise<void> {
+export async function checkPrograms(
+  device: Device,
+  seed: number,
+  count: number,
+  captured: boolean,
+): Promise<void> {
   await fc.assert(
     fc.asyncProperty(shapes, choices, async (shape, choices) => {
       const before = device.memory.liveBytes;
-      await checkProgram(device, shape, choices);
+      await checkProgram(device, shape, choices, captured);
       assertEquals(device.memory.liveBytes, before);
     }),
     { seed, numRuns: count, unbiased: true },
