@@ -168,6 +168,13 @@ export {
   type SmoothL1LossOptions,
 } from "./ops/loss.ts";
 export {
+  type AffineOptions,
+  batchNorm,
+  type BatchNormFunctionOptions,
+  groupNorm,
+  instanceNorm,
+} from "./ops/batch_norm.ts";
+export {
   attention,
   type AttentionOptions,
   selfAttention,
@@ -193,6 +200,9 @@ export {
   type BatchNormOptions,
   Conv2d,
   Embedding,
+  GroupNorm,
+  type GroupNormOptions,
+  InstanceNorm,
   LayerNorm,
   type LayerSource,
   Linear,

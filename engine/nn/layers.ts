@@ -19,23 +19,18 @@
 import type { Device } from "../device.ts";
 import type { HostArray } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { emaStep } from "../launch/in_place.ts";
 import { type AttentionOptions, selfAttention } from "../ops/attention.ts";
+import { batchNorm, groupNorm, instanceNorm } from "../ops/batch_norm.ts";
 import { conv2d, type Conv2dOptions } from "../ops/conv.ts";
-import { add, div, mul, sub } from "../ops/elementwise.ts";
-import { sqrt } from "../ops/unary.ts";
 import { embedding, type Indices } from "../ops/indexing.ts";
 import { layerNorm } from "../ops/layernorm.ts";
 import { linear, type LinearOptions } from "../ops/matmul.ts";
-import { mean } from "../ops/reduce.ts";
 import { rmsNorm } from "../ops/rmsnorm.ts";
-import { variance } from "../ops/variance.ts";
 import { rotary } from "../ops/rotary.ts";
 import { concat, permute, reshape, slice } from "../ops/view.ts";
 import { Prng, type RandomSource } from "../prng.ts";
-import { keep, scope } from "../scope.ts";
+import { keep } from "../scope.ts";
 import { sameShape, type Shape, show } from "../shape.ts";
-import { noGrad } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 import { constantValues, type InitialValues, xavierUniform } from "./init.ts";
 
@@ -324,9 +319,9 @@ export interface BatchNormOptions {
 }
 
 /**
- * Batch normalisation (Ioffe and Szegedy, 2015) of [batch, width], as torch's `BatchNorm1d`:
- * `(x - mean) / sqrt(variance + eps) * weight + bias`. In training mean and biased variance are the
- * batch's, which then enter the running averages; in evaluation they are the running ones.
+ * Batch normalisation (Ioffe and Szegedy, 2015) of [batch, width, ...], as torch's `BatchNorm1d` to
+ * `3d`: `(x - mean) / sqrt(variance + eps) * weight + bias`. In training mean and biased variance
+ * are the batch's, which then enter the running averages; in evaluation they are the running ones.
  */
 export class BatchNorm extends Module {
   /** Scale [width], ones at first; undefined unless affine. */
@@ -372,36 +367,87 @@ export class BatchNorm extends Module {
   /**
    * Normalises; in training it updates the running averages as well. Can be captured.
    *
-   * @param x [batch, width]; at least two rows in training
+   * @param x [batch, width, ...]; at least two values for each channel in training
    * @param training default: {@link training}
    * @returns the same shape
    * @throws {ShapeError} if it is not.
    */
   apply(x: Tensor, training: boolean = this.training): Tensor {
-    const [batch, width] = x.shape;
-    if (x.shape.length !== 2 || batch < (training ? 2 : 1) || width !== this.mean.size) {
-      throw new ShapeError(
-        `BatchNorm: ${show(x.shape)} is not [batch, ${this.mean.size}]` +
-          (training ? " of two rows or more" : ""),
-      );
-    }
-    const over = { axes: [0], keepDims: true };
-    const centre = training ? mean(x, over) : this.mean;
-    const spread = training ? variance(x, { ...over, correction: 0 }) : this.variance;
-    if (training) this.#average(centre, spread, batch);
-    const normal = div(sub(x, centre), sqrt(add(spread, this.eps)));
-    return this.weight && this.bias ? add(mul(normal, this.weight), this.bias) : normal;
+    const { weight, bias, eps, momentum } = this;
+    return batchNorm(x, this.mean, this.variance, { weight, bias, eps, momentum, training });
+  }
+}
+
+/** Settings of {@link GroupNorm} and {@link InstanceNorm}. */
+export interface GroupNormOptions {
+  /** Added to the variance; default 1e-5. */
+  readonly eps?: number;
+  /** Whether there are a scale and a shift per channel; default true, of instances false. */
+  readonly affine?: boolean;
+}
+
+/** Group normalisation of [batch, channels, ...], as torch's `GroupNorm`. */
+export class GroupNorm extends Module {
+  /** Scale [channels], ones at first; undefined unless affine. */
+  readonly weight: Tensor | undefined;
+  /** Shift [channels], zeros at first; undefined unless affine. */
+  readonly bias: Tensor | undefined;
+  /** Added to the variance. */
+  readonly eps: number;
+  /** Parameters and inner layers by name. */
+  protected readonly parts: Readonly<Record<string, Tensor | undefined>>;
+
+  /**
+   * Starts as plain normalisation.
+   *
+   * @param groups of channels; each has a mean and a variance of its own
+   * @param channels size of the second axis
+   * @param source looks `weight` and `bias` up; default: the layer's own
+   */
+  constructor(
+    device: Device,
+    readonly groups: number,
+    channels: number,
+    { eps = 1e-5, affine = true }: GroupNormOptions = {},
+    source: LayerSource = 0,
+  ) {
+    super();
+    this.eps = eps;
+    const of = (name: string, initial: (shape: Shape) => InitialValues) =>
+      affine ? this.parameter(device, source, name, [channels], initial) : undefined;
+    this.weight = of("weight", ones);
+    this.bias = of("bias", zeros);
+    this.parts = { weight: this.weight, bias: this.bias };
   }
 
-  #average(centre: Tensor, spread: Tensor, batch: number): void {
-    noGrad(() =>
-      scope(() => {
-        const { momentum } = this;
-        const decays = (factor: number) => centre.device.tensor([1 - momentum, momentum * factor]);
-        emaStep(this.mean, centre, decays(1));
-        emaStep(this.variance, spread, decays(batch / (batch - 1)));
-      })
-    );
+  /** [batch, channels, ...] to the same shape. */
+  apply(x: Tensor): Tensor {
+    const { weight, bias, eps } = this;
+    return groupNorm(x, this.groups, { weight, bias, eps });
+  }
+}
+
+/** Instance normalisation of [batch, channels, ...], as torch's `InstanceNorm1d` and `2d`. */
+export class InstanceNorm extends GroupNorm {
+  /**
+   * Starts as plain normalisation.
+   *
+   * @param channels size of the second axis
+   * @param source looks `weight` and `bias` up, where affine; default: the layer's own
+   */
+  constructor(
+    device: Device,
+    channels: number,
+    { eps, affine = false }: GroupNormOptions = {},
+    source: LayerSource = 0,
+  ) {
+    super(device, channels, channels, { eps, affine }, source);
+  }
+
+  /** [batch, channels, ...] to the same shape. */
+  override apply(x: Tensor): Tensor {
+    const { weight, bias, eps } = this;
+    return instanceNorm(x, { weight, bias, eps });
   }
 }
 

@@ -13,6 +13,8 @@ import {
   BatchNorm,
   Conv2d,
   Embedding,
+  GroupNorm,
+  InstanceNorm,
   LayerNorm,
   Linear,
   Module,
@@ -264,10 +266,42 @@ for (const affine of [false, true]) {
     });
     assertEquals(await device.read([layer.mean, layer.variance]), [mean, variance]);
     chain.train();
-    assertThrows(() => layer.apply(one), ShapeError, "two rows");
-    assertThrows(() => layer.apply(device.zeros([2, 3, width])), ShapeError, "[batch, 7]");
+    assertThrows(() => layer.apply(one), ShapeError, "fewer than two");
+    assertThrows(() => layer.apply(device.zeros([2, 3, width])), ShapeError, "runningMean is [7]");
   });
 }
+
+Deno.test("batch norm of images averages over places, and evaluation uses what it averaged", async () => {
+  const shape = [2, 3, 2, 2];
+  const { data } = refRandom(shape, 4);
+  using layer = new BatchNorm(device, 3, { momentum: 1 });
+  const x = device.tensor(Float32Array.from(data), shape);
+  layer.apply(x);
+  const values = [0, 1, 2].map((c) => [...data].filter((_, i) => Math.floor(i / 4) % 3 === c));
+  const means = values.map(average);
+  const squares = values.map((own, c) => own.reduce((s, v) => s + (v - means[c]) ** 2, 0));
+  const y = await layer.apply(x, false).data();
+  [...data].forEach((value, i) => {
+    const c = Math.floor(i / 4) % 3;
+    assertAlmostEquals(y[i], (value - means[c]) / Math.sqrt(squares[c] / 7 + 1e-5), 1e-5);
+  });
+});
+
+Deno.test("group and instance norm know torch's names and their own number of groups", async () => {
+  using group = new GroupNorm(device, 2, 4);
+  using instance = new InstanceNorm(device, 4);
+  assertEquals([...group.parameters()].map(([name]) => name), ["weight", "bias"]);
+  assertEquals([...instance.parameters()], []);
+  const x = device.tensor(Float32Array.from(refRandom([2, 4, 3], 5).data), [2, 4, 3]);
+  const [own, each] = await device.read([
+    new GroupNorm(device, 4, 4).apply(x),
+    instance.apply(x),
+  ]);
+  assertEquals(own, each);
+  assertThrows(() => group.apply(device.zeros([2, 3, 4])), ShapeError, "weight is [4]");
+  assertThrows(() => new GroupNorm(device, 3, 4).apply(x), ShapeError, "3 groups do not divide");
+  assertThrows(() => instance.apply(device.zeros([2, 4])), ShapeError, "one value");
+});
 
 Deno.test("root-mean-square norm scales rows", async () => {
   const [rows, width] = [3, 5];
