@@ -9,6 +9,7 @@ import {
   needDType,
   needFitting,
   needNumber,
+  needOptions,
   needTensors,
   needWhole,
 } from "./arguments.ts";
@@ -53,6 +54,7 @@ export interface ArangeOptions {
  */
 export function arange(device: Device, stop: number, options: ArangeOptions = {}): Tensor {
   needDevice("arange", device);
+  needOptions("arange", options, ["start", "step", "dtype"]);
   const { start = 0, step = 1, dtype = "f32" } = options;
   for (const [name, value] of Object.entries({ start, stop, step })) {
     needNumber("arange", name, value);
@@ -102,10 +104,18 @@ export function eye(device: Device, rows: number, columns = rows, dtype: DType =
   needDevice("eye", device);
   needWhole("eye", "the count of rows", rows);
   needWhole("eye", "the count of columns", columns);
+  needDType("eye", dtype);
   const result = device.zeros([rows, columns], dtype);
   using target = diagonalView(result, 0);
   fill(target, 1);
   return result;
+}
+
+/** Checks what the functions below have in common; the element type of the result. */
+function likeOf(op: string, x: Tensor, dtype: DType = x?.dtype): DType {
+  needTensors(op, { x });
+  needDType(op, dtype);
+  return dtype;
 }
 
 /**
@@ -115,24 +125,25 @@ export function eye(device: Device, rows: number, columns = rows, dtype: DType =
  * @throws {ShapeError} if elements of integers cannot hold the value.
  */
 export function fullLike(x: Tensor, value: number, dtype?: DType): Tensor {
-  needTensors("fullLike", { x });
-  return x.device.full(x.shape, value, dtype ?? x.dtype);
+  const type = likeOf("fullLike", x, dtype);
+  needFitting("fullLike", value, type);
+  return x.device.full(x.shape, value, type);
 }
 
 /** Zeros with the shape and, unless said otherwise, element type of another tensor. */
 export function zerosLike(x: Tensor, dtype?: DType): Tensor {
-  needTensors("zerosLike", { x });
-  return fullLike(x, 0, dtype);
+  const type = likeOf("zerosLike", x, dtype);
+  return x.device.zeros(x.shape, type);
 }
 
 /** Ones with the shape and, unless said otherwise, element type of another tensor. */
 export function onesLike(x: Tensor, dtype?: DType): Tensor {
-  needTensors("onesLike", { x });
-  return fullLike(x, 1, dtype);
+  const type = likeOf("onesLike", x, dtype);
+  return x.device.full(x.shape, 1, type);
 }
 
 /** An uninitialised tensor with the shape and, unless said otherwise, element type of another. */
 export function emptyLike(x: Tensor, dtype?: DType): Tensor {
-  needTensors("emptyLike", { x });
-  return x.device.empty(x.shape, dtype ?? x.dtype);
+  const type = likeOf("emptyLike", x, dtype);
+  return x.device.empty(x.shape, type);
 }

@@ -73,18 +73,22 @@ export function randint(
 /** Uniform numbers with the shape and element type of another tensor; see {@link randomUniform}. */
 export function randLike(x: Tensor, seed: number, options: UniformOptions = {}): Tensor {
   needTensors("randLike", { x });
-  return like(x, () => randomUniform(x.device, x.shape, seed, options));
+  needOptions("randLike", options, ["low", "high", "stream", "step"]);
+  needRandom("randLike", seed, options);
+  return like("randLike", x, () => randomUniform(x.device, x.shape, seed, options));
 }
 
 /** Normal numbers with the shape and element type of another tensor; see {@link randomNormal}. */
 export function randnLike(x: Tensor, seed: number, options: NormalOptions = {}): Tensor {
   needTensors("randnLike", { x });
-  return like(x, () => randomNormal(x.device, x.shape, seed, options));
+  needOptions("randnLike", options, ["mean", "deviation", "stream", "step"]);
+  needRandom("randnLike", seed, options);
+  return like("randnLike", x, () => randomNormal(x.device, x.shape, seed, options));
 }
 
-function like({ shape, dtype }: Tensor, draw: () => Tensor): Tensor {
+function like(op: string, { shape, dtype }: Tensor, draw: () => Tensor): Tensor {
   if (!isFloat(dtype)) {
-    throw new ShapeError(`numbers like ${show(shape)} of ${dtype}: a tensor of floats is needed`);
+    throw new ShapeError(`${op}: ${show(shape)} of ${dtype}; a tensor of floats is needed`);
   }
   return dtype === "f32" ? draw() : scope(() => cast(draw(), dtype));
 }
@@ -103,6 +107,7 @@ export function bernoulli(
 ): Tensor {
   needTensors("bernoulli", { probabilities });
   needOptions("bernoulli", options, ["stream", "step"]);
+  needRandom("bernoulli", seed, options);
   const { device, shape, dtype } = probabilities;
   if (!isFloat(dtype)) {
     throw new ShapeError(`bernoulli: ${show(shape)} of ${dtype}: probabilities are floats`);
@@ -139,7 +144,10 @@ export function categorical(
   needOptions("categorical", options, ["axis", "stream", "step"]);
   const { device, shape, dtype } = logits;
   const { axis = -1, ...numbers } = options;
-  normalizeAxis("categorical", axis, shape.length);
+  needRandom("categorical", seed, numbers);
+  if (shape[normalizeAxis("categorical", axis, shape.length)] === 0) {
+    throw new ShapeError(`categorical: ${show(shape)} has no classes along axis ${axis}`);
+  }
   if (!isFloat(dtype)) {
     throw new ShapeError(`categorical: ${show(shape)} of ${dtype}: logits are floats`);
   }
@@ -162,6 +170,7 @@ export function categorical(
 export function permutation(device: Device, count: number, seed: number | Prng): Tensor {
   needDevice("permutation", device);
   needWhole("permutation", "the count", count);
+  if (!(seed instanceof Prng)) needWhole("permutation", "the seed", seed);
   const random = seed instanceof Prng ? seed : new Prng(seed);
   return device.tensor(random.permutation(count));
 }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { needTensorList, needTensors, needWhole, needWholes } from "../arguments.ts";
+import { needOptions, needTensorList, needTensors, needWhole, needWholes } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { composite } from "../scope.ts";
 import { normalizeAxis, show, sizeOf } from "../shape.ts";
@@ -227,9 +227,11 @@ export function repeatInterleave(
  */
 export function meshgrid(
   vectors: readonly Tensor[],
-  { indexing = "ij" }: { readonly indexing?: "ij" | "xy" } = {},
+  options: { readonly indexing?: "ij" | "xy" } = {},
 ): Tensor[] {
   needTensorList("meshgrid", vectors);
+  needOptions("meshgrid", options, ["indexing"]);
+  const { indexing = "ij" } = options;
   const bad = vectors.find(({ shape }) => shape.length !== 1);
   if (bad) throw new ShapeError(`meshgrid: ${show(bad.shape)} is no vector`);
   const axisOf = (i: number) => indexing === "xy" && i < 2 && vectors.length > 1 ? 1 - i : i;

@@ -4,6 +4,7 @@
  * @module
  */
 import { kindOf, needTensorList, needTensors, needWhole, needWholes } from "../arguments.ts";
+import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { composite } from "../scope.ts";
 import { normalizeAxis, sameShape, type Shape, show, sizeOf } from "../shape.ts";
@@ -121,6 +122,9 @@ export function einsum(subscripts: string, ...operands: readonly Tensor[]): Tens
       }: ${what}`,
     );
   };
+  if (operands.some(({ dtype }) => dtype !== operands[0].dtype || !isFloat(dtype))) {
+    fail(`their types are ${operands.map(({ dtype }) => dtype).join(", ")}, not one of floats`);
+  }
   const [input, output, ...more] = String(subscripts).replaceAll(/\s/g, "").split("->");
   const terms = input.split(",");
   if (more.length > 0 || terms.length !== operands.length) {
@@ -195,6 +199,12 @@ function narrowed(
   };
 }
 
+/** @throws {ShapeError} if it is no pair. */
+function pairOf(axes: readonly [readonly number[], readonly number[]]) {
+  if (Array.isArray(axes) && axes.length === 2) return axes;
+  throw new ShapeError(`tensordot: the axes are ${kindOf(axes)}; a number or two lists are needed`);
+}
+
 /**
  * Sums products over axes of two tensors, as NumPy's and torch's `tensordot`.
  *
@@ -215,13 +225,18 @@ export function tensordot(
   }
   const [ofA, ofB] = typeof axes === "number"
     ? [Array.from({ length: axes }, (_, i) => m - axes + i), [...Array(axes).keys()]]
-    : axes;
+    : pairOf(axes);
   needWholes("tensordot", "the axes of a", ofA);
   needWholes("tensordot", "the axes of b", ofB);
   const [left, right] = [
     ofA.map((axis) => normalizeAxis("tensordot", axis, m)),
     ofB.map((axis) => normalizeAxis("tensordot", axis, n)),
   ];
+  if (a.dtype !== b.dtype || !isFloat(a.dtype)) {
+    throw new ShapeError(
+      `tensordot: ${kindOf(a)} and ${kindOf(b)}: one element type of floats is needed`,
+    );
+  }
   const summed = (x: Tensor, of: readonly number[]) => of.map((axis) => x.shape[axis]);
   if (
     new Set(left).size !== left.length || new Set(right).size !== right.length ||
