@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { bytesInMemory } from "../../train/audio/byte_source.ts";
+import { openFlac } from "../../train/audio/flac.ts";
 import { concatBytes } from "../../train/io/bytes.ts";
 
 /** One Ogg page with its checksum filled in, bit by bit. */
@@ -60,17 +62,40 @@ export function constantFlac(frames: number, rate: 8000 | 16000 | 44100): Uint8A
   return concatBytes(parts);
 }
 
+/** A native FLAC file whose frames leave their rate and bits to STREAMINFO. */
+export function namelessFlac(file: Uint8Array): Uint8Array {
+  const { frames } = openFlac(bytesInMemory(file), 0);
+  const all = [...frames()];
+  const start = file.length - all.reduce((sum, { data }) => sum + data.length, 0);
+  const bare = all.map(({ data, bytes }) => {
+    const rate = data[2] & 15;
+    if (rate > 11) throw new RangeError("a rate that is written out");
+    const frame = [...data.subarray(0, -2)];
+    frame[2] &= 0xf0;
+    frame[3] &= 0xf1;
+    frame[bytes - 1] = crc(frame.slice(0, bytes - 1), 8, 0x07);
+    const footer = crc(frame, 16, 0x8005);
+    return Uint8Array.from([...frame, footer >> 8, footer & 255]);
+  });
+  return concatBytes([file.subarray(0, start), ...bare]);
+}
+
 /** An Ogg page of whole packets of less than 255 bytes, its checksum filled in. */
 export function oggPage(
   packets: readonly Uint8Array[],
-  { sequence, flags = 0, granule = 0 }: { sequence: number; flags?: number; granule?: number },
+  { sequence, flags = 0, granule = 0, serial = 7 }: {
+    sequence: number;
+    flags?: number;
+    granule?: number;
+    serial?: number;
+  },
 ): Uint8Array {
   const header = new Uint8Array(27 + packets.length);
   const view = new DataView(header.buffer);
   header.set(new TextEncoder().encode("OggS"));
   header[5] = flags;
   view.setBigInt64(6, BigInt(granule), true);
-  view.setUint32(14, 7, true);
+  view.setUint32(14, serial, true);
   view.setUint32(18, sequence, true);
   header[26] = packets.length;
   packets.forEach((packet, i) => header[27 + i] = packet.length);
@@ -98,4 +123,41 @@ export function concealedOpus(seconds: number, granule?: number): Uint8Array {
     pages.push(oggPage(packets, { sequence: i + 2, flags, granule: position }));
   }
   return concatBytes(pages);
+}
+
+/** MP3 of silence, MPEG-2.5 at 8 kHz: frames of 576 samples in 72 bytes. */
+export function silentMp3(frames: number): Uint8Array {
+  const bytes = new Uint8Array(72 * frames);
+  // Layer III without checksum, 8 kbit/s, 8 kHz, mono; nothing in the side information.
+  for (let i = 0; i < frames; i++) bytes.set([0xff, 0xe3, 0x18, 0xc0], 72 * i);
+  return bytes;
+}
+
+/** Samples that a page of {@link silentVorbis} has, the first packet apart, which gives none. */
+export const VORBIS_PAGE = 255 * 1024;
+
+/**
+ * Ogg Vorbis of silence: the headers of a file whose long blocks have 2048 samples and are its
+ * second mode, and pages of 255 packets of one byte, which say that no channel has a floor.
+ */
+export function silentVorbis(file: Uint8Array, pages: number): Uint8Array {
+  const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
+  let [at, sequence] = [0, 0];
+  // Pages of headers end at position 0.
+  while (view.getBigInt64(at + 6, true) === 0n) {
+    const sizes = file.subarray(at + 27, at + 27 + file[at + 26]);
+    at += 27 + sizes.length + sizes.reduce((sum, size) => sum + size, 0);
+    sequence++;
+  }
+  const serial = view.getUint32(14, true);
+  // Audio, mode 1, long blocks before and after.
+  const packets = new Array<Uint8Array>(255).fill(Uint8Array.of(0b1110));
+  const silent = Array.from({ length: pages }, (_, i) =>
+    oggPage(packets, {
+      sequence: sequence + i,
+      serial,
+      flags: i === pages - 1 ? 4 : 0,
+      granule: (i + 1) * VORBIS_PAGE - 1024,
+    }));
+  return concatBytes([file.subarray(0, at), ...silent]);
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { concatBytes } from "../io/bytes.ts";
 import { type ByteSource, ByteWindow } from "./byte_source.ts";
 import { type AudioBlocks, AudioError, BLOCK_SAMPLES, type LengthCheck } from "./decoded_audio.ts";
 import { flacDecoder } from "./decoders.ts";
@@ -17,6 +18,8 @@ export interface StreamInfo {
   readonly bits: number;
   /** Samples per channel. */
   readonly samples: number;
+  /** The block itself. */
+  readonly block: Uint8Array;
 }
 
 /** What a frame says of itself. */
@@ -46,6 +49,7 @@ const MAX_FRAME = 1 << 22;
 const RATES = [0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000];
 /** Bytes that are searched at a time for the end of a frame: most frames have fewer. */
 const SEARCHED = 1 << 14;
+const FLAC = new TextEncoder().encode("fLaC");
 const BITS = [0, 8, 12, 0, 16, 20, 24, 32];
 
 /**
@@ -130,6 +134,9 @@ async function* decoded(
   // 2^(bits-1).
   const full = 2 ** (bits - 1);
   const decoder = await flacDecoder();
+  // Frames may leave rate and bits to STREAMINFO, which is the last block before the frames then.
+  const head = concatBytes([FLAC, Uint8Array.of(0x80, 0, 0, info.block.length), info.block]);
+  decoder.decode([head]);
   let samples = 0;
   let [batch, count] = [[] as Uint8Array[], 0];
   const flush = () => {
@@ -181,7 +188,7 @@ function readStreamInfo(block: Uint8Array): StreamInfo {
   if (sampleRate === 0) throw new AudioError("bad FLAC header: sample rate 0");
   const channels = ((block[12] >> 1) & 7) + 1;
   const bits = (((block[12] & 1) << 4) | (block[13] >> 4)) + 1;
-  return { sampleRate, channels, bits, samples };
+  return { sampleRate, channels, bits, samples, block: block.slice(0, 34) };
 }
 
 function* nativeFrames(source: ByteWindow, from: number): Generator<Frame> {
