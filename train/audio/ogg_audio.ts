@@ -165,7 +165,9 @@ function opusHead(
       },
     };
   }
-  if (family === 3) throw new AudioError("Opus of projected ambisonics (channel mapping family 3) is not supported");
+  if (family === 3) {
+    throw new AudioError("Opus of projected ambisonics (mapping family 3) is not supported");
+  }
   if (head.length < 21 + channels) fail("its table of channels is cut off");
   const [streamCount, coupledStreamCount] = [head[19], head[20]];
   const channelMappingTable = [...head.subarray(21, 21 + channels)];

@@ -2,7 +2,7 @@
 
 import { basename, dirname, join, resolve } from "@std/path";
 import { command } from "../cli/command.ts";
-import { listOnStderr } from "../cli/listing.ts";
+import { listOnStderr, listSkipped } from "../cli/listing.ts";
 import { flag, option } from "../cli/option.ts";
 import { json } from "../cli/shared_options.ts";
 import { folder, parsed } from "../cli/value_types.ts";
@@ -99,6 +99,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
       throw unwritable(error, `--json ${json}`);
     }
   }
+  listSkipped("folders that cannot be read:", found.unread);
   if (quiet) return 0;
   const split = Object.entries(parts).map(([part, clips]) =>
     `${dataset.column === "fold" ? `fold ${part}` : part} ${clips}`

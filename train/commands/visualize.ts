@@ -126,7 +126,9 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     }
   }
   const { file, folder } = await audioIn(audio);
-  const clips = folder === undefined ? [] : await clipsOf(folder);
+  const clips = folder === undefined ? [] : await clipsOf(folder, (path, reason) => {
+    listSkipped("left out:", [{ path, reason }]);
+  });
   const path = file ?? clips[0]?.path;
   if (path === undefined) throw new NoDataError(`no audio in ${folder}`);
   const waveform = await partOf(path, start, seconds);

@@ -4,6 +4,7 @@
  * @module
  */
 import { join } from "@std/path";
+import { quoted } from "../../model/formats/printable.ts";
 import { NoDataError } from "../errors.ts";
 import { readCsv } from "../io/csv.ts";
 
@@ -72,7 +73,7 @@ export function labelledFolder(
   if (unknown.length > 0) {
     throw new NoDataError(
       `${file}: split must be ${PARTS.join(", ")}, but is also ` +
-        unknown.slice(0, 10).map((it) => JSON.stringify(it)).join(", "),
+        unknown.slice(0, 10).map(quoted).join(", "),
     );
   }
   const folder: LabelledFolder = {

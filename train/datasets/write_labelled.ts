@@ -12,7 +12,7 @@
 import { stringify } from "@std/csv";
 import { basename, dirname, isAbsolute, join, relative, resolve, SEPARATOR } from "@std/path";
 import { nameDiskFull, NoDataError, UsageError } from "../errors.ts";
-import { AUDIO_EXTENSIONS, isFolder, walkFiles } from "../io/folders.ts";
+import { AUDIO_EXTENSIONS, isFolder, type OnSkip, walkFiles } from "../io/folders.ts";
 import { replaceFile, writeAtomic } from "../io/atomic_write.ts";
 import type { Dataset, Listing } from "./dataset.ts";
 
@@ -36,6 +36,8 @@ export interface Matched {
   readonly surplus: readonly string[];
   /** Clips that the split leaves out. */
   readonly leftOut: readonly string[];
+  /** Folders that cannot be listed, and why. */
+  readonly unread: readonly { readonly path: string; readonly reason: string }[];
 }
 
 /**
@@ -51,7 +53,9 @@ export async function matchFiles(
 ): Promise<Matched> {
   const byName = new Map<string, string>();
   const names = new Set<string>();
-  for await (const name of audioNames(listing)) {
+  const unread: { path: string; reason: string }[] = [];
+  const onSkip = (path: string, reason: string) => void unread.push({ path, reason });
+  for await (const name of audioNames(listing, onSkip)) {
     names.add(name);
     byName.set(withoutEnding(name), name);
   }
@@ -76,16 +80,19 @@ export async function matchFiles(
         missing.slice(0, 3).map((it) => `\n  ${it}`).join(""),
     );
   }
-  return { rows, missing, surplus: [...names], leftOut };
+  return { rows, missing, surplus: [...names], leftOut, unread };
 }
 
 /** Names of the audio in the folders that are there. */
-async function* audioNames({ audio, folders }: Listing): AsyncGenerator<string> {
+async function* audioNames(
+  { audio, folders }: Listing,
+  onSkip: OnSkip,
+): AsyncGenerator<string> {
   for (const folder of folders) {
     const path = join(audio, folder);
     // A download that is partial lacks folders.
     if (!(await isFolder(path))) continue;
-    for await (const file of walkFiles(path, AUDIO_EXTENSIONS)) {
+    for await (const file of walkFiles(path, AUDIO_EXTENSIONS, onSkip)) {
       yield relative(audio, file).replaceAll("\\", "/");
     }
   }

@@ -10,6 +10,7 @@ import { InterruptedError, NoDataError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, isFolder, type OnSkip, walkFiles } from "../io/folders.ts";
 import type { WorkerPool } from "../data/worker_pool.ts";
 import { FileError } from "../data/clip_reading.ts";
+import { lineOf } from "../io/json_lines.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
 import { EmbeddingFile } from "./embedding_file.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
@@ -176,7 +177,7 @@ export async function embedFiles(options: EmbedFilesOptions): Promise<EmbedResul
 /** Writes the list, or removes that of an earlier run when there is nothing to list. */
 async function writeSkipped(path: string, rows: readonly SkippedClip[]): Promise<void> {
   if (rows.length > 0) {
-    const text = rows.map((row) => `${JSON.stringify(row)}\n`).join("");
+    const text = rows.map(lineOf).join("");
     await writeAtomic(path, [new TextEncoder().encode(text)]);
     return;
   }

@@ -50,7 +50,7 @@ export class JsonLines<Row extends object> implements Disposable {
   /** Appends one line; a reader sees it at once and whole. @throws {DiskFullError} */
   write(row: Row): void {
     try {
-      writeFully(this.#file, new TextEncoder().encode(JSON.stringify(row) + "\n"));
+      writeFully(this.#file, new TextEncoder().encode(lineOf(row)));
     } catch (error) {
       throw nameDiskFull(error, this.#path);
     }
@@ -93,6 +93,14 @@ export class JsonLines<Row extends object> implements Disposable {
   static resume<Row extends { readonly step: number }>(path: string, step: number): JsonLines<Row> {
     return JsonLines.append<Row>(path, (row) => row.step <= step);
   }
+}
+
+/** A row as a line of JSON without what steers a terminal, which JSON lets pass from DEL on. */
+export function lineOf(row: object): string {
+  return `${JSON.stringify(row)}\n`.replace(
+    /[\x7f-\x9f\u2028\u2029]/g,
+    (it) => `\\u${it.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 function textOf(path: string): string {

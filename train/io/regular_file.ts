@@ -24,9 +24,19 @@ export class NotRegularError extends Error {
  * @throws {Error} the system's error.
  */
 export function openRegular(path: string | URL): Deno.FsFile {
-  const info = Deno.statSync(path);
+  const info = infoOf(path);
   if (!info.isFile) throw new NotRegularError(info);
   return Deno.openSync(path);
+}
+
+function infoOf(path: string | URL): Deno.FileInfo {
+  try {
+    return Deno.statSync(path);
+  } catch (error) {
+    // Deno gives other names with this character, by which there is no file.
+    if (!(error instanceof Deno.errors.NotFound && String(path).includes("\ufffd"))) throw error;
+    throw new Deno.errors.NotFound("a name that is not UTF-8 cannot be opened");
+  }
 }
 
 /** The text of a file. @throws {Error} as {@link openRegular}. */

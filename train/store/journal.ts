@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { nameDiskFull } from "../errors.ts";
-import { readFully, writeFully } from "../io/bytes.ts";
+import { JsonLines } from "../io/json_lines.ts";
 import type { ClipSums } from "./clip_writer.ts";
 import type { NpyDtype } from "../io/npy.ts";
 
@@ -19,33 +18,20 @@ interface JournalRow extends ClipSums {
  */
 export class ClipJournal implements Disposable {
   readonly #known = new Map<string, ClipSums>();
+  readonly #lines: JsonLines<JournalRow>;
 
-  /** Lines that were passed over when it was opened. */
-  damaged = 0;
+  /** Opens or makes the journal; broken lines are removed. */
+  constructor(path: string, readonly dtype: NpyDtype) {
+    this.#lines = JsonLines.append<JournalRow>(path, (row) => {
+      if (!isRow(row)) return false;
+      if (row.dtype === dtype) this.#known.set(row.path, row);
+      return true;
+    });
+  }
 
-  private constructor(
-    readonly path: string,
-    readonly file: Deno.FsFile,
-    readonly dtype: NpyDtype,
-  ) {}
-
-  /**
-   * Opens or makes the journal; a last line that was cut off is removed, broken ones are passed
-   * over.
-   */
-  static open(path: string, dtype: NpyDtype): ClipJournal {
-    const file = Deno.openSync(path, { read: true, write: true, create: true });
-    const journal = new ClipJournal(path, file, dtype);
-    const bytes = readFully(file, file.statSync().size);
-    const end = bytes.lastIndexOf(0x0a) + 1;
-    for (const line of new TextDecoder().decode(bytes.subarray(0, end)).split("\n")) {
-      const row = rowOf(line);
-      if (!row && line !== "") journal.damaged++;
-      if (row?.dtype === dtype) journal.#known.set(row.path, row);
-    }
-    file.truncateSync(end);
-    file.seekSync(end, Deno.SeekMode.Start);
-    return journal;
+  /** Lines that were no objects when it was opened. */
+  get damaged(): number {
+    return this.#lines.damaged;
   }
 
   /** What is known of a clip. */
@@ -53,31 +39,21 @@ export class ClipJournal implements Disposable {
     return this.#known.get(path);
   }
 
-  /** Writes down a clip, unless it is there with these sums. */
+  /** Writes down a clip, unless it is there with these sums. @throws {DiskFullError} */
   add(path: string, { frames, sum, squares }: ClipSums): void {
     const known = this.#known.get(path);
     if (known?.sum === sum && known.squares === squares && known.frames === frames) return;
     const row: JournalRow = { path, dtype: this.dtype, frames, sum, squares };
-    try {
-      writeFully(this.file, new TextEncoder().encode(`${JSON.stringify(row)}\n`));
-    } catch (error) {
-      throw nameDiskFull(error, this.path);
-    }
+    this.#lines.write(row);
     this.#known.set(path, row);
   }
 
   /** Closes the file. */
   [Symbol.dispose](): void {
-    this.file.close();
+    this.#lines[Symbol.dispose]();
   }
 }
 
-function rowOf(line: string): JournalRow | undefined {
-  try {
-    const row = JSON.parse(line);
-    const numbers = [row.frames, row.sum, row.squares];
-    return typeof row.path === "string" && numbers.every(Number.isFinite) ? row : undefined;
-  } catch {
-    return undefined;
-  }
+function isRow({ path, frames, sum, squares }: Partial<JournalRow>): boolean {
+  return typeof path === "string" && [frames, sum, squares].every(Number.isFinite);
 }

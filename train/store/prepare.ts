@@ -97,16 +97,16 @@ export async function prepareStore(options: PrepareOptions): Promise<PrepareResu
   const leftOut: SkippedClip[] = [];
   const found = await listAudioFiles(data, (path, reason) => leftOut.push({ path, reason }));
   const files = found.map((path) => relative(data, path)).filter((file) => {
-    // The manifest has a line for each.
-    if (!/[\n\r]/.test(file)) return true;
-    leftOut.push({ path: join(data, file), reason: "its name holds a line break" });
+    // The manifest has a line for each; others split it at tabs.
+    if (!/\p{Cc}/u.test(file)) return true;
+    leftOut.push({ path: join(data, file), reason: "its name holds a control character" });
     return false;
   });
   if (found.length === 0) {
     throw new NoDataError(`no audio in folder ${data}: no ${AUDIO_EXTENSIONS.join(" ")} files`);
   }
-  if (/[\n\r\t]/.test(resolve(out))) {
-    throw new UsageError(`--out ${out}: no line break or tab may be in it, manifests hold it`);
+  if (/\p{Cc}/u.test(resolve(out))) {
+    throw new UsageError(`--out ${out}: no control character may be in it, manifests hold it`);
   }
   const names = storeNames(files);
   await makeFolder(out);
@@ -118,7 +118,7 @@ export async function prepareStore(options: PrepareOptions): Promise<PrepareResu
     }
   };
   using _lock = open(() => lockFolder(out, "store"));
-  using journal = open(() => ClipJournal.open(join(out, "prepare.jsonl"), dtype));
+  using journal = open(() => new ClipJournal(join(out, "prepare.jsonl"), dtype));
   using skipped = open(() => JsonLines.create<SkippedClip>(join(out, "skipped.jsonl")));
   for (const row of leftOut) skipped.write(row);
   using queue = new LogMelQueue(device);

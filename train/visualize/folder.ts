@@ -6,6 +6,7 @@
 import { join, relative, SEPARATOR } from "@std/path";
 import type { Encoder } from "../../model/encoder/encoder.ts";
 import { NoDataError } from "../errors.ts";
+import type { OnSkip } from "../io/folders.ts";
 import { exists } from "../datasets/dataset.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { Prng } from "../../engine/prng.ts";
@@ -29,10 +30,11 @@ export interface FolderClip extends MapClip {
  * The clips of a labelled folder (with meta.csv), else all audio below a folder, whose labels are
  * then the folders in it.
  *
+ * @param onSkip hears of subfolders that cannot be listed
  * @throws {NoDataError} if meta.csv cannot be used
  * @throws {FolderError} if the folder cannot be listed
  */
-export async function clipsOf(folder: string): Promise<FolderClip[]> {
+export async function clipsOf(folder: string, onSkip?: OnSkip): Promise<FolderClip[]> {
   if (await exists(join(folder, "meta.csv"))) {
     return labelledFolder(folder).clips.map(({ path, labels }) => ({
       path,
@@ -40,7 +42,7 @@ export async function clipsOf(folder: string): Promise<FolderClip[]> {
       name: relative(join(folder, "audio"), path),
     }));
   }
-  return (await audioFiles([folder])).map((path) => {
+  return (await audioFiles([folder], onSkip)).map((path) => {
     const name = relative(folder, path);
     const parts = name.split(SEPARATOR);
     return { path, name, labels: parts.length > 1 ? [parts[0]] : [] };

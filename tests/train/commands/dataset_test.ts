@@ -100,6 +100,7 @@ Deno.test("dataset: ESC-50, with the archive's folder, a missing file and a surp
       left_out: [],
       missing: ["5-9032-A-0.wav"],
       surplus: ["new.wav"],
+      unread: [],
     });
     assertEquals(Deno.readTextFileSync(join(out, "meta.csv")), ESC_META);
     assertEquals(labelledFolder(out).protocol, "leave-one-part-out");

@@ -398,6 +398,8 @@ Deno.test("split: val and valid are validation, words that say nothing are an er
     ]);
     write("train", "evaluation", "test", "extra");
     assertThrows(() => labelledFolder(dir), NoDataError, '"evaluation", "extra"');
+    write("train", "test", "x".repeat(10_000));
+    assert(assertThrows(() => labelledFolder(dir), NoDataError).message.length < 500);
   } finally {
     await Deno.remove(dir, { recursive: true });
   }

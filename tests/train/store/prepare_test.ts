@@ -359,18 +359,20 @@ Deno.test("names of spectrograms never meet", () => {
   assertEquals(new Set(storeNames(deep)).size, deep.length);
 });
 
-Deno.test("long names, line breaks, folders in the way and the data's own copies: each is made or listed", () =>
+Deno.test("long names, control characters, folders in the way and the data's own copies: each is made or listed", () =>
   inTempDir(async (dir) => {
     const [data, out] = [join(dir, "data"), join(dir, "store")];
     await Deno.mkdir(data);
     const audio = wav(syntheticClip(3, 0, 20_000).waveform, 16_000);
     const long = "x".repeat(250);
-    const names = ["a.mp3", "a.wav", "a.mp3.wav", `${long}.flac`, "new\nline.wav", "taken.wav"];
+    const names = ["a.mp3", "a.wav", "a.mp3.wav", `${long}.flac`, "taken.wav"];
+    const steering = ["del\x7f.wav", "esc\x1b[2J.wav", "new\nline.wav", "tab\t1.wav"];
+    names.push(...steering);
     for (const name of names) await Deno.writeFile(join(data, name), audio);
     await Deno.mkdir(join(out, "taken.npy"), { recursive: true });
     await Deno.writeTextFile(join(out, "thesis.tmp"), "mine");
     const { made, skipped } = await prepare({ data, out });
-    assertEquals([made, skipped], [4, 2]);
+    assertEquals([made, skipped], [4, 5]);
     const [, ...lines] = Deno.readTextFileSync(join(out, "manifest.tsv")).trimEnd().split("\n");
     assertEquals(lines.map((line) => line.split("\t")[0]).sort(), [
       "a.mp3.npy",
@@ -378,12 +380,13 @@ Deno.test("long names, line breaks, folders in the way and the data's own copies
       "a.wav.npy",
       `${long}.npy`,
     ]);
-    const reasons = Deno.readTextFileSync(join(out, "skipped.jsonl")).trimEnd().split("\n")
-      .map((line) => JSON.parse(line));
-    assertEquals(reasons.map(({ path }) => path), [
-      join(data, "new\nline.wav"),
-      join(data, "taken.wav"),
-    ]);
+    const text = Deno.readTextFileSync(join(out, "skipped.jsonl"));
+    const reasons = text.trimEnd().split("\n").map((line) => JSON.parse(line));
+    assertEquals(
+      reasons.map(({ path }) => path),
+      [...steering, "taken.wav"].map((it) => join(data, it)),
+    );
+    assertEquals(text.match(/(?!\n)\p{Cc}/u), null);
     assertEquals([...Deno.readDirSync(out)].some(({ name }) => name === "thesis.tmp"), true);
   }));
 
