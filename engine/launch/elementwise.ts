@@ -91,7 +91,8 @@ export interface MapLaunch {
 }
 
 /**
- * Computes `out = map(inputs)`, broadcasting inputs to the shape of `out`.
+ * Computes `out = map(inputs)`, broadcasting inputs to the shape of `out`. Strides may be negative
+ * (`windowOf` in copy.ts): parameters are taken modulo 2^32, as the kernel's sums are.
  *
  * @param out dense, or a slice that is to be overwritten
  * @throws {LifetimeError} for a disposed tensor, or one of another device.
@@ -152,10 +153,21 @@ function halves({ shape: [outer, ...rest], loads, out, steps }: MapLaunch): MapL
   ];
 }
 
-/** Elements between the first and last one that a walk touches, plus one. */
+/** Elements between the lowest and highest one that a walk touches, plus one. */
 function extent(shape: readonly number[], strides: readonly number[]): number {
   let elements = 1;
-  for (let axis = 0; axis < shape.length; axis++) elements += (shape[axis] - 1) * strides[axis];
+  for (let axis = 0; axis < shape.length; axis++) {
+    elements += (shape[axis] - 1) * Math.abs(strides[axis]);
+  }
+  return elements;
+}
+
+/** Elements that a walk touches before the one that it starts at: along negative strides. */
+function below(shape: readonly number[], strides: readonly number[]): number {
+  let elements = 0;
+  for (let axis = 0; axis < shape.length; axis++) {
+    if (strides[axis] < 0) elements -= (shape[axis] - 1) * strides[axis];
+  }
   return elements;
 }
 
@@ -205,7 +217,9 @@ export function dispatchOf(device: Device, map: MapLaunch): {
   let layout = `${workgroup},${run},${step},${width},${rank},${stridedOut}`;
   const windows = operands.map(({ buffer, dtype, strides, offset }, i) => {
     const itemSize = itemSizeOf(dtype);
-    const first = offset % (device.offsetAlignment / itemSize);
+    const lowest = offset - below(shape, strides);
+    const before = lowest % (device.offsetAlignment / itemSize);
+    const first = offset - lowest + before;
     layout += `,${dtype}`;
     if (i === loads.length) {
       params.offset_out = first;
@@ -216,8 +230,8 @@ export function dispatchOf(device: Device, map: MapLaunch): {
     }
     return {
       buffer,
-      offset: (offset - first) * itemSize,
-      bytes: Math.ceil((first + extent(shape, strides)) * itemSize / 4) * 4,
+      offset: (lowest - before) * itemSize,
+      bytes: Math.ceil((before + extent(shape, strides)) * itemSize / 4) * 4,
     };
   });
   steps.forEach(({ expression, operands, types, alpha = 0, beta = 0, readOut, vector }, i) => {
