@@ -31,6 +31,7 @@ import {
 } from "./recorder.ts";
 import { needShape, type Shape, show, sizeOf } from "./shape.ts";
 import type { Constants } from "./template.ts";
+import { untrack } from "./scope_stack.ts";
 import { Storage, Tensor } from "./tensor.ts";
 import { Tuning } from "./tune.ts";
 
@@ -390,6 +391,24 @@ export class Device implements Disposable {
     const result = this.empty(shape, dtype);
     fill(result, value);
     return result;
+  }
+
+  /**
+   * A tensor without axes that takes no memory as long as only elementwise launches read it; they
+   * compile to one kernel for all values. Not to be written to. Internal to ops.
+   */
+  constant(value: number, dtype: DType): Tensor {
+    const owner = this.#active;
+    const inMemory = () =>
+      this.recordInto(owner, () => {
+        const tensor = this.full([], value, dtype);
+        untrack(tensor);
+        this.unwatch(tensor);
+        return tensor.storage.buffer;
+      });
+    // As through a parameter of full's kernel, which is f32.
+    const rounded = dtype === "f16" ? Math.f16round(Math.fround(value)) : value;
+    return new Tensor(this, new Storage(owner, { value: rounded, inMemory }), [], dtype);
   }
 
   /** A dense tensor of zeros. */

@@ -5,7 +5,13 @@
  *
  * @module
  */
-import { isVector, type MapLaunch, type MapOperand, type MapStep } from "./launch/elementwise.ts";
+import {
+  isVector,
+  type MapLaunch,
+  type MapOperand,
+  type MapStep,
+  type MapValue,
+} from "./launch/elementwise.ts";
 import type { PoolBuffer } from "./memory.ts";
 import { collapseAxes, denseStrides, isDense, sameShape } from "./shape.ts";
 
@@ -96,6 +102,9 @@ export function fuse(
   return changed;
 }
 
+const isLoad = (operand: MapValue): operand is number =>
+  typeof operand === "number" && operand >= 0;
+
 /** `reader` with the maps of `maker` in place of what it loads from `buffer`. */
 function join(reader: MapLaunch, buffer: PoolBuffer, maker: MapLaunch): MapLaunch | undefined {
   const [read, ...again] = reader.loads.filter((load) => load.buffer === buffer);
@@ -118,11 +127,13 @@ function join(reader: MapLaunch, buffer: PoolBuffer, maker: MapLaunch): MapLaunc
   const steps: MapStep[] = [
     ...maker.steps.map((step) => ({
       ...step,
-      operands: step.operands.map((it) => it < 0 ? it : madeAt[it]),
+      operands: step.operands.map((it) => isLoad(it) ? madeAt[it] : it),
     })),
     ...reader.steps.map((step) => ({
       ...step,
-      operands: step.operands.map((it) => it < 0 ? it - count : readAt[it]),
+      operands: step.operands.map((it) =>
+        isLoad(it) ? readAt[it] : typeof it === "number" ? it - count : it
+      ),
     })),
   ];
   const { shape, strides } = collapseAxes(
@@ -135,13 +146,15 @@ function join(reader: MapLaunch, buffer: PoolBuffer, maker: MapLaunch): MapLaunc
     steps,
     out: { ...space.out, strides: strides[loads.length] },
   };
-  const parameters = 8 + 2 * steps.length + loads.length + shape.length * (2 + loads.length);
+  const numbers = steps.flatMap(({ operands }) => operands.filter((it) => typeof it !== "number"));
+  const parameters = 8 + 2 * steps.length + numbers.length + loads.length +
+    shape.length * (2 + loads.length);
   if (
     loads.length >= MOST_BUFFERS || steps.length > MOST_STEPS || parameters > MOST_PARAMETERS
   ) return undefined;
   // Nothing that goes by vectors is to go by elements instead, but for the one load of a view.
   if (!isVector(joined)) {
-    const whole = maker.loads.filter(({ strides }) => strides.some((step) => step > 0));
+    const whole = maker.loads.filter(({ strides }) => strides.some((step) => step !== 0));
     if (isVector(reader) || isVector(maker) && whole.length > 1) return undefined;
   }
   return joined;

@@ -89,13 +89,14 @@ export {
   recompute,
 } from "./tape.ts";
 export type { Constants } from "./template.ts";
-export { type GradientSlot, type Storage, Tensor } from "./tensor.ts";
+export { type Constant, type GradientSlot, type Storage, Tensor } from "./tensor.ts";
 export { fill } from "./launch/copy.ts";
 export {
   type ElementwiseMap,
   type MapLaunch,
   type MapOperand,
   type MapStep,
+  type MapValue,
   rowChunks,
   rowsOf,
 } from "./launch/elementwise.ts";

@@ -87,7 +87,7 @@ export class Node {
   ) {
     this.grads = new Array(outputs).fill(undefined);
     this.#dtypes = inputs.map(({ dtype }) => dtype);
-    this.#versions = saved.map((it, i) => isNeeded(i) ? versionOf(it.storage) : undefined);
+    this.#versions = saved.map((it, i) => isNeeded(i) ? it.storage.version : undefined);
     this.#device = inputs[0].device;
     this.#recorder = this.#device.recorder;
     this.edges = inputs.map((input) =>
@@ -107,9 +107,9 @@ export class Node {
    */
   verify(): void {
     const changed = this.saved.find((it, i) =>
-      this.#versions[i] !== undefined && versionOf(it.storage) !== this.#versions[i]
+      this.#versions[i] !== undefined && it.storage.version !== this.#versions[i]
     );
-    const other = [...this.others].some(([storage, version]) => versionOf(storage) !== version);
+    const other = [...this.others].some(([storage, version]) => storage.version !== version);
     if (changed || other) {
       throw new LifetimeError(
         `backward: "${this.name}" needs the values that ${
@@ -193,8 +193,6 @@ export class Node {
   }
 }
 
-const versionOf = ({ buffer }: Storage): number => buffer.version;
-
 function fillSlot(slot: GradientSlot, grad: Tensor): void {
   slot.put((filled) => accumulate(slot.tensor, grad, filled));
   grad.dispose();
@@ -229,7 +227,7 @@ function readsOf<T>(body: () => T): { result: T; outer: Map<Storage, number> } {
   try {
     const result = body();
     const outer = [...reads].filter(({ serial }) => serial < made);
-    return { result, outer: new Map(outer.map((it) => [it, versionOf(it)])) };
+    return { result, outer: new Map(outer.map((it) => [it, it.version])) };
   } finally {
     reads = surrounding;
   }

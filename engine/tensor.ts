@@ -5,13 +5,21 @@
  * @module
  */
 import type { Device } from "./device.ts";
-import { type DType, type HostArray, isFloat, itemSizeOf } from "./dtype.ts";
+import { BYTES_PER_ELEMENT, type DType, type HostArray, isFloat, itemSizeOf } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
 import type { PoolBuffer } from "./memory.ts";
 import type { GradientLog, Recorder } from "./recorder.ts";
 import { track, untrack } from "./scope_stack.ts";
 import { denseStrides, isDense, needShape, sameShape, type Shape, show, sizeOf } from "./shape.ts";
 import type { Node } from "./tape.ts";
+
+/** One value that kernels take as a parameter, until something needs it in memory. */
+export interface Constant {
+  /** The value, as its element type holds it. */
+  readonly value: number;
+  /** Takes memory that holds it. */
+  readonly inMemory: () => PoolBuffer;
+}
 
 /** Counted ownership of a buffer: tensors and views share it, the last one hands it back. */
 export class Storage {
@@ -20,17 +28,45 @@ export class Storage {
   /** Order of making. */
   readonly serial: number = Storage.made++;
   #owners = 0;
+  #buffer: PoolBuffer | undefined;
+  #constant: Constant | undefined;
+  /** Version of the buffer when it was as new. */
+  #first = 0;
 
   /**
-   * Takes over a buffer.
+   * Takes over a buffer, or a value without memory.
    *
    * @param owner what it came from and goes back to
    */
-  constructor(
-    readonly owner: Recorder,
-    /** The memory. */
-    readonly buffer: PoolBuffer,
-  ) {}
+  constructor(readonly owner: Recorder, memory: PoolBuffer | Constant) {
+    if ("value" in memory) this.#constant = memory;
+    else this.#buffer = memory;
+  }
+
+  /** The value that a kernel may use instead of the memory, which there is none of then. */
+  get value(): number | undefined {
+    return this.#constant?.value;
+  }
+
+  /** The memory. */
+  get buffer(): PoolBuffer {
+    if (!this.#buffer) {
+      this.#buffer = this.#constant!.inMemory();
+      this.#first = this.#buffer.version;
+      this.#constant = undefined;
+    }
+    return this.#buffer;
+  }
+
+  /** What the values are known by: another number after every write. */
+  get version(): number {
+    return this.#buffer ? this.#buffer.version - this.#first : 0;
+  }
+
+  /** Size in bytes. */
+  get bytes(): number {
+    return this.#buffer?.bytes ?? BYTES_PER_ELEMENT;
+  }
 
   /** Adds an owner. */
   retain(): void {
@@ -39,7 +75,7 @@ export class Storage {
 
   /** Drops an owner. */
   release(): void {
-    if (--this.#owners === 0) this.owner.release(this.buffer);
+    if (--this.#owners === 0 && this.#buffer) this.owner.release(this.#buffer);
   }
 }
 
@@ -235,7 +271,7 @@ export class Tensor implements Disposable {
       );
     }
     const last = shape.reduce((sum, size, axis) => sum + (size - 1) * steps[axis], offset);
-    const held = this.storage.buffer.bytes / this.itemSize;
+    const held = this.storage.bytes / this.itemSize;
     if (offset < 0 || (last >= held && sizeOf(shape) > 0)) {
       throw new ShapeError(
         `view: ${show(shape)} from element ${offset} leaves the memory of ${

@@ -1,4 +1,4 @@
-// Elementwise maps over up to four broadcast operands: out[i] = EXPR(a, b, c, d, o).
+// Elementwise maps over broadcast operands, or chains of maps: out[i] = RESULT(x0[i], x1[i], …, o).
 //
 // Operands and output are walked with strides over RANK merged axes (a stride of 0 repeats an
 // axis), so that broadcasting, transposes and slices need no copies; a dense output is addressed
@@ -13,11 +13,10 @@
 // Constants: WG, W, RANK, INPUTS, RUN, U (divides RUN and the units of the innermost axis; 1 with
 // RUN = 1); Ti and TO are the types in memory of a unit (f16 with W = 4: two words), LOADi and
 // STORE convert them; TC and TV are the types of operand 0 and of the output in registers (f16
-// becomes f32), S the scalar of TC, Bits the u32 or vec4u of as many; FUNCTIONS says whether EXPR
-// calls one of include/functions.wgsl; V is "vec4" or "f32" (suffix of math functions); READ_OUT
-// loads the old output as o; STRIDED_OUT walks the output with strides. FUSED computes several maps
-// in turn, STATEMENTS over x0, x1, …, of which the last, RESULT, is stored; STEPS are their
-// functions, FIELDS and HOISTED their parameters (engine/launch/elementwise.ts, fusedText).
+// becomes f32), S the scalar of TC, Bits the u32 or vec4u of as many; FUNCTIONS says whether one of
+// include/functions.wgsl is called; READ_OUT loads the old output as o; STRIDED_OUT walks outputs
+// with strides. STATEMENTS over x0, x1, … end in RESULT; STEPS are functions that they call, FIELDS
+// and HOISTED their parameters (engine/launch/elementwise.ts). EXPR only names the launch.
 
 //:include math
 //:if FUNCTIONS
@@ -30,9 +29,7 @@ struct Params {
   alpha: f32,
   beta: f32,
   offset_out: u32, // elements before the output within its window
-//:if FUSED
   $FIELDS
-//:end
 //:for r in 0..RANK
   d$r: u32,
 //:if STRIDED_OUT
@@ -58,10 +55,8 @@ alias T = $TC;
 alias TV = $TV;
 alias Bits = $TU;
 
-//:if FUSED
 $STEPS
 
-//:end
 
 @compute @workgroup_size(WG)
 fn main(
@@ -87,9 +82,7 @@ fn main(
   let alpha = params.alpha;
   let beta = params.beta;
   let offset_out = params.offset_out;
-//:if FUSED
   $HOISTED
-//:end
 //:for r in 0..RANK
   let d$r = params.d$r;
 //:if STRIDED_OUT
@@ -152,24 +145,8 @@ fn main(
 //:if READ_OUT
       let o = $LOAD_OUT;
 //:end
-//:if FUSED
       $STATEMENTS
       y$u = $RESULT;
-//:else
-//:if INPUTS > 0
-      let a = x0;
-//:end
-//:if INPUTS > 1
-      let b = x1;
-//:end
-//:if INPUTS > 2
-      let c = x2;
-//:end
-//:if INPUTS > 3
-      let d = x3;
-//:end
-      y$u = TV($EXPR);
-//:end
     }
 //:end
 //:for u in 0..U

@@ -68,10 +68,16 @@ export interface MapOperand {
   readonly offset: number;
 }
 
+/**
+ * An operand of a step: a load by its index, the result of an earlier step by the complement of
+ * its, or a number.
+ */
+export type MapValue = number | { readonly value: number; readonly dtype: DType };
+
 /** One map of a launch. */
 export interface MapStep extends ElementwiseMap {
-  /** Operands a, b, …: loads by index, and results of earlier steps by the complement of theirs. */
-  readonly operands: readonly number[];
+  /** Operands a, b, …. */
+  readonly operands: readonly MapValue[];
   /** Element types of the first operand and of the result. */
   readonly types: readonly [DType, DType];
   /** Whether it rounds to f16 as launches by vectors do, which matters where a driver does not. */
@@ -99,24 +105,25 @@ export interface MapLaunch {
  */
 export function elementwise(out: Tensor, inputs: readonly Tensor[], map: ElementwiseMap): void {
   if (out.size === 0) return;
-  const operands = [...inputs, out];
-  const { shape, strides } = collapseAxes(
-    out.shape,
-    operands.map((t) => broadcastStrides(t.shape, t.strides, out.shape)),
-  );
-  const [...loads] = operands.map(({ device, storage: { buffer }, dtype, offset }, i) => {
-    if (device !== out.device) {
+  const read: Tensor[] = [];
+  const operands = inputs.map((input): MapValue => {
+    if (input.device !== out.device) {
       throw new LifetimeError("elementwise: an operand lives on another device");
     }
+    const { storage: { value }, dtype } = input;
+    return value === undefined ? read.push(input) - 1 : { value, dtype };
+  });
+  const all = [...read, out];
+  const { shape, strides } = collapseAxes(
+    out.shape,
+    all.map((t) => broadcastStrides(t.shape, t.strides, out.shape)),
+  );
+  const loads = all.map(({ storage: { buffer }, dtype, offset }, i): MapOperand => {
     return { buffer, dtype, offset, strides: strides[i] };
   });
   const last = loads.pop()!;
-  const step = {
-    ...map,
-    operands: inputs.map((_, i) => i),
-    types: [operands[0].dtype, out.dtype] as const,
-    vector: false,
-  };
+  const types = [(inputs[0] ?? out).dtype, out.dtype] as const;
+  const step = { ...map, operands, types, vector: false };
   launch(out.device, { shape, loads, steps: [step], out: last });
 }
 
@@ -156,18 +163,14 @@ function halves({ shape: [outer, ...rest], loads, out, steps }: MapLaunch): MapL
 /** Elements between the lowest and highest one that a walk touches, plus one. */
 function extent(shape: readonly number[], strides: readonly number[]): number {
   let elements = 1;
-  for (let axis = 0; axis < shape.length; axis++) {
-    elements += (shape[axis] - 1) * Math.abs(strides[axis]);
-  }
+  for (let i = 0; i < shape.length; i++) elements += (shape[i] - 1) * Math.abs(strides[i]);
   return elements;
 }
 
 /** Elements that a walk touches before the one that it starts at: along negative strides. */
 function below(shape: readonly number[], strides: readonly number[]): number {
   let elements = 0;
-  for (let axis = 0; axis < shape.length; axis++) {
-    if (strides[axis] < 0) elements -= (shape[axis] - 1) * strides[axis];
-  }
+  for (let i = 0; i < shape.length; i++) elements += (shape[i] - 1) * Math.max(0, -strides[i]);
   return elements;
 }
 
@@ -218,27 +221,32 @@ export function dispatchOf(device: Device, map: MapLaunch): {
   const windows = operands.map(({ buffer, dtype, strides, offset }, i) => {
     const itemSize = itemSizeOf(dtype);
     const lowest = offset - below(shape, strides);
-    const before = lowest % (device.offsetAlignment / itemSize);
-    const first = offset - lowest + before;
+    const start = lowest - lowest % (device.offsetAlignment / itemSize);
     layout += `,${dtype}`;
     if (i === loads.length) {
-      params.offset_out = first;
+      params.offset_out = offset - start;
     } else {
-      params[`offset_${i}`] = first;
+      params[`offset_${i}`] = offset - start;
       for (let axis = 0; axis < rank; axis++) params[`s${i}_${axis}`] = strides[axis];
       if (strides[rank - 1] === 0) layout += "*";
     }
     return {
       buffer,
-      offset: (lowest - before) * itemSize,
-      bytes: Math.ceil((before + extent(shape, strides)) * itemSize / 4) * 4,
+      offset: start * itemSize,
+      bytes: Math.ceil((lowest - start + extent(shape, strides)) * itemSize / 4) * 4,
     };
   });
   steps.forEach(({ expression, operands, types, alpha = 0, beta = 0, readOut, vector }, i) => {
     const suffix = steps.length > 1 ? `_${i}` : "";
     params[`alpha${suffix}`] = alpha;
     params[`beta${suffix}`] = beta;
-    layout += `;${expression},${operands},${types},${readOut},${vector}`;
+    layout += `;${expression},${types},${readOut},${vector}`;
+    for (let place = 0; place < operands.length; place++) {
+      const operand = operands[place];
+      const isLoad = typeof operand === "number";
+      if (!isLoad) params[`value${suffix}_${place}`] = operand.value;
+      layout += `,${isLoad ? operand : operand.dtype}`;
+    }
   });
   for (const place of PLACES) if (steps.length > 1) params[`zero_${place}`] = 0;
   if (device.recorder.aliasing) layout += "aliasing";
@@ -276,8 +284,6 @@ function constantsOf(
     TV: wgslType(computed(out.dtype), width),
     TU: wgslType("u32", width),
     FUNCTIONS: steps.some(({ expression }) => FUNCTIONS.test(expression)),
-    V: vector ? "vec4" : "f32",
-    FUSED: fused,
   };
   loads.forEach(({ dtype, strides }, i) => {
     const splat = strides[shape.length - 1] === 0;
@@ -289,14 +295,36 @@ function constantsOf(
       ? `half_values(in${i}[k${i}])`
       : `${type}(in${i}[k${i}])`;
   });
-  constants.EXPR = steps.map(({ expression }) =>
-    expression.replaceAll("$V", constants.V as string).replace(/\bparams\.(?=alpha|beta)/g, "")
+  const expression = steps.map(({ expression }) =>
+    expression.replaceAll("$V", vector ? "vec4" : "f32").replace(/\bparams\.(?=alpha|beta)/g, "")
   ).join("; ");
-  return fused ? { ...constants, ...fusedText(loads, steps, width) } : constants;
+  const text = fused ? fusedText(loads, steps, width) : singleText(last, expression);
+  return { ...constants, ...text, EXPR: expression };
 }
 
 /** Operands of an expression. */
 const PLACES = ["a", "b", "c", "d"] as const;
+
+/** Declarations and statements of one step. */
+function singleText({ operands }: MapStep, expression: string): Record<string, string> {
+  const [fields, hoisted, statements]: string[][] = [[], [], []];
+  operands.forEach((operand, place) => {
+    let value = `x${operand}`;
+    if (typeof operand !== "number") {
+      value = `T(S(value_${place}))`;
+      fields.push(`value_${place}: ${computed(operand.dtype)},`);
+      hoisted.push(`let value_${place} = params.value_${place};`);
+    }
+    statements.push(`let ${PLACES[place]} = ${value};`);
+  });
+  return {
+    FIELDS: fields.join("\n  "),
+    STEPS: "",
+    HOISTED: hoisted.join("\n  "),
+    STATEMENTS: statements.join("\n      "),
+    RESULT: `TV(${expression})`,
+  };
+}
 
 /**
  * Declarations and statements of several steps. Each is to give the bits that it gives alone, so
@@ -323,6 +351,12 @@ function fusedText(
       .replace(/\bparams\.(?=alpha|beta)/g, "")
       .replace(/\b(T|S|TV)\b/g, (name) => ({ ...scalars, T, TV })[name]!);
     const values = operands.map((operand, place) => {
+      if (typeof operand !== "number") {
+        const name = `value_${i}_${place}`;
+        fields.push(`${name}: ${computed(operand.dtype)},`);
+        hoisted.push(`let ${name} = params.${name};`);
+        return `${T}(${scalars.S}(${name}))`;
+      }
       const dtype = operand < 0 ? steps[~operand].types[1] : loads[operand].dtype;
       const value = operand < 0 ? `v${~operand}` : `x${operand}`;
       const type = wgslType(computed(dtype), width);

@@ -137,7 +137,7 @@ export function applyBinary(op: Op<null>, a: Tensor | number, b: Tensor | number
   const number = x ? b : a;
   needFitting(op.name, number, like.dtype);
   return composite(() => {
-    const scalar = like.device.full([], number as number, like.dtype);
+    const scalar = like.device.constant(number as number, like.dtype);
     return op.apply(x ? [x, scalar] : [scalar, like], null)[0];
   });
 }

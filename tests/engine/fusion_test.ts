@@ -10,6 +10,7 @@ import {
   div,
   type DType,
   exp,
+  flip,
   gelu,
   matmul,
   mul,
@@ -126,6 +127,7 @@ Deno.test("random programs of maps and views, f32 and f16, with gradients, keep 
     (y) => cast(cast(y, y.dtype === "f16" ? "f32" : "f16"), y.dtype),
     (y) => add(y, sum(y, { axes: [1], keepDims: true })),
     (y) => reshape(transpose(y), y.shape),
+    (y) => flip(y, [1]),
     (y) => sigmoid(y),
     (y, x) => add(mul(y, x), y),
   ];
