@@ -18,7 +18,7 @@ import { keep, scope } from "./scope.ts";
 import { show } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
-const kernel = defineKernel("anomaly", source);
+const kernel = /* @__PURE__ */ defineKernel("anomaly", source);
 const WORKGROUP = 64;
 /** Slots between two looks; when they run out, the host is sent what they hold. */
 const SLOTS = 4096;

@@ -15,7 +15,7 @@ import { rowChunks, rowsOf } from "./launch/elementwise.ts";
 import { needShape, type Shape, show } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
-const kernel = defineKernel("random", source);
+const kernel = /* @__PURE__ */ defineKernel("random", source);
 const WORKGROUP = 64;
 const MODES = { uniform: 0, normal: 1, dropout: 2, integer: 3 } as const;
 

@@ -12,7 +12,7 @@ import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { isBindable } from "./copy.ts";
 
-const kernel = defineKernel("adamw", source);
+const kernel = /* @__PURE__ */ defineKernel("adamw", source);
 const WORKGROUP = 64;
 
 /** Contiguous parts of a flat tensor that fit a binding; starts are multiples of 64 elements. */

@@ -91,30 +91,33 @@ const insight = (
     }${MASK || SCORED ? " masked" : ""}`,
 });
 
-const singleKernel = defineKernel(
+const singleKernel = /* @__PURE__ */ defineKernel(
   "attention_backward",
   backwardSource,
-  insight(
+  /* @__PURE__ */ insight(
     () => 5,
     ({ constants: { D, ROWS }, params: { tq, tk } }) =>
       singleRounds(tq, tk, Number(D), Number(ROWS)),
   ),
 );
 const rowsKernels = {
-  forward: defineKernel(
+  forward: /* @__PURE__ */ defineKernel(
     "attention_forward",
     forwardSource,
-    insight(() => 2, ({ constants: { STEP }, params: { tk } }) => Math.ceil(tk / Number(STEP)) + 1),
+    /* @__PURE__ */ insight(
+      () => 2,
+      ({ constants: { STEP }, params: { tk } }) => Math.ceil(tk / Number(STEP)) + 1,
+    ),
   ),
-  backwardQ: defineKernel(
+  backwardQ: /* @__PURE__ */ defineKernel(
     "attention_backward_q",
     backwardQSource,
-    insight(() => 3, ({ params: { tk } }) => tk + 1),
+    /* @__PURE__ */ insight(() => 3, ({ params: { tk } }) => tk + 1),
   ),
-  backwardKv: defineKernel(
+  backwardKv: /* @__PURE__ */ defineKernel(
     "attention_backward_kv",
     backwardKvSource,
-    insight(() => 4, ({ params: { tq } }) => tq + 1),
+    /* @__PURE__ */ insight(() => 4, ({ params: { tq } }) => tq + 1),
   ),
 };
 
@@ -183,10 +186,10 @@ const rows: KernelOfPass = (device, kind, { d, tq, tk }, vector) => {
   };
 };
 
-const tiledKernel = defineKernel(
+const tiledKernel = /* @__PURE__ */ defineKernel(
   "attention_tiled",
   tiledSource,
-  insight(
+  /* @__PURE__ */ insight(
     ({ PASS }) => Number(PASS) + 2,
     ({ constants, params: { tq, tk } }) => tiledRounds(constants, constants.PASS === 2 ? tq : tk),
   ),
@@ -256,8 +259,8 @@ const tiled = (ty: number): KernelOfPass => (device, pass, problem, vector) => {
 export const ATTENTION_VARIANTS: Readonly<Record<string, AttentionVariant>> = {
   "rows": { kernelOf: rows, single: false },
   "single": { kernelOf: rows, single: true },
-  "tiled": { kernelOf: tiled(8), single: false },
-  "tiled-64": { kernelOf: tiled(16), single: false },
+  "tiled": { kernelOf: /* @__PURE__ */ tiled(8), single: false },
+  "tiled-64": { kernelOf: /* @__PURE__ */ tiled(16), single: false },
 };
 
 /** The single pass has a workgroup per head; with fewer heads some of a few cores would idle. */

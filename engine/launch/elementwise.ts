@@ -15,7 +15,7 @@ import type { BufferWindow, Params } from "../recorder.ts";
 import { broadcastStrides, collapseAxes, isDense, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
-const kernel = defineKernel("elementwise", source, {
+const kernel = /* @__PURE__ */ defineKernel("elementwise", source, {
   rounds: ({ constants: { RUN, U } }) => Number(RUN) > 1 ? Number(RUN) / Number(U) + 1 : 0,
   label: ({ constants: { EXPR, W }, params: { count } }) => `${EXPR} over ${count * Number(W)}`,
 });

@@ -30,9 +30,9 @@ const rounds =
     Math.ceil(k / step(constants)) + 5 + (constants.BLOCKED ? 2 * Math.ceil(k / 128) + 1 : 0) +
     Number(constants.ROWS) / Number(constants.STORE) + 1;
 const inFours = { ...insight, rounds: rounds(() => 4) };
-const registerKernel = defineKernel("gemm", source, inFours);
-const subgroupKernel = defineKernel("gemm_subgroup", subgroupSource, inFours);
-const tiledKernel = defineKernel("gemm_tiled", tiledSource, {
+const registerKernel = /* @__PURE__ */ defineKernel("gemm", source, inFours);
+const subgroupKernel = /* @__PURE__ */ defineKernel("gemm_subgroup", subgroupSource, inFours);
+const tiledKernel = /* @__PURE__ */ defineKernel("gemm_tiled", tiledSource, {
   ...insight,
   rounds: rounds(({ BK }) => Number(BK)),
 });

@@ -12,7 +12,7 @@ import { defineKernel } from "../kernel.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
-const kernel = defineKernel("loss_scale", source);
+const kernel = /* @__PURE__ */ defineKernel("loss_scale", source);
 
 /** Elements of the state that {@link lossScaleStep} keeps, in order. */
 export const LOSS_SCALE_FIELDS = [

@@ -11,8 +11,8 @@ import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { materialize } from "./copy.ts";
 
-const storeKernel = defineKernel("ring_buffer_store", storeSource);
-const loadKernel = defineKernel("ring_buffer_load", loadSource);
+const storeKernel = /* @__PURE__ */ defineKernel("ring_buffer_store", storeSource);
+const loadKernel = /* @__PURE__ */ defineKernel("ring_buffer_load", loadSource);
 const WORKGROUP = 64;
 
 /**

@@ -13,7 +13,7 @@ import { fill } from "./copy.ts";
 import { rowChunks, rowsOf } from "./elementwise.ts";
 import { rowsAndWidth } from "./rows.ts";
 
-const kernel = defineKernel("sort_rows", source, {
+const kernel = /* @__PURE__ */ defineKernel("sort_rows", source, {
   rounds: ({ constants: { MERGE, SPREAD }, params: { run, width } }) =>
     MERGE
       ? Math.ceil(Math.log2(run)) + 2 + CHUNK + 1

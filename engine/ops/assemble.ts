@@ -41,7 +41,7 @@ const without = <T>(list: readonly T[], axis: number): T[] => list.filter((_, i)
 const origin = (rank: number, axis: number, start: number): number[] =>
   Array.from({ length: rank }, (_, i) => i === axis ? start : 0);
 
-const stackOp = defineOp<{ readonly axis: number }>({
+const stackOp = /* @__PURE__ */ defineOp<{ readonly axis: number }>({
   name: "stack",
   dtypes: "same",
   half: true,
@@ -144,7 +144,7 @@ function refRepeatVisit(
   });
 }
 
-const repeatOp = defineOp<RepeatAttrs>({
+const repeatOp = /* @__PURE__ */ defineOp<RepeatAttrs>({
   name: "repeat",
   dtypes: "same",
   half: true,
@@ -206,7 +206,7 @@ function parts(sizes: readonly number[]): [number, number][] {
 const partShape = (shape: Shape, axis: number, size: number): number[] =>
   shape.map((s, i) => i === axis ? size : s);
 
-const splitOp = defineOp<SplitAttrs>({
+const splitOp = /* @__PURE__ */ defineOp<SplitAttrs>({
   name: "split",
   dtypes: "same",
   half: true,

@@ -84,7 +84,7 @@ function refVisit(shape: Shape, attrs: AtAttrs, visit: (to: number, from: number
   );
 }
 
-const atOp = defineOp<AtAttrs>({
+const atOp = /* @__PURE__ */ defineOp<AtAttrs>({
   name: "at",
   dtypes: "same",
   half: true,

@@ -246,7 +246,7 @@ function refBackward(
   return [dq, dk, dv, ...rest.slice(1).map(() => undefined), dbias];
 }
 
-const attentionOp = defineOp<AttentionAttributes>({
+const attentionOp = /* @__PURE__ */ defineOp<AttentionAttributes>({
   name: "attention",
   strided: true,
   dtypes: "any",
@@ -477,7 +477,7 @@ const refParts = (qkv: RefArray, attrs: SelfAttentionAttributes): RefArray[] => 
   return layoutOf(attrs).map((part) => refHeads(qkv, d, part));
 };
 
-const selfAttentionOp = defineOp<SelfAttentionAttributes>({
+const selfAttentionOp = /* @__PURE__ */ defineOp<SelfAttentionAttributes>({
   name: "selfAttention",
   dtypes: "any",
   half: true,

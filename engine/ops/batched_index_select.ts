@@ -19,10 +19,10 @@ import { fill, materialize } from "../launch/copy.ts";
 import { rowChunks, rowsOf, streams } from "../launch/elementwise.ts";
 import { alignedWindow } from "../launch/reduce.ts";
 
-const kernel = defineKernel("tokens", source, {
+const kernel = /* @__PURE__ */ defineKernel("tokens", source, {
   rounds: ({ constants: { RUN, U } }) => Number(RUN) / Number(U) + 1,
 });
-const inverseKernel = defineKernel("tokens_inverse", inverseSource);
+const inverseKernel = /* @__PURE__ */ defineKernel("tokens_inverse", inverseSource);
 const WORKGROUP = 64;
 
 /** A window of indices [batch, n] with a stride between batches, from batch `first` on. */
@@ -121,7 +121,7 @@ function refMove(
   }
 }
 
-const batchedIndexSelectOp = defineOp<BatchedIndexSelectAttrs>({
+const batchedIndexSelectOp = /* @__PURE__ */ defineOp<BatchedIndexSelectAttrs>({
   name: "batchedIndexSelect",
   dtypes: "any",
   half: true,

@@ -24,7 +24,7 @@ function refCast(value: number, dtype: DType): number {
   return Math.min(Math.max(Math.trunc(value), low), high);
 }
 
-const castOp = defineOp<CastAttributes>({
+const castOp = /* @__PURE__ */ defineOp<CastAttributes>({
   name: "cast",
   dtypes: "any",
   half: true,

@@ -116,7 +116,7 @@ function asF32(mask: Tensor, beside: DType): Tensor {
   return result;
 }
 
-const whereOp = defineOp<null>({
+const whereOp = /* @__PURE__ */ defineOp<null>({
   name: "where",
   dtypes: "any",
   half: true,
@@ -188,7 +188,7 @@ interface ClampAttrs {
   readonly high: number;
 }
 
-const clampOp = defineOp<ClampAttrs>({
+const clampOp = /* @__PURE__ */ defineOp<ClampAttrs>({
   name: "clamp",
   half: true,
   strided: true,
@@ -264,7 +264,7 @@ function power(exponent: number): string {
   return exponent > 0 ? positive : `1.0 / ${positive}`;
 }
 
-const powScalarOp = defineOp<PowAttrs>({
+const powScalarOp = /* @__PURE__ */ defineOp<PowAttrs>({
   name: "powScalar",
   half: true,
   strided: true,

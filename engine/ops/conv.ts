@@ -185,7 +185,7 @@ function matrices({ outputs, patch, places }: Sizes, groups: number) {
 
 const outputShape = ({ batch, outputs, result }: Sizes): number[] => [batch, outputs, ...result];
 
-const convOp = defineOp<ConvAttrs>({
+const convOp = /* @__PURE__ */ defineOp<ConvAttrs>({
   name: "conv2d",
   savedFor: [[1], [0]],
   forward([x, weight, bias], attrs, save) {

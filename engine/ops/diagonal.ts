@@ -56,7 +56,7 @@ function refVisit(shape: Shape, diagonal: number, visit: (on: number, at: number
   });
 }
 
-const diagonalOp = defineOp<DiagonalAttrs>({
+const diagonalOp = /* @__PURE__ */ defineOp<DiagonalAttrs>({
   name: "diagonal",
   dtypes: "same",
   half: true,
@@ -100,7 +100,7 @@ export function diagonal(x: Tensor, diagonal = 0, rows = -2, columns = -1): Tens
   return composite(() => diagonalOp.apply([moveaxis(x, [r, c], [-2, -1])], { diagonal })[0]);
 }
 
-const diagEmbedOp = defineOp<DiagonalAttrs>({
+const diagEmbedOp = /* @__PURE__ */ defineOp<DiagonalAttrs>({
   name: "diagEmbed",
   dtypes: "same",
   half: true,
@@ -201,8 +201,8 @@ function defineTriangle(name: "tril" | "triu") {
   });
 }
 
-const trilOp = defineTriangle("tril");
-const triuOp = defineTriangle("triu");
+const trilOp = /* @__PURE__ */ defineTriangle("tril");
+const triuOp = /* @__PURE__ */ defineTriangle("triu");
 
 function needMatrix(op: string, x: Tensor, diagonal: number): void {
   needTensors(op, { x });

@@ -30,7 +30,7 @@ function refDrop(x: RefArray, step: RefArray | undefined, attrs: DropoutAttrs): 
   return refFrom(x.shape, (i) => u[i] >= rate ? x.data[i] / (1 - attrs.rate) : 0);
 }
 
-const dropoutOp = defineOp<DropoutAttrs>({
+const dropoutOp = /* @__PURE__ */ defineOp<DropoutAttrs>({
   name: "dropout",
   dtypes: "any",
   forward([x, step], attrs, save) {

@@ -13,7 +13,7 @@ import { show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 
-const kernel = defineKernel("fft", source);
+const kernel = /* @__PURE__ */ defineKernel("fft", source);
 const WORKGROUP = 64;
 
 /**
@@ -112,7 +112,7 @@ interface FftAttrs {
   readonly n: number;
 }
 
-const rfftOp = defineOp<FftAttrs>({
+const rfftOp = /* @__PURE__ */ defineOp<FftAttrs>({
   name: "rfft",
   forward: ([x], { n }) => [transform(x, n, { inverse: false })],
   backward: ({ grads: [dy] }, { n }) => [transform(dy!, n, { inverse: true })],
@@ -122,7 +122,7 @@ const rfftOp = defineOp<FftAttrs>({
   },
 });
 
-const irfftOp = defineOp<FftAttrs>({
+const irfftOp = /* @__PURE__ */ defineOp<FftAttrs>({
   name: "irfft",
   forward: ([x], { n }) => [transform(x, n, { inverse: true, scale: 1 / n })],
   backward: ({ grads: [dy] }, { n }) => [transform(dy!, n, { inverse: false, scale: 1 / n })],

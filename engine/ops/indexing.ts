@@ -33,8 +33,8 @@ import { rowsAndWidth } from "../launch/rows.ts";
 import { bySpans, whole } from "./at.ts";
 import { permute } from "./view.ts";
 
-const kernel = defineKernel("indexing", source);
-const scatterKernel = defineKernel("scatter", scatterSource, {
+const kernel = /* @__PURE__ */ defineKernel("indexing", source);
+const scatterKernel = /* @__PURE__ */ defineKernel("scatter", scatterSource, {
   // A search, and at most all indices.
   rounds: ({ params: { picks } }) => Math.ceil(Math.log2(picks)) + 3 + picks,
 });
@@ -266,7 +266,7 @@ function refAddRowsById(values: RefArray, ids: RefArray, shape: Shape): RefArray
   return result;
 }
 
-const embeddingOp = defineOp<{ readonly name: string }>({
+const embeddingOp = /* @__PURE__ */ defineOp<{ readonly name: string }>({
   name: "embedding",
   dtypes: "any",
   half: true,
@@ -392,7 +392,7 @@ export function indexSelect(x: Tensor, ids: Indices, axis = 0): Tensor {
   );
 }
 
-const gatherOp = defineOp<null>({
+const gatherOp = /* @__PURE__ */ defineOp<null>({
   name: "gather",
   dtypes: "any",
   half: true,
@@ -451,7 +451,7 @@ export function gather(x: Tensor, ids: Tensor, axis = -1): Tensor {
   });
 }
 
-const scatterAddOp = defineOp<{ readonly rows: number }>({
+const scatterAddOp = /* @__PURE__ */ defineOp<{ readonly rows: number }>({
   name: "scatterAdd",
   dtypes: "any",
   half: true,
@@ -501,7 +501,7 @@ export function scatterAdd(values: Tensor, ids: Indices, rows: number): Tensor {
   );
 }
 
-const oneHotOp = defineOp<{ readonly classes: number }>({
+const oneHotOp = /* @__PURE__ */ defineOp<{ readonly classes: number }>({
   name: "oneHot",
   dtypes: "any",
   forward([ids], { classes }) {

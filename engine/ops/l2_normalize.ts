@@ -13,11 +13,11 @@ import type { Tensor } from "../tensor.ts";
 import { longNormalize, longNormalizeGradient } from "./long_rows.ts";
 
 /** Normalises rows, alone or within the cosine loss of loss.ts. */
-export const normalizeKernel: Kernel = defineKernel("normalize", source, {
+export const normalizeKernel: Kernel = /* @__PURE__ */ defineKernel("normalize", source, {
   rounds: (launch) => rowRounds(launch, 2),
 });
 
-const l2NormalizeOp = defineOp<{ readonly eps: number }>({
+const l2NormalizeOp = /* @__PURE__ */ defineOp<{ readonly eps: number }>({
   name: "l2Normalize",
   forward([x], { eps }, save) {
     const { rows, width } = rowsAndWidth(x.shape);

@@ -26,10 +26,10 @@ import {
   writable,
 } from "../launch/rows.ts";
 
-const kernel = defineKernel("layernorm", source, {
+const kernel = /* @__PURE__ */ defineKernel("layernorm", source, {
   rounds: (launch) => rowRounds(launch, launch.constants.BACKWARD ? 2 : 3),
 });
-const paramsKernel = defineKernel("layernorm_params", paramsSource, {
+const paramsKernel = /* @__PURE__ */ defineKernel("layernorm_params", paramsSource, {
   rounds: ({ params: { block } }) => Math.ceil(block / 4) + 5,
 });
 const WORKGROUP = 64;
@@ -264,7 +264,7 @@ function parameterGradients(
   return needed ? slots.map((slot) => slot ?? gamma.device.empty(gamma.shape, gamma.dtype)) : [];
 }
 
-const layerNormOp = defineOp<NormAttrs>({
+const layerNormOp = /* @__PURE__ */ defineOp<NormAttrs>({
   name: "layerNorm",
   half: true,
   forward([x, gamma, beta], { eps }, save) {
@@ -289,7 +289,7 @@ const layerNormOp = defineOp<NormAttrs>({
 const refSum = (a: RefArray, b: RefArray): RefArray =>
   refFrom(a.shape, (i) => a.data[i] + b.data[i]);
 
-const residualOp = defineOp<NormAttrs>({
+const residualOp = /* @__PURE__ */ defineOp<NormAttrs>({
   name: "residualLayerNorm",
   half: true,
   forward([x, residual, gamma, beta], { eps }, save) {

@@ -35,7 +35,7 @@ import { logSoftmax, refSoftmaxRow } from "./softmax.ts";
 import { abs, square } from "./unary.ts";
 import { reshape } from "./view.ts";
 
-const lossKernel = defineKernel("loss", source, {
+const lossKernel = /* @__PURE__ */ defineKernel("loss", source, {
   rounds: (launch) => rowRounds(launch, launch.constants.BACKWARD ? 1 : 3),
 });
 
@@ -109,7 +109,7 @@ interface HuberAttrs {
   readonly scale: number;
 }
 
-const huberOp = defineOp<HuberAttrs>({
+const huberOp = /* @__PURE__ */ defineOp<HuberAttrs>({
   name: "huberLoss",
   half: true,
   strided: true,
@@ -210,14 +210,14 @@ export function smoothL1Loss(
   return reduced("smoothL1Loss", options, "mean", terms, ["beta"]);
 }
 
-const klDivOp = defineBinary("klDiv", {
+const klDivOp = /* @__PURE__ */ defineBinary("klDiv", {
   wgsl: "select(b * (log_$V(b) - a), T(0.0), b == T(0.0))",
   gradients: ["-b * c", "(log_$V(b) + 1.0 - a) * c"],
   f: (a, b) => b === 0 ? 0 : b * (Math.log(b) - a),
   df: (a, b) => [-b, Math.log(b) + 1 - a],
 });
 
-const klDivOfLogOp = defineBinary("klDivOfLog", {
+const klDivOfLogOp = /* @__PURE__ */ defineBinary("klDivOfLog", {
   wgsl: "select(exp_$V(b) * (b - a), T(0.0), exp_$V(b) == T(0.0))",
   gradients: [
     "-exp_$V(b) * c",
@@ -263,7 +263,7 @@ export function klDiv(
 
 const BCE_E = "exp_$V(-abs(a))";
 
-const bceWithLogitsOp = defineBinary("bceWithLogits", {
+const bceWithLogitsOp = /* @__PURE__ */ defineBinary("bceWithLogits", {
   // max(a, 0) - a b + log(1 + e), e = exp(-|a|); a series for small e, whose digits 1 + e would
   // drop.
   wgsl: `max(a, T(0.0)) - a * b + select(log_$V(1.0 + ${BCE_E}), ${BCE_E} * (1.0 - ${BCE_E} * ` +
@@ -298,7 +298,7 @@ const refSoftmax = (x: RefArray) => refRows(x).map((row) => refSoftmaxRow(row, 1
 /** `[..., 1]` seen from `[...]`. */
 const column = (t: Tensor): Tensor => t.view([...t.shape, 1]);
 
-const crossEntropyOp = defineOp<null>({
+const crossEntropyOp = /* @__PURE__ */ defineOp<null>({
   name: "crossEntropy",
   dtypes: "any",
   forward([logits, target], _, save) {
@@ -336,7 +336,7 @@ const crossEntropyOp = defineOp<null>({
   },
 });
 
-const crossEntropyOfDistributionsOp = defineOp<null>({
+const crossEntropyOfDistributionsOp = /* @__PURE__ */ defineOp<null>({
   name: "crossEntropyOfDistributions",
   dtypes: "any",
   forward([logits, target], _, save) {
@@ -404,7 +404,7 @@ interface NllAttrs {
 const nllShare = ({ weighted }: NllAttrs): string =>
   `(a * (1.0 - params.alpha) + T(params.beta))${weighted ? " * b" : ""}`;
 
-const nllOp = defineOp<NllAttrs>({
+const nllOp = /* @__PURE__ */ defineOp<NllAttrs>({
   name: "nllLoss",
   dtypes: "any",
   forward(inputs, attrs, save) {
@@ -633,7 +633,7 @@ export function crossEntropy(
   );
 }
 
-const cosineLossOp = defineOp<{ readonly eps: number }>({
+const cosineLossOp = /* @__PURE__ */ defineOp<{ readonly eps: number }>({
   name: "cosineLoss",
   forward([prediction, target], { eps }, save) {
     const { rows, width } = rowsAndWidth(prediction.shape);
@@ -722,7 +722,7 @@ interface CentredCrossEntropyAttrs {
   readonly studentTemperature: number;
 }
 
-const centredCrossEntropyOp = defineOp<CentredCrossEntropyAttrs>({
+const centredCrossEntropyOp = /* @__PURE__ */ defineOp<CentredCrossEntropyAttrs>({
   name: "centredCrossEntropy",
   auxiliary: [1],
   forward([student, teacher, centre, teacherTemperature], { studentTemperature }, save) {

@@ -75,7 +75,7 @@ function refLinear(
   return refFrom(shape, (i) => y[i] + (bias ? rest[0].data[i % n] : 0) + (extra ? extra[i] : 0));
 }
 
-const linearOp = defineOp<LinearAttributes>({
+const linearOp = /* @__PURE__ */ defineOp<LinearAttributes>({
   name: "linear",
   savedFor: [[1], [0]],
   half: true,
@@ -277,7 +277,7 @@ function swapped(tensor: Tensor): Tensor {
   return tensor.view(swap(tensor.shape), swap(tensor.strides));
 }
 
-const matmulOp = defineOp<null>({
+const matmulOp = /* @__PURE__ */ defineOp<null>({
   name: "matmul",
   savedFor: [[1], [0]],
   strided: true,

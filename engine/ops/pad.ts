@@ -15,7 +15,7 @@ import { fill, materialize, partOf, writePart } from "../launch/copy.ts";
 import { reduceInto } from "./reduce.ts";
 import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 
-const padKernel = defineKernel("pad", padSource);
+const padKernel = /* @__PURE__ */ defineKernel("pad", padSource);
 const WORKGROUP = 64;
 
 /** How {@link pad} fills the margins with values of the tensor itself. */
@@ -132,7 +132,7 @@ function refPadVisit(
   }
 }
 
-const padOp = defineOp<PadAttrs>({
+const padOp = /* @__PURE__ */ defineOp<PadAttrs>({
   name: "pad",
   dtypes: "same",
   half: true,

@@ -17,7 +17,9 @@ import { elementwise, extremum } from "../launch/elementwise.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
 import { choosePass, type Extent, passRounds, reducedRuns, runPass } from "../launch/reduce.ts";
 
-const kernel = defineKernel("reduce", source, { rounds: passRounds(8) });
+const kernel = /* @__PURE__ */ defineKernel("reduce", source, {
+  rounds: /* @__PURE__ */ passRounds(8),
+});
 
 /** What a reduction computes. */
 export type Reduction = "sum" | "max" | "min" | "sumOfSquares";
@@ -233,8 +235,8 @@ function defineSum(name: "sum" | "mean") {
   });
 }
 
-const sumOp = defineSum("sum");
-const meanOp = defineSum("mean");
+const sumOp = /* @__PURE__ */ defineSum("sum");
+const meanOp = /* @__PURE__ */ defineSum("mean");
 
 function defineExtremum(name: "max" | "min") {
   const sign = name === "max" ? 1 : -1;
@@ -288,8 +290,8 @@ function defineExtremum(name: "max" | "min") {
   });
 }
 
-const maxOp = defineExtremum("max");
-const minOp = defineExtremum("min");
+const maxOp = /* @__PURE__ */ defineExtremum("max");
+const minOp = /* @__PURE__ */ defineExtremum("min");
 
 /** Which axes a reduction runs over. */
 export interface ReduceOptions {

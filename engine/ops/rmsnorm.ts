@@ -24,7 +24,7 @@ function refScales(x: RefArray, eps: number): Float64Array {
   });
 }
 
-const rmsNormOp = defineOp<RmsAttrs>({
+const rmsNormOp = /* @__PURE__ */ defineOp<RmsAttrs>({
   name: "rmsNorm",
   half: true,
   forward([x, gamma], { eps }, save) {

@@ -64,7 +64,7 @@ function refTurn(
   return y;
 }
 
-const rotaryOp = defineOp<RotaryAttrs>({
+const rotaryOp = /* @__PURE__ */ defineOp<RotaryAttrs>({
   name: "rotary",
   half: true,
   strided: true,

@@ -108,7 +108,7 @@ function refVisit(x: Shape, ids: RefArray, visit: (place: number, at: number) =>
   });
 }
 
-const scatterOp = defineOp<ScatterAttrs>({
+const scatterOp = /* @__PURE__ */ defineOp<ScatterAttrs>({
   name: "scatter",
   dtypes: "any",
   half: true,

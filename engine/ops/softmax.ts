@@ -14,7 +14,7 @@ import { Tensor } from "../tensor.ts";
 import { hasLongRows, rowRounds, rowsAndWidth, runRows, writable } from "../launch/rows.ts";
 import { longSoftmax, longSoftmaxGradient } from "./long_rows.ts";
 
-const kernel = defineKernel("softmax", source, {
+const kernel = /* @__PURE__ */ defineKernel("softmax", source, {
   rounds: (launch) => rowRounds(launch, launch.constants.BACKWARD && !launch.constants.LOG ? 4 : 3),
 });
 
@@ -118,8 +118,8 @@ function defineSoftmax(name: "softmax" | "logSoftmax"): Op<SoftmaxAttrs> {
   });
 }
 
-const softmaxOp = defineSoftmax("softmax");
-const logSoftmaxOp = defineSoftmax("logSoftmax");
+const softmaxOp = /* @__PURE__ */ defineSoftmax("softmax");
+const logSoftmaxOp = /* @__PURE__ */ defineSoftmax("logSoftmax");
 
 /** What the logits are divided by. */
 export interface SoftmaxOptions {

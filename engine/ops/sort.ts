@@ -20,7 +20,7 @@ import { alignedWindow, windowLimit } from "../launch/reduce.ts";
 import { sortRows, spreadRows } from "../launch/sort_rows.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
 
-const kernel = defineKernel("argmax", source, {
+const kernel = /* @__PURE__ */ defineKernel("argmax", source, {
   rounds: ({ params: { block, width } }) =>
     Math.ceil(Math.min(block, width) / WORKGROUP) + WORKGROUP + 1,
 });
@@ -162,8 +162,8 @@ function defineArg(name: "argmax" | "argmin"): Op<ArgAttrs> {
   });
 }
 
-const argmaxOp = defineArg("argmax");
-const argminOp = defineArg("argmin");
+const argmaxOp = /* @__PURE__ */ defineArg("argmax");
+const argminOp = /* @__PURE__ */ defineArg("argmin");
 
 /** Options of {@link argmax} and {@link argmin}. */
 export interface ArgOptions {
@@ -224,7 +224,7 @@ interface OrderAttrs {
   readonly descending: boolean;
 }
 
-const argsortOp = defineOp<OrderAttrs>({
+const argsortOp = /* @__PURE__ */ defineOp<OrderAttrs>({
   name: "argsort",
   dtypes: "any",
   half: true,
@@ -270,7 +270,7 @@ interface TopkAttrs extends OrderAttrs {
   readonly k: number;
 }
 
-const topkOp = defineOp<TopkAttrs>({
+const topkOp = /* @__PURE__ */ defineOp<TopkAttrs>({
   name: "topk",
   dtypes: "any",
   half: true,

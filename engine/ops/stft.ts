@@ -23,7 +23,7 @@ import { rowsAndWidth } from "../launch/rows.ts";
 import { expand } from "./view.ts";
 import { square } from "./unary.ts";
 
-const kernel = defineKernel("stft", source, {
+const kernel = /* @__PURE__ */ defineKernel("stft", source, {
   rounds: ({ constants: { M, WG, PASSES } }) =>
     (Number(PASSES) + 1) * (Math.ceil((Number(M) / 2 + 1) / Number(WG)) + 1),
 });
@@ -93,7 +93,7 @@ function refAddFrames(frames: RefArray, shape: Shape, attrs: FrameAttrs): RefArr
   return y;
 }
 
-const framesOp = defineOp<FrameAttrs>({
+const framesOp = /* @__PURE__ */ defineOp<FrameAttrs>({
   name: "frames",
   strided: true,
   forward: ([x], attrs) => [frameView(x, attrs)],
@@ -106,7 +106,7 @@ const framesOp = defineOp<FrameAttrs>({
   },
 });
 
-const overlapOp = defineOp<FrameAttrs>({
+const overlapOp = /* @__PURE__ */ defineOp<FrameAttrs>({
   name: "overlapAdd",
   strided: true,
   forward([frames], attrs) {
@@ -237,7 +237,7 @@ function refWeighted(pieces: RefArray, window: RefArray | undefined): RefArray {
   return { ...pieces, data: pieces.data.map((v, i) => window ? v * window.data[i % size] : v) };
 }
 
-const stftOp = defineOp<FrameAttrs>({
+const stftOp = /* @__PURE__ */ defineOp<FrameAttrs>({
   name: "stft",
   forward([x, window], attrs, save) {
     const { size } = attrs;

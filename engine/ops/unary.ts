@@ -54,115 +54,115 @@ function unary(name: keyof typeof UNARY): UnaryFunction {
 }
 
 /** `-x`. */
-export const neg: UnaryFunction = unary("neg");
+export const neg: UnaryFunction = /* @__PURE__ */ unary("neg");
 
 /** `e^x`. */
-export const exp: UnaryFunction = unary("exp");
+export const exp: UnaryFunction = /* @__PURE__ */ unary("exp");
 
 /** Natural logarithm. */
-export const log: UnaryFunction = unary("log");
+export const log: UnaryFunction = /* @__PURE__ */ unary("log");
 
 /** Square root; the gradient at 0 is infinite. */
-export const sqrt: UnaryFunction = unary("sqrt");
+export const sqrt: UnaryFunction = /* @__PURE__ */ unary("sqrt");
 
 /** `x * x`. */
-export const square: UnaryFunction = unary("square");
+export const square: UnaryFunction = /* @__PURE__ */ unary("square");
 
 /** `max(x, 0)`; the gradient at 0 is 0. */
-export const relu: UnaryFunction = unary("relu");
+export const relu: UnaryFunction = /* @__PURE__ */ unary("relu");
 
 /** Hyperbolic tangent. */
-export const tanh: UnaryFunction = unary("tanh");
+export const tanh: UnaryFunction = /* @__PURE__ */ unary("tanh");
 
 /** Exact GELU, `x * Phi(x)` with the error function (Hendrycks and Gimpel, 2016). */
-export const gelu: UnaryFunction = unary("gelu");
+export const gelu: UnaryFunction = /* @__PURE__ */ unary("gelu");
 
 /**
  * GELU in its tanh form, `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`; {@link gelu} is the
  * exact one.
  */
-export const geluTanh: UnaryFunction = unary("geluTanh");
+export const geluTanh: UnaryFunction = /* @__PURE__ */ unary("geluTanh");
 
 /** Logistic function, `1 / (1 + e^-x)`. */
-export const sigmoid: UnaryFunction = unary("sigmoid");
+export const sigmoid: UnaryFunction = /* @__PURE__ */ unary("sigmoid");
 
 /** `x * sigmoid(x)`, also called swish. */
-export const silu: UnaryFunction = unary("silu");
+export const silu: UnaryFunction = /* @__PURE__ */ unary("silu");
 
 /** Absolute value; the gradient at 0 is 0. */
-export const abs: UnaryFunction = unary("abs");
+export const abs: UnaryFunction = /* @__PURE__ */ unary("abs");
 
 /** -1, 0 or 1; its gradient is 0 everywhere. */
-export const sign: UnaryFunction = unary("sign");
+export const sign: UnaryFunction = /* @__PURE__ */ unary("sign");
 
 /** `1 / sqrt(x)`. */
-export const rsqrt: UnaryFunction = unary("rsqrt");
+export const rsqrt: UnaryFunction = /* @__PURE__ */ unary("rsqrt");
 
 /** `1 / x`. */
-export const reciprocal: UnaryFunction = unary("reciprocal");
+export const reciprocal: UnaryFunction = /* @__PURE__ */ unary("reciprocal");
 
 /** Sine. Right to 1.4 ulp for every finite `x`, however large. */
-export const sin: UnaryFunction = unary("sin");
+export const sin: UnaryFunction = /* @__PURE__ */ unary("sin");
 
 /** Cosine; see {@link sin}. */
-export const cos: UnaryFunction = unary("cos");
+export const cos: UnaryFunction = /* @__PURE__ */ unary("cos");
 
 /** Tangent, right to 3 ulp for every finite `x`. */
-export const tan: UnaryFunction = unary("tan");
+export const tan: UnaryFunction = /* @__PURE__ */ unary("tan");
 
 /** Inverse sine, NaN beyond -1..1; the gradient at the ends is infinite. */
-export const asin: UnaryFunction = unary("asin");
+export const asin: UnaryFunction = /* @__PURE__ */ unary("asin");
 
 /** Inverse cosine, NaN beyond -1..1; the gradient at the ends is infinite. */
-export const acos: UnaryFunction = unary("acos");
+export const acos: UnaryFunction = /* @__PURE__ */ unary("acos");
 
 /** Inverse tangent. */
-export const atan: UnaryFunction = unary("atan");
+export const atan: UnaryFunction = /* @__PURE__ */ unary("atan");
 
 /** Hyperbolic sine. */
-export const sinh: UnaryFunction = unary("sinh");
+export const sinh: UnaryFunction = /* @__PURE__ */ unary("sinh");
 
 /** Hyperbolic cosine. */
-export const cosh: UnaryFunction = unary("cosh");
+export const cosh: UnaryFunction = /* @__PURE__ */ unary("cosh");
 
 /** `2^x`. */
-export const exp2: UnaryFunction = unary("exp2");
+export const exp2: UnaryFunction = /* @__PURE__ */ unary("exp2");
 
 /** Logarithm to base 2, exact for powers of two. */
-export const log2: UnaryFunction = unary("log2");
+export const log2: UnaryFunction = /* @__PURE__ */ unary("log2");
 
 /** `log(1 + x)`, with all digits beside 0. */
-export const log1p: UnaryFunction = unary("log1p");
+export const log1p: UnaryFunction = /* @__PURE__ */ unary("log1p");
 
 /** `e^x - 1`, with all digits beside 0. */
-export const expm1: UnaryFunction = unary("expm1");
+export const expm1: UnaryFunction = /* @__PURE__ */ unary("expm1");
 
 /** Error function. */
-export const erf: UnaryFunction = unary("erf");
+export const erf: UnaryFunction = /* @__PURE__ */ unary("erf");
 
 /** `1 - erf(x)`, with all digits for large `x`; 0 above 9.32. */
-export const erfc: UnaryFunction = unary("erfc");
+export const erfc: UnaryFunction = /* @__PURE__ */ unary("erfc");
 
 /** Largest whole number up to `x`; its gradient is 0 everywhere. */
-export const floor: UnaryFunction = unary("floor");
+export const floor: UnaryFunction = /* @__PURE__ */ unary("floor");
 
 /** Smallest whole number from `x`; its gradient is 0 everywhere. */
-export const ceil: UnaryFunction = unary("ceil");
+export const ceil: UnaryFunction = /* @__PURE__ */ unary("ceil");
 
 /** Nearest whole number, halves to the even one; its gradient is 0 everywhere. */
-export const round: UnaryFunction = unary("round");
+export const round: UnaryFunction = /* @__PURE__ */ unary("round");
 
 /** `x` without its fraction; its gradient is 0 everywhere. */
-export const trunc: UnaryFunction = unary("trunc");
+export const trunc: UnaryFunction = /* @__PURE__ */ unary("trunc");
 
 /** 1 where `x` is NaN, else 0: a mask as comparisons give it, without a gradient. */
-export const isnan: UnaryFunction = unary("isnan");
+export const isnan: UnaryFunction = /* @__PURE__ */ unary("isnan");
 
 /** 1 where `x` is infinite, else 0: a mask as comparisons give it, without a gradient. */
-export const isinf: UnaryFunction = unary("isinf");
+export const isinf: UnaryFunction = /* @__PURE__ */ unary("isinf");
 
 /** 1 where `x` is neither infinite nor NaN, else 0: a mask as comparisons give it. */
-export const isfinite: UnaryFunction = unary("isfinite");
+export const isfinite: UnaryFunction = /* @__PURE__ */ unary("isfinite");
 
 interface NanAttrs {
   readonly nan: number;
@@ -173,7 +173,7 @@ interface NanAttrs {
 /** Largest finite value. */
 const LARGEST = { f32: 3.4028234663852886e38, f16: 65504 } as const;
 
-const nanToNumOp = defineOp<NanAttrs>({
+const nanToNumOp = /* @__PURE__ */ defineOp<NanAttrs>({
   name: "nanToNum",
   half: true,
   strided: true,

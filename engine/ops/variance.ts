@@ -32,8 +32,10 @@ import {
   windowLimit,
 } from "../launch/reduce.ts";
 
-const kernel = defineKernel("variance", source, { rounds: passRounds(4) });
-const mergeKernel = defineKernel("variance_merge", mergeSource, {
+const kernel = /* @__PURE__ */ defineKernel("variance", source, {
+  rounds: /* @__PURE__ */ passRounds(4),
+});
+const mergeKernel = /* @__PURE__ */ defineKernel("variance_merge", mergeSource, {
   rounds: ({ params: { block } }) => block + 1,
 });
 const WORKGROUP = 64;
@@ -139,7 +141,7 @@ function refCentre(x: RefArray, reduced: readonly boolean[]): Float64Array {
   return x.data.map((value, i) => value - spread[i] / count);
 }
 
-const varianceOp = defineOp<VarianceAttrs>({
+const varianceOp = /* @__PURE__ */ defineOp<VarianceAttrs>({
   name: "variance",
   forward([x], attrs, save) {
     const { reduced, correction } = attrs;

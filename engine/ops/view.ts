@@ -23,7 +23,7 @@ import { materialize } from "../launch/copy.ts";
 import { elementwise } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
 
-const reshapeOp = defineOp<{ readonly shape: Shape }>({
+const reshapeOp = /* @__PURE__ */ defineOp<{ readonly shape: Shape }>({
   name: "reshape",
   dtypes: "same",
   half: true,
@@ -80,7 +80,7 @@ function refPermute(x: RefArray, order: readonly number[]): RefArray {
   );
 }
 
-const permuteOp = defineOp<{ readonly order: readonly number[] }>({
+const permuteOp = /* @__PURE__ */ defineOp<{ readonly order: readonly number[] }>({
   name: "permute",
   dtypes: "same",
   half: true,
@@ -113,7 +113,7 @@ export function permute(x: Tensor, order: readonly number[]): Tensor {
   return permuteOp.apply([x], { order: axes })[0];
 }
 
-const contiguousOp = defineOp<null>({
+const contiguousOp = /* @__PURE__ */ defineOp<null>({
   name: "contiguous",
   dtypes: "same",
   half: true,
@@ -179,7 +179,7 @@ const sliceView = (x: Tensor, { axis, start, length }: SliceAttributes): Tensor 
     x.offset + start * x.strides[axis],
   );
 
-const sliceOp = defineOp<SliceAttributes>({
+const sliceOp = /* @__PURE__ */ defineOp<SliceAttributes>({
   name: "slice",
   dtypes: "same",
   half: true,
@@ -227,7 +227,7 @@ function writeInto(whole: Tensor, attrs: SliceAttributes, part: Tensor): void {
   elementwise(target, [part], { expression: "a" });
 }
 
-const concatOp = defineOp<{ readonly axis: number }>({
+const concatOp = /* @__PURE__ */ defineOp<{ readonly axis: number }>({
   name: "concat",
   dtypes: "same",
   half: true,
@@ -296,7 +296,7 @@ export function concat(tensors: readonly Tensor[], axis: number): Tensor {
   return concatOp.apply(tensors, { axis: index })[0];
 }
 
-const expandOp = defineOp<{ readonly shape: Shape }>({
+const expandOp = /* @__PURE__ */ defineOp<{ readonly shape: Shape }>({
   name: "expand",
   dtypes: "same",
   half: true,
