@@ -14,6 +14,8 @@ export interface LabelledClip {
   readonly path: string;
   /** Its classes; none only in a folder where clips have several. */
   readonly labels: readonly string[];
+  /** Classes that somebody listened for; of others nothing is known. Undefined: all of them. */
+  readonly known?: readonly string[];
   /**
    * The part of the data it is in, by which clips to learn from and clips to try are kept apart.
    */
@@ -32,7 +34,8 @@ export interface LabelledFolder {
 
 /**
  * Reads `meta.csv` of a labelled folder: `filename`, `label`, `category` or `target`, and `fold` or
- * `split`; without either, every fifth line is a fold.
+ * `split`; without either, every fifth line is a fold. A column `known` names the classes that
+ * somebody listened for.
  *
  * @param labels of each file by its name, which then take the column's place; files without any may
  * be missing
@@ -52,12 +55,12 @@ export function labelledFolder(
     );
   }
   const partColumn = ["fold", "split"].find(has);
-  const several = labels !== undefined || rows.some((row) => row[labelColumn]?.includes(";"));
+  const someKnown = has("known") && !labels;
+  const several = labels !== undefined || someKnown ||
+    rows.some((row) => row[labelColumn]?.includes(";"));
   const clips = rows.map((row, i) => {
     const { filename = "", [labelColumn]: cell = "" } = row;
-    const own = labels
-      ? labels.get(filename) ?? []
-      : cell.split(";").map((it) => it.trim()).filter((it) => it !== "");
+    const own = labels ? labels.get(filename) ?? [] : wordsIn(cell);
     const cellOfPart = partColumn === undefined ? String(i % 5) : (row[partColumn] ?? "").trim();
     const part = partColumn === "split" ? splitPart(cellOfPart) : cellOfPart;
     if (filename === "" || (own.length === 0 && !several) || part === "") {
@@ -66,7 +69,12 @@ export function labelledFolder(
         `${file}: clip ${i + 1} lacks filename, ${labelColumn} or ${partColumn}`,
       );
     }
-    return { path: join(dir, "audio", filename), labels: own, part };
+    return {
+      path: join(dir, "audio", filename),
+      labels: own,
+      ...(someKnown && { known: wordsIn(row.known ?? "") }),
+      part,
+    };
   });
   const parts = [...new Set(clips.map(({ part }) => part))];
   const unknown = partColumn === "split" ? parts.filter((it) => !PARTS.includes(it)) : [];
@@ -89,6 +97,11 @@ export function labelledFolder(
     );
   }
   return folder;
+}
+
+/** Words of a cell between semicolons. */
+function wordsIn(cell: string): string[] {
+  return cell.split(";").map((it) => it.trim()).filter((it) => it !== "");
 }
 
 /** Parts of a split. */

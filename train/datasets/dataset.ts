@@ -14,6 +14,8 @@ export interface ListedClip {
   readonly file: string;
   /** Its classes. */
   readonly labels: readonly string[];
+  /** Classes that somebody listened for, where they are not all. */
+  readonly known?: readonly string[];
   /** Fold, or train, validation or test; undefined where the split leaves the clip out. */
   readonly part: string | undefined;
 }

@@ -5,8 +5,8 @@
  *
  * The aggregated labels are what `openmic-2018.npz` has as Y_true where Y_mask is set, so the
  * archive with its features is not needed. As in the authors' own example an instrument is there
- * where its relevance is at least 0.5. Which instruments nobody was asked about cannot be said in a
- * labelled folder: they count as not there.
+ * where its relevance is at least 0.5. Of most instruments of a clip nobody was asked: the column
+ * `known` of the labelled folder names the others.
  *
  * The set has no validation part. It is taken from the training part by artists, whom the authors
  * keep apart between training and test as well: all clips of artists whose number in the Free Music
@@ -37,11 +37,13 @@ export const OPENMIC: Dataset = {
       train: "partitions/split01_train.csv",
       test: "partitions/split01_test.csv",
     }]);
-    const labels = new Map<string, string[]>();
+    const labels = new Map<string, { readonly labels: string[]; readonly known: string[] }>();
     const answers = await readTable(lists.labels, ["sample_key", "instrument", "relevance"]);
     for (const { sample_key, instrument, relevance } of answers) {
-      const there = Number(relevance) >= THRESHOLD ? [instrument] : [];
-      labels.set(sample_key, [...labels.get(sample_key) ?? [], ...there]);
+      const own = labels.get(sample_key) ?? { labels: [], known: [] };
+      labels.set(sample_key, own);
+      own.known.push(instrument);
+      if (Number(relevance) >= THRESHOLD) own.labels.push(instrument);
     }
     const artists = new Map(
       (await readTable(lists.metadata, ["sample_key", "artist_id"]))
@@ -55,7 +57,7 @@ export const OPENMIC: Dataset = {
       }
       return {
         file: `${key.slice(0, 3)}/${key}.ogg`,
-        labels: own,
+        ...own,
         part: part === "train" && artist % 10 === 9 ? "validation" : part,
       };
     };

@@ -22,6 +22,8 @@ export interface MetaRow {
   readonly filename: string;
   /** None only in a set where clips have several. */
   readonly labels: readonly string[];
+  /** Classes that somebody listened for; undefined: all of them. */
+  readonly known?: readonly string[];
   /** Fold, or train, validation or test. */
   readonly part: string;
 }
@@ -61,7 +63,7 @@ export async function matchFiles(
   }
   const rows: MetaRow[] = [];
   const [missing, leftOut]: [string[], string[]] = [[], []];
-  for (const { file, labels, part } of listing.clips) {
+  for (const { file, labels, known, part } of listing.clips) {
     const filename = names.has(file) ? file : byName.get(withoutEnding(file));
     if (filename !== undefined) names.delete(filename);
     // It would be two in a cell of meta.csv.
@@ -69,7 +71,7 @@ export async function matchFiles(
     if (parted !== undefined) throw new NoDataError(`${title}: class "${parted}" has a ";"`);
     if (part === undefined) leftOut.push(file);
     else if (filename === undefined) missing.push(file);
-    else rows.push({ filename, labels, part });
+    else rows.push({ filename, labels, ...(known && { known }), part });
   }
   const parts = new Set(rows.map(({ part }) => part));
   const enough = column === "fold" ? parts.size > 1 : parts.has("train") && parts.has("test");
@@ -130,12 +132,13 @@ export async function writeLabelled(
 ): Promise<void> {
   const target = join(out, "audio");
   const text = stringify(
-    rows.map(({ filename, labels, part }) => ({
+    rows.map(({ filename, labels, known, part }) => ({
       filename,
       label: labels.join(";"),
+      known: known?.join(";"),
       [column]: part,
     })),
-    { columns: ["filename", "label", column] },
+    { columns: ["filename", "label", ...(rows.some((it) => it.known) ? ["known"] : []), column] },
     // Tools that go by lines would take the \r for a part of the last cell.
   ).replaceAll("\r\n", "\n");
   try {

@@ -9,6 +9,7 @@ import { labelledFolder } from "../../../train/data/labelled_folder.ts";
 import { gtzanClips } from "../../../train/datasets/gtzan.ts";
 import type { Dataset } from "../../../train/datasets/dataset.ts";
 import { DATASETS } from "../../../train/datasets/mod.ts";
+import { probeData } from "../../../train/downstream/probe/splits.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import { runWords } from "../../support/tasks.ts";
 import { inTempDir } from "../../support/audio_files.ts";
@@ -301,6 +302,16 @@ Deno.test("dataset: OpenMIC, relevance from 0.5, validation by artist, clips wit
     const { out: lines, err } = await dataset("openmic", dir, "--out", out);
     assertEquals(lines[0].split("; ")[1], "train 1, validation 2, test 1");
     assertEquals(err, []);
+    assertEquals(Deno.readTextFileSync(join(out, "meta.csv")).split("\n").slice(0, 2), [
+      "filename,label,known,split",
+      "000/000046_3840.ogg,trumpet;mallet_percussion," +
+      "clarinet;flute;trumpet;mallet_percussion,train",
+    ]);
+    const folder = labelledFolder(out);
+    const { classes, truth } = probeData(folder, folder.clips);
+    assertEquals(classes, ["banjo", "mallet_percussion", "trumpet", "voice"]);
+    // Nobody asked about the banjo in the first two, which is not in the third.
+    assertEquals(truth, [[2, 1, ~0, ~3], [3, ~0, ~1, ~2], [~1, ~2, ~3], [0, ~1, ~2, ~3]]);
     assertEquals(clipsOf(out), [
       ["000/000046_3840.ogg", "trumpet;mallet_percussion", "train"],
       ["000/000135_483840.ogg", "voice", "validation"],

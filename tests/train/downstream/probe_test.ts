@@ -15,8 +15,11 @@ import {
   accuracyOf,
   averagePrecision,
   balancedAccuracyOf,
+  classPrecisions,
+  classTargets,
   confusionOf,
   halfInterval,
+  macroAuc,
   meanAveragePrecision,
   meanLoss,
   predictions,
@@ -105,6 +108,23 @@ Deno.test("probe: accuracy, its balanced form, losses and the interval", () => {
   assertEquals(halfInterval([0.5]), 0);
 });
 
+Deno.test("probe: clips of which a class is unknown are in none of its numbers", () => {
+  const values = Float32Array.of(3, 1, 2, 4, 1, 2, 0, 3);
+  // Nobody said whether clip 0 is of class 0, which has the highest score.
+  const truth = [[~0, 1], [0, ~1], [], [1]];
+  const scores = { values, classes: 2 };
+  assertEquals(classTargets(truth, 2), Float32Array.of(-1, 1, 1, -1, 0, 0, 0, 1));
+  // Class 1 has clips 3, 2, 0 by their scores, of which 3 and 0 are of it.
+  assertEquals(classPrecisions(scores, truth), [1, (1 + 2 / 3) / 2]);
+  assertEquals(macroAuc(scores, truth), (1 + 1 / 2) / 2);
+  const each = (x: number, target: number) => Math.log(1 + Math.exp(x)) - x * target;
+  assertAlmostEquals(
+    meanLoss(scores, truth, "binary"),
+    (each(1, 1) + each(2, 1) + each(1, 0) + each(2, 0) + each(0, 0) + each(3, 1)) / 2 / 4,
+    1e-15,
+  );
+});
+
 /** Clips around centres of their classes. */
 function sample(clips: number, dim: number, classes: number, noise: number) {
   const random = new Prng(11, clips, dim);
@@ -142,6 +162,8 @@ function reference(
         const share = loss === "binary"
           ? 1 / (1 + Math.exp(-logit)) / classes
           : Math.exp(logit) / total;
+        // What is unknown has no gradient.
+        if (targets[clip * classes + k] < 0) return;
         const target = targets[clip * classes + k] / (loss === "binary" ? classes : 1);
         const slope = (share - target) / batch.length / lossScale;
         x.forEach((it, i) => grad[k * dim + i] += slope * it);
@@ -162,6 +184,11 @@ for (const loss of ["cross-entropy", "binary"] as const) {
   Deno.test(`probe: standardised ${loss} with L2 follows float64, beside another problem`, async () => {
     const [clips, dim, classes] = [23, 7, 3];
     const data = sample(clips, dim, classes, 0.5);
+    if (loss === "binary") {
+      data.truth.forEach((own, clip) => clip % 3 === 0 && own.push(~((clip + 1) % classes)));
+      data.targets.set(classTargets(data.truth, classes));
+      assert(data.targets.includes(-1));
+    }
     using table = new ProbeTable(device, clips, data.features, data.targets);
     const random = new Prng(5);
     const draw = (length: number, low: number, high: number) =>

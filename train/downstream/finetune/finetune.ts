@@ -14,7 +14,8 @@ import { yieldToEventLoop } from "../../io/event_loop.ts";
 import type { CheckpointTensor } from "../../run/checkpoint.ts";
 import { DivergedError, InterruptedError, NoDataError } from "../../errors.ts";
 import type { Prng } from "../../../engine/prng.ts";
-import { type ClipClasses, meanLoss, type Scores } from "../probe/metrics.ts";
+import { UNKNOWN } from "../known_labels.ts";
+import { classTargets, type ClipClasses, meanLoss, type Scores } from "../probe/metrics.ts";
 import { type Metric, PROTOCOLS } from "../probe/protocol.ts";
 import { type ProbeResult, scorer, summaryOf, type TestedTrial } from "../probe/summary.ts";
 import type { ProbeFile } from "../probe/probe_file.ts";
@@ -287,16 +288,20 @@ function hostBatch(
   const size = geometry.melBands * frames;
   const count = data.classes.length;
   let input = new Float32Array(clips.length * size);
-  let targets = new Float32Array(clips.length * count);
+  let targets = classTargets(clips.map((clip) => data.truth[clip]), count);
   clips.forEach((clip, i) => {
     const first = random.integer(Math.max(0, sounds[clip].frames - frames) + 1);
     sounds[clip].copyTo(input.subarray(i * size, (i + 1) * size), first, frames);
-    data.truth[clip].forEach((k) => targets[i * count + k] = 1);
   });
   if (mixup > 0) {
     const mix = drawMix(random, clips.length, mixup);
     input = mixedSpectrograms(input, mix, frontend.statistics);
-    targets = mixedRows(targets, mix);
+    // Of what one of two clips leaves unknown nothing is known.
+    const unknown = mixedRows(targets.map((it) => +(it === UNKNOWN)), mix);
+    targets = Float32Array.from(
+      mixedRows(targets, mix),
+      (it, i) => unknown[i] > 0 ? UNKNOWN : it,
+    );
   }
   const patches = drawPatches(random, clips.length, model.gridOf(frames), patchOut, bands);
   return { input, targets, ...patches };

@@ -7,7 +7,6 @@
 import {
   batchedIndexSelect,
   BatchNorm,
-  bceWithLogits,
   crossEntropy,
   type Device,
   Linear,
@@ -26,6 +25,7 @@ import type { PatchGrid } from "../../../model/vit/geometry.ts";
 import { blocks, norm } from "../../../model/vit/blocks.ts";
 import { linearSpecs } from "../../../model/vit/parameter_specs.ts";
 import type { Prng } from "../../../engine/prng.ts";
+import { knownCrossEntropy } from "../known_labels.ts";
 import type { ProbeFile } from "../probe/probe_file.ts";
 import { type InitialEncoder, initialEncoderSpecs } from "./initial_encoder.ts";
 
@@ -116,7 +116,7 @@ export class FineTuneModel implements Disposable {
     const features = this.#features(input, ids, pool);
     const logits = this.#head.apply(this.norm.apply(features));
     return multiLabel
-      ? mean(bceWithLogits(logits, targets))
+      ? mean(knownCrossEntropy(logits, targets))
       : mul(mean(crossEntropy(logits, targets)), 1 / classes);
   }
 

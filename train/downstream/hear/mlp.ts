@@ -15,7 +15,6 @@ import {
   Adam,
   backward,
   BatchNorm,
-  bceWithLogits,
   capture,
   crossEntropy,
   type Device,
@@ -34,6 +33,7 @@ import {
   xavierNormal,
   xavierUniform,
 } from "../../../engine/mod.ts";
+import { knownCrossEntropy } from "../known_labels.ts";
 import type { ClassLoss } from "../probe/metrics.ts";
 import { Snapshot } from "../snapshot.ts";
 
@@ -155,7 +155,7 @@ export class Mlp implements Disposable {
     const plan = capture(this.#device, [x, targets, step], (x, targets, step) => {
       const logits = this.#logits(x, step);
       const each = loss === "binary"
-        ? bceWithLogits(logits, targets)
+        ? knownCrossEntropy(logits, targets)
         : crossEntropy(logits, targets);
       const value = mean(each);
       this.#adam.zeroGrad();

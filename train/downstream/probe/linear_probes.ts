@@ -22,7 +22,6 @@ import {
   add,
   assign,
   backward,
-  bceWithLogits,
   capture,
   crossEntropy,
   type Device,
@@ -40,6 +39,7 @@ import {
   type Tensor,
   where,
 } from "../../../engine/mod.ts";
+import { knownCrossEntropy } from "../known_labels.ts";
 import type { ClassLoss } from "./metrics.ts";
 
 /** Most bytes of features that are put together at a time. */
@@ -61,7 +61,7 @@ const ROOM_STEP = 16;
 export class ProbeTable implements Disposable {
   /** f32 [clips, dim]. */
   readonly features: Tensor;
-  /** f32 [clips, classes]: 1 where a clip is of a class. */
+  /** f32 [clips, classes], as `classTargets` makes them. */
   readonly targets: Tensor;
 
   /**
@@ -227,7 +227,7 @@ export class LinearProbes implements Disposable {
     const logits = this.#logits(this.#now, ids);
     const targets = reshape(embedding(this.#table.targets, ids), logits.shape);
     const each = loss === "binary"
-      ? mean(bceWithLogits(logits, targets), { axes: [2] })
+      ? mean(knownCrossEntropy(logits, targets), { axes: [2] })
       : crossEntropy(logits, targets);
     const losses = sum(mul(each, weights), { axes: [1] });
     this.#adam.zeroGrad();

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { UNKNOWN } from "../known_labels.ts";
+
 /** Scores of some clips: [clips, classes], row-major. */
 export interface Scores {
   /** Values, the larger the likelier. */
@@ -12,7 +14,7 @@ export interface Scores {
   readonly classes: number;
 }
 
-/** Classes of each clip. */
+/** Classes of each clip; for one of which it is not known whether it has it, `~class`. */
 export type ClipClasses = readonly (readonly number[])[];
 
 /**
@@ -20,10 +22,15 @@ export type ClipClasses = readonly (readonly number[])[];
  */
 export type ClassLoss = "cross-entropy" | "binary";
 
-/** [clips, classes], row-major: 1 where a clip is of a class, else 0. */
-export function classTargets(truth: ClipClasses, classes: number): Float32Array {
+/** [clips, classes], row-major: 1 where a clip is of a class, {@link UNKNOWN} or else 0. */
+export function classTargets(truth: ClipClasses, classes: number): Float32Array<ArrayBuffer> {
   const targets = new Float32Array(truth.length * classes);
-  truth.forEach((own, clip) => own.forEach((k) => targets[clip * classes + k] = 1));
+  truth.forEach((own, clip) =>
+    own.forEach((k) => {
+      if (k >= 0) targets[clip * classes + k] = 1;
+      else targets[clip * classes + ~k] = UNKNOWN;
+    })
+  );
   return targets;
 }
 
@@ -76,16 +83,27 @@ export function averagePrecision(
   return all === 0 ? 0 : area / all;
 }
 
-/** Average precision of each class; undefined where no clip is of it. */
-export function classPrecisions(
+/** Scores for a class, and whether a clip is of it, of the clips of which that is known. */
+function column(
   { values, classes }: Scores,
   truth: ClipClasses,
-): (number | undefined)[] {
-  return Array.from({ length: classes }, (_, k) => {
-    const positive = truth.map((own) => own.includes(k));
-    if (!positive.includes(true)) return undefined;
-    const column = Float32Array.from(truth, (_, clip) => values[clip * classes + k]);
-    return averagePrecision(column, (clip) => positive[clip]);
+  k: number,
+): { readonly scores: Float32Array; readonly positive: readonly boolean[] } {
+  const known = truth.flatMap((own, clip) => own.includes(~k) ? [] : [clip]);
+  return {
+    scores: Float32Array.from(known, (clip) => values[clip * classes + k]),
+    positive: known.map((clip) => truth[clip].includes(k)),
+  };
+}
+
+/**
+ * Average precision of each class among the clips of which it is known; undefined where none is of
+ * it.
+ */
+export function classPrecisions(scores: Scores, truth: ClipClasses): (number | undefined)[] {
+  return Array.from({ length: scores.classes }, (_, k) => {
+    const { scores: own, positive } = column(scores, truth, k);
+    return positive.includes(true) ? averagePrecision(own, (i) => positive[i]) : undefined;
   });
 }
 
@@ -137,10 +155,10 @@ export function rocAuc(scores: ArrayLike<number>, positive: (clip: number) => bo
  * Macro mean of {@link rocAuc} over the classes that some clips are of and others not; NaN where
  * there is none.
  */
-export function macroAuc({ values, classes }: Scores, truth: ClipClasses): number {
-  const each = Array.from({ length: classes }, (_, k) => {
-    const column = Float32Array.from(truth, (_, clip) => values[clip * classes + k]);
-    return rocAuc(column, (clip) => truth[clip].includes(k));
+export function macroAuc(scores: Scores, truth: ClipClasses): number {
+  const each = Array.from({ length: scores.classes }, (_, k) => {
+    const { scores: own, positive } = column(scores, truth, k);
+    return rocAuc(own, (i) => positive[i]);
   });
   return meanOf(each.filter((it) => !Number.isNaN(it)));
 }
@@ -199,7 +217,7 @@ export function halfInterval(values: readonly number[]): number {
 
 /**
  * Mean over clips of the cross-entropy with a clip's first class, or of binary cross-entropy over
- * all classes.
+ * all classes, those of which it is not known whether the clip is of them adding 0.
  */
 export function meanLoss(
   { values, classes }: Scores,
@@ -212,6 +230,7 @@ export function meanLoss(
     if (loss === "binary") {
       let each = 0;
       row.forEach((x, k) => {
+        if (own.includes(~k)) return;
         each += Math.max(x, 0) - (own.includes(k) ? x : 0) + Math.log1p(Math.exp(-Math.abs(x)));
       });
       sum += each / classes;

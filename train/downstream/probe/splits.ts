@@ -38,8 +38,13 @@ export function probeData(folder: LabelledFolder, usable: readonly LabelledClip[
     protocol: folder.protocol,
     clips: usable,
     classes,
-    truth: usable.map(({ labels }) => [...new Set(labels)].map((name) => numbers.get(name)!)),
-    multiLabel: folder.clips.some(({ labels }) => labels.length > 1),
+    truth: usable.map(({ labels, known }) => [
+      ...new Set(labels.map((name) => numbers.get(name)!)),
+      ...known === undefined
+        ? []
+        : classes.flatMap((name, k) => known.includes(name) || labels.includes(name) ? [] : [~k]),
+    ]),
+    multiLabel: folder.clips.some(({ labels, known }) => known !== undefined || labels.length > 1),
   };
 }
 
@@ -140,7 +145,7 @@ function heldOut(
   const chosen = new Set<number>();
   if (covering) {
     const clipsOf = Map.groupBy(
-      order.flatMap((clip) => truth[clip].map((k) => ({ k, clip }))),
+      order.flatMap((clip) => truth[clip].filter((k) => k >= 0).map((k) => ({ k, clip }))),
       ({ k }) => k,
     );
     for (const [k, own] of clipsOf) {
