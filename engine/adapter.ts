@@ -30,13 +30,17 @@ export function isSoftware(info: GPUAdapterInfo): boolean {
 /**
  * The best adapter of a kind.
  *
+ * @param gpu default `navigator.gpu`
  * @throws {NoAdapterError} when nothing fits; the message says what to install.
  */
-export async function findAdapter(kind: "auto" | "gpu" | "software"): Promise<GPUAdapter> {
-  const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
+export async function findAdapter(
+  kind: "auto" | "gpu" | "software",
+  gpu: GPU | undefined = (globalThis.navigator as Navigator | undefined)?.gpu,
+): Promise<GPUAdapter> {
   if (!gpu) {
     throw new NoAdapterError(
-      "this runtime has no WebGPU (navigator.gpu is missing); use Deno 2.9 or newer",
+      "this runtime has no WebGPU (navigator.gpu is missing); use Deno 2.9 or newer, or in Node " +
+        "the package webgpu: openDevice({ gpu: create([]) })",
     );
   }
   const adapter = await gpu.requestAdapter(
@@ -55,6 +59,11 @@ export async function findAdapter(kind: "auto" | "gpu" | "software"): Promise<GP
     );
   }
   return adapter;
+}
+
+/** Processor cores, 1 where the runtime does not say. */
+export function cores(): number {
+  return (globalThis.navigator as Navigator | undefined)?.hardwareConcurrency ?? 1;
 }
 
 /** Limits of which a device is given as much as the adapter has. */

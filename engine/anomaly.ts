@@ -51,12 +51,14 @@ interface Batch {
 
 /** Where an op is called, to be formatted only if it is needed. */
 export function callSite(): Error {
-  const before = Error.stackTraceLimit;
-  Error.stackTraceLimit = STACK_DEPTH;
+  // V8's; other engines have frames without it.
+  const limited = Error as { stackTraceLimit?: number };
+  const before = limited.stackTraceLimit;
+  limited.stackTraceLimit = STACK_DEPTH;
   try {
     return new Error("called");
   } finally {
-    Error.stackTraceLimit = before;
+    limited.stackTraceLimit = before;
   }
 }
 

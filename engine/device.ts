@@ -6,7 +6,7 @@
 import { kindOf, needDType, needFitting, needTensorList } from "./arguments.ts";
 import { type AdapterInfo, findAdapter, isSoftware, REQUESTED_LIMITS } from "./adapter.ts";
 import { AnomalyDetector } from "./anomaly.ts";
-import { type DType, dtypeOf, type HostArray, hostView, itemSizeOf } from "./dtype.ts";
+import { type DType, dtypeOf, HAS_F16, type HostArray, hostView, itemSizeOf } from "./dtype.ts";
 import {
   DeviceLostError,
   LifetimeError,
@@ -37,6 +37,8 @@ import { Tuning } from "./tune.ts";
 
 /** How to choose and limit a device. */
 export interface DeviceOptions {
+  /** Where adapters come from; default `navigator.gpu`. In Node, what `create` of webgpu gives. */
+  readonly gpu?: GPU;
   /** `gpu` refuses software adapters, `software` asks for one; default `auto`. */
   readonly adapter?: "auto" | "gpu" | "software";
   /** Most bytes that tensors may hold at once; default unlimited. */
@@ -91,7 +93,8 @@ const LOSS_NOTICE_MS = 200;
  * @throws {NoAdapterError} when nothing fits; the message says what to install.
  */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
-  const adapter = await findAdapter(options.adapter ?? "auto");
+  await collected();
+  const adapter = await findAdapter(options.adapter ?? "auto", options.gpu);
   const requiredLimits: Record<string, number> = {};
   for (const name of REQUESTED_LIMITS) requiredLimits[name] = adapter.limits[name];
   if (options.offsetAlignment) {
@@ -99,7 +102,8 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   }
   // "subgroups" is granted where the adapter has it although adapter.features hides it, so ask and
   // see.
-  const asked = options.f16 === false ? ["timestamp-query"] : ["shader-f16", "timestamp-query"];
+  const f16 = HAS_F16 && options.f16 !== false;
+  const asked = f16 ? ["shader-f16", "timestamp-query"] : ["timestamp-query"];
   const optional = asked.filter((name) => adapter.features.has(name as GPUFeatureName));
   const attempts = options.subgroups === false
     ? [optional]
@@ -649,5 +653,28 @@ export class Device implements Disposable {
     if (!this.#failure) this.gpu.queue.onSubmittedWorkDone().catch(() => {});
     this.#failure ??= new DeviceLostError("the device was disposed");
     this.gpu.destroy();
+    hintCollector();
   }
+}
+
+/** Above what malloc keeps in its heap, so that the hint costs address space alone. */
+const HINT_BYTES = 2 ** 26;
+let hinted = false;
+
+/**
+ * Makes a collection due. Deno frees a destroyed device, about 4 MiB of the host's memory, only
+ * when its object is collected, and V8, which knows nothing of that memory, sees no reason to; an
+ * array that nobody holds is one.
+ */
+function hintCollector(): void {
+  if (!("Deno" in globalThis)) return;
+  new ArrayBuffer(HINT_BYTES);
+  hinted = true;
+}
+
+/** Lets the collector run that was asked to, as it does between tasks. */
+async function collected(): Promise<void> {
+  if (!hinted) return;
+  hinted = false;
+  await new Promise((done) => setTimeout(done));
 }

@@ -13,7 +13,16 @@ export type DType = "f32" | "f16" | "u32" | "i32";
 /** The typed array that holds elements of a {@link DType} on the host. */
 export type HostArray = Float32Array | Float16Array | Uint32Array | Int32Array;
 
-const ARRAYS = { f32: Float32Array, f16: Float16Array, u32: Uint32Array, i32: Int32Array } as const;
+/** Whether this runtime has 16-bit floats; Node has them from 24 on. */
+export const HAS_F16: boolean = "Float16Array" in globalThis;
+
+const ARRAYS = {
+  f32: Float32Array,
+  // Where there is none, no adapter is asked for f16 either.
+  f16: HAS_F16 ? Float16Array : class {} as typeof Float16Array,
+  u32: Uint32Array,
+  i32: Int32Array,
+} as const;
 
 /** All element types. */
 export const DTYPES: readonly DType[] = ["f32", "f16", "u32", "i32"];

@@ -123,8 +123,14 @@ export async function kernelDigest(): Promise<string> {
   const texts = [...kernels].map(([name, { source }]) => [name, source]);
   const text = [...Object.entries(fragments), ...texts].sort(([a], [b]) => a < b ? -1 : 1).flat()
     .join("\n");
+  return await sha256(text);
+}
+
+/** The SHA-256 of a text in hexadecimal digits. */
+export async function sha256(text: string): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
-  return new Uint8Array(digest).toHex();
+  // `toHex` is in no Node before 25.
+  return Array.from(new Uint8Array(digest), (it) => it.toString(16).padStart(2, "0")).join("");
 }
 
 function header(constants: Constants): string {

@@ -278,7 +278,11 @@ function summarise(
 ): Profile {
   const kernelMs = events.reduce((sum, it) => sum + it.duration, 0) / 1000;
   const grouped = (variant: (event: KernelEvent) => string): KernelProfile[] => {
-    const groups = Map.groupBy(events, (it) => `${it.name}\n${variant(it)}`);
+    const groups = new Map<string, KernelEvent[]>();
+    for (const it of events) {
+      const key = `${it.name}\n${variant(it)}`;
+      groups.set(key, [...groups.get(key) ?? [], it]);
+    }
     return [...groups.values()]
       .map((group) => merged(group, variant(group[0]), kernelMs, ceilings))
       .sort((a, b) => b.ms - a.ms);

@@ -10,7 +10,7 @@
  * @module
  */
 import type { Device } from "./device.ts";
-import { kernelDigest } from "./kernel.ts";
+import { kernelDigest, sha256 } from "./kernel.ts";
 import { scope } from "./scope.ts";
 
 /** A problem that several kernel variants can compute. */
@@ -117,9 +117,7 @@ export async function fingerprint(device: Device): Promise<string> {
   const runtime = (globalThis as { Deno?: { version: { deno: string } } }).Deno?.version.deno;
   const { subgroups, f16 } = device.features;
   const parts = [vendor, architecture, name, description, subgroupSize, subgroups, f16, runtime];
-  const text = `${parts.join("|")}|${await kernelDigest()}`;
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
-  return new Uint8Array(digest).toHex().slice(0, 16);
+  return (await sha256(`${parts.join("|")}|${await kernelDigest()}`)).slice(0, 16);
 }
 
 /** How {@link tune} measures. */

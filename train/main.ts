@@ -1,6 +1,6 @@
 /** The command line: picks the command, hands it its words and an AbortSignal, exits. */
 
-import project from "../deno.json" with { type: "json" };
+import { VERSION } from "./version.ts";
 import { overview } from "./cli/help.ts";
 import { suggestion } from "./cli/nearest.ts";
 import { wantsHelp, wantsVersion } from "./cli/parser.ts";
@@ -56,7 +56,7 @@ export async function main(argv: readonly string[]): Promise<number> {
 function versionText(): string {
   const commit = gitCommit();
   return [
-    `tessera ${project.version}`,
+    `tessera ${VERSION}`,
     ...commit === undefined ? [] : [`commit ${commit.slice(0, 12)}`],
     `Deno ${Deno.version.deno}`,
   ].join(", ");

@@ -6,6 +6,7 @@
  */
 import source from "../../kernels/elementwise.wgsl" with { type: "text" };
 import { fragments } from "../../kernels/include/mod.ts";
+import { cores } from "../adapter.ts";
 import type { Device } from "../device.ts";
 import { BYTES_PER_ELEMENT, type DType, isFloat, itemSizeOf } from "../dtype.ts";
 import { LifetimeError } from "../errors.ts";
@@ -413,7 +414,7 @@ export function streams(
   inner: number,
 ): { readonly workgroup: number; readonly run: number; readonly step: number } {
   const run = STREAM.elements / width;
-  const enough = STREAMS_PER_CORE * navigator.hardwareConcurrency * STREAM.workgroup * run;
+  const enough = STREAMS_PER_CORE * cores() * STREAM.workgroup * run;
   if (!info.software || count < enough) return { workgroup: WORKGROUP, run: 1, step: 1 };
   return {
     workgroup: STREAM.workgroup,

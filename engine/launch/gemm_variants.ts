@@ -6,6 +6,7 @@
 import source from "../../kernels/gemm.wgsl" with { type: "text" };
 import subgroupSource from "../../kernels/gemm_subgroup.wgsl" with { type: "text" };
 import tiledSource from "../../kernels/gemm_tiled.wgsl" with { type: "text" };
+import { cores } from "../adapter.ts";
 import type { Device } from "../device.ts";
 import { defineKernel, type Kernel, type KernelInsight } from "../kernel.ts";
 import type { Constants } from "../template.ts";
@@ -176,7 +177,7 @@ function startWith(
   const { m, n, k, batch, blocked = false } = problem;
   // lavapipe deals workgroups out to the cores in equal numbers, so the core with the most decides.
   const time = (tile: GemmVariant) =>
-    Math.ceil(tilesOf(tile, problem) / navigator.hardwareConcurrency) *
+    Math.ceil(tilesOf(tile, problem) / cores()) *
     tileTime(tile.constants, problem);
   const candidates = fitting.filter((tile) =>
     tile.kernel === subgroupKernel &&

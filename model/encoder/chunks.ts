@@ -139,7 +139,9 @@ function* spectrogramChunks(
 async function* mirrored(
   blocks: Iterable<Float32Array> | AsyncIterable<Float32Array>,
 ): AsyncGenerator<Float32Array> {
-  const wave = joined(await Array.fromAsync(blocks));
+  const all: Float32Array[] = [];
+  for await (const block of blocks) all.push(block);
+  const wave = joined(all);
   if (wave.length === 0) return;
   // Mirroring needs more samples than it adds.
   const length = Math.max(wave.length, CENTRE_PAD + 1);

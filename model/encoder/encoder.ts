@@ -14,6 +14,7 @@ import {
   stepSize,
 } from "./embed.ts";
 import type { Audio } from "./chunks.ts";
+import { EncoderError, openFile } from "./open_file.ts";
 import type { FrontendSettings } from "../frontend/log_mel.ts";
 import { type Clip, Embedder, type Embedding, type EmbedOptions } from "./embed_queue.ts";
 import { imported } from "../formats/checkpoint_convert.ts";
@@ -35,11 +36,7 @@ import { HOP_SAMPLES } from "../frontend/tables.ts";
 import { classTokens } from "../vit/tokens.ts";
 import { embeddingSpecs, encoderSpecs } from "../vit/parameter_specs.ts";
 
-/** The file holds no encoder that can be used; the message says why. */
-export class EncoderError extends Error {
-  /** Stable name. */
-  override name = "EncoderError";
-}
+export { EncoderError } from "./open_file.ts";
 
 /** Where an encoder comes from: path or bytes of a file, or a file that was opened. */
 export type EncoderSource = string | URL | Uint8Array | CheckpointFile;
@@ -87,13 +84,15 @@ export function loadEncoder(
   options: EncoderOptions = {},
 ): Promise<Encoder> {
   // A promise all the same: other formats may have to be waited for.
-  return Promise.try(() => {
-    if (source instanceof Uint8Array) return encoderIn(device, bytesAccess(source), options);
+  return new Promise((resolve) => {
+    if (source instanceof Uint8Array) {
+      return resolve(encoderIn(device, bytesAccess(source), options));
+    }
     if (typeof source !== "string" && !(source instanceof URL)) {
-      return encoderOf(device, source, options);
+      return resolve(encoderOf(device, source, options));
     }
     using file = openFile(source);
-    return encoderIn(device, file, options);
+    resolve(encoderIn(device, file, options));
   });
 }
 
@@ -284,24 +283,4 @@ function statisticsIn(
   const { mean, std } = objectIn(said, "standardisation");
   if (typeof mean === "number" && typeof std === "number" && std > 0) return { mean, std };
   throw new EncoderError(`its standardisation ${quoted(said.standardisation)} is no mean and std`);
-}
-
-function openFile(path: string | URL): RandomAccess & Disposable {
-  // A named pipe would be waited for.
-  if (!Deno.statSync(path).isFile) throw new EncoderError(`${path} is not a regular file`);
-  const file = Deno.openSync(path);
-  return {
-    size: file.statSync().size,
-    read: (offset, length) => {
-      file.seekSync(offset, Deno.SeekMode.Start);
-      const bytes = new Uint8Array(length);
-      for (let done = 0; done < length;) {
-        const read = file.readSync(bytes.subarray(done));
-        if (read === null) throw new EncoderError("the file became shorter while it was read");
-        done += read;
-      }
-      return bytes;
-    },
-    [Symbol.dispose]: () => file.close(),
-  };
 }

@@ -93,7 +93,7 @@ function entryOf(value: PickleValue | undefined, key: string): PickleValue | und
 }
 
 function holdsTensors(value: PickleValue | undefined): boolean {
-  return value instanceof PickleDict && value.values().some((it) => it instanceof TorchTensor);
+  return value instanceof PickleDict && [...value.values()].some((it) => it instanceof TorchTensor);
 }
 
 export function count(value: unknown): number | undefined {

@@ -196,7 +196,8 @@ class Machine {
   long(length: number): number | bigint {
     const bytes = this.raw(length, this.#limits.longBytes);
     // Digits are read at once; shifting byte by byte takes the square of the length.
-    const value = BigInt(`0x0${bytes.toReversed().toHex()}`);
+    const digits = Array.from(bytes.toReversed(), (it) => it.toString(16).padStart(2, "0"));
+    const value = BigInt(`0x0${digits.join("")}`);
     return plainInteger(BigInt.asIntN(8 * length, value));
   }
 

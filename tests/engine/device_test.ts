@@ -26,6 +26,8 @@ import {
   type Tensor,
   transpose,
 } from "../../engine/mod.ts";
+import { deno } from "../support/deno_process.ts";
+import { fullOnly } from "../support/tier.ts";
 
 Deno.test("values survive the way to the device and back, in any order of writes and reads", async () => {
   using device = await openDevice();
@@ -324,4 +326,22 @@ Deno.test("every dtype can be filled, whatever the count of elements", async () 
       assertEquals([...values], Array(count).fill(3), `${count} of ${dtype}`);
     }
   }
+});
+
+fullOnly("opening and closing devices leaks nothing", async () => {
+  const engine = new URL("../../engine/mod.ts", import.meta.url);
+  const program = `
+    import { openDevice } from "${engine}";
+    const resident = [];
+    for (let round = 0; round < 75; round++) {
+      { using device = await openDevice(); using x = device.tensor([1]); await x.data(); }
+      resident.push(Deno.memoryUsage().rss);
+    }
+    console.log(JSON.stringify(resident));`;
+  const { out } = await deno(["run", "--no-prompt", "--no-check", "--quiet", "-"], program);
+  const resident: number[] = JSON.parse(out);
+  // The first ones load the driver and fill the heap up to what makes the collector run: without
+  // collections, 50 rounds of 4 MiB are 200.
+  const grown = (resident[74] - resident[24]) / 2 ** 20;
+  assert(grown < 32, `${grown.toFixed(0)} MiB in 50 rounds`);
 });

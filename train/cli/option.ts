@@ -3,7 +3,7 @@
  *
  * @module
  */
-import * as v from "valibot";
+import * as v from "../../deps/valibot.ts";
 import { printable } from "../../model/formats/printable.ts";
 import { UsageError } from "../errors.ts";
 import { suggestion } from "./nearest.ts";

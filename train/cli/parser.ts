@@ -4,13 +4,17 @@
  *
  * @module
  */
-import { object } from "@optique/core/constructs";
-import { runParser } from "@optique/core/facade";
-import { formatMessage } from "@optique/core/message";
-import { multiple, optional } from "@optique/core/modifiers";
-import type { Parser } from "@optique/core/parser";
-import { argument, option as named } from "@optique/core/primitives";
-import { string } from "@optique/core/valueparser";
+import {
+  argument,
+  formatMessage,
+  multiple,
+  object,
+  option as named,
+  optional,
+  type Parser,
+  runParser,
+  string,
+} from "../../deps/optique.ts";
 import { UsageError } from "../errors.ts";
 import { suggestion } from "./nearest.ts";
 import type { Option, OptionTable } from "./option.ts";

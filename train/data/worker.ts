@@ -1,20 +1,37 @@
-/// <reference lib="deno.worker" />
 /**
- * A worker thread: reads what it is asked to, one after the other, and answers each.
+ * A worker thread: reads what it is asked to, one after the other, and answers each. The pool
+ * imports this module for its address, which in a package is another than here.
  *
  * @module
  */
 import type { Answer, Order } from "./worker_pool.ts";
 import { clipReaders, FileError } from "./clip_reading.ts";
 
-const tasks = clipReaders();
-let last: Promise<void> = Promise.resolve();
+/** Where this module is. */
+export const WORKER_URL: string = import.meta.url;
+/** What a thread is called that shall work. */
+export const WORKER_NAME = "tessera clip reader";
 
-self.onmessage = ({ data }: MessageEvent<Order>) => {
-  last = last.then(() => perform(data));
-};
+/** What Deno's threads have beside what its main thread has. */
+interface Thread {
+  readonly name?: string;
+  onmessage: (event: MessageEvent<Order>) => void;
+  postMessage(answer: Answer, transfer: ArrayBuffer[]): void;
+}
 
-async function perform({ id, name, argument }: Order): Promise<void> {
+const thread = globalThis as unknown as Thread;
+if (thread.name === WORKER_NAME) {
+  const tasks = clipReaders();
+  let last: Promise<void> = Promise.resolve();
+  thread.onmessage = ({ data }) => {
+    last = last.then(() => perform(tasks, data));
+  };
+}
+
+async function perform(
+  tasks: ReturnType<typeof clipReaders>,
+  { id, name, argument }: Order,
+): Promise<void> {
   let answer: Answer;
   const transfer: ArrayBufferLike[] = [];
   try {
@@ -26,5 +43,5 @@ async function perform({ id, name, argument }: Order): Promise<void> {
     const { message, stack } = error instanceof Error ? error : new Error(String(error));
     answer = { id, error: error instanceof FileError ? { message } : { message, stack } };
   }
-  self.postMessage(answer, transfer as ArrayBuffer[]);
+  thread.postMessage(answer, transfer as ArrayBuffer[]);
 }

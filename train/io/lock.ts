@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { join } from "@std/path";
+import { join } from "../../deps/path.ts";
 import { UsageError } from "../errors.ts";
 
 /**

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { basename, join } from "@std/path";
-import project from "../../deno.json" with { type: "json" };
+import { basename, join } from "../../deps/path.ts";
+import { VERSION } from "../version.ts";
 import type { ResolvedConfig } from "../config/config.ts";
 import { UsageError } from "../errors.ts";
 import { isUnfinished, removeUnfinished, writeAtomic } from "../io/atomic_write.ts";
@@ -113,7 +113,7 @@ export async function writeRunConfig(
   const record = {
     ...config,
     adapter_info: adapter,
-    versions: { tessera: project.version, deno: Deno.version.deno, v8: Deno.version.v8 },
+    versions: { tessera: VERSION, deno: Deno.version.deno, v8: Deno.version.v8 },
     platform: `${Deno.build.os}-${Deno.build.arch}`,
     git_commit: gitCommit() ?? null,
   };

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { join } from "@std/path";
+import { join } from "../../../deps/path.ts";
 import { NoDataError } from "../../errors.ts";
 import { quoted } from "../../../model/formats/printable.ts";
 import { readCsv } from "../../io/csv.ts";

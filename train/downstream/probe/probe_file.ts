@@ -3,7 +3,7 @@
  *
  * @module
  */
-import * as v from "valibot";
+import * as v from "../../../deps/valibot.ts";
 import type { CheckpointFile } from "../../../model/formats/checkpoint_file.ts";
 import { listed, printable } from "../../../model/formats/printable.ts";
 import { bytesOf, encodeHeader } from "../../../model/formats/safetensors.ts";

@@ -1,0 +1,6 @@
+/**
+ * Deflate and zip.
+ *
+ * @module
+ */
+export { Inflate } from "npm:fflate@0.8.3";

@@ -1,0 +1,81 @@
+/**
+ * Files that encoders are loaded from, in Deno and in Node.
+ *
+ * @module
+ */
+import type { RandomAccess } from "../formats/stored_tensor.ts";
+
+type NodeFiles = typeof import("node:fs");
+
+/** The file holds no encoder that can be used; the message says why. */
+export class EncoderError extends Error {
+  /** Stable name. */
+  override name = "EncoderError";
+}
+
+/**
+ * A file whose parts can be read.
+ *
+ * @throws {EncoderError} if it is none; the runtime's own error if it cannot be opened.
+ */
+export function openFile(path: string | URL): RandomAccess & Disposable {
+  const { isFile, size, readAt, close } = "Deno" in globalThis ? denoFile(path) : nodeFile(path);
+  if (!isFile) {
+    close();
+    throw new EncoderError(`${path} is not a regular file`);
+  }
+  return {
+    size,
+    read: (offset, length) => {
+      const bytes = new Uint8Array(length);
+      for (let done = 0; done < length;) {
+        const read = readAt(bytes.subarray(done), offset + done);
+        if (read === 0) throw new EncoderError("the file became shorter while it was read");
+        done += read;
+      }
+      return bytes;
+    },
+    [Symbol.dispose]: close,
+  };
+}
+
+interface OpenFile {
+  readonly isFile: boolean;
+  readonly size: number;
+  /** How many bytes it read. */
+  readonly readAt: (into: Uint8Array, offset: number) => number;
+  readonly close: () => void;
+}
+
+/** In place of what is no file, as opening a named pipe would wait. */
+const NO_FILE: OpenFile = { isFile: false, size: 0, readAt: () => 0, close: () => {} };
+
+function denoFile(path: string | URL): OpenFile {
+  if (!Deno.statSync(path).isFile) return NO_FILE;
+  const file = Deno.openSync(path);
+  return {
+    isFile: true,
+    size: file.statSync().size,
+    readAt: (into, offset) => {
+      file.seekSync(offset, Deno.SeekMode.Start);
+      return file.readSync(into) ?? 0;
+    },
+    close: () => file.close(),
+  };
+}
+
+function nodeFile(path: string | URL): OpenFile {
+  // Asked for when it is needed, so that bundles for browsers have nothing to leave out.
+  const { process } = globalThis as unknown as {
+    process: { getBuiltinModule(name: "node:fs"): NodeFiles };
+  };
+  const fs = process.getBuiltinModule("node:fs");
+  if (!fs.statSync(path).isFile()) return NO_FILE;
+  const file = fs.openSync(path, "r");
+  return {
+    isFile: true,
+    size: fs.fstatSync(file).size,
+    readAt: (into, offset) => fs.readSync(file, into, 0, into.length, offset),
+    close: () => fs.closeSync(file),
+  };
+}
