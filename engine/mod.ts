@@ -65,6 +65,7 @@ export type {
   RecorderCounters,
 } from "./recorder.ts";
 export { defineOp, type Op, type OpSpec, type RefArray, type Reference, registry } from "./op.ts";
+export { jit, type JitOptions, type Jitted } from "./jit.ts";
 export { capture, measure, type MeasuredMemory, type Plan, type PlanMemory } from "./plan.ts";
 export type { FirstRuns, KernelWatch } from "./first_runs.ts";
 export { scope } from "./scope.ts";

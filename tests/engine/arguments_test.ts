@@ -163,7 +163,17 @@ const OTHERS = new Set([
   // Waits for values, so its errors come later.
   "nonzero",
   ...["openDevice", "itemSizeOf", "defineKernel", "generate", "formatBytes", "chromeTrace"],
-  ...["profile", "table", "defineOp", "registry", "capture", "measure", "scope", "fingerprint"],
+  ...[
+    "profile",
+    "table",
+    "defineOp",
+    "registry",
+    "capture",
+    "jit",
+    "measure",
+    "scope",
+    "fingerprint",
+  ],
   ...["tune", "noGrad", "recompute", "rowChunks", "rowsOf", "philox", "adamHyperValues"],
   ...["adamStep", "addScaled", "assign", "emaStep", "gradientNorm", "sgdStep", "clipGradients"],
   ...["loadRow", "storeRow", "lossScaleStep", "within", "constantRate", "exponentialDecay"],
