@@ -101,7 +101,21 @@ export {
   rowChunks,
   rowsOf,
 } from "./launch/elementwise.ts";
-export { add, div, maximum, minimum, mul, sub } from "./ops/elementwise.ts";
+export {
+  add,
+  atan2,
+  type BinaryFunction,
+  div,
+  idiv,
+  logaddexp,
+  maximum,
+  minimum,
+  mod,
+  mul,
+  sub,
+} from "./ops/elementwise.ts";
+export * from "./ops/bitwise.ts";
+export * from "./ops/any_all.ts";
 export * from "./ops/unary.ts";
 export { linear, type LinearOptions, matmul } from "./ops/matmul.ts";
 export * from "./ops/einsum.ts";

@@ -13,10 +13,11 @@
 // Constants: WG, W, RANK, INPUTS, RUN, U (divides RUN and the units of the innermost axis; 1 with
 // RUN = 1); Ti and TO are the types in memory of a unit (f16 with W = 4: two words), LOADi and
 // STORE convert them; TC and TV are the types of operand 0 and of the output in registers (f16
-// becomes f32), S the scalar of TC, Bits the u32 or vec4u of as many; FUNCTIONS says whether one of
-// include/functions.wgsl is called; READ_OUT loads the old output as o; STRIDED_OUT walks outputs
-// with strides. STATEMENTS over x0, x1, … end in RESULT; STEPS are functions that they call, FIELDS
-// and HOISTED their parameters (engine/launch/elementwise.ts). EXPR only names the launch.
+// becomes f32), S the scalar of TC, Bits the u32 or vec4u of as many; FUNCTIONS and MODULO
+// say how many calls of include/functions.wgsl and modulo.wgsl there are; READ_OUT loads the old
+// output as o; STRIDED_OUT walks outputs with strides. STATEMENTS over x0, x1, … end in RESULT;
+// STEPS are functions that they call, FIELDS and HOISTED their parameters
+// (engine/launch/elementwise.ts). EXPR only names the launch.
 
 //:include math
 //:if FUNCTIONS
@@ -54,6 +55,9 @@ alias S = $S;
 alias T = $TC;
 alias TV = $TV;
 alias Bits = $TU;
+//:if MODULO
+//:include modulo
+//:end
 
 $STEPS
 

@@ -17,10 +17,14 @@ import { broadcastStrides, collapseAxes, isDense, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
 const kernel = /* @__PURE__ */ defineKernel("elementwise", source, {
-  rounds: ({ constants: { RUN, U } }) => Number(RUN) > 1 ? Number(RUN) / Number(U) + 1 : 0,
+  rounds: ({ constants: { RUN, U, MODULO } }) =>
+    (Number(RUN) > 1 ? Number(RUN) / Number(U) + 1 : 0) + Number(MODULO) * REMAINDER_ROUNDS,
   label: ({ constants: { EXPR, W }, params: { count } }) => `${EXPR} over ${count * Number(W)}`,
 });
 const WORKGROUP = 64;
+/** A call of a function of kernels/include/modulo.wgsl, and rounds of the loop in it. */
+const MODULO = /\bfloor_(div|mod)_/g;
+const REMAINDER_ROUNDS = 33;
 /** A call of a function that kernels/include/functions.wgsl has beside those of math.wgsl. */
 const FUNCTIONS = new RegExp(
   `\\b(${[...fragments.functions.matchAll(/^fn (\w+)_vec4/gm)].map(([, it]) => it).join("|")})_`,
@@ -39,7 +43,8 @@ export interface ElementwiseMap {
   /**
    * WGSL over a, b, c, d (operands), o (the old output, with `readOut`), params.alpha and
    * params.beta. `T` is the type of the first operand in registers, such as f32 or vec4f (f16 is
-   * widened to f32), `S` its scalar; `$V` is "f32" or "vec4", the suffix of functions in math.wgsl.
+   * widened to f32), `S` its scalar, `Bits` the u32 or vec4u of as many; `$V` is "f32" or "vec4",
+   * the suffix of functions in math.wgsl and functions.wgsl.
    */
   readonly expression: string;
   /** Whether the expression uses `o`. */
@@ -212,7 +217,9 @@ export function dispatchOf(device: Device, map: MapLaunch): {
   const count = sizeOf(shape) / width;
   const operands = [...loads, out];
   const inOrder = operands.every(({ strides }) => strides[rank - 1] <= 1);
-  const { workgroup, run, step } = streams(device, inOrder ? count : 0, width, inner);
+  // Loops within expressions leave no rounds for streams.
+  const streamed = inOrder && !steps.some(({ expression }) => expression.search(MODULO) >= 0);
+  const { workgroup, run, step } = streams(device, streamed ? count : 0, width, inner);
   const params: Record<string, number> = { count, alpha: 0, beta: 0 };
   for (let axis = 0; axis < rank; axis++) {
     params[`d${axis}`] = axis === rank - 1 ? inner : shape[axis];
@@ -285,6 +292,7 @@ function constantsOf(
     TV: wgslType(computed(out.dtype), width),
     TU: wgslType("u32", width),
     FUNCTIONS: steps.some(({ expression }) => FUNCTIONS.test(expression)),
+    MODULO: steps.flatMap(({ expression }) => expression.match(MODULO) ?? []).length,
   };
   loads.forEach(({ dtype, strides }, i) => {
     const splat = strides[shape.length - 1] === 0;

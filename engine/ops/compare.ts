@@ -3,53 +3,74 @@
  *
  * @module
  */
-import { kindOf, needFitting, needNumber, needTensors } from "../arguments.ts";
+import { kindOf, needNumber, needTensors } from "../arguments.ts";
 import { type DType, isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { defineOp, type Op } from "../op.ts";
+import { defineOp } from "../op.ts";
 import { refBroadcast, refFrom, refUnbroadcast } from "../reference.ts";
 import { composite } from "../scope.ts";
-import { broadcastShapes, sameShape, type Shape, show } from "../shape.ts";
+import { broadcastShapes, sameShape, type Shape } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
-import { applyBinary, powTensors } from "./elementwise.ts";
+import {
+  applyBinary,
+  type BinaryFunction,
+  commonType,
+  operandOf,
+  powTensors,
+} from "./elementwise.ts";
 import { elementwise, nonZero } from "../launch/elementwise.ts";
 import { sumTo } from "./reduce.ts";
 
-/** Name, WGSL operator, and the same in TypeScript. */
-const COMPARISONS = {
-  equal: ["==", (a: number, b: number) => a === b],
-  notEqual: ["!=", (a: number, b: number) => a !== b],
-  less: ["<", (a: number, b: number) => a < b],
-  lessEqual: ["<=", (a: number, b: number) => a <= b],
-  greater: [">", (a: number, b: number) => a > b],
-  greaterEqual: [">=", (a: number, b: number) => a >= b],
-} as const;
+interface ConditionRow {
+  /** WGSL of the condition for integers. */
+  readonly integer: string;
+  /** The same for floats. */
+  readonly float: string;
+  readonly holds: (a: number, b: number) => boolean;
+}
 
-function defineComparison(name: keyof typeof COMPARISONS): Op<null> {
-  const [symbol, holds] = COMPARISONS[name];
-  return defineOp<null>({
+const UNORDERED = "(is_nan_$V(a) | is_nan_$V(b))";
+
+/** A comparison, which does not hold beside NaN; by bits, as compilers may not look for it. */
+const ordered = (condition: string, holds: ConditionRow["holds"]): ConditionRow => ({
+  integer: condition,
+  float: `(${condition}) & !${UNORDERED}`,
+  holds,
+});
+
+/** A function of whether either operand is not 0; NaN is not. */
+const logical = (symbol: string, holds: ConditionRow["holds"]): ConditionRow => ({
+  integer: `(a != T(0)) ${symbol} (b != T(0))`,
+  float: `${nonZero("a")} ${symbol} ${nonZero("b")}`,
+  holds,
+});
+
+const CONDITIONS = {
+  equal: /* @__PURE__ */ ordered("a == b", (a, b) => a === b),
+  notEqual: { integer: "a != b", float: `(a != b) | ${UNORDERED}`, holds: (a, b) => a !== b },
+  less: /* @__PURE__ */ ordered("a < b", (a, b) => a < b),
+  lessEqual: /* @__PURE__ */ ordered("a <= b", (a, b) => a <= b),
+  greater: /* @__PURE__ */ ordered("a > b", (a, b) => a > b),
+  greaterEqual: /* @__PURE__ */ ordered("a >= b", (a, b) => a >= b),
+  logicalAnd: /* @__PURE__ */ logical("&", (a, b) => a !== 0 && b !== 0),
+  logicalOr: /* @__PURE__ */ logical("|", (a, b) => a !== 0 || b !== 0),
+  logicalXor: /* @__PURE__ */ logical("!=", (a, b) => (a !== 0) !== (b !== 0)),
+} satisfies Record<string, ConditionRow>;
+
+function condition(name: keyof typeof CONDITIONS): BinaryFunction {
+  const { integer, float, holds } = CONDITIONS[name];
+  const op = defineOp<null>({
     name,
-    dtypes: "any",
+    dtypes: "same",
     half: true,
     strided: true,
     forward([a, b]) {
-      if (a.dtype !== b.dtype) {
-        throw new ShapeError(
-          `${name}: ${show(a.shape)} is ${a.dtype}, ${show(b.shape)} is ${b.dtype}`,
-        );
-      }
       const y = a.device.empty(
         broadcastShapes(name, a.shape, b.shape),
         a.dtype === "f16" ? "f16" : "f32",
       );
-      // A comparison with NaN does not hold, but that both differ; by bits, as compilers may not.
-      const unordered = "(is_nan_$V(a) | is_nan_$V(b))";
-      const condition = !isFloat(a.dtype)
-        ? `a ${symbol} b`
-        : name === "notEqual"
-        ? `(a != b) | ${unordered}`
-        : `(a ${symbol} b) & !${unordered}`;
-      elementwise(y, [a, b], { expression: `select($V(0.0), $V(1.0), ${condition})` });
+      const holds = isFloat(a.dtype) ? float : integer;
+      elementwise(y, [a, b], { expression: `select($V(0.0), $V(1.0), ${holds})` });
       return [y];
     },
     reference: {
@@ -60,46 +81,43 @@ function defineComparison(name: keyof typeof COMPARISONS): Op<null> {
       },
     },
   });
+  return (a, b) => applyBinary(op, a, b);
 }
-
-const comparison = Object.fromEntries(
-  Object.keys(COMPARISONS).map((
-    name,
-  ) => [name, defineComparison(name as keyof typeof COMPARISONS)]),
-) as Record<keyof typeof COMPARISONS, Op<null>>;
 
 /**
- * 1 where `a = b`, else 0, with broadcasting; f32 (f16 for f16 operands), without a gradient.
- *
- * @throws {ShapeError} if shapes do not broadcast or dtypes differ.
+ * 1 where `a = b`, else 0, with broadcasting: a mask, f32 (f16 for f16 operands), without a
+ * gradient. Operands of different types meet as in {@link add}: u32 beside i32 as i32.
  */
-export function equal(a: Tensor | number, b: Tensor | number): Tensor {
-  return applyBinary(comparison.equal, a, b);
-}
+export const equal: BinaryFunction = /* @__PURE__ */ condition("equal");
 
 /** 0 where `a = b`, else 1, as where one is NaN; see {@link equal}. */
-export function notEqual(a: Tensor | number, b: Tensor | number): Tensor {
-  return applyBinary(comparison.notEqual, a, b);
-}
+export const notEqual: BinaryFunction = /* @__PURE__ */ condition("notEqual");
 
 /** 1 where `a < b`, else 0; see {@link equal}. */
-export function less(a: Tensor | number, b: Tensor | number): Tensor {
-  return applyBinary(comparison.less, a, b);
-}
+export const less: BinaryFunction = /* @__PURE__ */ condition("less");
 
 /** 1 where `a <= b`, else 0; see {@link equal}. */
-export function lessEqual(a: Tensor | number, b: Tensor | number): Tensor {
-  return applyBinary(comparison.lessEqual, a, b);
-}
+export const lessEqual: BinaryFunction = /* @__PURE__ */ condition("lessEqual");
 
 /** 1 where `a > b`, else 0; see {@link equal}. */
-export function greater(a: Tensor | number, b: Tensor | number): Tensor {
-  return applyBinary(comparison.greater, a, b);
-}
+export const greater: BinaryFunction = /* @__PURE__ */ condition("greater");
 
 /** 1 where `a >= b`, else 0; see {@link equal}. */
-export function greaterEqual(a: Tensor | number, b: Tensor | number): Tensor {
-  return applyBinary(comparison.greaterEqual, a, b);
+export const greaterEqual: BinaryFunction = /* @__PURE__ */ condition("greaterEqual");
+
+/** 1 where both are not 0, else 0; NaN is not 0. Of masks, or of any numbers; see {@link equal}. */
+export const logicalAnd: BinaryFunction = /* @__PURE__ */ condition("logicalAnd");
+
+/** 1 where either is not 0, else 0; see {@link logicalAnd}. */
+export const logicalOr: BinaryFunction = /* @__PURE__ */ condition("logicalOr");
+
+/** 1 where one of the two is not 0, else 0; see {@link logicalAnd}. */
+export const logicalXor: BinaryFunction = /* @__PURE__ */ condition("logicalXor");
+
+/** 1 where `x` is 0, else 0; see {@link logicalAnd}. */
+export function logicalNot(x: Tensor): Tensor {
+  needTensors("logicalNot", { x });
+  return equal(x, 0);
 }
 
 const whereShape = (mask: Shape, a: Shape, b: Shape): number[] =>
@@ -169,18 +187,10 @@ const whereOp = /* @__PURE__ */ defineOp<null>({
  */
 export function where(mask: Tensor, a: Tensor | number, b: Tensor | number): Tensor {
   needTensors("where", { mask });
-  const like = [a, b].find((it) => it instanceof Tensor);
-  const operand = (name: string, value: Tensor | number): Tensor => {
-    if (value instanceof Tensor && (!like || value.dtype === like.dtype)) return value;
-    if (value instanceof Tensor) {
-      throw new ShapeError(
-        `where: ${name} is ${kindOf(value)} beside ${kindOf(like)}; one dtype is needed`,
-      );
-    }
-    needFitting(`where: ${name}`, value, like?.dtype ?? "f32");
-    return mask.device.full([], value, like?.dtype);
-  };
-  return composite(() => whereOp.apply([mask, operand("a", a), operand("b", b)], null)[0]);
+  const numbers = [a, b].every((it) => typeof it === "number");
+  const dtype = numbers ? "f32" : commonType("where", a, b);
+  const operand = (it: Tensor | number) => operandOf(it, dtype, mask);
+  return composite(() => whereOp.apply([mask, operand(a), operand(b)], null)[0]);
 }
 
 interface ClampAttrs {

@@ -1,83 +1,33 @@
 /**
- * Elementwise arithmetic with broadcasting. One table row per op: WGSL and TypeScript side by side.
+ * Elementwise arithmetic with broadcasting, defined from the rows of `binary_table.ts`, and what
+ * operands of different types and numbers become: {@link applyBinary}.
  *
  * @module
  */
 import { kindOf, needFitting } from "../arguments.ts";
+import { type DType, isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type Op } from "../op.ts";
 import { refBroadcast, refFrom, refUnbroadcast } from "../reference.ts";
 import { composite } from "../scope.ts";
 import { broadcastShapes, sameShape } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
+import { elementwise } from "../launch/elementwise.ts";
+import { BINARY, type BinaryRow } from "./binary_table.ts";
+import { cast } from "./cast.ts";
 import { sumTo } from "./reduce.ts";
-import { elementwise, extremum } from "../launch/elementwise.ts";
 
-/** An elementwise op of two tensors. */
-export interface BinaryRow {
-  /** WGSL of f(a, b). */
-  readonly wgsl: string;
-  /** WGSL of the gradients: a, b are the inputs, c the incoming gradient. */
-  readonly gradients: readonly [string, string];
-  /** The function in float64. */
-  readonly f: (a: number, b: number) => number;
-  /** Its derivatives by a and b in float64. */
-  readonly df: (a: number, b: number) => readonly [number, number];
-}
+export type { BinaryRow };
 
-/** Gradient of the larger or smaller side `x`: all of it, half where both are equal, NaN at NaN. */
-const sideOf = (x: string, symbol: "<" | ">", y: string): string =>
-  `select(select(select(T(0.0), 0.5 * c, a == b), c, ${x} ${symbol} ${y}), a + b, ` +
-  "is_nan_$V(a) | is_nan_$V(b))";
-const sideSlope = (a: number, b: number, first: boolean): [number, number] =>
-  Number.isNaN(a) || Number.isNaN(b) ? [NaN, NaN] : a === b ? [0.5, 0.5] : [+first, +!first];
+/** A function of two operands, one of which may be a number. */
+export type BinaryFunction = (a: Tensor | number, b: Tensor | number) => Tensor;
 
-/** C's pow: `1 ** NaN` and `(-1) ** Infinity` are 1. */
-function refPow(a: number, b: number): number {
-  return a === 1 || a === -1 && Math.abs(b) === Infinity ? 1 : a ** b;
-}
-
-const BINARY = {
-  add: { wgsl: "a + b", gradients: ["c", "c"], f: (a, b) => a + b, df: () => [1, 1] },
-  sub: { wgsl: "a - b", gradients: ["c", "-c"], f: (a, b) => a - b, df: () => [1, -1] },
-  mul: { wgsl: "a * b", gradients: ["b * c", "a * c"], f: (a, b) => a * b, df: (a, b) => [b, a] },
-  div: {
-    wgsl: "a / b",
-    gradients: ["c / b", "-a * c / (b * b)"],
-    f: (a, b) => a / b,
-    df: (a, b) => [1 / b, -a / (b * b)],
-  },
-  maximum: {
-    wgsl: extremum("max", "a", "b"),
-    gradients: [sideOf("a", ">", "b"), sideOf("b", ">", "a")],
-    f: Math.max,
-    df: (a, b) => sideSlope(a, b, a > b),
-  },
-  minimum: {
-    wgsl: extremum("min", "a", "b"),
-    gradients: [sideOf("a", "<", "b"), sideOf("b", "<", "a")],
-    f: Math.min,
-    df: (a, b) => sideSlope(a, b, a < b),
-  },
-  pow: {
-    wgsl: "pow_$V(a, b)",
-    gradients: [
-      "select(c * (b * pow_$V(a, b - 1.0)), T(0.0), b == T(0.0))",
-      "c * select(pow_$V(a, b) * log_$V(a), T(0.0), (a == T(0.0)) & (b >= T(0.0)))",
-    ],
-    f: refPow,
-    df: (a, b) => [
-      b === 0 ? 0 : b * refPow(a, b - 1),
-      a === 0 && b >= 0 ? 0 : refPow(a, b) * Math.log(a),
-    ],
-  },
-} as const satisfies Record<string, BinaryRow>;
-
-/** Defines an elementwise op of two tensors with broadcasting, f32 and f16. */
+/** Defines an elementwise op of two tensors of one type with broadcasting. */
 export function defineBinary(name: string, row: BinaryRow): Op<null> {
   const plain = name === "add" || name === "sub";
   return defineOp<null>({
     name,
+    dtypes: row.integer ? "same" : undefined,
     half: true,
     strided: true,
     savedFor: ["a", "b"].map((operand) =>
@@ -85,7 +35,8 @@ export function defineBinary(name: string, row: BinaryRow): Op<null> {
     ),
     forward([a, b], _, save) {
       const y = a.device.empty(broadcastShapes(name, a.shape, b.shape), a.dtype);
-      elementwise(y, [a, b], { expression: row.wgsl });
+      const expression = isFloat(a.dtype) ? row.wgsl : row.integer!.replaceAll("$I", a.dtype);
+      elementwise(y, [a, b], { expression });
       if (!plain) {
         save(a);
         save(b);
@@ -122,70 +73,105 @@ export function defineBinary(name: string, row: BinaryRow): Op<null> {
   });
 }
 
-const binary = Object.fromEntries(
-  Object.entries(BINARY).map(([name, row]) => [name, defineBinary(name, row)]),
-) as Record<keyof typeof BINARY, Op<null>>;
-
-/** Applies an op of two tensors to two operands, one of which may be a number. */
-export function applyBinary(op: Op<null>, a: Tensor | number, b: Tensor | number): Tensor {
-  const [x, y] = [a, b].map((it) => it instanceof Tensor ? it : undefined);
-  if (x && y) return op.apply([x, y], null)[0];
-  const like = x ?? y;
-  if (!like) {
-    throw new ShapeError(`${op.name}: ${kindOf(a)} and ${kindOf(b)}; one must be a tensor`);
+/**
+ * The type in which two operands meet, by PyTorch's rules: a float beside an integer gives the
+ * float; f32 beside f16 gives f32; i32 beside u32 gives i32 (PyTorch goes to 64 bits, JAX without
+ * those to i32 as well). A tensor without axes gives way to one with axes, unless it alone is a
+ * float. A number takes the tensor's type, but makes f32 of integers if it is not whole.
+ *
+ * @throws {ShapeError} if neither is a tensor, or integers cannot hold a whole number.
+ */
+export function commonType(op: string, a: unknown, b: unknown): DType {
+  if (a instanceof Tensor && b instanceof Tensor) {
+    if (a.dtype === b.dtype) return a.dtype;
+    if (isFloat(a.dtype) !== isFloat(b.dtype)) return isFloat(a.dtype) ? a.dtype : b.dtype;
+    const [m, n] = [a.shape.length, b.shape.length];
+    if (m > 0 !== n > 0) return m > 0 ? a.dtype : b.dtype;
+    return isFloat(a.dtype) ? "f32" : "i32";
   }
-  const number = x ? b : a;
-  needFitting(op.name, number, like.dtype);
-  return composite(() => {
-    const scalar = like.device.constant(number as number, like.dtype);
-    return op.apply(x ? [x, scalar] : [scalar, like], null)[0];
-  });
+  const [like, number] = a instanceof Tensor ? [a, b] : [b, a];
+  if (!(like instanceof Tensor)) {
+    throw new ShapeError(`${op}: ${kindOf(a)} and ${kindOf(b)}; one must be a tensor`);
+  }
+  const whole = typeof number !== "number" || Number.isInteger(number);
+  const dtype = whole || isFloat(like.dtype) ? like.dtype : "f32";
+  needFitting(op, number, dtype);
+  return dtype;
+}
+
+/** An operand as a tensor of a type. */
+export function operandOf(value: Tensor | number, dtype: DType, { device }: Tensor): Tensor {
+  if (!(value instanceof Tensor)) return device.constant(value, dtype);
+  return value.dtype === dtype ? value : cast(value, dtype);
 }
 
 /**
- * `a + b` with NumPy's broadcasting.
- *
- * @param a a tensor, or a number where `b` is a tensor
- * @param b a tensor of the same element type, or a number
- * @returns the shape that both broadcast to
- * @throws {ShapeError} if the shapes do not broadcast or the element types differ.
+ * Applies an op of two tensors to two operands, of which one may be a number; different types meet
+ * in their {@link commonType}, and integers become f32 for an op of floats.
  */
-export function add(a: Tensor | number, b: Tensor | number): Tensor {
-  return applyBinary(binary.add, a, b);
+export function applyBinary(op: Op<null>, a: Tensor | number, b: Tensor | number): Tensor {
+  const common = commonType(op.name, a, b);
+  const dtype = op.dtypes || isFloat(common) ? common : "f32";
+  if (a instanceof Tensor && b instanceof Tensor && a.dtype === dtype && b.dtype === dtype) {
+    return op.apply([a, b], null)[0];
+  }
+  const like = (a instanceof Tensor ? a : b) as Tensor;
+  return composite(() => op.apply([a, b].map((it) => operandOf(it, dtype, like)), null)[0]);
 }
+
+function binary(name: keyof typeof BINARY): BinaryFunction {
+  const op = defineBinary(name, BINARY[name]);
+  return (a, b) => applyBinary(op, a, b);
+}
+
+/**
+ * `a + b` with NumPy's broadcasting. Operands of different types meet in one, as in PyTorch
+ * (engine/README.md, Types that meet); integers wrap around.
+ *
+ * A tensor and a number on either side will do. Throws a `ShapeError` if the shapes do not
+ * broadcast or neither operand is a tensor.
+ */
+export const add: BinaryFunction = /* @__PURE__ */ binary("add");
 
 /** `a - b` with broadcasting; see {@link add}. */
-export function sub(a: Tensor | number, b: Tensor | number): Tensor {
-  return applyBinary(binary.sub, a, b);
-}
+export const sub: BinaryFunction = /* @__PURE__ */ binary("sub");
 
 /** `a * b` with broadcasting; see {@link add}. */
-export function mul(a: Tensor | number, b: Tensor | number): Tensor {
-  return applyBinary(binary.mul, a, b);
-}
+export const mul: BinaryFunction = /* @__PURE__ */ binary("mul");
 
-/** `a / b` with broadcasting; see {@link add}. */
-export function div(a: Tensor | number, b: Tensor | number): Tensor {
-  return applyBinary(binary.div, a, b);
-}
+/** `a / b` with broadcasting, in f32 for integers; see {@link add} and {@link idiv}. */
+export const div: BinaryFunction = /* @__PURE__ */ binary("div");
 
 /**
  * Larger of two values with broadcasting, NaN where either is; equal values share the gradient; see
  * {@link add}.
  */
-export function maximum(a: Tensor | number, b: Tensor | number): Tensor {
-  return applyBinary(binary.maximum, a, b);
-}
+export const maximum: BinaryFunction = /* @__PURE__ */ binary("maximum");
 
 /**
  * Smaller of two values with broadcasting, NaN where either is; equal values share the gradient;
  * see {@link add}.
  */
-export function minimum(a: Tensor | number, b: Tensor | number): Tensor {
-  return applyBinary(binary.minimum, a, b);
-}
+export const minimum: BinaryFunction = /* @__PURE__ */ binary("minimum");
+
+/**
+ * `floor(a / b)` with broadcasting, Python's `//`; its gradient is 0. A divisor of 0 gives 0 for
+ * integers, as in NumPy, and `a / 0` for floats. See {@link add}.
+ */
+export const idiv: BinaryFunction = /* @__PURE__ */ binary("idiv");
+
+/**
+ * `a - b floor(a / b)` with broadcasting, Python's `%`: of the sign of `b`, and exact for floats
+ * whatever the quotient. A divisor of 0 gives 0 for integers, as in NumPy, and NaN for floats. See
+ * {@link add}.
+ */
+export const mod: BinaryFunction = /* @__PURE__ */ binary("mod");
+
+/** The angle of the point (b, a) in radians, from -pi to pi, with broadcasting; see {@link add}. */
+export const atan2: BinaryFunction = /* @__PURE__ */ binary("atan2");
+
+/** `log(e^a + e^b)` without overflow, with broadcasting; see {@link add}. */
+export const logaddexp: BinaryFunction = /* @__PURE__ */ binary("logaddexp");
 
 /** `a^b` for two tensors, or a number to a tensor; `pow` of `ops/compare.ts` is the public one. */
-export function powTensors(a: Tensor | number, b: Tensor): Tensor {
-  return applyBinary(binary.pow, a, b);
-}
+export const powTensors: BinaryFunction = /* @__PURE__ */ binary("pow");

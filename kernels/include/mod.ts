@@ -7,6 +7,7 @@ import gemm_blocks from "./gemm_blocks.wgsl" with { type: "text" };
 import gemm_store from "./gemm_store.wgsl" with { type: "text" };
 import half from "./half.wgsl" with { type: "text" };
 import math from "./math.wgsl" with { type: "text" };
+import modulo from "./modulo.wgsl" with { type: "text" };
 import order from "./order.wgsl" with { type: "text" };
 import philox from "./philox.wgsl" with { type: "text" };
 import rows from "./rows.wgsl" with { type: "text" };
@@ -22,6 +23,7 @@ export const fragments: Readonly<Record<string, string>> = {
   gemm_store,
   half,
   math,
+  modulo,
   order,
   philox,
   rows,

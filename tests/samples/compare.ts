@@ -3,7 +3,7 @@ import type { RefArray } from "../../engine/op.ts";
 import { refFrom } from "../../engine/reference.ts";
 import type { Shape } from "../../engine/shape.ts";
 import { refRandom } from "../support/random.ts";
-import type { Sample, Samples } from "../support/samples.ts";
+import type { ComposedFunctions, Sample, Samples } from "../support/samples.ts";
 
 /** Small integers, so that random operands are often equal. */
 const digits = (shape: Shape, seed: number): RefArray => {
@@ -11,7 +11,7 @@ const digits = (shape: Shape, seed: number): RefArray => {
   return refFrom(shape, (i) => Math.round(Math.abs(data[i]) * 2));
 };
 
-function comparisons(): Sample[] {
+function comparisons(quick = false): Sample[] {
   const pairs: [Shape, Shape][] = [[[1], [1]], [[3, 7], [7]], [[2, 1, 5], [3, 1]], [
     [4, 8],
     [],
@@ -21,23 +21,28 @@ function comparisons(): Sample[] {
       label: `[${left}] with [${right}]`,
       inputs: [digits(left, seed), digits(right, seed + 50)],
       attrs: null,
+      quick: quick && seed === 1,
     })),
     {
       label: "u32",
       inputs: [digits([5, 4], 90), digits([5, 1], 91)],
       integer: { 0: "u32", 1: "u32" },
       attrs: null,
+      quick: false,
     },
   ];
 }
 
 export const samples: Samples = {
-  equal: comparisons,
-  notEqual: comparisons,
-  less: comparisons,
-  lessEqual: comparisons,
-  greater: comparisons,
-  greaterEqual: comparisons,
+  equal: () => comparisons(true),
+  notEqual: () => comparisons(),
+  less: () => comparisons(),
+  lessEqual: () => comparisons(),
+  greater: () => comparisons(),
+  greaterEqual: () => comparisons(),
+  logicalAnd: () => comparisons(),
+  logicalOr: () => comparisons(),
+  logicalXor: () => comparisons(),
   where() {
     const cases: [Shape, Shape, Shape][] = [
       [[1], [1], [1]],
@@ -103,3 +108,5 @@ export const samples: Samples = {
     ];
   },
 };
+
+export const composed: ComposedFunctions = { logicalNot: { of: ["equal"] } };
