@@ -98,22 +98,24 @@ export function outliveReaders(): Disposable {
   return { [Symbol.dispose]: () => void Object.assign(console, { log, error }) };
 }
 
-/** Standard output. */
-export function standardOutput(): ProgressOutput {
+/** Standard output, or another stream. */
+export function standardOutput(
+  stream: Pick<typeof Deno.stdout, "writeSync" | "isTerminal"> = Deno.stdout,
+): ProgressOutput {
   const encoder = new TextEncoder();
   return {
     write: (text) => {
       const bytes = encoder.encode(text);
       try {
         for (let done = 0; done < bytes.length;) {
-          done += Deno.stdout.writeSync(bytes.subarray(done));
+          done += stream.writeSync(bytes.subarray(done));
         }
       } catch {
         // Whoever was watching went away, or the log is full; that is no reason to stop.
       }
     },
     columns: () => {
-      if (!Deno.stdout.isTerminal()) return undefined;
+      if (!stream.isTerminal()) return undefined;
       try {
         // Terminals that do not know their size say 0.
         return Deno.consoleSize().columns || 80;

@@ -10,6 +10,7 @@ import { isFolder } from "../io/folders.ts";
 import { NoDataError } from "../errors.ts";
 import { DATASETS } from "../datasets/mod.ts";
 import { type Matched, matchFiles, unwritable, writeLabelled } from "../datasets/write_labelled.ts";
+import { waiting } from "../cli/wait_line.ts";
 import { LiveLine, standardOutput } from "../cli/live_line.ts";
 import { writeAtomic } from "../io/atomic_write.ts";
 
@@ -67,7 +68,11 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   const listing = await dataset.read(dir);
   const root = resolve(listing.root);
   const out = values.out ?? join(dirname(root), `${basename(root)}-labelled`);
-  const found = await matchFiles(dataset, listing);
+  const found = await waiting(
+    () => `looking through ${listing.audio}`,
+    matchFiles(dataset, listing),
+    { quiet },
+  );
   const line = quiet ? undefined : new LiveLine(standardOutput(), standardOutput().now());
   await writeLabelled(listing, out, dataset.column, found.rows, {
     copy,

@@ -3,6 +3,7 @@
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { printable } from "../../model/formats/printable.ts";
 import { command, refuse } from "../cli/command.ts";
+import { waiting } from "../cli/wait_line.ts";
 import { listSkipped } from "../cli/listing.ts";
 import { flag, group, option, type Values } from "../cli/option.ts";
 import type { RawArguments } from "../cli/parser.ts";
@@ -96,7 +97,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   const pooling = frames ? "none" : pool;
   formOf(out);
   if (await isFolder(out)) throw new UsageError(`--out ${out}: is a folder; give a file`);
-  const files = await filesIn(audio);
+  const files = await filesIn(audio, quiet);
   using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, checkpoint, heads);
   using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency, values["max-hours"]);
@@ -123,10 +124,11 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
 }
 
 /** The audio files that paths mean. @throws {NoDataError} if there are none */
-async function filesIn(paths: readonly string[]): Promise<string[]> {
-  const files = await audioFiles(paths, (path, reason) => {
+async function filesIn(paths: readonly string[], quiet: boolean): Promise<string[]> {
+  const found = audioFiles(paths, (path, reason) => {
     listSkipped("left out:", [{ path, reason }]);
   });
+  const files = await waiting(() => `looking through ${paths.join(", ")}`, found, { quiet });
   if (files.length > 0) return files;
   throw new NoDataError(
     `no audio in ${paths.join(", ")}: no ${AUDIO_EXTENSIONS.join(" ")} files`,
@@ -146,7 +148,7 @@ async function predict(
   refuse(words, NOT_WITH_PROBE, "not with --probe, which prints classes and has its own way");
   const { audio, checkpoint, heads, top, workers, adapter, quiet } = values;
   const probe = await probeFor(probePath, checkpoint);
-  const files = await filesIn(audio);
+  const files = await filesIn(audio, quiet);
   using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, checkpoint, heads);
   using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency, values["max-hours"]);

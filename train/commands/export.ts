@@ -13,6 +13,8 @@ import {
 } from "../io/checkpoint_file.ts";
 import { differenceLines, modelLines } from "../downstream/checkpoint_report.ts";
 import { modelPath } from "../downstream/encoder_file.ts";
+import { formatBytes } from "../../engine/mod.ts";
+import { WaitLine } from "../cli/wait_line.ts";
 import { command } from "../cli/command.ts";
 import { flag, option } from "../cli/option.ts";
 import { force } from "../cli/shared_options.ts";
@@ -61,8 +63,17 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   });
   // torch names the folder inside the archive after the file; the name is free.
   const prefix = basename(out).replace(/\.[^.]*$/, "").replace(/[^\w.-]/g, "_") || "archive";
+  let written = 0;
+  using _ = new WaitLine(() => `writing ${out}: ${formatBytes(written)}`);
   try {
-    await writeInto(out, () => writeAtomic(out, interruptible(torchChunks(value, prefix), signal)));
+    await writeInto(
+      out,
+      () =>
+        writeAtomic(
+          out,
+          interruptible(torchChunks(value, prefix), signal, (bytes) => written = bytes),
+        ),
+    );
   } catch (error) {
     throw errorOfFile(input, error);
   }

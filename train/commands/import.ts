@@ -11,6 +11,8 @@ import {
   openCheckpointFile,
 } from "../io/checkpoint_file.ts";
 import { differenceLines, modelLines, valuesIn } from "../downstream/checkpoint_report.ts";
+import { formatBytes } from "../../engine/mod.ts";
+import { WaitLine } from "../cli/wait_line.ts";
 import { command } from "../cli/command.ts";
 import { flag, option } from "../cli/option.ts";
 import { force, heads } from "../cli/shared_options.ts";
@@ -58,10 +60,17 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     const options = { encoderOnly, float32: dtype === "f32" };
     return { model, ...imported(file, model, options) };
   });
+  let written = 0;
+  using _ = new WaitLine(() => `writing ${out}: ${formatBytes(written)}`);
   try {
     await writeInto(
       out,
-      () => writeAtomic(out, interruptible(safetensorsChunks([...tensors], metadata), signal)),
+      () =>
+        writeAtomic(
+          out,
+          interruptible(safetensorsChunks([...tensors], metadata), signal, (bytes) =>
+            written = bytes),
+        ),
     );
   } catch (error) {
     throw errorOfFile(input, error);

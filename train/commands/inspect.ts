@@ -19,6 +19,8 @@ import {
   valuesIn,
 } from "../downstream/checkpoint_report.ts";
 import { modelPath } from "../downstream/encoder_file.ts";
+import { standardOutput } from "../cli/live_line.ts";
+import { WaitLine } from "../cli/wait_line.ts";
 import { command } from "../cli/command.ts";
 import { option } from "../cli/option.ts";
 import { printJson } from "../cli/shared_options.ts";
@@ -149,18 +151,31 @@ function report({ file, path, bytes }: OpenCheckpoint, rows: readonly Row[]): st
   ].join("\n");
 }
 
+/** Bytes between two turns of the event loop, and as many of them as a tensor takes in any case. */
+const [TURN_BYTES, TENSOR_BYTES] = [1 << 24, 1 << 14];
+
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
   const { checkpoint: given, json } = COMMAND.read(argv).values;
   const checkpoint = await modelPath(given);
   using opened = openCheckpointFile(checkpoint);
   const rows: Row[] = [];
-  for (const [name, tensor] of opened.file.tensors) {
-    // Signals are heard between tensors.
-    await yieldToEventLoop();
-    signal.throwIfAborted();
-    const { shape, dtype } = tensor;
-    rows.push({ name, shape, dtype, ...namingFile(checkpoint, () => statisticsOf(tensor)) });
+  const all = opened.file.tensors;
+  {
+    const output = standardOutput(Deno.stderr);
+    using _ = new WaitLine(() => `reading tensor ${rows.length + 1} of ${all.size}`, { output });
+    let bytes = 0;
+    for (const [name, tensor] of all) {
+      // Signals and the line have their turn after some tensors: there may be very many.
+      if (bytes > TURN_BYTES) {
+        await yieldToEventLoop();
+        signal.throwIfAborted();
+        bytes = 0;
+      }
+      bytes += bytesIn(tensor) + TENSOR_BYTES;
+      const { shape, dtype } = tensor;
+      rows.push({ name, shape, dtype, ...namingFile(checkpoint, () => statisticsOf(tensor)) });
+    }
   }
   console.log(json ? JSON.stringify(record(opened, rows), null, 1) : report(opened, rows));
   return 0;

@@ -3,6 +3,7 @@
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { command } from "../cli/command.ts";
 import { option } from "../cli/option.ts";
+import { WaitLine } from "../cli/wait_line.ts";
 import { RateLine } from "../cli/rate_line.ts";
 import { adapter, maxHours, quiet, workers } from "../cli/shared_options.ts";
 import { choice, folder, whole } from "../cli/value_types.ts";
@@ -57,9 +58,13 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   using device = await openWatchedDevice({ adapter }, quiet);
   using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency, maxHours);
   using line = new RateLine({ quiet });
+  using wait = new WaitLine(() => `looking through ${data}`, { quiet });
   const { total, made, kept, skipped, seconds, listed, mean, std, damaged } = await prepareStore({
     ...{ data, out, dtype, minFrames, device, pool, signal },
-    onProgress: (it) => line.update(it.made + it.skipped, it.total - it.kept, it.seconds),
+    onProgress: (it) => {
+      wait[Symbol.dispose]();
+      line.update(it.made + it.skipped, it.total - it.kept, it.seconds);
+    },
   });
   line.finish();
   const damage = damageText(`${out}/prepare.jsonl`, damaged);

@@ -10,6 +10,7 @@ import { UsageError } from "../errors.ts";
 import { damageText, JsonLines, readJsonLines } from "../io/json_lines.ts";
 import { dryRunText } from "../run/dry_run.ts";
 import { pretrain } from "../run/loop.ts";
+import { waiting } from "../cli/wait_line.ts";
 import { Progress } from "../cli/progress.ts";
 import { openRunDirectory, writeRunConfig } from "../run/run_directory.ts";
 import { cropSamples } from "../run/schedule.ts";
@@ -39,7 +40,11 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   };
   const workers = config.data.length > 0 ? config.workers ?? defaultWorkers() : 0;
   using pool = new WorkerPool(workers, config.maxHours);
-  const source = await sourceOf(config, pool, onSkip);
+  const source = await waiting(
+    () => `looking through ${config.data.join(", ")}`,
+    sourceOf(config, pool, onSkip),
+    config,
+  );
   const folder = config.eval === undefined ? undefined : labelledFolder(config.eval);
   using device = await openDevice({
     adapter: config.adapter,

@@ -3,6 +3,8 @@
 import { basename } from "../../deps/path.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { command } from "../cli/command.ts";
+import { LiveLine, standardOutput } from "../cli/live_line.ts";
+import { waiting } from "../cli/wait_line.ts";
 import { listSkipped } from "../cli/listing.ts";
 import { flag, group, option } from "../cli/option.ts";
 import { adapter, heads, workers } from "../cli/shared_options.ts";
@@ -126,9 +128,10 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     }
   }
   const { file, folder } = await audioIn(audio);
-  const clips = folder === undefined ? [] : await clipsOf(folder, (path, reason) => {
-    listSkipped("left out:", [{ path, reason }]);
-  });
+  const onSkip = (path: string, reason: string) => listSkipped("left out:", [{ path, reason }]);
+  const clips = folder === undefined
+    ? []
+    : await waiting(() => `looking through ${folder}`, clipsOf(folder, onSkip), { quiet });
   const path = file ?? clips[0]?.path;
   if (path === undefined) throw new NoDataError(`no audio in ${folder}`);
   const waveform = await partOf(path, start, seconds);
@@ -155,6 +158,8 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   if (folder !== undefined) {
     using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
     using line = new RateLine({ quiet });
+    const output = standardOutput();
+    const layout = quiet ? undefined : new LiveLine(output, output.now());
     const skipped: SkippedClip[] = [];
     const chosen = sampled(clips, most, seed);
     const map = await mapOf(chosen, {
@@ -162,10 +167,13 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
       pool,
       seed,
       signal,
+      quiet,
       onProgress: (done, total, seconds) => line.update(done, total, seconds),
+      onEpoch: (done, total) => layout?.update(`UMAP: ${done} of ${total} epochs`, done === total),
       onSkip: (row) => skipped.push(row),
     });
     line.finish();
+    layout?.finish();
     listSkipped(`${skipped.length} of ${chosen.length} files skipped:`, skipped);
     sections.push(mapSection(encoder, basename(folder), map, clips.length, chosen.length));
   }

@@ -139,13 +139,20 @@ export function checkOut(out: string, input: string, force: boolean): void {
   if (!force) throw new UsageError(`--out ${out}: is there already; --force replaces it`);
 }
 
-/** The same pieces until `signal` aborts; then its reason is thrown. */
+/**
+ * The same pieces until `signal` aborts; then its reason is thrown.
+ *
+ * @param onBytes hears how many bytes have been given
+ */
 export function* interruptible(
   pieces: Iterable<Uint8Array>,
   signal: AbortSignal,
+  onBytes?: (done: number) => void,
 ): Generator<Uint8Array> {
+  let done = 0;
   for (const piece of pieces) {
     signal.throwIfAborted();
     yield piece;
+    onBytes?.(done += piece.byteLength);
   }
 }

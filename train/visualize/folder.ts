@@ -59,6 +59,10 @@ export function sampled<Clip>(clips: readonly Clip[], most: number, seed: number
 /** What {@link mapOf} works with. */
 export interface MapOptions
   extends Pick<ClipFeaturesOptions, "pool" | "onProgress" | "onSkip" | "signal"> {
+  /** Shows no progress of its own. */
+  readonly quiet?: boolean;
+  /** Hears how far UMAP is. */
+  readonly onEpoch?: (done: number, total: number) => void;
   /** Computes. */
   readonly encoder: Encoder;
   /** Of UMAP. */
@@ -74,9 +78,9 @@ export async function mapOf(
   clips: readonly FolderClip[],
   options: MapOptions,
 ): Promise<EmbeddingMap> {
-  const { encoder, seed, onSkip, ...rest } = options;
+  const { encoder, seed, onSkip, onEpoch, ...rest } = options;
   const paths = clips.map(({ path }) => path);
-  const digests = await audioDigests(paths, onSkip);
+  const digests = await audioDigests(paths, onSkip, rest);
   const source = encoderSource(encoder, "", { mode: "precise", pool: "mean", bands: "concat" });
   const { features } = await clipFeatures({ source, paths, digests, onSkip, ...rest });
   const rows = new Map(
@@ -92,6 +96,6 @@ export async function mapOf(
   return {
     clips: [...rows.keys()],
     components: principalComponents(values, 2),
-    neighbours: values.length < FEWEST_FOR_UMAP ? undefined : umap(values, seed),
+    neighbours: values.length < FEWEST_FOR_UMAP ? undefined : umap(values, seed, onEpoch),
   };
 }

@@ -6,6 +6,7 @@ import {
   progressText,
 } from "../../../train/cli/progress.ts";
 import { outliveReaders } from "../../../train/cli/live_line.ts";
+import { WaitLine } from "../../../train/cli/wait_line.ts";
 import { DiskFullError } from "../../../train/errors.ts";
 
 class FakeOutput implements ProgressOutput {
@@ -180,4 +181,17 @@ Deno.test("progress: the summary says how far, how long and what the loss was", 
   progress.update(at(100));
   output.time = 65_000;
   assertEquals(progress.summary(), "step 100/100 after 1m 5s, loss 3.2500");
+});
+
+Deno.test("a wait of unknown length is said after three seconds, and goes with what comes", async () => {
+  const output = new FakeOutput(30);
+  {
+    using _ = new WaitLine(() => "looking through /data", { output });
+    output.time = 2900;
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    assertEquals(output.text, "");
+    output.time = 4000;
+    await new Promise((resolve) => setTimeout(resolve, 600));
+  }
+  assertEquals(output.text, "\r\x1b[Klooking through /data … 4s\r\x1b[K");
 });

@@ -15,6 +15,7 @@ import type { SkippedClip } from "../../data/clip_source.ts";
 import { samplesOf } from "../../data/crop.ts";
 import { FileError } from "../../data/clip_reading.ts";
 import { InterruptedError } from "../../errors.ts";
+import { WaitLine } from "../../cli/wait_line.ts";
 import { yieldToEventLoop } from "../../io/event_loop.ts";
 import { FeatureRows, fileDigest } from "./feature_cache.ts";
 
@@ -189,15 +190,23 @@ export interface ClipFeaturesOptions extends ClipLength {
  * SHA-256 of audio files.
  *
  * @param onSkip called once per file that cannot be read
+ * @param signal aborts
+ * @throws {InterruptedError} when it did
  */
 export async function audioDigests(
   paths: readonly string[],
   onSkip: (row: SkippedClip) => void,
+  { signal, quiet = false }: { readonly signal?: AbortSignal; readonly quiet?: boolean } = {},
 ): Promise<Map<string, string>> {
   const digests = new Map<string, string>();
-  const todo = [...new Set(paths)].values();
+  const files = new Set(paths);
+  const todo = files.values();
+  let done = 0;
+  using _ = new WaitLine(() => `reading ${done} of ${files.size} files`, { quiet });
   const work = async () => {
     for (const path of todo) {
+      if (signal?.aborted) throw new InterruptedError("interrupted");
+      done++;
       try {
         digests.set(path, await fileDigest(path));
       } catch (error) {

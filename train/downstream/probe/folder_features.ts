@@ -63,7 +63,7 @@ export class FolderFeatures {
   async of(name: string, source: FeatureSource): Promise<FeatureTable> {
     const { pool, cache, quiet, signal, seconds } = this.#options;
     const kept = cache ?? cacheFolder();
-    this.#digests ??= await audioDigests(this.#paths, this.#onSkip);
+    this.#digests ??= await audioDigests(this.#paths, this.#onSkip, { signal, quiet });
     using line = new RateLine({ quiet });
     const { features, computed } = await clipFeatures({
       source,
