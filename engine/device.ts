@@ -6,6 +6,7 @@
 import { kindOf, needDType, needFitting, needTensorList } from "./arguments.ts";
 import { type AdapterInfo, findAdapter, isSoftware, REQUESTED_LIMITS } from "./adapter.ts";
 import { AnomalyDetector } from "./anomaly.ts";
+import { noteValues } from "./display.ts";
 import { type DType, dtypeOf, HAS_F16, type HostArray, hostView, itemSizeOf } from "./dtype.ts";
 import {
   DeviceLostError,
@@ -449,6 +450,7 @@ export class Device implements Disposable {
     const to = bytesOf(tensor);
     if (isWhole(to)) {
       this.recorder.write(to, data);
+      noteValues(tensor, data, to.buffer.version);
       return;
     }
     // A buffer of its own is larger than the last pair of bytes, so that it can be written in
@@ -528,6 +530,7 @@ export class Device implements Disposable {
       };
     }
     copies.forEach((t, i) => t !== tensors[i] && t.dispose());
+    const versions = tensors.map(({ storage }) => storage.buffer.version);
     const fetch = async (): Promise<HostArray[]> => {
       let all = new ArrayBuffer(0);
       const work = async () => {
@@ -536,10 +539,13 @@ export class Device implements Disposable {
       await this.#settle(work());
       if (this.#anomalies) await this.#anomalies.verify();
       let at = 0;
-      return parts.map(({ dtype, bytes, skip, length }) => {
+      return parts.map(({ dtype, bytes, skip, length }, i) => {
         const first = at + skip;
         at += bytes;
-        return hostView(dtype, all.slice(first, first + length));
+        const values = hostView(dtype, all.slice(first, first + length));
+        const tensor = tensors[i];
+        if (tensor.dense && !tensor.disposed) noteValues(tensor, values, versions[i]);
+        return values;
       });
     };
     let fetched: Promise<HostArray[]> | undefined;

@@ -5,6 +5,7 @@
  * @module
  */
 import type { Device } from "./device.ts";
+import { describe, notebookView } from "./display.ts";
 import { BYTES_PER_ELEMENT, type DType, type HostArray, isFloat, itemSizeOf } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
 import type { PoolBuffer } from "./memory.ts";
@@ -303,6 +304,11 @@ export class Tensor implements Disposable {
     return (await this.device.read([this]))[0][0];
   }
 
+  /** One line: shape, element type, device, and a few values if the host knows them. */
+  toString(): string {
+    return describe(this);
+  }
+
   /** Gives the memory back; later use throws. Disposing twice is harmless. */
   dispose(): void {
     if (!this.#storage) return;
@@ -319,3 +325,14 @@ export class Tensor implements Disposable {
     this.dispose();
   }
 }
+
+// What consoles (Deno, Node) and notebooks (Deno's Jupyter kernel) look for.
+Object.defineProperties(Tensor.prototype, {
+  [Symbol.for("Deno.customInspect")]: { value: Tensor.prototype.toString },
+  [Symbol.for("nodejs.util.inspect.custom")]: { value: Tensor.prototype.toString },
+  [Symbol.for("Jupyter.display")]: {
+    value(this: Tensor) {
+      return notebookView(this);
+    },
+  },
+});
