@@ -205,7 +205,7 @@ const RULES: Record<string, Rule> = {
     const { shape } = x.shadow;
     if (shape.length === 0) return;
     const axis = detail % shape.length;
-    const first = other % (shape[axis] + 1);
+    const first = 1 + other % shape[axis];
     chain.step("split", [x], { axis, sizes: [first, shape[axis] - first] });
   },
   topk(chain, x, { detail }) {
