@@ -147,3 +147,9 @@ export function needDevice(op: string, device: unknown): void {
   if (typeof (device as { tensor?: unknown } | undefined)?.tensor === "function") return;
   throw new ShapeError(`${op}: ${kindOf(device)} is given, a device is needed`);
 }
+
+/** @throws {ShapeError} if `value` is no function. */
+export function needFunction(op: string, name: string, value: unknown): void {
+  if (typeof value === "function") return;
+  throw new ShapeError(`${op}: ${name} is ${kindOf(value)}, a function is needed`);
+}

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { needDevice, needFunction, needTensorList } from "./arguments.ts";
 import type { Device } from "./device.ts";
 import type { HostArray } from "./dtype.ts";
 import { KernelError, LifetimeError, OutOfMemoryError, ShapeError } from "./errors.ts";
@@ -344,8 +345,14 @@ export function capture<Output>(
   inputs: readonly Tensor[],
   body: (...inputs: Tensor[]) => Output,
 ): Plan<Output> {
+  needDevice("capture", device);
+  if (inputs?.length !== 0) needTensorList("capture", inputs);
+  needFunction("capture", "the body", body);
   if (device.capturing) throw new KernelError("capture: another function is being captured");
   inputs.forEach((input, i) => {
+    if (input.device !== device) {
+      throw new LifetimeError(`capture: input ${i} ${show(input.shape)} lives on another device`);
+    }
     if (input.requiresGrad || input.node) {
       throw new KernelError(
         `capture: input ${i} ${
@@ -412,6 +419,8 @@ export function measure<State extends Disposable>(
   build: () => State,
   ...bodies: readonly ((state: State) => unknown)[]
 ): MeasuredMemory {
+  needDevice("measure", device);
+  [build, ...bodies].forEach((body, i) => needFunction("measure", `function ${i}`, body));
   const building = new MeasuringRecorder(device);
   return scope(() => {
     using state = device.recordInto(building, build);

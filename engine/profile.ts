@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { needDevice, needFunction, needOptions } from "./arguments.ts";
 import type { Device } from "./device.ts";
 import type { Launch, Pipeline } from "./kernel.ts";
 import { formatBytes } from "./memory.ts";
@@ -251,6 +252,9 @@ export async function profile(
   body: () => unknown,
   options: ProfileOptions = {},
 ): Promise<Profile> {
+  needDevice("profile", device);
+  needFunction("profile", "the body", body);
+  needOptions("profile", options, ["ceilings", "timestamps"]);
   const profiler = Profiler.start(device, options);
   try {
     await body();

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { needFunction } from "./arguments.ts";
 import { scopes, track, untrack } from "./scope_stack.ts";
 import { Tensor } from "./tensor.ts";
 
@@ -27,8 +28,10 @@ export function tensorsIn(value: unknown, depth = 0): Tensor[] {
  * plain objects). Returned tensors leave the tape and belong to the surrounding scope.
  *
  * @throws {TypeError} if `body` returns a promise.
+ * @throws {ShapeError} if it is no function.
  */
 export function scope<T>(body: () => T): T {
+  needFunction("scope", "the body", body);
   return freeing(body, true);
 }
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { kindOf, needTensors } from "./arguments.ts";
+import { kindOf, needFunction, needTensors } from "./arguments.ts";
 import type { DType } from "./dtype.ts";
 import { KernelError, LifetimeError, ShapeError } from "./errors.ts";
 import { scope } from "./scope.ts";
@@ -245,6 +245,7 @@ export function isRecording(): boolean {
  * @throws {TypeError} if `body` returns a promise.
  */
 export function noGrad<T>(body: () => T): T {
+  needFunction("noGrad", "the body", body);
   return withRecording(false, body);
 }
 
@@ -274,6 +275,8 @@ function withRecording<T>(on: boolean, body: () => T): T {
  * the backward pass
  */
 export function recompute(body: (x: Tensor) => Tensor, x: Tensor): Tensor {
+  needFunction("recompute", "the body", body);
+  needTensors("recompute", { x });
   if (!recording) return body(x);
   const { result: y, outer } = readsOf(() => noGrad(() => scope(() => body(x))));
   y.node = new Node(

@@ -5,6 +5,7 @@
  * @module
  */
 import source from "../../kernels/adamw.wgsl" with { type: "text" };
+import { needNumber, needOptions, needTogether, needWhole } from "../arguments.ts";
 import { BYTES_PER_ELEMENT } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
@@ -45,6 +46,10 @@ export interface AdamHyper {
 export function adamHyperValues(
   { lr, betas: [b1, b2], eps, weightDecay, step, epsPlacement }: AdamHyper,
 ): Float32Array {
+  for (const [name, value] of Object.entries({ lr, b1, b2, eps, weightDecay })) {
+    needNumber("adamHyperValues", name, value);
+  }
+  needWhole("adamHyperValues", "the step", step, 1);
   const root = Math.sqrt(1 - b2 ** step);
   const rate = lr / (1 - b1 ** step);
   const torch = epsPlacement === "torch";
@@ -85,7 +90,9 @@ export interface AdamState {
  * can bind it.
  */
 export function adamStep(state: AdamState, hyper: Tensor, clip: Tensor, gated = false): void {
+  needOptions("adamStep", state, ["values", "grads", "m", "v"]);
   const { values, grads, m, v } = state;
+  needTogether("adamStep", { values, grads, m, v, hyper, clip });
   if ([grads, m, v].some((t) => t.size !== values.size)) {
     throw new ShapeError(
       `adamStep: values, gradients and moments ${

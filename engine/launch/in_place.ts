@@ -107,6 +107,8 @@ export function gradientNorm(grads: readonly Tensor[], limit: number): Tensor {
  * @throws {ShapeError} if elements of a parameter share memory.
  */
 export function sgdStep(parameters: readonly Tensor[], rate: number): void {
+  needTensorList("sgdStep", parameters);
+  needNumber("sgdStep", "the rate", rate);
   for (const parameter of parameters) {
     if (!parameter.grad) continue;
     checkTarget("sgdStep", parameter);
@@ -127,6 +129,7 @@ export function sgdStep(parameters: readonly Tensor[], rate: number): void {
  * @throws {ShapeError} if sizes differ, one is of integers, or elements of `average` share memory.
  */
 export function emaStep(average: Tensor, value: Tensor, decays: Tensor): void {
+  needTogether("emaStep", { average, value, decays });
   checkFloats("emaStep", [average, value, decays]);
   if (!sameShape(decays.shape, [2])) {
     throw new ShapeError(`emaStep: decays ${show(decays.shape)} must be [2]`);
@@ -147,6 +150,8 @@ export function emaStep(average: Tensor, value: Tensor, decays: Tensor): void {
  * @throws {ShapeError} if sizes differ, one is of integers, or elements of `target` share memory.
  */
 export function addScaled(target: Tensor, value: Tensor, factor: number, scale?: Tensor): void {
+  needTogether("addScaled", { target, value }, { scale });
+  needNumber("addScaled", "the factor", factor);
   checkFloats("addScaled", [target, value, ...scale ? [scale] : []]);
   update(
     "addScaled",
@@ -169,6 +174,7 @@ export function addScaled(target: Tensor, value: Tensor, factor: number, scale?:
  * @throws {ShapeError} if sizes differ or elements of `target` share memory.
  */
 export function assign(target: Tensor, value: Tensor, gate?: Tensor): void {
+  needTogether("assign", { target, value }, { gate });
   update(
     "assign",
     target,

@@ -7,6 +7,7 @@
  * @module
  */
 import source from "../../kernels/loss_scale.wgsl" with { type: "text" };
+import { needTogether, needWhole } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { show } from "../shape.ts";
@@ -35,6 +36,8 @@ export const LOSS_SCALE_FIELDS = [
  * @throws {ShapeError} if the sizes do not fit.
  */
 export function lossScaleStep(state: Tensor, clip: Tensor, window: number): void {
+  needTogether("lossScaleStep", { state, clip });
+  needWhole("lossScaleStep", "the window", window, 1, 2 ** 32 - 1);
   if (state.size !== LOSS_SCALE_FIELDS.length || clip.size !== 2) {
     throw new ShapeError(
       `lossScaleStep: state ${show(state.shape)} and clip ${show(clip.shape)} must be [6] and [2]`,

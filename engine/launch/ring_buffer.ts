@@ -5,6 +5,7 @@
  */
 import loadSource from "../../kernels/ring_buffer_load.wgsl" with { type: "text" };
 import storeSource from "../../kernels/ring_buffer_store.wgsl" with { type: "text" };
+import { needTogether, needWhole } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { show } from "../shape.ts";
@@ -25,6 +26,7 @@ const WORKGROUP = 64;
  * @throws {ShapeError} if the sizes do not fit.
  */
 export function storeRow(ring: Tensor, row: Tensor, place: Tensor): void {
+  needTogether("storeRow", { ring, row, place });
   const [rows, width] = ring.shape;
   if (ring.shape.length !== 2 || row.size !== width || place.size !== 1) {
     throw new ShapeError(
@@ -54,6 +56,8 @@ export function storeRow(ring: Tensor, row: Tensor, place: Tensor): void {
  * @throws {ShapeError} if the sizes do not fit.
  */
 export function loadRow(row: Tensor, ring: Tensor, places: Tensor, index = 0): void {
+  needTogether("loadRow", { row, ring, places });
+  needWhole("loadRow", "the index", index);
   const [rows, width] = ring.shape;
   if (ring.shape.length !== 2 || row.size !== width || index >= places.size) {
     throw new ShapeError(

@@ -18,6 +18,15 @@
  */
 import type { Device } from "../device.ts";
 import type { HostArray } from "../dtype.ts";
+import {
+  kindOf,
+  needDevice,
+  needFunction,
+  needNumber,
+  needOptions,
+  needTensors,
+  needWhole,
+} from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { type AttentionOptions, selfAttention } from "../ops/attention.ts";
 import { batchNorm, groupNorm, instanceNorm } from "../ops/batch_norm.ts";
@@ -30,7 +39,7 @@ import { rotary } from "../ops/rotary.ts";
 import { concat, permute, reshape, slice } from "../ops/view.ts";
 import { Prng, type RandomSource } from "../prng.ts";
 import { keep } from "../scope.ts";
-import { sameShape, type Shape, show } from "../shape.ts";
+import { needShape, sameShape, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { constantValues, type InitialValues, xavierUniform } from "./init.ts";
 
@@ -59,9 +68,22 @@ export function within<Source extends LayerSource>(source: Source, prefix: strin
   return ((name, shape) => source(prefix + name, shape)) as ParameterSource as Source;
 }
 
-/** One generator for all inner layers of a layer. */
-const shared = (source: LayerSource): RandomSource | ParameterSource =>
-  typeof source === "number" ? new Prng(source) : source;
+/**
+ * One generator for all inner layers of a layer.
+ *
+ * @throws {ShapeError} if `source` is none.
+ */
+function shared(layer: Module, source: LayerSource): RandomSource | ParameterSource {
+  if (typeof source === "function") return source;
+  if (typeof source === "number" && Number.isSafeInteger(source)) return new Prng(source);
+  if (typeof (source as Partial<RandomSource> | null)?.uniform === "function") {
+    return source as RandomSource;
+  }
+  throw new ShapeError(
+    `${layer.constructor.name}: ${kindOf(source)} is no source of parameters: a seed (a whole ` +
+      "number), a generator or a function that looks them up is needed",
+  );
+}
 
 const ones = (shape: Shape): InitialValues => constantValues(shape, 1);
 const zeros = (shape: Shape): InitialValues => constantValues(shape, 0);
@@ -97,17 +119,19 @@ export abstract class Module implements Disposable {
     shape: Shape,
     initial: (shape: Shape, random: RandomSource) => InitialValues,
   ): Tensor {
+    const layer = this.constructor.name;
+    needDevice(layer, device);
+    needShape(`${layer}: the parameter ${name}`, shape);
     if (typeof source !== "function") {
-      const values = initial(shape, shared(source) as RandomSource);
+      const values = initial(shape, shared(this, source) as RandomSource);
       // A parameter lives as long as its layer, whatever scope the layer was built in.
       return keep(device.tensor(values, shape)).trainable();
     }
     const tensor = source(name, shape);
+    needTensors(layer, { [`the parameter ${name}`]: tensor });
     if (!sameShape(tensor.shape, shape)) {
       throw new ShapeError(
-        `${this.constructor.name}: the parameter ${name} is ${show(tensor.shape)}, not ${
-          show(shape)
-        }`,
+        `${layer}: the parameter ${name} is ${show(tensor.shape)}, not ${show(shape)}`,
       );
     }
     this.#borrowed.add(tensor);
@@ -195,6 +219,7 @@ export class Linear extends Module {
     options: { readonly bias?: boolean } = {},
   ) {
     super();
+    needOptions("Linear", options, ["bias"]);
     this.weight = this.parameter(device, source, "weight", [outputs, inputs], xavierUniform);
     this.bias = options.bias === false
       ? undefined
@@ -235,7 +260,9 @@ export class Conv2d extends Module {
     readonly options: Conv2dOptions = {},
   ) {
     super();
+    needOptions("Conv2d", options, ["stride", "padding", "dilation", "groups"]);
     const { groups = 1 } = options;
+    needWhole("Conv2d", "the count of groups", groups, 1);
     if (inputs % groups !== 0 || outputs % groups !== 0) {
       throw new ShapeError(
         `Conv2d: ${inputs} channels to ${outputs} do not divide into ${groups} groups`,
@@ -271,6 +298,7 @@ export class LayerNorm extends Module {
    */
   constructor(device: Device, width: number, readonly eps = 1e-6, source: LayerSource = 0) {
     super();
+    needNumber("LayerNorm", "eps", eps, 0);
     this.weight = this.parameter(device, source, "weight", [width], ones);
     this.bias = this.parameter(device, source, "bias", [width], zeros);
     this.parts = { weight: this.weight, bias: this.bias };
@@ -298,6 +326,7 @@ export class RMSNorm extends Module {
    */
   constructor(device: Device, width: number, readonly eps = 1e-6, source: LayerSource = 0) {
     super();
+    needNumber("RMSNorm", "eps", eps, 0);
     this.weight = this.parameter(device, source, "weight", [width], ones);
     this.parts = { weight: this.weight };
   }
@@ -350,10 +379,16 @@ export class BatchNorm extends Module {
   constructor(
     device: Device,
     width: number,
-    { eps = 1e-5, momentum = 0.1, affine = true }: BatchNormOptions = {},
+    options: BatchNormOptions = {},
     source: LayerSource = 0,
   ) {
     super();
+    needOptions("BatchNorm", options, ["eps", "momentum", "affine"]);
+    const { eps = 1e-5, momentum = 0.1, affine = true } = options;
+    needNumber("BatchNorm", "eps", eps, 0);
+    needNumber("BatchNorm", "the momentum", momentum, 0);
+    needDevice("BatchNorm", device);
+    needShape("BatchNorm", [width]);
     this.eps = eps;
     this.momentum = momentum;
     this.weight = affine ? this.parameter(device, source, "weight", [width], ones) : undefined;
@@ -408,10 +443,17 @@ export class GroupNorm extends Module {
     device: Device,
     readonly groups: number,
     channels: number,
-    { eps = 1e-5, affine = true }: GroupNormOptions = {},
+    options: GroupNormOptions = {},
     source: LayerSource = 0,
   ) {
     super();
+    const layer = this.constructor.name;
+    needOptions(layer, options, ["eps", "affine"]);
+    const { eps = 1e-5, affine = true } = options;
+    needNumber(layer, "eps", eps, 0);
+    needWhole(layer, "the count of groups", groups, 1);
+    needShape(layer, [channels]);
+    needDevice(layer, device);
     this.eps = eps;
     const of = (name: string, initial: (shape: Shape) => InitialValues) =>
       affine ? this.parameter(device, source, name, [channels], initial) : undefined;
@@ -528,9 +570,14 @@ export class MultiHeadAttention extends Module {
     width: number,
     readonly heads: number,
     source: LayerSource,
-    { keyBias = true, keyHeads = heads }: MultiHeadAttentionOptions = {},
+    options: MultiHeadAttentionOptions = {},
   ) {
     super();
+    needOptions("MultiHeadAttention", options, ["keyBias", "keyHeads", "eps"]);
+    const { keyBias = true, keyHeads = heads } = options;
+    needWhole("MultiHeadAttention", "the width", width, 1);
+    needWhole("MultiHeadAttention", "the count of heads", heads, 1);
+    needWhole("MultiHeadAttention", "the count of heads of keys", keyHeads, 1);
     if (width % heads !== 0 || heads % keyHeads !== 0) {
       throw new ShapeError(
         width % heads !== 0
@@ -540,7 +587,7 @@ export class MultiHeadAttention extends Module {
     }
     this.keyHeads = keyHeads;
     const keys = width / heads * keyHeads;
-    const from = shared(source);
+    const from = shared(this, source);
     const bias = (name: string, size: number) => this.parameter(device, from, name, [size], zeros);
     this.biases = keyBias ? undefined : [bias("q_bias", width), bias("v_bias", keys)];
     const fused = width + 2 * keys;
@@ -603,7 +650,7 @@ export class Mlp extends Module {
    */
   constructor(device: Device, width: number, hidden: number, source: LayerSource) {
     super();
-    const from = shared(source);
+    const from = shared(this, source);
     this.fc1 = new Linear(device, width, hidden, within(from, "fc1."));
     this.fc2 = new Linear(device, hidden, width, within(from, "fc2."));
     this.parts = { fc1: this.fc1, fc2: this.fc2 };
@@ -645,7 +692,8 @@ export class TransformerBlock extends Module {
     options: MultiHeadAttentionOptions & { readonly eps?: number } = {},
   ) {
     super();
-    const from = shared(source);
+    needOptions("TransformerBlock", options, ["keyBias", "keyHeads", "eps"]);
+    const from = shared(this, source);
     const norm = (name: string) =>
       new LayerNorm(device, width, options.eps, within(from, `${name}.`));
     this.attn = new MultiHeadAttention(device, width, heads, within(from, "attn."), options);
@@ -678,6 +726,9 @@ export class Sequential extends Module {
    */
   constructor(...steps: readonly (Module | ((x: Tensor) => Tensor))[]) {
     super();
+    steps.forEach((step, i) => {
+      if (!(step instanceof Module)) needFunction("Sequential", `step ${i}`, step);
+    });
     this.#steps = steps;
     this.parts = Object.fromEntries(
       steps.flatMap((step, i) => step instanceof Module ? [[`${i}`, step]] : []),

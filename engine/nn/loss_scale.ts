@@ -5,7 +5,9 @@
  *
  * @module
  */
+import { kindOf, needDevice, needNumber, needOptions, needWhole } from "../arguments.ts";
 import type { Device } from "../device.ts";
+import { ShapeError } from "../errors.ts";
 import { assign } from "../launch/in_place.ts";
 import { LOSS_SCALE_FIELDS, lossScaleStep } from "../launch/loss_scale.ts";
 import { loadRow } from "../launch/ring_buffer.ts";
@@ -57,6 +59,11 @@ export class LossScale implements Disposable {
     private readonly width: number,
     private readonly options: LossScaleOptions,
   ) {
+    needDevice("LossScale", device);
+    needWhole("LossScale", "the width", width, 1);
+    needOptions("LossScale", options, ["first", "growthWindow"]);
+    needNumber("LossScale", "the first scale", options.first, 2 ** -126);
+    needWhole("LossScale", "the growth window", options.growthWindow, 1);
     this.state = device.zeros([LOSS_SCALE_FIELDS.length]);
     const field = (name: typeof LOSS_SCALE_FIELDS[number]) =>
       this.state.view([1], undefined, LOSS_SCALE_FIELDS.indexOf(name));
@@ -72,6 +79,9 @@ export class LossScale implements Disposable {
 
   /** Goes on with a state that a checkpoint held. */
   restore(state: Float32Array): void {
+    if (!(state instanceof Float32Array) || state.length !== LOSS_SCALE_FIELDS.length) {
+      throw new ShapeError(`LossScale: ${kindOf(state)} is no state of 6 numbers`);
+    }
     this.device.write(this.state, state);
     this.#skipped = state[LOSS_SCALE_FIELDS.indexOf("skipped")];
     this.#started = true;

@@ -7,6 +7,14 @@
  *
  * @module
  */
+import {
+  kindOf,
+  needFunction,
+  needNumber,
+  needOptions,
+  needTensors,
+  needTogether,
+} from "../arguments.ts";
 import type { Device } from "../device.ts";
 import type { HostArray } from "../dtype.ts";
 import { KernelError, ShapeError } from "../errors.ts";
@@ -19,7 +27,7 @@ import { sumOfSquares } from "../ops/reduce.ts";
 import { keep, scope } from "../scope.ts";
 import { show } from "../shape.ts";
 import { noGrad } from "../tape.ts";
-import { Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
 
 /** Settings that all optimizers share. */
 export interface OptimizerOptions {
@@ -81,20 +89,22 @@ export abstract class Optimizer implements Disposable {
     options: OptimizerOptions,
     remembered: readonly string[],
   ) {
-    const named = Array.from(
-      parameters,
-      (it, i): NamedTensor => it instanceof Tensor ? [`${i}`, it] : it,
-    );
-    if (named.length === 0) throw new ShapeError("an optimizer needs at least one parameter");
+    const own = this.constructor.name;
+    const named = namedTensors(own, parameters);
+    if (named.length === 0) throw new ShapeError(`${own} needs at least one parameter`);
+    needTogether(own, Object.fromEntries(named.map(([name, it]) => [`the parameter ${name}`, it])));
     for (const [name, tensor] of named) {
       if (!tensor.requiresGrad) {
-        throw new ShapeError(`the parameter ${name} ${show(tensor.shape)} is not trainable`);
+        throw new ShapeError(
+          `${own}: the parameter ${name} ${show(tensor.shape)} is not trainable`,
+        );
       }
-      checkTarget(`an optimizer's parameter ${name}`, tensor);
+      checkTarget(`${own}: the parameter ${name}`, tensor);
     }
+    needSettings(own, options);
     for (const [what, list] of [["name", 0], ["tensor", 1]] as const) {
       if (new Set(named.map((it) => it[list])).size !== named.length) {
-        throw new ShapeError(`a ${what} appears twice among the parameters of an optimizer`);
+        throw new ShapeError(`${own}: a ${what} appears twice among the parameters`);
       }
     }
     this.device = named[0][1].device;
@@ -126,6 +136,7 @@ export abstract class Optimizer implements Disposable {
 
   /** The first half of {@link step}: counts it and writes what changes from step to step. */
   advance(rate: number = this.rate): void {
+    needNumber(this.constructor.name, "the rate", rate);
     if (this.device.capturing) {
       throw new KernelError(
         "an optimizer's step in a captured function would count once: capture `update`, and call " +
@@ -184,7 +195,7 @@ export abstract class Optimizer implements Disposable {
    * @throws {ShapeError} if a tensor is missing, or has another size.
    */
   restore(state: Iterable<readonly [name: string, data: HostArray]>): void {
-    const given = new Map(state);
+    const given = new Map(needPairs("restore", state));
     const own = this.state();
     for (const [name, tensor] of own) {
       const data = given.get(name);
@@ -213,6 +224,50 @@ export abstract class Optimizer implements Disposable {
 
   /** Updates one parameter in place; temporaries are freed. */
   protected abstract updateOne(slot: ParameterState, grad: Tensor): void;
+}
+
+/** @throws {ShapeError} if `list` is nothing to walk through. */
+function needPairs<T extends Iterable<unknown>>(op: string, list: T): T {
+  if (typeof list === "object" && list && Symbol.iterator in list) return list;
+  throw new ShapeError(`${op}: ${kindOf(list)} is given, a list is needed`);
+}
+
+/** Tensors by name, or by position where they come alone. */
+function namedTensors(op: string, parameters: Iterable<Tensor | NamedTensor>): NamedTensor[] {
+  return Array.from(needPairs(op, parameters), (it, i): NamedTensor => {
+    const [name, tensor] = Array.isArray(it) ? it : [`${i}`, it];
+    needTensors(op, { [`the parameter ${name}`]: tensor });
+    return [name, tensor];
+  });
+}
+
+/** Every setting of an optimizer: numbers from 0, or what else it may be. */
+const SETTINGS: Readonly<Record<string, (op: string, name: string, value: unknown) => void>> = {
+  ...Object.fromEntries(
+    ["rate", "weightDecay", "clipNorm", "momentum", "trust", "eps"].map((
+      name,
+    ) => [name, (op: string, name: string, value: unknown) => needNumber(op, name, value, 0)]),
+  ),
+  decays: needFunction,
+  betas(op, name, value) {
+    if (Array.isArray(value) && value.length === 2 && value.every((it) => it >= 0 && it < 1)) {
+      return;
+    }
+    throw new ShapeError(
+      `${op}: ${name} is ${kindOf(value)}, two numbers from 0 below 1 are needed`,
+    );
+  },
+  epsPlacement(op, name, value) {
+    if (value === "torch" || value === "fairseq") return;
+    throw new ShapeError(`${op}: ${name} is ${kindOf(value)}, torch or fairseq is needed`);
+  },
+};
+
+function needSettings(op: string, options: OptimizerOptions): void {
+  needOptions(op, options, Object.keys(SETTINGS));
+  for (const [name, value] of Object.entries({ ...options, rate: options.rate })) {
+    if (value !== undefined || name === "rate") SETTINGS[name](op, name, value);
+  }
 }
 
 /** The gradient of a parameter in memory that no update of the parameter touches. */
@@ -455,8 +510,9 @@ export function clipGradients(
   parameters: Iterable<Tensor | NamedTensor>,
   limit: number,
 ): Tensor {
-  const grads = Array.from(parameters, (it) => (it instanceof Tensor ? it : it[1]).grad)
+  const grads = namedTensors("clipGradients", parameters).map(([, { grad }]) => grad)
     .filter((grad) => grad !== undefined);
+  needNumber("clipGradients", "the limit", limit, 0);
   if (grads.length === 0) throw new ShapeError("clipGradients: no parameter has a gradient");
   return scope(() => {
     const result = gradientNorm(grads, limit);
