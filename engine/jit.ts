@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { needDevice, needOptions, needTensors, needWhole } from "./arguments.ts";
+import { needDevice, needFunction, needOptions, needTensors, needWhole } from "./arguments.ts";
 import type { Device } from "./device.ts";
 import { LifetimeError } from "./errors.ts";
 import { denseCopy } from "./launch/copy.ts";
@@ -45,6 +45,7 @@ export function jit<Inputs extends readonly Tensor[], Output>(
   options: JitOptions = {},
 ): Jitted<Inputs, Output> {
   needDevice("jit", device);
+  needFunction("jit", "the body", body);
   needOptions("jit", options, ["limit"]);
   const { limit = 8 } = options;
   needWhole("jit", "limit", limit, 1);

@@ -11,7 +11,7 @@ import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { isBindable } from "./copy.ts";
+import { needBindable } from "./copy.ts";
 
 const kernel = /* @__PURE__ */ defineKernel("adamw", source);
 const WORKGROUP = 64;
@@ -42,10 +42,15 @@ export interface AdamHyper {
   readonly epsPlacement: "torch" | "fairseq";
 }
 
-/** The values that the Adam kernel reads, f32 [8]. */
-export function adamHyperValues(
-  { lr, betas: [b1, b2], eps, weightDecay, step, epsPlacement }: AdamHyper,
-): Float32Array {
+/**
+ * The values that the Adam kernel reads, f32 [8].
+ *
+ * @throws {ShapeError} if one is no finite number, or the step is not from 1.
+ */
+export function adamHyperValues(hyper: AdamHyper): Float32Array {
+  const names = ["lr", "betas", "eps", "weightDecay", "step", "epsPlacement"];
+  needOptions("adamHyperValues", hyper, names);
+  const { lr, betas: [b1, b2] = [NaN, NaN], eps, weightDecay, step, epsPlacement } = hyper;
   for (const [name, value] of Object.entries({ lr, b1, b2, eps, weightDecay })) {
     needNumber("adamHyperValues", name, value);
   }
@@ -100,16 +105,8 @@ export function adamStep(state: AdamState, hyper: Tensor, clip: Tensor, gated = 
       } must have one size`,
     );
   }
-  for (const [name, tensor] of Object.entries({ values, grads, m, v, hyper, clip })) {
-    const { shape, dtype, strides, offset, device: { offsetAlignment } } = tensor;
-    if (dtype !== "f32" || !isBindable(tensor)) {
-      throw new ShapeError(
-        `adamStep: ${name} ${show(shape)} of ${dtype} with strides ${show(strides)} from element ` +
-          `${offset} must be f32, dense and aligned to ${offsetAlignment} bytes; the optimizers ` +
-          "Adam and AdamW take any",
-      );
-    }
-  }
+  const all = { values, grads, m, v, hyper, clip };
+  needBindable("adamStep", all, "; the optimizers Adam and AdamW take any");
   if (hyper.size !== 8 || clip.size !== 2) {
     throw new ShapeError(
       `adamStep: hyper ${show(hyper.shape)} and clip ${show(clip.shape)} must be [8] and [2]`,

@@ -5,13 +5,35 @@
  */
 import { needFitting, needTensors } from "../arguments.ts";
 import { type DType, isFloat } from "../dtype.ts";
-import { broadcastShapes, sameShape, type Shape } from "../shape.ts";
+import { ShapeError } from "../errors.ts";
+import { broadcastShapes, sameShape, type Shape, show } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import { elementwise } from "./elementwise.ts";
 
 /** Whether kernels can bind the tensor as it is: dense and at an aligned offset. */
 export function isBindable(tensor: Tensor): boolean {
   return tensor.dense && tensor.offset * tensor.itemSize % tensor.device.offsetAlignment === 0;
+}
+
+/**
+ * Checks operands that kernels bind as they are.
+ *
+ * @param otherwise what takes other tensors
+ * @throws {ShapeError} if one is not f32, dense and aligned.
+ */
+export function needBindable(
+  op: string,
+  operands: Readonly<Record<string, Tensor>>,
+  otherwise = "",
+): void {
+  for (const [name, tensor] of Object.entries(operands)) {
+    const { shape, dtype, strides, offset, device: { offsetAlignment } } = tensor;
+    if (dtype === "f32" && isBindable(tensor)) continue;
+    throw new ShapeError(
+      `${op}: ${name} ${show(shape)} of ${dtype} with strides ${show(strides)} from element ` +
+        `${offset} must be f32, dense and aligned to ${offsetAlignment} bytes${otherwise}`,
+    );
+  }
 }
 
 /** The tensor itself when kernels can bind it, else a dense copy. Records nothing. */

@@ -10,6 +10,7 @@ import source from "../../kernels/loss_scale.wgsl" with { type: "text" };
 import { needTogether, needWhole } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
+import { needBindable } from "./copy.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
@@ -43,5 +44,6 @@ export function lossScaleStep(state: Tensor, clip: Tensor, window: number): void
       `lossScaleStep: state ${show(state.shape)} and clip ${show(clip.shape)} must be [6] and [2]`,
     );
   }
+  needBindable("lossScaleStep", { state, clip });
   state.device.run(kernel, {}, [clip, state], { window }, 1);
 }

@@ -10,7 +10,7 @@ import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { materialize } from "./copy.ts";
+import { materialize, needBindable } from "./copy.ts";
 
 const storeKernel = /* @__PURE__ */ defineKernel("ring_buffer_store", storeSource);
 const loadKernel = /* @__PURE__ */ defineKernel("ring_buffer_load", loadSource);
@@ -36,6 +36,7 @@ export function storeRow(ring: Tensor, row: Tensor, place: Tensor): void {
     );
   }
   const dense = materialize(row);
+  needBindable("storeRow", { ring, row: dense, place });
   ring.device.run(
     storeKernel,
     { WG: WORKGROUP },
@@ -65,6 +66,7 @@ export function loadRow(row: Tensor, ring: Tensor, places: Tensor, index = 0): v
         `the ring ${show(ring.shape)} [rows, width]`,
     );
   }
+  needBindable("loadRow", { row, ring, places });
   row.device.run(
     loadKernel,
     { WG: WORKGROUP },

@@ -21,7 +21,7 @@ function filled(shape: Shape, draw: () => number): InitialValues {
 }
 
 /** Outputs and inputs together. */
-const fans = ([outputs, ...inputs]: Shape): number => Math.max(1, outputs + sizeOf(inputs));
+const fans = ([outputs = 1, ...inputs]: Shape): number => Math.max(1, outputs + sizeOf(inputs));
 
 function needDraws(name: string, shape: Shape, random: RandomSource, scale: number): void {
   needShape(name, shape);
@@ -69,6 +69,7 @@ export function truncatedNormalValues(
   cut = 2,
 ): InitialValues {
   needDraws("truncatedNormalValues", shape, random, deviation);
+  needNumber("truncatedNormalValues", "the cut", cut);
   if (!(deviation >= 0 && deviation <= 1000 * cut) || deviation === Infinity) {
     throw new ShapeError(
       `truncatedNormalValues: deviation ${deviation}, cut ${cut}: a deviation from 0 and a cut ` +

@@ -71,9 +71,14 @@ export function within<Source extends LayerSource>(source: Source, prefix: strin
 /**
  * One generator for all inner layers of a layer.
  *
- * @throws {ShapeError} if `source` is none.
+ * @throws {ShapeError} if `source` is none, or `device` is no device.
  */
-function shared(layer: Module, source: LayerSource): RandomSource | ParameterSource {
+function shared(
+  layer: Module,
+  device: Device,
+  source: LayerSource,
+): RandomSource | ParameterSource {
+  needDevice(layer.constructor.name, device);
   if (typeof source === "function") return source;
   if (typeof source === "number" && Number.isSafeInteger(source)) return new Prng(source);
   if (typeof (source as Partial<RandomSource> | null)?.uniform === "function") {
@@ -120,10 +125,9 @@ export abstract class Module implements Disposable {
     initial: (shape: Shape, random: RandomSource) => InitialValues,
   ): Tensor {
     const layer = this.constructor.name;
-    needDevice(layer, device);
     needShape(`${layer}: the parameter ${name}`, shape);
     if (typeof source !== "function") {
-      const values = initial(shape, shared(this, source) as RandomSource);
+      const values = initial(shape, shared(this, device, source) as RandomSource);
       // A parameter lives as long as its layer, whatever scope the layer was built in.
       return keep(device.tensor(values, shape)).trainable();
     }
@@ -260,6 +264,7 @@ export class Conv2d extends Module {
     readonly options: Conv2dOptions = {},
   ) {
     super();
+    needWhole("Conv2d", "the count of inputs", inputs);
     needOptions("Conv2d", options, ["stride", "padding", "dilation", "groups"]);
     const { groups = 1 } = options;
     needWhole("Conv2d", "the count of groups", groups, 1);
@@ -453,10 +458,10 @@ export class GroupNorm extends Module {
     needNumber(layer, "eps", eps, 0);
     needWhole(layer, "the count of groups", groups, 1);
     needShape(layer, [channels]);
-    needDevice(layer, device);
+    const from = shared(this, device, source);
     this.eps = eps;
     const of = (name: string, initial: (shape: Shape) => InitialValues) =>
-      affine ? this.parameter(device, source, name, [channels], initial) : undefined;
+      affine ? this.parameter(device, from, name, [channels], initial) : undefined;
     this.weight = of("weight", ones);
     this.bias = of("bias", zeros);
     this.parts = { weight: this.weight, bias: this.bias };
@@ -480,10 +485,11 @@ export class InstanceNorm extends GroupNorm {
   constructor(
     device: Device,
     channels: number,
-    { eps, affine = false }: GroupNormOptions = {},
+    options: GroupNormOptions = {},
     source: LayerSource = 0,
   ) {
-    super(device, channels, channels, { eps, affine }, source);
+    needOptions("InstanceNorm", options, ["eps", "affine"]);
+    super(device, channels, channels, { affine: false, ...options }, source);
   }
 
   /** [batch, channels, ...] to the same shape. */
@@ -587,7 +593,7 @@ export class MultiHeadAttention extends Module {
     }
     this.keyHeads = keyHeads;
     const keys = width / heads * keyHeads;
-    const from = shared(this, source);
+    const from = shared(this, device, source);
     const bias = (name: string, size: number) => this.parameter(device, from, name, [size], zeros);
     this.biases = keyBias ? undefined : [bias("q_bias", width), bias("v_bias", keys)];
     const fused = width + 2 * keys;
@@ -650,7 +656,9 @@ export class Mlp extends Module {
    */
   constructor(device: Device, width: number, hidden: number, source: LayerSource) {
     super();
-    const from = shared(this, source);
+    needWhole("Mlp", "the width", width);
+    needWhole("Mlp", "the size between the layers", hidden);
+    const from = shared(this, device, source);
     this.fc1 = new Linear(device, width, hidden, within(from, "fc1."));
     this.fc2 = new Linear(device, hidden, width, within(from, "fc2."));
     this.parts = { fc1: this.fc1, fc2: this.fc2 };
@@ -693,7 +701,9 @@ export class TransformerBlock extends Module {
   ) {
     super();
     needOptions("TransformerBlock", options, ["keyBias", "keyHeads", "eps"]);
-    const from = shared(this, source);
+    needWhole("TransformerBlock", "the width", width, 1);
+    needWhole("TransformerBlock", "the count of heads", heads, 1);
+    const from = shared(this, device, source);
     const norm = (name: string) =>
       new LayerNorm(device, width, options.eps, within(from, `${name}.`));
     this.attn = new MultiHeadAttention(device, width, heads, within(from, "attn."), options);

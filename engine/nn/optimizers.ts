@@ -301,7 +301,7 @@ export class SGD extends Optimizer {
    * @param parameters trainable tensors, alone or with names
    */
   constructor(parameters: Iterable<Tensor | NamedTensor>, options: SGDOptions) {
-    super(parameters, options, options.momentum ? ["momentum"] : []);
+    super(parameters, options, options?.momentum ? ["momentum"] : []);
     this.#momentum = options.momentum ?? 0;
     this.#rate = keep(this.device.zeros([1]));
   }
@@ -448,7 +448,7 @@ export class LARS extends Optimizer {
   constructor(parameters: Iterable<Tensor | NamedTensor>, options: LARSOptions) {
     super(
       parameters,
-      { ...options, decays: options.decays ?? ((_, { shape }) => shape.length > 1) },
+      { ...options, decays: options?.decays ?? ((_, { shape }) => shape.length > 1) },
       ["momentum"],
     );
     this.#momentum = options.momentum ?? 0.9;

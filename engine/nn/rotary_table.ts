@@ -33,6 +33,7 @@ export function rotaryTable(
   needOptions("rotaryTable", options, ["base", "start"]);
   const { base = 10_000, start = 0 } = options;
   needWhole("rotaryTable", "the number of tokens", tokens, 1);
+  needWhole("rotaryTable", "the head size", d, 2);
   needWhole("rotaryTable", "half the head size", d / 2, 1);
   needNumber("rotaryTable", "the base", base, 1);
   needNumber("rotaryTable", "the start", start);

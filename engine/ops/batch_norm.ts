@@ -3,13 +3,15 @@
  *
  * @module
  */
-import { needNumber, needOptions, needTensors, needWhole } from "../arguments.ts";
+import { kindOf, needNumber, needOptions, needTogether, needWhole } from "../arguments.ts";
+import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { emaStep } from "../launch/in_place.ts";
 import { composite, scope } from "../scope.ts";
 import { show } from "../shape.ts";
 import { noGrad } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
+import { cast } from "./cast.ts";
 import { add, div, mul, sub } from "./elementwise.ts";
 import { layerNorm } from "./layernorm.ts";
 import { mean } from "./reduce.ts";
@@ -34,11 +36,11 @@ function checkChannels(
   perChannel: Readonly<Record<string, Tensor | undefined>>,
   eps: number,
 ): void {
-  needTensors(name, { x }, perChannel);
+  needTogether(name, { x }, perChannel);
   needNumber(name, "eps", eps, 0);
   const [, channels] = x.shape;
-  if (x.shape.length < 2) {
-    throw new ShapeError(`${name}: x ${show(x.shape)}: [batch, channels, ...] is needed`);
+  if (x.shape.length < 2 || !isFloat(x.dtype)) {
+    throw new ShapeError(`${name}: x is ${kindOf(x)}; floats [batch, channels, ...] are needed`);
   }
   for (const [what, it] of Object.entries(perChannel)) {
     if (it && !(it.shape.length === 1 && it.size === channels)) {
@@ -100,8 +102,9 @@ export function batchNorm(
   }
   return composite(() => {
     const over = { axes: x.shape.flatMap((_, axis) => axis === 1 ? [] : [axis]), keepDims: true };
-    const centre = training ? mean(x, over) : seen(runningMean!, x);
-    const spread = training ? variance(x, { ...over, correction: 0 }) : seen(runningVariance!, x);
+    const running = (it: Tensor) => seen(it.dtype === x.dtype ? it : cast(it, x.dtype), x);
+    const centre = training ? mean(x, over) : running(runningMean!);
+    const spread = training ? variance(x, { ...over, correction: 0 }) : running(runningVariance!);
     if (training) {
       noGrad(() =>
         scope(() => {

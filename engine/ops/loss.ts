@@ -4,7 +4,14 @@
  *
  * @module
  */
-import { kindOf, needFitting, needNumber, needOptions, needTensors } from "../arguments.ts";
+import {
+  kindOf,
+  needFitting,
+  needNumber,
+  needOptions,
+  needTensors,
+  needTogether,
+} from "../arguments.ts";
 import source from "../../kernels/loss.wgsl" with { type: "text" };
 import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
@@ -40,7 +47,7 @@ const lossKernel = /* @__PURE__ */ defineKernel("loss", source, {
 });
 
 function sameShapes(name: string, a: Tensor, b: Tensor): void {
-  needTensors(name, { "operand 0": a, "operand 1": b });
+  needTogether(name, { "operand 0": a, "operand 1": b });
   if (!sameShape(a.shape, b.shape) || a.dtype !== b.dtype || !isFloat(a.dtype)) {
     throw new ShapeError(
       `${name}: the operands are ${show(a.shape)} of ${a.dtype} and ${show(b.shape)} of ` +
@@ -250,13 +257,13 @@ export function klDiv(
   options: KlDivOptions = {},
 ): Tensor {
   sameShapes("klDiv", logProbabilities, target);
+  needOptions("klDiv", options, ["reduction", "logTarget"]);
   const { reduction = "mean", ...rest } = options;
   const terms = () =>
     (options.logTarget ? klDivOfLogOp : klDivOp).apply([logProbabilities, target], null)[0];
   if (reduction !== "batchmean") {
     return reduced("klDiv", { ...rest, reduction }, "mean", terms, ["logTarget"]);
   }
-  needOptions("klDiv", options, ["reduction", "logTarget"]);
   const [rows = 1] = target.shape;
   return composite(() => div(sum(terms()), rows));
 }

@@ -227,6 +227,9 @@ const RULES: Record<string, Rule> = {
   },
 };
 
+/** Ops that repeat their operands. */
+const COPIES = new Set(["add", "sub", "maximum", "minimum", "expand", "repeat"]);
+
 /** Largest number of elements a chain may carry on. */
 const MOST = 4000;
 
@@ -341,7 +344,9 @@ function compare(
     reference.backward!(given, attrs, seeds).forEach((part, i) => {
       if (!part) return;
       const before = outer.get(inputs[i]);
-      steepest = Math.max(steepest, largest(part.data));
+      // Of an operand that was repeated, the sum that may have cancelled.
+      const repeats = COPIES.has(name) ? expected.data.length / part.data.length : 0;
+      steepest = Math.max(steepest, largest(part.data), repeats * largest(grad.data));
       outer.set(
         inputs[i],
         before ? { ...part, data: part.data.map((x, k) => x + before.data[k]) } : part,
