@@ -148,7 +148,21 @@ export { loadRow, storeRow } from "./launch/ring_buffer.ts";
 export { rmsNorm } from "./ops/rmsnorm.ts";
 export { irfft, rfft } from "./ops/fft.ts";
 export { frames, istft, overlapAdd, stft, type StftOptions } from "./ops/stft.ts";
-export { conv1d, type Conv1dOptions, conv2d, type Conv2dOptions, type Sides } from "./ops/conv.ts";
+export {
+  conv1d,
+  type Conv1dOptions,
+  conv2d,
+  type Conv2dOptions,
+  conv3d,
+  type Conv3dOptions,
+  convTranspose1d,
+  type ConvTranspose1dOptions,
+  convTranspose2d,
+  type ConvTranspose2dOptions,
+  type Sides,
+} from "./ops/conv.ts";
+export { interpolate, type InterpolateMode, type InterpolateOptions } from "./ops/interpolate.ts";
+export * from "./ops/pool.ts";
 export { dropout, type DropoutOptions } from "./ops/dropout.ts";
 export {
   hostUniform,

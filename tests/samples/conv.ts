@@ -65,6 +65,53 @@ export const samples: Samples = {
       attrs,
     }));
   },
+  conv3d: () =>
+    ([
+      [[1, 1, 2, 2, 2], [1, 1, 1, 1, 1], 1, 0, 1],
+      [[1, 2, 3, 4, 3], [2, 2, 2, 2, 2], 1, 1, 1],
+      [[2, 4, 5, 3, 7], [6, 2, 3, 2, 3], 2, 1, 2],
+    ] as [Shape, Shape, number, number, number][]).map(
+      ([x, weight, stride, padding, groups], seed): Sample => ({
+        label: `${show(x)} by ${show(weight)}`,
+        inputs: [
+          refRandom(x, seed),
+          refRandom(weight, seed + 20),
+          refRandom([weight[0]], seed + 40),
+        ],
+        attrs: {
+          stride: [stride, 1, stride],
+          padding: [[padding, padding], [0, padding], [padding, padding]],
+          dilation: [1, 1, 1],
+          groups,
+        },
+      }),
+    ),
+  convTranspose2d: () =>
+    ([
+      ["one", [1, 1, 1, 1], [1, 1, 1, 1], same(1, 0, 1), [0, 0]],
+      ["stride 2, padded", [2, 3, 4, 3], [3, 2, 3, 2], same(2, 1, 1), [1, 0]],
+      ["dilated", [1, 2, 3, 5], [2, 3, 2, 3], same(1, 1, 3), [2, 1]],
+      ["2 groups", [2, 4, 5, 3], [4, 3, 3, 3], { ...same(3, 0, 1), groups: 2 }, [0, 2]],
+      ["a row", [2, 3, 1, 9], [3, 2, 1, 4], {
+        stride: [1, 2],
+        padding: [[0, 0], [2, 1]],
+        dilation: [1, 1],
+        groups: 1,
+      }, [0, 1]],
+    ] as [string, Shape, Shape, ReturnType<typeof same>, number[]][]).map(
+      ([label, x, weight, attrs, outputPadding], seed): Sample => ({
+        label: `${label}: ${show(x)} by ${show(weight)}`,
+        inputs: [
+          refRandom(x, seed),
+          refRandom(weight, seed + 20),
+          ...(seed > 0 ? [refRandom([weight[1] * attrs.groups], seed + 40)] : []) as RefArray[],
+        ],
+        attrs: { ...attrs, outputPadding },
+      }),
+    ),
 };
 
-export const composed: ComposedFunctions = { conv1d: { of: ["conv2d"] } };
+export const composed: ComposedFunctions = {
+  conv1d: { of: ["conv2d"] },
+  convTranspose1d: { of: ["convTranspose2d"] },
+};
