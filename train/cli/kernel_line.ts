@@ -9,8 +9,8 @@ import { openDevice } from "../../engine/mod.ts";
 import { refuseInterrupted } from "../io/interruption.ts";
 import { CLEAR_LINE, PLAIN_INTERVAL, type ProgressOutput, standardOutput } from "./live_line.ts";
 
-/** Milliseconds of a wait about which nothing has to be said. */
-const SHORT_WAIT = 1_000;
+/** Milliseconds of a wait of which nothing has to be said. */
+const SHORT_WAIT = 3_000;
 
 /**
  * Opens a device whose kernels are waited for when they first run.

@@ -34,13 +34,13 @@ Deno.test("who watches kernels hears of each once, and ends the call by an error
   assertAlmostEquals((await exp(x).data())[2], Math.exp(2), 1e-5);
 });
 
-Deno.test("a wait for kernels is said after a second, and goes when the script is free", async () => {
+Deno.test("a wait for kernels is said after three seconds, and goes when the script is free", async () => {
   const written: string[] = [];
   let time = 0;
   const output = { write: (it: string) => void written.push(it), columns: () => 14 };
   const line = new KernelLine({ ...output, now: () => time });
   line.update(1);
-  time = 1500;
+  time = 3500;
   line.update(2);
   assertEquals(written, ["\r\x1b[Kcompiling ker"]);
   await new Promise((resolve) => setTimeout(resolve, 5));
