@@ -54,6 +54,7 @@ export function formatBytes(bytes: number): string {
 export class BufferPool implements MemoryCounters {
   #free = new Map<number, PoolBuffer[]>();
   #nextId = 1;
+  readonly #largest: number;
   liveBytes = 0;
   liveBuffers = 0;
   peakBytes = 0;
@@ -64,7 +65,9 @@ export class BufferPool implements MemoryCounters {
    * @param gpu raw device
    * @param limitBytes most bytes that tensors may hold at once
    */
-  constructor(private readonly gpu: GPUDevice, readonly limitBytes: number) {}
+  constructor(private readonly gpu: GPUDevice, readonly limitBytes: number) {
+    this.#largest = gpu.limits.maxBufferSize;
+  }
 
   /**
    * A buffer of at least `bytes` bytes; its contents are arbitrary.
@@ -74,7 +77,7 @@ export class BufferPool implements MemoryCounters {
    */
   acquire(bytes: number): PoolBuffer {
     const size = Math.max(GRANULE, Math.ceil(bytes / GRANULE) * GRANULE);
-    const largest = this.gpu.limits.maxBufferSize;
+    const largest = this.#largest;
     if (size > largest) {
       throw new OutOfMemoryError(
         `a buffer of ${formatBytes(size)} was asked for, but this adapter's largest is ${

@@ -10,10 +10,10 @@ import { callSite } from "./anomaly.ts";
 import { isFloat } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
 import { converted, materialize } from "./launch/copy.ts";
-import { scope } from "./scope.ts";
+import { scopeOf } from "./scope.ts";
 import { type Shape, show } from "./shape.ts";
 import { type BackwardContext, isRecording, Node, noteReads, retain } from "./tape.ts";
-import type { Tensor } from "./tensor.ts";
+import { Tensor } from "./tensor.ts";
 
 /** A dense float64 array: what references compute with. */
 export interface RefArray {
@@ -155,7 +155,9 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
   const op: Op<A> = {
     ...spec,
     apply(inputs: readonly Tensor[], attrs: A): readonly Tensor[] {
-      needTensors(spec.name, Object.fromEntries(inputs.map((it, i) => [`operand ${i}`, it])));
+      if (!inputs.every((it) => it instanceof Tensor)) {
+        needTensors(spec.name, Object.fromEntries(inputs.map((it, i) => [`operand ${i}`, it])));
+      }
       const device = inputs[0].device;
       for (const input of inputs) checkOperand(spec, input, inputs);
       noteReads(inputs);
@@ -165,17 +167,19 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
       const record = spec.backward !== undefined && isRecording() &&
         inputs.some((input) => input.node !== undefined || input.requiresGrad);
       const promoted = !spec.half && inputs.some(({ dtype }) => dtype === "f16");
-      const toSave: Tensor[] = [];
-      const { outputs, saved } = scope(() => {
+      const saved: Tensor[] = [];
+      const outputs = scopeOf(() => {
         const widened = promoted ? inputs.map(widen) : inputs;
         const prepared = spec.strided ? widened : widened.map(materialize);
+        const toSave: Tensor[] = [];
         const save = (tensor: Tensor) => void (record && toSave.push(tensor));
         const results = launched(spec.name, () => spec.forward(prepared, attrs, save));
         const outputs = promoted
           ? results.map((y, i) => spec.auxiliary?.includes(i) ? y : narrow(y))
           : results;
-        return { outputs, saved: toSave.map(retain) };
-      });
+        for (const tensor of toSave) saved.push(retain(tensor));
+        return outputs;
+      }, (outputs) => record ? [...outputs, ...saved] : outputs);
       if (anomalies) anomalies.check(spec.name, "forward", inputs, outputs, site!);
       if (record) {
         const node = new Node(

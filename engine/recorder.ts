@@ -211,6 +211,8 @@ export class EagerRecorder implements Recorder, RecorderCounters {
   #serial = 0;
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
+  /** What the pass is set to. */
+  #pipeline: Pipeline | undefined;
   #bindGroups = new Map<string, GPUBindGroup>();
   #nan: GPUBuffer | undefined;
 
@@ -272,6 +274,7 @@ export class EagerRecorder implements Recorder, RecorderCounters {
       this.check();
       this.#encoder ??= this.gpu.createCommandEncoder();
       this.#pass = this.#encoder.beginComputePass(descriptor);
+      this.#pipeline = undefined;
     }
     return this.#pass;
   }
@@ -319,14 +322,16 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     }
     const pass = this.#open(alone);
     packParams(pipeline, params, this.#bytes, this.#used * this.#slotBytes / 4);
-    windows.forEach(({ buffer }, i) => {
+    for (let i = 0; i < windows.length; i++) {
+      const { buffer } = windows[i];
       buffer.lastUse = this.#serial;
       if (pipeline.storage[i].writes) buffer.version++;
-    });
+    }
     this.#offset[0] = this.#used++ * this.#slotBytes;
-    pass.setPipeline(pipeline.gpu);
+    if (this.#pipeline !== pipeline) pass.setPipeline(pipeline.gpu);
+    this.#pipeline = pipeline;
     pass.setBindGroup(0, this.#bindGroup(pipeline, windows), this.#offset);
-    pass.dispatchWorkgroups(...grid);
+    pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
     this.dispatches++;
     observer?.afterDispatch();
     if (!this.firstRuns.isAwaited(pipeline.gpu)) return;

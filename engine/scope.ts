@@ -44,7 +44,20 @@ export function composite<T>(body: () => T): T {
   return freeing(body, false);
 }
 
-function freeing<T>(body: () => T, detach: boolean): T {
+/**
+ * As {@link scope}, for a body that knows the tensors in what it returns. Internal to ops.
+ *
+ * @param body synchronous
+ */
+export function scopeOf<T>(body: () => T, kept: (result: T) => Iterable<Tensor>): T {
+  return freeing(body, true, kept);
+}
+
+function freeing<T>(
+  body: () => T,
+  detach: boolean,
+  tensorsOf: (result: T) => Iterable<Tensor> = tensorsIn,
+): T {
   const own = new Set<Tensor>();
   scopes.push(own);
   let result: T;
@@ -56,7 +69,7 @@ function freeing<T>(body: () => T, detach: boolean): T {
         "scope: the body must be synchronous; return the tensors and read them outside",
       );
     }
-    kept = new Set(tensorsIn(result));
+    kept = new Set(tensorsOf(result));
   } finally {
     scopes.pop();
     for (const tensor of own) {

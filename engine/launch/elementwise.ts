@@ -38,6 +38,11 @@ const STREAM = { workgroup: 16, elements: 1024 };
 /** Workgroups of streams that each core should get at least. */
 const STREAMS_PER_CORE = 8;
 
+/** Axes that do not merge, more than parameter blocks have room for. */
+const MOST_AXES = 64;
+/** Storage buffers of a kernel but its result. */
+const MOST_LOADS = 7;
+
 /** What an elementwise kernel computes. */
 export interface ElementwiseMap {
   /**
@@ -111,15 +116,17 @@ export interface MapLaunch {
  */
 export function elementwise(out: Tensor, inputs: readonly Tensor[], map: ElementwiseMap): void {
   if (out.size === 0) return;
-  const read: Tensor[] = [];
-  const operands = inputs.map((input): MapValue => {
-    if (input.device !== out.device) {
+  const { device } = out;
+  const operands: MapValue[] = [];
+  const all: Tensor[] = [];
+  for (const input of inputs) {
+    if (input.device !== device) {
       throw new LifetimeError("elementwise: an operand lives on another device");
     }
     const { storage: { value }, dtype } = input;
-    return value === undefined ? read.push(input) - 1 : { value, dtype };
-  });
-  const all = [...read, out];
+    operands.push(value === undefined ? all.push(input) - 1 : { value, dtype });
+  }
+  all.push(out);
   const { shape, strides } = collapseAxes(
     out.shape,
     all.map((t) => broadcastStrides(t.shape, t.strides, out.shape)),
@@ -129,40 +136,43 @@ export function elementwise(out: Tensor, inputs: readonly Tensor[], map: Element
   });
   const last = loads.pop()!;
   const types = [(inputs[0] ?? out).dtype, out.dtype] as const;
-  const step = { ...map, operands, types, vector: false };
-  launch(out.device, { shape, loads, steps: [step], out: last });
+  launch(device, shape, loads, last, { ...map, operands, types });
 }
 
-function launch(device: Device, whole: MapLaunch): void {
-  if (!canBind(device, whole)) {
-    for (const part of halves(whole)) launch(device, part);
+function launch(
+  device: Device,
+  shape: readonly number[],
+  loads: readonly MapOperand[],
+  out: MapOperand,
+  map: Omit<MapStep, "vector">,
+): void {
+  if (!canBind(device, { shape, loads, out })) {
+    for (const [part, change] of halves(shape)) {
+      launch(device, part, loads.map(change), change(out), map);
+    }
     return;
   }
-  const [step] = whole.steps;
-  const map = isVector(whole) ? { ...whole, steps: [{ ...step, vector: true }] } : whole;
+  const vector = isVector({ shape, loads, out });
+  const whole = { shape, loads, steps: [{ ...map, vector }], out };
   const { recorder } = device;
   if (recorder.map) {
-    recorder.map(map);
+    recorder.map(whole);
   } else {
-    const { pipeline, windows, params, groups } = dispatchOf(device, map);
+    const { pipeline, windows, params, groups } = dispatchOf(device, whole, vector);
     recorder.dispatch(pipeline, windows, params, groups);
   }
 }
 
-/** Halves the outermost axis, or steps into its only element. */
-function halves({ shape: [outer, ...rest], loads, out, steps }: MapLaunch): MapLaunch[] {
-  const part = (shape: number[], change: (it: MapOperand) => MapOperand): MapLaunch => ({
-    shape,
-    loads: loads.map(change),
-    steps,
-    out: change(out),
-  });
-  if (outer === 1) return [part(rest, (it) => ({ ...it, strides: it.strides.slice(1) }))];
+/** The outermost axis halved, or stepped into if single: shapes, and what operands become. */
+function halves(
+  [outer, ...rest]: readonly number[],
+): [shape: number[], change: (operand: MapOperand) => MapOperand][] {
+  if (outer === 1) return [[rest, (it) => ({ ...it, strides: it.strides.slice(1) })]];
   // Multiples of 4 keep vector loads possible when the outermost axis is the only one.
   const half = outer > 8 ? Math.ceil(outer / 8) * 4 : Math.ceil(outer / 2);
   return [
-    part([half, ...rest], (it) => it),
-    part([outer - half, ...rest], (it) => ({ ...it, offset: it.offset + half * it.strides[0] })),
+    [[half, ...rest], (it) => it],
+    [[outer - half, ...rest], (it) => ({ ...it, offset: it.offset + half * it.strides[0] })],
   ];
 }
 
@@ -181,7 +191,10 @@ function below(shape: readonly number[], strides: readonly number[]): number {
 }
 
 /** Whether no operand of a launch is beyond what the adapter can bind. */
-export function canBind(device: Device, { shape, loads, out }: MapLaunch): boolean {
+export function canBind(
+  device: Device,
+  { shape, loads, out }: Omit<MapLaunch, "steps">,
+): boolean {
   const most = device.bindingLimit - device.offsetAlignment;
   const fits = ({ strides, dtype }: MapOperand) =>
     extent(shape, strides) * itemSizeOf(dtype) <= most;
@@ -189,7 +202,7 @@ export function canBind(device: Device, { shape, loads, out }: MapLaunch): boole
 }
 
 /** Whether a launch can go by vectors of four elements. */
-export function isVector({ shape, loads, out }: MapLaunch): boolean {
+export function isVector({ shape, loads, out }: Omit<MapLaunch, "steps">): boolean {
   const inner = shape.length - 1;
   const fits = ({ strides, offset }: MapOperand) =>
     strides[inner] === 1 && offset % 4 === 0 &&
@@ -198,11 +211,24 @@ export function isVector({ shape, loads, out }: MapLaunch): boolean {
     loads.every((it) => it.strides[inner] === 0 || fits(it));
 }
 
+/** Names of parameters by axis and by load, made once. */
+const NAMES =
+  ((): { sizes: string[]; outStrides: string[]; offsets: string[]; strides: string[][] } => {
+    const named = (count: number, prefix: string) =>
+      Array.from({ length: count }, (_, i) => prefix + i);
+    return {
+      sizes: named(MOST_AXES, "d"),
+      outStrides: named(MOST_AXES, "s_out_"),
+      offsets: named(MOST_LOADS, "offset_"),
+      strides: named(MOST_LOADS, "s").map((it) => named(MOST_AXES, `${it}_`)),
+    };
+  })();
+
 /** Compiled maps by what is compiled in. */
 const compiled = new WeakMap<GPUDevice, Map<string, Pipeline>>();
 
 /** What the recorder is to dispatch for a launch that {@link canBind}. */
-export function dispatchOf(device: Device, map: MapLaunch): {
+export function dispatchOf(device: Device, map: MapLaunch, vector: boolean = isVector(map)): {
   readonly pipeline: Pipeline;
   readonly windows: readonly BufferWindow[];
   readonly params: Params;
@@ -210,7 +236,6 @@ export function dispatchOf(device: Device, map: MapLaunch): {
 } {
   const { shape, loads, steps, out } = map;
   const rank = shape.length;
-  const vector = isVector(map);
   const width = vector ? 4 : 1;
   const inner = shape[rank - 1] / width;
   const stridedOut = !isDense(shape, out.strides);
@@ -222,8 +247,8 @@ export function dispatchOf(device: Device, map: MapLaunch): {
   const { workgroup, run, step } = streams(device, streamed ? count : 0, width, inner);
   const params: Record<string, number> = { count, alpha: 0, beta: 0 };
   for (let axis = 0; axis < rank; axis++) {
-    params[`d${axis}`] = axis === rank - 1 ? inner : shape[axis];
-    if (stridedOut) params[`s_out_${axis}`] = out.strides[axis];
+    params[NAMES.sizes[axis]] = axis === rank - 1 ? inner : shape[axis];
+    if (stridedOut) params[NAMES.outStrides[axis]] = out.strides[axis];
   }
   let layout = `${workgroup},${run},${step},${width},${rank},${stridedOut}`;
   const windows = operands.map(({ buffer, dtype, strides, offset }, i) => {
@@ -234,8 +259,8 @@ export function dispatchOf(device: Device, map: MapLaunch): {
     if (i === loads.length) {
       params.offset_out = offset - start;
     } else {
-      params[`offset_${i}`] = offset - start;
-      for (let axis = 0; axis < rank; axis++) params[`s${i}_${axis}`] = strides[axis];
+      params[NAMES.offsets[i]] = offset - start;
+      for (let axis = 0; axis < rank; axis++) params[NAMES.strides[i][axis]] = strides[axis];
       if (strides[rank - 1] === 0) layout += "*";
     }
     return {
@@ -256,7 +281,7 @@ export function dispatchOf(device: Device, map: MapLaunch): {
       layout += `,${isLoad ? operand : operand.dtype}`;
     }
   });
-  for (const place of PLACES) if (steps.length > 1) params[`zero_${place}`] = 0;
+  if (steps.length > 1) { for (const place of PLACES) params[`zero_${place}`] = 0; }
   if (device.recorder.aliasing) layout += "aliasing";
   let pipelines = compiled.get(device.gpu);
   if (!pipelines) compiled.set(device.gpu, pipelines = new Map());
@@ -422,8 +447,10 @@ export function streams(
   inner: number,
 ): { readonly workgroup: number; readonly run: number; readonly step: number } {
   const run = STREAM.elements / width;
-  const enough = STREAMS_PER_CORE * cores() * STREAM.workgroup * run;
-  if (!info.software || count < enough) return { workgroup: WORKGROUP, run: 1, step: 1 };
+  const enough = STREAMS_PER_CORE * STREAM.workgroup * run;
+  if (!info.software || count < enough || count < enough * cores()) {
+    return { workgroup: WORKGROUP, run: 1, step: 1 };
+  }
   return {
     workgroup: STREAM.workgroup,
     run,
