@@ -9,6 +9,7 @@ import { describe, notebookView } from "./display.ts";
 import { BYTES_PER_ELEMENT, type DType, type HostArray, isFloat, itemSizeOf } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
 import type { PoolBuffer } from "./memory.ts";
+import type { Methods } from "./methods.ts";
 import type { GradientLog, Recorder } from "./recorder.ts";
 import { track, untrack } from "./scope_stack.ts";
 import { denseStrides, isDense, needShape, sameShape, type Shape, show, sizeOf } from "./shape.ts";
@@ -122,6 +123,9 @@ export class GradientSlot {
     this.note(true);
   }
 }
+
+/** Functions that tensors have as methods, where mod.ts is imported. */
+export interface Tensor extends Methods {}
 
 /** An n-dimensional array on a {@link Device}. */
 export class Tensor implements Disposable {

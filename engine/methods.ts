@@ -1,0 +1,157 @@
+/**
+ * Functions as methods of tensors: `x.add(y).relu().mean()`. A method is the function of the same
+ * name with the tensor as its first argument. Internal to mod.ts, which imports it for its effect.
+ *
+ * @module
+ */
+import * as functions from "./functions.ts";
+
+/** Functions that are methods, by name. */
+export const METHOD_NAMES = [
+  // Of every element.
+  "abs",
+  "acos",
+  "asin",
+  "atan",
+  "ceil",
+  "cos",
+  "cosh",
+  "erf",
+  "erfc",
+  "exp",
+  "exp2",
+  "expm1",
+  "floor",
+  "gelu",
+  "geluTanh",
+  "isfinite",
+  "isinf",
+  "isnan",
+  "log",
+  "log1p",
+  "log2",
+  "nanToNum",
+  "neg",
+  "reciprocal",
+  "relu",
+  "round",
+  "rsqrt",
+  "sigmoid",
+  "sign",
+  "silu",
+  "sin",
+  "sinh",
+  "sqrt",
+  "square",
+  "tan",
+  "tanh",
+  "trunc",
+  // Arithmetic and comparisons.
+  "add",
+  "sub",
+  "mul",
+  "div",
+  "idiv",
+  "mod",
+  "pow",
+  "maximum",
+  "minimum",
+  "atan2",
+  "logaddexp",
+  "clamp",
+  "equal",
+  "notEqual",
+  "less",
+  "lessEqual",
+  "greater",
+  "greaterEqual",
+  "logicalAnd",
+  "logicalOr",
+  "logicalXor",
+  "logicalNot",
+  "bitwiseAnd",
+  "bitwiseOr",
+  "bitwiseXor",
+  "bitwiseNot",
+  "leftShift",
+  "rightShift",
+  "cast",
+  // Products.
+  "matmul",
+  "tensordot",
+  "outer",
+  // Along axes.
+  "sum",
+  "mean",
+  "max",
+  "min",
+  "any",
+  "all",
+  "variance",
+  "softmax",
+  "logSoftmax",
+  "sort",
+  "argsort",
+  "argmax",
+  "argmin",
+  "topk",
+  // Shapes and views.
+  "at",
+  "reshape",
+  "permute",
+  "transpose",
+  "contiguous",
+  "slice",
+  "expand",
+  "split",
+  "repeat",
+  "pad",
+  "squeeze",
+  "unsqueeze",
+  "flatten",
+  "swapaxes",
+  "moveaxis",
+  "flip",
+  "roll",
+  "chunk",
+  "tile",
+  "repeatInterleave",
+  "diag",
+  "diagonal",
+  "diagEmbed",
+  "tril",
+  "triu",
+  // By index and mask.
+  "gather",
+  "takeAlong",
+  "scatter",
+  "indexSelect",
+  "take",
+  "oneHot",
+  "maskedFill",
+  "nonzero",
+  // Gradients, and tensors like others.
+  "backward",
+  "zerosLike",
+  "onesLike",
+  "fullLike",
+] as const;
+
+/** A function of a tensor as its method. */
+export type Method<F> = F extends (x: functions.Tensor, ...rest: infer R) => infer Y
+  ? (...rest: R) => Y
+  : never;
+
+/** The methods that tensors have of functions. */
+export type Methods = {
+  readonly [K in (typeof METHOD_NAMES)[number]]: Method<(typeof functions)[K]>;
+};
+
+for (const name of METHOD_NAMES) {
+  const call = functions[name] as (x: functions.Tensor, ...rest: unknown[]) => unknown;
+  Object.defineProperty(functions.Tensor.prototype, name, {
+    value(this: functions.Tensor, ...rest: unknown[]) {
+      return call(this, ...rest);
+    },
+  });
+}
