@@ -6,6 +6,7 @@ import { suggestion } from "./cli/nearest.ts";
 import { wantsHelp, wantsVersion } from "./cli/parser.ts";
 import { COMMANDS } from "./commands/mod.ts";
 import { EXIT_INTERRUPTED, reportError, UsageError } from "./errors.ts";
+import { restrictThreads } from "./data/thread_permissions.ts";
 import { hasUnfinishedWork } from "./io/unfinished_work.ts";
 import { outliveReaders } from "./cli/live_line.ts";
 import { END_SIGNALS, SIGNAL_ECHO, watchSignals } from "./io/interruption.ts";
@@ -45,6 +46,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     }
     listen(interrupted);
     watchSignals();
+    restrictThreads();
     return await command.run(words, interrupted.signal);
   } catch (error) {
     const stopped = interrupted.signal.aborted && error === interrupted.signal.reason;

@@ -169,7 +169,10 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
       signal,
       quiet,
       onProgress: (done, total, seconds) => line.update(done, total, seconds),
-      onEpoch: (done, total) => layout?.update(`UMAP: ${done} of ${total} epochs`, done === total),
+      onEpoch: (done, total) => {
+        line.finish();
+        layout?.update(`UMAP: ${done} of ${total} epochs`, done === total);
+      },
       onSkip: (row) => skipped.push(row),
     });
     line.finish();

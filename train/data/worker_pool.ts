@@ -15,6 +15,7 @@ import {
   type ReaderName,
   type WaveformRequest,
 } from "./clip_reading.ts";
+import { threadOptions } from "./thread_permissions.ts";
 import { WORKER_NAME, WORKER_URL } from "./worker.ts";
 
 /** What a worker is sent. */
@@ -172,7 +173,7 @@ export class WorkerPool implements Disposable {
   }
 
   #lane(): Lane {
-    const worker = new Worker(WORKER_URL, { type: "module", name: WORKER_NAME });
+    const worker = new Worker(WORKER_URL, threadOptions(WORKER_NAME));
     const lane: Lane = { worker, running: new Map() };
     worker.onmessage = ({ data: { id, value, error } }: MessageEvent<Answer>) => {
       const job = lane.running.get(id)!;
