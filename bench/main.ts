@@ -27,7 +27,8 @@ import { choose } from "./suite.ts";
 
 const BASELINE = new URL("baseline.json", import.meta.url);
 
-const COMMAND = command({
+/** The command as help, parsing and completion see it. */
+export const COMMAND = command({
   name: "bench",
   options: {
     filter: option(

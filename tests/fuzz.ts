@@ -20,7 +20,8 @@ const PROGRAMS_AT_ONCE = 20;
 /** Most bytes of memory that a small device binds at once, so that ops have to split. */
 const SMALL_BINDING = 1 << 16;
 
-const COMMAND = command({
+/** The command as help, parsing and completion see it. */
+export const COMMAND = command({
   name: "fuzz",
   options: {
     seconds: option(number({ above: 0 }), "How long in all.", { default: 60 }),

@@ -23,7 +23,8 @@ import { reportError } from "./errors.ts";
 
 const NO_ADAPTER = 3;
 
-const COMMAND = command({
+/** The command as help, parsing and completion see it. */
+export const COMMAND = command({
   name: "setup",
   options: { quiet: flag("Say nothing where all is well.") },
 });

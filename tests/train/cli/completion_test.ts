@@ -1,6 +1,7 @@
 /** The nearest word, and the scripts of completion. */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { completionScript, SHELLS } from "../../../train/cli/completion.ts";
+import { run as completionCommand } from "../../../train/commands/completion.ts";
 import { editDistance, nearest, suggestion } from "../../../train/cli/nearest.ts";
 import { flag, option } from "../../../train/cli/option.ts";
 import { choice, folder, repeated, whole } from "../../../train/cli/value_types.ts";
@@ -38,6 +39,29 @@ Deno.test("nearest: distances and words", () => {
   }
   assertEquals(suggestion("setps", words, "--"), "; did you mean --steps?");
   assertEquals(suggestion("nope", words, "--"), "");
+});
+
+Deno.test("completion: commands that start elsewhere have their options", async () => {
+  const { log } = console;
+  const printed: string[] = [];
+  console.log = (text: string) => void printed.push(text);
+  try {
+    assertEquals(await completionCommand(["bash"]), 0);
+  } finally {
+    console.log = log;
+  }
+  for (
+    const [name, options] of Object.entries({
+      bench: "--filter --quick --json",
+      fuzz: "--seconds --seed --target --keep",
+      setup: "--quiet",
+      test: "--full --filter",
+      pretrain: "--preset",
+    })
+  ) {
+    const [, names] = printed[0].split(`    ${name})\n      names='`);
+    assertStringIncludes(names.split("'")[0], options);
+  }
 });
 
 Deno.test("completion: every shell's script has commands, options, words and folders", () => {
