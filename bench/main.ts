@@ -23,6 +23,7 @@ import {
 import { type Benchmark, Harness, isNoisy, NOISE_LIMIT, REPEATS, type Row } from "./harness.ts";
 import { html } from "./html.ts";
 import { ceilingLines, noiseLine, type Report, reportOf, rowLine } from "./report.ts";
+import { measureStartup, STARTUP, startupLines } from "./startup.ts";
 import { choose } from "./suite.ts";
 
 const BASELINE = new URL("baseline.json", import.meta.url);
@@ -126,7 +127,10 @@ async function main(argv: readonly string[]): Promise<number> {
   const chosen = choose({ ...values, pattern }, device.features).filter(({ name }) =>
     !values.check || Object.hasOwn(expectations, name)
   );
-  if (chosen.length === 0) throw new UsageError("--filter: no benchmark has such a name");
+  const startsUp = pattern.test(STARTUP) && !values.check && values.learn === undefined;
+  if (chosen.length === 0 && !startsUp) {
+    throw new UsageError("--filter: no benchmark has such a name");
+  }
   using harness = await Harness.open(device, REPEATS[values.quick ? "quick" : "full"]);
   const ceilings = await measureCeilings(device.gpu, harness.loads);
   console.log(ceilingLines(device.info, ceilings));
@@ -135,7 +139,7 @@ async function main(argv: readonly string[]): Promise<number> {
     ? await (await import("./peers/peers.ts")).Peers.start(device)
     : undefined;
 
-  const width = Math.max(...chosen.map(({ name }) => name.length));
+  const width = Math.max(0, ...chosen.map(({ name }) => name.length));
   const runs: Row[][] = [];
   for (let run = 0; run < (values.learn ?? 1); run++) {
     const rows: Row[] = [];
@@ -150,9 +154,16 @@ async function main(argv: readonly string[]): Promise<number> {
     runs.push(rows);
   }
   console.log(noiseLine(harness.noise));
+  const startup = startsUp
+    ? await measureStartup(["tessera", ...values.peers ? ["jax-js"] : []])
+    : undefined;
+  if (startup) console.log(startupLines(startup));
 
   const rows = runs[runs.length - 1];
-  const report: Report = reportOf(device.info, ceilings, harness.noise, rows, new Date());
+  const report: Report = {
+    ...reportOf(device.info, ceilings, harness.noise, rows, new Date()),
+    ...startup && { startup },
+  };
   if (values.json) await Deno.writeTextFile(values.json, `${JSON.stringify(report, null, 1)}\n`);
   if (values.html) await Deno.writeTextFile(values.html, html(report));
   if (values.learn !== undefined) {

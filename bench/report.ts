@@ -6,6 +6,7 @@
 import { type AdapterInfo, formatBytes } from "../engine/mod.ts";
 import type { Ceilings } from "../train/run/ceilings.ts";
 import type { Noise, Row } from "./harness.ts";
+import type { StartupTimes } from "./peers/workloads.ts";
 
 /** What `--json` writes (bench/README.md, The JSON file). */
 export interface Report {
@@ -24,6 +25,8 @@ export interface Report {
   /** Of the ceilings over the run. */
   readonly noise: Noise;
   readonly results: readonly Row[];
+  /** Of fresh processes, by engine; absent where it was not asked for. */
+  readonly startup?: Readonly<Record<string, StartupTimes>>;
 }
 
 /** Puts a run together. */

@@ -13,6 +13,7 @@ import { Prng } from "../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../train/run/update.ts";
 import { prepared, random } from "./case.ts";
 import type { Benchmark } from "./harness.ts";
+import { stopwatch } from "./stopwatch.ts";
 
 /**
  * Operations of one clip's update: the student three times (forward, two backward), the teacher
@@ -41,30 +42,6 @@ export function stepFlops(geometry: Geometry): number {
     predictorDepth * layer(1 + patches, w) + masked * (w * d + head);
   const teacher = depth * layer(1 + masked, d) + masked * head;
   return 2 * (3 * student + teacher);
-}
-
-/** Time that a method of an object takes, until it is disposed. */
-function stopwatch<K extends string>(
-  target: Record<K, unknown> | object,
-  method: K,
-): { ms: number } & Disposable {
-  const owner = target as Record<string, (...words: unknown[]) => unknown>;
-  const watch = {
-    ms: 0,
-    [Symbol.dispose]: () => {
-      delete owner[method];
-    },
-  };
-  const original = owner[method].bind(target);
-  owner[method] = (...words) => {
-    const start = performance.now();
-    try {
-      return original(...words);
-    } finally {
-      watch.ms += performance.now() - start;
-    }
-  };
-  return watch;
 }
 
 const SCHEDULES = {

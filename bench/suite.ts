@@ -9,6 +9,7 @@ import { FRONTEND_BENCHMARKS } from "./frontend.ts";
 import { GEMM_BENCHMARKS } from "./gemm.ts";
 import type { Benchmark } from "./harness.ts";
 import { MEMORY_BENCHMARKS } from "./memory.ts";
+import { SMALL_BENCHMARKS } from "./small.ts";
 import { STEP_BENCHMARKS } from "./step.ts";
 
 /** All benchmarks. */
@@ -17,6 +18,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   ...ATTENTION_BENCHMARKS,
   ...MEMORY_BENCHMARKS,
   ...FRONTEND_BENCHMARKS,
+  ...SMALL_BENCHMARKS,
   ...STEP_BENCHMARKS,
 ];
 

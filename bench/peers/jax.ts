@@ -45,6 +45,13 @@ function functionOf(jax: Jax, { op, shapes, backward, temperature = 1 }: Workloa
   switch (op) {
     case "matmul":
       return (a: JaxArray, b: JaxArray) => [np.matmul(a, b)];
+    case "add":
+      return (a: JaxArray, b: JaxArray) => [a.add(b)];
+    case "chain":
+      return (x: JaxArray, y: JaxArray) => {
+        const part = x.ref.mul(y.ref).add(x.ref).mul(0.5).sub(y);
+        return [x.div(np.sqrt(part.ref.mul(part).add(1)))];
+      };
     case "softmax":
       return (x: JaxArray) => [softmax(x.mul(1 / temperature))];
     case "layernorm":

@@ -6,6 +6,7 @@
  * @module
  */
 import {
+  add,
   attention,
   backward,
   type Device,
@@ -16,6 +17,7 @@ import {
   type Tensor,
 } from "../../engine/mod.ts";
 import { relativeError } from "../case.ts";
+import { chain } from "../small.ts";
 import type { Benchmark, Harness, Row } from "../harness.ts";
 import {
   type Answer,
@@ -43,6 +45,10 @@ function ours({ op, backward: goBack, temperature }: Workload, inputs: readonly 
   switch (op) {
     case "matmul":
       return [matmul(a, b)];
+    case "add":
+      return [add(a, b)];
+    case "chain":
+      return [chain(a, b)];
     case "softmax":
       return [softmax(a, { temperature })];
     case "layernorm":
@@ -190,7 +196,7 @@ export class Peers implements AsyncDisposable {
         } else {
           samplers[name] = async () => {
             const sample = await peer.ask({ do: "sample", minimumMs: SAMPLE_MS });
-            if ("ms" in sample) return sample.ms;
+            if ("ms" in sample) return sample.ms * (workload.calls ?? 1);
             notes[name] ??= "error" in sample ? sample.error : "no time";
             return NaN;
           };

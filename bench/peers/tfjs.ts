@@ -38,6 +38,12 @@ function compute(
   switch (op) {
     case "matmul":
       return tf.matMul(a, b);
+    case "add":
+      return tf.add(a, b);
+    case "chain": {
+      const part = tf.sub(tf.mul(tf.add(tf.mul(a, b), a), 0.5), b);
+      return tf.mul(a, tf.rsqrt(tf.add(tf.mul(part, part), 1)));
+    }
     case "softmax":
       return tf.softmax(tf.mul(a, 1 / temperature));
     case "layernorm": {

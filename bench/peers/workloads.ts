@@ -9,12 +9,14 @@
 export interface Workload {
   /** Name of our benchmark. */
   readonly name: string;
-  readonly op: "matmul" | "attention" | "layernorm" | "softmax";
+  readonly op: "matmul" | "attention" | "layernorm" | "softmax" | "add" | "chain";
   /** Shapes of the operands; the last one of a backward pass is the gradient of the result. */
   readonly shapes: readonly (readonly number[])[];
   readonly backward?: boolean;
   /** Of a softmax. */
   readonly temperature?: number;
+  /** How often our benchmark does it; default once. */
+  readonly calls?: number;
 }
 
 const HEADS = [8, 12, 134, 64];
@@ -31,6 +33,9 @@ export const WORKLOADS: readonly Workload[] = [
   },
   { name: "layernorm/forward/1072x768", op: "layernorm", shapes: [[1072, 768], [768], [768]] },
   { name: "softmax/forward/1064x2048", op: "softmax", shapes: [[1064, 2048]], temperature: 0.1 },
+  { name: "small/add/captured/1024", op: "add", shapes: [[1024], [1024]], calls: 100 },
+  { name: "small/matmul/64x64x64", op: "matmul", shapes: [[64, 64], [64, 64]], calls: 100 },
+  { name: "fused/eight/8388608", op: "chain", shapes: [[8388608], [8388608]] },
 ];
 
 /** Epsilon of the layer norm. */
@@ -67,6 +72,16 @@ export type Answer =
   | { readonly ms: number }
   | { readonly unsupported: string }
   | { readonly error: string };
+
+/** Of a fresh process, ms. */
+export interface StartupTimes {
+  /** Importing the engine. */
+  readonly import_ms: number;
+  /** Finding the device, the first op, and reading its result. */
+  readonly first_op_ms: number;
+  /** One op on two numbers and reading the result, once warm. */
+  readonly read_ms: number;
+}
 
 /** What an answer line starts with, since libraries print lines of their own. */
 export const MARK = "@bench ";
