@@ -141,6 +141,8 @@ export { scatter, type ScatterOptions } from "./ops/scatter.ts";
 export type { Fold } from "./ops/indexing.ts";
 export { maskedFill, nonzero } from "./ops/masks.ts";
 export * from "./ops/sort.ts";
+export { elu, leakyRelu } from "./ops/activation.ts";
+export { gruCell, lstmCell } from "./ops/recurrent.ts";
 export { loadRow, storeRow } from "./launch/ring_buffer.ts";
 export { rmsNorm } from "./ops/rmsnorm.ts";
 export { irfft, rfft } from "./ops/fft.ts";
@@ -266,5 +268,13 @@ export {
   stepDecay,
   warmupCosine,
 } from "./nn/schedules.ts";
+export { Dropout } from "./nn/dropout.ts";
+export {
+  GRU,
+  LSTM,
+  Recurrent,
+  type RecurrentOptions,
+  type RecurrentState,
+} from "./nn/recurrent.ts";
 export { rotaryTable, type RotaryTableOptions } from "./nn/rotary_table.ts";
 export { LossScale, type LossScaleOptions } from "./nn/loss_scale.ts";

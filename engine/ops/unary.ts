@@ -89,6 +89,18 @@ export const sigmoid: UnaryFunction = /* @__PURE__ */ unary("sigmoid");
 /** `x * sigmoid(x)`, also called swish. */
 export const silu: UnaryFunction = /* @__PURE__ */ unary("silu");
 
+/** `log(1 + e^x)`, a smooth {@link relu} (torch's `softplus` with beta 1). */
+export const softplus: UnaryFunction = /* @__PURE__ */ unary("softplus");
+
+/** `x * tanh(softplus(x))` (Misra, arXiv:1908.08681). */
+export const mish: UnaryFunction = /* @__PURE__ */ unary("mish");
+
+/** `x * clamp(x + 3, 0, 6) / 6` (Howard et al., arXiv:1905.02244). */
+export const hardswish: UnaryFunction = /* @__PURE__ */ unary("hardswish");
+
+/** `x / (1 + |x|)`. */
+export const softsign: UnaryFunction = /* @__PURE__ */ unary("softsign");
+
 /** Absolute value; the gradient at 0 is 0. */
 export const abs: UnaryFunction = /* @__PURE__ */ unary("abs");
 

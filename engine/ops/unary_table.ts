@@ -38,6 +38,14 @@ const GELU_TANH_2U = "(a * (1.59576912 + 0.07135481 * a * a))";
 const NEAR = "clamp(a, T(-20.0), T(20.0))";
 const geluTanh2u = (a: number): number => Math.sqrt(8 / Math.PI) * (a + 0.044715 * a ** 3);
 
+/** Of {@link UNARY}'s mish. */
+const MISH_E = "exp_$V(min(a, T(20.0)))";
+const MISH_N = `(${MISH_E} * (${MISH_E} + 2.0))`;
+const mishTanh = (a: number): number => {
+  const e = Math.exp(Math.min(a, 20));
+  return e * (e + 2) / (e * (e + 2) + 2);
+};
+
 const SIGN = "select(sign(a), a, is_nan_$V(a))";
 
 /** WGSL of 1 where a condition holds, else 0. */
@@ -118,6 +126,32 @@ export const UNARY = {
     gradient: "b / (1.0 + exp_$V(-a)) * (1.0 + a / (1.0 + exp_$V(a)))",
     f: (a) => a * logistic(a),
     df: (a) => logistic(a) * (1 + a * logistic(-a)),
+  },
+  softplus: {
+    wgsl: "select(max(a, T(0.0)), a, is_nan_$V(a)) + log1p_$V(exp_$V(-abs(a)))",
+    gradient: "b / (1.0 + exp_$V(-a))",
+    f: (a) => Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a))),
+    df: logistic,
+  },
+  mish: {
+    // With e = e^a, tanh(log(1 + e)) is n / (n + 2), n = e (e + 2); for a > 20 it is 1.
+    wgsl: `a * (${MISH_N} / (${MISH_N} + 2.0))`,
+    gradient: `b * (${MISH_N} / (${MISH_N} + 2.0) + 4.0 * ${NEAR} * (${MISH_N} + 1.0) / ` +
+      `((${MISH_N} + 2.0) * (${MISH_N} + 2.0)) / (1.0 + exp_$V(-a)))`,
+    f: (a) => a * mishTanh(a),
+    df: (a) => mishTanh(a) + Math.max(-50, Math.min(a, 50)) * (1 - mishTanh(a) ** 2) * logistic(a),
+  },
+  hardswish: {
+    wgsl: "a * (clamp(a + 3.0, T(0.0), T(6.0)) / 6.0)",
+    gradient: "select(select(b * (a / 3.0 + 0.5), b, a > T(3.0)), T(0.0), a < T(-3.0))",
+    f: (a) => a * Math.max(0, Math.min(a + 3, 6)) / 6,
+    df: (a) => a < -3 ? 0 : a > 3 ? 1 : a / 3 + 0.5,
+  },
+  softsign: {
+    wgsl: "a / (1.0 + abs(a))",
+    gradient: "b / ((1.0 + abs(a)) * (1.0 + abs(a)))",
+    f: (a) => a / (1 + Math.abs(a)),
+    df: (a) => 1 / (1 + Math.abs(a)) ** 2,
   },
   abs: {
     wgsl: "abs(a)",

@@ -66,13 +66,13 @@ Deno.test("the ops that the manual adds compute what their references say", asyn
     const files = await printedFiles();
     assertEquals([...files.keys()].toSorted(), [
       "engine/ops/diff.ts",
-      "engine/ops/softsign.ts",
+      "engine/ops/squareplus.ts",
       "kernels/diff.wgsl",
       "tests/samples/diff.ts",
-      "tests/samples/softsign.ts",
+      "tests/samples/squareplus.ts",
     ]);
     write(files, folder);
-    for (const name of ["softsign", "diff"]) {
+    for (const name of ["squareplus", "diff"]) {
       const module = await import(new URL(`engine/ops/${name}.ts`, folder).href);
       const call: (x: Tensor) => Tensor = module[name];
       const op = registry().get(name)!;
