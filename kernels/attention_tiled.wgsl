@@ -1,7 +1,7 @@
 // Attention in tiles for GPUs: forward (PASS 0), the gradient of q (PASS 1), the gradients of k and
 // v (PASS 2).
 //
-//   PASS  owned    scores by walked tokens            weights                       sums
+//   PASS  outer    scores by inner tokens            weights                       sums
 //   0     queries  s = scale q k^T                    p = exp(s - max so far)       o = p v
 //   1     queries  s, dp = do v^T                     ds = exp(s - lse) (dp - delta)
 //                                                                                   dq = scale ds k
@@ -13,7 +13,7 @@
 // an element in the order of the tokens.
 //
 // Tile scheme: a workgroup of 8 TY lanes owns 4 TY tokens and walks over the others 32 at a time.
-// Lane (tx, ty) owns tokens ty, TY + ty, 2 TY + ty, 3 TY + ty. Of the 32 walked tokens it computes
+// Lane (tx, ty) owns tokens ty, TY + ty, 2 TY + ty, 3 TY + ty. Of the 32 inner tokens it computes
 // the scores of tx, 8 + tx, 16 + tx, 24 + tx: 4 x 4 products in registers out of chunks of 8 vec4
 // of channels in workgroup memory. Their weights go to workgroup memory, one vec4 for the four
 // tokens of a lane; then every lane sums vec4 8 c + tx of channels, for each chunk c, over all 32
@@ -23,7 +23,7 @@
 // channels past the end are zeros.
 //
 // Constants: those of attention_bindings; PASS, TY (8 or 16), PAIR as in attention_backward_q; the
-// roles of the operands: PRODUCTS of LEFT$s (of the owned tokens) by RIGHT$s, OUTPUTS of weights by
+// roles of the operands: PRODUCTS of LEFT$s (of the outer tokens) by RIGHT$s, OUTPUTS of weights by
 // FACTOR$o.
 //
 // For GPUs, where workgroup memory is cheap; none was measured (kernels/README.md, Laboratory
@@ -31,16 +31,16 @@
 
 //:include attention_bindings
 
-const OWNED: u32 = ${TY*4}u;
-const WALKED: u32 = 32u;
+const OUTER: u32 = ${TY*4}u;
+const INNER: u32 = 32u;
 const CHUNKS: u32 = ${(D4+7)/8}u;
 // Rows of 8 vec4 lie 9 apart, and rows of TY weights TY + 1, so that lanes meet in different banks.
 const PITCH: u32 = 9u;
 
-// Chunk of the owned tokens; later the weights by walked token, one vec4 for the four tokens of a
+// Chunk of the outer tokens; later the weights by inner token, one vec4 for the four tokens of a
 // lane.
 var<workgroup> left: array<vec4f, ${TY*36}>;
-// Chunk of the walked tokens.
+// Chunk of the inner tokens.
 var<workgroup> right: array<vec4f, 288>;
 //:if PASS < 2
 var<workgroup> partial: array<vec4f, ${TY*8}>;
@@ -54,16 +54,16 @@ fn main(
   let tx = lane & 7u;
   let ty = lane >> 3u;
 //:if PASS == 2
-  let owned = params.tk;
-  let walked = bound(params.tq, group);
+  let outer = params.tk;
+  let inner = bound(params.tq, group);
 //:else
-  let owned = params.tq;
-  let walked = bound(params.tk, group);
+  let outer = params.tq;
+  let inner = bound(params.tk, group);
 //:end
-  let first = group.x * OWNED;
+  let first = group.x * OUTER;
 //:for r in 0..4
   let own$r = first + ${r}u * ${TY}u + ty;
-  let clamped$r = min(own$r, owned - 1u);
+  let clamped$r = min(own$r, outer - 1u);
 //:end
 //:if CAUSAL
 //:if PASS == 2
@@ -128,14 +128,14 @@ fn main(
 //:end
 
 //:if CAUSAL && PASS == 2
-  for (var j = first_query(first); j < walked; j += WALKED) {
+  for (var j = first_query(first); j < inner; j += INNER) {
 //:else
 //:if CAUSAL
-  let end = min(walked, reach(first + OWNED));
+  let end = min(inner, reach(first + OUTER));
 //:else
-  let end = walked;
+  let end = inner;
 //:end
-  for (var j = 0u; j < end; j += WALKED) {
+  for (var j = 0u; j < end; j += INNER) {
 //:end
 //:for s in 0..PRODUCTS
 //:for u in 0..4
@@ -149,7 +149,7 @@ fn main(
 //:end
 //:for i in 0..32/TY
       right[(${i*TY}u + ty) * PITCH + tx] =
-        load_${RIGHT$s}(at_${RIGHT$s}(group, min(j + ${i*TY}u + ty, walked - 1u)), c * 8u + tx);
+        load_${RIGHT$s}(at_${RIGHT$s}(group, min(j + ${i*TY}u + ty, inner - 1u)), c * 8u + tx);
 //:end
       workgroupBarrier();
       for (var i = 0u; i < 8u; i += 2u) {
@@ -173,32 +173,32 @@ fn main(
 //:for u in 0..4
     let token$u = j + ${u*8}u + tx;
 //:if CAUSAL && PASS == 2
-    var seen$u = vec4<bool>(token$u < walked) & (firsts <= vec4u(token$u));
+    var seen$u = vec4<bool>(token$u < inner) & (firsts <= vec4u(token$u));
 //:else
 //:if CAUSAL
-    var seen$u = vec4<bool>(token$u < walked) & (vec4u(token$u) < reaches);
+    var seen$u = vec4<bool>(token$u < inner) & (vec4u(token$u) < reaches);
 //:else
-    var seen$u = vec4<bool>(token$u < walked);
+    var seen$u = vec4<bool>(token$u < inner);
 //:end
 //:end
 //:if MASK && PASS == 2
     seen$u &= attended;
 //:end
 //:if MASK && PASS < 2
-    seen$u &= vec4<bool>(attends(group, min(token$u, walked - 1u)));
+    seen$u &= vec4<bool>(attends(group, min(token$u, inner - 1u)));
 //:end
 //:end
 //:for u in 0..4
     var score$u = x0_$u * params.scale;
 //:if SCORED
-    let walked$u = min(token$u, walked - 1u);
+    let inner$u = min(token$u, inner - 1u);
 //:if BIAS
     score$u = vec4f(
 //:for r in 0..4
 //:if PASS == 2
-      biased(score$u[$r], at_bias(group, walked$u), clamped$r),
+      biased(score$u[$r], at_bias(group, inner$u), clamped$r),
 //:else
-      biased(score$u[$r], at_bias(group, clamped$r), walked$u),
+      biased(score$u[$r], at_bias(group, clamped$r), inner$u),
 //:end
 //:end
     );
@@ -208,9 +208,9 @@ fn main(
     seen$u &= vec4<bool>(
 //:for r in 0..4
 //:if PASS == 2
-      admits(at_mask(group, walked$u), clamped$r),
+      admits(at_mask(group, inner$u), clamped$r),
 //:else
-      admits(at_mask(group, clamped$r), walked$u),
+      admits(at_mask(group, clamped$r), inner$u),
 //:end
 //:end
     );
@@ -247,7 +247,7 @@ fn main(
 //:end
 //:if PASS == 2
 //:for u in 0..4
-    let row$u = min(token$u, walked - 1u);
+    let row$u = min(token$u, inner - 1u);
 //:if PAIR
     let p$u = exp_vec4(score$u - pair_data[at_pair(group, row$u)]);
     let weight0_$u = select(vec4f(0.0), p$u, seen$u);
@@ -273,10 +273,10 @@ fn main(
 //:end
 //:for i in 0..32/TY
     right[(${i*TY}u + ty) * PITCH + tx] =
-      load_${FACTOR$o}(at_${FACTOR$o}(group, min(j + ${i*TY}u + ty, walked - 1u)), ${c*8}u + tx);
+      load_${FACTOR$o}(at_${FACTOR$o}(group, min(j + ${i*TY}u + ty, inner - 1u)), ${c*8}u + tx);
 //:end
     workgroupBarrier();
-    for (var i = 0u; i < WALKED; i += 4u) {
+    for (var i = 0u; i < INNER; i += 4u) {
 //:for w in 0..4
       let weight${o}_${c}_$w = left[(i + ${w}u) * ${TY+1}u + ty];
       let factor${o}_${c}_$w = right[(i + ${w}u) * PITCH + tx];
@@ -310,7 +310,7 @@ fn main(
 //:end
 //:end
 //:for r in 0..4
-  if (own$r < owned) {
+  if (own$r < outer) {
 //:if PASS == 0
     let factor = share[$r];
 //:else

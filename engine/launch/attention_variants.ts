@@ -196,7 +196,7 @@ const tiledKernel = /* @__PURE__ */ defineKernel(
 );
 
 /** Tokens that kernels/attention_tiled.wgsl walks over at a time. */
-const WALKED = 32;
+const INNER = 32;
 
 /**
  * Queries and keys of one launch, in every variant but the single pass: 63,000 rounds of
@@ -204,11 +204,11 @@ const WALKED = 32;
  */
 export const MOST_TOKENS = 16384;
 
-/** Rounds over `walked` tokens: of products, 4 per chunk of 32 channels, and of sums, 8. */
-function tiledRounds({ D, PRODUCTS, OUTPUTS }: Constants, walked: number): number {
+/** Rounds over `inner` tokens: of products, 4 per chunk of 32 channels, and of sums, 8. */
+function tiledRounds({ D, PRODUCTS, OUTPUTS }: Constants, inner: number): number {
   const chunks = Math.ceil(Number(D) / 32);
   const each = Number(PRODUCTS) * (6 * chunks + 1) + Number(OUTPUTS) * 9 * chunks + 1;
-  return Math.ceil(walked / WALKED) * each + 1;
+  return Math.ceil(inner / INNER) * each + 1;
 }
 
 /**

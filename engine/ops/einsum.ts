@@ -140,10 +140,12 @@ export function einsum(subscripts: string, ...operands: readonly Tensor[]): Tens
   const once = [...new Set(all)].filter((label) =>
     label.length === 1 && all.indexOf(label) === all.lastIndexOf(label)
   );
-  const wanted = output === undefined
+  const outputLabels = output === undefined
     ? [...open, ...once.sort()]
     : (labelsOf(output, undefined, dots) ?? fail(`the result ${kindOf(output)} is no term`)).labels;
-  const unknown = wanted.find((label, i) => !all.includes(label) || wanted.indexOf(label) < i);
+  const unknown = outputLabels.find((label, i) =>
+    !all.includes(label) || outputLabels.indexOf(label) < i
+  );
   if (unknown !== undefined) {
     fail(`the result names ${kindOf(unknown)} twice or without an operand that has it`);
   }
@@ -164,7 +166,7 @@ export function einsum(subscripts: string, ...operands: readonly Tensor[]): Tens
       return withoutRepeats({ tensor, labels: own });
     });
     const usedBehind = (i: number) => (label: string) =>
-      wanted.includes(label) || list.slice(i + 1).some((it) => it.labels.includes(label));
+      outputLabels.includes(label) || list.slice(i + 1).some((it) => it.labels.includes(label));
     let [result] = list;
     result = withoutUnused(result, usedBehind(0));
     for (let i = 1; i < list.length; i++) {
@@ -179,7 +181,7 @@ export function einsum(subscripts: string, ...operands: readonly Tensor[]): Tens
       );
       result = contracted(alone, next, usedBehind(i));
     }
-    return aligned(result, wanted);
+    return aligned(result, outputLabels);
   });
 }
 

@@ -54,7 +54,7 @@ export async function runFineTuneCommand(
   signal: AbortSignal,
 ): Promise<number> {
   refuse(words, NOT_WITH_FINETUNE, "means nothing with --finetune");
-  const { heads, crop, metric: wanted, workers, adapter, quiet, json, svg, save } = values;
+  const { heads, crop, metric: metricName, workers, adapter, quiet, json, svg, save } = values;
   const { lr: rates = FINETUNE_DEFAULTS.rates, epochs = FINETUNE_DEFAULTS.epochs } = values;
   if (rates.length !== 1) throw new UsageError("--lr: --finetune takes a single learning rate");
   const patchOut = values["patch-out"];
@@ -95,7 +95,7 @@ export async function runFineTuneCommand(
   const usable = usableClips(folder, ({ path }) => clips.has(path), skipped);
   const sounds = usable.map(({ path }) => clips.get(path)!);
   const data = probeData(folder, usable);
-  const metric = metricFor(data, wanted);
+  const metric = metricFor(data, metricName);
   requireConfusion(svg, data);
   const settings = { ...chosen, frames: cropFrames(sounds) };
 

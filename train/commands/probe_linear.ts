@@ -43,7 +43,7 @@ export async function runLinearCommand(
   values: ProbeValues & { readonly protocol: keyof typeof PROTOCOLS },
   signal: AbortSignal,
 ): Promise<number> {
-  const { protocol: named, standardise, metric: wanted, json, svg, save } = values;
+  const { protocol: named, standardise, metric: metricName, json, svg, save } = values;
   const { mode, pool: pooling, bands, seconds, cache, heads, workers, adapter, quiet } = values;
   const changes = changesOf({
     rates: values.lr,
@@ -71,7 +71,7 @@ export async function runLinearCommand(
   const own = await gathered.of("encoder", encoderSource(encoder, weights, options));
   const usable = gathered.usable(own);
   const data = probeData(folder, usable);
-  const metric = metricFor(data, wanted);
+  const metric = metricFor(data, metricName);
   requireConfusion(svg, data);
 
   const probe = <Result>(
