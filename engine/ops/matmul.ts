@@ -283,17 +283,6 @@ const matmulOp = /* @__PURE__ */ defineOp<null>({
   strided: true,
   half: true,
   forward([a, b], _, save) {
-    if (
-      a.shape.length < 2 || b.shape.length < 2 ||
-      a.shape[a.shape.length - 1] !== b.shape[b.shape.length - 2]
-    ) {
-      throw new ShapeError(
-        `matmul: ${show(a.shape)} against ${
-          show(b.shape)
-        }: [..., m, k] and [..., k, n], or vectors ` +
-          "[k], are needed",
-      );
-    }
     save(a);
     save(b);
     return [product(a, b)];
@@ -368,6 +357,16 @@ const matmulOp = /* @__PURE__ */ defineOp<null>({
 export function matmul(a: Tensor, b: Tensor): Tensor {
   needTensors("matmul", { a, b });
   const [row, column] = [a, b].map(({ shape }) => shape.length === 1);
+  const [width] = a.shape.slice(-1);
+  const [height] = b.shape.slice(column ? -1 : -2);
+  if (a.shape.length === 0 || b.shape.length === 0 || width !== height) {
+    throw new ShapeError(
+      `matmul: ${show(a.shape)} against ${
+        show(b.shape)
+      }: [..., m, k] and [..., k, n], or vectors ` +
+        "[k], are needed",
+    );
+  }
   if (!row && !column) return matmulOp.apply([a, b], null)[0];
   return composite(() => {
     const left = row ? reshape(a, [1, a.size]) : a;
