@@ -153,3 +153,9 @@ export function needFunction(op: string, name: string, value: unknown): void {
   if (typeof value === "function") return;
   throw new ShapeError(`${op}: ${name} is ${kindOf(value)}, a function is needed`);
 }
+
+/** @throws {ShapeError} if `list` is nothing to walk through. */
+export function needIterable<T extends Iterable<unknown>>(op: string, list: T): T {
+  if (typeof list === "object" && list && Symbol.iterator in list) return list;
+  throw new ShapeError(`${op}: ${kindOf(list)} is given, a list is needed`);
+}

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { needDevice, needFunction, needTensorList } from "./arguments.ts";
+import { kindOf, needDevice, needFunction, needTensorList } from "./arguments.ts";
 import type { Device } from "./device.ts";
 import type { HostArray } from "./dtype.ts";
 import { KernelError, LifetimeError, OutOfMemoryError, ShapeError } from "./errors.ts";
@@ -353,6 +353,9 @@ export function capture<Output>(
     if (input.device !== device) {
       throw new LifetimeError(`capture: input ${i} ${show(input.shape)} lives on another device`);
     }
+    if (input.disposed) {
+      throw new LifetimeError(`capture: input ${i} ${show(input.shape)} was disposed`);
+    }
     if (input.requiresGrad || input.node) {
       throw new KernelError(
         `capture: input ${i} ${
@@ -600,6 +603,9 @@ class CapturedPlan<Output> implements Plan<Output> {
 
   replay(inputs: readonly (Tensor | HostArray)[]): Output {
     if (this.#disposed) throw new LifetimeError("a captured plan was used after it was disposed");
+    if (!Array.isArray(inputs)) {
+      throw new ShapeError(`replay: ${kindOf(inputs)} is given, an array of inputs is needed`);
+    }
     if (inputs.length !== this.inputs.length) {
       throw new ShapeError(`replay: ${inputs.length} inputs for a plan of ${this.inputs.length}`);
     }

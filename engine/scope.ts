@@ -65,6 +65,8 @@ function freeing<T>(
   try {
     result = body();
     if (result instanceof Promise) {
+      // Nobody will wait for it.
+      result.catch(() => {});
       throw new TypeError(
         "scope: the body must be synchronous; return the tensors and read them outside",
       );

@@ -203,6 +203,9 @@ export class Tensor implements Disposable {
    * @throws {ShapeError} if the elements are integers, or the slot has another shape or type.
    */
   trainable(slot?: Tensor): this {
+    if (slot !== undefined && !(slot instanceof Tensor)) {
+      throw new ShapeError("trainable: the slot is no tensor");
+    }
     if (!isFloat(this.dtype)) {
       throw new ShapeError(`only f32 and f16 tensors have gradients, not ${this.dtype}`);
     }

@@ -22,6 +22,7 @@ import {
   kindOf,
   needDevice,
   needFunction,
+  needIterable,
   needNumber,
   needOptions,
   needTensors,
@@ -173,6 +174,7 @@ export abstract class Module implements Disposable {
    */
   load(values: Iterable<readonly [name: string, data: HostArray]>): void {
     const own = new Map(this.state());
+    needIterable("load", values);
     for (const [name, data] of values) {
       const tensor = own.get(name);
       if (!tensor || data.length !== tensor.size) {

@@ -10,6 +10,7 @@
 import {
   kindOf,
   needFunction,
+  needIterable,
   needNumber,
   needOptions,
   needTensors,
@@ -195,7 +196,7 @@ export abstract class Optimizer implements Disposable {
    * @throws {ShapeError} if a tensor is missing, or has another size.
    */
   restore(state: Iterable<readonly [name: string, data: HostArray]>): void {
-    const given = new Map(needPairs("restore", state));
+    const given = new Map(needIterable("restore", state));
     const own = this.state();
     for (const [name, tensor] of own) {
       const data = given.get(name);
@@ -226,15 +227,9 @@ export abstract class Optimizer implements Disposable {
   protected abstract updateOne(slot: ParameterState, grad: Tensor): void;
 }
 
-/** @throws {ShapeError} if `list` is nothing to walk through. */
-function needPairs<T extends Iterable<unknown>>(op: string, list: T): T {
-  if (typeof list === "object" && list && Symbol.iterator in list) return list;
-  throw new ShapeError(`${op}: ${kindOf(list)} is given, a list is needed`);
-}
-
 /** Tensors by name, or by position where they come alone. */
 function namedTensors(op: string, parameters: Iterable<Tensor | NamedTensor>): NamedTensor[] {
-  return Array.from(needPairs(op, parameters), (it, i): NamedTensor => {
+  return Array.from(needIterable(op, parameters), (it, i): NamedTensor => {
     const [name, tensor] = Array.isArray(it) ? it : [`${i}`, it];
     needTensors(op, { [`the parameter ${name}`]: tensor });
     return [name, tensor];

@@ -451,6 +451,44 @@ Deno.test("options of another name are refused, and sizes that are none", () => 
   }
 });
 
+Deno.test("plans, layers, optimizers and leaves refuse what they cannot take", () => {
+  const plan = capture(device, [row], (x) => mul(x, 2));
+  const layer = new engine.Linear(device, 3, 2, 1);
+  const optimizer = new engine.SGD([leaf], { rate: 1 });
+  const gone = device.tensor([1, 2, 3]);
+  gone.dispose();
+  const foreign = elsewhere.tensor([1, 2, 3]);
+  const refused: readonly (readonly [name: string, call: () => unknown])[] = [
+    ["replay", () => plan.replay(undefined as never)],
+    ["replay", () => plan.replay([])],
+    ["replay", () => plan.replay([x])],
+    ["disposed", () => plan.replay([gone])],
+    ["another device", () => plan.replay([foreign])],
+    ["capture", () => capture(device, [gone], (x) => x)],
+    ["capture", () => capture(device, [foreign], (x) => x)],
+    ["load", () => layer.load(null as never)],
+    ["load", () => layer.load([["weight", new Float32Array(5)]])],
+    ["Linear", () => new engine.Linear(device, 3, 2, (() => undefined) as never)],
+    ["Linear", () => new engine.Linear(device, 3, 2, () => row)],
+    ["SGD", () => optimizer.step(NaN)],
+    ["SGD", () => new engine.SGD([leaf], { rate: 1, momentun: 1 } as never)],
+    ["SGD", () => new engine.SGD([leaf, foreign], { rate: 1 })],
+    ["Adam", () => new engine.Adam([leaf], { rate: -1 })],
+    ["betas", () => new engine.Adam([leaf], { rate: 1, betas: [0.9, 1] })],
+    ["restore", () => optimizer.restore(undefined as never)],
+    ["slot", () => device.zeros([2]).trainable({} as never)],
+    ["clipGradients", () => engine.clipGradients([leaf], -1)],
+    ["gradientNorm", () => engine.gradientNorm([], 1)],
+  ];
+  for (const [name, call] of refused) {
+    const error = assertThrows(call, Error, name, call.toString());
+    assert(error instanceof ShapeError || error instanceof LifetimeError, call.toString());
+  }
+  [plan, layer, optimizer].forEach((it) => it[Symbol.dispose]());
+  // Nor does a rejection go unheard.
+  assertThrows(() => engine.scope(() => Promise.reject(new Error("lost"))), TypeError, "scope");
+});
+
 Deno.test("numbers stand on either side of arithmetic and comparisons", async () => {
   const results: [Tensor, number[]][] = [
     [add(2, row), [3, 4, 5]],
