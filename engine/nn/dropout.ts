@@ -8,10 +8,10 @@ import { ShapeError } from "../errors.ts";
 import { denseCopy } from "../launch/copy.ts";
 import { elementwise } from "../launch/elementwise.ts";
 import { dropout } from "../ops/dropout.ts";
-import { Prng } from "../prng.ts";
+import type { RandomSource } from "../prng.ts";
 import { composite, keep } from "../scope.ts";
 import type { Tensor } from "../tensor.ts";
-import { Module, type Seed } from "./layers.ts";
+import { Module, type Seed, shared } from "./layers.ts";
 
 /**
  * Sets elements to 0 with chance `rate` in training and divides the others by `1 - rate`; in
@@ -38,7 +38,7 @@ export class Dropout extends Module {
     if (!(rate >= 0 && rate < 1)) {
       throw new ShapeError(`Dropout: the rate ${rate} is not in [0, 1)`);
     }
-    const random = typeof source === "number" ? new Prng(source) : source;
+    const random = shared(this, device, source) as RandomSource;
     this.#seed = Math.floor(random.uniform() * 2 ** 31);
     this.#uses = keep(device.tensor(Uint32Array.of(0)));
     this.buffers = { uses: this.#uses };

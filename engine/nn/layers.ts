@@ -70,11 +70,11 @@ export function within<Source extends LayerSource>(source: Source, prefix: strin
 }
 
 /**
- * One generator for all inner layers of a layer.
+ * One generator for all parameters of a layer and its inner layers. Internal to layers.
  *
  * @throws {ShapeError} if `source` is none, or `device` is no device.
  */
-function shared(
+export function shared(
   layer: Module,
   device: Device,
   source: LayerSource,

@@ -4,19 +4,19 @@
  *
  * @module
  */
-import { needTensors } from "../arguments.ts";
+import { needOptions, needTensors, needWhole } from "../arguments.ts";
 import type { Device } from "../device.ts";
 import { ShapeError } from "../errors.ts";
 import { concat, permute, reshape } from "../ops/view.ts";
 import { split, stack } from "../ops/assemble.ts";
 import { linear } from "../ops/matmul.ts";
 import { gruCell, lstmCell } from "../ops/recurrent.ts";
-import { Prng, type RandomSource } from "../prng.ts";
+import type { RandomSource } from "../prng.ts";
 import { composite } from "../scope.ts";
 import { sameShape, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { uniformValues } from "./init.ts";
-import { type LayerSource, Module } from "./layers.ts";
+import { type LayerSource, Module, shared } from "./layers.ts";
 
 /** Settings of {@link LSTM} and {@link GRU}. */
 export interface RecurrentOptions {
@@ -70,9 +70,14 @@ export abstract class Recurrent extends Module {
     options: RecurrentOptions,
   ) {
     super();
+    const name = this.constructor.name;
+    needWhole(name, "the count of inputs", inputs);
+    needWhole(name, "the width", width, 1);
+    needOptions(name, options, ["layers", "bidirectional", "bias", "batchFirst"]);
     const { layers = 1, bidirectional = false, bias = true, batchFirst = false } = options;
     this.#options = { layers, bidirectional, bias, batchFirst };
-    const from = typeof source === "number" ? new Prng(source) : source;
+    needWhole(name, "the count of layers", layers, 1);
+    const from = shared(this, device, source);
     const draw = (shape: Shape, random: RandomSource) =>
       uniformValues(shape, random, width ** -0.5);
     const parts: Record<string, Tensor> = {};

@@ -58,6 +58,7 @@ const row = device.tensor([1, 2, 3]);
 const ids = device.tensor(Uint32Array.of(0, 1));
 const [ids2, x2] = [device.tensor(Uint32Array.of(0, 1), [2, 1]), device.tensor([7, 8], [2, 1])];
 const image = device.zeros([1, 1, 4, 4]);
+const cube = device.zeros([1, 1, 2, 2, 2]);
 const heads = device.zeros([1, 2, 3, 4]);
 const pair = device.tensor([0.5, 0.5]);
 const leaf = device.tensor([1, 2, 3]).trainable();
@@ -139,6 +140,27 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
     ["huberLoss", "smoothL1Loss", "l1Loss", "klDiv"].map((name) => [name, [[x, x, {}], [2]]]),
   ),
   nllLoss: [[x, ids, {}], [2]],
+  elu: [[x, 1], [1]],
+  leakyRelu: [[x, 0.1], [1]],
+  ...Object.fromEntries(
+    ["maxPool", "avgPool"].flatMap((name) =>
+      [1, 2].map((n) => [`${name}${n}d`, [[image, 2, {}], [2]]])
+    ),
+  ),
+  ...Object.fromEntries(
+    ["adaptiveMaxPool", "adaptiveAvgPool"].flatMap((name) =>
+      [1, 2].map((n) => [`${name}${n}d`, [[image, 2]]])
+    ),
+  ),
+  conv3d: [[cube, device.zeros([1, 1, 2, 2, 2]), device.zeros([1]), {}], [2, 3]],
+  convTranspose1d: [
+    [device.zeros([1, 1, 4]), device.zeros([1, 1, 2]), device.zeros([1]), {}],
+    [2, 3],
+  ],
+  convTranspose2d: [[image, device.zeros([1, 1, 2, 2]), device.zeros([1]), {}], [2, 3]],
+  interpolate: [[image, { size: [2, 2] }]],
+  lstmCell: [[device.zeros([2, 12]), x]],
+  gruCell: [[device.zeros([2, 9]), device.zeros([2, 9]), x]],
   rotary: [[device.zeros([3, 4]), device.zeros([3, 2, 2]), {}], [2]],
   rotaryTable: [[device, 3, 4, {}], [3]],
   batchNorm: [[x, row, row, {}], [1, 2, 3]],
@@ -227,6 +249,9 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
   GroupNorm: [[device, 1, 3, {}, 0], [3, 4]],
   InstanceNorm: [[device, 3, {}, 0], [2, 3]],
   Embedding: [[device, 3, 2, 1]],
+  Dropout: [[device, 0.5, 1]],
+  LSTM: [[device, 3, 2, 1, {}], [4]],
+  GRU: [[device, 3, 2, 1, {}], [4]],
   MultiHeadAttention: [[device, 4, 2, 1, {}], [4]],
   Mlp: [[device, 3, 2, 1]],
   TransformerBlock: [[device, 4, 2, 1, {}], [4]],
@@ -240,6 +265,7 @@ const OTHERS = new Set([
   ...["nonzero", "profile", "fingerprint", "tune"],
   // Devices make and take what they need themselves, errors have no rules, and Prng one of its own.
   ...["Device", "Profiler", "Tuning", "Tensor", "Module", "Optimizer", "Prng"],
+  ...["Recurrent"],
 ]);
 
 Deno.test("the table names every function and class of the engine", () => {
@@ -257,6 +283,7 @@ const OTHER_NAMES: Readonly<Record<string, readonly string[]>> = {
   takeAlong: ["gather"],
   indexSelect: ["embedding"],
   conv1d: ["conv2d"],
+  convTranspose1d: ["convTranspose2d"],
   einsum: ["matmul"],
   tensordot: ["matmul"],
   outer: ["mul"],
@@ -422,7 +449,7 @@ Deno.test("options of another name are refused, and sizes that are none", () => 
     () => pad(ids, [[0, 1]], -1),
     () => pow(2, 3 as never),
     () => pow(x, NaN),
-    () => conv2d(image, device.zeros([1, 1, 2, 2]), undefined, { padding: "same" } as never),
+    () => conv2d(image, device.zeros([1, 1, 2, 2]), undefined, { padding: "full" } as never),
     () => conv2d(image, device.zeros([1, 1, 2, 2]), undefined, { strides: 2 } as never),
     () => cast(x, "f64" as never),
     () => x.view([2, 3], [3]),
