@@ -81,6 +81,8 @@ export {
   backward,
   type BackwardContext,
   type BackwardFunction,
+  checkpoint,
+  detach,
   type Edge,
   type Node,
   noGrad,

@@ -101,6 +101,7 @@ export const METHOD_NAMES = [
   "permute",
   "transpose",
   "contiguous",
+  "detach",
   "slice",
   "expand",
   "split",

@@ -5,7 +5,7 @@
  * @module
  */
 import { kindOf, needFunction, needTensors } from "./arguments.ts";
-import type { DType } from "./dtype.ts";
+import { type DType, isFloat } from "./dtype.ts";
 import { KernelError, LifetimeError, ShapeError } from "./errors.ts";
 import { scope } from "./scope.ts";
 import { sameShape, type Shape, show } from "./shape.ts";
@@ -268,28 +268,58 @@ function withRecording<T>(on: boolean, body: () => T): T {
 }
 
 /**
- * Runs `body` and keeps only its input for the backward pass, which recomputes `body`: memory for
- * time (Chen et al., 2016; torch's `checkpoint`). Gradients have the same bits as without.
- *
- * @param body must compute the same both times; tensors it uses besides `x` must still be alive in
- * the backward pass
+ * `x` as a plain value over the same memory, which no gradient passes; torch's `detach`, JAX's
+ * `stop_gradient`.
  */
+export function detach(x: Tensor): Tensor {
+  needTensors("detach", { x });
+  return x.view(x.shape, x.strides);
+}
+
+/**
+ * `body` as a function that keeps only its inputs for the backward pass, which recomputes `body`:
+ * memory for time (Chen et al., 2016); `jax.checkpoint`, torch's `checkpoint`. Gradients have the
+ * same bits as without.
+ *
+ * @param body must compute the same both times; tensors it uses besides its inputs must still be
+ * alive in the backward pass
+ */
+export function checkpoint<Inputs extends readonly Tensor[]>(
+  body: (...inputs: Inputs) => Tensor,
+): (...inputs: Inputs) => Tensor {
+  needFunction("checkpoint", "the body", body);
+  return (...inputs) =>
+    recomputed("checkpoint", body as unknown as (...inputs: Tensor[]) => Tensor, inputs);
+}
+
+/** {@link checkpoint} of a function of one tensor, applied to `x`. */
 export function recompute(body: (x: Tensor) => Tensor, x: Tensor): Tensor {
   needFunction("recompute", "the body", body);
-  needTensors("recompute", { x });
-  if (!recording) return body(x);
-  const { result: y, outer } = readsOf(() => noGrad(() => scope(() => body(x))));
+  return recomputed("recompute", body, [x]);
+}
+
+function recomputed(
+  name: string,
+  body: (...inputs: Tensor[]) => Tensor,
+  inputs: readonly Tensor[],
+): Tensor {
+  needTensors(name, Object.fromEntries(inputs.map((it, i) => [`input ${i}`, it])));
+  if (!recording) return body(...inputs);
+  const { result: y, outer } = readsOf(() => noGrad(() => scope(() => body(...inputs))));
   y.node = new Node(
-    "recompute",
-    ({ grads, saved: [input], needs }) => {
-      const leaf = input.view(input.shape, input.strides).trainable();
-      withRecording(true, () => backward(body(leaf), grads[0]));
-      return [needs[0] ? leaf.grad : undefined];
+    name,
+    ({ grads, saved, needs }) => {
+      const leaves = saved.map((input) => {
+        const leaf = input.view(input.shape, input.strides);
+        return isFloat(input.dtype) ? leaf.trainable() : leaf;
+      });
+      withRecording(true, () => backward(body(...leaves), grads[0]));
+      return leaves.map((leaf, i) => needs[i] ? leaf.grad : undefined);
     },
     false,
-    [x.shape],
-    [x],
-    [retain(x)],
+    inputs.map(({ shape }) => shape),
+    inputs,
+    inputs.map(retain),
     1,
     undefined,
     outer,

@@ -214,6 +214,8 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
   scope: [[() => x]],
   noGrad: [[() => x]],
   recompute: [[(x: Tensor) => add(x, 1), x]],
+  checkpoint: [[(x: Tensor) => add(x, 1)]],
+  detach: [[x]],
   assign: [[device.zeros([3]), row, device.zeros([1])], [2]],
   addScaled: [[device.zeros([3]), row, 2, device.zeros([1])], [3]],
   emaStep: [[device.zeros([3]), row, pair]],

@@ -12,13 +12,17 @@ import {
   exp,
   flip,
   gelu,
+  greater,
+  idiv,
   matmul,
+  mod,
   mul,
   permute,
   relu,
   reshape,
   scope,
   sigmoid,
+  sin,
   slice,
   sqrt,
   sub,
@@ -26,6 +30,7 @@ import {
   tanh,
   type Tensor,
   transpose,
+  where,
 } from "../../engine/mod.ts";
 import { full } from "../support/tier.ts";
 import { openDevice } from "../support/device.ts";
@@ -128,6 +133,9 @@ Deno.test("random programs of maps and views, f32 and f16, with gradients, keep 
     (y) => add(y, sum(y, { axes: [1], keepDims: true })),
     (y) => reshape(transpose(y), y.shape),
     (y) => flip(y, [1]),
+    (y) => sin(mod(y, 0.7)),
+    (y, x) => where(greater(y, x), y, mul(x, -3)),
+    (y) => add(cast(idiv(cast(mul(y, 9), "i32"), -4), y.dtype), y),
     (y) => sigmoid(y),
     (y, x) => add(mul(y, x), y),
   ];

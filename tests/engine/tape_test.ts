@@ -13,7 +13,8 @@ import { split } from "../../engine/ops/assemble.ts";
 import { mse } from "../../engine/ops/loss.ts";
 import { mean, sum } from "../../engine/ops/reduce.ts";
 import { scope } from "../../engine/scope.ts";
-import { backward, noGrad } from "../../engine/tape.ts";
+import { indexSelect } from "../../engine/ops/indexing.ts";
+import { backward, checkpoint, detach, noGrad } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { openDevice } from "../support/device.ts";
 
@@ -234,4 +235,24 @@ Deno.test("a second loss over a graph that was freed says so", () => {
     backward(one);
     assertThrows(() => backward(two), LifetimeError, "freed");
   });
+});
+
+Deno.test("checkpoint of several inputs, integers among them, gives the plain bits", async () => {
+  const f = (a: Tensor, b: Tensor, ids: Tensor, c: Tensor) =>
+    mul(mul(exp(a), b), add(indexSelect(c, ids), a));
+  const found: Float32Array[][] = [];
+  for (const g of [f, checkpoint(f)]) {
+    using a = device.tensor([[0.5, -1], [2, 0.25]]).trainable();
+    using b = device.tensor([[3, 1], [-1, 2]]).trainable();
+    using ids = device.tensor(Uint32Array.of(1, 0));
+    scope(() => backward(sum(mul(g(a, b, ids, b), a))));
+    found.push([await a.grad!.data() as Float32Array, await b.grad!.data() as Float32Array]);
+  }
+  assertEquals(found[1], found[0]);
+});
+
+Deno.test("detach: the value without the gradient", async () => {
+  using w = device.tensor([2, -3]).trainable();
+  scope(() => backward(sum(mul(detach(mul(w, w)), w))));
+  assertEquals([...await w.grad!.data()], [4, 9]);
 });
