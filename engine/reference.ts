@@ -25,6 +25,39 @@ export function refRows({ shape, data }: RefArray): Float64Array[] {
   );
 }
 
+/**
+ * Maps what stands along an axis, which may get another length, slice by slice.
+ *
+ * @param beside an array of the same shape beside the axis, whose slices `f` gets as well
+ */
+export function refAlong(
+  { shape, data }: RefArray,
+  axis: number,
+  f: (slice: number[], beside: number[]) => readonly number[],
+  beside?: RefArray,
+): RefArray {
+  const inner = sizeOf(shape.slice(axis + 1));
+  const outer = sizeOf(shape.slice(0, axis));
+  const sliceOf = (of: RefArray, o: number, i: number) =>
+    Array.from({ length: of.shape[axis] }, (_, k) => of.data[(o * of.shape[axis] + k) * inner + i]);
+  const slices = Array.from({ length: outer * inner }, (_, n) => {
+    const [o, i] = [Math.floor(n / inner), n % inner];
+    return f(sliceOf({ shape, data }, o, i), beside ? sliceOf(beside, o, i) : []);
+  });
+  const width = slices[0]?.length ?? shape[axis];
+  return refFrom(
+    shape.map((size, i) => i === axis ? width : size),
+    (at) => {
+      const [o, k, i] = [
+        Math.floor(at / inner / width),
+        Math.floor(at / inner) % width,
+        at % inner,
+      ];
+      return slices[o * inner + i][k];
+    },
+  );
+}
+
 /** Scalar product. */
 export function refDot(a: Float64Array, b: Float64Array): number {
   return a.reduce((sum, value, k) => sum + value * b[k], 0);

@@ -141,20 +141,43 @@ function refCentre(x: RefArray, reduced: readonly boolean[]): Float64Array {
   return x.data.map((value, i) => value - spread[i] / count);
 }
 
+/** Variance and mean over the reduced axes, the latter with size 1 there. */
+function varianceOf(x: Tensor, attrs: VarianceAttrs): readonly [variance: Tensor, mean: Tensor] {
+  const { reduced, correction } = attrs;
+  const count = reducedCount(x.shape, reduced);
+  const scale = 1 / (count - correction);
+  const y = x.device.empty(squeeze(x.shape, attrs));
+  let mean = moments(x, reduced, scale, y);
+  if (!mean) {
+    mean = reduceAxes(x, reduced, "sum", 1 / count);
+    const centred = x.device.empty(x.shape);
+    elementwise(centred, [x, mean], { expression: "a - b" });
+    reduceAxes(centred, reduced, "sumOfSquares", scale, y);
+  }
+  return [y, mean];
+}
+
+function refVariance(x: RefArray, attrs: VarianceAttrs): RefArray {
+  const { reduced, correction } = attrs;
+  const squares = refCentre(x, reduced).map((d) => d * d);
+  const { data } = refUnbroadcast(squares, x.shape, keptShape(x.shape, reduced));
+  const scale = 1 / (reducedCount(x.shape, reduced) - correction);
+  return { shape: squeeze(x.shape, attrs), data: data.map((v) => v * scale) };
+}
+
+/** Derivatives of the variance by the elements, times what stands for its gradient. */
+function refSlopes(x: RefArray, attrs: VarianceAttrs, gradient: Float64Array): RefArray {
+  const { reduced, correction } = attrs;
+  const centred = refCentre(x, reduced);
+  const spread = refBroadcast({ shape: keptShape(x.shape, reduced), data: gradient }, x.shape);
+  const scale = 2 / (reducedCount(x.shape, reduced) - correction);
+  return refFrom(x.shape, (i) => scale * centred[i] * spread[i]);
+}
+
 const varianceOp = /* @__PURE__ */ defineOp<VarianceAttrs>({
   name: "variance",
   forward([x], attrs, save) {
-    const { reduced, correction } = attrs;
-    const count = reducedCount(x.shape, reduced);
-    const scale = 1 / (count - correction);
-    const y = x.device.empty(squeeze(x.shape, attrs));
-    let mean = moments(x, reduced, scale, y);
-    if (!mean) {
-      mean = reduceAxes(x, reduced, "sum", 1 / count);
-      const centred = x.device.empty(x.shape);
-      elementwise(centred, [x, mean], { expression: "a - b" });
-      reduceAxes(centred, reduced, "sumOfSquares", scale, y);
-    }
+    const [y, mean] = varianceOf(x, attrs);
     save(x);
     save(mean);
     return [y];
@@ -168,23 +191,44 @@ const varianceOp = /* @__PURE__ */ defineOp<VarianceAttrs>({
     return [dx];
   },
   reference: {
+    forward: ([x], attrs) => [refVariance(x, attrs)],
+    backward: ([x], attrs, [dy]) => [refSlopes(x, attrs, dy.data)],
+  },
+});
+
+const stdOp = /* @__PURE__ */ defineOp<VarianceAttrs>({
+  name: "std",
+  forward([x], attrs, save) {
+    const [variance, mean] = varianceOf(x, attrs);
+    const y = x.device.empty(variance.shape);
+    elementwise(y, [variance], { expression: "sqrt(a)" });
+    [x, mean, y].forEach(save);
+    return [y];
+  },
+  backward({ grads: [dy], saved: [x, mean, y] }, { reduced, correction }) {
+    const dx = x.device.empty(x.shape);
+    const rows = [mean, dy!, y].map((it) => expand(it, x.shape, reduced));
+    elementwise(dx, [x, ...rows], {
+      expression: "select(params.alpha * (a - b) * (c / d), T(0.0), d == T(0.0))",
+      alpha: 1 / (reducedCount(x.shape, reduced) - correction),
+    });
+    return [dx];
+  },
+  reference: {
     forward([x], attrs) {
-      const { reduced, correction } = attrs;
-      const squares = refCentre(x, reduced).map((d) => d * d);
-      const { data } = refUnbroadcast(squares, x.shape, keptShape(x.shape, reduced));
-      const scale = 1 / (reducedCount(x.shape, reduced) - correction);
-      return [{ shape: squeeze(x.shape, attrs), data: data.map((v) => v * scale) }];
+      const { shape, data } = refVariance(x, attrs);
+      return [{ shape, data: data.map(Math.sqrt) }];
     },
-    backward([x], { reduced, correction }, [dy]) {
-      const centred = refCentre(x, reduced);
-      const spread = refBroadcast({ shape: keptShape(x.shape, reduced), data: dy.data }, x.shape);
-      const scale = 2 / (reducedCount(x.shape, reduced) - correction);
-      return [refFrom(x.shape, (i) => scale * centred[i] * spread[i])];
+    backward([x], attrs, [dy]) {
+      const { data } = refVariance(x, attrs);
+      return [
+        refSlopes(x, attrs, dy.data.map((g, i) => data[i] === 0 ? 0 : g / 2 / Math.sqrt(data[i]))),
+      ];
     },
   },
 });
 
-/** Options of {@link variance}. */
+/** Options of {@link variance} and {@link std}. */
 export interface VarianceOptions extends ReduceOptions {
   /**
    * Sums are divided by the count less this: 1 (the default) for a sample, 0 for the biased
@@ -201,15 +245,28 @@ export interface VarianceOptions extends ReduceOptions {
  * result.
  */
 export function variance(x: Tensor, options: VarianceOptions = {}): Tensor {
-  const attrs = attrsOf("variance", x, options, ["axes", "keepDims", "correction"]);
+  return varianceOp.apply([x], varianceAttrs("variance", x, options))[0];
+}
+
+/**
+ * Standard deviation over axes, the root of {@link variance}; where it is 0, so is its gradient.
+ *
+ * @throws {ShapeError} as {@link variance}.
+ */
+export function std(x: Tensor, options: VarianceOptions = {}): Tensor {
+  return stdOp.apply([x], varianceAttrs("std", x, options))[0];
+}
+
+function varianceAttrs(name: string, x: Tensor, options: VarianceOptions): VarianceAttrs {
+  const attrs = attrsOf(name, x, options, ["axes", "keepDims", "correction"]);
   const { correction = 1 } = options;
-  needNumber("variance", "the correction", correction);
+  needNumber(name, "the correction", correction);
   const count = reducedCount(x.shape, attrs.reduced);
   if (count <= correction) {
     throw new ShapeError(
-      `variance: ${count} elements of ${show(x.shape)} go into one result, which needs more than ` +
+      `${name}: ${count} elements of ${show(x.shape)} go into one result, which needs more than ` +
         `the correction of ${correction}`,
     );
   }
-  return varianceOp.apply([x], { ...attrs, correction })[0];
+  return { ...attrs, correction };
 }

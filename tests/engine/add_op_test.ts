@@ -65,14 +65,14 @@ Deno.test("the ops that the manual adds compute what their references say", asyn
   try {
     const files = await printedFiles();
     assertEquals([...files.keys()].toSorted(), [
-      "engine/ops/diff.ts",
+      "engine/ops/deltas.ts",
       "engine/ops/squareplus.ts",
-      "kernels/diff.wgsl",
-      "tests/samples/diff.ts",
+      "kernels/deltas.wgsl",
+      "tests/samples/deltas.ts",
       "tests/samples/squareplus.ts",
     ]);
     write(files, folder);
-    for (const name of ["squareplus", "diff"]) {
+    for (const name of ["squareplus", "deltas"]) {
       const module = await import(new URL(`engine/ops/${name}.ts`, folder).href);
       const call: (x: Tensor) => Tensor = module[name];
       const op = registry().get(name)!;
@@ -94,9 +94,9 @@ Deno.test("the ops that the manual adds compute what their references say", asyn
         holds(`gradient of ${name} ${sample.label}`, await input.grad!.data(), dx!, 4e-6);
       }
     }
-    const { diff } = await import(new URL("engine/ops/diff.ts", folder).href);
+    const { deltas } = await import(new URL("engine/ops/deltas.ts", folder).href);
     using one = device.zeros([3, 1]);
-    assertThrows(() => diff(one), ShapeError, "no neighbours");
+    assertThrows(() => deltas(one), ShapeError, "no neighbours");
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }

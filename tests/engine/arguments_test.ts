@@ -84,12 +84,31 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
     ].map((name) => [name, [[x, x]]]),
   ),
   ...Object.fromEntries(
-    ["sum", "mean", "max", "min", "variance", "argmax", "argmin", "argsort", "sort", "softmax"]
+    [
+      "sum",
+      "mean",
+      "max",
+      "min",
+      "prod",
+      "logsumexp",
+      "norm",
+      "diff",
+      "std",
+      "variance",
+      "argmax",
+      "argmin",
+      "argsort",
+      "sort",
+      "softmax",
+    ]
       .concat("logSoftmax").map((name) => [name, [[x, {}], [1]]]),
   ),
   ...Object.fromEntries(
     ["bitwiseAnd", "bitwiseOr", "bitwiseXor", "leftShift", "rightShift"]
       .map((name) => [name, [[ids, ids]]]),
+  ),
+  ...Object.fromEntries(
+    ["cumsum", "cumprod", "cummax", "cummin"].map((name) => [name, [[x, 1], [1]]]),
   ),
   bitwiseNot: [[ids]],
   logicalNot: [[x]],
@@ -326,7 +345,7 @@ const ALIKE = new Set([
   ...[...Object.keys(UNARY), ...Object.keys(BINARY)]
     .filter((name) => !["neg", "add", "pow"].includes(name)),
   ...["notEqual", "less", "lessEqual", "greater", "greaterEqual", "logicalOr", "logicalXor"],
-  ...["bitwiseOr", "bitwiseXor", "leftShift", "rightShift"],
+  ...["bitwiseOr", "bitwiseXor", "leftShift", "rightShift", "cumprod", "cummin"],
 ]);
 
 const elsewhere: Device = await openDevice();

@@ -3,7 +3,7 @@ import { type Shape, sizeOf } from "../../engine/shape.ts";
 import { refRandom } from "../support/random.ts";
 import type { Sample, Samples } from "../support/samples.ts";
 
-function reduceSamples(): Sample[] {
+export function reduceSamples(): Sample[] {
   const cases: [Shape, number[], boolean][] = [
     [[1], [0], false],
     [[3, 7], [1], false],
