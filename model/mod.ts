@@ -176,7 +176,17 @@ export {
   type EncoderSource,
   loadEncoder,
   type TogetherOptions,
+  type WarmUpOptions,
 } from "./encoder/encoder.ts";
+export type { EmbedProgress, RequestOptions } from "./encoder/embed_service.ts";
+export type { EmbeddedStep, StreamOptions } from "./encoder/embed_stream.ts";
+export {
+  type Phase,
+  resample,
+  type ResampleKernel,
+  resampleKernel,
+  Resampler,
+} from "./frontend/resample.ts";
 export type { Audio, LogMelAudio } from "./encoder/chunks.ts";
 export { type Clip, Embedder, type Embedding, type EmbedOptions } from "./encoder/embed_queue.ts";
 export {

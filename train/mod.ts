@@ -82,7 +82,12 @@ export {
   skippedPath,
 } from "./downstream/embed_files.ts";
 export { Prng, type PrngState } from "../engine/prng.ts";
-export { type Phase, resample, type ResampleKernel, resampleKernel } from "./audio/resample.ts";
+export {
+  type Phase,
+  resample,
+  type ResampleKernel,
+  resampleKernel,
+} from "../model/frontend/resample.ts";
 export { SYNTHETIC_CLASSES, type SyntheticClip, syntheticClip } from "./data/synthetic.ts";
 export {
   describeError,

@@ -152,7 +152,8 @@ async function* mirrored(
   });
 }
 
-function joined(blocks: readonly Float32Array[]): Float32Array<ArrayBuffer> {
+/** Arrays behind one another. */
+export function joined(blocks: readonly Float32Array[]): Float32Array<ArrayBuffer> {
   const all = new Float32Array(blocks.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const block of blocks) {

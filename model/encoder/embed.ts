@@ -5,14 +5,13 @@
  */
 import {
   type Device,
+  matmul,
   max,
-  mean,
   noGrad,
   permute,
   reshape,
   scope,
   slice,
-  sum,
   type Tensor,
   within,
 } from "../../engine/mod.ts";
@@ -141,10 +140,25 @@ export function encodeChunks(
 function readGrid(whole: Tensor, { pool, bands, steps = whole.shape[2] }: Readout): Tensor {
   const [chunks, , all] = whole.shape;
   const grid = steps === all ? whole : slice(whole, 2, 0, steps);
-  const stacked = bands === "mean" ? mean(grid, { axes: [1], keepDims: true }) : grid;
+  const [, rows, , width] = whole.shape;
+  const stacked = bands === "mean"
+    ? sumInOrder(reshape(grid, [chunks, rows, -1]), 1 / rows, [chunks, 1, steps, width])
+    : grid;
   if (pool === "none") {
     return reshape(permute(stacked, [0, 2, 1, 3]), [chunks, steps, -1]);
   }
-  const pooled = (pool === "sum" ? sum : max)(stacked, { axes: [2] });
+  const pooled = pool === "max"
+    ? max(stacked, { axes: [2] })
+    : sumInOrder(reshape(stacked, [-1, steps, width]), 1, [chunks, -1]);
   return reshape(pooled, [chunks, -1]);
+}
+
+/**
+ * Sums over the middle axis of [outer, terms, inner], times `scale`. Products add in order whatever
+ * their sizes; reductions by how many there are, and then the bits of a clip's embedding would
+ * depend on the clips beside it.
+ */
+function sumInOrder(x: Tensor, scale: number, shape: readonly number[]): Tensor {
+  const [outer, terms] = x.shape;
+  return reshape(matmul(x.device.full([outer, 1, terms], scale), x), shape);
 }

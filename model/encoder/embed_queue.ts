@@ -77,7 +77,7 @@ export interface Embedding {
 }
 
 /** Chunks of full length that are encoded together unless told otherwise. */
-const BATCH = 32;
+export const BATCH = 32;
 /** Batches under way: while the device works on one, the next one is put together. */
 const UNDER_WAY = 2;
 /** Batches' worth of audio that may wait for more of its length. */
@@ -106,10 +106,17 @@ function keyOf({ kind, steps, kept }: Omit<Group, "chunks">): string {
   return `${kind} ${steps} ${kept}`;
 }
 
+/** Chunks on their way to embeddings of one kind. */
+export let queueOf: (embedder: Embedder, options: EmbedOptions) => Queue;
+
 /** Turns clips into embeddings. It holds no state between calls but the front end's tables. */
 export class Embedder implements Disposable {
   readonly #frontend: LogMel;
   readonly #own: boolean;
+
+  static {
+    queueOf = (embedder, options) => new Queue(embedder.network, embedder.#frontend, options);
+  }
 
   /**
    * Makes tables of the front end.
@@ -134,7 +141,7 @@ export class Embedder implements Disposable {
   /**
    * Embeds clips; only those under way are held, with at most four batches of audio that waits.
    * Clips come out when they are complete, in an order that depends on their lengths and on nothing
-   * else. What they are together with changes no more than the last bits of an embedding.
+   * else. What they are together with changes no bit of an embedding.
    *
    * @throws {ShapeError} for a log-mel that has not the encoder's bands.
    */
@@ -143,7 +150,7 @@ export class Embedder implements Disposable {
     options: EmbedOptions = {},
   ): AsyncGenerator<readonly [Key, Embedding]> {
     const { geometry } = this.network;
-    const queue = new Queue(this.network, this.#frontend, options);
+    const queue = queueOf(this, options);
     for await (const { key, audio, failed } of clips) {
       const clip = new OpenClip(key, this.network, options);
       const chunks = chunksOf(audio, geometry, this.settings);
@@ -176,7 +183,7 @@ export class Embedder implements Disposable {
 }
 
 /** Chunks that wait, batches under way and clips that are complete. */
-class Queue {
+export class Queue {
   readonly #network: EncoderNetwork;
   readonly #frontend: LogMel;
   readonly #readout: Readout;
@@ -199,6 +206,12 @@ class Queue {
     this.#batchSteps = batch * gridOf(network.geometry).columns;
   }
 
+  /** Time steps of chunks that wait for more of their length. */
+  get waiting(): number {
+    return this.#waitingSteps;
+  }
+
+  /** Takes a chunk; runs a batch when there are enough. */
   async add(sound: Sound, clip: OpenClip<unknown>): Promise<void> {
     const { geometry } = this.#network;
     const { columns } = gridOf(geometry);
@@ -302,7 +315,7 @@ class Queue {
 }
 
 /** A clip whose chunks come back one by one. */
-class OpenClip<Key> {
+export class OpenClip<Key> {
   /** Chunks so far. */
   chunks = 0;
   /** Their time steps. */
@@ -312,6 +325,9 @@ class OpenClip<Key> {
   /** Whether its audio failed: results are dropped. */
   dropped = false;
   #taken = 0;
+  /** Chunks whose values are pooled, and those that came back before one in front of them. */
+  #added = 0;
+  readonly #early = new Map<number, Float32Array[]>();
   /** Per layer, of pooled steps. */
   #pooled: Float64Array[] = [];
   /** Per layer and chunk. */
@@ -321,29 +337,42 @@ class OpenClip<Key> {
     readonly key: Key,
     readonly network: EncoderNetwork,
     readonly options: EmbedOptions,
+    /** Told of every chunk that comes back. */
+    readonly onChunk: () => void = () => {},
   ) {}
 
+  /** Whether all of it came back. */
   get isComplete(): boolean {
     return this.ended && !this.dropped && this.#taken === this.chunks;
   }
 
   /** @param layers outputs of one chunk */
   take(index: number, layers: readonly Float32Array[]): void {
+    if (this.dropped) return;
     this.#taken++;
+    this.onChunk();
     if (this.options.pool === "none") {
       // They are views of the whole batch's.
       layers.forEach((values, layer) => (this.#parts[layer] ??= [])[index] = values.slice());
       return;
     }
-    layers.forEach((values, layer) => {
-      const held = this.#pooled[layer];
-      if (!held) this.#pooled[layer] = Float64Array.from(values);
-      else if (this.options.pool === "max") {
-        values.forEach((x, i) => held[i] = Math.max(held[i], x));
-      } else values.forEach((x, i) => held[i] += x);
-    });
+    // In the order of the chunks, so that a mean's bits do not tell when they came back.
+    this.#early.set(index, layers.map((values) => values.slice()));
+    for (let next; (next = this.#early.get(this.#added)); this.#added++) {
+      this.#early.delete(this.#added);
+      next.forEach((values, layer) => this.#add(values, layer));
+    }
   }
 
+  #add(values: Float32Array, layer: number): void {
+    const held = this.#pooled[layer];
+    if (!held) this.#pooled[layer] = Float64Array.from(values);
+    else if (this.options.pool === "max") {
+      values.forEach((x, i) => held[i] = Math.max(held[i], x));
+    } else values.forEach((x, i) => held[i] += x);
+  }
+
+  /** What all chunks come to. */
   embedding(): Embedding {
     const { pool = "mean", bands = "concat", layers: allLayers = false } = this.options;
     const { geometry } = this.network;

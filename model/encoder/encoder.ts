@@ -15,6 +15,13 @@ import {
 } from "./embed.ts";
 import type { Audio } from "./chunks.ts";
 import { EncoderError, openFile } from "./open_file.ts";
+import {
+  type EmbedProgress,
+  EmbedService,
+  needAudio,
+  type RequestOptions,
+} from "./embed_service.ts";
+import { type EmbeddedStep, type StreamOptions, streamSteps } from "./embed_stream.ts";
 import type { FrontendSettings } from "../frontend/log_mel.ts";
 import { type Clip, Embedder, type Embedding, type EmbedOptions } from "./embed_queue.ts";
 import { imported } from "../formats/checkpoint_convert.ts";
@@ -32,7 +39,8 @@ import {
   type StoredTensor,
   wholeBytes,
 } from "../formats/stored_tensor.ts";
-import { HOP_SAMPLES } from "../frontend/tables.ts";
+import { resample } from "../frontend/resample.ts";
+import { FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE } from "../frontend/tables.ts";
 import { classTokens } from "../vit/tokens.ts";
 import { embeddingSpecs, encoderSpecs } from "../vit/parameter_specs.ts";
 
@@ -51,7 +59,7 @@ export interface EncoderOptions extends FrontendSettings {
 }
 
 /** How clips that are all at hand are embedded. */
-export interface TogetherOptions extends EmbedOptions {
+export interface TogetherOptions extends RequestOptions {
   /**
    * Standardises with mean and deviation of these clips' own log-mel values instead of the
    * encoder's statistics, as MSM-MAE's runtime does; default false. An embedding then depends on
@@ -61,8 +69,17 @@ export interface TogetherOptions extends EmbedOptions {
   readonly batchStatistics?: boolean;
 }
 
-/** Samples per second of all audio. */
-const SAMPLE_RATE = 16_000;
+/** What {@link Encoder.warmUp} prepares for. */
+export interface WarmUpOptions extends EmbedOptions {
+  /** Lengths of clips, seconds; default that of a chunk. */
+  readonly seconds?: readonly number[];
+  /** As many clips at once as shall be fast together as well; default 4. */
+  readonly together?: number;
+  /** Gives up. */
+  readonly signal?: AbortSignal;
+  /** Told after each part, with how many kernels the device has compiled so far. */
+  readonly onProgress?: (progress: EmbedProgress & { readonly kernels: number }) => void;
+}
 
 /**
  * Loads an encoder: a run's encoder.safetensors, one of its checkpoints, or what `import` takes, of
@@ -106,6 +123,7 @@ export class Encoder implements Disposable {
   readonly timestampEmbeddingSize: number;
   readonly #arena: ParameterArena;
   readonly #embedder: Embedder;
+  readonly #services = new Map<string, EmbedService>();
 
   /**
    * Uploads parameters; {@link loadEncoder} finds them.
@@ -150,10 +168,13 @@ export class Encoder implements Disposable {
   }
 
   /**
-   * Embeds a clip, or several, which go through the encoder together. Audio below one frame (25 ms)
+   * Embeds a clip, or several, which go through the encoder together, and with those of other
+   * callers who ask for the same kind of embedding within `waitMs`. Audio below one frame (25 ms)
    * is taken with silence behind it.
    *
-   * @param audio mono waveform at 16 kHz in [-1, 1], or a log-mel spectrogram
+   * @param audio mono waveform in [-1, 1] at `sampleRate`, or a log-mel spectrogram
+   * @throws `signal.reason` when the signal is aborted; {@link RangeError} for a `sampleRate` that
+   * cannot be resampled.
    * @throws {ShapeError} for audio without samples, or with one that is NaN, infinite or above
    * 1e10; for a log-mel that has not the encoder's bands, or a value that is not finite.
    */
@@ -164,16 +185,67 @@ export class Encoder implements Disposable {
     audio: Audio | readonly Audio[],
     options: TogetherOptions = {},
   ): Promise<Embedding | Embedding[]> {
-    const given = Array.isArray(audio) ? audio as readonly Audio[] : [audio as Audio];
-    const clips = options.batchStatistics
-      ? await standardisedTogether(this.device, given, this.frontend)
-      : given;
-    const embeddings = new Array<Embedding>(clips.length);
-    const keyed = clips.map((audio, key) => ({ key, audio }));
-    for await (const [key, embedding] of this.embedEach(keyed, options)) {
-      embeddings[key] = embedding;
+    // A list of numbers is no list of clips, whatever it was meant to be.
+    const several = Array.isArray(audio) && typeof audio[0] !== "number";
+    const given = several ? audio as readonly Audio[] : [audio as Audio];
+    given.forEach((it, i) => needAudio(it, several ? i : undefined));
+    const { batchStatistics, sampleRate = SAMPLE_RATE, ...request } = options;
+    if (!batchStatistics) {
+      const embeddings = await this.#service(options).embed(given, options);
+      return several ? embeddings : embeddings[0];
     }
-    return Array.isArray(audio) ? embeddings : embeddings[0];
+    const ours = given.map((it) =>
+      it instanceof Float32Array ? resample(it, sampleRate, SAMPLE_RATE) : it
+    );
+    const clips = await standardisedTogether(this.device, ours, this.frontend);
+    const embeddings = await this.#service(options).embed(clips, request);
+    return several ? embeddings : embeddings[0];
+  }
+
+  /** Who embeds so for all callers. */
+  #service(
+    { mode, pool, bands, layers, compat, batch }: EmbedOptions,
+  ): EmbedService {
+    const key = [mode, pool, bands, layers, compat, batch].join();
+    let service = this.#services.get(key);
+    if (!service) {
+      service = new EmbedService(this.#embedder, { mode, pool, bands, layers, compat, batch });
+      this.#services.set(key, service);
+    }
+    return service;
+  }
+
+  /**
+   * Time steps of audio that is still coming in, of a microphone or a connection, each as soon as
+   * it is known: a chunk's when it is full, which are the values that {@link embed} gives without
+   * pooling (with `framing: "centred"` the ends of every chunk are mirrored rather than those of
+   * the whole), or with `hopMs` in that time, from as much of what came before as a chunk holds.
+   *
+   * @param blocks a mono waveform in pieces of any length
+   * @throws as {@link embed}; {@link RangeError} if `hopMs` is not positive.
+   */
+  embedStream(
+    blocks: AsyncIterable<Float32Array> | Iterable<Float32Array>,
+    options: StreamOptions = {},
+  ): AsyncGenerator<EmbeddedStep> {
+    return streamSteps(this, blocks, options);
+  }
+
+  /**
+   * Compiles what clips of these lengths need, alone and together, by embedding silence, so that
+   * the first caller does not wait for it.
+   */
+  async warmUp(
+    { seconds, together = 4, signal, onProgress, ...kind }: WarmUpOptions = {},
+  ): Promise<void> {
+    const samples = seconds?.map((it) => Math.max(1, Math.round(it * SAMPLE_RATE))) ??
+      [(this.geometry.cropFrames - 1) * HOP_SAMPLES + FRAME_SAMPLES];
+    const parts = samples.flatMap((it) => (together > 1 ? [1, together] : [1]).map((n) => [it, n]));
+    for (const [i, [length, clips]] of parts.entries()) {
+      const silence = Array.from({ length: clips }, () => new Float32Array(length));
+      await this.embed(silence, { ...kind, signal, waitMs: 0 });
+      onProgress?.({ done: i + 1, total: parts.length, kernels: this.device.pipelinesCreated });
+    }
   }
 
   /**

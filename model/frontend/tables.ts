@@ -6,6 +6,8 @@
  * @module
  */
 
+/** Samples per second of all audio. */
+export const SAMPLE_RATE = 16_000;
 /** Samples per frame; also the length of the DFT. */
 export const FRAME_SAMPLES = 400;
 /** Samples from one frame to the next. */

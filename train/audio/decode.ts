@@ -16,11 +16,11 @@ import { flacBlocks } from "./flac.ts";
 import { id3v2Size, mpegBlocks } from "./mpeg.ts";
 import { isOggPage } from "./ogg.ts";
 import { oggBlocks } from "./ogg_audio.ts";
-import { Resampler } from "./resample.ts";
+import { Resampler } from "../../model/frontend/resample.ts";
+import { SAMPLE_RATE } from "../../model/frontend/tables.ts";
 import { isWav, openWav, wavBlocks } from "./wav.ts";
 
-/** The rate of every waveform inside the program, in Hz. */
-export const SAMPLE_RATE = 16000;
+export { SAMPLE_RATE };
 
 /** Files of more hours of audio are refused unless another limit is given. */
 export const MAX_HOURS = 24;

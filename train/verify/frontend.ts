@@ -11,7 +11,7 @@ import {
   MEL_80,
   slaneyMelFilterbank,
 } from "../../model/frontend/tables.ts";
-import { resample } from "../audio/resample.ts";
+import { resample } from "../../model/frontend/resample.ts";
 import { type CheckRow, Report, TOLERANCES } from "./report.ts";
 import type { GoldenSet, GoldenTensor } from "./golden.ts";
 

@@ -21,7 +21,7 @@ import { runWords } from "../../support/tasks.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
 import { README } from "../../support/markdown.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
-import { full } from "../../support/tier.ts";
+import { full, fullOnly } from "../../support/tier.ts";
 import { deno } from "../../support/deno_process.ts";
 
 /**
@@ -305,6 +305,54 @@ Deno.test("the README's encoder example runs as printed and embeds a file", () =
     // 70,000 samples are 436 frames.
     assertEquals(out, "[ 80 ] 28\n[ 28, 80 ] 4320 ms");
   }));
+
+fullOnly(
+  "the README's server embeds 20 posted files at once, each as alone",
+  () =>
+    inTempDir(async (dir) => {
+      const text = await Deno.readTextFile(README);
+      const code = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, it]) => it)
+        .find((it) => it.includes("Deno.serve"))!;
+      const model = join(dir, "encoder.safetensors");
+      await Deno.writeFile(model, encoderFile());
+      const file = join(audioFolder(dir), "2.wav");
+      const client = `
+      const wav = Deno.readFileSync(Deno.args[1]);
+      const post = async (body: Uint8Array<ArrayBuffer>) => {
+        const { port } = server.addr;
+        const reply = await fetch(\`http://127.0.0.1:\${port}\`, { method: "POST", body });
+        return \`\${reply.status} \${await reply.text()}\`;
+      };
+      const alone = await post(wav);
+      const all = await Promise.all(Array.from({ length: 20 }, () => post(wav)));
+      const { channels: [wave] } = await decodeAudio(wav);
+      const { values } = await encoder.embed(wave, { sampleRate: 16_000 });
+      console.log(JSON.stringify({
+        same: all.every((it) => it === alone) && alone === \`200 \${JSON.stringify([...values])}\`,
+        size: values.length,
+        refused: await post(wav.subarray(0, 20)),
+      }));
+      await server.shutdown();\n`;
+      const program = code.replace(
+        "port: 8000",
+        'port: 0, hostname: "127.0.0.1", onListen: () => {}',
+      )
+        .replace("await server.finished", `${client}await server.finished`);
+      const args = [
+        "run",
+        "--no-prompt",
+        "--check",
+        "--quiet",
+        `-R=${dir}`,
+        "--allow-net=127.0.0.1",
+      ];
+      const { out, err } = await deno([...args, "-", model, file], program);
+      const { refused, ...found } = JSON.parse(out);
+      assertEquals(found, { same: true, size: 80 });
+      assert(refused.startsWith("400 AudioError"), refused);
+      assertEquals(err, "1 of 2\n2 of 2");
+    }),
+);
 
 Deno.test("two files of embeddings of one name grow apart, and each is whole", () =>
   inTempDir(async (dir) => {

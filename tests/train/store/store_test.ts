@@ -12,7 +12,7 @@ import { dataSource } from "../../../train/data/data_source.ts";
 import { encodeValues, type NpyDtype, NpyError, npyHeader } from "../../../train/io/npy.ts";
 import { LOG_SILENCE, readCrop } from "../../../train/data/logmel_file.ts";
 import { WorkerPool } from "../../../train/data/worker_pool.ts";
-import { resample, Resampler } from "../../../train/audio/resample.ts";
+import { resample, Resampler } from "../../../model/frontend/resample.ts";
 import { samplesOf, startAt } from "../../../train/data/crop.ts";
 import { FileError } from "../../../train/data/clip_reading.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";

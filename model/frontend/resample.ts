@@ -80,7 +80,11 @@ export class Resampler {
   /** Results so far, a multiple of the kernel's `next`. */
   #done = 0;
 
-  /** @throws RangeError as {@link resample}. */
+  /**
+   * Makes the filter.
+   *
+   * @throws RangeError as {@link resample}.
+   */
   constructor(from: number, to: number) {
     if (from !== to) this.#kernel = resampleKernel(from, to);
   }

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { readSafetensors } from "../../../model/formats/safetensors.ts";
-import { resample, resampleKernel } from "../../../train/audio/resample.ts";
+import { resample, resampleKernel } from "../../../model/frontend/resample.ts";
 import { full } from "../../support/tier.ts";
 
 const GOLDEN = new URL("../../golden/frontend", import.meta.url).pathname;
