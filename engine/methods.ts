@@ -5,47 +5,10 @@
  * @module
  */
 import * as functions from "./functions.ts";
+import * as unary from "./ops/unary.ts";
 
-/** Functions that are methods, by name. */
+/** Functions that are methods, by name, beside those of ops/unary.ts, which all are. */
 export const METHOD_NAMES = [
-  // Of every element.
-  "abs",
-  "acos",
-  "asin",
-  "atan",
-  "ceil",
-  "cos",
-  "cosh",
-  "erf",
-  "erfc",
-  "exp",
-  "exp2",
-  "expm1",
-  "floor",
-  "gelu",
-  "geluTanh",
-  "isfinite",
-  "isinf",
-  "isnan",
-  "log",
-  "log1p",
-  "log2",
-  "nanToNum",
-  "neg",
-  "reciprocal",
-  "relu",
-  "round",
-  "rsqrt",
-  "sigmoid",
-  "sign",
-  "silu",
-  "sin",
-  "sinh",
-  "sqrt",
-  "square",
-  "tan",
-  "tanh",
-  "trunc",
   // Arithmetic and comparisons.
   "add",
   "sub",
@@ -154,11 +117,12 @@ export type Method<F> = F extends (x: functions.Tensor, ...rest: infer R) => inf
 
 /** The methods that tensors have of functions. */
 export type Methods = {
-  readonly [K in (typeof METHOD_NAMES)[number]]: Method<(typeof functions)[K]>;
+  readonly [K in (typeof METHOD_NAMES)[number] | keyof typeof unary]: Method<(typeof functions)[K]>;
 };
 
-for (const name of METHOD_NAMES) {
-  const call = functions[name] as (x: functions.Tensor, ...rest: unknown[]) => unknown;
+for (const [name, value] of Object.entries(functions)) {
+  if (!(METHOD_NAMES as readonly string[]).includes(name) && !(name in unary)) continue;
+  const call = value as (x: functions.Tensor, ...rest: unknown[]) => unknown;
   Object.defineProperty(functions.Tensor.prototype, name, {
     value(this: functions.Tensor, ...rest: unknown[]) {
       return call(this, ...rest);

@@ -196,6 +196,22 @@ const RULES: Record<string, Rule> = {
     const length = 1 + (detail >> 2) % (shape[axis] - start);
     chain.step("slice", [x], { axis, start, length });
   },
+  // Every axis with a step of its own, some backwards.
+  at(chain, x, { other, detail }) {
+    const entries = x.shadow.shape.map((size, axis) => {
+      const step = 1 + (other >> axis) % 3;
+      const length = 1 + (detail >> axis) % Math.ceil(size / step);
+      const backwards = other >> axis & 4;
+      const start = backwards ? step * (length - 1) : size - 1 - step * (length - 1);
+      return { start, step: backwards ? -step : step, length, drop: false };
+    });
+    chain.step("at", [x], {
+      entries: detail & 8 && entries.length < 4 ? [null, ...entries] : entries,
+    });
+  },
+  tril(chain, x, { detail }) {
+    if (x.shadow.shape.length > 1) chain.step("tril", [x], { diagonal: detail % 7 - 3 });
+  },
   expand(chain, x, { detail }) {
     const shape = x.shadow.shape.map((size) => size === 1 ? pick(SIZES, detail) : size);
     chain.step("expand", [x], { shape: detail & 1 && shape.length < 4 ? [3, ...shape] : shape });
