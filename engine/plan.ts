@@ -21,6 +21,7 @@ import {
   type Groups,
   packParams,
   parameterBytes,
+  parameterSlots,
   parameterStride,
   type Params,
   type Recorder,
@@ -542,10 +543,12 @@ class CapturedPlan<Output> implements Plan<Output> {
       );
     }
     this.#arena = device.recorder.allocate(size);
-    const dispatches = events.filter((event) => !isCopy(event));
+    const dispatches = events.filter((event): event is DispatchEvent => !isCopy(event));
+    const stride = parameterStride(device.gpu);
     this.dispatches = dispatches.filter(({ when }) => !when?.filled).length;
     this.#params = device.gpu.createBuffer({
-      size: Math.max(1, dispatches.length) * parameterStride(device.gpu),
+      size: stride *
+          dispatches.reduce((n, { pipeline }) => n + parameterSlots(pipeline, stride), 0) || stride,
       usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
     });
     this.#build();
@@ -593,10 +596,11 @@ class CapturedPlan<Output> implements Plan<Output> {
             }),
           ],
         }),
-        offset: [slot++ * stride],
+        offset: [slot * stride],
         grid,
         when,
       });
+      slot += parameterSlots(pipeline, stride);
     }
     gpu.queue.writeBuffer(this.#params, 0, bytes.u32);
   }

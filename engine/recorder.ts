@@ -170,6 +170,11 @@ export function parameterStride(gpu: GPUDevice): number {
   return Math.max(256, gpu.limits.minUniformBufferOffsetAlignment);
 }
 
+/** Strides that a kernel's parameters take: more than one where many axes have theirs. */
+export function parameterSlots({ paramBytes }: Pipeline, stride: number): number {
+  return Math.ceil(paramBytes / stride);
+}
+
 /** Watches dispatches while a profile is taken. */
 export interface DispatchObserver {
   /** Comes before a dispatch; describes the compute pass that holds it alone. */
@@ -309,7 +314,8 @@ export class EagerRecorder implements Recorder, RecorderCounters {
   ): void {
     const grid = gridOf(pipeline, windows, params, groups, this.#maxGroups);
     if (!grid) return;
-    if (this.#used === RING_SLOTS) this.flush();
+    const slots = parameterSlots(pipeline, this.#slotBytes);
+    if (this.#used + slots > RING_SLOTS) this.flush();
     const { observer } = this;
     const alone = observer?.beforeDispatch(pipeline, windows, {
       constants: pipeline.constants,
@@ -327,7 +333,8 @@ export class EagerRecorder implements Recorder, RecorderCounters {
       buffer.lastUse = this.#serial;
       if (pipeline.storage[i].writes) buffer.version++;
     }
-    this.#offset[0] = this.#used++ * this.#slotBytes;
+    this.#offset[0] = this.#used * this.#slotBytes;
+    this.#used += slots;
     if (this.#pipeline !== pipeline) pass.setPipeline(pipeline.gpu);
     this.#pipeline = pipeline;
     pass.setBindGroup(0, this.#bindGroup(pipeline, windows), this.#offset);
