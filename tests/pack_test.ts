@@ -175,7 +175,6 @@ fullOnly("the package works in an empty Deno project and in an empty npm project
         "npm/encoder.js",
         device(`import { openDevice } from "@tessera/tessera";
           import { loadEncoder } from "@tessera/tessera/model";
-          import "@tessera/tessera/train";
           using device = await openDevice();
           const encoder = await loadEncoder(device, "encoder.safetensors");
           console.log((await encoder.embed(new Float32Array(16000))).shape.join());`),
