@@ -22,6 +22,8 @@ export const METHOD_NAMES = [
   "atan2",
   "logaddexp",
   "clamp",
+  "elu",
+  "leakyRelu",
   "equal",
   "notEqual",
   "less",
@@ -105,6 +107,7 @@ export const METHOD_NAMES = [
   "nonzero",
   // Gradients, and tensors like others.
   "backward",
+  "detach",
   "zerosLike",
   "onesLike",
   "fullLike",
