@@ -274,6 +274,15 @@ export {
   stepDecay,
   warmupCosine,
 } from "./nn/schedules.ts";
+export {
+  readSafetensors,
+  type SafetensorsData,
+  type SafetensorsDtype,
+  SafetensorsError,
+  type SafetensorsFile,
+  type SafetensorsTensor,
+  writeSafetensors,
+} from "./formats/safetensors.ts";
 export { Dropout } from "./nn/dropout.ts";
 export {
   GRU,

@@ -221,6 +221,13 @@ export class Tensor implements Disposable {
     return this;
   }
 
+  /** Undoes {@link trainable}: no gradient is collected, and the one so far is forgotten. */
+  constant(): this {
+    this.zeroGrad();
+    this.#requiresGrad = false;
+    return this;
+  }
+
   /** The gradient that backward passes have collected, or undefined before the first. */
   get grad(): Tensor | undefined {
     const slot = this.#slotSoFar();

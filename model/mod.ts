@@ -233,4 +233,4 @@ export {
   type SafetensorsSlot,
   type SafetensorsTensor,
   writeSafetensors,
-} from "./formats/safetensors.ts";
+} from "../engine/formats/safetensors.ts";

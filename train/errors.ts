@@ -8,7 +8,7 @@
  * @module
  */
 
-import { printableLines } from "../model/formats/printable.ts";
+import { printableLines } from "../engine/formats/printable.ts";
 
 /** Wrong option, wrong configuration or a wrong combination of them (exit 2). */
 export class UsageError extends Error {

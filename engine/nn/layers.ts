@@ -29,6 +29,7 @@ import {
   needWhole,
 } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
+import { writeSafetensors } from "../formats/safetensors.ts";
 import { type AttentionOptions, selfAttention } from "../ops/attention.ts";
 import { batchNorm, groupNorm, instanceNorm } from "../ops/batch_norm.ts";
 import { conv2d, type Conv2dOptions } from "../ops/conv.ts";
@@ -43,6 +44,7 @@ import { keep } from "../scope.ts";
 import { needShape, sameShape, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { constantValues, type InitialValues, xavierUniform } from "./init.ts";
+import { loadFile, storedValues } from "./state_file.ts";
 
 /** A tensor with its name within a layer, such as `mlp.fc1.weight`. */
 export type NamedTensor = readonly [name: string, tensor: Tensor];
@@ -168,12 +170,59 @@ export abstract class Module implements Disposable {
   }
 
   /**
-   * Overwrites tensors of {@link state} by name; those not named keep their values.
-   *
-   * @throws {ShapeError} if there is none of a name, or its size differs.
+   * Takes parameters out of training: they collect no gradient, and what they have is forgotten.
+   * Optimizers that have them already leave them alone; new ones refuse them.
    */
-  load(values: Iterable<readonly [name: string, data: HostArray]>): void {
+  freeze(): this {
+    for (const [, tensor] of this.parameters()) tensor.constant();
+    return this;
+  }
+
+  /** Undoes {@link freeze}. */
+  unfreeze(): this {
+    for (const [, tensor] of this.parameters()) tensor.trainable();
+    return this;
+  }
+
+  /**
+   * All of {@link state} as the bytes of a safetensors file
+   * (https://huggingface.co/docs/safetensors), in its element types; names are torch's.
+   *
+   * @param metadata free text by key
+   */
+  async save(
+    metadata: Readonly<Record<string, string>> = {},
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    const state = [...this.state()];
+    const values = state.length > 0
+      ? await state[0][1].device.read(state.map(([, tensor]) => tensor))
+      : [];
+    return writeSafetensors(
+      state.map(([name, { shape, dtype }], i) => [name, storedValues(shape, dtype, values[i])]),
+      metadata,
+    );
+  }
+
+  /**
+   * Overwrites tensors of {@link state} by name: with values, those not named keeping theirs; or
+   * with those of a safetensors file, which must have all. Floats of other types are rounded.
+   *
+   * @param values names and values, or the bytes of a safetensors file
+   * @param options `strict: false` lets a file lack names, and have others
+   * @throws {ShapeError} if there is none of a name, its shape or kind of element differs, or one
+   * is missing.
+   * @throws {SafetensorsError} if bytes are no safetensors file.
+   */
+  load(
+    values: Uint8Array | Iterable<readonly [name: string, data: HostArray]>,
+    options: { readonly strict?: boolean } = {},
+  ): void {
+    needOptions("load", options, ["strict"]);
     const own = new Map(this.state());
+    if (values instanceof Uint8Array) {
+      loadFile(own, values, options.strict ?? true);
+      return;
+    }
     needIterable("load", values);
     for (const [name, data] of values) {
       const tensor = own.get(name);

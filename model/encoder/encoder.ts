@@ -31,7 +31,7 @@ import {
   objectIn,
   openCheckpoint,
 } from "../formats/checkpoint_file.ts";
-import { quoted } from "../formats/printable.ts";
+import { quoted } from "../../engine/formats/printable.ts";
 import {
   bytesAccess,
   countOf,

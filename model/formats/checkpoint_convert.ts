@@ -13,7 +13,7 @@ import {
   type StoredTensors,
   type SystemName,
 } from "./checkpoint_names.ts";
-import { listed, quoted } from "./printable.ts";
+import { listed, quoted } from "../../engine/formats/printable.ts";
 import { asFloat32, type StoredTensor, valuesOf, wholeBytes } from "./stored_tensor.ts";
 import { TorchDict, type TorchValue } from "./torch_write.ts";
 

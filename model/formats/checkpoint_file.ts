@@ -21,7 +21,7 @@ import {
   type SystemName,
   toMatpacNames,
 } from "./checkpoint_names.ts";
-import { START_BYTES } from "./foreign_file.ts";
+import { START_BYTES } from "../../engine/formats/foreign_file.ts";
 import { PickleDict, type PickleValue } from "./pickle_values.ts";
 import type { RandomAccess } from "./stored_tensor.ts";
 import { openSafetensors } from "./safetensors_stream.ts";

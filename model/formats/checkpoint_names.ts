@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { quoted } from "./printable.ts";
+import { quoted } from "../../engine/formats/printable.ts";
 import { bytesIn, type StoredTensor, wholeBytes } from "./stored_tensor.ts";
 
 /** A checkpoint that cannot be taken for one of the systems, or not given in the form asked for. */

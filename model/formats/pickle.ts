@@ -24,7 +24,7 @@ import {
   setItem,
   sizeOf,
 } from "./pickle_values.ts";
-import { quoted } from "./printable.ts";
+import { quoted } from "../../engine/formats/printable.ts";
 
 /** Bounds on what a pickle may hold. */
 export interface PickleLimits {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { printable, quoted } from "./printable.ts";
+import { printable, quoted } from "../../engine/formats/printable.ts";
 
 /** The bytes are no pickle that is read here; the message says what was met and where. */
 export class PickleError extends Error {

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { START_BYTES } from "./foreign_file.ts";
+import { START_BYTES } from "../../engine/formats/foreign_file.ts";
 import { bytesIn, piecesOf, type RandomAccess, type StoredTensor } from "./stored_tensor.ts";
-import { headerLength, layOut, parseHeader } from "./safetensors.ts";
+import { headerLength, layOut, parseHeader } from "../../engine/formats/safetensors.ts";
 
 /** An open file. */
 export interface OpenSafetensors {

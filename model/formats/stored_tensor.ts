@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { SafetensorsDtype } from "./safetensors.ts";
+import type { SafetensorsDtype } from "../../engine/formats/safetensors.ts";
 
 /**
  * Something with a size whose bytes can be read anywhere. Reading is synchronous: writers take

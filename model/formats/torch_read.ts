@@ -14,11 +14,16 @@ import {
   PickleTuple,
   type PickleValue,
 } from "./pickle_values.ts";
-import { listed, quoted } from "./printable.ts";
+import { listed, quoted } from "../../engine/formats/printable.ts";
 import { PICKLE_LIMITS, unpickle } from "./pickle.ts";
 import { bytesIn, countOf, ITEM_BYTES, PIECE_BYTES, type RandomAccess } from "./stored_tensor.ts";
 import type { StoredTensor } from "./stored_tensor.ts";
-import { MAX_AXES, MAX_NAME, MAX_TENSORS, type SafetensorsDtype } from "./safetensors.ts";
+import {
+  MAX_AXES,
+  MAX_NAME,
+  MAX_TENSORS,
+  type SafetensorsDtype,
+} from "../../engine/formats/safetensors.ts";
 import { ZipArchive, type ZipEntry } from "./zip_read.ts";
 
 /** The archive is not what `torch.save` writes, or its tensors do not fit their storages. */

@@ -8,7 +8,7 @@
 import { crc32 } from "node:zlib";
 import { Inflate } from "../../deps/fflate.ts";
 import { PIECE_BYTES, piecesOf, type RandomAccess } from "./stored_tensor.ts";
-import { quoted } from "./printable.ts";
+import { quoted } from "../../engine/formats/printable.ts";
 
 /** The bytes are no zip archive that is read here; the message says what is wrong. */
 export class ZipError extends Error {

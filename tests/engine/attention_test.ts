@@ -13,7 +13,7 @@ import { scope } from "../../engine/scope.ts";
 import { show, sizeOf } from "../../engine/shape.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import { readSafetensors } from "../../model/formats/safetensors.ts";
+import { readSafetensors } from "../../engine/formats/safetensors.ts";
 import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
 import { full, fullOnly } from "../support/tier.ts";

@@ -33,7 +33,7 @@ import { backward } from "../../engine/tape.ts";
 import { Prng } from "../../engine/prng.ts";
 import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
-import { readSafetensors } from "../../model/formats/safetensors.ts";
+import { readSafetensors } from "../../engine/formats/safetensors.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();

@@ -10,7 +10,7 @@ import {
   readSafetensors,
   type SafetensorsTensor,
   writeSafetensors,
-} from "../../model/formats/safetensors.ts";
+} from "../../engine/formats/safetensors.ts";
 
 const read = (name: string) => Deno.readFileSync(new URL(`../golden/${name}`, import.meta.url));
 

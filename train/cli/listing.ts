@@ -1,6 +1,6 @@
 /** Lists on standard error of what was left out. */
 
-import { printable } from "../../model/formats/printable.ts";
+import { printable } from "../../engine/formats/printable.ts";
 
 /** Entries that are shown. */
 const MOST_SHOWN = 20;

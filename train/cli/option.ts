@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from "../../deps/valibot.ts";
-import { printable } from "../../model/formats/printable.ts";
+import { printable } from "../../engine/formats/printable.ts";
 import { UsageError } from "../errors.ts";
 import { suggestion } from "./nearest.ts";
 import type { RawArguments } from "./parser.ts";

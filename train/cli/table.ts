@@ -4,7 +4,7 @@
  * @module
  */
 
-import { printable } from "../../model/formats/printable.ts";
+import { printable } from "../../engine/formats/printable.ts";
 
 /** Characters of a cell that are shown. */
 const MOST_CELL = 100;

@@ -1,7 +1,7 @@
 /** `deno task embed`: audio to embeddings. */
 
 import { openWatchedDevice } from "../cli/kernel_line.ts";
-import { printable } from "../../model/formats/printable.ts";
+import { printable } from "../../engine/formats/printable.ts";
 import { command, refuse } from "../cli/command.ts";
 import { waiting } from "../cli/wait_line.ts";
 import { listSkipped } from "../cli/listing.ts";

@@ -6,7 +6,7 @@ import {
   modelOf,
   SYSTEM_TITLES,
 } from "../../model/formats/checkpoint_file.ts";
-import { printable } from "../../model/formats/printable.ts";
+import { printable } from "../../engine/formats/printable.ts";
 import { bytesIn, type StoredTensor } from "../../model/formats/stored_tensor.ts";
 import { formatBytes } from "../../engine/mod.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";

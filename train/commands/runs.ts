@@ -1,6 +1,6 @@
 /** `deno task runs`: a table of runs. */
 
-import { printable } from "../../model/formats/printable.ts";
+import { printable } from "../../engine/formats/printable.ts";
 import { command } from "../cli/command.ts";
 import { option } from "../cli/option.ts";
 import { durationText } from "../cli/progress.ts";

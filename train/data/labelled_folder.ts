@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from "../../deps/path.ts";
-import { quoted } from "../../model/formats/printable.ts";
+import { quoted } from "../../engine/formats/printable.ts";
 import { NoDataError } from "../errors.ts";
 import { readCsv } from "../io/csv.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { listed } from "../../model/formats/printable.ts";
+import { listed } from "../../engine/formats/printable.ts";
 import { LOG_OFFSET, MEL_80 } from "../../model/frontend/tables.ts";
 import { readFully } from "../io/bytes.ts";
 import { openRegular } from "../io/regular_file.ts";

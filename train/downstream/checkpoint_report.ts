@@ -5,7 +5,7 @@
  */
 import { type CheckpointModel, SYSTEM_TITLES } from "../../model/formats/checkpoint_file.ts";
 import type { CheckpointGeometry } from "../../model/formats/checkpoint_geometry.ts";
-import { printable } from "../../model/formats/printable.ts";
+import { printable } from "../../engine/formats/printable.ts";
 import { countOf, type StoredTensor, valuesOf } from "../../model/formats/stored_tensor.ts";
 
 /** Statistics of a tensor over its finite values; NaN where it has none. */

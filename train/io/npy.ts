@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { printable, quoted } from "../../model/formats/printable.ts";
+import { printable, quoted } from "../../engine/formats/printable.ts";
 
 /** Number formats that a store can have. */
 export type NpyDtype = "f32" | "f16";

@@ -20,7 +20,7 @@ import {
   SafetensorsError,
   type SafetensorsFile,
   type SafetensorsTensor,
-} from "../../model/formats/safetensors.ts";
+} from "../../engine/formats/safetensors.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
 import { DivergedError, UsageError } from "../errors.ts";
 import { isFolder, namesIn } from "../io/folders.ts";

@@ -9,7 +9,7 @@ import { initialise } from "../../model/objectives/initialise.ts";
 import { drawMask } from "../../model/objectives/masking.ts";
 import type { MaskedModel } from "../../model/objectives/masked_model.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
-import { readSafetensors } from "../../model/formats/safetensors.ts";
+import { readSafetensors } from "../../engine/formats/safetensors.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
 import { refuseInterrupted } from "../io/interruption.ts";
 import { unfinishedWork, waitFor } from "../io/unfinished_work.ts";

@@ -8,7 +8,7 @@ import type { ParameterArena, ParameterSpec } from "../../model/vit/parameter_ar
 import { type MaskedModel, TEACHER_PREFIX } from "../../model/objectives/masked_model.ts";
 import { classTokens } from "../../model/vit/tokens.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
-import type { SafetensorsTensor } from "../../model/formats/safetensors.ts";
+import type { SafetensorsTensor } from "../../engine/formats/safetensors.ts";
 import type { CheckpointTensor } from "./checkpoint.ts";
 import type { Trainer } from "./update.ts";
 

@@ -7,7 +7,7 @@
  */
 import { join } from "../../deps/path.ts";
 import type { HostArray } from "../../engine/mod.ts";
-import { readSafetensors } from "../../model/formats/safetensors.ts";
+import { readSafetensors } from "../../engine/formats/safetensors.ts";
 import { UsageError } from "../errors.ts";
 
 /** A reference tensor. */

@@ -18,7 +18,7 @@ import {
 import { isDecayed } from "../../model/vit/parameter_arena.ts";
 import { type Encoder, loadEncoder } from "../../model/encoder/encoder.ts";
 import { matpacName } from "../../model/formats/checkpoint_names.ts";
-import { writeSafetensors } from "../../model/formats/safetensors.ts";
+import { writeSafetensors } from "../../engine/formats/safetensors.ts";
 import { binaryMask, type Mask } from "../../model/objectives/masking.ts";
 import { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { recipeFor } from "../../model/objectives/objectives.ts";

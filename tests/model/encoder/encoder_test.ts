@@ -9,7 +9,7 @@ import type { Embedding, EmbedOptions } from "../../../model/encoder/embed_queue
 import { type Encoder, EncoderError, loadEncoder } from "../../../model/encoder/encoder.ts";
 import type { CheckpointFile } from "../../../model/formats/checkpoint_file.ts";
 import { type StoredTensor, storedTensor } from "../../../model/formats/stored_tensor.ts";
-import { bytesOf, writeSafetensors } from "../../../model/formats/safetensors.ts";
+import { bytesOf, writeSafetensors } from "../../../engine/formats/safetensors.ts";
 import { LogMel } from "../../../model/frontend/log_mel.ts";
 import { frameCount } from "../../../model/frontend/tables.ts";
 import {

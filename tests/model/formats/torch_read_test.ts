@@ -13,7 +13,7 @@ import {
   valuesOf,
   wholeBytes,
 } from "../../../model/formats/stored_tensor.ts";
-import { readSafetensors, type SafetensorsDtype } from "../../../model/formats/safetensors.ts";
+import { readSafetensors, type SafetensorsDtype } from "../../../engine/formats/safetensors.ts";
 import {
   isLegacyTorch,
   openTorch,

@@ -6,7 +6,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { defineKernel, type Device, openDevice } from "../../../engine/mod.ts";
 import logmelSource from "../../../kernels/log_mel.wgsl" with { type: "text" };
-import { readSafetensors } from "../../../model/formats/safetensors.ts";
+import { readSafetensors } from "../../../engine/formats/safetensors.ts";
 import { refLogMel } from "../../support/log_mel_reference.ts";
 import {
   CENTRE_PAD,

@@ -4,7 +4,7 @@
  */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { readSafetensors } from "../../../model/formats/safetensors.ts";
+import { readSafetensors } from "../../../engine/formats/safetensors.ts";
 import {
   binaryMask,
   drawMask,

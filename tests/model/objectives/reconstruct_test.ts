@@ -3,7 +3,7 @@ import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { openDevice } from "../../../engine/mod.ts";
 import { recognise, toMatpacNames } from "../../../model/formats/checkpoint_names.ts";
 import { storedTensor, valuesOf, wholeBytes } from "../../../model/formats/stored_tensor.ts";
-import { bytesOf, readSafetensors } from "../../../model/formats/safetensors.ts";
+import { bytesOf, readSafetensors } from "../../../engine/formats/safetensors.ts";
 import { maskFromNoise, visibleCount } from "../../../model/objectives/masking.ts";
 import { MsmMae } from "../../../model/objectives/msm_mae.ts";
 import { recipeFor } from "../../../model/objectives/objectives.ts";

@@ -1,7 +1,7 @@
 /** Position tables against golden values, and the number of parameters that sizes make. */
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { openDevice } from "../../../engine/mod.ts";
-import { readSafetensors } from "../../../model/formats/safetensors.ts";
+import { readSafetensors } from "../../../engine/formats/safetensors.ts";
 import { studentSpecs } from "../../../model/objectives/matpac.ts";
 import { cropPositions, sinCosPositions, sinCosPositions1d } from "../../../model/vit/positions.ts";
 import { PRESETS } from "../../../model/objectives/presets.ts";

@@ -5,7 +5,7 @@
  */
 import { join } from "@std/path";
 import { modelOf, openCheckpoint } from "../../../model/formats/checkpoint_file.ts";
-import { writeSafetensors } from "../../../model/formats/safetensors.ts";
+import { writeSafetensors } from "../../../engine/formats/safetensors.ts";
 import { bytesAccess } from "../../../model/formats/stored_tensor.ts";
 import { ZipArchive } from "../../../model/formats/zip_read.ts";
 import { waveformBlocks } from "../../../train/audio/decode.ts";

@@ -2,9 +2,9 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { openCheckpoint } from "../../../model/formats/checkpoint_file.ts";
-import { printable } from "../../../model/formats/printable.ts";
+import { printable } from "../../../engine/formats/printable.ts";
 import { bytesAccess, storedTensor, wholeBytes } from "../../../model/formats/stored_tensor.ts";
-import { readSafetensors, writeSafetensors } from "../../../model/formats/safetensors.ts";
+import { readSafetensors, writeSafetensors } from "../../../engine/formats/safetensors.ts";
 import { torchChunks, TorchDict } from "../../../model/formats/torch_write.ts";
 import { statisticsOf } from "../../../train/downstream/checkpoint_report.ts";
 import { help as exportHelp, run as runExport } from "../../../train/commands/export.ts";

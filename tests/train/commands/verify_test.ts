@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { openDevice } from "../../../engine/mod.ts";
-import { readSafetensors, writeSafetensors } from "../../../model/formats/safetensors.ts";
+import { readSafetensors, writeSafetensors } from "../../../engine/formats/safetensors.ts";
 import { ownGoldenFolder, verifyFolder } from "../../../train/commands/verify.ts";
 import { UsageError } from "../../../train/errors.ts";
 import { errorsOf } from "../../../train/verify/report.ts";

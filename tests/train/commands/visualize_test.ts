@@ -8,7 +8,7 @@ import { inflateSync } from "node:zlib";
 import { openDevice } from "../../../engine/mod.ts";
 import { attentionMaps } from "../../../model/encoder/attention_maps.ts";
 import { loadEncoder } from "../../../model/encoder/encoder.ts";
-import { writeSafetensors } from "../../../model/formats/safetensors.ts";
+import { writeSafetensors } from "../../../engine/formats/safetensors.ts";
 import { LogMel } from "../../../model/frontend/log_mel.ts";
 import { initialise } from "../../../model/objectives/initialise.ts";
 import { MsmMae } from "../../../model/objectives/msm_mae.ts";

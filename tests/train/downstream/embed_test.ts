@@ -8,7 +8,7 @@ import { openDevice } from "../../../engine/mod.ts";
 import type { Embedding, EmbedOptions } from "../../../model/encoder/embed_queue.ts";
 import { loadEncoder } from "../../../model/encoder/encoder.ts";
 import { bytesAccess } from "../../../model/formats/stored_tensor.ts";
-import { readSafetensors } from "../../../model/formats/safetensors.ts";
+import { readSafetensors } from "../../../engine/formats/safetensors.ts";
 import { ZipArchive } from "../../../model/formats/zip_read.ts";
 import { run } from "../../../train/commands/embed.ts";
 import { loadWaveform } from "../../../train/audio/decode.ts";

@@ -20,7 +20,7 @@ import {
   type ProbeFile,
   saveProbe,
 } from "../../../train/downstream/probe/probe_file.ts";
-import { type SafetensorsTensor, writeSafetensors } from "../../../model/formats/safetensors.ts";
+import { type SafetensorsTensor, writeSafetensors } from "../../../engine/formats/safetensors.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { writeEncoder } from "../../support/small_encoder.ts";
 

@@ -1,7 +1,7 @@
 /** `--init`: what weights of another run, of this objective or another, a run starts from. */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { openDevice } from "../../../engine/mod.ts";
-import type { SafetensorsTensor } from "../../../model/formats/safetensors.ts";
+import type { SafetensorsTensor } from "../../../engine/formats/safetensors.ts";
 import { initialise } from "../../../model/objectives/initialise.ts";
 import type { MaskedModel } from "../../../model/objectives/masked_model.ts";
 import { type ObjectiveName, OBJECTIVES, recipeFor } from "../../../model/objectives/objectives.ts";

@@ -9,7 +9,7 @@ import {
 } from "@std/assert";
 import { join } from "@std/path";
 import { type Device, openDevice } from "../../../engine/mod.ts";
-import { readSafetensors } from "../../../model/formats/safetensors.ts";
+import { readSafetensors } from "../../../engine/formats/safetensors.ts";
 import { initialise } from "../../../model/objectives/initialise.ts";
 import { randomMask } from "../../../model/objectives/masking.ts";
 import type { Precision } from "../../../model/objectives/masked_model.ts";

@@ -6,7 +6,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/as
 import { join } from "@std/path";
 import { type Device, openDevice } from "../../../engine/mod.ts";
 import type { ParameterArena } from "../../../model/vit/parameter_arena.ts";
-import { readSafetensors } from "../../../model/formats/safetensors.ts";
+import { readSafetensors } from "../../../engine/formats/safetensors.ts";
 import { initialise } from "../../../model/objectives/initialise.ts";
 import { type Mask, randomMask } from "../../../model/objectives/masking.ts";
 import type { MaskedModel, Precision } from "../../../model/objectives/masked_model.ts";

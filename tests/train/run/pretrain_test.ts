@@ -8,7 +8,7 @@ import {
 } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { type Device, DeviceLostError, openDevice, OutOfMemoryError } from "../../../engine/mod.ts";
-import { readSafetensors } from "../../../model/formats/safetensors.ts";
+import { readSafetensors } from "../../../engine/formats/safetensors.ts";
 import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";
 import { resolveConfig } from "../../../train/config/config.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";

@@ -2,7 +2,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { openDevice } from "../../../engine/mod.ts";
-import { readSafetensors } from "../../../model/formats/safetensors.ts";
+import { readSafetensors } from "../../../engine/formats/safetensors.ts";
 import { LogMel } from "../../../model/frontend/log_mel.ts";
 import { run as prepareCommand } from "../../../train/commands/prepare.ts";
 import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";

@@ -5,7 +5,7 @@
  */
 import { join } from "../../../deps/path.ts";
 import { NoDataError } from "../../errors.ts";
-import { quoted } from "../../../model/formats/printable.ts";
+import { quoted } from "../../../engine/formats/printable.ts";
 import { readCsv } from "../../io/csv.ts";
 import { type LabelledFolder, labelledFolder } from "../../data/labelled_folder.ts";
 

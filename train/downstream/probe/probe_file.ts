@@ -5,8 +5,8 @@
  */
 import * as v from "../../../deps/valibot.ts";
 import type { CheckpointFile } from "../../../model/formats/checkpoint_file.ts";
-import { listed, printable } from "../../../model/formats/printable.ts";
-import { bytesOf, encodeHeader } from "../../../model/formats/safetensors.ts";
+import { listed, printable } from "../../../engine/formats/printable.ts";
+import { bytesOf, encodeHeader } from "../../../engine/formats/safetensors.ts";
 import { wholeBytes } from "../../../model/formats/stored_tensor.ts";
 import { NoDataError, UsageError } from "../../errors.ts";
 import { openCheckpointFile } from "../../io/checkpoint_file.ts";

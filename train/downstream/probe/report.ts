@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { printable } from "../../../model/formats/printable.ts";
+import { printable } from "../../../engine/formats/printable.ts";
 import { listSkipped } from "../../cli/listing.ts";
 import { lined } from "../../cli/table.ts";
 import type { Device } from "../../../engine/mod.ts";

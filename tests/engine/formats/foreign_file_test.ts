@@ -1,7 +1,7 @@
 /** What lies in the place of a checkpoint is called by its name. */
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { openCheckpoint } from "../../../model/formats/checkpoint_file.ts";
-import { readSafetensors, writeSafetensors } from "../../../model/formats/safetensors.ts";
+import { readSafetensors, writeSafetensors } from "../../../engine/formats/safetensors.ts";
 import { bytesAccess } from "../../../model/formats/stored_tensor.ts";
 import { raw } from "../../support/pickle_bytes.ts";
 

@@ -17,7 +17,7 @@ import {
   SafetensorsError,
   type SafetensorsTensor,
   writeSafetensors,
-} from "../../../model/formats/safetensors.ts";
+} from "../../../engine/formats/safetensors.ts";
 import { full } from "../../support/tier.ts";
 
 const encoder = new TextEncoder();

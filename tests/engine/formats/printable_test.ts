@@ -1,6 +1,6 @@
 /** Text from files in messages: nothing of it steers a terminal, forges a line or fills it. */
 import { assert, assertEquals, assertNotMatch } from "@std/assert";
-import { listed, printable, printableLines, quoted } from "../../../model/formats/printable.ts";
+import { listed, printable, printableLines, quoted } from "../../../engine/formats/printable.ts";
 
 Deno.test("printable: what steers a terminal becomes visible, what is readable stays", () => {
   const cases: [text: string, expected: string][] = [
