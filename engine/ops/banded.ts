@@ -8,13 +8,21 @@ import { defineKernel } from "../kernel.ts";
 import { rowChunks, rowsOf } from "../launch/elementwise.ts";
 import { defineOp } from "../op.ts";
 import { refZeros } from "../reference.ts";
+import { composite } from "../scope.ts";
 import { sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
+import { add } from "./elementwise.ts";
+import { concat } from "./view.ts";
 
 const kernel = /* @__PURE__ */ defineKernel("banded", source, {
   rounds: ({ constants: { BACKWARD }, params: { taps, most } }) => (BACKWARD ? most : taps) + 1,
 });
 const WORKGROUP = 64;
+/**
+ * Weights of a band, or bands of a column, that one invocation adds up at most: loops end, and f32
+ * sums of more lose digits.
+ */
+const LONGEST = 4096;
 
 /** A row of the matrix: weights of neighbouring elements of the axis, from `first` on. */
 export interface Band {
@@ -38,8 +46,11 @@ interface Table {
   readonly most: number;
 }
 
+const longestOf = (bands: readonly Band[]): number =>
+  bands.reduce((most, { weights }) => Math.max(most, weights.length), 1);
+
 function tableOf(bands: readonly Band[], size: number): Table {
-  const taps = Math.max(1, ...bands.map(({ weights }) => weights.length));
+  const taps = longestOf(bands);
   const table = new Uint32Array(bands.length + 2 * size);
   const weights = new Float32Array(bands.length * taps);
   const ends = new Uint32Array(size);
@@ -133,5 +144,24 @@ function visit(
 
 /** The product along an axis. Bands begin in ascending order, within the axis. */
 export function banded(x: Tensor, axis: number, bands: readonly Band[]): Tensor {
+  const longest = longestOf(bands);
+  if (longest > LONGEST) {
+    // Sums of parts of the bands.
+    const starts = Array.from({ length: Math.ceil(longest / LONGEST) }, (_, i) => i * LONGEST);
+    const last = x.shape[axis] - 1;
+    const parts = starts.map((start) =>
+      bands.map(({ first, weights }): Band => ({
+        first: Math.min(first + start, last),
+        weights: weights.slice(start, start + LONGEST),
+      }))
+    );
+    return composite(() => parts.map((part) => banded(x, axis, part)).reduce((a, b) => add(a, b)));
+  }
+  if (bands.length > LONGEST && tableOf(bands, x.shape[axis]).most > LONGEST) {
+    // Columns that many bands share: one part of the result after the other.
+    const half = Math.ceil(bands.length / 2);
+    const halves = [bands.slice(0, half), bands.slice(half)];
+    return composite(() => concat(halves.map((part) => banded(x, axis, part)), axis));
+  }
   return bandedOp.apply([x], { axis, bands })[0];
 }

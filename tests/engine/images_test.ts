@@ -15,9 +15,11 @@ import {
   maxPool1d,
   maxPool2d,
 } from "../../engine/ops/pool.ts";
+import { sum } from "../../engine/ops/reduce.ts";
 import { backward } from "../../engine/tape.ts";
 import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
+import { fullOnly } from "../support/tier.ts";
 
 const device = await openDevice();
 
@@ -43,11 +45,27 @@ Deno.test("a window as long as 30,000 places, and one value shared out", async (
   const x = device.tensor(Float32Array.from({ length: 30000 }, (_, i) => i % 2), [1, 30000]);
   const results = [adaptiveAvgPool1d(x, 1), adaptiveMaxPool1d(x, 1), avgPool1d(x, 30000)];
   const [average, top, plain] = await device.read(results);
-  // Sums in order: 15,000 equal terms, off by up to 15,000 times 2^-25.
-  assertEquals(Math.abs(average[0] - 0.5) < 5e-4 && Math.abs(plain[0] - 0.5) < 5e-4, true);
+  // Sums in order: 2,048 equal terms, off by up to 2,048 times 2^-25.
+  assertEquals(Math.abs(average[0] - 0.5) < 6e-5 && Math.abs(plain[0] - 0.5) < 6e-5, true);
   assertEquals([...top], [1]);
   const shared = adaptiveAvgPool1d(device.tensor([2]), 3);
   assertEquals([...await shared.data()], [2, 2, 2]);
+});
+
+fullOnly("300,000 places become one, and one 300,000, with their gradients", async () => {
+  const n = 300_000;
+  const x = device.full([1, 1, n], 1).trainable();
+  const y = avgPool1d(x, n);
+  const mean = y.view(y.shape);
+  backward(y, device.full([1, 1, 1], n));
+  const one = device.full([1, 1, 1], 2).trainable();
+  const spread = interpolate(one, { size: n });
+  const values = spread.view(spread.shape);
+  backward(sum(spread));
+  const [[average], dx, all, [total]] = await device.read([mean, x.grad!, values, one.grad!]);
+  // 4,096 equal terms in order, off by up to 4,096 times 2^-25.
+  assertEquals(Math.abs(average - 1) < 1.3e-4 && Math.abs(total / n - 1) < 1.3e-4, true);
+  assertEquals(dx.every((v) => Math.abs(v - 1) < 1e-6) && all.every((v) => v === 2), true);
 });
 
 Deno.test('padding "same" is the padding that keeps the size, more of it at the end', async () => {
