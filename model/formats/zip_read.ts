@@ -6,7 +6,7 @@
  * @module
  */
 import { crc32 } from "node:zlib";
-import { Inflate } from "../../deps/fflate.ts";
+import { Inflate } from "../deps/fflate.ts";
 import { PIECE_BYTES, piecesOf, type RandomAccess } from "./stored_tensor.ts";
 import { quoted } from "../../engine/formats/printable.ts";
 

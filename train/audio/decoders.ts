@@ -6,10 +6,10 @@
  *
  * @module
  */
-import { FLACDecoder } from "../../deps/flac.ts";
-import { OggVorbisDecoder } from "../../deps/ogg_vorbis.ts";
-import { MPEGDecoder } from "../../deps/mpg123.ts";
-import { OpusDecoder } from "../../deps/opus.ts";
+import { FLACDecoder } from "../deps/flac.ts";
+import { OggVorbisDecoder } from "../deps/ogg_vorbis.ts";
+import { MPEGDecoder } from "../deps/mpg123.ts";
+import { OpusDecoder } from "../deps/opus.ts";
 import { AudioError } from "./decoded_audio.ts";
 
 /** A decoder with the state of one stream. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import * as v from "../../deps/valibot.ts";
+import * as v from "../deps/valibot.ts";
 import { printable } from "../../engine/formats/printable.ts";
 import { UsageError } from "../errors.ts";
 import { suggestion } from "./nearest.ts";

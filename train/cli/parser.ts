@@ -14,7 +14,7 @@ import {
   type Parser,
   runParser,
   string,
-} from "../../deps/optique.ts";
+} from "../deps/optique.ts";
 import { UsageError } from "../errors.ts";
 import { suggestion } from "./nearest.ts";
 import type { Option, OptionTable } from "./option.ts";

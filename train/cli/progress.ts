@@ -3,7 +3,7 @@
  * elsewhere a plain line every few seconds.
  */
 
-import { format } from "../../deps/duration.ts";
+import { format } from "../deps/duration.ts";
 import {
   CLEAR_LINE,
   LiveLine,

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import * as v from "../../deps/valibot.ts";
+import * as v from "../deps/valibot.ts";
 
 /** A type of values. */
 export interface ValueType<Value> {

@@ -1,6 +1,6 @@
 /** `deno task compare`: objectives trained alike, probed, in one table. */
 
-import { join } from "../../deps/path.ts";
+import { join } from "../deps/path.ts";
 import { type Command, command } from "../cli/command.ts";
 import { COMPARE_OPTIONS } from "../downstream/compare/options.ts";
 import { type Plan, type PlannedRun, planOf } from "../downstream/compare/plan.ts";

@@ -1,6 +1,6 @@
 /** `deno task dataset`: a data set as it is downloaded to a labelled folder. */
 
-import { basename, dirname, join, resolve } from "../../deps/path.ts";
+import { basename, dirname, join, resolve } from "../deps/path.ts";
 import { command } from "../cli/command.ts";
 import { listOnStderr, listSkipped } from "../cli/listing.ts";
 import { flag, option } from "../cli/option.ts";

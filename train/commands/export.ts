@@ -1,6 +1,6 @@
 /** `deno task export`: a checkpoint of this project to a .pt that official programs load. */
 
-import { basename } from "../../deps/path.ts";
+import { basename } from "../deps/path.ts";
 import { exported, type ExportFormat } from "../../model/formats/checkpoint_convert.ts";
 import { torchChunks } from "../../model/formats/torch_write.ts";
 import {

@@ -1,6 +1,6 @@
 /** `deno task verify [DIR]`: holds this machine's adapter against reference numbers. */
 
-import { fromFileUrl } from "../../deps/path.ts";
+import { fromFileUrl } from "../deps/path.ts";
 import type { Device } from "../../engine/mod.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { command } from "../cli/command.ts";

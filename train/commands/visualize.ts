@@ -1,6 +1,6 @@
 /** `deno task visualize`: what a model sees, as one page of pictures. */
 
-import { basename } from "../../deps/path.ts";
+import { basename } from "../deps/path.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { command } from "../cli/command.ts";
 import { LiveLine, standardOutput } from "../cli/live_line.ts";

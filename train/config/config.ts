@@ -7,9 +7,9 @@
  * @module
  */
 
-import { parse as parseJsonc } from "../../deps/jsonc.ts";
-import { join } from "../../deps/path.ts";
-import { parse as parseToml } from "../../deps/toml.ts";
+import { parse as parseJsonc } from "../deps/jsonc.ts";
+import { join } from "../deps/path.ts";
+import { parse as parseToml } from "../deps/toml.ts";
 import type { Masking } from "../../model/objectives/masking.ts";
 import type { Precision } from "../../model/objectives/masked_model.ts";
 import { type ObjectiveName, OBJECTIVES, trainingFor } from "../../model/objectives/objectives.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isAbsolute, join } from "../../deps/path.ts";
+import { isAbsolute, join } from "../deps/path.ts";
 import { MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
 import { NoDataError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, walkFiles } from "../io/folders.ts";

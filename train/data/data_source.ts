@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { basename, dirname, join } from "../../deps/path.ts";
-import * as v from "../../deps/valibot.ts";
+import { basename, dirname, join } from "../deps/path.ts";
+import * as v from "../deps/valibot.ts";
 import { MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
 import { NoDataError, UsageError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, type OnSkip, walkFiles } from "../io/folders.ts";

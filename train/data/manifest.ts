@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { dirname, isAbsolute, join } from "../../deps/path.ts";
+import { dirname, isAbsolute, join } from "../deps/path.ts";
 import { NoDataError } from "../errors.ts";
 import { isFolder } from "../io/folders.ts";
 

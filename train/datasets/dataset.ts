@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { parse } from "../../deps/csv.ts";
-import { join } from "../../deps/path.ts";
+import { parse } from "../deps/csv.ts";
+import { join } from "../deps/path.ts";
 import { NoDataError } from "../errors.ts";
 
 /** A clip as the lists of a data set have it. */

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { join } from "../../deps/path.ts";
+import { join } from "../deps/path.ts";
 import { NoDataError } from "../errors.ts";
 import { type Dataset, exists, type ListedClip, locate } from "./dataset.ts";
 

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import * as v from "../../deps/valibot.ts";
+import * as v from "../deps/valibot.ts";
 import { type Dataset, type ListedClip, locate, parsed, readList } from "./dataset.ts";
 
 const PARTS = [["train", "train"], ["valid", "validation"], ["test", "test"]] as const;

@@ -9,16 +9,8 @@
  *
  * @module
  */
-import { stringify } from "../../deps/csv.ts";
-import {
-  basename,
-  dirname,
-  isAbsolute,
-  join,
-  relative,
-  resolve,
-  SEPARATOR,
-} from "../../deps/path.ts";
+import { stringify } from "../deps/csv.ts";
+import { basename, dirname, isAbsolute, join, relative, resolve, SEPARATOR } from "../deps/path.ts";
 import { nameDiskFull, NoDataError, UsageError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, isFolder, type OnSkip, walkFiles } from "../io/folders.ts";
 import { replaceFile, writeAtomic } from "../io/atomic_write.ts";

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { dirname } from "../../deps/path.ts";
+import { dirname } from "../deps/path.ts";
 import { bytesIn, type StoredTensor } from "../../model/formats/stored_tensor.ts";
 import { safetensorsChunks } from "../../model/formats/safetensors_stream.ts";
 import { zipChunks, type ZipContent } from "../../model/formats/zip_write.ts";

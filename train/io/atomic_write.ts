@@ -4,7 +4,7 @@
  * @module
  */
 import { crc32 } from "node:zlib";
-import { basename, dirname, join } from "../../deps/path.ts";
+import { basename, dirname, join } from "../deps/path.ts";
 import { nameDiskFull, UsageError } from "../errors.ts";
 import { concatBytes } from "./bytes.ts";
 import { namesIn } from "./folders.ts";

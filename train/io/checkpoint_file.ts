@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { basename } from "../../deps/path.ts";
+import { basename } from "../deps/path.ts";
 import {
   type CheckpointFile,
   type CheckpointModel,

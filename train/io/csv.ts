@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { parse } from "../../deps/csv.ts";
+import { parse } from "../deps/csv.ts";
 import { NoDataError } from "../errors.ts";
 import { readRegularText } from "./regular_file.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { join } from "../../deps/path.ts";
+import { join } from "../deps/path.ts";
 
 /** Endings that count as audio; the content decides how a file is decoded. */
 export const AUDIO_EXTENSIONS: readonly string[] = [

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { fromFileUrl, isAbsolute, join, resolve } from "../../deps/path.ts";
+import { fromFileUrl, isAbsolute, join, resolve } from "../deps/path.ts";
 
 /**
  * The commit checked out in the repository that holds `start` (default: this project), read

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { join } from "../../deps/path.ts";
+import { join } from "../deps/path.ts";
 import { UsageError } from "../errors.ts";
 
 /**

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { dirname } from "../../deps/path.ts";
+import { dirname } from "../deps/path.ts";
 import { isSystemError, UsageError } from "../errors.ts";
 import { writeAtomic } from "./atomic_write.ts";
 

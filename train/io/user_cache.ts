@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { join } from "../../deps/path.ts";
-import * as v from "../../deps/valibot.ts";
+import { join } from "../deps/path.ts";
+import * as v from "../deps/valibot.ts";
 import { type Device, fingerprint, type TuningEntry } from "../../engine/mod.ts";
 
 const RECORD = v.object({

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { join } from "../../deps/path.ts";
+import { join } from "../deps/path.ts";
 import { concatBytes, writeFully } from "../io/bytes.ts";
 
 /** Reversed polynomial of CRC-32C (Castagnoli). */

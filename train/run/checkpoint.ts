@@ -9,7 +9,7 @@
  */
 
 import { crc32 } from "node:zlib";
-import { join } from "../../deps/path.ts";
+import { join } from "../deps/path.ts";
 import type { HostArray } from "../../engine/mod.ts";
 import {
   bytesOf,

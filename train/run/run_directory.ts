@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { basename, join } from "../../deps/path.ts";
+import { basename, join } from "../deps/path.ts";
 import { VERSION } from "../version.ts";
 import type { ResolvedConfig } from "../config/config.ts";
 import { UsageError } from "../errors.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { join } from "../../deps/path.ts";
+import { join } from "../deps/path.ts";
 import type { ResolvedConfig } from "../config/config.ts";
 import { openCheckpointFile } from "../io/checkpoint_file.ts";
 import { readFully } from "../io/bytes.ts";

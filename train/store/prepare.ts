@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { dirname, join, relative, resolve } from "../../deps/path.ts";
+import { dirname, join, relative, resolve } from "../deps/path.ts";
 import type { Device } from "../../engine/mod.ts";
 import { FRAME_SAMPLES, frameCount, HOP_SAMPLES } from "../../model/frontend/tables.ts";
 import {

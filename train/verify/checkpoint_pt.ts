@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { join } from "../../deps/path.ts";
+import { join } from "../deps/path.ts";
 import type { Device } from "../../engine/mod.ts";
 import { gridOf } from "../../model/encoder/embed.ts";
 import { type Encoder, loadEncoder } from "../../model/encoder/encoder.ts";

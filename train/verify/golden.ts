@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { join } from "../../deps/path.ts";
+import { join } from "../deps/path.ts";
 import type { HostArray } from "../../engine/mod.ts";
 import { readSafetensors } from "../../engine/formats/safetensors.ts";
 import { UsageError } from "../errors.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { join, relative, SEPARATOR } from "../../deps/path.ts";
+import { join, relative, SEPARATOR } from "../deps/path.ts";
 import type { Encoder } from "../../model/encoder/encoder.ts";
 import { NoDataError } from "../errors.ts";
 import type { OnSkip } from "../io/folders.ts";

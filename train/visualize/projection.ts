@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { PCA } from "../../deps/pca.ts";
-import { UMAP } from "../../deps/umap.ts";
+import { PCA } from "../deps/pca.ts";
+import { UMAP } from "../deps/umap.ts";
 import { refuseInterrupted } from "../io/interruption.ts";
 import { Prng } from "../../engine/prng.ts";
 

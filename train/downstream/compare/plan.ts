@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { basename, join } from "../../../deps/path.ts";
+import { basename, join } from "../../deps/path.ts";
 import type { ObjectiveName } from "../../../model/objectives/objectives.ts";
 import { type Arguments, refuse } from "../../cli/command.ts";
 import type { RawArguments } from "../../cli/parser.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { basename, join } from "../../../deps/path.ts";
+import { basename, join } from "../../deps/path.ts";
 import { run as probe } from "../../commands/probe.ts";
 import { digestOf, fileDigest } from "../probe/feature_cache.ts";
 import { runPaths } from "../../run/run_directory.ts";

@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { join } from "../../../deps/path.ts";
+import { join } from "../../deps/path.ts";
 import { type ObjectiveName, OBJECTIVES } from "../../../model/objectives/objectives.ts";
 import { readJsonLines } from "../../io/json_lines.ts";
 import { namesIn } from "../../io/folders.ts";

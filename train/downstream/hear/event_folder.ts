@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { join } from "../../../deps/path.ts";
+import { join } from "../../deps/path.ts";
 import { NoDataError } from "../../errors.ts";
 import { quoted } from "../../../engine/formats/printable.ts";
 import { readCsv } from "../../io/csv.ts";

@@ -9,7 +9,7 @@
  */
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
-import { join } from "../../../deps/path.ts";
+import { join } from "../../deps/path.ts";
 import { isSystemError, nameDiskFull } from "../../errors.ts";
 import { readFully, writeFully } from "../../io/bytes.ts";
 import { lockFile } from "../../io/lock.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { join } from "../../../deps/path.ts";
+import { join } from "../../deps/path.ts";
 import type { Encoder } from "../../../model/encoder/encoder.ts";
 import { cacheFolder } from "../../io/user_cache.ts";
 import type { LabelledClip, LabelledFolder } from "../../data/labelled_folder.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import * as v from "../../../deps/valibot.ts";
+import * as v from "../../deps/valibot.ts";
 import type { CheckpointFile } from "../../../model/formats/checkpoint_file.ts";
 import { listed, printable } from "../../../engine/formats/printable.ts";
 import { bytesOf, encodeHeader } from "../../../engine/formats/safetensors.ts";
