@@ -283,7 +283,7 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
 const OTHERS = new Set([
   ...["openDevice", "itemSizeOf", "defineKernel", "generate", "formatBytes", "chromeTrace"],
   ...["table", "defineOp", "registry", "rowChunks", "rowsOf", "philox", "within"],
-  ...["nonzero", "profile", "fingerprint", "tune"],
+  ...["nonzero", "profile", "fingerprint", "tune", "readSafetensors", "writeSafetensors"],
   // Devices make and take what they need themselves, errors have no rules, and Prng one of its own.
   ...["Device", "Profiler", "Tuning", "Tensor", "Module", "Optimizer", "Prng"],
   ...["Recurrent"],
