@@ -8,6 +8,7 @@
 import { dirname, isAbsolute, join } from "../deps/path.ts";
 import { NoDataError } from "../errors.ts";
 import { isFolder } from "../io/folders.ts";
+import { readRegular } from "../io/regular_file.ts";
 
 const LINE_FEED = 0x0a;
 const TAB = 0x09;
@@ -157,7 +158,7 @@ function text(bytes: Uint8Array, start: number, end: number): string {
 export async function readManifest(path: string): Promise<Manifest> {
   let bytes: Uint8Array;
   try {
-    bytes = await Deno.readFile(path);
+    bytes = readRegular(path);
   } catch (error) {
     throw new NoDataError(`${path}: cannot be read: ${(error as Error).message}`);
   }

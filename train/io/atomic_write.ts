@@ -9,6 +9,7 @@ import { nameDiskFull, UsageError } from "../errors.ts";
 import { concatBytes } from "./bytes.ts";
 import { namesIn } from "./folders.ts";
 import { lockFile } from "./lock.ts";
+import { refuseSpecial } from "./regular_file.ts";
 
 /** Ending of a file that is being written until it is complete. */
 export const UNFINISHED = ".tmp";
@@ -39,6 +40,7 @@ export function besideName(path: string, ending: string = UNFINISHED): string {
  */
 async function openBeside(path: string, beside: string): Promise<Deno.FsFile> {
   for (;;) {
+    refuseSpecial(beside);
     const file = await Deno.open(beside, { write: true, create: true });
     try {
       if (!lockFile(file)) {

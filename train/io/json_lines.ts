@@ -7,7 +7,7 @@
 import { nameDiskFull, UsageError } from "../errors.ts";
 import { besideName } from "./atomic_write.ts";
 import { writeFully } from "./bytes.ts";
-import { readRegularText } from "./regular_file.ts";
+import { openWritten, readRegularText } from "./regular_file.ts";
 
 /** What a file of JSON lines holds. */
 export interface ReadLines<Row> {
@@ -44,7 +44,7 @@ export class JsonLines<Row extends object> implements Disposable {
   /** Opens `path` empty. */
   static create<Row extends object>(path: string): JsonLines<Row> {
     const options = { write: true, create: true, truncate: true };
-    return new JsonLines<Row>(path, Deno.openSync(path, options));
+    return new JsonLines<Row>(path, openWritten(path, options));
   }
 
   /** Appends one line; a reader sees it at once and whole. @throws {DiskFullError} */
@@ -82,7 +82,7 @@ export class JsonLines<Row extends object> implements Disposable {
     );
     // Rows that are there stay there whenever the process ends.
     if (kept !== text) replaceText(path, kept);
-    const file = Deno.openSync(path, { append: true, create: true });
+    const file = openWritten(path, { append: true, create: true });
     return new JsonLines<Row>(path, file, damaged);
   }
 

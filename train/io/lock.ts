@@ -5,6 +5,7 @@
  */
 import { join } from "../deps/path.ts";
 import { UsageError } from "../errors.ts";
+import { openRegular, openWritten } from "./regular_file.ts";
 
 /**
  * File that the process writing a folder holds locked. The system lets go of it however the process
@@ -29,7 +30,7 @@ export function lockFile(file: Deno.FsFile): boolean {
  * @throws {UsageError} when another process is writing it.
  */
 export function lockFolder(dir: string, what: "run" | "store" | "comparison"): Disposable {
-  const file = Deno.openSync(join(dir, LOCK_FILE), { write: true, create: true });
+  const file = openWritten(join(dir, LOCK_FILE), { write: true, create: true });
   if (lockFile(file)) return file;
   file.close();
   throw new UsageError(
@@ -41,7 +42,7 @@ export function lockFolder(dir: string, what: "run" | "store" | "comparison"): D
 /** Whether a process is writing a folder; false also where file systems have no locks. */
 export function isLocked(dir: string): boolean {
   try {
-    using file = Deno.openSync(join(dir, LOCK_FILE));
+    using file = openRegular(join(dir, LOCK_FILE));
     // Shared, so that two that ask do not see each other.
     return !file.tryLockSync(false);
   } catch {

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { UsageError } from "../errors.ts";
 import { readFully } from "./bytes.ts";
 
 /** What is no regular file; the message says what it is. */
@@ -29,6 +30,28 @@ export function openRegular(path: string | URL): Deno.FsFile {
   return Deno.openSync(path);
 }
 
+/**
+ * Opens or makes a file that is written, and never waits for it.
+ *
+ * @throws {UsageError} as {@link refuseSpecial}
+ * @throws {Error} the system's error.
+ */
+export function openWritten(path: string, options: Deno.OpenOptions): Deno.FsFile {
+  refuseSpecial(path);
+  return Deno.openSync(path, options);
+}
+
+/** @throws {UsageError} if something that is no regular file is where one is to be written */
+export function refuseSpecial(path: string): void {
+  try {
+    const info = Deno.statSync(path);
+    if (!info.isFile) throw new NotRegularError(info);
+  } catch (error) {
+    if (!(error instanceof NotRegularError)) return;
+    throw new UsageError(`${path}: cannot be written: ${error.message}`);
+  }
+}
+
 function infoOf(path: string | URL): Deno.FileInfo {
   try {
     return Deno.statSync(path);
@@ -39,10 +62,15 @@ function infoOf(path: string | URL): Deno.FileInfo {
   }
 }
 
+/** The bytes of a file. @throws {Error} as {@link openRegular}. */
+export function readRegular(path: string | URL): Uint8Array<ArrayBuffer> {
+  using file = openRegular(path);
+  return readFully(file, file.statSync().size);
+}
+
 /** The text of a file. @throws {Error} as {@link openRegular}. */
 export function readRegularText(path: string | URL): string {
-  using file = openRegular(path);
-  return new TextDecoder().decode(readFully(file, file.statSync().size));
+  return new TextDecoder().decode(readRegular(path));
 }
 
 function kindOf(info: Deno.FileInfo): string {

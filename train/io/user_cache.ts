@@ -7,6 +7,7 @@
 import { join } from "../deps/path.ts";
 import * as v from "../deps/valibot.ts";
 import { type Device, fingerprint, type TuningEntry } from "../../engine/mod.ts";
+import { readRegularText } from "./regular_file.ts";
 
 const RECORD = v.object({
   adapter: v.string(),
@@ -62,7 +63,7 @@ export async function loadTuning(
   if (folder === undefined) return 0;
   let entries: [string, TuningEntry][];
   try {
-    const text = await Deno.readTextFile(await tuningFile(device, folder));
+    const text = readRegularText(await tuningFile(device, folder));
     entries = Object.entries(v.parse(RECORD, JSON.parse(text)).entries);
   } catch {
     // Missing, unreadable or damaged: it is measured again.

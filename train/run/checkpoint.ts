@@ -24,7 +24,7 @@ import {
 import { yieldToEventLoop } from "../io/event_loop.ts";
 import { DivergedError, UsageError } from "../errors.ts";
 import { isFolder, namesIn } from "../io/folders.ts";
-import { openRegular } from "../io/regular_file.ts";
+import { openRegular, readRegular } from "../io/regular_file.ts";
 import { runPaths } from "./run_directory.ts";
 import { readFully } from "../io/bytes.ts";
 import { removeIfThere, writeAtomic } from "../io/atomic_write.ts";
@@ -269,12 +269,6 @@ function readPointer(path: string): string {
   } catch {
     return "";
   }
-}
-
-/** The bytes of a regular file. @throws {Error} as {@link openRegular}. */
-export function readRegular(path: string): Uint8Array<ArrayBuffer> {
-  using file = openRegular(path);
-  return readFully(file, file.statSync().size);
 }
 
 /** The values as safetensors holds them; 16-bit floats as their bits. */

@@ -12,13 +12,13 @@ import { patchGrid } from "../../model/vit/geometry.ts";
 import { readSafetensors } from "../../engine/formats/safetensors.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
 import { refuseInterrupted } from "../io/interruption.ts";
+import { readRegular } from "../io/regular_file.ts";
 import { unfinishedWork, waitFor } from "../io/unfinished_work.ts";
 import { buildModel, precisionOn, stepSettings } from "./model_from_config.ts";
 import {
   type CheckpointSnapshot,
   CheckpointWriter,
   loadCheckpoint,
-  readRegular,
   writeTensors,
 } from "./checkpoint.ts";
 import { lastingOptions, type ResolvedConfig } from "../config/config.ts";

@@ -15,7 +15,7 @@ import {
   npyFileBytes,
   npyHeader,
 } from "../io/npy.ts";
-import { NotRegularError, openRegular } from "../io/regular_file.ts";
+import { NotRegularError, openRegular, openWritten } from "../io/regular_file.ts";
 import { FileError } from "../data/clip_reading.ts";
 import { readStoreHeader } from "../data/logmel_file.ts";
 
@@ -65,7 +65,7 @@ export class ClipWriter implements Disposable {
       return;
     }
     if (!this.#spill) {
-      this.#spill = Deno.openSync(this.#parts, {
+      this.#spill = openWritten(this.#parts, {
         read: true,
         write: true,
         create: true,
@@ -91,7 +91,9 @@ export class ClipWriter implements Disposable {
       const bytes = new Uint8Array(header.length + this.#held!.length);
       bytes.set(header);
       bytes.set(this.#held!, header.length);
-      await Deno.writeFile(this.#beside, bytes);
+      const whole = { write: true, create: true, truncate: true };
+      using file = openWritten(this.#beside, whole);
+      writeFully(file, bytes);
     }
     await Deno.rename(this.#beside, this.path);
     this.#finished = true;
@@ -113,7 +115,7 @@ export class ClipWriter implements Disposable {
 
   #transpose(spill: Deno.FsFile, header: Uint8Array, sums: BandSums): void {
     const width = ITEM_BYTES[this.dtype];
-    using file = Deno.openSync(this.#beside, { write: true, create: true, truncate: true });
+    using file = openWritten(this.#beside, { write: true, create: true, truncate: true });
     writeFully(file, header);
     for (let band = 0; band < BANDS; band++) {
       let start = 0;

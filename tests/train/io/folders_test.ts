@@ -3,7 +3,8 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { basename, join } from "@std/path";
 import { matchFiles } from "../../../train/datasets/write_labelled.ts";
 import { FolderError, listAudioFiles } from "../../../train/io/folders.ts";
-import { openRegular } from "../../../train/io/regular_file.ts";
+import { UsageError } from "../../../train/errors.ts";
+import { openRegular, openWritten } from "../../../train/io/regular_file.ts";
 import { clipsOf } from "../../../train/visualize/folder.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 
@@ -44,4 +45,14 @@ Deno.test("a name that is not UTF-8 is said to be so", () =>
     assertThrows(() => openRegular(path), Deno.errors.NotFound, "not UTF-8");
     await Deno.writeTextFile(path, "");
     using _ = openRegular(path);
+  }));
+
+Deno.test("what is written never waits for a named pipe in its place", () =>
+  inTempDir(async (dir) => {
+    // Any that is no regular file; a folder needs no other program to be made.
+    const path = join(dir, ".lock");
+    await Deno.mkdir(path);
+    const error = assertThrows(() => openWritten(path, { write: true, create: true }), UsageError);
+    assertEquals(error.message, `${path}: cannot be written: not a regular file but a folder`);
+    using _ = openWritten(join(dir, "new"), { write: true, create: true });
   }));

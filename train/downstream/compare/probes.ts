@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { readRegularText } from "../../io/regular_file.ts";
 import { basename, join } from "../../deps/path.ts";
 import { run as probe } from "../../commands/probe.ts";
 import { digestOf, fileDigest } from "../probe/feature_cache.ts";
@@ -79,7 +80,7 @@ export async function probeRun(
 /** Records are written whole or not at all. */
 function readRecord(file: string): ProbeRecord | undefined {
   try {
-    return JSON.parse(Deno.readTextFileSync(file));
+    return JSON.parse(readRegularText(file));
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;

@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { readRegularText } from "../../io/regular_file.ts";
 import { join } from "../../deps/path.ts";
 import { type ObjectiveName, OBJECTIVES } from "../../../model/objectives/objectives.ts";
 import { readJsonLines } from "../../io/json_lines.ts";
@@ -121,7 +122,7 @@ function recorded(out: string):
   })
   | undefined {
   try {
-    return JSON.parse(Deno.readTextFileSync(runPaths(out).config));
+    return JSON.parse(readRegularText(runPaths(out).config));
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;

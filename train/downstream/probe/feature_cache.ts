@@ -13,7 +13,7 @@ import { join } from "../../deps/path.ts";
 import { isSystemError, nameDiskFull } from "../../errors.ts";
 import { readFully, writeFully } from "../../io/bytes.ts";
 import { lockFile } from "../../io/lock.ts";
-import { openRegular } from "../../io/regular_file.ts";
+import { openRegular, openWritten } from "../../io/regular_file.ts";
 
 const DIGEST_BYTES = 32;
 const CHECKSUM_BYTES = 4;
@@ -54,7 +54,7 @@ export class FeatureRows implements Disposable {
     const path = this.#path = join(folder, `${name}.rows`);
     try {
       Deno.mkdirSync(folder, { recursive: true });
-      this.#file = Deno.openSync(path, { read: true, write: true, create: true });
+      this.#file = openWritten(path, { read: true, write: true, create: true });
       const own = lockFile(this.#file);
       this.#read(this.#file, own);
       // Another process adds rows at the time; what is there serves this one, too.
