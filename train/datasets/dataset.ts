@@ -133,6 +133,8 @@ export async function readLines(file: string): Promise<string[]> {
 /** Text of a list without a byte order mark. @throws {NoDataError} if it cannot be read */
 export async function readList(file: string): Promise<string> {
   try {
+    // A named pipe would make it wait.
+    if (!(await Deno.stat(file)).isFile) throw new Error("not a regular file");
     return (await Deno.readTextFile(file)).replace(/^\ufeff/, "");
   } catch (error) {
     throw new NoDataError(`${file}: cannot be read: ${(error as Error).message}`);
