@@ -132,11 +132,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:end
 //:for r in 0..ROWS
 //:if CAUSAL
-      let p$r = select(0.0, exp_f32(s$r.x + s$r.y - lse), seen$r && key$r <= i);
+      let counts$r = seen$r && key$r <= i;
 //:else
-      let p$r = select(0.0, exp_f32(s$r.x + s$r.y - lse), seen$r);
+      let counts$r = seen$r;
 //:end
-      let ds$r = p$r * (dp$r.x + dp$r.y - delta) * scale;
+      let p$r = select(0.0, exp_f32(s$r.x + s$r.y - lse), counts$r);
+      // 0 times delta would be NaN where a query is.
+      let ds$r = select(0.0, p$r * (dp$r.x + dp$r.y - delta) * scale, counts$r);
 //:end
 //:for w in 0..WORDS
       var dq$w = select(

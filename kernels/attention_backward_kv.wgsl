@@ -110,7 +110,14 @@ fn main(
 //:if CAUSAL
     p$r = select(0.0, p$r, first$r <= i);
 //:end
-    let ds$r = p$r * (dp$r.x + dp$r.y - delta);
+    var ds$r = p$r * (dp$r.x + dp$r.y - delta);
+// What is hidden gets 0 beside NaN too, which 0 times delta is not.
+//:if SCORED
+    ds$r = select(ds$r, 0.0, score$r <= HIDDEN);
+//:end
+//:if CAUSAL
+    ds$r = select(0.0, ds$r, first$r <= i);
+//:end
 //:end
 //:if DBIAS
 //:for r in 0..ROWS

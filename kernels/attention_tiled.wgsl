@@ -251,12 +251,13 @@ fn main(
 //:if PAIR
     let p$u = exp_vec4(score$u - pair_data[at_pair(group, row$u)]);
     let weight0_$u = select(vec4f(0.0), p$u, seen$u);
-    let weight1_$u = weight0_$u * (x1_$u - pair_data[at_pair(group, row$u) + 1u]);
+    let delta$u = pair_data[at_pair(group, row$u) + 1u];
 //:else
     let p$u = exp_vec4(score$u - lse_data[at_lse(group, row$u)]);
     let weight0_$u = select(vec4f(0.0), p$u, seen$u);
-    let weight1_$u = weight0_$u * (x1_$u - delta_data[at_delta(group, row$u)]);
+    let delta$u = delta_data[at_delta(group, row$u)];
 //:end
+    let weight1_$u = select(vec4f(0.0), weight0_$u * (x1_$u - delta$u), seen$u);
 //:end
 //:end
 

@@ -619,7 +619,7 @@ function backwardWith(
   const { q, k, v, o, lse, dout, dq, dk, dv } = operands;
   const { device } = lse.tensor;
   const { batch, heads, tq, tk, scored } = problem;
-  const size = blockSize([q, k, v, o, dout, dq], operands);
+  const size = blockSize([q, k, v, o, dout, dq, ...dk ? [dk] : []], operands);
   if (Math.max(tq, tk) > size) {
     backwardInBlocks(variant, problem, operands, size);
     return;

@@ -168,12 +168,16 @@ function refProbabilities(
     const head = Math.floor(Math.floor(row / tq) * own / heads);
     const reach = row % tq + 1 + (attrs.causal === "end" ? tk - tq : 0);
     const logits = p.subarray(row * tk, (row + 1) * tk);
+    const hidden = new Set<number>();
     for (let j = 0; j < tk; j++) {
       for (let c = 0; c < d; c++) {
         logits[j] += attrs.scale * q.data[row * d + c] * k.data[(head * tk + j) * d + c];
       }
       if (added) logits[j] += added[row * tk + j];
-      if (seen?.[row * tk + j] === 0 || attrs.causal && j >= reach) logits[j] = -Infinity;
+      if (seen?.[row * tk + j] === 0 || attrs.causal && j >= reach) {
+        hidden.add(j);
+        logits[j] = -Infinity;
+      }
     }
     const top = logits.reduce((a, b) => Math.max(a, b), -Infinity);
     if (top === -Infinity) {
@@ -181,7 +185,8 @@ function refProbabilities(
       continue;
     }
     const sum = logits.reduce((a, b) => a + Math.exp(b - top), 0);
-    for (let j = 0; j < tk; j++) logits[j] = Math.exp(logits[j] - top) / sum;
+    // What a query does not see has probability 0, beside NaN too.
+    for (let j = 0; j < tk; j++) logits[j] = hidden.has(j) ? 0 : Math.exp(logits[j] - top) / sum;
   }
   return p;
 }
@@ -229,7 +234,8 @@ function refBackward(
     }
     for (let j = 0; j < tk; j++) {
       const at = (head * tk + j) * d;
-      dscores[row * tk + j] = p[row * tk + j] * (dp[j] - delta);
+      // What a query does not see gets 0, beside NaN too.
+      if (p[row * tk + j] !== 0) dscores[row * tk + j] = p[row * tk + j] * (dp[j] - delta);
       const ds = attrs.scale * dscores[row * tk + j];
       for (let c = 0; c < d; c++) {
         dq.data[row * d + c] += ds * k.data[at + c];

@@ -133,6 +133,8 @@ function visit(
   for (let outer = 0; outer < sizeOf(shape.slice(0, axis)); outer++) {
     bands.forEach(({ first, weights }, j) =>
       weights.forEach((weight, t) => {
+        // What lies under a weight of 0 does not count, whatever it is.
+        if (weight === 0) return;
         for (let i = 0; i < inner; i++) {
           const from = (outer * shape[axis] + first + t) * inner + i;
           each(from, (outer * bands.length + j) * inner + i, weight);

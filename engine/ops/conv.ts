@@ -130,7 +130,10 @@ function swapFront(x: Tensor): Tensor {
   return x.view([b, a, ...rest], [t, s, ...steps]);
 }
 
-/** Visits every product of a convolution: (index in x, in the weight, in the result). */
+/**
+ * Visits every product of a convolution: (index in x, in the weight, in the result). The index in x
+ * is -1 in the padding, whose zeros take part: times NaN they are NaN.
+ */
 function refVisit(
   x: Shape,
   weight: Shape,
@@ -152,8 +155,9 @@ function refVisit(
         Math.floor(y / at[i]) % result[i] * stride[i] - padding[i][0] +
         Math.floor(w / within[i]) % kernel[i] * dilation[i]
       );
-      if (place.some((p, i) => p < 0 || p >= image[i])) continue;
-      const from = place.reduce((sum, p, i) => sum * image[i] + p, b * channels + c);
+      const from = place.some((p, i) => p < 0 || p >= image[i])
+        ? -1
+        : place.reduce((sum, p, i) => sum * image[i] + p, b * channels + c);
       visit(from, o * patch + w, y);
     }
   }
@@ -286,7 +290,7 @@ function defineConv(name: "conv2d" | "conv3d"): Op<ConvAttrs> {
           x.shape,
           weight.shape,
           attrs,
-          (i, w, o) => y.data[o] += x.data[i] * weight.data[w],
+          (i, w, o) => y.data[o] += (x.data[i] ?? 0) * weight.data[w],
         );
         return [y];
       },
@@ -294,8 +298,8 @@ function defineConv(name: "conv2d" | "conv3d"): Op<ConvAttrs> {
         const sizes = sizesOf(x.shape, weight.shape, attrs);
         const [dx, dweight] = [refZeros(x.shape), refZeros(weight.shape)];
         refVisit(x.shape, weight.shape, attrs, (i, w, o) => {
-          dx.data[i] += dy.data[o] * weight.data[w];
-          dweight.data[w] += dy.data[o] * x.data[i];
+          if (i >= 0) dx.data[i] += dy.data[o] * weight.data[w];
+          dweight.data[w] += dy.data[o] * (x.data[i] ?? 0);
         });
         const area = sizeOf(sizes.result);
         const dbias = bias && refZeros(bias.shape);
@@ -368,15 +372,15 @@ const convTransposeOp = /* @__PURE__ */ defineOp<ConvTransposeAttrs>({
       const area = sizeOf(shape.slice(2));
       if (bias) y.data.forEach((_, i) => y.data[i] = bias.data[Math.floor(i / area) % shape[1]]);
       refTranspose(x.shape, weight.shape, attrs, (i, w, o) => {
-        y.data[o] += x.data[i] * weight.data[w];
+        if (o >= 0) y.data[o] += x.data[i] * weight.data[w];
       });
       return [y];
     },
     backward([x, weight, bias], attrs, [dy]) {
       const [dx, dweight] = [refZeros(x.shape), refZeros(weight.shape)];
       refTranspose(x.shape, weight.shape, attrs, (i, w, o) => {
-        dx.data[i] += dy.data[o] * weight.data[w];
-        dweight.data[w] += dy.data[o] * x.data[i];
+        dx.data[i] += (dy.data[o] ?? 0) * weight.data[w];
+        dweight.data[w] += (dy.data[o] ?? 0) * x.data[i];
       });
       const area = sizeOf(dy.shape.slice(2));
       const dbias = bias && refZeros(bias.shape);
@@ -386,7 +390,10 @@ const convTransposeOp = /* @__PURE__ */ defineOp<ConvTransposeAttrs>({
   },
 });
 
-/** Visits every product of a transposed convolution: (index in x, in the weight, in the result). */
+/**
+ * Visits every product of a transposed convolution: (index in x, in the weight, in the result). The
+ * index in the result is -1 where padding cuts it off.
+ */
 function refTranspose(
   x: Shape,
   weight: Shape,
@@ -407,12 +414,12 @@ function refTranspose(
       for (let k = 0; k < kh * kw; k++) {
         const r = row * stride[0] + Math.floor(k / kw) * dilation[0] - padding[0][0];
         const s = column * stride[1] + k % kw * dilation[1] - padding[1][0];
-        if (r < 0 || s < 0 || r >= rows || s >= columns) continue;
+        const cut = r < 0 || s < 0 || r >= rows || s >= columns;
         const channel = Math.floor(c * groups / inputs) * perGroup + o;
         visit(
           i,
           (c * perGroup + o) * kh * kw + k,
-          ((b * outputs + channel) * rows + r) * columns + s,
+          cut ? -1 : ((b * outputs + channel) * rows + r) * columns + s,
         );
       }
     }

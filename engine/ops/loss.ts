@@ -438,7 +438,7 @@ const nllOp = /* @__PURE__ */ defineOp<NllAttrs>({
     }
     const loss = device.empty(target.shape);
     elementwise(loss, [rows.view(target.shape), ...counts ? [counts] : []], {
-      expression: counts ? "select(-a, T(0.0), b == T(0.0))" : "-a",
+      expression: counts ? "select(-a * b, T(0.0), b == T(0.0))" : "-a",
     });
     return [loss];
   },
@@ -454,7 +454,10 @@ const nllOp = /* @__PURE__ */ defineOp<NllAttrs>({
     const dlog = device.empty(shape);
     const weights = weighted ? [rest[rest.length - 1]] : [];
     elementwise(dlog, [oneHot(target, width), ...weights, column(slope)], {
-      expression: `-${nllShare(attrs)} * ${weighted ? "c" : "b"}`,
+      // A row that does not count has no slope, whatever its class's weight.
+      expression: weighted
+        ? `select(-${nllShare(attrs)} * c, T(0.0), c == T(0.0))`
+        : `-${nllShare(attrs)} * b`,
       alpha: smoothing,
       beta: smoothing / width,
     });
@@ -477,7 +480,7 @@ const nllOp = /* @__PURE__ */ defineOp<NllAttrs>({
       return [
         refFrom(log.shape, (i) => {
           const r = Math.floor(i / width);
-          return -share(r, i % width) * dloss.data[r];
+          return dloss.data[r] === 0 ? 0 : -share(r, i % width) * dloss.data[r];
         }),
         ...[target, ...rest].map(() => undefined),
       ];
@@ -494,8 +497,10 @@ function refNllShare(
   const { width } = rowsAndWidth(log.shape);
   const weights = weighted ? rest[rest.length - 1] : undefined;
   return (row, k) =>
-    (partial ? rest[0].data[row] : 1) * (weights?.data[k] ?? 1) *
-    ((1 - smoothing) * +(target.data[row] === k) + smoothing / width);
+    // A row that does not count is 0 beside NaN too.
+    partial && rest[0].data[row] === 0 ? 0 : (partial ? rest[0].data[row] : 1) *
+      (weights?.data[k] ?? 1) *
+      ((1 - smoothing) * +(target.data[row] === k) + smoothing / width);
 }
 
 /** Options of {@link nllLoss}. */

@@ -93,7 +93,8 @@ function refVisit(x: RefArray, attrs: MaxPoolAttrs, visit: (from: number, to: nu
     const { first, end } = extentOf(j, size, attrs);
     let from = base + first * inner;
     for (let k = first; k < end; k += window === 0 ? 1 : dilation) {
-      if (x.data[base + k * inner] > x.data[from]) from = base + k * inner;
+      const [value, top] = [x.data[base + k * inner], x.data[from]];
+      if (!Number.isNaN(top) && !(value <= top)) from = base + k * inner;
     }
     visit(from, to);
   }
