@@ -96,7 +96,6 @@ export function publishedDecays({ json: { fixed } }: GoldenSet): Decays {
  */
 export function ratesOf(golden: GoldenSet, { emaEncoder, emaHead }: Decays): Schedules {
   const { hyperparameters: h, fixed } = golden.json;
-  const [start, , decay] = h.mcl_temperature ?? [];
   return {
     total: h.max_update,
     lr: () => h.lr,
@@ -107,7 +106,10 @@ export function ratesOf(golden: GoldenSet, { emaEncoder, emaHead }: Decays): Sch
     ),
     emaEncoder: linearRamp(...emaEncoder, h.max_update),
     emaHead: linearRamp(...emaHead, h.max_update),
-    choiceTemperature: exponentialDecay(start, decay),
+    // Only MATPAC++ has one.
+    choiceTemperature: h.mcl_temperature
+      ? exponentialDecay(h.mcl_temperature[0], h.mcl_temperature[2])
+      : () => 1,
   };
 }
 
