@@ -16,7 +16,7 @@ import { loadProbe } from "../../../train/downstream/probe/probe_file.ts";
 import { encoderTensors } from "../../../train/run/state_dict.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { full, fullOnly } from "../../support/tier.ts";
 
 const command = (...words: string[]) => run(words, new AbortController().signal);
 
@@ -111,13 +111,15 @@ Deno.test("probe --finetune: learns what chance does not know, is saved, embeds 
     // Chance is 0.33; of 18 clips 0.5 is 1.5 deviations above it.
     assert(untrained.mean <= 0.5, `before: ${untrained.mean}`);
     assert(record.mean >= 0.8, `after: ${record.mean}`);
-    const { record: again } = await tune("c", ...words);
-    assertEquals(again, record);
     const saved = file(".safetensors");
-    assertEquals(
-      await Deno.readFile(join(dir, "c.safetensors")),
-      await Deno.readFile(saved),
-    );
+    if (full) {
+      const { record: again } = await tune("c", ...words);
+      assertEquals(again, record);
+      assertEquals(
+        await Deno.readFile(join(dir, "c.safetensors")),
+        await Deno.readFile(saved),
+      );
+    }
 
     using device = await openDevice();
     using tuned = await loadEncoder(device, saved);

@@ -144,34 +144,37 @@ fullOnly(
   },
 );
 
-Deno.test("a run that is being written is refused to other processes, and free as soon as that one is killed", async () => {
-  const dir = await Deno.makeTempDir();
-  try {
-    const out = join(dir, "run");
-    const latest = () => size(join(out, "checkpoints", "latest"));
-    const endless = RUN.map((word) => word === "12" ? "1000000" : word);
-    let refused = false;
-    const whileItRuns = async () => {
-      if (latest() === 0) return false;
-      const before = Deno.readTextFileSync(join(out, "config.json"));
-      const { code, stderr } = await start(out).output();
-      assertEquals(code, 2);
-      const [line] = new TextDecoder().decode(stderr).split("\n");
-      assertEquals(line, `error: --out ${out}: another process is writing this run`);
-      assertEquals(Deno.readTextFileSync(join(out, "config.json")), before);
-      return refused = true;
-    };
-    assertEquals(await runUntil(out, whileItRuns, endless), true);
-    assert(refused);
-    // Rows behind the checkpoint are cut off, then rows are added.
-    let least = Infinity;
-    const goesOn = () => {
-      const rows = size(join(out, "metrics.jsonl"));
-      least = Math.min(least, rows);
-      return Promise.resolve(rows > least);
-    };
-    assertEquals(await runUntil(out, goesOn), true);
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
-});
+fullOnly(
+  "a run that is being written is refused to other processes, and free as soon as that one is killed",
+  async () => {
+    const dir = await Deno.makeTempDir();
+    try {
+      const out = join(dir, "run");
+      const latest = () => size(join(out, "checkpoints", "latest"));
+      const endless = RUN.map((word) => word === "12" ? "1000000" : word);
+      let refused = false;
+      const whileItRuns = async () => {
+        if (latest() === 0) return false;
+        const before = Deno.readTextFileSync(join(out, "config.json"));
+        const { code, stderr } = await start(out).output();
+        assertEquals(code, 2);
+        const [line] = new TextDecoder().decode(stderr).split("\n");
+        assertEquals(line, `error: --out ${out}: another process is writing this run`);
+        assertEquals(Deno.readTextFileSync(join(out, "config.json")), before);
+        return refused = true;
+      };
+      assertEquals(await runUntil(out, whileItRuns, endless), true);
+      assert(refused);
+      // Rows behind the checkpoint are cut off, then rows are added.
+      let least = Infinity;
+      const goesOn = () => {
+        const rows = size(join(out, "metrics.jsonl"));
+        least = Math.min(least, rows);
+        return Promise.resolve(rows > least);
+      };
+      assertEquals(await runUntil(out, goesOn), true);
+    } finally {
+      await Deno.remove(dir, { recursive: true });
+    }
+  },
+);
