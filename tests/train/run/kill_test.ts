@@ -145,7 +145,7 @@ fullOnly(
 );
 
 fullOnly(
-  "a run that is being written is refused to other processes, and free as soon as that one is killed",
+  "a run that is being written is refused to other processes until that one is killed",
   async () => {
     const dir = await Deno.makeTempDir();
     try {
