@@ -154,7 +154,7 @@ for (const objective of ["msm-mae", "m2d"] as const) {
     for (const patchSize of full ? PATCHES : PATCHES.slice(0, 2)) {
       for (const classToken of [true, false]) {
         const n = index++;
-        if (!full && n !== 0 && n !== 3) continue;
+        if (!full && n !== (objective === "m2d" ? 0 : 3)) continue;
         // Turns that meet each patch size and either token: short inputs, trained positions and the
         // rest.
         const short = (n + (n >> 1)) % 2 === 1;

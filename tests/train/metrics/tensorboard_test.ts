@@ -4,6 +4,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";
+import { fullOnly } from "../../support/tier.ts";
 import {
   crc32c,
   encodeEvent,
@@ -110,7 +111,7 @@ Deno.test("a resumed run starts a later file that says from which step it counts
   }
 });
 
-Deno.test("a run's event files hold the numbers of its metrics.jsonl", async () => {
+fullOnly("a run's event files hold the numbers of its metrics.jsonl", async () => {
   const dir = Deno.makeTempDirSync();
   try {
     const out = `${dir}/run`;
