@@ -76,6 +76,7 @@ fullOnly("an evaluation is counted, and takes no more than that", () =>
     );
     for (const crop of ["48", "208"]) {
       const words = [...WORDS, "--batch", "1", "--crop-frames", crop];
+      using device = await openDevice(); // Its peak is looked at.
       const measured = (...more: string[]) =>
         measureRun(device, resolveConfig([...words, ...more]));
       const { evaluation } = measured("--eval", folder);
@@ -110,6 +111,7 @@ fullOnly("probing takes no more than is counted for it, and more than half of th
     const random = new Prng(5);
     const features = Float32Array.from({ length: count * dim }, () => random.uniform(-1, 1));
     const protocol = { ...QUICK_PROBE, epochs: 2 };
+    using device = await openDevice(); // Its peak is looked at.
     await runProbe({ device, data, features, metric: "accuracy", protocol });
     const tried = Math.ceil(count / folds);
     const sizes = { clips: count, dim, classes, problems: folds, tried };
