@@ -59,20 +59,25 @@ const unescaped = (text: string): string =>
 
 /** Reads a JUnit report, the only format of `deno test` that is not for eyes. */
 export function reportOf(junit: string): Report {
-  let tests = 0, failed = 0, skipped = 0;
-  for (const [tag] of junit.matchAll(/<testsuite\s[^>]*>/g)) {
+  let tests = 0, failed = 0, skipped = 0, file = "";
+  const failures = new Map<string, [string, string]>();
+  const suites = /<testsuite name="([^"]*)"[^>]*>/;
+  const failedCases = /<testcase name="([^"]*)"[^>]*[^/]>\s*<(?:failure|error)/;
+  const either = new RegExp(`${suites.source}|${failedCases.source}`, "g");
+  for (const [tag, suite, name] of junit.matchAll(either)) {
+    if (suite === undefined) {
+      // Its class is where `Deno.test` is called, which for `fullOnly` is not the file of the
+      // test. A step is named behind its test.
+      const [test] = unescaped(name).split(" > ");
+      failures.set(`${file}\n${test}`, [file, test]);
+      continue;
+    }
     const number = (name: string): number =>
       Number(new RegExp(`\\s${name}="(\\d+)"`).exec(tag)?.[1] ?? 0);
+    file = unescaped(suite).replace(/^\.\//, "");
     tests += number("tests");
     failed += number("failures") + number("errors");
     skipped += number("disabled") + number("skipped");
-  }
-  const failures = new Map<string, [string, string]>();
-  const cases = /<testcase name="([^"]*)" classname="([^"]*)"[^>]*[^/]>\s*<(?:failure|error)/g;
-  for (const [, name, file] of junit.matchAll(cases)) {
-    // A step is named behind its test.
-    const [test] = unescaped(name).split(" > ");
-    failures.set(`${file}\n${test}`, [unescaped(file).replace(/^\.\//, ""), test]);
   }
   return { passed: tests - failed - skipped, failed, skipped, failures: [...failures.values()] };
 }

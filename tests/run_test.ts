@@ -13,7 +13,7 @@ Deno.test("counts are added up over the suites of a report", () => {
 Deno.test("a failed test is named once, with its file, whatever failed of its steps", () => {
   const report =
     `<testsuite name="./tests/a_test.ts" tests="4" disabled="1" errors="0" failures="2">
-  <testcase name="&quot;no&quot; &amp; &#39;yes&#39;" classname="./tests/a_test.ts" line="2">
+  <testcase name="&quot;no&quot; &amp; &#39;yes&#39;" classname="./tests/support/tier.ts" line="2">
     <failure message="1 test step failed">1 test step failed.</failure>
   </testcase>
   <testcase name="fine" classname="./tests/a_test.ts" time="0.001" line="3" col="6"/>

@@ -31,6 +31,7 @@ import { deno } from "../../support/deno_process.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 const [DEPTH, HEADS, ROWS, COLUMNS] = [3, 2, 5, 4];
 
@@ -325,75 +326,80 @@ Deno.test("visualize: the page of an encoder shows its input, its attention and 
     assert(part.includes("0.50 to 0.98 s") && part.includes("Attention of the class token"));
   }));
 
-Deno.test("visualize: MSM-MAE's page shows mask, reconstruction and error, and lets them be heard", () =>
-  inTempDir(async (dir) => {
-    using device = await openDevice();
-    const geometry = { ...SMALL, predictorPositions: "1d", keyBias: false } as const;
-    using model = new MsmMae(device, geometry, recipeFor("msm-mae", "paper"));
-    const random = new Prng(4);
-    initialise(model, random);
-    const tensors = await model.student.read();
-    for (const [name, table] of Object.entries(model.fixedPositions)) {
-      tensors.set(name, { shape: table.shape, data: await table.data() as Float32Array });
-    }
-    const { heads, predictorHeads } = geometry;
-    const path = join(dir, "step.safetensors");
-    Deno.writeFileSync(
-      path,
-      writeSafetensors(
-        [...tensors].map(([name, it]) => [name, { dtype: "F32", ...it }] as const),
-        {
-          system: "msm-mae",
-          framing: "centred",
-          standardisation: '{"mean":-7,"std":4}',
-          geometry: JSON.stringify({ heads, predictor: { heads: predictorHeads } }),
-          config: JSON.stringify({ "mask-ratio": 0.6, "norm-pix": true }),
-        },
-      ),
-    );
-    const file = join(dir, "tone.wav");
-    Deno.writeFileSync(file, wav(tone()));
-    const [out, sound] = [join(dir, "r.html"), join(dir, "r.wav")];
-    // The tone is in the chunk.
-    const common = ["--checkpoint", path, file, "--out", out, "--start", "0.6"];
-    assertEquals(await visualize(...common, "--wav", sound), { code: 0, err: "" });
-    const html = Deno.readTextFileSync(out);
-    assertWellFormed(html);
-    assert(html.includes("<h2>Reconstruction</h2>") && html.includes("standardised by themselves"));
-    // 20 patches, 8 of them visible.
-    assert(html.includes("60 % of the patches") && html.includes("8 of 20 patches"));
-    const chunks = pictures(html).filter(({ width, height }) => width === 64 && height === 80);
-    const [input, seen, made, error] = chunks;
-    const patches = Array.from({ length: 20 }, (_, i) => [Math.floor(i / 4) * 16, i % 4 * 16]);
-    let hidden = 0;
-    for (const [band, t] of patches) {
-      const corner = seen.at[band][t] === 0;
-      hidden += Number(corner);
-      for (const [i, j] of [[0, 0], [5, 9], [15, 15]]) {
-        const [b, s] = [band + i, t + j];
-        assertEquals(seen.at[b][s] === 0, corner);
-        if (corner) continue;
-        assertEquals([seen.at[b][s], made.at[b][s]], [input.at[b][s], input.at[b][s]]);
-        assertEquals(error.at[b][s], 1);
+fullOnly(
+  "visualize: MSM-MAE's page shows mask, reconstruction and error, and lets them be heard",
+  () =>
+    inTempDir(async (dir) => {
+      using device = await openDevice();
+      const geometry = { ...SMALL, predictorPositions: "1d", keyBias: false } as const;
+      using model = new MsmMae(device, geometry, recipeFor("msm-mae", "paper"));
+      const random = new Prng(4);
+      initialise(model, random);
+      const tensors = await model.student.read();
+      for (const [name, table] of Object.entries(model.fixedPositions)) {
+        tensors.set(name, { shape: table.shape, data: await table.data() as Float32Array });
       }
-    }
-    assertEquals(hidden, 12);
-    assert(error.at.some((row) => row.some((it) => it === 255)));
-    // Centred frames: the chunk without mirrored ends.
-    const { channels: [samples] } = readWav(Deno.readFileSync(sound));
-    assertEquals(samples.length, 160 * 63);
-    assert(samples.some((it) => Math.abs(it) > 0.01));
-    assertEquals(html.match(/<audio/g)?.length, 3);
+      const { heads, predictorHeads } = geometry;
+      const path = join(dir, "step.safetensors");
+      Deno.writeFileSync(
+        path,
+        writeSafetensors(
+          [...tensors].map(([name, it]) => [name, { dtype: "F32", ...it }] as const),
+          {
+            system: "msm-mae",
+            framing: "centred",
+            standardisation: '{"mean":-7,"std":4}',
+            geometry: JSON.stringify({ heads, predictor: { heads: predictorHeads } }),
+            config: JSON.stringify({ "mask-ratio": 0.6, "norm-pix": true }),
+          },
+        ),
+      );
+      const file = join(dir, "tone.wav");
+      Deno.writeFileSync(file, wav(tone()));
+      const [out, sound] = [join(dir, "r.html"), join(dir, "r.wav")];
+      // The tone is in the chunk.
+      const common = ["--checkpoint", path, file, "--out", out, "--start", "0.6"];
+      assertEquals(await visualize(...common, "--wav", sound), { code: 0, err: "" });
+      const html = Deno.readTextFileSync(out);
+      assertWellFormed(html);
+      assert(
+        html.includes("<h2>Reconstruction</h2>") && html.includes("standardised by themselves"),
+      );
+      // 20 patches, 8 of them visible.
+      assert(html.includes("60 % of the patches") && html.includes("8 of 20 patches"));
+      const chunks = pictures(html).filter(({ width, height }) => width === 64 && height === 80);
+      const [input, seen, made, error] = chunks;
+      const patches = Array.from({ length: 20 }, (_, i) => [Math.floor(i / 4) * 16, i % 4 * 16]);
+      let hidden = 0;
+      for (const [band, t] of patches) {
+        const corner = seen.at[band][t] === 0;
+        hidden += Number(corner);
+        for (const [i, j] of [[0, 0], [5, 9], [15, 15]]) {
+          const [b, s] = [band + i, t + j];
+          assertEquals(seen.at[b][s] === 0, corner);
+          if (corner) continue;
+          assertEquals([seen.at[b][s], made.at[b][s]], [input.at[b][s], input.at[b][s]]);
+          assertEquals(error.at[b][s], 1);
+        }
+      }
+      assertEquals(hidden, 12);
+      assert(error.at.some((row) => row.some((it) => it === 255)));
+      // Centred frames: the chunk without mirrored ends.
+      const { channels: [samples] } = readWav(Deno.readFileSync(sound));
+      assertEquals(samples.length, 160 * 63);
+      assert(samples.some((it) => Math.abs(it) > 0.01));
+      assertEquals(html.match(/<audio/g)?.length, 3);
 
-    await visualize(...common, "--mask-ratio", "0.5", "--seed", "1");
-    assert(Deno.readTextFileSync(out).includes("10 of 20 patches"));
-    const none = await assertRejects(
-      () => visualize(...common, "--mask-ratio", "0.99"),
-      Error,
-      "0 of 20 patches visible",
-    );
-    assertEquals(exitCodeOf(none), 2);
-  }));
+      await visualize(...common, "--mask-ratio", "0.5", "--seed", "1");
+      assert(Deno.readTextFileSync(out).includes("10 of 20 patches"));
+      const none = await assertRejects(
+        () => visualize(...common, "--mask-ratio", "0.99"),
+        Error,
+        "0 of 20 patches visible",
+      );
+      assertEquals(exitCodeOf(none), 2);
+    }),
+);
 
 Deno.test("visualize: wrong usage is exit 2, nothing usable exit 4, and both say what", () =>
   inTempDir(async (dir) => {

@@ -34,7 +34,7 @@ import type { StepValues } from "../../../train/metrics/update_metrics.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
-import { full, fullOnly } from "../../support/tier.ts";
+import { fullOnly } from "../../support/tier.ts";
 
 const { patches: PATCHES } = patchGrid(SMALL);
 const BATCH = 4;
@@ -152,7 +152,7 @@ for (const name of ["paper", "released"] as const) {
   });
 }
 
-Deno.test("gradients are those of f32, whatever the loss scale", async () => {
+fullOnly("gradients are those of f32, whatever the loss scale", async () => {
   const gradients = async (precision: Precision, scale?: number): Promise<Float32Array> => {
     using run = new Run(device, precision);
     run.update(0);
@@ -162,7 +162,7 @@ Deno.test("gradients are those of f32, whatever the loss scale", async () => {
   };
   const expected = await gradients("f32");
   const largest = expected.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-  for (const scale of full ? [2, 128, 512] : [128]) {
+  for (const scale of [2, 128, 512]) {
     const actual = await gradients("mixed", scale);
     // Layouts differ, the sum of squares does not: f16 rounds every activation and gradient by up
     // to 2^-11.
@@ -173,45 +173,48 @@ Deno.test("gradients are those of f32, whatever the loss scale", async () => {
   }
 });
 
-for (const passes of full ? [1, 2] : [1]) {
-  Deno.test(`an overflow skips exactly that update and halves the scale (${passes} passes)`, async () => {
-    // Also in the first update, and with the host hearing of it before or after the next.
-    for (const [at, hears] of [[0, true], [2, true], [2, false]] as const) {
-      using plain = new Run(device, "mixed", passes);
-      using skipping = new Run(device, "mixed", passes);
-      for (let u = 0; u < 4; u++) {
-        if (u === at) {
-          if (u === 0) {
-            // The state comes with the first update.
-            skipping.trainer.lossScale!.restore(
-              Float32Array.of(OVERFLOWING, 1 / OVERFLOWING, 0, 0, 0, 0),
+for (const passes of [1, 2]) {
+  fullOnly(
+    `an overflow skips exactly that update and halves the scale (${passes} passes)`,
+    async () => {
+      // Also in the first update, and with the host hearing of it before or after the next.
+      for (const [at, hears] of [[0, true], [2, true], [2, false]] as const) {
+        using plain = new Run(device, "mixed", passes);
+        using skipping = new Run(device, "mixed", passes);
+        for (let u = 0; u < 4; u++) {
+          if (u === at) {
+            if (u === 0) {
+              // The state comes with the first update.
+              skipping.trainer.lossScale!.restore(
+                Float32Array.of(OVERFLOWING, 1 / OVERFLOWING, 0, 0, 0, 0),
+              );
+            } else await skipping.setScale(OVERFLOWING);
+            const before = await skipping.state();
+            skipping.update(100);
+            assertEquals(await skipping.state(), before);
+            assertEquals(
+              await skipping.scale(),
+              { scale: OVERFLOWING / 2, clean: 0, skipped: 1, applied: at },
             );
-          } else await skipping.setScale(OVERFLOWING);
-          const before = await skipping.state();
-          skipping.update(100);
-          assertEquals(await skipping.state(), before);
-          assertEquals(
-            await skipping.scale(),
-            { scale: OVERFLOWING / 2, clean: 0, skipped: 1, applied: at },
-          );
-          await skipping.setScale(128);
-          if (hears) {
-            const [{ skipped, skipped_updates, clip_coefficient }] = await skipping.trainer
-              .recent(1).values();
-            assertEquals([skipped, skipped_updates, clip_coefficient], [true, 1, 0]);
+            await skipping.setScale(128);
+            if (hears) {
+              const [{ skipped, skipped_updates, clip_coefficient }] = await skipping.trainer
+                .recent(1).values();
+              assertEquals([skipped, skipped_updates, clip_coefficient], [true, 1, 0]);
+            }
           }
+          plain.update(u);
+          skipping.update(u);
         }
-        plain.update(u);
-        skipping.update(u);
+        assertEquals(await skipping.state(), await plain.state());
+        const { skipped, applied } = await skipping.scale();
+        assertEquals([skipped, applied, skipping.trainer.updates], [1, 4, 5]);
       }
-      assertEquals(await skipping.state(), await plain.state());
-      const { skipped, applied } = await skipping.scale();
-      assertEquals([skipped, applied, skipping.trainer.updates], [1, 4, 5]);
-    }
-  });
+    },
+  );
 }
 
-Deno.test("the scale doubles after a window without overflow", async () => {
+fullOnly("the scale doubles after a window without overflow", async () => {
   using run = new Run(device, "mixed");
   run.trainer.lossScale!.restore(Float32Array.of(64, 1 / 64, GROWTH_WINDOW - 2, 0, 0, 0));
   run.update(0);
@@ -371,25 +374,28 @@ fullOnly(
     }),
 );
 
-Deno.test("without 16-bit floats a run goes on in f32, with a warning", () =>
-  inTempDir(async (dir) => {
-    using device = await openDevice({ f16: false });
-    const config = resolveConfig([...WORDS, "--steps", "1", "--out", join(dir, "run")]);
-    let text = "";
-    const output = { write: (it: string) => text += it, columns: () => undefined, now: () => 0 };
-    using paths = await openRunDirectory(config);
-    await pretrain({
-      device,
-      config,
-      paths,
-      source: syntheticSource({ size: 8, seed: 1, samples: cropSamples(config.geometry) }),
-      progress: new Progress({ output }),
-      signal: new AbortController().signal,
-    });
-    assertStringIncludes(text, "has no 16-bit floats (shader-f16): training in f32");
-    const { loss_scale } = JSON.parse(await Deno.readTextFile(join(dir, "run", "metrics.jsonl")));
-    assertEquals(loss_scale, undefined);
-  }));
+fullOnly(
+  "without 16-bit floats a run goes on in f32, with a warning",
+  () =>
+    inTempDir(async (dir) => {
+      using device = await openDevice({ f16: false });
+      const config = resolveConfig([...WORDS, "--steps", "1", "--out", join(dir, "run")]);
+      let text = "";
+      const output = { write: (it: string) => text += it, columns: () => undefined, now: () => 0 };
+      using paths = await openRunDirectory(config);
+      await pretrain({
+        device,
+        config,
+        paths,
+        source: syntheticSource({ size: 8, seed: 1, samples: cropSamples(config.geometry) }),
+        progress: new Progress({ output }),
+        signal: new AbortController().signal,
+      });
+      assertStringIncludes(text, "has no 16-bit floats (shader-f16): training in f32");
+      const { loss_scale } = JSON.parse(await Deno.readTextFile(join(dir, "run", "metrics.jsonl")));
+      assertEquals(loss_scale, undefined);
+    }),
+);
 
 Deno.test("activations take about half the memory of f32, parameters half as much again", async () => {
   using device = await openDevice();

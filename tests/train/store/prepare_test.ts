@@ -297,20 +297,21 @@ Deno.test("training from a store: with its statistics, weighted with audio, resu
     };
     const sources = ["--data", store, "--data", data, "--data-weights", "3,1"];
     const recipe = [...sources, "--standardise", "store", "--save-every", "3"];
-    await command("parts", 8, ...recipe, "--workers", "0");
-    // Back to the checkpoint of step 6, with other threads than before.
+    const steps = full ? 8 : 3;
+    await command("parts", steps, ...recipe, "--workers", "0");
     const parts = join(dir, "parts");
-    const last = join(parts, "checkpoints", "step-00000008.safetensors");
-    const first = Deno.readFileSync(last);
-    Deno.removeSync(last);
-    Deno.writeTextFileSync(join(parts, "checkpoints", "latest"), "step-00000006.safetensors\n");
-    await command("parts", 8, "--resume", "--workers", "3");
-    const [a, b] = [first, Deno.readFileSync(last)].map((bytes) => readSafetensors(bytes));
-    assertEquals(a.metadata.generators, b.metadata.generators);
+    const last = join(parts, "checkpoints", `step-0000000${steps}.safetensors`);
+    const a = readSafetensors(Deno.readFileSync(last));
     const { mean, std } = JSON.parse(Deno.readTextFileSync(join(store, "stats.json")));
     assertEquals(JSON.parse(a.metadata.standardisation), { mean, std });
-    assertEquals(b.tensors, a.tensors);
     if (full) {
+      // Back to the checkpoint of step 6, with other threads than before.
+      Deno.removeSync(last);
+      Deno.writeTextFileSync(join(parts, "checkpoints", "latest"), "step-00000006.safetensors\n");
+      await command("parts", 8, "--resume", "--workers", "3");
+      const b = readSafetensors(Deno.readFileSync(last));
+      assertEquals(b.metadata.generators, a.metadata.generators);
+      assertEquals(b.tensors, a.tensors);
       await command("whole", 8, ...recipe, "--workers", "2");
       const whole = Deno.readFileSync(last.replace(parts, join(dir, "whole")));
       assertEquals(readSafetensors(whole).tensors, a.tensors);
