@@ -1,3 +1,4 @@
+/** The speed guard: what counts as slower, and the command as users run it. */
 import { assert, assertEquals } from "@std/assert";
 import { learn } from "../../bench/check.ts";
 import type { Row } from "../../bench/harness.ts";

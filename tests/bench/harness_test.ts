@@ -1,3 +1,4 @@
+/** Measuring: medians, repeats and what is counted. */
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { affordablePart, relativeError } from "../../bench/case.ts";
 import {

@@ -1,3 +1,4 @@
+/** Reports of benchmarks: lines, JSON and pages. */
 import { assert, assertEquals } from "@std/assert";
 import { html } from "../../bench/html.ts";
 import type { Row } from "../../bench/harness.ts";

@@ -1,3 +1,4 @@
+/** The list of benchmarks: products of a step, operands that peers get too. */
 import { sizeOf } from "../../engine/shape.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { prepared } from "../../bench/case.ts";

@@ -1,3 +1,4 @@
+/** Anomaly mode: which op and which call a NaN or an infinity is blamed on. */
 import {
   assert,
   assertEquals,

@@ -1,3 +1,4 @@
+/** Layer norm of a sum with its residual, and what norms refuse. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../engine/errors.ts";
 import { reduceInto, sum } from "../../engine/ops/reduce.ts";

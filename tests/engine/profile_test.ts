@@ -1,3 +1,4 @@
+/** Profiles: every dispatch is timed, and nothing after the body. */
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
 import { add, mul } from "../../engine/ops/elementwise.ts";

@@ -1,3 +1,4 @@
+/** Sums, minima and maxima along axes, against sums in another order and any binding limit. */
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import type { Device } from "../../engine/device.ts";

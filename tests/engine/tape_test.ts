@@ -1,3 +1,4 @@
+/** Backward passes: where gradients go, what they add up to, what is refused. */
 import {
   assert,
   assertAlmostEquals,

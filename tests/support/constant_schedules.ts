@@ -1,3 +1,4 @@
+/** Schedules for tests. */
 import type { Schedules } from "../../train/run/schedule.ts";
 
 /** Schedules of a short run that stay the same, but for those that are given. */

@@ -1,3 +1,4 @@
+/** Geometries of small models for tests. */
 import { geometryFor, type ObjectiveName, OBJECTIVES } from "../../model/objectives/objectives.ts";
 import { PRESETS } from "../../model/objectives/presets.ts";
 import type { Geometry } from "../../model/vit/geometry.ts";

@@ -1,3 +1,4 @@
+/** Resampling against the formula in float64 and torchaudio's results. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { readSafetensors } from "../../../engine/formats/safetensors.ts";

@@ -1,3 +1,4 @@
+/** Decoders of every format: lengths, values, damaged files, real recordings. */
 import {
   assert,
   assertAlmostEquals,

@@ -1,3 +1,4 @@
+/** WAV of every sample format, written and read, damaged and huge. */
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { AudioError } from "../../../train/audio/decoded_audio.ts";

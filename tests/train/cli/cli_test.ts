@@ -1,3 +1,4 @@
+/** The command line as users meet it: usage, exit codes, doctor, dry runs. */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { fromFileUrl } from "@std/path";
 import { INSTALL_COMMAND } from "../../../engine/errors.ts";

@@ -1,3 +1,4 @@
+/** Lines of progress: in a terminal, elsewhere, time left, the last state. */
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import {
   durationText,

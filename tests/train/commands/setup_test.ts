@@ -1,3 +1,4 @@
+/** How the software adapter is installed, and what stands in the way. */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl } from "@std/path";
 import { INSTALL_COMMAND } from "../../../engine/errors.ts";

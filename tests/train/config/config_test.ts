@@ -1,3 +1,4 @@
+/** Configurations: files, presets, command lines, what is refused. */
 import { assertEquals, assertInstanceOf, assertStringIncludes, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { peakLearningRate, PRESETS, spanSteps } from "../../../model/objectives/presets.ts";

@@ -1,3 +1,4 @@
+/** The loader: order, threads, what it skips and how it goes on. */
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { join } from "@std/path";

@@ -1,3 +1,4 @@
+/** The generator of the host against its published recurrence, and its distributions. */
 import {
   assert,
   assertAlmostEquals,

@@ -1,3 +1,4 @@
+/** Built-in sounds: lengths, levels, classes, determined by seed and index. */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { SYNTHETIC_CLASSES, syntheticClip } from "../../../train/data/synthetic.ts";
 

@@ -1,3 +1,4 @@
+/** Files of JSON lines: torn ends, damaged rows, what is appended. */
 import { assertEquals } from "@std/assert";
 import { damageText, JsonLines, readJsonLines } from "../../../train/io/json_lines.ts";
 

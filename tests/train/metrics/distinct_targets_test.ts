@@ -1,3 +1,4 @@
+/** How many prototypes are some token's target. */
 import { assertEquals } from "@std/assert";
 import { openDevice, scope } from "../../../engine/mod.ts";
 import { Prng } from "../../../engine/prng.ts";

@@ -1,3 +1,4 @@
+/** Checkpoints: what they hold, damaged ones, and which one is gone on from. */
 import {
   assert,
   assertEquals,
