@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { type Attributes, escaped, tag, text } from "../train/visualize/markup.ts";
+import { type Attributes, escaped, scrolling, tag, text } from "../train/visualize/markup.ts";
+import { ticks } from "../train/visualize/svg.ts";
 import type { Row } from "./harness.ts";
 import { rateOf, type Report, times } from "./report.ts";
 
@@ -36,7 +37,9 @@ const STYLE = `
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
   max-width: 1040px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } p { color: var(--faint); }
-svg { width: 100%; height: auto; font: 12px system-ui, sans-serif; }
+svg { display: block; width: 100%; min-width: 920px; height: auto;
+  font: 12px system-ui, sans-serif; }
+.wide { overflow-x: auto; }
 `;
 
 function colour(group: Group): string {
@@ -54,7 +57,7 @@ function drawing(width: number, height: number, label: string, parts: readonly s
     role: "img",
     "aria-label": label,
   };
-  return tag("svg", attributes, `\n${parts.join("\n")}\n`);
+  return scrolling(label, tag("svg", attributes, `\n${parts.join("\n")}\n`));
 }
 
 function powersOf10(low: number, high: number): number[] {
@@ -162,6 +165,16 @@ function share({ fraction, bound }: Row): string {
   return `${(100 * fraction).toFixed(0)}% of ${bound === "fma" ? "FMA" : "copy"}`;
 }
 
+/** A level line between two places with a bar at both ends. */
+function whisker(from: number, y: number, { to }: { readonly to: number }): string[] {
+  const ink = { stroke: "var(--ink)", "stroke-opacity": "0.65" };
+  return [
+    line(from, y, to, y, ink),
+    line(from, y - 3, from, y + 3, ink),
+    line(to, y - 3, to, y + 3, ink),
+  ];
+}
+
 const LABELS = 300;
 const BAR = 18;
 
@@ -172,19 +185,22 @@ const BAR = 18;
  */
 export function bars(rows: readonly Row[]): string {
   const [left, right] = [LABELS, WIDTH - 335];
-  const most = Math.max(1, ...rows.map(({ fraction }) => fraction));
+  const most = Math.max(1, ...rows.map((it) => it.fraction * (1 + it.fraction_spread)));
   const x = (fraction: number) => left + (right - left) * fraction / most;
   const height = 24 + rows.length * BAR;
-  const quarters = Array.from({ length: Math.floor(4 * most) + 1 }, (_, i) => i / 4);
-  const grid = quarters.flatMap((it) => [
+  // A mark for every 70 units, which is room for "1000%".
+  const grid = ticks(0, most, (right - left) / 70).flatMap((it) => [
     line(x(it), 18, x(it), height, { stroke: "var(--line)" }),
-    text(x(it), 12, `${100 * it}%`, { "text-anchor": "middle", fill: "var(--faint)" }),
+    text(x(it), 12, `${Number((100 * it).toFixed(6))}%`, {
+      "text-anchor": "middle",
+      fill: "var(--faint)",
+    }),
   ]);
   const drawn = rows.flatMap((row, i) => {
     const y = 22 + i * BAR;
     const { naive_ratio: naive, composition_ratio: composed, real_time: real } = row;
     const notes = [
-      share(row),
+      `${share(row)} ±${(100 * row.fraction * row.fraction_spread).toFixed(0)}`,
       rateOf(row),
       ...(naive === undefined ? [] : [`naive ${times(naive)}`]),
       ...(composed === undefined ? [] : [`composed ${times(composed)}`]),
@@ -201,6 +217,9 @@ export function bars(rows: readonly Row[]): string {
         rx: 2,
         fill: colour(groupOf(row)),
       }, tag("title", {}, escaped(`${row.name}: ${row.ms.toPrecision(3)} ms`))),
+      ...whisker(x(row.fraction * Math.max(0, 1 - row.fraction_spread)), y + BAR / 2 - 1.5, {
+        to: x(row.fraction * (1 + row.fraction_spread)),
+      }),
       ...(naive === undefined ? [] : [
         line(x(row.fraction / naive), y - 1, x(row.fraction / naive), y + BAR - 2, {
           stroke: "var(--ink)",
@@ -228,7 +247,12 @@ export function peerBars(rows: readonly Row[]): string {
   const [left, right] = [LABELS + 60, WIDTH - 60];
   const x = (ratio: number) => left + (right - left) * Math.log(ratio / low) / Math.log(high / low);
   const height = 24 + entries.length * BAR;
-  const marks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100].filter((it) => it >= low && it <= high);
+  // 1, 2 and 5 of every power of ten, as far as their words do not meet.
+  const all = powersOf10(low, high).flatMap((it) => [it, 2 * it, 5 * it])
+    .map((it) => Number(it.toPrecision(1))).filter((it) => it >= low && it <= high);
+  const marks = all.filter((it) =>
+    x(2 * low) - left > 48 || Number.isInteger(Math.log10(it)) || it === 1
+  );
   return drawing(WIDTH, height, "Times of other engines over ours", [
     ...marks.flatMap((it) => [
       line(x(it), 18, x(it), height, { stroke: it === 1 ? "var(--ink)" : "var(--line)" }),
@@ -286,8 +310,8 @@ export function html(report: Report): string {
   } ms per read-back.</p>
 <h2>Roofline</h2>
 ${roofline(report)}
-<p>Bars below: fraction of the ceiling that binds, measured right before and after each sample;
-a tick marks the naive kernel.</p>
+<p>Bars below: fraction of the ceiling that binds, measured right before and after each sample,
+with half the distance between its quartiles to both sides; a tick marks the naive kernel.</p>
 ${sections.join("\n")}
 </body>
 </html>

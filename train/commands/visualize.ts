@@ -20,7 +20,13 @@ import type { SkippedClip } from "../data/clip_source.ts";
 import { RateLine } from "../cli/rate_line.ts";
 import { writeResult } from "../io/result_file.ts";
 import { openModel } from "../visualize/autoencoder.ts";
-import { chunkReconstruction, clipInput, patchChoice, trajectoryOf } from "../visualize/clip.ts";
+import {
+  chunkReconstruction,
+  chunkSpectrogram,
+  clipInput,
+  patchChoice,
+  trajectoryOf,
+} from "../visualize/clip.ts";
 import { clipsOf, mapOf, sampled } from "../visualize/folder.ts";
 import { page, type Section } from "../visualize/page.ts";
 import {
@@ -68,8 +74,8 @@ export const COMMAND = command({
     ),
     seconds: option(
       number({ above: 0, to: 600, metavar: "S", unit: "seconds" }),
-      "Most seconds of the file that are drawn; attention and reconstruction are of the first " +
-        "chunk.",
+      "Most seconds of the file that are drawn; attention and reconstruction are of the chunk " +
+        "with most power, or the one that --patch S,HZ is in.",
       { default: 30 },
     ),
     wav: option(
@@ -140,7 +146,8 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   using encoder = await encoderFrom(device, checkpoint, heads);
   using model = await openModel(device, checkpoint, heads);
   const { autoencoder } = model;
-  const input = await clipInput(encoder, waveform, start);
+  const at = patch?.kind === "place" ? patch.seconds : undefined;
+  const input = await clipInput(encoder, waveform, start, at);
   const sections: Section[] = [inputSection(input)];
   let painted: Float32Array | undefined;
   if (!("missing" in autoencoder)) {
@@ -148,7 +155,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     const choice = { masking, ratio: ratio ?? trained, seed };
     const made = await chunkReconstruction(autoencoder, input, choice);
     painted = made.reconstruction;
-    sections.push(reconstructionSection(encoder, autoencoder, made, start));
+    sections.push(reconstructionSection(encoder, autoencoder, made, chunkSpectrogram(input).start));
   } else if (ratio !== undefined) throw new UsageError(`--mask-ratio: ${autoencoder.missing}`);
   signal.throwIfAborted();
   sections.push(await attentionSection(encoder, input, { layer, head, patch }));

@@ -81,14 +81,19 @@ function floatField(field: number, value: number): Uint8Array {
 /** Numbers of the fields that are used, and of `SessionLog.START`. */
 const EVENT = { wallTime: 1, step: 2, fileVersion: 3, summary: 5, sessionLog: 7 } as const;
 const SUMMARY_VALUE = 1;
-const VALUE = { tag: 1, simpleValue: 2 } as const;
+const VALUE = { tag: 1, simpleValue: 2, tensor: 8, metadata: 9 } as const;
+/** Of `TensorProto`, and of its type `DT_STRING` and its shape, a scalar's. */
+const TENSOR = { dtype: 1, string: 7, shape: 2, stringVal: 8 } as const;
+/** Of `SummaryMetadata` and its `PluginData`. */
+const METADATA = { pluginData: 1, pluginName: 1 } as const;
 const SESSION = { status: 1, start: 1 } as const;
 
 /** What an event says. */
 export type EventContent =
   | { readonly fileVersion: string }
   | { readonly sessionStart: true }
-  | { readonly scalars: Readonly<Record<string, number>> };
+  | { readonly scalars: Readonly<Record<string, number>> }
+  | { readonly tag: string; readonly text: string };
 
 /**
  * The protobuf `Event`, fields in the order of their numbers; a step of 0 is left out, as proto3
@@ -109,6 +114,20 @@ export function encodeEvent(wallTime: number, step: number, content: EventConten
     const log = varintField(SESSION.status, SESSION.start);
     return concatBytes([...head, bytesField(EVENT.sessionLog, log)]);
   }
+  if ("text" in content) {
+    const tensor = concatBytes([
+      varintField(TENSOR.dtype, TENSOR.string),
+      bytesField(TENSOR.shape, ""),
+      bytesField(TENSOR.stringVal, content.text),
+    ]);
+    const plugin = bytesField(METADATA.pluginData, bytesField(METADATA.pluginName, "text"));
+    const value = concatBytes([
+      bytesField(VALUE.tag, content.tag),
+      bytesField(VALUE.tensor, tensor),
+      bytesField(VALUE.metadata, plugin),
+    ]);
+    return concatBytes([...head, bytesField(EVENT.summary, bytesField(SUMMARY_VALUE, value))]);
+  }
   const values = Object.entries(content.scalars).map(([tag, value]) =>
     bytesField(
       SUMMARY_VALUE,
@@ -116,6 +135,38 @@ export function encodeEvent(wallTime: number, step: number, content: EventConten
     )
   );
   return concatBytes([...head, bytesField(EVENT.summary, concatBytes([...values]))]);
+}
+
+/** Headings under which TensorBoard shows the fields of a row. */
+const GROUPS: Readonly<Record<string, readonly string[]>> = {
+  loss: ["loss", "loss_pred", "loss_cls"],
+  evaluation: ["eval_accuracy", "eval_map"],
+  collapse: [
+    "target_std",
+    "prediction_std",
+    "target_perplexity",
+    "distinct_targets",
+    "head_perplexity",
+  ],
+  optimizer: ["lr", "grad_norm", "loss_scale", "skipped_updates"],
+  teacher: ["teacher_temp", "ema_encoder", "ema_head", "choice_temp"],
+  speed: ["samples_per_s", "loader_wait", "seconds"],
+  memory: ["gpu_live_bytes", "gpu_peak_bytes", "process_bytes"],
+  progress: ["epoch", "samples"],
+};
+
+/** The heading of a field of a row; of one that is not known "other". */
+export function groupOf(field: string): string {
+  return Object.keys(GROUPS).find((it) => GROUPS[it].includes(field)) ?? "other";
+}
+
+/** Values under their names as a table of Markdown, lists and tables in them as JSON. */
+export function markdownTable(values: Readonly<Record<string, unknown>>): string {
+  const rows = Object.entries(values).map(([name, value]) => {
+    const words = typeof value === "string" ? value : JSON.stringify(value) ?? "";
+    return `| ${name} | ${words.replaceAll("|", "\\|").replaceAll("\n", " ")} |`;
+  });
+  return ["| option | value |", "|---|---|", ...rows].join("\n");
 }
 
 /** Instead of the host's name, which would need a permission. */
@@ -150,11 +201,16 @@ export class EventFile implements Disposable {
     return events;
   }
 
-  /** Writes the numbers of a row under their names, at its step. */
+  /** Writes a text, of Markdown, under a name. */
+  writeText(step: number, tag: string, text: string): void {
+    this.#write(step, { tag, text });
+  }
+
+  /** Writes the numbers of a row under their groups and names, at its step. */
   write<Row extends { readonly step: number }>({ step, ...row }: Row): void {
     const scalars: Record<string, number> = {};
     for (const [tag, value] of Object.entries(row)) {
-      if (typeof value === "number") scalars[tag] = value;
+      if (typeof value === "number") scalars[`${groupOf(tag)}/${tag}`] = value;
     }
     this.#write(step, { scalars });
   }

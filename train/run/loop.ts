@@ -44,7 +44,7 @@ import type { Progress } from "../cli/progress.ts";
 import type { RunPaths } from "./run_directory.ts";
 import { cropSamples, type Schedules, schedulesOf } from "./schedule.ts";
 import { type EvaluatorOptions, RunEvaluation } from "./evaluate.ts";
-import { EventFile } from "../metrics/tensorboard.ts";
+import { EventFile, markdownTable } from "../metrics/tensorboard.ts";
 import { encoderTensors, loadWeights, restoreState, snapshotState } from "./state_dict.ts";
 import { Trainer } from "./update.ts";
 import { withAdvice } from "./failure_advice.ts";
@@ -367,6 +367,7 @@ async function train(context: RunContext, run: Run, writer: CheckpointWriter): P
   const damage = damageText(paths.metrics, file.damaged);
   if (damage !== "") progress.note(damage);
   using events = EventFile.open(paths.dir, trainer.updates);
+  events.writeText(trainer.updates, "configuration", markdownTable(config.options));
   const metrics = new MetricsLog({ config, schedules, trainer, file, events, progress });
   try {
     await updates(context, run, metrics, writer, async () => {

@@ -21,7 +21,7 @@ import { reconstruct, type Reconstruction } from "../../model/objectives/reconst
 import { Prng } from "../../engine/prng.ts";
 import { UsageError } from "../errors.ts";
 import { principalComponents } from "./projection.ts";
-import { decibels, FRAME_SECONDS, type Spectrogram } from "./spectrogram.ts";
+import { cutFrames, decibels, FRAME_SECONDS, type Spectrogram } from "./spectrogram.ts";
 import { bandShare } from "./svg.ts";
 import type { Trajectory } from "./trajectory.ts";
 
@@ -48,12 +48,14 @@ export interface ClipInput {
   readonly frames: number;
   /** In decibels, for pictures. */
   readonly spectrogram: Spectrogram;
-  /** Patches of its first chunk. */
+  /** Patches of the chunk that pictures of patches are of. */
   readonly grid: PatchGrid;
-  /** [bands, frames of the whole patches of the first chunk], standardised. */
+  /** [bands, frames of the whole patches of that chunk], standardised. */
   readonly chunk: Float32Array;
   /** Frames of {@link chunk}. */
   readonly chunkFrames: number;
+  /** Frame of the clip where {@link chunk} begins. */
+  readonly chunkStart: number;
 }
 
 /** What log-mel values of an encoder are standardised with. */
@@ -65,15 +67,17 @@ export function statisticsOf({ frontend: { statistics } }: Encoder): {
 }
 
 /**
- * Log-mel spectrogram of a waveform with the encoder's front end, and its first chunk. A waveform
- * shorter than one patch is filled up with silence.
+ * Log-mel spectrogram of a waveform with the encoder's front end, and one of the chunks in which
+ * the encoder takes it. A waveform shorter than one patch is filled up with silence.
  *
  * @param start seconds in the file where the waveform begins
+ * @param at second of the file that the chunk has to hold; default the chunk with most power
  */
 export async function clipInput(
   encoder: Encoder,
   waveform: Float32Array,
   start: number,
+  at?: number,
 ): Promise<ClipInput> {
   const { device, geometry, frontend } = encoder;
   const { melBands, patch } = geometry;
@@ -96,14 +100,48 @@ export async function clipInput(
   const { rows, columns } = gridOf(geometry);
   const grid = { rows, columns: Math.min(columns, Math.floor(frames / patch[1])) };
   const chunkFrames = grid.columns * patch[1];
-  const chunk = new Float32Array(melBands * chunkFrames);
-  for (let band = 0; band < melBands; band++) {
-    const first = band * frames;
-    chunk.set(logmel.subarray(first, first + chunkFrames), band * chunkFrames);
-  }
   const values = decibels(logmel, statistics);
   const spectrogram = { values, frames, bands: melBands, start };
-  return { logmel, frames, spectrogram, grid, chunk, chunkFrames };
+  const chunkStart = at === undefined
+    ? loudestChunk(spectrogram, chunkFrames)
+    : chunkAt(Math.floor((at - start) / FRAME_SECONDS), frames, chunkFrames);
+  const chunk = cutFrames({ ...spectrogram, values: logmel }, chunkStart, chunkFrames).values;
+  return { logmel, frames, spectrogram, grid, chunk, chunkFrames, chunkStart };
+}
+
+/** First frame of the whole chunk that holds a frame; the last of a clip ends where it ends. */
+function chunkAt(frame: number, frames: number, chunkFrames: number): number {
+  const first = Math.floor(Math.max(0, frame) / chunkFrames) * chunkFrames;
+  return Math.max(0, Math.min(first, frames - chunkFrames));
+}
+
+/**
+ * First frame of the whole chunk with most power, the first of equal ones.
+ *
+ * @param clip in decibels
+ */
+export function loudestChunk(
+  { values, frames, bands }: Spectrogram,
+  chunkFrames: number,
+): number {
+  let [best, most] = [0, -Infinity];
+  for (let frame = 0; frame < frames; frame += chunkFrames) {
+    const first = chunkAt(frame, frames, chunkFrames);
+    let power = 0;
+    for (let band = 0; band < bands; band++) {
+      for (let t = first; t < first + chunkFrames; t++) {
+        power += 10 ** (values[band * frames + t] / 10);
+      }
+    }
+    // Sums of the same values in another order differ in the last digits.
+    if (power > most * (1 + 1e-9) || most === -Infinity) [best, most] = [first, power];
+  }
+  return best;
+}
+
+/** The chunk of {@link ClipInput} as a spectrogram in decibels. */
+export function chunkSpectrogram({ spectrogram, chunkStart, chunkFrames }: ClipInput): Spectrogram {
+  return cutFrames(spectrogram, chunkStart, chunkFrames);
 }
 
 /**
@@ -112,7 +150,8 @@ export async function clipInput(
  * @throws {UsageError} if there is no such token in the chunk
  */
 export function tokenOf(choice: PatchChoice, encoder: Encoder, input: ClipInput): AttentionQuery {
-  const { grid: { rows, columns }, spectrogram: { start }, chunkFrames } = input;
+  const { grid: { rows, columns }, chunkFrames } = input;
+  const { start } = chunkSpectrogram(input);
   const patches = rows * columns;
   switch (choice.kind) {
     case "class":
@@ -131,11 +170,10 @@ export function tokenOf(choice: PatchChoice, encoder: Encoder, input: ClipInput)
       const { seconds, hz } = choice;
       const length = chunkFrames * FRAME_SECONDS;
       if (seconds < start || seconds >= start + length || hz > MEL_80.fmax) {
-        const end = (start + length).toFixed(2);
+        const [from, to] = [start, start + length].map((it) => it.toFixed(2));
         throw new UsageError(
-          `--patch ${seconds},${hz}: the chunk is ${start} to ${end} s and 0 to ${MEL_80.fmax} ` +
-            `Hz; ` +
-            "--start moves it",
+          `--patch ${seconds},${hz}: the chunk is ${from} to ${to} s and 0 to ${MEL_80.fmax} Hz; ` +
+            "--start and --seconds choose the part of the file",
         );
       }
       const column = Math.floor((seconds - start) / length * columns);

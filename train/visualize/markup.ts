@@ -27,3 +27,11 @@ export function tag(name: string, attributes: Attributes, content = ""): string 
 export function text(x: number, y: number, words: string, attributes: Attributes = {}): string {
   return tag("text", { x, y, fill: "var(--ink)", ...attributes }, escaped(words));
 }
+
+/**
+ * A drawing that is scrolled where the screen is too narrow for its words, by keys as well. Needs
+ * the style `.wide { overflow-x: auto; }`.
+ */
+export function scrolling(label: string, drawing: string): string {
+  return tag("div", { class: "wide", role: "group", "aria-label": label, tabindex: 0 }, drawing);
+}

@@ -16,7 +16,9 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p { color: var(--faint); max-width: 62rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.1rem 1rem; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
-svg { width: 100%; height: auto; font: 12px system-ui, sans-serif; }
+svg { display: block; width: 100%; min-width: 920px; height: auto;
+  font: 12px system-ui, sans-serif; }
+.wide { overflow-x: auto; }
 figure { margin: 0.4rem 0; } figcaption { color: var(--faint); }
 audio { width: 100%; max-width: 32rem; }
 `;

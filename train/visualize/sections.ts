@@ -17,13 +17,20 @@ import type { Reconstruction } from "../../model/objectives/reconstruct.ts";
 import { UsageError } from "../errors.ts";
 import { drawAttention, tokensOf, tokenWords } from "./attention.ts";
 import type { OpenModel } from "./autoencoder.ts";
-import { chunkAttention, type ClipInput, type PatchChoice, statisticsOf, tokenOf } from "./clip.ts";
+import {
+  chunkAttention,
+  chunkSpectrogram,
+  type ClipInput,
+  type PatchChoice,
+  statisticsOf,
+  tokenOf,
+} from "./clip.ts";
 import { drawMap, type EmbeddingMap } from "./embedding_map.ts";
 import type { Section } from "./page.ts";
 import { dataUri } from "./png.ts";
 import { drawReconstruction, errorOf } from "./reconstruction.ts";
 import type { Sound } from "./sounds.ts";
-import { drawInput, firstFrames, FRAME_SECONDS } from "./spectrogram.ts";
+import { drawInput, FRAME_SECONDS } from "./spectrogram.ts";
 import { drawTrajectory, type Trajectory } from "./trajectory.ts";
 
 /** What stands under the heading. */
@@ -65,12 +72,13 @@ export function factsOf(facts: Facts): (readonly [name: string, value: string])[
 }
 
 /** The clip. */
-export function inputSection({ spectrogram, frames, chunkFrames }: ClipInput): Section {
+export function inputSection(input: ClipInput): Section {
+  const { spectrogram, frames, chunkFrames } = input;
   const part = chunkFrames < frames ? " Pictures of single patches are of the outlined chunk." : "";
   return {
     title: "Input",
     words: [`The log-mel spectrogram that the model gets.${part}`],
-    drawings: [drawInput(spectrogram, { chunkFrames })],
+    drawings: [drawInput(spectrogram, input)],
   };
 }
 
@@ -132,7 +140,7 @@ export async function attentionSection(
   const both = patch === undefined && classTokens(geometry) === 1;
   const queries: AttentionQuery[] = both ? [token, "class"] : [token];
   const maps = await chunkAttention(encoder, input, queries);
-  const chunk = firstFrames(input.spectrogram, input.chunkFrames);
+  const chunk = chunkSpectrogram(input);
   const names = queries.map((it) => tokenWords(maps.grid, chunk, it)).join(" and ");
   return {
     title: "Attention",

@@ -5,6 +5,7 @@
  */
 import type { Encoder } from "../../model/encoder/encoder.ts";
 import { logMelToWave } from "../../model/frontend/griffin_lim.ts";
+import { HOP_SAMPLES } from "../../model/frontend/tables.ts";
 import type { ClipInput } from "./clip.ts";
 import { samplesOfFrames } from "./spectrogram.ts";
 import { encodeWav } from "../audio/wav_write.ts";
@@ -27,16 +28,17 @@ export interface Sound {
 export async function chunkSounds(
   encoder: Encoder,
   waveform: Float32Array,
-  { chunk, chunkFrames }: ClipInput,
+  { chunk, chunkFrames, chunkStart }: ClipInput,
   reconstruction: Float32Array | undefined,
   seed: number,
 ): Promise<Sound[]> {
   const sound = async (logmel: Float32Array) =>
     encodeWav(await logMelToWave(encoder.device, logmel, { ...encoder.frontend, seed }));
+  const first = chunkStart * HOP_SAMPLES;
   return [
     {
       title: "The chunk as it was recorded",
-      wav: encodeWav(waveform.subarray(0, samplesOfFrames(chunkFrames))),
+      wav: encodeWav(waveform.subarray(first, first + samplesOfFrames(chunkFrames))),
     },
     { title: "What its log-mel spectrogram keeps of it", wav: await sound(chunk) },
     ...(reconstruction ? [{ title: "The reconstruction", wav: await sound(reconstruction) }] : []),

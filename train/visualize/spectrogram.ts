@@ -49,14 +49,15 @@ export function decibels(
   return logmel.map((it) => (it * std + mean) * DECIBELS);
 }
 
-/** The first frames of a spectrogram. */
-export function firstFrames(whole: Spectrogram, frames: number): Spectrogram {
+/** A part of a spectrogram. */
+export function cutFrames(whole: Spectrogram, first: number, frames: number): Spectrogram {
   const { bands, values } = whole;
   const cut = new Float32Array(bands * frames);
   for (let band = 0; band < bands; band++) {
-    cut.set(values.subarray(band * whole.frames, band * whole.frames + frames), band * frames);
+    const at = band * whole.frames + first;
+    cut.set(values.subarray(at, at + frames), band * frames);
   }
-  return { ...whole, values: cut, frames };
+  return { ...whole, values: cut, frames, start: whole.start + first * FRAME_SECONDS };
 }
 
 /** From the quietest value, at most 80 dB below the loudest, to the loudest, in whole decibels. */
@@ -114,19 +115,22 @@ export function panelBox(y: number, height: number): Box {
 export interface Marks {
   /** Frames of the chunk that the pictures below are of. */
   readonly chunkFrames: number;
+  /** Where it begins. */
+  readonly chunkStart: number;
 }
 
 /** The whole clip, the chunk outlined. */
-export function drawInput(clip: Spectrogram, { chunkFrames }: Marks): string {
+export function drawInput(clip: Spectrogram, { chunkFrames, chunkStart }: Marks): string {
   const box = panelBox(24, 200);
-  const chunk = { ...box, width: box.width * chunkFrames / clip.frames };
-  const [first, last] = secondsOf(firstFrames(clip, chunkFrames));
+  const scale = box.width / clip.frames;
+  const chunk = { ...box, x: box.x + scale * chunkStart, width: scale * chunkFrames };
+  const [first, last] = secondsOf(cutFrames(clip, chunkStart, chunkFrames));
   return drawing(box.y + box.height + 44, "Log-mel spectrogram of the clip", [
     panel(box, clip, rangeOf(clip)),
     ...(chunkFrames < clip.frames
       ? [
         marked(chunk),
-        text(box.x, 16, `chunk: ${first.toFixed(2)} to ${last.toFixed(2)} s`, {
+        text(chunk.x, 16, `chunk: ${first.toFixed(2)} to ${last.toFixed(2)} s`, {
           fill: "var(--faint)",
         }),
       ]

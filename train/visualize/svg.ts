@@ -5,7 +5,7 @@
  * @module
  */
 import { hzToMel, MEL_80, melToHz } from "../../model/frontend/tables.ts";
-import { type Attributes, escaped, tag, text } from "./markup.ts";
+import { type Attributes, escaped, scrolling, tag, text } from "./markup.ts";
 import type { ColourMap } from "./colours.ts";
 import { dataUri, encodePng, type Raster } from "./png.ts";
 
@@ -40,7 +40,7 @@ export function drawing(height: number, label: string, parts: readonly string[])
     role: "img",
     "aria-label": label,
   };
-  return tag("svg", attributes, `\n${parts.join("\n")}\n`);
+  return scrolling(label, tag("svg", attributes, `\n${parts.join("\n")}\n`));
 }
 
 /** A rectangle inside a drawing. */

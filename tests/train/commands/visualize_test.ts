@@ -18,7 +18,7 @@ import { Prng } from "../../../engine/prng.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
 import { readWav } from "../../../train/audio/wav.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
-import { patchChoice } from "../../../train/visualize/clip.ts";
+import { loudestChunk, patchChoice } from "../../../train/visualize/clip.ts";
 import { classStyle, MAGMA, MOST_CLASSES, VIRIDIS } from "../../../train/visualize/colours.ts";
 import { labelsOf } from "../../../train/visualize/embedding_map.ts";
 import { clipsOf, sampled } from "../../../train/visualize/folder.ts";
@@ -134,6 +134,22 @@ Deno.test("visualize: axes: round ticks, places of frequencies, choices of patch
   for (const words of ["", "1.5", "a,b", "1,", "-1", "1,2,3"]) {
     assertEquals(patchChoice(words), undefined, words);
   }
+});
+
+Deno.test("visualize: the chunk is the loudest by power, however much noise is elsewhere", () => {
+  const [bands, frames] = [3, 26];
+  const values = new Float32Array(bands * frames).fill(-60);
+  const clip = { values, bands, frames, start: 0 };
+  assertEquals(loudestChunk(clip, 10), 0);
+  // Thirty values of -30 dB are less than one of 0 dB.
+  for (let band = 0; band < bands; band++) values.fill(-30, band * frames, band * frames + 10);
+  assertEquals(loudestChunk(clip, 10), 0);
+  values[frames + 13] = 0;
+  assertEquals(loudestChunk(clip, 10), 10);
+  // The last whole chunk ends with the clip.
+  values[25] = 3;
+  assertEquals(loudestChunk(clip, 10), 16);
+  assertEquals(loudestChunk(clip, 26), 0);
 });
 
 Deno.test("visualize: principal components are exact, UMAP repeats and keeps groups apart", () => {
@@ -357,11 +373,12 @@ fullOnly(
       const file = join(dir, "tone.wav");
       Deno.writeFileSync(file, wav(tone()));
       const [out, sound] = [join(dir, "r.html"), join(dir, "r.wav")];
-      // The tone is in the chunk.
-      const common = ["--checkpoint", path, file, "--out", out, "--start", "0.6"];
+      const common = ["--checkpoint", path, file, "--out", out];
       assertEquals(await visualize(...common, "--wav", sound), { code: 0, err: "" });
       const html = Deno.readTextFileSync(out);
       assertWellFormed(html);
+      // The chunk that is all tone, and ends where the clip does.
+      assert(html.includes("chunk: 0.87 to 1.51 s"), /chunk: [^<]*/.exec(html)?.[0]);
       assert(
         html.includes("<h2>Reconstruction</h2>") && html.includes("standardised by themselves"),
       );
@@ -424,7 +441,7 @@ Deno.test("visualize: wrong usage is exit 2, nothing usable exit 4, and both say
       [[...good, "--seconds", "0"], "must be seconds above 0", 2],
       [[...good, "--patch", "here"], "such as 1.2,800", 2],
       [[...good, "--patch", "20"], "patches 0 to 19", 2],
-      [[...good, "--patch", "1.2,500"], "the chunk is 0 to 0.64 s", 2],
+      [[...good, "--patch", "1.6,500"], "the chunk is 0.84 to 1.48 s", 2],
       [[...good, "--layer", "4"], "the encoder has 3", 2],
       [[...good, "--head", "0"], "a number from 1, or all", 2],
       [[...good, "--mask-ratio", "0.5"], "predicts latent values", 2],

@@ -352,4 +352,8 @@ Deno.test("probe: the picture holds every cell and its share, with many classes 
   const names = Array.from({ length: 50 }, (_, i) => `class ${i}`);
   const many = confusionSvg(names, names.map((_, i) => names.map((_, j) => +(i === j))), "t");
   assertEquals(many.match(/<rect /g)!.length, 2501);
+  // Helvetica's W is 0.94 of the size wide, bold as well, m 0.83 (bold 0.89), o 0.56 (0.61).
+  const title = "/MMM/sound/moon/mmmmmm: accuracy 98.7 %";
+  const [, width] = /viewBox='0 0 (\d+)/.exec(confusionSvg(["a"], [[1]], title))!.map(Number);
+  assert(width >= 24 + 17 * (9 * 0.89 + 8 * 0.61 + 21 * 0.5), String(width));
 });

@@ -2,13 +2,15 @@
  * Event files, byte for byte; TensorBoard 2.21 read such files when this was written (see the
  * commit).
  */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";
 import { fullOnly } from "../../support/tier.ts";
 import {
   crc32c,
   encodeEvent,
   EventFile,
+  groupOf,
+  markdownTable,
   maskedCrc32c,
   tfRecord,
 } from "../../../train/metrics/tensorboard.ts";
@@ -68,6 +70,31 @@ Deno.test("scalars and session starts, field by field", () => {
   );
 });
 
+Deno.test("a text is a string tensor of the text plugin, field by field", () => {
+  // summary, 31 bytes: value, 29: tag "a"; tensor, 9: DT_STRING, scalar shape, "| b"; metadata, 8:
+  // plugin data, 6: its name.
+  assertEquals(
+    hex(encodeEvent(0, 0, { tag: "a", text: "| b" }).subarray(9)),
+    [
+      "2a 1a 0a 18 0a 01 61",
+      "42 09 08 07 12 00 42 03 7c 20 62",
+      "4a 08 0a 06 0a 04 74 65 78 74",
+    ].join(" "),
+  );
+  assertEquals(
+    markdownTable({ lr: 1e-3, data: ["a|b"], preset: "tiny" }).split("\n").slice(2),
+    ["| lr | 0.001 |", '| data | ["a\\|b"] |', "| preset | tiny |"],
+  );
+});
+
+Deno.test("every measured field of a row has a group", () => {
+  const fields = "epoch samples loss loss_pred loss_cls lr teacher_temp ema_encoder ema_head " +
+    "choice_temp grad_norm target_perplexity target_std prediction_std distinct_targets " +
+    "head_perplexity loss_scale skipped_updates samples_per_s loader_wait gpu_live_bytes " +
+    "gpu_peak_bytes process_bytes seconds eval_accuracy eval_map";
+  assertEquals(fields.split(" ").filter((it) => groupOf(it) === "other"), []);
+});
+
 /** Data of the records of a file whose CRCs are right. */
 function records(file: Uint8Array): Uint8Array[] {
   const view = new DataView(file.buffer, file.byteOffset);
@@ -103,7 +130,7 @@ Deno.test("a resumed run starts a later file that says from which step it counts
     assertEquals(one, [
       encodeEvent(time, 0, { fileVersion: "brain.Event:2" }),
       encodeEvent(time, 0, { sessionStart: true }),
-      encodeEvent(time, 1, { scalars: { loss: 0.25 } }),
+      encodeEvent(time, 1, { scalars: { "loss/loss": 0.25 } }),
     ]);
     assertEquals(two.slice(1), [encodeEvent(time, 8, { sessionStart: true })]);
   } finally {
@@ -124,14 +151,20 @@ fullOnly("a run's event files hold the numbers of its metrics.jsonl", async () =
     const untimed = (event: Uint8Array) => hex(event.subarray(9));
     const rows = Deno.readTextFileSync(`${out}/metrics.jsonl`).trim().split("\n").map((line) => {
       const { step, ...scalars } = JSON.parse(line);
-      return untimed(encodeEvent(0, step, { scalars }));
+      const grouped = Object.entries(scalars).map(([it, value]) => [`${groupOf(it)}/${it}`, value]);
+      return untimed(encodeEvent(0, step, { scalars: Object.fromEntries(grouped) }));
     });
     const start = (step: number) => untimed(encodeEvent(0, step, { sessionStart: true }));
     const version = untimed(encodeEvent(0, 0, { fileVersion: "brain.Event:2" }));
     const files = [...Deno.readDirSync(out)].map(({ name }) => name).sort()
       .filter((name) => name.startsWith("events.out.tfevents."))
       .map((name) => records(Deno.readFileSync(`${out}/${name}`)).map(untimed));
-    assertEquals(files, [[version, start(0), rows[0], rows[1]], [version, start(3), rows[2]]]);
+    const [[, , first], [, , second]] = files;
+    for (const it of [first, second]) assert(it.includes(hex(text("| crop-frames | 48 |"))));
+    assertEquals(files, [
+      [version, start(0), first, rows[0], rows[1]],
+      [version, start(3), second, rows[2]],
+    ]);
   } finally {
     Deno.removeSync(dir, { recursive: true });
   }

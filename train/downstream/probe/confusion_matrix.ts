@@ -8,6 +8,8 @@ import { escaped } from "../../visualize/markup.ts";
 /** Largest number of classes whose cells have room for a number. */
 const MOST_NUMBERED = 30;
 const FONT = "font-family='Helvetica, Arial, sans-serif'";
+/** Sizes of the title's first line, of those below it, and of what is said at the end. */
+const [TITLE_SIZE, LINE_SIZE, NOTE_SIZE] = [17, 14, 12];
 /** Blue for what is right, orange for what is not. */
 const HUES = { right: [31, 90, 166], wrong: [201, 91, 18] } as const;
 
@@ -16,6 +18,19 @@ function colour(share: number, [r, g, b]: readonly [number, number, number]): st
   const weight = Math.sqrt(share);
   const mixed = [r, g, b].map((it) => Math.round(255 + (it - 255) * weight));
   return `rgb(${mixed.join(",")})`;
+}
+
+/**
+ * At most how wide words are, of Helvetica and fonts like it: letters are up to 0.61 of the size,
+ * capitals and wide letters 0.83 (bold, 0.89), those of other scripts as wide as high.
+ */
+function widthOf(words: string, size: number, bold = false): number {
+  const wide = bold ? 0.89 : 0.83;
+  return size * [...words].reduce((sum, it) => {
+    if (/[il.,:;' |!]/.test(it)) return sum + 0.34;
+    if (/[\u0020-\u017f]/.test(it)) return sum + (/[A-Zmw%@]/.test(it) ? wide : 0.61);
+    return sum + 1;
+  }, 0);
 }
 
 /**
@@ -33,15 +48,20 @@ export function confusionSvg(
   const numbered = count <= MOST_NUMBERED;
   const cell = numbered ? 44 : Math.max(10, Math.round(1300 / count));
   const size = numbered ? 14 : Math.max(7, Math.min(14, cell - 2));
-  const longest = Math.max(...classes.map(({ length }) => length));
-  // An average letter is some 0.56 of the size wide.
-  const labels = Math.ceil(longest * size * 0.56) + 12;
+  const labels = Math.ceil(Math.max(...classes.map((it) => widthOf(it, size)))) + 12;
   const lines = title.split("\n");
+  const note = numbered
+    ? "Numbers are percent of a row: of the clips of a class, over all folds and repeats."
+    : "Shades are shares of a row; point at a cell for its numbers.";
   const top = 34 + 20 * lines.length;
   const left = 40 + labels;
   const above = top + 28 + labels;
   const [width, height] = [
-    Math.max(left + count * cell + 24, 9 * Math.max(...lines.map(({ length }) => length)) + 48),
+    Math.ceil(Math.max(
+      left + count * cell + 24,
+      ...lines.map((it, i) => 48 + widthOf(it, i === 0 ? TITLE_SIZE : LINE_SIZE, i === 0)),
+      48 + widthOf(note, NOTE_SIZE),
+    )),
     above + count * cell + 40,
   ];
   const text = (x: number, y: number, content: string, rest = "") =>
@@ -51,7 +71,12 @@ export function confusionSvg(
     `height='${height}' ${FONT} font-size='${size}' fill='#222'>`,
     `<rect width='${width}' height='${height}' fill='white'/>`,
     ...lines.map((line, i) =>
-      text(24, 34 + 20 * i, line, i === 0 ? "font-size='17' font-weight='bold'" : "font-size='14'")
+      text(
+        24,
+        34 + 20 * i,
+        line,
+        i === 0 ? `font-size='${TITLE_SIZE}' font-weight='bold'` : `font-size='${LINE_SIZE}'`,
+      )
     ),
     text(left + count * cell / 2, top + 12, "taken for", "text-anchor='middle' fill='#555'"),
     text(
@@ -99,11 +124,8 @@ export function confusionSvg(
       );
     });
   });
-  const note = numbered
-    ? "Numbers are percent of a row: of the clips of a class, over all folds and repeats."
-    : "Shades are shares of a row; point at a cell for its numbers.";
   parts.push(
-    text(24, height - 14, note, "font-size='12' fill='#555'"),
+    text(24, height - 14, note, `font-size='${NOTE_SIZE}' fill='#555'`),
     "</svg>",
   );
   return `${parts.join("\n")}\n`;
