@@ -230,10 +230,8 @@ export {
   xavierUniform,
 } from "./nn/init.ts";
 export {
-  type AttentionInputs,
   BatchNorm,
   type BatchNormOptions,
-  Conv2d,
   Embedding,
   GroupNorm,
   type GroupNormOptions,
@@ -241,18 +239,23 @@ export {
   LayerNorm,
   type LayerSource,
   Linear,
-  Mlp,
   Module,
-  MultiHeadAttention,
-  type MultiHeadAttentionOptions,
   type NamedTensor,
   type ParameterSource,
   RMSNorm,
   type Seed,
   Sequential,
-  TransformerBlock,
   within,
 } from "./nn/layers.ts";
+export { Conv1d, type Conv1dSettings, Conv2d, type Conv2dSettings } from "./nn/convolution.ts";
+export {
+  type AttentionInputs,
+  KeyValueCache,
+  Mlp,
+  MultiHeadAttention,
+  type MultiHeadAttentionOptions,
+  TransformerBlock,
+} from "./nn/transformer.ts";
 export {
   Adam,
   type AdamOptions,

@@ -30,15 +30,11 @@ import {
 } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { writeSafetensors } from "../formats/safetensors.ts";
-import { type AttentionOptions, selfAttention } from "../ops/attention.ts";
 import { batchNorm, groupNorm, instanceNorm } from "../ops/batch_norm.ts";
-import { conv2d, type Conv2dOptions } from "../ops/conv.ts";
 import { embedding, type Indices } from "../ops/indexing.ts";
 import { layerNorm } from "../ops/layernorm.ts";
 import { linear, type LinearOptions } from "../ops/matmul.ts";
 import { rmsNorm } from "../ops/rmsnorm.ts";
-import { rotary } from "../ops/rotary.ts";
-import { concat, permute, reshape, slice } from "../ops/view.ts";
 import { Prng, type RandomSource } from "../prng.ts";
 import { keep } from "../scope.ts";
 import { needShape, sameShape, type Shape, show } from "../shape.ts";
@@ -94,7 +90,8 @@ export function shared(
 }
 
 const ones = (shape: Shape): InitialValues => constantValues(shape, 1);
-const zeros = (shape: Shape): InitialValues => constantValues(shape, 0);
+/** Zeros at first. Internal to layers. */
+export const zeros = (shape: Shape): InitialValues => constantValues(shape, 0);
 
 /** What all layers share: named parameters, found through the layers a layer is made of. */
 export abstract class Module implements Disposable {
@@ -285,54 +282,6 @@ export class Linear extends Module {
   /** [..., inputs] to [..., outputs]; GELU or a residual addition run in the same kernel. */
   apply(x: Tensor, options: LinearOptions = {}): Tensor {
     return linear(x, this.weight, this.bias, options);
-  }
-}
-
-/** Cross-correlation of images with square kernels, plus a bias. */
-export class Conv2d extends Module {
-  /** [outputs, inputs / groups, kernel, kernel], Xavier-uniform at first. */
-  readonly weight: Tensor;
-  /** [outputs], zeros at first. */
-  readonly bias: Tensor;
-  /** Parameters and inner layers by name. */
-  protected readonly parts: Readonly<Record<string, Tensor>>;
-
-  /**
-   * Draws the kernels, or looks `weight` and `bias` up.
-   *
-   * @param inputs channels of `x`
-   * @param outputs channels of the result
-   * @param kernel rows and columns of a kernel
-   * @param options stride, padding, dilation and groups
-   * @throws {ShapeError} if the groups do not divide `inputs` and `outputs`.
-   */
-  constructor(
-    device: Device,
-    inputs: number,
-    outputs: number,
-    kernel: number,
-    source: LayerSource,
-    readonly options: Conv2dOptions = {},
-  ) {
-    super();
-    needWhole("Conv2d", "the count of inputs", inputs);
-    needOptions("Conv2d", options, ["stride", "padding", "dilation", "groups"]);
-    const { groups = 1 } = options;
-    needWhole("Conv2d", "the count of groups", groups, 1);
-    if (inputs % groups !== 0 || outputs % groups !== 0) {
-      throw new ShapeError(
-        `Conv2d: ${inputs} channels to ${outputs} do not divide into ${groups} groups`,
-      );
-    }
-    const shape = [outputs, inputs / groups, kernel, kernel];
-    this.weight = this.parameter(device, source, "weight", shape, xavierUniform);
-    this.bias = this.parameter(device, source, "bias", [outputs], zeros);
-    this.parts = { weight: this.weight, bias: this.bias };
-  }
-
-  /** [batch, inputs, height, width] to [batch, outputs, rows, columns]. */
-  apply(x: Tensor): Tensor {
-    return conv2d(x, this.weight, this.bias, this.options);
   }
 }
 
@@ -578,199 +527,6 @@ export class Embedding extends Module {
    */
   apply(ids: Indices): Tensor {
     return embedding(this.weight, ids);
-  }
-}
-
-/** Settings of {@link MultiHeadAttention} and {@link TransformerBlock}. */
-export interface MultiHeadAttentionOptions {
-  /**
-   * Whether keys have a bias; default true. Without it queries and values have biases of their own,
-   * `q_bias` and `v_bias`, as in MAE and BEiT; a bias of keys changes no attention weight.
-   */
-  readonly keyBias?: boolean;
-  /** Heads of keys and values, which divide those of queries (grouped queries); default as many. */
-  readonly keyHeads?: number;
-}
-
-/** What {@link MultiHeadAttention} and {@link TransformerBlock} hand on to the attention. */
-export interface AttentionInputs extends Omit<AttentionOptions, "scale"> {
-  /** Rotary positions [tokens, 2, width / heads / 2] of queries and keys; see `rotaryTable`. */
-  readonly rotary?: Tensor;
-}
-
-/**
- * Attention of a sequence to itself: fused q, k, v projection, heads, output projection (timm's
- * layout).
- */
-export class MultiHeadAttention extends Module {
-  /** [width] to q, k and v, side by side: the heads of q, then those of k, then those of v. */
-  readonly qkv: Linear;
-  /** What mixes the heads. */
-  readonly proj: Linear;
-  /** Biases of queries [width] and values, zeros at first, where keys have none. */
-  readonly biases: readonly [query: Tensor, value: Tensor] | undefined;
-  /** Heads of keys and values. */
-  readonly keyHeads: number;
-  /** Parameters and inner layers by name. */
-  protected readonly parts: Readonly<Record<string, Tensor | Module>>;
-
-  /**
-   * Draws the weights, or looks `qkv.weight`, `qkv.bias` (or `q_bias` and `v_bias`), `proj.weight`
-   * and `proj.bias` up.
-   *
-   * @param width size of a token
-   * @param heads number of heads; width / heads is at most 128
-   * @throws {ShapeError} if `heads` does not divide `width`, or heads of keys those of queries.
-   */
-  constructor(
-    device: Device,
-    width: number,
-    readonly heads: number,
-    source: LayerSource,
-    options: MultiHeadAttentionOptions = {},
-  ) {
-    super();
-    needOptions("MultiHeadAttention", options, ["keyBias", "keyHeads", "eps"]);
-    const { keyBias = true, keyHeads = heads } = options;
-    needWhole("MultiHeadAttention", "the width", width, 1);
-    needWhole("MultiHeadAttention", "the count of heads", heads, 1);
-    needWhole("MultiHeadAttention", "the count of heads of keys", keyHeads, 1);
-    if (width % heads !== 0 || heads % keyHeads !== 0) {
-      throw new ShapeError(
-        width % heads !== 0
-          ? `MultiHeadAttention: ${heads} heads do not divide the width ${width}`
-          : `MultiHeadAttention: ${keyHeads} heads of keys do not divide ${heads} of queries`,
-      );
-    }
-    this.keyHeads = keyHeads;
-    const keys = width / heads * keyHeads;
-    const from = shared(this, device, source);
-    const bias = (name: string, size: number) => this.parameter(device, from, name, [size], zeros);
-    this.biases = keyBias ? undefined : [bias("q_bias", width), bias("v_bias", keys)];
-    const fused = width + 2 * keys;
-    this.qkv = new Linear(device, width, fused, within(from, "qkv."), { bias: keyBias });
-    this.proj = new Linear(device, width, width, within(from, "proj."));
-    this.parts = {
-      ...(this.biases && { q_bias: this.biases[0], v_bias: this.biases[1] }),
-      qkv: this.qkv,
-      proj: this.proj,
-    };
-  }
-
-  /**
-   * [batch, tokens, width] to the same shape; `residual` is added in the last kernel, `keyMask`
-   * [batch, tokens] is 0 for tokens that none may attend to; masks, bias and `causal` are those of
-   * `selfAttention`.
-   */
-  apply(
-    x: Tensor,
-    { residual, rotary: table, ...options }: Pick<LinearOptions, "residual"> & AttentionInputs = {},
-  ): Tensor {
-    const { heads, keyHeads } = this;
-    const projected = this.#projected(x);
-    const qkv = table ? rotateHeads(projected, heads + keyHeads, keyHeads, table) : projected;
-    const mixed = selfAttention(qkv, heads, { ...options, keyHeads });
-    return this.proj.apply(mixed, { residual });
-  }
-
-  #projected(x: Tensor): Tensor {
-    if (!this.biases) return this.qkv.apply(x);
-    const [query, value] = this.biases;
-    const key = value.device.full(value.shape, 0, value.dtype);
-    return linear(x, this.qkv.weight, concat([query, key, value], 0));
-  }
-}
-
-/** Turns the first heads of a tensor [batch, tokens, (turned + kept) d] by their positions. */
-function rotateHeads(qkv: Tensor, turned: number, kept: number, table: Tensor): Tensor {
-  const [batch, tokens, all] = qkv.shape;
-  const heads = reshape(qkv, [batch, tokens, turned + kept, all / (turned + kept)]);
-  const [front, back] = [slice(heads, 2, 0, turned), slice(heads, 2, turned, kept)];
-  const rotated = permute(rotary(permute(front, [0, 2, 1, 3]), table), [0, 2, 1, 3]);
-  return reshape(concat([rotated, back], 2), qkv.shape);
-}
-
-/** Two linear layers with a GELU between them. */
-export class Mlp extends Module {
-  /** To the hidden layer. */
-  readonly fc1: Linear;
-  /** Back. */
-  readonly fc2: Linear;
-  /** Parameters and inner layers by name. */
-  protected readonly parts: Readonly<Record<string, Module>>;
-
-  /**
-   * Draws the weights, or looks `fc1.weight`, `fc1.bias`, `fc2.weight` and `fc2.bias` up.
-   *
-   * @param width size of a token
-   * @param hidden size between the layers
-   */
-  constructor(device: Device, width: number, hidden: number, source: LayerSource) {
-    super();
-    needWhole("Mlp", "the width", width);
-    needWhole("Mlp", "the size between the layers", hidden);
-    const from = shared(this, device, source);
-    this.fc1 = new Linear(device, width, hidden, within(from, "fc1."));
-    this.fc2 = new Linear(device, hidden, width, within(from, "fc2."));
-    this.parts = { fc1: this.fc1, fc2: this.fc2 };
-  }
-
-  /** [..., width] to the same shape; `residual` is added in the last kernel. */
-  apply(x: Tensor, options: Pick<LinearOptions, "residual"> = {}): Tensor {
-    return this.fc2.apply(this.fc1.apply(x, { gelu: true }), options);
-  }
-}
-
-/** A pre-norm block: `x += Attention(LayerNorm(x)); x += Mlp(LayerNorm(x))`, exact GELU. */
-export class TransformerBlock extends Module {
-  /** In front of the attention. */
-  readonly norm1: LayerNorm;
-  /** Attention. */
-  readonly attn: MultiHeadAttention;
-  /** In front of the MLP. */
-  readonly norm2: LayerNorm;
-  /** MLP with 4 times the width inside. */
-  readonly mlp: Mlp;
-  /** Parameters and inner layers by name. */
-  protected readonly parts: Readonly<Record<string, Module>>;
-
-  /**
-   * Draws the weights, or looks them up by timm's names: `norm1.weight`, `attn.qkv.weight`,
-   * `mlp.fc1.bias` and so on.
-   *
-   * @param width size of a token
-   * @param heads number of heads; width / heads is at most 128
-   * @param options of the attention, and `eps` of the layer norms, default 1e-6
-   * @throws {ShapeError} if `heads` does not divide `width`.
-   */
-  constructor(
-    device: Device,
-    width: number,
-    heads: number,
-    source: LayerSource,
-    options: MultiHeadAttentionOptions & { readonly eps?: number } = {},
-  ) {
-    super();
-    needOptions("TransformerBlock", options, ["keyBias", "keyHeads", "eps"]);
-    needWhole("TransformerBlock", "the width", width, 1);
-    needWhole("TransformerBlock", "the count of heads", heads, 1);
-    const from = shared(this, device, source);
-    const norm = (name: string) =>
-      new LayerNorm(device, width, options.eps, within(from, `${name}.`));
-    this.attn = new MultiHeadAttention(device, width, heads, within(from, "attn."), options);
-    this.mlp = new Mlp(device, width, 4 * width, within(from, "mlp."));
-    this.norm1 = norm("norm1");
-    this.norm2 = norm("norm2");
-    this.parts = { norm1: this.norm1, attn: this.attn, norm2: this.norm2, mlp: this.mlp };
-  }
-
-  /**
-   * [batch, tokens, width] to the same shape; `keyMask` [batch, tokens] is 0 for tokens that none
-   * may attend to; the other options are those of {@link MultiHeadAttention}.
-   */
-  apply(x: Tensor, options: AttentionInputs = {}): Tensor {
-    const attended = this.attn.apply(this.norm1.apply(x), { ...options, residual: x });
-    return this.mlp.apply(this.norm2.apply(attended), { residual: attended });
   }
 }
 

@@ -4,14 +4,20 @@
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Device } from "../../engine/device.ts";
-import { ShapeError } from "../../engine/errors.ts";
-import { MultiHeadAttention, TransformerBlock } from "../../engine/nn/layers.ts";
+import { KernelError, ShapeError } from "../../engine/errors.ts";
+import {
+  KeyValueCache,
+  MultiHeadAttention,
+  TransformerBlock,
+} from "../../engine/nn/transformer.ts";
 import { type RefArray, registry } from "../../engine/op.ts";
 import { attention, type AttentionOptions, selfAttention } from "../../engine/ops/attention.ts";
 import { rotaryTable } from "../../engine/nn/rotary_table.ts";
 import { rotary } from "../../engine/ops/rotary.ts";
 import { concat, slice } from "../../engine/ops/view.ts";
+import { capture } from "../../engine/plan.ts";
 import { refFrom } from "../../engine/reference.ts";
+import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { openDevice } from "../support/device.ts";
@@ -171,6 +177,42 @@ Deno.test("layers hand masks, biases, causality and rotary positions on", async 
   assert(difference(a, c) < 2e-6, `${difference(a, c)}`);
   assert(difference(a, d) > 1e-3, "positions change nothing");
   assert(difference(a, e) < 2e-6, "a mask of the lower triangle is not what causal is");
+});
+
+Deno.test("tokens that come one by one see the same through a cache", async () => {
+  const [batch, tokens, width] = [2, 7, 16];
+  using block = new TransformerBlock(device, width, 4, 3, { keyHeads: 2 });
+  const x = random([batch, tokens, width], 4);
+  const table = rotaryTable(device, tokens, width / 4);
+  const whole = block.apply(x, { causal: true, rotary: table });
+  const live = device.memory.liveBuffers;
+  const cache = new KeyValueCache();
+  // Three tokens at once, then one by one.
+  const steps = [[0, 3], [3, 1], [4, 1], [5, 2]].map(([first, count]) =>
+    scope(() => {
+      const now = slice(table, 0, first, count);
+      return block.apply(slice(x, 1, first, count), { causal: true, rotary: now, cache });
+    })
+  );
+  assertEquals(cache.tokens, tokens);
+  const parts = concat(steps, 1);
+  const [a, b] = await device.read([whole, parts]);
+  // Other kernels for other counts of queries: sums of 7 keys and 16 channels in another order.
+  assert(difference(a, b) < 2e-6, `${difference(a, b)}`);
+  assertThrows(
+    () => scope(() => block.apply(random([1, 1, width], 5), { cache })),
+    ShapeError,
+    "keys [1, 2, 1, 4] behind [2, 2, 7, 4]",
+  );
+  assertThrows(
+    () => capture(device, [x], (x) => block.apply(x, { cache })),
+    KernelError,
+    "grows with every call",
+  );
+  cache[Symbol.dispose]();
+  assertEquals(cache.tokens, 0);
+  [parts, ...steps].forEach((it) => it.dispose());
+  assertEquals(device.memory.liveBuffers, live);
 });
 
 const lowerTriangle = (n: number): Tensor =>

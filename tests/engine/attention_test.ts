@@ -5,7 +5,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Device } from "../../engine/device.ts";
 import { LifetimeError, ShapeError } from "../../engine/errors.ts";
-import { TransformerBlock } from "../../engine/nn/layers.ts";
+import { TransformerBlock } from "../../engine/nn/transformer.ts";
 import { registry } from "../../engine/op.ts";
 import { attention, selfAttention } from "../../engine/ops/attention.ts";
 import { linear } from "../../engine/ops/matmul.ts";

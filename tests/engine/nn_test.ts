@@ -9,21 +9,20 @@ import {
   assertThrows,
 } from "@std/assert";
 import { ShapeError } from "../../engine/errors.ts";
+import { Conv1d, Conv2d } from "../../engine/nn/convolution.ts";
 import {
   BatchNorm,
-  Conv2d,
   Embedding,
   GroupNorm,
   InstanceNorm,
   LayerNorm,
   Linear,
   Module,
-  MultiHeadAttention,
   RMSNorm,
   Sequential,
-  TransformerBlock,
   within,
 } from "../../engine/nn/layers.ts";
+import { MultiHeadAttention, TransformerBlock } from "../../engine/nn/transformer.ts";
 import { mul } from "../../engine/ops/elementwise.ts";
 import { relu } from "../../engine/ops/unary.ts";
 import { sum } from "../../engine/ops/reduce.ts";
@@ -150,6 +149,28 @@ Deno.test("a convolution in groups sees its own channels only, and each side may
     ...[0, 7600, 0, 9800, 0, 12000],
   ]);
   assertThrows(() => new Conv2d(device, 4, 6, 1, 1, { groups: 3 }), ShapeError, "3 groups");
+});
+
+Deno.test("a convolution of signals is that of images of one row, with a bias or without", async () => {
+  using conv = new Conv1d(device, 2, 3, 2, 1, { stride: 2, bias: false });
+  assertEquals([...conv.parameters()].map(([name, { shape }]) => [name, shape]), [
+    ["weight", [3, 2, 2]],
+  ]);
+  using images = new Conv2d(device, 2, 3, 2, 1, { bias: false });
+  assertEquals(images.bias, undefined);
+  const weight = Float32Array.from({ length: 12 }, (_, i) => i - 4);
+  conv.load([["weight", weight]]);
+  using x = device.tensor([1, 2, 3, 4, 10, 20, 30, 40], [1, 2, 4]);
+  using y = conv.apply(x);
+  assertEquals(y.shape, [1, 3, 2]);
+  // Rows of the weight times [1, 2, 10, 20] and [3, 4, 30, 40].
+  const products = [0, 4, 8].flatMap((row) =>
+    [[1, 2, 10, 20], [3, 4, 30, 40]].map((patch) =>
+      patch.reduce((sum, value, i) => sum + value * weight[row + i], 0)
+    )
+  );
+  assertEquals([...await y.data()], products);
+  assertThrows(() => new Conv1d(device, 2, 3, 2, 1, { pad: 1 } as never), ShapeError, "Conv1d");
 });
 
 Deno.test("layers give all their memory back and outlive the scope they are made in", async () => {
