@@ -66,6 +66,36 @@ export function arange(device: Device, stop: number, options: ArangeOptions = {}
 }
 
 /**
+ * Frequencies of the bins of `fft` of `n` samples, `spacing` apart, in float64 rounded to f32:
+ * `k / (n spacing)`, of the second half those below 0.
+ *
+ * @throws {ShapeError} if n is no whole number from 1 or the spacing not finite.
+ */
+export function fftfreq(device: Device, n: number, spacing = 1): Tensor {
+  return frequencies("fftfreq", device, n, spacing, n, Math.ceil(n / 2));
+}
+
+/** Frequencies of the bins of `rfft`, from 0 to `1 / (2 spacing)`; see {@link fftfreq}. */
+export function rfftfreq(device: Device, n: number, spacing = 1): Tensor {
+  return frequencies("rfftfreq", device, n, spacing, Math.floor(n / 2) + 1, Infinity);
+}
+
+function frequencies(
+  op: string,
+  device: Device,
+  n: number,
+  spacing: number,
+  count: number,
+  negative: number,
+): Tensor {
+  needDevice(op, device);
+  needWhole(op, "the length", n, 1);
+  needNumber(op, "the spacing", spacing);
+  if (spacing === 0) throw new ShapeError(`${op}: the spacing is 0`);
+  return fromPlaces(op, device, count, "f32", (k) => (k < negative ? k : k - n) / (n * spacing));
+}
+
+/**
  * `count` numbers at equal distances, both ends included.
  *
  * @throws {ShapeError} if an end is not finite or the count no whole number from 0.

@@ -151,7 +151,17 @@ export { gruCell, lstmCell } from "./ops/recurrent.ts";
 export * from "./ops/scan.ts";
 export { loadRow, storeRow } from "./launch/ring_buffer.ts";
 export { rmsNorm } from "./ops/rmsnorm.ts";
-export { irfft, rfft } from "./ops/fft.ts";
+export {
+  complexMul,
+  fft,
+  type FftNorm,
+  type FftOptions,
+  fftshift,
+  ifft,
+  ifftshift,
+  irfft,
+  rfft,
+} from "./ops/fft.ts";
 export { frames, istft, overlapAdd, stft, type StftOptions } from "./ops/stft.ts";
 export {
   conv1d,

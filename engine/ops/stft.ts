@@ -16,8 +16,9 @@ import type { Tensor } from "../tensor.ts";
 import { isBindable } from "../launch/copy.ts";
 import { cast } from "./cast.ts";
 import { div, maximum, mul } from "./elementwise.ts";
-import { bins, irfft, needLength, radices, refTransform, transform } from "./fft.ts";
+import { irfft, refTransform } from "./fft.ts";
 import { elementwise, rowChunks, rowsOf } from "../launch/elementwise.ts";
+import { bins, radices, transform, type TransformRows } from "../launch/fft.ts";
 import { sumTo } from "./reduce.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
 import { expand } from "./view.ts";
@@ -28,6 +29,8 @@ const kernel = /* @__PURE__ */ defineKernel("stft", source, {
     (Number(PASSES) + 1) * (Math.ceil((Number(M) / 2 + 1) / Number(WG)) + 1),
 });
 const WORKGROUP = 64;
+const FORWARD: TransformRows = { from: "real", to: "half", inverse: false };
+const ADJOINT: TransformRows = { from: "half", to: "real", inverse: true };
 
 interface FrameAttrs {
   readonly size: number;
@@ -161,7 +164,7 @@ export function overlapAdd(x: Tensor, hop: number): Tensor {
 
 /** Options of {@link stft} and {@link istft}. */
 export interface StftOptions {
-  /** Samples per frame, a product of 2, 3 and 5. */
+  /** Samples per frame. */
   readonly size: number;
   /** Samples between frames. */
   readonly hop: number;
@@ -200,8 +203,8 @@ function fusedStft(x: Tensor, window: Tensor | undefined, y: Tensor, attrs: Fram
   const widest = Math.max(width, outs);
   const together = rows * widest * x.itemSize <= device.bindingLimit;
   const bindable = together || widest * device.offsetAlignment <= device.bindingLimit;
-  if (size % 2 !== 0 || size < 4 || pairs < 1 || !aligned || !bindable) return false;
-  const passes = radices(half)!;
+  const passes = size % 2 === 0 ? radices(half) : undefined;
+  if (!passes || size < 4 || pairs < 1 || !aligned || !bindable) return false;
   const passesOf = (...of: number[]) => passes.filter((radix) => of.includes(radix)).length;
   for (const [first, rowCount] of rowChunks(device, rows, [width, outs])) {
     device.run(
@@ -248,10 +251,10 @@ const stftOp = /* @__PURE__ */ defineOp<FrameAttrs>({
       save(window);
     }
     if (fusedStft(x, window, y, attrs)) return [y];
-    return [transform(weighted(view, window), size, { inverse: false })];
+    return [transform(weighted(view, window), size, FORWARD)];
   },
   backward({ grads: [dy], saved: [x, window], shapes: [shape], needs }, attrs) {
-    const pieces = transform(dy!, attrs.size, { inverse: true });
+    const pieces = transform(dy!, attrs.size, ADJOINT);
     const dx = needs[0]
       ? addFrames(window ? weighted(pieces, window) : pieces, shape[shape.length - 1], attrs)
       : undefined;
@@ -261,10 +264,10 @@ const stftOp = /* @__PURE__ */ defineOp<FrameAttrs>({
   },
   reference: {
     forward: ([x, window], attrs) => [
-      refTransform(refWeighted(refFrames(x, attrs), window), attrs.size, { inverse: false }),
+      refTransform(refWeighted(refFrames(x, attrs), window), attrs.size, FORWARD),
     ],
     backward([x, window], attrs, [dy]) {
-      const pieces = refTransform(dy, attrs.size, { inverse: true });
+      const pieces = refTransform(dy, attrs.size, ADJOINT);
       const dx = refAddFrames(refWeighted(pieces, window), x.shape, attrs);
       if (!window) return [dx];
       const dwindow = refZeros([attrs.size]);
@@ -282,14 +285,12 @@ const stftOp = /* @__PURE__ */ defineOp<FrameAttrs>({
  *
  * @param x `[..., samples]`
  * @returns `[..., frames, floor(size / 2) + 1, 2]`
- * @throws {ShapeError} if no frame fits, the size has factors other than 2, 3 and 5, or the window
- * has another size.
+ * @throws {ShapeError} if no frame fits or the window has another size.
  */
 export function stft(x: Tensor, options: StftOptions): Tensor {
   needWindow("stft", x, options);
   const { size, hop, window } = options;
   needFrame("stft", { size, hop }, x.shape[x.shape.length - 1] ?? 0);
-  needLength("stft", size);
   return stftOp.apply(window ? [x, window] : [x], { size, hop })[0];
 }
 

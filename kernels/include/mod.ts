@@ -12,6 +12,7 @@ import order from "./order.wgsl" with { type: "text" };
 import philox from "./philox.wgsl" with { type: "text" };
 import rows from "./rows.wgsl" with { type: "text" };
 import sine from "./sine.wgsl" with { type: "text" };
+import spectrum from "./spectrum.wgsl" with { type: "text" };
 
 /** Texts that kernels insert by `//:include NAME`. */
 export const fragments: Readonly<Record<string, string>> = {
@@ -28,4 +29,5 @@ export const fragments: Readonly<Record<string, string>> = {
   philox,
   rows,
   sine,
+  spectrum,
 };

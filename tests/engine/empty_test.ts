@@ -67,7 +67,8 @@ const CASES: readonly Case[] = [
   ["pad", (x) => t.pad(x, [[0, 0], [1, 1]], 3), [[1, 0]], [1, 2], [3, 3]],
   ["overlapAdd", (x) => t.overlapAdd(x, 1), [[0, 3, 2]], [0, 4]],
   ["istft", (x) => t.istft(x, { size: 4, hop: 2 }), [[0, 3, 3, 2]], [0, 8]],
-  ["rfft", t.rfft, [[0, 4]], [0, 3, 2]],
+  ["rfft", (x) => t.rfft(x), [[0, 4]], [0, 3, 2]],
+  ["fft", (x) => t.fft(x, { axis: 0 }), [[37, 0, 2]], [37, 0, 2]],
 ];
 
 for (const captured of [false, true]) {
