@@ -27,31 +27,50 @@ export function isSoftware(info: GPUAdapterInfo): boolean {
     /llvmpipe|lavapipe|swiftshader|basic render/i.test(`${info.description} ${info.device}`);
 }
 
+/** Why there is no WebGPU, and what to do about it where this program runs. */
+function noWebGpu(): string {
+  const { Deno, process, isSecureContext } = globalThis as {
+    Deno?: unknown;
+    process?: { versions?: { node?: string } };
+    isSecureContext?: boolean;
+  };
+  if (Deno) {
+    return "this runtime has no WebGPU (navigator.gpu is missing); use Deno 2.9 or newer, or the " +
+      "package webgpu: openDevice({ gpu: create([]) })";
+  }
+  if (process?.versions?.node) {
+    return "Node has no WebGPU of its own; install the package webgpu, and give " +
+      "openDevice({ gpu: create([]) })";
+  }
+  return "this browser has no WebGPU (navigator.gpu is missing); " +
+    (isSecureContext === false
+      ? "it is only there on pages from https or localhost"
+      : "use a current Chrome, Edge, Firefox or Safari");
+}
+
+/** What to do where WebGPU finds no adapter. */
+const noAdapter = (): string =>
+  "document" in globalThis || "WorkerGlobalScope" in globalThis && !("Deno" in globalThis)
+    ? "this browser finds no WebGPU adapter; switch its hardware acceleration on, or update the " +
+      "GPU's driver"
+    : "no WebGPU adapter (looked for Vulkan, Metal and Direct3D 12 drivers); " +
+      `install a software one with: ${INSTALL_COMMAND}`;
+
 /**
  * The best adapter of a kind.
  *
  * @param gpu default `navigator.gpu`
- * @throws {NoAdapterError} when nothing fits; the message says what to install.
+ * @throws {NoAdapterError} when nothing fits; the message says what to do about it.
  */
 export async function findAdapter(
   kind: "auto" | "gpu" | "software",
   gpu: GPU | undefined = (globalThis.navigator as Navigator | undefined)?.gpu,
 ): Promise<GPUAdapter> {
-  if (!gpu) {
-    throw new NoAdapterError(
-      "this runtime has no WebGPU (navigator.gpu is missing); use Deno 2.9 or newer, or in Node " +
-        "the package webgpu: openDevice({ gpu: create([]) })",
-    );
-  }
+  if (!gpu) throw new NoAdapterError(noWebGpu());
   const adapter = await gpu.requestAdapter(
     kind === "software" ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
   );
-  if (!adapter) {
-    throw new NoAdapterError(
-      "no WebGPU adapter (looked for Vulkan, Metal and Direct3D 12 drivers); " +
-        `install a software one with: ${INSTALL_COMMAND}`,
-    );
-  }
+  if (!adapter) throw new NoAdapterError(noAdapter());
   if (kind === "gpu" && isSoftware(adapter.info)) {
     throw new NoAdapterError(
       `only the software adapter "${adapter.info.description}" was found, but a GPU was asked ` +

@@ -12,6 +12,7 @@ import source from "../kernels/anomaly.wgsl" with { type: "text" };
 import type { Device } from "./device.ts";
 import { isFloat } from "./dtype.ts";
 import { AnomalyError, type AnomalyPhase } from "./errors.ts";
+import { BUFFER_USAGE, MAP_READ } from "./gpu_flags.ts";
 import { defineKernel } from "./kernel.ts";
 import { converted, materialize } from "./launch/copy.ts";
 import { keep, scope } from "./scope.ts";
@@ -162,7 +163,7 @@ export class AnomalyDetector implements Disposable {
     const bytes = this.#used * this.#slots.itemSize;
     const staging = device.gpu.createBuffer({
       size: bytes,
-      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+      usage: BUFFER_USAGE.MAP_READ | BUFFER_USAGE.COPY_DST,
     });
     const encoder = device.gpu.createCommandEncoder();
     const { buffer } = this.#slots.storage;
@@ -186,7 +187,7 @@ export class AnomalyDetector implements Disposable {
     this.#batches = [];
     let first: AnomalyError | undefined;
     for (const { entries, staging } of batches) {
-      await staging.mapAsync(GPUMapMode.READ);
+      await staging.mapAsync(MAP_READ);
       const found = new Uint32Array(staging.getMappedRange().slice(0));
       staging.destroy();
       for (const entry of entries) first ??= anomalyOf(entry, found);

@@ -10,6 +10,7 @@ import { noteValues } from "./display.ts";
 import { type DType, dtypeOf, HAS_F16, type HostArray, hostView, itemSizeOf } from "./dtype.ts";
 import {
   DeviceLostError,
+  KernelError,
   LifetimeError,
   NoAdapterError,
   OutOfMemoryError,
@@ -101,14 +102,16 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   if (options.offsetAlignment) {
     requiredLimits.minStorageBufferOffsetAlignment = options.offsetAlignment;
   }
-  // "subgroups" is granted where the adapter has it although adapter.features hides it, so ask and
-  // see.
-  const f16 = HAS_F16 && options.f16 !== false;
-  const asked = f16 ? ["shader-f16", "timestamp-query"] : ["timestamp-query"];
+  const asked = [
+    ...HAS_F16 && options.f16 !== false ? ["shader-f16"] : [],
+    ...options.subgroups !== false ? ["subgroups"] : [],
+    "timestamp-query",
+  ];
   const optional = asked.filter((name) => adapter.features.has(name as GPUFeatureName));
-  const attempts = options.subgroups === false
-    ? [optional]
-    : [[...optional, "subgroups"], optional, []];
+  // Deno grants subgroups where the adapter has them although adapter.features hides that.
+  const hidden = "Deno" in globalThis && asked.includes("subgroups") &&
+    !optional.includes("subgroups");
+  const attempts = [...hidden ? [[...optional, "subgroups"]] : [], optional, []];
   let failure: unknown;
   for (const requiredFeatures of attempts) {
     try {
@@ -116,10 +119,9 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
         requiredFeatures: requiredFeatures as GPUFeatureName[],
         requiredLimits,
       });
-      return new Device(gpu, adapter.info, new Set(requiredFeatures), options);
+      return new Device(gpu, adapter, new Set(requiredFeatures), options);
     } catch (error) {
       failure = error;
-      // An adapter hands out one device; ask for a fresh one before the next try.
     }
   }
   throw new NoAdapterError(`the adapter "${adapter.info.description}" gives no device: ${failure}`);
@@ -180,15 +182,17 @@ export class Device implements Disposable {
   #failure: Error | undefined;
   #reports: Promise<void>[] = [];
   readonly #leaks: FinalizationRegistry<string> | undefined;
+  readonly #enableSubgroups: boolean;
 
   /** Use {@link openDevice}. */
   constructor(
     /** The raw WebGPU device. */
     readonly gpu: GPUDevice,
-    info: GPUAdapterInfo,
+    { info, features }: Pick<GPUAdapter, "info" | "features">,
     granted: ReadonlySet<string>,
     options: DeviceOptions,
   ) {
+    this.#enableSubgroups = features.has("subgroups" as GPUFeatureName);
     const fixed = info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMaxSize : 0;
     this.features = {
       subgroups: granted.has("subgroups"),
@@ -567,7 +571,11 @@ export class Device implements Disposable {
 
   /** The compiled kernel for these constants. */
   pipeline(kernel: Kernel, constants: Constants): Pipeline {
-    return pipelineFor(this.gpu, kernel, constants, this.#active.aliasing, (report) => {
+    const dialect = {
+      aliasing: this.#active.aliasing,
+      enableSubgroups: this.#enableSubgroups,
+    };
+    return pipelineFor(this.gpu, kernel, constants, dialect, (report) => {
       this.pipelinesCreated++;
       this.#reports.push(report.then((error) => {
         if (error) this.#failure ??= error;
@@ -589,12 +597,48 @@ export class Device implements Disposable {
   ): void {
     // Nothing to do; bindings of nothing would be too small for the kernel.
     if (groups === 0 || typeof groups === "object" && groups.includes(0)) return;
-    this.#active.dispatch(
-      this.pipeline(kernel, constants),
-      operands.map((operand) => this.#window(kernel.name, operand)),
-      params,
-      groups,
-    );
+    const pipeline = this.pipeline(kernel, constants);
+    const windows = operands.map((operand) => this.#window(kernel.name, operand));
+    const copies = this.#active.aliasing ? this.#setApart(pipeline, operands, windows) : [];
+    this.#active.dispatch(pipeline, windows, params, groups);
+    copies.forEach((copy) => copy.dispose());
+  }
+
+  /**
+   * Where all is bound for writing, WebGPU lets no two bindings overlap: operands that do, such as
+   * both of a product of a tensor with itself, are copied and their `windows` replaced. Kernels
+   * that meet such operands often bind them once (launch/elementwise.ts, launch/attention.ts).
+   */
+  #setApart(
+    { name, storage }: Pipeline,
+    operands: readonly (Tensor | TensorWindow)[],
+    windows: BufferWindow[],
+  ): Tensor[] {
+    const copies: Tensor[] = [];
+    const overlaps = (i: number, j: number) => {
+      const [a, b] = [windows[i], windows[j]];
+      return a.buffer === b.buffer && a.offset < b.offset + b.bytes &&
+        b.offset < a.offset + a.bytes;
+    };
+    for (let i = 1; i < windows.length; i++) {
+      for (let j = 0; j < i; j++) {
+        if (!overlaps(i, j)) continue;
+        const read = [i, j].find((it) => !storage[it].writes);
+        if (read === undefined) {
+          throw new KernelError(
+            `kernel ${name}: ${storage[j].name} and ${storage[i].name} are written and overlap`,
+          );
+        }
+        const operand = operands[read];
+        const { tensor, start, count } = operand instanceof Tensor
+          ? { tensor: operand, start: 0, count: operand.size }
+          : operand;
+        const copy = denseCopy(tensor.view([count], [1], tensor.offset + start));
+        copies.push(copy);
+        windows[read] = this.#window(name, copy);
+      }
+    }
+    return copies;
   }
 
   #window(kernel: string, operand: Tensor | TensorWindow): BufferWindow {

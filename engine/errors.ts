@@ -40,7 +40,7 @@ export class ShapeError extends Error {
   override readonly name = "ShapeError";
 }
 
-/** A kernel failed to compile or was launched wrongly; the message holds the numbered WGSL. */
+/** A kernel failed to compile (the message shows the lines around the fault) or to launch. */
 export class KernelError extends Error {
   /** Stable name. */
   override readonly name = "KernelError";

@@ -8,6 +8,7 @@
  */
 import { fragments } from "../kernels/include/mod.ts";
 import { KernelError } from "./errors.ts";
+import { COMPUTE_STAGE } from "./gpu_flags.ts";
 import { type Constants, expand } from "./template.ts";
 
 /** Type of a field of `Params`. */
@@ -146,8 +147,20 @@ function header(constants: Constants): string {
     .join("\n");
 }
 
-/** The WGSL of a kernel for these constants: `enable` lines, generated constants, expanded body. */
-export function generate(kernel: Kernel, constants: Constants): string {
+/** What needs a line `enable NAME;`. */
+const EXTENSIONS = { f16: /\bf16\b/, subgroups: /\b(subgroup|quad(Broadcast|Swap))/ } as const;
+
+/**
+ * The WGSL of a kernel for these constants: `enable` lines, generated constants, expanded body.
+ *
+ * @param enableSubgroups whether subgroup operations need a line of their own, as WGSL has it;
+ * Deno's naga knows them without it, and refuses the line
+ */
+export function generate(
+  kernel: Kernel,
+  constants: Constants,
+  enableSubgroups = false,
+): string {
   const body = expand(kernel.source, constants, (name) => {
     const text = fragments[name];
     if (text === undefined) {
@@ -156,7 +169,11 @@ export function generate(kernel: Kernel, constants: Constants): string {
     return text;
   });
   const text = `${header(constants)}\n${body}`;
-  return /\bf16\b/.test(text.replace(/\/\/.*/g, "")) ? `enable f16;\n${text}` : text;
+  const code = text.replace(/\/\/.*/g, "");
+  const enabled = Object.entries(EXTENSIONS)
+    .filter(([name, pattern]) => pattern.test(code) && (name === "f16" || enableSubgroups))
+    .map(([name]) => `enable ${name};\n`);
+  return enabled.join("") + text;
 }
 
 function parseFields(name: string, wgsl: string): { name: string; type: FieldType }[] {
@@ -183,9 +200,42 @@ function parseStorage(wgsl: string): StorageBinding[] {
     .map(([, , access, name]) => ({ name, writes: access === "read_write" }));
 }
 
-/** WGSL with line numbers, as compile errors show it. */
-export function numbered(wgsl: string): string {
-  return wgsl.split("\n").map((line, i) => `${String(i + 1).padStart(4)} | ${line}`).join("\n");
+/** Lines that compile errors show before and behind a fault. */
+const LINES_AROUND = 4;
+
+/**
+ * WGSL with line numbers, as compile errors show it: the lines around `faults` (from 1), which are
+ * marked, or all where none is known.
+ */
+export function numbered(wgsl: string, faults: readonly number[] = []): string {
+  const lines = wgsl.split("\n");
+  let last = -1;
+  return lines.flatMap((line, i) => {
+    const near = faults.some((fault) => Math.abs(fault - 1 - i) <= LINES_AROUND);
+    if (faults.length > 0 && !near) return [];
+    const gap = last >= 0 && last < i - 1 ? ["     ..."] : [];
+    last = i;
+    return [...gap, `${faults.includes(i + 1) ? ">" : " "}${String(i + 1).padStart(4)} | ${line}`];
+  }).join("\n");
+}
+
+/** What is wrong with a pipeline that did not compile. */
+async function compileError(
+  { name }: Kernel,
+  wgsl: string,
+  module: GPUShaderModule,
+  { message }: GPUError,
+): Promise<KernelError> {
+  const info = await module.getCompilationInfo().catch(() => undefined);
+  const errors = (info?.messages ?? []).filter(({ type }) => type === "error");
+  const faults = errors.map(({ lineNum }) => lineNum).filter((it) => it > 0);
+  // Some implementations say no more than that the module is invalid.
+  const more = errors.map((it) => it.message.trim()).filter((it) => !message.includes(it));
+  return new KernelError(
+    `kernel ${name} does not compile: ${[message.trim(), ...more].join("\n")}\n${
+      numbered(wgsl, faults)
+    }`,
+  );
 }
 
 let nextPipelineId = 1;
@@ -195,6 +245,7 @@ let nextPipelineId = 1;
  *
  * @param aliasing bind every storage buffer for writing, as WebGPU demands when operands and
  * results are parts of one buffer
+ * @param enableSubgroups see {@link generate}
  * @param report receives a compile error, which WebGPU delivers late
  * @throws {KernelError} if the template or its declarations are wrong.
  */
@@ -202,7 +253,7 @@ export function pipelineFor(
   gpu: GPUDevice,
   kernel: Kernel,
   constants: Constants,
-  aliasing: boolean,
+  { aliasing, enableSubgroups }: { aliasing: boolean; enableSubgroups: boolean },
   report: (error: Promise<Error | undefined>) => void,
 ): Pipeline {
   let byConstants = kernel.pipelines.get(gpu);
@@ -212,7 +263,7 @@ export function pipelineFor(
   const known = byConstants.get(key);
   if (known) return known;
 
-  const text = generate(kernel, constants);
+  const text = generate(kernel, constants, enableSubgroups);
   const wgsl = aliasing ? text.replaceAll("var<storage, read>", "var<storage, read_write>") : text;
   const fields = parseFields(kernel.name, wgsl);
   const storage = parseStorage(text);
@@ -223,12 +274,12 @@ export function pipelineFor(
     entries: [
       {
         binding: 0,
-        visibility: GPUShaderStage.COMPUTE,
+        visibility: COMPUTE_STAGE,
         buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: paramBytes },
       },
       ...storage.map((binding, i): GPUBindGroupLayoutEntry => ({
         binding: i + 1,
-        visibility: GPUShaderStage.COMPUTE,
+        visibility: COMPUTE_STAGE,
         buffer: { type: aliasing || binding.writes ? "storage" : "read-only-storage" },
       })),
     ],
@@ -251,11 +302,7 @@ export function pipelineFor(
   };
   report(
     gpu.popErrorScope().then((error) =>
-      error
-        ? new KernelError(
-          `kernel ${kernel.name} does not compile: ${error.message}\n${numbered(wgsl)}`,
-        )
-        : undefined
+      error ? compileError(kernel, wgsl, module, error) : undefined
     ),
   );
   byConstants.set(key, pipeline);

@@ -5,6 +5,7 @@
  * @module
  */
 import { OutOfMemoryError } from "./errors.ts";
+import { BUFFER_USAGE } from "./gpu_flags.ts";
 
 /** A GPU buffer of the pool. */
 export interface PoolBuffer {
@@ -99,7 +100,7 @@ export class BufferPool implements MemoryCounters {
       this.pooledBytes -= size;
     } else {
       if (this.liveBytes + this.pooledBytes + size > this.limitBytes) this.trim();
-      const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+      const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_SRC | BUFFER_USAGE.COPY_DST;
       buffer = {
         id: this.#nextId++,
         gpu: this.gpu.createBuffer({ size, usage }),

@@ -11,6 +11,7 @@ import type { HostArray } from "./dtype.ts";
 import { KernelError, LifetimeError, OutOfMemoryError, ShapeError } from "./errors.ts";
 import type { Pipeline } from "./kernel.ts";
 import { fuse, type Work } from "./fusion.ts";
+import { BUFFER_USAGE } from "./gpu_flags.ts";
 import { accumulate } from "./launch/copy.ts";
 import { canBind, dispatchOf, type MapLaunch } from "./launch/elementwise.ts";
 import { formatBytes, type PoolBuffer } from "./memory.ts";
@@ -549,7 +550,7 @@ class CapturedPlan<Output> implements Plan<Output> {
     this.#params = device.gpu.createBuffer({
       size: stride *
           dispatches.reduce((n, { pipeline }) => n + parameterSlots(pipeline, stride), 0) || stride,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+      usage: BUFFER_USAGE.UNIFORM | BUFFER_USAGE.COPY_DST,
     });
     this.#build();
   }

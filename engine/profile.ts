@@ -10,6 +10,7 @@
  */
 import { needDevice, needFunction, needOptions } from "./arguments.ts";
 import type { Device } from "./device.ts";
+import { BUFFER_USAGE, MAP_READ } from "./gpu_flags.ts";
 import type { Launch, Pipeline } from "./kernel.ts";
 import { formatBytes } from "./memory.ts";
 import type { BufferWindow, DispatchObserver } from "./recorder.ts";
@@ -179,11 +180,11 @@ export class Profiler implements DispatchObserver {
       const count = Math.min(PER_SET, this.#events.length - this.#unresolved);
       const staging = gpu.createBuffer({
         size: count * 16,
-        usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+        usage: BUFFER_USAGE.MAP_READ | BUFFER_USAGE.COPY_DST,
       });
       this.#resolveBuffer ??= gpu.createBuffer({
         size: QUERIES * 8,
-        usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+        usage: BUFFER_USAGE.QUERY_RESOLVE | BUFFER_USAGE.COPY_SRC,
       });
       encoder.resolveQuerySet(this.#sets[set], 0, count * 2, this.#resolveBuffer, 0);
       encoder.copyBufferToBuffer(this.#resolveBuffer, 0, staging, 0, count * 16);
@@ -215,7 +216,7 @@ export class Profiler implements DispatchObserver {
       await this.#drained;
       const wallMs = performance.now() - this.#started;
       for (const { first, count, staging } of this.#resolved) {
-        await staging.mapAsync(GPUMapMode.READ);
+        await staging.mapAsync(MAP_READ);
         this.#fill(first, count, new BigUint64Array(staging.getMappedRange().slice(0)));
         staging.unmap();
       }

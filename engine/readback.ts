@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { BUFFER_USAGE, MAP_READ } from "./gpu_flags.ts";
 
 /** Deno versions on which `mapAsync` has been seen to map before it returns. */
 const MAPS_AT_ONCE: ReadonlySet<string> = new Set(["2.9.6"]);
@@ -78,7 +79,7 @@ export class Readback {
   ): Promise<ArrayBuffer> {
     if (!staging) return new ArrayBuffer(0);
     try {
-      const mapped = staging.mapAsync(GPUMapMode.READ, 0, total);
+      const mapped = staging.mapAsync(MAP_READ, 0, total);
       const result = this.#rangeAtOnce(staging, total);
       if (result) {
         // Unmapping early makes the promise reject.
@@ -110,7 +111,7 @@ export class Readback {
     const size = Math.max(256, 2 ** Math.ceil(Math.log2(bytes)));
     const kept = this.#kept.get(size)?.pop();
     if (kept) return kept;
-    const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
+    const usage = BUFFER_USAGE.MAP_READ | BUFFER_USAGE.COPY_DST;
     // Deno aborts the process when a range is asked of a buffer that was never mapped.
     const buffer = this.gpu.createBuffer({ size, usage, mappedAtCreation: true });
     buffer.unmap();

@@ -9,6 +9,7 @@
 import type { HostArray } from "./dtype.ts";
 import { KernelError } from "./errors.ts";
 import { FirstRuns } from "./first_runs.ts";
+import { BUFFER_USAGE } from "./gpu_flags.ts";
 import { checkRounds, type Launch, type Pipeline } from "./kernel.ts";
 import type { MapLaunch } from "./launch/elementwise.ts";
 import type { BufferPool, PoolBuffer } from "./memory.ts";
@@ -238,7 +239,7 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     this.#ring = gpu.createBuffer({
       label: "params",
       size: RING_SLOTS * this.#slotBytes,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+      usage: BUFFER_USAGE.UNIFORM | BUFFER_USAGE.COPY_DST,
     });
     this.#bytes = parameterBytes(RING_SLOTS * this.#slotBytes);
     this.#maxGroups = gpu.limits.maxComputeWorkgroupsPerDimension;
@@ -257,7 +258,7 @@ export class EagerRecorder implements Recorder, RecorderCounters {
   poison(buffer: PoolBuffer): void {
     if (!this.poisons) return;
     if (!this.#nan) {
-      const usage = GPUBufferUsage.COPY_SRC;
+      const usage = BUFFER_USAGE.COPY_SRC;
       this.#nan = this.gpu.createBuffer({ size: NAN_BYTES, usage, mappedAtCreation: true });
       new Uint32Array(this.#nan.getMappedRange()).fill(NAN_WORD);
       this.#nan.unmap();

@@ -10,9 +10,9 @@
 // divided out once, and the loads of 8 lanes are 8 streams of a page or more that the processor
 // fetches ahead: half as fast again (kernels/README.md, Laboratory notebook, elementwise).
 //
-// Constants: WG, W, RANK, INPUTS, RUN, U (divides RUN and the units of the innermost axis; 1 with
-// RUN = 1); Ti and TO are the types in memory of a unit (f16 with W = 4: two words), LOADi and
-// STORE convert them; TC and TV are the types of operand 0 and of the output in registers (f16
+// Constants: WG, W, RANK, RUN, U (divides RUN and the units of the innermost axis; 1 with RUN = 1);
+// INPUTS operands in BUFFERS buffers, fewer where operands of a plan overlap; Ti (of a buffer) and
+// TO are the types in memory of a unit (f16 with W = 4: two words), LOADi and STORE convert them; TC and TV are the types of operand 0 and of the output in registers (f16
 // becomes f32), S the scalar of TC, Bits the u32 or vec4u of as many; FUNCTIONS and MODULO
 // say how many calls of include/functions.wgsl and modulo.wgsl there are; READ_OUT loads the old
 // output as o; STRIDED_OUT walks outputs with strides. STATEMENTS over x0, x1, … end in RESULT;
@@ -46,10 +46,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-//:for i in 0..INPUTS
+//:for i in 0..BUFFERS
 @group(0) @binding(${i+1}) var<storage, read> in$i: array<${T$i}>;
 //:end
-@group(0) @binding(${INPUTS+1}) var<storage, read_write> result: array<$TO>;
+@group(0) @binding(${BUFFERS+1}) var<storage, read_write> result: array<$TO>;
 
 alias S = $S;
 alias T = $TC;

@@ -96,6 +96,9 @@ export function perRow(tensor: Tensor): Operand {
   return { tensor, start: 0, batch: heads * tokens, head: tokens, token: 1, tokens, width: 1 };
 }
 
+/** Storage buffers that WebGPU grants to every kernel. */
+const MOST_BUFFERS = 8;
+
 type Operands = Readonly<Record<string, Operand>>;
 
 /** One of the computations. */
@@ -133,6 +136,10 @@ function halves([first, count]: Range, step = 1): [Range, Range] {
 
 /** Part of a buffer that is bound, in elements from the beginning of the buffer. */
 interface Window {
+  /** "read" or "written", by operands that may share it, or the name of a statistic. */
+  readonly use: string;
+  /** Its first operand. */
+  readonly name: string;
   readonly tensor: Tensor;
   first: number;
   end: number;
@@ -161,25 +168,27 @@ function launch(
     tensor.offset + start + batches[0] * batch + Math.floor(heads[0] / shared) * head;
   const windows: Window[] = [];
   const windowOf: Record<string, Window> = {};
-  const bufferOf: Record<string, string> = {};
   for (const [name, operand] of all) {
     const { tensor } = operand;
     const at = firstOf(operand);
     const end = at + extent(operand, batches[1], heads[1]);
     const first = at - at % (device.offsetAlignment / tensor.itemSize);
-    // Gradients of a fused tensor: WebGPU lets a buffer be bound for writing only once.
-    const before = name in writes
-      ? Object.keys(writes).find((n) => windowOf[n]?.tensor === tensor)
-      : undefined;
-    const shared = before === undefined ? undefined : windowOf[before];
-    if (shared) {
-      shared.first = Math.min(shared.first, first);
-      shared.end = Math.max(shared.end, end);
+    const use = name in reads ? "read" : name in writes ? "written" : name;
+    // Parts of a fused tensor: WebGPU lets no two bindings overlap where one is for writing, and a
+    // plan binds all of them so.
+    let window = windows.find((it) =>
+      it.use === use && it.tensor.storage === tensor.storage &&
+      (first < it.end && it.first < end ||
+        (Math.max(it.end, end) - Math.min(it.first, first)) * tensor.itemSize <=
+          device.bindingLimit)
+    );
+    if (window) {
+      window.first = Math.min(window.first, first);
+      window.end = Math.max(window.end, end);
     } else {
-      windows.push({ tensor, first, end });
+      windows.push(window = { use, name, tensor, first, end });
     }
-    windowOf[name] = shared ?? windows[windows.length - 1];
-    bufferOf[name] = `${before ?? name}_data`;
+    windowOf[name] = window;
   }
   const most = device.gpu.limits.maxComputeWorkgroupsPerDimension;
   if (
@@ -206,6 +215,17 @@ function launch(
   const offset = causal && shift !== 0;
   if (offset) params.shift = shift;
   const names: Record<string, string> = {};
+  windows.forEach(({ use, name, tensor }, i) => {
+    const statistic = statistics[name];
+    const written = statistic?.written ?? use === "written";
+    names[`BUFFER${i}`] = `${name}_data`;
+    names[`ACCESS${i}`] = written ? "read_write" : "read";
+    names[`TYPE${i}`] = !statistic
+      ? "Element"
+      : vector && statistic.operand.width === d
+      ? `vec4<${tensor.dtype}>`
+      : tensor.dtype;
+  });
   all.forEach(([name, operand], i) => {
     const step = vector && operand.width === d ? 4 : 1;
     params[`offset_${name}`] = (firstOf(operand) - windowOf[name].first) / step;
@@ -215,11 +235,7 @@ function launch(
     if (operand.key !== undefined || name === "dbias") params[`key_${name}`] = operand.key ?? 0;
     names[`NAME${i}`] = name;
     names[`HEAD${i}`] = operand.shared ? `(group.y / ${operand.shared}u)` : "group.y";
-    names[`BUFFER${i}`] = bufferOf[name];
-    if (name in statistics) {
-      names[`ACCESS${i}`] = statistics[name].written ? "read_write" : "read";
-      names[`TYPE${i}`] = step === 4 ? `vec4<${operand.tensor.dtype}>` : operand.tensor.dtype;
-    }
+    names[`DATA${i}`] = `${windowOf[name].name}_data`;
   });
   const chosen = variant.kernelOf(device, pass.kind, problem, vector);
   const tokens = pass.kind === "backwardKv" || pass.kind === "biasKv" ? tk : tq;
@@ -244,10 +260,10 @@ function launch(
       READS: Object.keys(reads).length,
       WIDE: Object.keys(reads).length + Object.keys(writes).length,
       OPERANDS: all.length,
-      SHARED: all.length - windows.length,
+      BUFFERS: windows.length,
       SUMS: total === "sum",
       TOTAL: total,
-      TOTAL_DATA: bufferOf[total] ?? "",
+      TOTAL_DATA: windowOf[total] ? `${windowOf[total].name}_data` : "",
       ...names,
       ...chosen.constants,
     },
@@ -548,6 +564,23 @@ function backwardAtOnce(
   });
 }
 
+/** Whether q, k and v are parts of one fused tensor, which kernels bind once. */
+const isFused = ({ q, k, v }: ForwardOperands): boolean =>
+  [k, v].every(({ tensor, token, start, width }) =>
+    tensor.storage === q.tensor.storage && token === q.token &&
+    Math.abs(start + tensor.offset - q.start - q.tensor.offset) + width <= token
+  );
+
+/** Whether the single pass needs no more storage buffers than WebGPU grants. */
+function singleBinds(operands: BackwardOperands): boolean {
+  const { q, dq, dk, dv, mask } = operands;
+  const inputs = (isFused(operands) ? 1 : 3) + 2; // and o, do
+  const gradients = new Set([dq, dk, dv].map((it) => it?.tensor.storage)).size;
+  const sums = q.tensor.dtype === "f16" ? 1 : 0;
+  const statistics = 2 + sums + (mask ? 1 : 0); // lse, pair
+  return inputs + gradients + statistics <= MOST_BUFFERS;
+}
+
 /**
  * Memory for the gradients of k and v, a head of each for every query head. Where scores have a
  * mask or a bias it is one tensor, so that a kernel binds 8 buffers at most.
@@ -625,11 +658,14 @@ function backwardWith(
     return;
   }
   const vectors = dk && dv && inVectors(problem, [q, k, v, o, dout, dq, dk, dv]);
-  if (variant.single && vectors && singleFits(problem)) {
+  if (variant.single && vectors && singleFits(problem) && singleBinds(operands)) {
     backwardAtOnce(variant, problem, { ...operands, dk, dv });
     return;
   }
-  const pair = scored ? pairOf(problem, operands) : undefined;
+  // Else a mask would be the ninth buffer.
+  const pair = scored || operands.mask && !isFused(operands)
+    ? pairOf(problem, operands)
+    : undefined;
   const delta = pair ?? perRow(device.empty([batch, heads, tq]));
   const statistics = (written: boolean): Pass["statistics"] =>
     pair ? { pair: { operand: pair, written: false }, ...besideOf(operands) } : {

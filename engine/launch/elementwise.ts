@@ -193,12 +193,56 @@ function below(shape: readonly number[], strides: readonly number[]): number {
 /** Whether no operand of a launch is beyond what the adapter can bind. */
 export function canBind(
   device: Device,
-  { shape, loads, out }: Omit<MapLaunch, "steps">,
+  launch: Omit<MapLaunch, "steps">,
 ): boolean {
+  const { shape, loads, out } = launch;
   const most = device.bindingLimit - device.offsetAlignment;
   const fits = ({ strides, dtype }: MapOperand) =>
     extent(shape, strides) * itemSizeOf(dtype) <= most;
-  return fits(out) && loads.every(fits);
+  if (!fits(out) || !loads.every(fits)) return false;
+  return !device.recorder.aliasing ||
+    spansOf(device, launch).every(({ first, end }) => end - first <= device.bindingLimit);
+}
+
+/** Bytes of a buffer, from an aligned one on. */
+interface Span {
+  readonly buffer: PoolBuffer;
+  readonly first: number;
+  readonly end: number;
+}
+
+/**
+ * What is bound for each operand of a launch, the result last. Where all is bound for writing,
+ * loads whose memory overlaps have one span, the same object: WebGPU lets no two bindings for
+ * writing overlap.
+ */
+function spansOf(device: Device, { shape, loads, out }: Omit<MapLaunch, "steps">): Span[] {
+  let spans = [...loads, out].map(({ buffer, dtype, strides, offset }): Span => {
+    const itemSize = itemSizeOf(dtype);
+    const lowest = offset - below(shape, strides);
+    const bytes = lowest * itemSize;
+    return {
+      buffer,
+      first: bytes - bytes % device.offsetAlignment,
+      end: Math.ceil((lowest + extent(shape, strides)) * itemSize / 4) * 4,
+    };
+  });
+  if (!device.recorder.aliasing) return spans;
+  for (let i = 1; i < loads.length; i++) {
+    for (let j = 0; j < i; j++) {
+      const [a, b] = [spans[i], spans[j]];
+      if (a === b || a.buffer !== b.buffer || a.end <= b.first || b.end <= a.first) continue;
+      const first = Math.min(a.first, b.first);
+      // Whole units of a vector: a load of single elements may end within one.
+      const end = Math.min(a.buffer.bytes, Math.ceil(Math.max(a.end, b.end) / 16) * 16);
+      const joined = { buffer: a.buffer, first, end };
+      spans = spans.map((it) => it === a || it === b ? joined : it);
+      // It may overlap others now.
+      i = 0;
+      break;
+    }
+  }
+  return spans;
 }
 
 /** Whether a launch can go by vectors of four elements. */
@@ -251,10 +295,10 @@ export function dispatchOf(device: Device, map: MapLaunch, vector: boolean = isV
     if (stridedOut) params[NAMES.outStrides[axis]] = out.strides[axis];
   }
   let layout = `${workgroup},${run},${step},${width},${rank},${stridedOut}`;
-  const windows = operands.map(({ buffer, dtype, strides, offset }, i) => {
-    const itemSize = itemSizeOf(dtype);
-    const lowest = offset - below(shape, strides);
-    const start = lowest - lowest % (device.offsetAlignment / itemSize);
+  const spans = spansOf(device, map);
+  const bound = [...new Set(spans)];
+  operands.forEach(({ dtype, strides, offset }, i) => {
+    const start = spans[i].first / itemSizeOf(dtype);
     layout += `,${dtype}`;
     if (i === loads.length) {
       params.offset_out = offset - start;
@@ -262,12 +306,8 @@ export function dispatchOf(device: Device, map: MapLaunch, vector: boolean = isV
       params[NAMES.offsets[i]] = offset - start;
       for (let axis = 0; axis < rank; axis++) params[NAMES.strides[i][axis]] = strides[axis];
       if (strides[rank - 1] === 0) layout += "*";
+      if (bound.length <= loads.length) layout += bound.indexOf(spans[i]);
     }
-    return {
-      buffer,
-      offset: start * itemSize,
-      bytes: Math.ceil((lowest - start + extent(shape, strides)) * itemSize / 4) * 4,
-    };
   });
   steps.forEach(({ expression, operands, types, alpha = 0, beta = 0, readOut, vector }, i) => {
     const suffix = steps.length > 1 ? `_${i}` : "";
@@ -287,15 +327,25 @@ export function dispatchOf(device: Device, map: MapLaunch, vector: boolean = isV
   if (!pipelines) compiled.set(device.gpu, pipelines = new Map());
   let pipeline = pipelines.get(layout);
   if (!pipeline) {
-    const constants = { WG: workgroup, RUN: run, U: step, ...constantsOf(map, vector, stridedOut) };
+    const places = spans.map((it) => bound.indexOf(it));
+    const constants = {
+      ...{ WG: workgroup, RUN: run, U: step },
+      ...constantsOf(map, places, vector, stridedOut),
+    };
     pipelines.set(layout, pipeline = device.pipeline(kernel, constants));
   }
+  const windows = bound.map(({ buffer, first, end }) => ({
+    buffer,
+    offset: first,
+    bytes: end - first,
+  }));
   return { pipeline, windows, params, groups: Math.ceil(count / (workgroup * run)) };
 }
 
-/** What does not depend on how the launch is shared out. */
+/** What does not depend on how the launch is shared out; `places` of operands among buffers. */
 function constantsOf(
   { shape, loads, steps, out }: MapLaunch,
+  places: readonly number[],
   vector: boolean,
   stridedOut: boolean,
 ): Record<string, number | boolean | string> {
@@ -307,6 +357,7 @@ function constantsOf(
     W: width,
     RANK: shape.length,
     INPUTS: loads.length,
+    BUFFERS: places[loads.length],
     READ_OUT: last.readOut ?? false,
     STRIDED_OUT: stridedOut,
     TO: half(out.dtype) ? "vec2u" : wgslType(out.dtype, width),
@@ -319,15 +370,23 @@ function constantsOf(
     FUNCTIONS: steps.some(({ expression }) => FUNCTIONS.test(expression)),
     MODULO: steps.flatMap(({ expression }) => expression.match(MODULO) ?? []).length,
   };
-  loads.forEach(({ dtype, strides }, i) => {
-    const splat = strides[shape.length - 1] === 0;
+  const isSplat = ({ strides }: MapOperand) => strides[shape.length - 1] === 0;
+  loads.forEach((load, i) => {
+    const { dtype } = load;
+    const place = places[i];
     const [type, scalar] = fused ? [wgslType(computed(dtype), width), computed(dtype)] : ["T", "S"];
-    constants[`T${i}`] = half(dtype) && !splat ? "vec2u" : wgslType(dtype, splat ? 1 : width);
-    constants[`LOAD${i}`] = splat
-      ? `${type}(${scalar}(in${i}[at${i}]))`
-      : half(dtype)
-      ? `half_values(in${i}[k${i}])`
-      : `${type}(in${i}[k${i}])`;
+    // A buffer of vectors where any of its loads is one.
+    const inVectors = vector && loads.some((it, j) => places[j] === place && !isSplat(it));
+    constants[`T${place}`] = half(dtype) && inVectors
+      ? "vec2u"
+      : wgslType(dtype, inVectors ? 4 : 1);
+    const unit = isSplat(load) ? `at${i} / 4u` : `k${i}`;
+    const vectorText = half(dtype)
+      ? `half_values(in${place}[${unit}])`
+      : `${isSplat(load) ? "" : type}(in${place}[${unit}])`;
+    constants[`LOAD${i}`] = !isSplat(load)
+      ? inVectors ? vectorText : `${type}(in${place}[k${i}])`
+      : `${type}(${scalar}(${inVectors ? `${vectorText}[at${i} % 4u]` : `in${place}[at${i}]`}))`;
   });
   const expression = steps.map(({ expression }) =>
     expression.replaceAll("$V", vector ? "vec4" : "f32").replace(/\bparams\.(?=alpha|beta)/g, "")

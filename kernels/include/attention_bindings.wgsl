@@ -2,13 +2,12 @@
 // launcher serves them.
 //
 // An operand is read as (batch, head, token) with strides and an offset, so that the three parts of
-// a fused qkv tensor are three operands in one buffer. Operands in order: READS that are only read
-// and then up to WIDE those that are written, all of D elements per token; from WIDE to OPERANDS
-// statistics: a few scalars per token, or f32 sums of D elements. Per operand i: NAME$i, BUFFER$i,
-// and for statistics ACCESS$i and TYPE$i. SHARED is how many written operands, the last ones, lie
-// in the buffer of the first (gradients of a fused tensor): WebGPU does not let a buffer be bound
-// for writing twice. HEAD$i is the head that the query head `group.y` reads: with grouped queries
-// several of them read one of k and v.
+// a fused qkv tensor are three operands in one buffer, and so are their gradients. Operands in
+// order: READS that are only read and then up to WIDE those that are written, all of D elements per
+// token; from WIDE to OPERANDS statistics: a few scalars per token, or f32 sums of D elements. Per
+// operand i: NAME$i, DATA$i (its buffer) and HEAD$i, the head that the query head `group.y` reads:
+// with grouped queries several of them read one of k and v. Per buffer, of which there are BUFFERS:
+// BUFFER$i, ACCESS$i, TYPE$i.
 //
 // Which keys a query sees, and what is added to its scores: CAUSAL, keys below `reach(query + 1)`:
 // up to the query itself, or with OFFSET `shift` further (fewer if negative). MASK, keys whose
@@ -54,14 +53,8 @@ alias Element = $E;
 //:end
 
 @group(0) @binding(0) var<uniform> params: Params;
-//:for i in 0..READS
-@group(0) @binding(${i+1}) var<storage, read> ${NAME$i}_data: array<Element>;
-//:end
-//:for i in READS..WIDE-SHARED
-@group(0) @binding(${i+1}) var<storage, read_write> ${NAME$i}_data: array<Element>;
-//:end
-//:for i in WIDE..OPERANDS
-@group(0) @binding(${i+1-SHARED}) var<storage, ${ACCESS$i}> ${NAME$i}_data: array<${TYPE$i}>;
+//:for i in 0..BUFFERS
+@group(0) @binding(${i+1}) var<storage, ${ACCESS$i}> ${BUFFER$i}: array<${TYPE$i}>;
 //:end
 
 // A length that loops end at. Where uniforms alone say that a loop is short enough to be unrolled,
@@ -88,11 +81,11 @@ fn at_${NAME$i}(group: vec3u, token: u32) -> u32 {
 //:for i in 0..READS
 fn load_${NAME$i}(at: u32, c: u32) -> vec4f {
 //:if VEC
-  return select(vec4f(0.0), vec4f(${BUFFER$i}[at + min(c, ${D4-1}u)]), c < ${D4}u);
+  return select(vec4f(0.0), vec4f(${DATA$i}[at + min(c, ${D4-1}u)]), c < ${D4}u);
 //:else
   return vec4f(
 //:for j in 0..4
-    select(0.0, f32(${BUFFER$i}[at + min(c * 4u + ${j}u, ${D-1}u)]), c * 4u + ${j}u < D),
+    select(0.0, f32(${DATA$i}[at + min(c * 4u + ${j}u, ${D-1}u)]), c * 4u + ${j}u < D),
 //:end
   );
 //:end
@@ -101,11 +94,11 @@ fn load_${NAME$i}(at: u32, c: u32) -> vec4f {
 //:for i in READS..WIDE
 fn store_${NAME$i}(at: u32, c: u32, x: vec4f) {
 //:if VEC
-  ${BUFFER$i}[at + c] = Element(x);
+  ${DATA$i}[at + c] = Element(x);
 //:else
 //:for j in 0..4
   if (c * 4u + ${j}u < D) {
-    ${BUFFER$i}[at + c * 4u + ${j}u] = Element(x[$j]);
+    ${DATA$i}[at + c * 4u + ${j}u] = Element(x[$j]);
   }
 //:end
 //:end

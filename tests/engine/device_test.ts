@@ -184,20 +184,26 @@ Deno.test("a buffer above the adapter's largest is refused before it is asked fo
   );
 });
 
-Deno.test("a kernel that does not compile shows its numbered text", async () => {
+Deno.test("a kernel that does not compile shows its lines around the fault", async () => {
   using device = await openDevice();
   const kernel = defineKernel(
     "broken",
     `struct Params { count: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+// 1
+// 2
+// 3
+// 4
 @compute @workgroup_size(1) fn main() { y[0] = missing(params.count); }`,
   );
   using y = device.zeros([1]);
   device.run(kernel, {}, [y], { count: 1 }, 1);
   const error = await assertRejects(() => y.data(), KernelError);
   assertStringIncludes(error.message, "kernel broken does not compile");
-  assertStringIncludes(error.message, "   5 | @compute @workgroup_size(1) fn main()");
+  assertStringIncludes(error.message, ">   9 | @compute @workgroup_size(1) fn main()");
+  assertStringIncludes(error.message, "\n    5 | // 1\n");
+  assert(!error.message.includes("   4 | "), error.message);
 });
 
 Deno.test("wrong launches are refused with the kernel's name", async () => {
