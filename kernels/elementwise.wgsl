@@ -11,13 +11,14 @@
 // fetches ahead: half as fast again (kernels/README.md, Laboratory notebook, elementwise).
 //
 // Constants: WG, W, RANK, RUN, U (divides RUN and the units of the innermost axis; 1 with RUN = 1);
-// INPUTS operands in BUFFERS buffers, fewer where operands of a plan overlap; Ti (of a buffer) and
-// TO are the types in memory of a unit (f16 with W = 4: two words), LOADi and STORE convert them; TC and TV are the types of operand 0 and of the output in registers (f16
-// becomes f32), S the scalar of TC, Bits the u32 or vec4u of as many; FUNCTIONS and MODULO
-// say how many calls of include/functions.wgsl and modulo.wgsl there are; READ_OUT loads the old
-// output as o; STRIDED_OUT walks outputs with strides. STATEMENTS over x0, x1, … end in RESULT;
-// STEPS are functions that they call, FIELDS and HOISTED their parameters
-// (engine/launch/elementwise.ts). EXPR only names the launch.
+// INPUTS operands in BUFFERS buffers, fewer where operands of a plan overlap; Ti (of buffer i) and
+// TO are the types in memory of a unit (f16 with W = 4: two words), LOADi and STORE convert them;
+// TC and TV are the types of operand 0 and of the output in registers (f16 becomes f32), S the
+// scalar of TC, Bits the u32 or vec4u of as many; FUNCTIONS and MODULO say how many calls of
+// include/functions.wgsl and modulo.wgsl there are; READ_OUT loads the old output as o; STRIDED_OUT
+// walks outputs with strides. STATEMENTS over x0, x1, … end in RESULT; STEPS are functions that
+// they call, FIELDS and HOISTED their parameters (engine/launch/elementwise.ts). EXPR only names
+// the launch.
 
 //:include math
 //:if FUNCTIONS
