@@ -14,12 +14,16 @@ const CHECKS: readonly (readonly string[])[] = [
   ["fmt", "--check", "--quiet"],
 ];
 
-/** What tests may do: read, write temporary folders, start this very Deno, be told to say more. */
+/**
+ * What tests may do: read, write temporary folders, start this very Deno, be told to say more, and
+ * serve this machine alone.
+ */
 const PERMISSIONS: readonly string[] = [
   "--no-prompt",
   "--allow-read",
   "--allow-write",
   "--allow-env=TESSERA_VERBOSE",
+  "--allow-net=127.0.0.1",
   `--allow-run=${Deno.execPath()}`,
 ];
 

@@ -143,7 +143,9 @@ class Peer implements AsyncDisposable {
   }
 }
 
-async function* answers(output: ReadableStream<Uint8Array>): AsyncGenerator<Answer, void, void> {
+async function* answers(
+  output: ReadableStream<Uint8Array<ArrayBuffer>>,
+): AsyncGenerator<Answer, void, void> {
   let text = "";
   for await (const chunk of output.pipeThrough(new TextDecoderStream())) {
     const lines = (text + chunk).split("\n");

@@ -23,6 +23,7 @@ export interface CommandModule {
 export const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
   pretrain: () => import("./pretrain.ts"),
   runs: () => import("./runs.ts"),
+  studio: () => import("./studio.ts"),
   prepare: () => import("./prepare.ts"),
   import: () => import("./import.ts"),
   export: () => import("./export.ts"),

@@ -7,6 +7,7 @@
  */
 import { join } from "../deps/path.ts";
 import { concatBytes, writeFully } from "../io/bytes.ts";
+import { groupOf } from "./groups.ts";
 
 /** Reversed polynomial of CRC-32C (Castagnoli). */
 const POLYNOMIAL = 0x82f63b78;
@@ -135,29 +136,6 @@ export function encodeEvent(wallTime: number, step: number, content: EventConten
     )
   );
   return concatBytes([...head, bytesField(EVENT.summary, concatBytes([...values]))]);
-}
-
-/** Headings under which TensorBoard shows the fields of a row. */
-const GROUPS: Readonly<Record<string, readonly string[]>> = {
-  loss: ["loss", "loss_pred", "loss_cls"],
-  evaluation: ["eval_accuracy", "eval_map"],
-  collapse: [
-    "target_std",
-    "prediction_std",
-    "target_perplexity",
-    "distinct_targets",
-    "head_perplexity",
-  ],
-  optimizer: ["lr", "grad_norm", "loss_scale", "skipped_updates"],
-  teacher: ["teacher_temp", "ema_encoder", "ema_head", "choice_temp"],
-  speed: ["samples_per_s", "loader_wait", "seconds"],
-  memory: ["gpu_live_bytes", "gpu_peak_bytes", "process_bytes"],
-  progress: ["epoch", "samples"],
-};
-
-/** The heading of a field of a row; of one that is not known "other". */
-export function groupOf(field: string): string {
-  return Object.keys(GROUPS).find((it) => GROUPS[it].includes(field)) ?? "other";
 }
 
 /** Values under their names as a table of Markdown, lists and tables in them as JSON. */

@@ -58,32 +58,64 @@ const MOST_BYTES = 1 << 26;
  * @param levels subfolders that are looked through
  */
 export async function listRuns(dir: string, levels = MOST_LEVELS): Promise<ListedRun[]> {
-  const run = await listedRun(dir);
-  if (run) return [run];
-  if (levels === 0) return [];
-  const found: ListedRun[] = [];
+  const runs: ListedRun[] = [];
+  for await (const run of findRuns(dir, listedRun, levels)) runs.push(run);
+  return runs;
+}
+
+/**
+ * Walks through a folder as {@link listRuns} does.
+ *
+ * @param look what a folder is; undefined where it is no run and may have runs below it
+ */
+export async function* findRuns<Run>(
+  dir: string,
+  look: (dir: string) => Promise<Run | undefined>,
+  levels = MOST_LEVELS,
+): AsyncGenerator<Run> {
+  const run = await look(dir);
+  if (run !== undefined) return yield run;
+  if (levels === 0) return;
   // A folder that must not be read has no runs.
   const names = await namesIn(dir).catch(() => []);
   for (const name of names.filter((it) => !it.startsWith(".")).sort()) {
     const path = join(dir, name);
-    if (await isFolder(path)) found.push(...await listRuns(path, levels - 1));
+    if (await isFolder(path)) yield* findRuns(path, look, levels - 1);
   }
-  return found;
+}
+
+async function listedRun(dir: string): Promise<ListedRun | undefined> {
+  const paths = runPaths(dir);
+  if (textOf(paths.config) === undefined) return undefined;
+  const rows = rowsOf(paths.metrics);
+  return await runOf(dir, {
+    last: rows.at(-1),
+    evaluated: rows.findLast((it) => it.eval_accuracy !== undefined || it.eval_map !== undefined),
+    seconds: secondsOf(rows),
+  });
+}
+
+/** What the rows of a run say of it. */
+export interface RowFacts {
+  /** The newest. */
+  readonly last: MetricsRow | undefined;
+  /** The newest with a score. */
+  readonly evaluated: MetricsRow | undefined;
+  /** Seconds of training, in all processes. */
+  readonly seconds: number;
 }
 
 /** What a run's directory says; undefined where it is none. */
-async function listedRun(dir: string): Promise<ListedRun | undefined> {
+export async function runOf(
+  dir: string,
+  { last, evaluated, seconds }: RowFacts,
+): Promise<ListedRun | undefined> {
   const paths = runPaths(dir);
   const text = textOf(paths.config);
   if (text === undefined) return undefined;
   const config = parsed<Partial<ResolvedConfig>>(text);
-  const rows = rowsOf(paths.metrics);
   // Other programs have files of this name as well.
-  if (typeof config?.objective !== "string" && rows.length === 0) return undefined;
-  const last = rows.at(-1);
-  const evaluated = rows.findLast((it) =>
-    it.eval_accuracy !== undefined || it.eval_map !== undefined
-  );
+  if (typeof config?.objective !== "string" && !last) return undefined;
   const length: { readonly steps?: number; readonly epochs?: number } = config?.length ?? {};
   const encoderStep = encoderStepOf(paths.encoder);
   const done = encoderStep !== undefined &&
@@ -114,7 +146,7 @@ async function listedRun(dir: string): Promise<ListedRun | undefined> {
         score: evaluated.eval_map ?? evaluated.eval_accuracy!,
       }
       : null,
-    seconds: last ? secondsOf(rows) : null,
+    seconds: last ? seconds : null,
     samples_per_s: last?.samples_per_s ?? null,
   };
 }

@@ -3,13 +3,13 @@
  * commit).
  */
 import { assert, assertEquals } from "@std/assert";
+import { groupOf } from "../../../train/metrics/groups.ts";
 import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";
 import { fullOnly } from "../../support/tier.ts";
 import {
   crc32c,
   encodeEvent,
   EventFile,
-  groupOf,
   markdownTable,
   maskedCrc32c,
   tfRecord,
