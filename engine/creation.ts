@@ -125,6 +125,20 @@ export function linspace(
 }
 
 /**
+ * The periodic Hann window, `0.5 - 0.5 cos(2 pi i / size)`, as torch's `hann_window`: weights of the
+ * samples of a frame for `stft` and `istft`.
+ *
+ * @returns f32 [size]
+ * @throws {ShapeError} if the size is no whole number from 1.
+ */
+export function hannWindow(device: Device, size: number): Tensor {
+  needDevice("hannWindow", device);
+  needWhole("hannWindow", "the size", size, 1);
+  const weight = (i: number) => 0.5 - 0.5 * Math.cos(2 * Math.PI * i / size);
+  return fromPlaces("hannWindow", device, size, "f32", weight);
+}
+
+/**
  * The [rows, columns] matrix with ones on its diagonal and zeros elsewhere.
  *
  * @param columns default: as many as rows

@@ -64,7 +64,7 @@ export { defineOp, type Op, type OpSpec, type RefArray, type Reference, registry
 export { jit, type JitOptions, type Jitted } from "./jit.ts";
 export { capture, measure, type MeasuredMemory, type Plan, type PlanMemory } from "./plan.ts";
 export type { FirstRuns, KernelWatch } from "./first_runs.ts";
-export { scope } from "./scope.ts";
+export { keep, scope } from "./scope.ts";
 export * from "./creation.ts";
 export {
   fingerprint,

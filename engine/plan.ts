@@ -27,7 +27,7 @@ import {
   type Params,
   type Recorder,
 } from "./recorder.ts";
-import { scope, tensorsIn } from "./scope.ts";
+import { keep, scope, tensorsIn } from "./scope.ts";
 import { sameShape, show } from "./shape.ts";
 import { type GradientSlot, Tensor } from "./tensor.ts";
 
@@ -367,12 +367,14 @@ export function capture<Output>(
       );
     }
   });
-  const copies = inputs.map(({ shape, dtype }) => device.empty(shape, dtype));
+  // What a plan has outlives the scope that it is made in.
+  const copies = inputs.map(({ shape, dtype }) => keep(device.empty(shape, dtype)));
   const recorder = new PlanRecorder(device, copies);
   try {
     const { outputs, events } = device.recordInto(recorder, () => {
       const outputs = scope(() => body(...copies));
       if (recorder.refused) throw recorder.refused;
+      for (const tensor of tensorsIn(outputs)) if (tensor.isMadeBy(recorder)) keep(tensor);
       return { outputs, events: recorder.finish(device, memoryOf(outputs)) };
     });
     return new CapturedPlan(device, recorder, copies, outputs, events);

@@ -4,12 +4,18 @@
  *
  * @module
  */
-import { needFunction } from "./arguments.ts";
+import { needFunction, needTensors } from "./arguments.ts";
 import { scopes, track, untrack } from "./scope_stack.ts";
 import { Tensor } from "./tensor.ts";
 
-/** Removes a tensor from every scope: its owner disposes it by hand. */
+/**
+ * Takes a tensor out of every scope, as for layers and other state: its owner disposes it by hand.
+ *
+ * @returns the tensor
+ * @throws {ShapeError} if it is none.
+ */
 export function keep<T extends Tensor>(tensor: T): T {
+  needTensors("keep", { tensor });
   untrack(tensor);
   return tensor;
 }

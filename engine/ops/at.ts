@@ -161,7 +161,7 @@ function spanOf(slice: string, axis: number, shape: Shape): Span {
  * @param indices one per axis from the first on; axes behind the last index are taken whole
  * @throws {ShapeError} if there are more indices than axes, or one is out of range or no index.
  */
-export function at(x: Tensor, ...indices: readonly Index[]): Tensor {
+export function at(x: Tensor, ...indices: Index[]): Tensor {
   needTensors("at", { x });
   const { shape } = x;
   const named = indices.filter((it) => it !== null && it !== "...").length;

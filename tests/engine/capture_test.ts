@@ -9,6 +9,7 @@ import {
   backward,
   capture,
   exp,
+  jit,
   KernelError,
   LifetimeError,
   linear,
@@ -167,6 +168,29 @@ Deno.test("outputs of two plans are told apart, and belong to whom they belonged
   assertEquals(await list(same.replay([])), [1, 2]);
   same[Symbol.dispose]();
   assertEquals(await list(w), [1, 2]);
+});
+
+Deno.test("a plan outlives the scope that it is made in, its inputs and outputs with it", async () => {
+  using x = device.tensor([1, 2, 3]);
+  const live = device.memory.liveBuffers;
+  const { plan, double } = scope(() => ({
+    plan: capture(device, [x], (x) => ({ sum: add(x, 1), loss: sum(x) })),
+    double: jit(device, (x: Tensor) => mul(x, 2)),
+  }));
+  // Called for the first time in a scope, as training steps are.
+  using first = scope(() => double(x));
+  assertEquals([...await first.data()], [2, 4, 6]);
+  for (const values of [[4, 5, 6], [7, 8, 9]]) {
+    const { sum, loss } = scope(() => plan.replay([device.tensor(values)]));
+    assertEquals([...await sum.data()], values.map((it) => it + 1));
+    assertEquals(await loss.item(), values[0] + values[1] + values[2]);
+    using twice = scope(() => double(device.tensor(values)));
+    assertEquals([...await twice.data()], values.map((it) => 2 * it));
+  }
+  plan[Symbol.dispose]();
+  double[Symbol.dispose]();
+  first.dispose();
+  assertEquals(device.memory.liveBuffers, live);
 });
 
 Deno.test("a strided input goes in its own order, and an input's gradient comes back", async () => {

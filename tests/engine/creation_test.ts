@@ -1,10 +1,11 @@
 /** Tensors made from sizes and ranges, against values as NumPy 1.26 gives them. */
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import {
   arange,
   emptyLike,
   eye,
   fullLike,
+  hannWindow,
   linspace,
   meshgrid,
   onesLike,
@@ -40,6 +41,13 @@ Deno.test("arange stops before its end, in both directions", async () => {
   assertThrows(() => arange(device, 3, { step: 0 }), ShapeError, "steps of 0");
   assertThrows(() => arange(device, 3, { step: 0.5, dtype: "u32" }), ShapeError, "0.5 beside u32");
   assertThrows(() => arange(device, Infinity), ShapeError, "stop is Infinity");
+});
+
+Deno.test("the Hann window is periodic: it adds up to 1 with itself half a frame later", async () => {
+  const [shape, dtype, window] = await seen(() => hannWindow(device, 8));
+  assertEquals([shape, dtype, window[0], window[4]], [[8], "f32", 0, 1]);
+  for (let i = 0; i < 4; i++) assertAlmostEquals(window[i] + window[i + 4], 1, 1e-7);
+  assertThrows(() => hannWindow(device, 0), ShapeError, "hannWindow: the size");
 });
 
 Deno.test("linspace holds both ends exactly", async () => {

@@ -18,6 +18,17 @@ Deno.test("methods chain, and gradients pass them", async () => {
   assertEquals([...await top.data()], [1, 4]);
 });
 
+/** Methods whose types cannot be told from those of their functions. */
+type Untyped = { [K in keyof engine.Methods]: engine.Methods[K] extends never ? K : never }[
+  keyof engine.Methods
+];
+
+Deno.test("every method has the type of its function", () => {
+  // Assigns only if there is none: a rest parameter of a read-only array would make one.
+  const untyped: [Untyped] extends [never] ? "none" : Untyped = "none";
+  assertEquals(untyped, "none");
+});
+
 /** Files all of whose public functions are methods, but those. */
 const FILES: Readonly<Record<string, readonly string[]>> = {
   ...{ unary: [], elementwise: [], compare: ["where"], bitwise: [], any_all: [], cast: [] },
