@@ -125,8 +125,8 @@ export function linspace(
 }
 
 /**
- * The periodic Hann window, `0.5 - 0.5 cos(2 pi i / size)`, as torch's `hann_window`: weights of the
- * samples of a frame for `stft` and `istft`.
+ * The periodic Hann window, `0.5 - 0.5 cos(2 pi i / size)`, as torch's `hann_window`: weights of
+ * a frame's samples for `stft` and `istft`.
  *
  * @returns f32 [size]
  * @throws {ShapeError} if the size is no whole number from 1.

@@ -1,6 +1,6 @@
 /**
- * A character-level GPT that learns a nursery rhyme by heart and recites it: a training step that is
- * captured, and sampling with a cache of keys and values, so that each character costs the work for
+ * A character-level GPT that learns a nursery rhyme by heart and recites it: a training step that
+ * is captured, and sampling with a cache of keys and values, so that each character costs the work for
  * one token.
  *
  * ```sh
@@ -59,8 +59,8 @@ export class GPT extends t.Module {
   }
 
   /**
-   * Logits [batch, tokens, letters] of the letter behind each of `ids` [batch, tokens]. With caches,
-   * one for each block, `ids` go on from the letters that were there before.
+   * Logits [batch, tokens, letters] of the letter behind each of `ids` [batch, tokens]. With
+   * caches, one for each block, `ids` go on from the letters that were there before.
    */
   apply(ids: t.Tensor, caches?: readonly t.KeyValueCache[]): t.Tensor {
     const { letters, places, norm, head } = this.parts;
