@@ -1,7 +1,7 @@
 /**
  * A character-level GPT that learns a nursery rhyme by heart and recites it: a training step that
- * is captured, and sampling with a cache of keys and values, so that each character costs the work for
- * one token.
+ * is captured, and sampling with a cache of keys and values, so that each character costs the work
+ * for one token.
  *
  * ```sh
  * deno run tests/examples/gpt.ts            # 150 steps of a small model: a minute on two cores
