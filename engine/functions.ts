@@ -257,7 +257,7 @@ export {
   Sequential,
   within,
 } from "./nn/layers.ts";
-export { Conv1d, type Conv1dSettings, Conv2d, type Conv2dSettings } from "./nn/convolution.ts";
+export * from "./nn/convolution.ts";
 export {
   type AttentionInputs,
   KeyValueCache,

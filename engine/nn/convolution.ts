@@ -1,61 +1,51 @@
 /**
- * Layers that convolve: signals and images.
+ * Layers that convolve signals, images and volumes, and the transposes of these.
  *
  * @module
  */
 import type { Device } from "../device.ts";
-import { needOptions, needWhole } from "../arguments.ts";
+import { kindOf, needOptions, needWhole } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
-import { conv1d, type Conv1dOptions, conv2d, type Conv2dOptions } from "../ops/conv.ts";
-import type { Shape } from "../shape.ts";
+import {
+  conv1d,
+  type Conv1dOptions,
+  conv2d,
+  type Conv2dOptions,
+  conv3d,
+  type Conv3dOptions,
+  convTranspose1d,
+  type ConvTranspose1dOptions,
+  convTranspose2d,
+  type ConvTranspose2dOptions,
+} from "../ops/conv.ts";
 import type { Tensor } from "../tensor.ts";
 import { xavierUniform } from "./init.ts";
-import { type LayerSource, Module, zeros } from "./layers.ts";
+import { type LayerSource, Module, shared, zeros } from "./layers.ts";
 
-/** Settings of {@link Conv1d}. */
-export interface Conv1dSettings extends Conv1dOptions {
+/** Settings of a layer: those of its function, and whether it has a bias. */
+export type ConvolutionSettings<Options> = Options & {
   /** Whether there is a bias; default true. In front of a `BatchNorm` it changes nothing. */
   readonly bias?: boolean;
+};
+
+/** The function behind a layer, and how it sees its kernels. */
+export interface ConvolutionFunction<Options> {
+  /** The function itself. */
+  readonly apply: (x: Tensor, weight: Tensor, bias?: Tensor, options?: Options) => Tensor;
+  /** Axes of a kernel. */
+  readonly axes: number;
+  /** Whether kernels are [inputs, outputs / groups, ...]. */
+  readonly transposed?: boolean;
 }
 
-/** Settings of {@link Conv2d}. */
-export interface Conv2dSettings extends Conv2dOptions {
-  /** Whether there is a bias; default true. In front of a `BatchNorm` it changes nothing. */
-  readonly bias?: boolean;
-}
-
-const SETTINGS = ["stride", "padding", "dilation", "groups", "bias"];
-
-/**
- * The shape of a layer's kernels.
- *
- * @throws {ShapeError} if sizes are no whole numbers, or the groups do not divide the channels.
- */
-function kernelShape(
-  name: string,
-  [outputs, inputs, ...kernel]: Shape,
-  settings: Conv1dSettings | Conv2dSettings,
-): Shape {
-  needWhole(name, "the count of inputs", inputs);
-  needOptions(name, settings, SETTINGS);
-  const { groups = 1 } = settings;
-  needWhole(name, "the count of groups", groups, 1);
-  if (inputs % groups !== 0 || outputs % groups !== 0) {
-    throw new ShapeError(
-      `${name}: ${inputs} channels to ${outputs} do not divide into ${groups} groups`,
-    );
-  }
-  return [outputs, inputs / groups, ...kernel];
-}
-
-/** Cross-correlation of signals, plus a bias. */
-export class Conv1d extends Module {
-  /** [outputs, inputs / groups, kernel], Xavier-uniform at first. */
+/** What layers that convolve share. */
+export abstract class Convolution<Options extends { readonly groups?: number }> extends Module {
+  /** [outputs, inputs / groups, ...kernel], Xavier-uniform at first; transposed: see there. */
   readonly weight: Tensor;
   /** [outputs], zeros at first; undefined without a bias. */
   readonly bias: Tensor | undefined;
-  /** Stride, padding, dilation and groups. */
-  readonly options: Conv1dOptions;
+  /** What the function behind the layer takes: stride, padding, dilation, groups. */
+  readonly options: Options;
   /** Parameters and inner layers by name. */
   protected readonly parts: Readonly<Record<string, Tensor | undefined>>;
 
@@ -64,72 +54,92 @@ export class Conv1d extends Module {
    *
    * @param inputs channels of `x`
    * @param outputs channels of the result
-   * @param kernel elements of a kernel
-   * @param settings stride, padding, dilation and groups; `bias: false` leaves the bias out
-   * @throws {ShapeError} if the groups do not divide `inputs` and `outputs`.
+   * @param kernel elements of a kernel along every axis, or along each
+   * @param settings of the function behind the layer; `bias: false` leaves the bias out
+   * @throws {ShapeError} if sizes are no whole numbers, or the groups do not divide the channels.
    */
   constructor(
     device: Device,
     inputs: number,
     outputs: number,
-    kernel: number,
+    kernel: number | readonly number[],
     source: LayerSource,
-    settings: Conv1dSettings = {},
+    settings: ConvolutionSettings<Options> = {} as Options,
   ) {
     super();
-    const shape = kernelShape("Conv1d", [outputs, inputs, kernel], settings);
+    const name = this.constructor.name;
+    const { axes, transposed } = this.convolution();
+    needWhole(name, "the count of inputs", inputs);
+    const names = ["stride", "padding", "dilation", "groups", "bias"];
+    needOptions(name, settings, transposed ? [...names, "outputPadding"] : names);
     const { bias = true, ...options } = settings;
-    this.options = options;
-    this.weight = this.parameter(device, source, "weight", shape, xavierUniform);
-    this.bias = bias ? this.parameter(device, source, "bias", [outputs], zeros) : undefined;
+    const { groups = 1 } = settings;
+    needWhole(name, "the count of groups", groups, 1);
+    if (inputs % groups !== 0 || outputs % groups !== 0) {
+      throw new ShapeError(
+        `${name}: ${inputs} channels to ${outputs} do not divide into ${groups} groups`,
+      );
+    }
+    const sizes = typeof kernel === "number" ? new Array<number>(axes).fill(kernel) : kernel;
+    if (!Array.isArray(sizes) || sizes.length !== axes) {
+      throw new ShapeError(
+        `${name}: the kernel is ${kindOf(kernel)}; a whole number or ${axes} of them are needed`,
+      );
+    }
+    const [first, second] = transposed ? [inputs, outputs] : [outputs, inputs];
+    const shape = [first, second / groups, ...sizes];
+    const from = shared(this, device, source);
+    this.options = options as unknown as Options;
+    this.weight = this.parameter(device, from, "weight", shape, xavierUniform);
+    this.bias = bias ? this.parameter(device, from, "bias", [outputs], zeros) : undefined;
     this.parts = { weight: this.weight, bias: this.bias };
   }
 
-  /** [batch, inputs, length] to [batch, outputs, places]. */
+  /** The function behind the layer. */
+  protected abstract convolution(): ConvolutionFunction<Options>;
+
+  /** [batch, inputs, ...places] to [batch, outputs, ...places]. */
   apply(x: Tensor): Tensor {
-    return conv1d(x, this.weight, this.bias, this.options);
+    return this.convolution().apply(x, this.weight, this.bias, this.options);
   }
 }
 
-/** Cross-correlation of images with square kernels, plus a bias. */
-export class Conv2d extends Module {
-  /** [outputs, inputs / groups, kernel, kernel], Xavier-uniform at first. */
-  readonly weight: Tensor;
-  /** [outputs], zeros at first; undefined without a bias. */
-  readonly bias: Tensor | undefined;
-  /** Stride, padding, dilation and groups. */
-  readonly options: Conv2dOptions;
-  /** Parameters and inner layers by name. */
-  protected readonly parts: Readonly<Record<string, Tensor | undefined>>;
-
-  /**
-   * Draws the kernels, or looks `weight` and `bias` up.
-   *
-   * @param inputs channels of `x`
-   * @param outputs channels of the result
-   * @param kernel rows and columns of a kernel
-   * @param settings stride, padding, dilation and groups; `bias: false` leaves the bias out
-   * @throws {ShapeError} if the groups do not divide `inputs` and `outputs`.
-   */
-  constructor(
-    device: Device,
-    inputs: number,
-    outputs: number,
-    kernel: number,
-    source: LayerSource,
-    settings: Conv2dSettings = {},
-  ) {
-    super();
-    const shape = kernelShape("Conv2d", [outputs, inputs, kernel, kernel], settings);
-    const { bias = true, ...options } = settings;
-    this.options = options;
-    this.weight = this.parameter(device, source, "weight", shape, xavierUniform);
-    this.bias = bias ? this.parameter(device, source, "bias", [outputs], zeros) : undefined;
-    this.parts = { weight: this.weight, bias: this.bias };
+/** Cross-correlation of signals [batch, inputs, length], plus a bias; see `conv1d`. */
+export class Conv1d extends Convolution<Conv1dOptions> {
+  /** The function behind the layer. */
+  protected convolution(): ConvolutionFunction<Conv1dOptions> {
+    return { apply: conv1d, axes: 1 };
   }
+}
 
-  /** [batch, inputs, height, width] to [batch, outputs, rows, columns]. */
-  apply(x: Tensor): Tensor {
-    return conv2d(x, this.weight, this.bias, this.options);
+/** Cross-correlation of images [batch, inputs, height, width], plus a bias; see `conv2d`. */
+export class Conv2d extends Convolution<Conv2dOptions> {
+  /** The function behind the layer. */
+  protected convolution(): ConvolutionFunction<Conv2dOptions> {
+    return { apply: conv2d, axes: 2 };
+  }
+}
+
+/** Cross-correlation of volumes [batch, inputs, depth, height, width]; see `conv3d`. */
+export class Conv3d extends Convolution<Conv3dOptions> {
+  /** The function behind the layer. */
+  protected convolution(): ConvolutionFunction<Conv3dOptions> {
+    return { apply: conv3d, axes: 3 };
+  }
+}
+
+/** Transpose of {@link Conv1d}, with kernels [inputs, outputs / groups, k]. */
+export class ConvTranspose1d extends Convolution<ConvTranspose1dOptions> {
+  /** The function behind the layer. */
+  protected convolution(): ConvolutionFunction<ConvTranspose1dOptions> {
+    return { apply: convTranspose1d, axes: 1, transposed: true };
+  }
+}
+
+/** Transpose of {@link Conv2d}, with kernels [inputs, outputs / groups, kh, kw]. */
+export class ConvTranspose2d extends Convolution<ConvTranspose2dOptions> {
+  /** The function behind the layer. */
+  protected convolution(): ConvolutionFunction<ConvTranspose2dOptions> {
+    return { apply: convTranspose2d, axes: 2, transposed: true };
   }
 }

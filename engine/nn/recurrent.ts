@@ -15,6 +15,7 @@ import type { RandomSource } from "../prng.ts";
 import { composite } from "../scope.ts";
 import { sameShape, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
+import { Dropout } from "./dropout.ts";
 import { uniformValues } from "./init.ts";
 import { type LayerSource, Module, shared } from "./layers.ts";
 
@@ -28,6 +29,13 @@ export interface RecurrentOptions {
   readonly bias?: boolean;
   /** Whether sequences are [batch, tokens, inputs] instead of [tokens, batch, inputs]. */
   readonly batchFirst?: boolean;
+  /**
+   * Chance of an element between two layers to be dropped in training, from 0 to below 1; default
+   * 0. The layer then has a part `dropout`, see `Dropout`.
+   */
+  readonly dropout?: number;
+  /** Seed of what is dropped where parameters are looked up; default 0. */
+  readonly dropoutSeed?: number;
 }
 
 /** A state [layers * directions, batch, width], the last one of a sequence or its first. */
@@ -45,44 +53,55 @@ interface Weights {
   readonly biases: readonly [ih: Tensor, hh: Tensor] | undefined;
 }
 
+const OPTIONS = [
+  ...["layers", "bidirectional", "bias", "batchFirst", "dropout", "dropoutSeed"],
+];
+
 /** What {@link LSTM} and {@link GRU} share. */
 export abstract class Recurrent extends Module {
   /** Parameters and inner layers by name. */
-  protected readonly parts: Readonly<Record<string, Tensor>>;
+  protected readonly parts: Readonly<Record<string, Tensor | Dropout>>;
   readonly #runs: readonly Weights[];
-  readonly #options: Required<RecurrentOptions>;
+  readonly #options: Readonly<Record<"bidirectional" | "batchFirst", boolean>>;
+  readonly #layers: number;
+  readonly #dropout: Dropout | undefined;
 
   /**
    * Draws the weights evenly from within `width^-0.5` as torch does, or looks `weight_ih_l0`,
    * `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0` and so on up.
    *
    * @param device where the weights live
-   * @param gates of the unit
    * @param inputs size of a token
    * @param width size of the state
+   * @throws {ShapeError} if sizes or options do not fit.
    */
   constructor(
     device: Device,
-    private readonly gates: number,
     readonly inputs: number,
     readonly width: number,
     source: LayerSource,
-    options: RecurrentOptions,
+    options: RecurrentOptions = {},
   ) {
     super();
     const name = this.constructor.name;
     needWhole(name, "the count of inputs", inputs);
     needWhole(name, "the width", width, 1);
-    needOptions(name, options, ["layers", "bidirectional", "bias", "batchFirst"]);
+    needOptions(name, options, OPTIONS);
     const { layers = 1, bidirectional = false, bias = true, batchFirst = false } = options;
-    this.#options = { layers, bidirectional, bias, batchFirst };
+    const { dropout = 0, dropoutSeed = 0 } = options;
+    this.#options = { bidirectional, batchFirst };
+    this.#layers = layers;
     needWhole(name, "the count of layers", layers, 1);
     const from = shared(this, device, source);
+    const gates = this.gates();
     const draw = (shape: Shape, random: RandomSource) =>
       uniformValues(shape, random, width ** -0.5);
-    const parts: Record<string, Tensor> = {};
-    const part = (name: string, shape: Shape) =>
-      parts[name] = this.parameter(device, from, name, shape, draw);
+    const parts: Record<string, Tensor | Dropout> = {};
+    const part = (name: string, shape: Shape): Tensor => {
+      const tensor = this.parameter(device, from, name, shape, draw);
+      parts[name] = tensor;
+      return tensor;
+    };
     const directions = bidirectional ? ["", "_reverse"] : [""];
     this.#runs = Array.from({ length: layers }, (_, i) =>
       directions.map((end): Weights => {
@@ -91,12 +110,22 @@ export abstract class Recurrent extends Module {
         const ih = part(`weight_ih_${names}`, [gates * width, read]);
         const hh = part(`weight_hh_${names}`, [gates * width, width]);
         const biases = bias
-          ? [part(`bias_ih_${names}`, [gates * width]), part(`bias_hh_${names}`, [gates * width])]
+          ? [
+            part(`bias_ih_${names}`, [gates * width]),
+            part(`bias_hh_${names}`, [gates * width]),
+          ] as const
           : undefined;
-        return { ih, hh, biases: biases as [Tensor, Tensor] | undefined };
+        return { ih, hh, biases };
       })).flat();
+    if (dropout !== 0) {
+      this.#dropout = new Dropout(device, dropout, typeof from === "function" ? dropoutSeed : from);
+      parts.dropout = this.#dropout;
+    }
     this.parts = parts;
   }
+
+  /** How many gates a unit has. */
+  protected abstract gates(): number;
 
   /** The next [h, c] of a step, of the gates of its input [batch, gates * width]. */
   protected abstract step(
@@ -123,7 +152,8 @@ export abstract class Recurrent extends Module {
   run(x: Tensor, state?: RecurrentState): { output: Tensor; state: RecurrentState } {
     const name = this.constructor.name;
     needTensors(name, { x }, { h: state?.h, c: state?.c });
-    const { batchFirst, layers, bidirectional } = this.#options;
+    const { batchFirst, bidirectional } = this.#options;
+    const layers = this.#layers;
     const directions = bidirectional ? 2 : 1;
     if (x.shape.length !== 3 || x.shape[2] !== this.inputs || x.shape[batchFirst ? 1 : 0] < 1) {
       throw new ShapeError(
@@ -134,7 +164,7 @@ export abstract class Recurrent extends Module {
     }
     const batch = x.shape[batchFirst ? 0 : 1];
     const shape = [layers * directions, batch, this.width];
-    const kinds = this.gates === 4 ? ["h", "c"] as const : ["h"] as const;
+    const kinds = this.gates() === 4 ? ["h", "c"] as const : ["h"] as const;
     const given = kinds.map((kind) => state?.[kind]);
     for (const it of given) {
       if (!state || it && sameShape(it.shape, shape)) continue;
@@ -160,6 +190,7 @@ export abstract class Recurrent extends Module {
           last.push(end);
         }
         tokens = outputs.length === 1 ? outputs[0] : concat(outputs, 2);
+        if (this.#dropout && layer < layers - 1) tokens = this.#dropout.apply(tokens);
       }
       return {
         output: batchFirst ? permute(tokens, [1, 0, 2]) : tokens,
@@ -189,21 +220,9 @@ export abstract class Recurrent extends Module {
 
 /** Long short-term memory, as torch's `LSTM`. */
 export class LSTM extends Recurrent {
-  /**
-   * Draws the weights evenly from within `width^-0.5`, or looks `weight_ih_l0`, `weight_hh_l0`,
-   * `bias_ih_l0`, `bias_hh_l0` and so on up.
-   *
-   * @param inputs size of a token
-   * @param width size of the state
-   */
-  constructor(
-    device: Device,
-    inputs: number,
-    width: number,
-    source: LayerSource,
-    options: RecurrentOptions = {},
-  ) {
-    super(device, 4, inputs, width, source, options);
+  /** Input, forget, cell and output gate. */
+  protected gates(): number {
+    return 4;
   }
 
   /** The next [h, c]. */
@@ -220,21 +239,9 @@ export class LSTM extends Recurrent {
 
 /** Gated recurrent units, as torch's `GRU`. */
 export class GRU extends Recurrent {
-  /**
-   * Draws the weights evenly from within `width^-0.5`, or looks `weight_ih_l0`, `weight_hh_l0`,
-   * `bias_ih_l0`, `bias_hh_l0` and so on up.
-   *
-   * @param inputs size of a token
-   * @param width size of the state
-   */
-  constructor(
-    device: Device,
-    inputs: number,
-    width: number,
-    source: LayerSource,
-    options: RecurrentOptions = {},
-  ) {
-    super(device, 3, inputs, width, source, options);
+  /** Reset, update and new gate. */
+  protected gates(): number {
+    return 3;
   }
 
   /** The next [h]. */

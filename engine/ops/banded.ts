@@ -12,6 +12,7 @@ import { composite } from "../scope.ts";
 import { sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { add } from "./elementwise.ts";
+import { cast } from "./cast.ts";
 import { concat } from "./view.ts";
 
 const kernel = /* @__PURE__ */ defineKernel("banded", source, {
@@ -166,4 +167,21 @@ export function banded(x: Tensor, axis: number, bands: readonly Band[]): Tensor 
     return composite(() => concat(halves.map((part) => banded(x, axis, part)), axis));
   }
   return bandedOp.apply([x], { axis, bands })[0];
+}
+
+/**
+ * The product along several axes, the last one first. Halves are widened in between, so that each
+ * result is rounded once.
+ */
+export function bandedAlong(
+  x: Tensor,
+  axes: readonly number[],
+  bands: readonly (readonly Band[])[],
+): Tensor {
+  return composite(() => {
+    const wide = x.dtype === "f16" && axes.length > 1;
+    const start = wide ? cast(x, "f32") : x;
+    const y = axes.reduceRight((y, axis, i) => banded(y, axis, bands[i]), start);
+    return wide ? cast(y, "f16") : y;
+  });
 }

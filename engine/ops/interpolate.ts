@@ -6,10 +6,9 @@
 import { kindOf, needOptions, needTensors, needWhole } from "../arguments.ts";
 import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { composite } from "../scope.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { type Band, banded } from "./banded.ts";
+import { type Band, bandedAlong } from "./banded.ts";
 
 /** How {@link interpolate} makes values between places. */
 export type InterpolateMode = "nearest" | "linear" | "bilinear" | "trilinear" | "bicubic";
@@ -117,10 +116,9 @@ export function interpolate(x: Tensor, options: InterpolateOptions): Tensor {
       : size === undefined
       ? 1 / given[i]
       : places[i] / sizes[i];
-  return composite(() =>
-    places.reduceRight(
-      (y, from, i) => banded(y, i + 2, bandsOf(from, sizes[i], step(i), mode, corners)),
-      x,
-    )
+  return bandedAlong(
+    x,
+    places.map((_, i) => i + 2),
+    places.map((from, i) => bandsOf(from, sizes[i], step(i), mode, corners)),
   );
 }

@@ -14,7 +14,7 @@ import { refZeros } from "../reference.ts";
 import { composite } from "../scope.ts";
 import { type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { type Band, banded } from "./banded.ts";
+import { type Band, bandedAlong } from "./banded.ts";
 
 /** Windows along an axis. */
 interface Windows {
@@ -242,9 +242,7 @@ function averages(
       const share = 1 / (it.window > 0 && countPadding ? padded : end - first);
       return { first, weights: new Array(end - first).fill(share) };
     });
-  return composite(() =>
-    axes.reduceRight((y, axis, i) => banded(y, axis, bandsOf(windows[i], x.shape[axis])), x)
-  );
+  return bandedAlong(x, axes, axes.map((axis, i) => bandsOf(windows[i], x.shape[axis])));
 }
 
 function maxPool(name: string, n: number, x: Tensor, window: PerAxis, options: MaxPoolOptions) {
@@ -283,6 +281,11 @@ export function maxPool2d(x: Tensor, window: PerAxis, options: MaxPoolOptions = 
   return maxPool("maxPool2d", 2, x, window, options);
 }
 
+/** Maxima of windows over the last three axes, as torch's `max_pool3d`; see {@link maxPool1d}. */
+export function maxPool3d(x: Tensor, window: PerAxis, options: MaxPoolOptions = {}): Tensor {
+  return maxPool("maxPool3d", 3, x, window, options);
+}
+
 /**
  * Averages of windows along the last axis, as torch's `avg_pool1d`.
  *
@@ -298,6 +301,11 @@ export function avgPool1d(x: Tensor, window: PerAxis, options: AvgPoolOptions = 
 /** Averages of windows over the last two axes, as torch's `avg_pool2d`; see {@link avgPool1d}. */
 export function avgPool2d(x: Tensor, window: PerAxis, options: AvgPoolOptions = {}): Tensor {
   return avgPool("avgPool2d", 2, x, window, options);
+}
+
+/** Averages of windows over the last three axes, as torch's `avg_pool3d`; see {@link avgPool1d}. */
+export function avgPool3d(x: Tensor, window: PerAxis, options: AvgPoolOptions = {}): Tensor {
+  return avgPool("avgPool3d", 3, x, window, options);
 }
 
 /**

@@ -142,7 +142,7 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
   leakyRelu: [[x, 0.1], [1]],
   ...Object.fromEntries(
     ["maxPool", "avgPool"].flatMap((name) =>
-      [1, 2].map((n) => [`${name}${n}d`, [[image, 2, {}], [2]]])
+      [1, 2, 3].map((n) => [`${name}${n}d`, [[n === 3 ? cube : image, 2, {}], [2]]])
     ),
   ),
   ...Object.fromEntries(
@@ -246,6 +246,9 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
   Linear: [[device, 3, 2, 1, {}], [4]],
   Conv1d: [[device, 2, 2, 3, 1, {}], [5]],
   Conv2d: [[device, 2, 2, 3, 1, {}], [5]],
+  Conv3d: [[device, 2, 2, 3, 1, {}], [5]],
+  ConvTranspose1d: [[device, 2, 2, 3, 1, {}], [5]],
+  ConvTranspose2d: [[device, 2, 2, 3, 1, {}], [5]],
   LayerNorm: [[device, 3, 1e-6, 0], [2, 3]],
   RMSNorm: [[device, 3, 1e-6, 0], [2, 3]],
   BatchNorm: [[device, 3, {}, 0], [2, 3]],
@@ -268,7 +271,7 @@ const OTHERS = new Set([
   ...["nonzero", "profile", "fingerprint", "tune", "readSafetensors", "writeSafetensors"],
   // Devices make and take what they need themselves, errors have no rules, and Prng one of its own.
   ...["Device", "Profiler", "Tuning", "Tensor", "Module", "Optimizer", "Prng"],
-  ...["Recurrent", "KeyValueCache"],
+  ...["Recurrent", "Convolution", "KeyValueCache"],
 ]);
 
 Deno.test("the table names every function and class of the engine", () => {

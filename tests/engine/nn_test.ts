@@ -9,7 +9,13 @@ import {
   assertThrows,
 } from "@std/assert";
 import { ShapeError } from "../../engine/errors.ts";
-import { Conv1d, Conv2d } from "../../engine/nn/convolution.ts";
+import {
+  Conv1d,
+  Conv2d,
+  Conv3d,
+  ConvTranspose1d,
+  ConvTranspose2d,
+} from "../../engine/nn/convolution.ts";
 import {
   BatchNorm,
   Embedding,
@@ -29,6 +35,7 @@ import { sum } from "../../engine/ops/reduce.ts";
 import { contiguous, permute, reshape } from "../../engine/ops/view.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
+import { normalValues } from "../../engine/nn/init.ts";
 import { Prng } from "../../engine/prng.ts";
 import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
@@ -171,6 +178,46 @@ Deno.test("a convolution of signals is that of images of one row, with a bias or
   );
   assertEquals([...await y.data()], products);
   assertThrows(() => new Conv1d(device, 2, 3, 2, 1, { pad: 1 } as never), ShapeError, "Conv1d");
+});
+
+Deno.test("transposed convolutions are the adjoints of plain ones with the same kernels", async () => {
+  const random = new Prng(3);
+  const draw = (shape: number[]) => device.tensor(normalValues(shape, random, 1), shape);
+  const settings = { stride: 2, bias: false } as const;
+  const pairs = [
+    [new Conv1d(device, 4, 6, 3, 1, { ...settings, groups: 2 }), ConvTranspose1d, 3, [9], [4]],
+    [new Conv2d(device, 4, 6, [2, 3], 2, { ...settings, groups: 2 }), ConvTranspose2d, [2, 3], [
+      6,
+      5,
+    ], [3, 2]],
+  ] as const;
+  for (const [plain, Transposed, kernel, places, results] of pairs) {
+    using transposed = new Transposed(device, 6, 4, kernel as 3, 4, { ...settings, groups: 2 });
+    assertEquals(transposed.weight.shape, plain.weight.shape);
+    transposed.load([["weight", await plain.weight.data()]]);
+    const [x, y] = [draw([2, 4, ...places]), draw([2, 6, ...results])];
+    const back = transposed.apply(y);
+    const [there, here] = [sum(mul(plain.apply(x), y)), sum(mul(x, back))];
+    assertEquals(back.shape, x.shape);
+    // Sums of some hundred products of either sign.
+    assertAlmostEquals(await there.item(), await here.item(), 2e-5);
+    plain[Symbol.dispose]();
+  }
+});
+
+Deno.test("a convolution of volumes sums over its kernel, and refuses kernels of other axes", async () => {
+  using conv = new Conv3d(device, 2, 1, [1, 2, 2], 1, { padding: [0, 1, 0] });
+  assertEquals(conv.weight.shape, [1, 2, 1, 2, 2]);
+  conv.load([["weight", new Float32Array(8).fill(1)], ["bias", Float32Array.of(0.5)]]);
+  using x = device.full([1, 2, 3, 2, 2], 1);
+  using y = conv.apply(x);
+  assertEquals(y.shape, [1, 1, 3, 3, 1]);
+  assertEquals([...await y.data()], [4.5, 8.5, 4.5, 4.5, 8.5, 4.5, 4.5, 8.5, 4.5]);
+  assertThrows(
+    () => new Conv3d(device, 2, 1, [2, 2], 1),
+    ShapeError,
+    "Conv3d: the kernel is the array [2, 2]; a whole number or 3 of them are needed",
+  );
 });
 
 Deno.test("layers give all their memory back and outlive the scope they are made in", async () => {

@@ -187,3 +187,32 @@ Deno.test("dropout draws another mask each time, also in replays, and none in ev
   assertEquals([...layer.state()].map(([name]) => name), ["uses"]);
   assertThrows(() => new Dropout(device, 1, 0), ShapeError, "rate 1");
 });
+
+Deno.test("dropout stands between layers, in training alone", async () => {
+  const values = new Map<string, Tensor>();
+  const lookup = (name: string, shape: readonly number[]) => {
+    if (!values.has(name)) values.set(name, upload(shape, values.size));
+    return values.get(name)!;
+  };
+  using both = new LSTM(device, 2, 2, lookup, { layers: 2, dropout: 0.5, dropoutSeed: 9 });
+  using first = new LSTM(device, 2, 2, lookup);
+  using second = new LSTM(device, 2, 2, (name, shape) => lookup(name.replace("l0", "l1"), shape));
+  using dropout = new Dropout(device, 0.5, 9);
+  assertEquals([...both.parameters()].length, 8);
+  assertEquals([...both.state()].at(-1)![0], "dropout.uses");
+  const x = upload([3, 4, 2], 20);
+  const seen = async (t: Tensor) => [...await t.data()];
+  const between = dropout.apply(first.apply(x));
+  assert((await seen(between)).some((value) => value === 0));
+  const trained = await seen(both.apply(x));
+  assertEquals(trained, await seen(second.apply(between)));
+  both.train(false);
+  const evaluated = await seen(both.apply(x));
+  assertEquals(evaluated, await seen(second.apply(first.apply(x))));
+  assert(trained.some((value, i) => value !== evaluated[i]));
+  assertThrows(() => new GRU(device, 2, 2, 1, { dropout: 1 }), ShapeError, "rate 1");
+  // One layer has nothing between; what a seed draws does not depend on it.
+  using alone = new GRU(device, 2, 2, 1, { dropout: 0.5 });
+  using plain = new GRU(device, 2, 2, 1);
+  assertEquals(await seen(alone.apply(x)), await seen(plain.apply(x)));
+});

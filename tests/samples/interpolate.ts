@@ -79,8 +79,6 @@ export const composed: ComposedFunctions = {
           label: `[${shape}], ${JSON.stringify(attrs)}`,
           inputs: [refRandom(shape, seed)],
           attrs,
-          // Each axis rounds its result.
-          halfTolerance: 2 ** -9,
           quick: seed < 4,
         })),
     ),
