@@ -26,7 +26,8 @@ const SLOTS = 4096;
 const CLEAN = 0xffff_ffff;
 /** Frames of a call site that are kept. */
 const STACK_DEPTH = 40;
-const ENGINE: string = new URL(".", import.meta.url).href;
+/** Where frames of the engine are: its folder, or the file that it was bundled into. */
+const ENGINE: string = import.meta.url.replace(/\/anomaly\.\w+$/, "/");
 
 /** One op that was checked. */
 interface Entry {

@@ -18,7 +18,7 @@ import {
   type Tensor,
   transpose,
   within,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 import { type EncoderGeometry, type EncoderNetwork, gridOf } from "./embed.ts";
 import { behindClass, classTokens, tokenView } from "../vit/tokens.ts";
 import type { PatchGrid } from "../vit/geometry.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Device, type HostArray, scope } from "../../engine/mod.ts";
+import { type Device, type HostArray, scope } from "../../engine/functions.ts";
 import { type Audio, type LogMelAudio, needFinite, needSound } from "./chunks.ts";
 import { type FrontendSettings, LogMel } from "../frontend/log_mel.ts";
 import { CENTRE_PAD, FRAME_SAMPLES } from "../frontend/tables.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ShapeError } from "../../engine/mod.ts";
+import { ShapeError } from "../../engine/functions.ts";
 import type { EncoderGeometry } from "./embed.ts";
 import { type FrontendSettings, MATPAC_STATISTICS } from "../frontend/log_mel.ts";
 import { CENTRE_PAD, FRAME_SAMPLES, frameCount, HOP_SAMPLES } from "../frontend/tables.ts";

@@ -14,7 +14,7 @@ import {
   slice,
   type Tensor,
   within,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 import type { MaskedModel } from "../objectives/masked_model.ts";
 import { type PatchGrid, patchSides } from "../vit/geometry.ts";
 import { behindClass, classTokens, tokenView } from "../vit/tokens.ts";

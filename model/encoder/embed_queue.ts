@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { mul, type PendingRead, scope, type Tensor } from "../../engine/mod.ts";
+import { mul, type PendingRead, scope, type Tensor } from "../../engine/functions.ts";
 import { type Audio, chunksOf, type Sound } from "./chunks.ts";
 import {
   type Bands,

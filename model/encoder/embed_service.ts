@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { ShapeError } from "../../engine/mod.ts";
+import { ShapeError } from "../../engine/functions.ts";
 import { CENTRE_PAD, frameCount, SAMPLE_RATE } from "../frontend/tables.ts";
 import { Resampler } from "../frontend/resample.ts";
 import { type Audio, chunksOf, type Sound } from "./chunks.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Device } from "../../engine/mod.ts";
+import type { Device } from "../../engine/functions.ts";
 import { ParameterArena, type ParameterSpec } from "../vit/parameter_arena.ts";
 import { standardisedTogether } from "./batch_statistics.ts";
 import {
@@ -46,7 +46,10 @@ import { embeddingSpecs, encoderSpecs } from "../vit/parameter_specs.ts";
 
 export { EncoderError } from "./open_file.ts";
 
-/** Where an encoder comes from: path or bytes of a file, or a file that was opened. */
+/**
+ * Where an encoder comes from: path or bytes of a file, in browsers its address, or a file that was
+ * opened.
+ */
 export type EncoderSource = string | URL | Uint8Array | CheckpointFile;
 
 /** What files do not say, or say wrongly. */
@@ -95,22 +98,17 @@ export interface WarmUpOptions extends EmbedOptions {
  * @throws {Deno.errors.NotFound} and the like if a path cannot be read; paths need the permission
  * to read.
  */
-export function loadEncoder(
+export async function loadEncoder(
   device: Device,
   source: EncoderSource,
   options: EncoderOptions = {},
 ): Promise<Encoder> {
-  // A promise all the same: other formats may have to be waited for.
-  return new Promise((resolve) => {
-    if (source instanceof Uint8Array) {
-      return resolve(encoderIn(device, bytesAccess(source), options));
-    }
-    if (typeof source !== "string" && !(source instanceof URL)) {
-      return resolve(encoderOf(device, source, options));
-    }
-    using file = openFile(source);
-    resolve(encoderIn(device, file, options));
-  });
+  if (source instanceof Uint8Array) return encoderIn(device, bytesAccess(source), options);
+  if (typeof source !== "string" && !(source instanceof URL)) {
+    return encoderOf(device, source, options);
+  }
+  using file = await openFile(source);
+  return encoderIn(device, file, options);
 }
 
 /** An encoder on a device with its front end. */

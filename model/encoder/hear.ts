@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { type Device, openDevice, ShapeError, Tensor } from "../../engine/mod.ts";
+import { type Device, openDevice, ShapeError, Tensor } from "../../engine/functions.ts";
 import type { Embedding } from "./embed_queue.ts";
 import { type Encoder, type EncoderOptions, type EncoderSource, loadEncoder } from "./encoder.ts";
 

@@ -1,11 +1,15 @@
 /**
- * Files that encoders are loaded from, in Deno and in Node.
+ * Files that encoders are loaded from, in Deno and in Node; browsers fetch them.
  *
  * @module
  */
 import type { RandomAccess } from "../formats/stored_tensor.ts";
 
-type NodeFiles = typeof import("node:fs");
+/** What runtimes have, and browsers have not: bundles for them are made without. */
+interface Runtime {
+  readonly Deno?: typeof Deno;
+  readonly process?: { getBuiltinModule(name: "node:fs"): typeof import("node:fs") };
+}
 
 /** The file holds no encoder that can be used; the message says why. */
 export class EncoderError extends Error {
@@ -16,10 +20,15 @@ export class EncoderError extends Error {
 /**
  * A file whose parts can be read.
  *
- * @throws {EncoderError} if it is none; the runtime's own error if it cannot be opened.
+ * @throws {EncoderError} if it is none, or cannot be fetched; the runtime's own error if it cannot
+ * be opened.
  */
-export function openFile(path: string | URL): RandomAccess & Disposable {
-  const { isFile, size, readAt, close } = "Deno" in globalThis ? denoFile(path) : nodeFile(path);
+export async function openFile(path: string | URL): Promise<RandomAccess & Disposable> {
+  const { isFile, size, readAt, close } = (globalThis as Runtime).Deno
+    ? denoFile(path)
+    : (globalThis as Runtime).process
+    ? nodeFile(path)
+    : await fetched(path);
   if (!isFile) {
     close();
     throw new EncoderError(`${path} is not a regular file`);
@@ -65,11 +74,8 @@ function denoFile(path: string | URL): OpenFile {
 }
 
 function nodeFile(path: string | URL): OpenFile {
-  // Asked for when it is needed, so that bundles for browsers have nothing to leave out.
-  const { process } = globalThis as unknown as {
-    process: { getBuiltinModule(name: "node:fs"): NodeFiles };
-  };
-  const fs = process.getBuiltinModule("node:fs");
+  // Asked for when it is needed: an import would end everything where there is no such module.
+  const fs = (globalThis as Runtime).process!.getBuiltinModule("node:fs");
   if (!fs.statSync(path).isFile()) return NO_FILE;
   const file = fs.openSync(path, "r");
   return {
@@ -78,4 +84,22 @@ function nodeFile(path: string | URL): OpenFile {
     readAt: (into, offset) => fs.readSync(file, into, 0, into.length, offset),
     close: () => fs.closeSync(file),
   };
+}
+
+async function fetched(address: string | URL): Promise<OpenFile> {
+  const response = await fetch(address).catch((cause) => {
+    throw new EncoderError(`${address} cannot be fetched: ${cause.message}`, { cause });
+  });
+  if (!response.ok) {
+    throw new EncoderError(
+      `${address} cannot be fetched: ${response.status} ${response.statusText}`,
+    );
+  }
+  const bytes = new Uint8Array(await response.arrayBuffer());
+  const readAt = (into: Uint8Array, offset: number): number => {
+    const part = bytes.subarray(offset, offset + into.length);
+    into.set(part);
+    return part.length;
+  };
+  return { isFile: true, size: bytes.length, readAt, close: () => {} };
 }

@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { crc32 } from "node:zlib";
 import { Inflate } from "../deps/fflate.ts";
+import { crc32 } from "./crc32.ts";
 import { PIECE_BYTES, piecesOf, type RandomAccess } from "./stored_tensor.ts";
 import { quoted } from "../../engine/formats/printable.ts";
 

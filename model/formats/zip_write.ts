@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { crc32 } from "node:zlib";
+import { crc32 } from "./crc32.ts";
 
 /** A file for an archive. */
 export interface ZipContent {

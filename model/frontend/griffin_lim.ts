@@ -25,7 +25,7 @@ import {
   sub,
   sum,
   type Tensor,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 import type { FrontendSettings } from "./log_mel.ts";
 import { MATPAC_STATISTICS } from "./log_mel.ts";
 import {

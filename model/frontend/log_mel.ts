@@ -12,7 +12,7 @@ import {
   rowsOf,
   ShapeError,
   type Tensor,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 import {
   CENTRE_PAD,
   FRAME_SAMPLES,

@@ -10,7 +10,7 @@ import {
   truncatedNormalValues,
   uniformValues,
   xavierUniform,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 import type { ParameterArena, ParameterSpec } from "../vit/parameter_arena.ts";
 import type { MaskedModel } from "./masked_model.ts";
 import { patchSides } from "../vit/geometry.ts";

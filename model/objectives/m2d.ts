@@ -18,7 +18,7 @@ import {
   slice,
   sub,
   type Tensor,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 import type { ParameterArena } from "../vit/parameter_arena.ts";
 import {
   type DeviceMask,

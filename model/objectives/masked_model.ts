@@ -17,7 +17,7 @@ import {
   slice,
   type Tensor,
   within,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 import { ParameterArena, type ParameterSpec } from "../vit/parameter_arena.ts";
 import { cropPositions, sinCosPositions, sinCosPositions1d } from "../vit/positions.ts";
 import { type Geometry, patchGrid, patchSides } from "../vit/geometry.ts";

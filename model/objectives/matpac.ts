@@ -17,7 +17,7 @@ import {
   scope,
   type Tensor,
   within,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 import type { ParameterArena, ParameterSpec } from "../vit/parameter_arena.ts";
 import { headLogits, headSpecs } from "../vit/projection_head.ts";
 import { type LatentForward, M2d } from "./m2d.ts";

@@ -21,7 +21,7 @@ import {
   softmax,
   sum,
   type Tensor,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 import type { ParameterSpec } from "../vit/parameter_arena.ts";
 import type { Prediction } from "./m2d.ts";
 import { Matpac, studentSpecs } from "./matpac.ts";

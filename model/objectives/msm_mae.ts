@@ -19,7 +19,7 @@ import {
   sub,
   type Tensor,
   variance,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 import type { ParameterSpec } from "../vit/parameter_arena.ts";
 import {
   type DeviceMask,

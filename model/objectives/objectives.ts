@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Device } from "../../engine/mod.ts";
+import type { Device } from "../../engine/functions.ts";
 import type { ParameterSpec } from "../vit/parameter_arena.ts";
 import { M2d } from "./m2d.ts";
 import { type MaskedModel, type Precision, sharedSpecs } from "./masked_model.ts";

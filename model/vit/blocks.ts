@@ -13,7 +13,7 @@ import {
   type Tensor,
   TransformerBlock,
   within,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 
 /** Looks a parameter up by its name within a module. */
 export type Lookup = (name: string) => Tensor;

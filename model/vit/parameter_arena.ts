@@ -14,7 +14,7 @@ import {
   type Shape,
   ShapeError,
   type Tensor,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 
 /** One parameter of a model. */
 export interface ParameterSpec {

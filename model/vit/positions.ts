@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { concat, reshape, slice, type Tensor } from "../../engine/mod.ts";
+import { concat, reshape, slice, type Tensor } from "../../engine/functions.ts";
 import type { PatchGrid } from "./geometry.ts";
 
 /**

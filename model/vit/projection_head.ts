@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { l2Normalize, linear, mul, type Tensor } from "../../engine/mod.ts";
+import { l2Normalize, linear, mul, type Tensor } from "../../engine/functions.ts";
 import type { ParameterSpec } from "./parameter_arena.ts";
 import type { Geometry } from "./geometry.ts";
 import { dense, type Lookup } from "./blocks.ts";

@@ -14,7 +14,7 @@ import {
   slice,
   type Tensor,
   within,
-} from "../../engine/mod.ts";
+} from "../../engine/functions.ts";
 import type { Lookup } from "./blocks.ts";
 import { type Geometry, type PatchGrid, patchSides, type PatchSize } from "./geometry.ts";
 import { cropPositions } from "./positions.ts";

@@ -1,0 +1,139 @@
+/**
+ * Makes one file for browsers of a module and what it imports.
+ *
+ * @module
+ */
+import {
+  build,
+  initialize,
+  type Metafile,
+  type Plugin,
+  PROGRAM,
+  transform,
+} from "../deps/esbuild.ts";
+import { FFLATE } from "../deps/fflate.ts";
+import { fromFileUrl, resolve } from "../deps/path.ts";
+import { includes, withoutComments, withoutReferences } from "./reduce.ts";
+
+/** A module with all that it imports. */
+export interface Bundle {
+  /** JavaScript. */
+  readonly code: string;
+  /** Paths of the files of which something is in it. */
+  readonly files: readonly string[];
+}
+
+/** How a bundle is made. */
+export interface BundleOptions {
+  /** Whether float64 references of ops stay, for tests; default false. */
+  readonly references?: boolean;
+}
+
+/** What current Chrome, Firefox and Safari have in common; `using` is written out. */
+const TARGET = "es2022";
+
+let ready: Promise<void> | undefined;
+
+async function start(): Promise<void> {
+  const program = await Deno.readFile(fromFileUrl(PROGRAM));
+  await initialize({ wasmModule: await WebAssembly.compile(program), worker: false });
+}
+
+/** A module as the bundler takes it, without references unless `references`. */
+async function contentsOf(path: string, references: boolean): Promise<string> {
+  const text = await Deno.readTextFile(path);
+  if (path.endsWith(".wgsl")) return withoutComments(text);
+  if (!path.endsWith(".ts")) return text;
+  const { code } = await transform(text, { loader: "ts", target: "esnext", sourcefile: path });
+  return references || !/\bengine\/ops\/[^/]+$/.test(path) ? code : withoutReferences(code);
+}
+
+/** What was read, so that a second bundle is made faster. */
+const read = new Map<string, Promise<string>>();
+
+/** The index of fragments, with all of them. */
+const FRAGMENTS = /\bkernels\/include\/mod\.ts$/;
+
+/**
+ * Reads modules, texts and the browser's variant of packages.
+ *
+ * @param fragments those of the kernels that are needed
+ */
+function sources(references: boolean, fragments?: ReadonlySet<string>): Plugin {
+  return {
+    name: "sources",
+    setup(build) {
+      build.onResolve({ filter: /.*/ }, ({ path, importer }) => {
+        const file = path.startsWith("npm:fflate@")
+          ? fromFileUrl(FFLATE)
+          : resolve(importer, "..", path);
+        // Modules of the project do nothing when they are loaded, but for the one that says so.
+        return { path: file, namespace: "source", sideEffects: /\bmethods\.ts$/.test(file) };
+      });
+      build.onLoad({ filter: /.*/, namespace: "source" }, async ({ path }) => {
+        const key = `${references} ${path}`;
+        let contents = read.get(key);
+        if (!contents) read.set(key, contents = contentsOf(path, references));
+        const loader = path.endsWith(".wgsl") ? "text" : "js";
+        if (!fragments || !FRAGMENTS.test(path)) return { contents: await contents, loader };
+        const names = [...fragments].sort();
+        const lines = names.map((it) => `import ${it} from "./${it}.wgsl";`);
+        return { contents: `${lines.join("")}export const fragments={${names}};`, loader };
+      });
+    },
+  };
+}
+
+/** Files of which something is in a build. */
+function filesOf({ metafile: { outputs } }: { readonly metafile: Metafile }): string[] {
+  const [{ inputs }] = Object.values(outputs);
+  return Object.keys(inputs).filter((it) => inputs[it].bytesInOutput > 0)
+    .map((it) => it.replace(/^source:/, ""));
+}
+
+/** Names of the fragments that kernels of a build include, and those that these include. */
+async function fragmentsOf(files: readonly string[]): Promise<Set<string>> {
+  const folder = resolve(fromFileUrl(import.meta.url), "../../../kernels/include");
+  const kernels = files.filter((it) => /\bkernels\/\w+\.wgsl$/.test(it));
+  const found = new Set<string>();
+  for (let open = kernels; open.length > 0;) {
+    const texts = await Promise.all(open.map((it) => Deno.readTextFile(it)));
+    const names = texts.flatMap(includes).filter((it) => !found.has(it));
+    for (const name of names) found.add(name);
+    open = [...new Set(names)].map((it) => resolve(folder, `${it}.wgsl`));
+  }
+  return found;
+}
+
+/**
+ * The module as one minified file without comments and imports; references of ops, kernels and
+ * fragments that nothing uses, and what other runtimes than browsers need are left out. The same
+ * sources give the same bytes.
+ *
+ * @param entry path of a TypeScript module
+ * @throws {Error} that names file and line of what cannot be bundled.
+ */
+export async function bundle(
+  entry: string,
+  { references = false }: BundleOptions = {},
+): Promise<Bundle> {
+  await (ready ??= start());
+  const made = (fragments?: ReadonlySet<string>) =>
+    build({
+      entryPoints: [resolve(entry)],
+      bundle: true,
+      format: "esm",
+      target: TARGET,
+      minify: true,
+      legalComments: "none",
+      charset: "utf8",
+      write: false,
+      metafile: true,
+      logLevel: "silent",
+      define: { "globalThis.Deno": "undefined", "globalThis.process": "undefined" },
+      plugins: [sources(references, fragments)],
+    });
+  const first = await made(new Set());
+  const second = await made(await fragmentsOf(filesOf(first)));
+  return { code: second.outputFiles[0].text, files: filesOf(second) };
+}

@@ -1,0 +1,9 @@
+/**
+ * Deflate and zip for browsers, as bundles need it.
+ *
+ * @module
+ */
+import "npm:fflate@0.8.3/browser";
+
+/** Address of the module. */
+export const FFLATE: string = import.meta.resolve("npm:fflate@0.8.3/browser");
