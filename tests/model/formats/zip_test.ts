@@ -1,12 +1,23 @@
 /** Zip archives: read by ranges, written as torch writes them, hostile ones refused. */
 import { assertEquals, assertInstanceOf, assertStringIncludes, assertThrows } from "@std/assert";
+import { crc32 as runtimeCrc32 } from "node:zlib";
 import fc from "fast-check";
 import { unzipSync, zipSync } from "fflate";
 import { bytesAccess } from "../../../model/formats/stored_tensor.ts";
+import { crc32, plainCrc32 } from "../../../model/formats/crc32.ts";
 import { MAX_INFLATED, ZipArchive, ZipError } from "../../../model/formats/zip_read.ts";
 import { zipChunks } from "../../../model/formats/zip_write.ts";
 import { file, joined, raw, SparseBytes, u32 } from "../../support/pickle_bytes.ts";
 import { full } from "../../support/tier.ts";
+
+Deno.test("checksums are the runtime's, and the same in plain TypeScript", () => {
+  assertEquals(crc32, runtimeCrc32);
+  const check = fc.property(fc.uint8Array({ maxLength: 99 }), fc.nat(0xffff_ffff), (bytes, sum) => {
+    assertEquals(plainCrc32(bytes, sum), runtimeCrc32(bytes, sum));
+    assertEquals(plainCrc32(bytes.subarray(3), plainCrc32(bytes.subarray(0, 3))), crc32(bytes));
+  });
+  fc.assert(check, { seed: 1 });
+});
 
 const open = (bytes: Uint8Array) => new ZipArchive(bytesAccess(bytes));
 
