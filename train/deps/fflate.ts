@@ -3,7 +3,7 @@
  *
  * @module
  */
-import "npm:fflate@0.8.3/browser";
+export { Inflate } from "npm:fflate@0.8.3/browser";
 
 /** Address of the module. */
 export const FFLATE: string = import.meta.resolve("npm:fflate@0.8.3/browser");
