@@ -1,6 +1,6 @@
 /**
- * Encoders for pages: the front end, embeddings, attention and formats of `model/mod.ts`, and what a
- * page needs of the engine beside them. `model/mod.ts` has the objectives that train them as well.
+ * Encoders for pages: the front end, embeddings, attention and formats of `model/mod.ts`, with what
+ * a page needs of the engine beside them. `model/mod.ts` has the objectives that train them too.
  *
  * @module
  */
