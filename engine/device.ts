@@ -19,6 +19,7 @@ import {
 import { hostArrayOf, type HostValues } from "./host_values.ts";
 import { accumulate, denseCopy, fill } from "./launch/copy.ts";
 import type { FirstRuns, KernelWatch } from "./first_runs.ts";
+import { type ImageLayout, Images, TEXEL_BYTES } from "./images.ts";
 import { type Kernel, type Pipeline, pipelineFor } from "./kernel.ts";
 import { BufferPool, formatBytes, type MemoryCounters } from "./memory.ts";
 import { type CopiedParts, Readback } from "./readback.ts";
@@ -156,6 +157,8 @@ export interface TensorWindow {
   readonly start: number;
   /** Number of elements. */
   readonly count: number;
+  /** Where the kernel reads it through a texture: how. */
+  readonly image?: ImageLayout;
 }
 
 /** A GPU (or software adapter) with its memory and its queue of work. */
@@ -174,6 +177,8 @@ export class Device implements Disposable {
   readonly tuning: Tuning;
   /** Kernels compiled so far; constant once a loop has warmed up. */
   pipelinesCreated = 0;
+  /** Textures through which kernels read operands. Internal to recorders. */
+  readonly images: Images;
   readonly #pool: BufferPool;
   readonly #readback: Readback;
   readonly #recorder: EagerRecorder;
@@ -213,11 +218,13 @@ export class Device implements Disposable {
     );
     this.offsetAlignment = gpu.limits.minStorageBufferOffsetAlignment;
     this.tuning = new Tuning(options.variants ?? {}, options.deterministic ?? false);
+    this.images = new Images(gpu);
     this.#pool = new BufferPool(gpu, options.memoryLimit ?? Infinity);
     this.#readback = new Readback(gpu, options.fastReadback);
     this.#active = this.#recorder = new EagerRecorder(
       gpu,
       this.#pool,
+      this.images,
       () => this.check(),
       options.poisonMemory,
     );
@@ -617,7 +624,8 @@ export class Device implements Disposable {
     const copies: Tensor[] = [];
     const overlaps = (i: number, j: number) => {
       const [a, b] = [windows[i], windows[j]];
-      return a.buffer === b.buffer && a.offset < b.offset + b.bytes &&
+      // What is copied into a texture is not bound itself.
+      return !a.image && !b.image && a.buffer === b.buffer && a.offset < b.offset + b.bytes &&
         b.offset < a.offset + a.bytes;
     };
     for (let i = 1; i < windows.length; i++) {
@@ -642,7 +650,7 @@ export class Device implements Disposable {
   }
 
   #window(kernel: string, operand: Tensor | TensorWindow): BufferWindow {
-    const { tensor, start, count } = operand instanceof Tensor
+    const { tensor, start, count, image }: TensorWindow = operand instanceof Tensor
       ? { tensor: operand, start: 0, count: operand.size }
       : operand;
     if (tensor.device !== this) {
@@ -650,15 +658,16 @@ export class Device implements Disposable {
     }
     const offset = (tensor.offset + start) * tensor.itemSize;
     const bytes = Math.ceil(Math.max(count, 1) * tensor.itemSize / 4) * 4;
-    if (offset % this.offsetAlignment !== 0 || bytes > this.bindingLimit) {
+    const alignment = image ? TEXEL_BYTES : this.offsetAlignment;
+    if (offset % alignment !== 0 || bytes > this.bindingLimit) {
       throw new LifetimeError(
         `${kernel}: a window of ${formatBytes(bytes)} at byte ${offset} of ${
           show(tensor.shape)
         } cannot be bound ` +
-          `(alignment ${this.offsetAlignment} B, limit ${formatBytes(this.bindingLimit)})`,
+          `(alignment ${alignment} B, limit ${formatBytes(this.bindingLimit)})`,
       );
     }
-    return { buffer: tensor.storage.buffer, offset, bytes };
+    return { buffer: tensor.storage.buffer, offset, bytes, image };
   }
 
   /** Submits recorded work without waiting for it. */

@@ -20,3 +20,6 @@ export const MAP_READ = 0x1;
 
 /** `GPUShaderStage.COMPUTE`. */
 export const COMPUTE_STAGE = 0x4;
+
+/** Of `GPUTextureUsage`. */
+export const TEXTURE_USAGE = { COPY_DST: 0x2, STORAGE_BINDING: 0x8 } as const;

@@ -2,7 +2,8 @@
  * Kernels: a `.wgsl` body plus constants becomes a cached compute pipeline.
  *
  * A body declares `struct Params { … }` of scalar u32, i32 and f32 fields at binding 0 and storage
- * buffers at bindings 1, 2, …; both are read from the text, so nothing is written twice.
+ * buffers, or storage textures that are read, at bindings 1, 2, …; both are read from the text, so
+ * nothing is written twice.
  *
  * @module
  */
@@ -20,6 +21,8 @@ export interface StorageBinding {
   readonly name: string;
   /** Whether the kernel writes it. */
   readonly writes: boolean;
+  /** Whether it is read through a texture (images.ts). */
+  readonly image: boolean;
 }
 
 /** One launch of a kernel, as profiles and limits see it. */
@@ -194,10 +197,16 @@ function parseFields(name: string, wgsl: string): { name: string; type: FieldTyp
 }
 
 function parseStorage(wgsl: string): StorageBinding[] {
-  const pattern = /@binding\((\d+)\)\s*var<storage,\s*(read_write|read)>\s*(\w+)/g;
+  const pattern =
+    /@binding\((\d+)\)\s*var(?:<storage,\s*(read_write|read)>)?\s*(\w+)(:\s*texture_storage_2d)?/g;
   return [...wgsl.matchAll(pattern)]
+    .filter(([, , access, , image]) => access || image)
     .sort((a, b) => Number(a[1]) - Number(b[1]))
-    .map(([, , access, name]) => ({ name, writes: access === "read_write" }));
+    .map(([, , access, name, image]) => ({
+      name,
+      writes: access === "read_write",
+      image: image !== undefined,
+    }));
 }
 
 /** Lines that compile errors show before and behind a fault. */
@@ -280,7 +289,9 @@ export function pipelineFor(
       ...storage.map((binding, i): GPUBindGroupLayoutEntry => ({
         binding: i + 1,
         visibility: COMPUTE_STAGE,
-        buffer: { type: aliasing || binding.writes ? "storage" : "read-only-storage" },
+        ...(binding.image
+          ? { storageTexture: { access: "read-only", format: "rgba32float" } }
+          : { buffer: { type: aliasing || binding.writes ? "storage" : "read-only-storage" } }),
       })),
     ],
   });

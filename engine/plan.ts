@@ -14,6 +14,7 @@ import { fuse, type Work } from "./fusion.ts";
 import { BUFFER_USAGE } from "./gpu_flags.ts";
 import { accumulate } from "./launch/copy.ts";
 import { canBind, dispatchOf, type MapLaunch } from "./launch/elementwise.ts";
+import type { Image } from "./images.ts";
 import { formatBytes, type PoolBuffer } from "./memory.ts";
 import {
   type BufferWindow,
@@ -26,6 +27,7 @@ import {
   parameterStride,
   type Params,
   type Recorder,
+  resourceOf,
 } from "./recorder.ts";
 import { keep, scope, tensorsIn } from "./scope.ts";
 import { sameShape, show } from "./shape.ts";
@@ -493,8 +495,22 @@ function largestLiveSum(buffers: readonly PlanBuffer[], events: number): number 
   return change.reduce((most, delta) => Math.max(most, live += delta), 0);
 }
 
+/** Whether two windows share bytes. */
+function overlaps(a: BufferWindow, b: BufferWindow): boolean {
+  return a.buffer === b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+}
+
+/** Whether two windows become the same texture. */
+function isSame(a: BufferWindow, b: BufferWindow): boolean {
+  return a.buffer === b.buffer && a.offset === b.offset &&
+    a.image?.bytesPerRow === b.image?.bytesPerRow && a.image?.height === b.image?.height &&
+    a.image?.width === b.image?.width;
+}
+
 interface Step {
   readonly when?: Condition;
+  /** Windows that are copied into textures first. */
+  readonly images: readonly { readonly window: BufferWindow; readonly to: Image }[];
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
   readonly offset: number[];
@@ -558,11 +574,12 @@ class CapturedPlan<Output> implements Plan<Output> {
   }
 
   /** Where a window of the recording lies now. */
-  #resolve({ buffer, offset, bytes }: BufferWindow): BufferWindow {
-    if (!(buffer instanceof PlanBuffer)) return { buffer, offset, bytes };
-    if (buffer.own) return { buffer: buffer.own, offset, bytes };
+  #resolve(window: BufferWindow): BufferWindow {
+    const { buffer, offset } = window;
+    if (!(buffer instanceof PlanBuffer)) return window;
+    if (buffer.own) return { ...window, buffer: buffer.own };
     if (this.recorder.outer.has(buffer)) void buffer.gpu; // says what it is
-    return { buffer: this.#arena, offset: buffer.place + offset, bytes };
+    return { ...window, buffer: this.#arena, offset: buffer.place + offset };
   }
 
   /** Makes parameter block and bind groups of all events. */
@@ -571,9 +588,15 @@ class CapturedPlan<Output> implements Plan<Output> {
     const stride = parameterStride(gpu);
     const bytes = parameterBytes(this.#params.size);
     let slot = 0;
+    // What textures hold at this point of a replay, whatever it leaves out.
+    const held = new Map<Image, BufferWindow>();
+    const forget = (written: BufferWindow) =>
+      held.forEach((window, image) => overlaps(window, written) && held.delete(image));
     for (const event of this.events) {
+      if (event.when) held.clear();
       if (isCopy(event)) {
         const [from, to] = [this.#resolve(event.from), this.#resolve(event.to)];
+        forget(to);
         if (from.buffer.gpu === to.buffer.gpu) {
           throw new KernelError(
             "a captured function copies between two of its intermediate results; use an op instead",
@@ -582,9 +605,19 @@ class CapturedPlan<Output> implements Plan<Output> {
         this.#steps.push({ from, to, when: event.when });
         continue;
       }
-      const { pipeline, windows, params, grid, when } = event;
+      const { pipeline, params, grid, when } = event;
+      const windows = event.windows.map((window) => this.#resolve(window));
+      const { images } = this.device;
       packParams(pipeline, params, bytes, slot * stride / 4);
       this.#steps.push({
+        images: windows.flatMap((window, i) => {
+          if (!window.image) return [];
+          const to = images.at(i, window.image);
+          const known = held.get(to);
+          if (known && isSame(known, window)) return [];
+          if (!when) held.set(to, window);
+          return [{ window, to }];
+        }),
         pipeline: pipeline.gpu,
         group: gpu.createBindGroup({
           layout: pipeline.layout,
@@ -594,8 +627,7 @@ class CapturedPlan<Output> implements Plan<Output> {
               resource: { buffer: this.#params, offset: 0, size: pipeline.paramBytes },
             },
             ...windows.map((window, i) => {
-              const { buffer, offset, bytes } = this.#resolve(window);
-              return { binding: i + 1, resource: { buffer: buffer.gpu, offset, size: bytes } };
+              return { binding: i + 1, resource: resourceOf(window, i, images) };
             }),
           ],
         }),
@@ -603,6 +635,7 @@ class CapturedPlan<Output> implements Plan<Output> {
         grid,
         when,
       });
+      windows.forEach((window, i) => pipeline.storage[i].writes && forget(window));
       slot += parameterSlots(pipeline, stride);
     }
     gpu.queue.writeBuffer(this.#params, 0, bytes.u32);
@@ -724,6 +757,11 @@ class CapturedPlan<Output> implements Plan<Output> {
           from.bytes,
         );
         continue;
+      }
+      if (step.images.length > 0) {
+        pass?.end();
+        pass = undefined;
+        for (const { window, to } of step.images) this.device.images.copy(encoder, window, to);
       }
       pass ??= encoder.beginComputePass();
       pass.setPipeline(step.pipeline);

@@ -11,6 +11,7 @@ import { KernelError } from "./errors.ts";
 import { FirstRuns } from "./first_runs.ts";
 import { BUFFER_USAGE } from "./gpu_flags.ts";
 import { checkRounds, type Launch, type Pipeline } from "./kernel.ts";
+import type { ImageLayout, Images } from "./images.ts";
 import type { MapLaunch } from "./launch/elementwise.ts";
 import type { BufferPool, PoolBuffer } from "./memory.ts";
 import type { GradientSlot, Tensor } from "./tensor.ts";
@@ -23,6 +24,8 @@ export interface BufferWindow {
   readonly offset: number;
   /** Length in bytes, a multiple of 4. */
   readonly bytes: number;
+  /** Where the kernel reads it through a texture: what it is copied into before the dispatch. */
+  readonly image?: ImageLayout;
 }
 
 /** Values for the fields of a kernel's `Params`. */
@@ -166,6 +169,15 @@ export function gridOf(
   return [x, y, z];
 }
 
+/** What a bind group holds for window `i` of a dispatch. */
+export function resourceOf(
+  { buffer, offset, bytes, image }: BufferWindow,
+  i: number,
+  images: Images,
+): GPUBindingResource {
+  return image ? images.at(i, image).view : { buffer: buffer.gpu, offset, size: bytes };
+}
+
 /** Bytes from one parameter block to the next. */
 export function parameterStride(gpu: GPUDevice): number {
   return Math.max(256, gpu.limits.minUniformBufferOffsetAlignment);
@@ -225,12 +237,14 @@ export class EagerRecorder implements Recorder, RecorderCounters {
   /**
    * @param gpu raw device
    * @param pool memory of the results
+   * @param images textures of operands
    * @param check throws when the device is lost
    * @param poisons whether memory is filled with NaN when it is handed out
    */
   constructor(
     private readonly gpu: GPUDevice,
     private readonly pool: BufferPool,
+    private readonly images: Images,
     private readonly check: () => void,
     private readonly poisons = false,
   ) {
@@ -287,17 +301,18 @@ export class EagerRecorder implements Recorder, RecorderCounters {
 
   #bindGroup(pipeline: Pipeline, windows: readonly BufferWindow[]): GPUBindGroup {
     let key = `${pipeline.id}`;
-    for (const w of windows) key += `|${w.buffer.id},${w.offset},${w.bytes}`;
+    windows.forEach((w, i) =>
+      key += w.image
+        ? `|${this.images.at(i, w.image).id}`
+        : `|${w.buffer.id},${w.offset},${w.bytes}`
+    );
     let group = this.#bindGroups.get(key);
     if (!group) {
       group = this.gpu.createBindGroup({
         layout: pipeline.layout,
         entries: [
           { binding: 0, resource: { buffer: this.#ring, offset: 0, size: pipeline.paramBytes } },
-          ...windows.map((w, i) => ({
-            binding: i + 1,
-            resource: { buffer: w.buffer.gpu, offset: w.offset, size: w.bytes },
-          })),
+          ...windows.map((w, i) => ({ binding: i + 1, resource: resourceOf(w, i, this.images) })),
         ],
       });
       this.bindGroupsCreated++;
@@ -327,6 +342,10 @@ export class EagerRecorder implements Recorder, RecorderCounters {
       this.#pass?.end();
       this.#pass = undefined;
     }
+    windows.forEach((window, i) => {
+      const { image } = window;
+      if (image) this.images.copy(this.#openForCopies(), window, this.images.at(i, image));
+    });
     const pass = this.#open(alone);
     packParams(pipeline, params, this.#bytes, this.#used * this.#slotBytes / 4);
     for (let i = 0; i < windows.length; i++) {

@@ -19,7 +19,7 @@
 //
 // Constants: E, TA, TB, VA, VB, VC, TAIL, BLOCKED, BIAS, GELU, RESIDUAL, PARTIAL, ACC as in
 // gemm.wgsl; LANES (a multiple of 4), ROWS (a multiple of LANES), VECS; STORE, DOWN, ACROSS as in
-// gemm_store.wgsl.
+// gemm_store.wgsl; IMAGES as in gemm_bindings.wgsl, with a whole number of fours in K.
 //
 // Three times as fast as gemm.wgsl on lavapipe, as the lanes of a subgroup load nothing twice;
 // which ROWS and VECS are fastest depends on the shape (kernels/README.md, Laboratory notebook,
@@ -32,17 +32,25 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let row = group.y * ROWS;
   let column = (group.x * LANES + lane) * ${VECS*4}u;
   let c_start = group.z * params.batch_c;
+//:if !IMAGES
   // Everything up to the stores counts in items.
   let a_base = (params.offset_a + group.z * params.batch_a) / VA;
   let b_base = (params.offset_b + group.z * params.batch_b) / VB;
   let lda = params.lda / VA;
   let ldb = params.ldb / VB;
+//:end
 //:for r in 0..ROWS
 //:for j in 0..VECS
   var acc${r}_$j = vec4f(0.0);
 //:end
 //:end
 //:for i in 0..ROWS/LANES
+//:if IMAGES && TA
+  let a_at$i = vec2u((row + ${i*LANES}u + lane) / 4u, lane % 4u);
+//:else
+//:if IMAGES
+  let a_at$i = vec2u(0u, row + ${i*LANES}u + lane);
+//:else
 //:if TA
   let a_at$i = a_base + min((row + ${i*LANES}u + lane) / 4u, (params.m - 1u) / 4u) * ${4/VA}u +
     lane % 4u * lda;
@@ -50,13 +58,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let a_at$i = a_base + min(row + ${i*LANES}u + lane, params.m - 1u) * lda;
 //:end
 //:end
+//:end
+//:end
 //:if TB
 //:for c in 0..VECS*4
+//:if IMAGES
+  let b_at$c = vec2u(0u, column + ${c}u);
+//:else
   let b_at$c = b_base + min(column + ${c}u, params.n - 1u) * ldb;
+//:end
 //:end
 //:else
 //:for j in 0..VECS
+//:if IMAGES
+  let b_at$j = vec2u(column / 4u + ${j}u, 0u);
+//:else
   let b_at$j = b_base + min(column / 4u + ${j}u, (params.n - 1u) / 4u) * ${4/VB}u;
+//:end
 //:end
 //:end
   let whole = params.k / 4u;
@@ -67,9 +85,36 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:else
   for (var k = 0u; k < whole; k++) {
 //:end
+//:if IMAGES
+    let step = vec2u(k, 0u);
+    let rows = vec2u(0u, k * 4u);
+    let b_row = vec2u(0u, 1u);
+//:if TA
+    let a_step = rows;
+//:else
+    let a_step = step;
+//:end
+//:if TB
+    let b_step = step;
+//:else
+    let b_step = rows;
+//:end
+//:else
+    let b_row = ldb;
+//:if TA
+    let a_step = k * 4u * lda;
+//:else
+    let a_step = k * ${4/VA}u;
+//:end
+//:if TB
+    let b_step = k * ${4/VB}u;
+//:else
+    let b_step = k * 4u * ldb;
+//:end
+//:end
 //:if TB
 //:for c in 0..VECS*4
-    let t$c = load_b(b_at$c + k * ${4/VB}u);
+    let t$c = load_b(b_at$c + b_step);
 //:end
 //:for q in 0..4
 //:for j in 0..VECS
@@ -79,14 +124,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:else
 //:for q in 0..4
 //:for j in 0..VECS
-    let b${q}_$j = load_b(b_at$j + (k * 4u + ${q}u) * ldb);
+    let b${q}_$j = load_b(b_at$j + b_step + ${q}u * b_row);
 //:end
 //:end
-//:end
-//:if TA
-    let a_step = k * 4u * lda;
-//:else
-    let a_step = k * ${4/VA}u;
 //:end
     // Each group of rows is loaded just before its use: shorter blocks of code compile faster.
 //:for i in 0..ROWS/LANES

@@ -6,6 +6,7 @@
  */
 import { type GemmProblem, gemmVariants, LARGEST_REGISTER_TILE } from "./gemm_variants.ts";
 import type { TensorWindow } from "../device.ts";
+import { type ImageLayout, ROW_BYTES } from "../images.ts";
 import type { Tensor } from "../tensor.ts";
 
 /**
@@ -180,6 +181,8 @@ function launch(
       count: part.first - start + part.count,
     });
   }
+  const imageA = imageOf(a, m, k, spans.a.first);
+  const imageB = imageOf(b, k, n, spans.b.first);
   const sizes = {
     m: m[1],
     n: n[1],
@@ -189,6 +192,9 @@ function launch(
     widthB: widthOf(b.transposed ? k[1] : n[1], b.ld, params.batch_b, spans.b.first),
     transposedB: b.transposed ?? false,
     blocked: args.k > LONGEST_IN_ORDER,
+    // Textures are no tensors: who limits the memory of these must not find more taken.
+    images: imageA !== undefined && imageB !== undefined && batch[1] === 1 && k[1] % 4 === 0 &&
+      isWorthCopying(m[1], n[1], k[1]) && device.memory.limitBytes === Infinity,
   };
   const results = [spans.c, spans.bias, spans.residual, spans.pre, spans.partial];
   const firsts = results.map((part) => part?.first ?? 0);
@@ -196,9 +202,11 @@ function launch(
   const variants = gemmVariants(device, sizes);
   const run = (name: string, operands: readonly TensorWindow[]) => {
     const { kernel, constants, rows, columns } = variants.find((v) => v.name === name)!;
+    const images = constants.IMAGES ? [imageA, imageB] : [];
     device.run(
       kernel,
       {
+        IMAGES: false,
         ...constants,
         E: dtype,
         EC: c.tensor.dtype,
@@ -215,7 +223,17 @@ function launch(
         PARTIAL: args.partial !== undefined,
         ACC: accumulate,
       },
-      operands,
+      operands.map((operand, i) => {
+        const image = images[i];
+        if (!image) return operand;
+        const skipped = i === 0 ? params.offset_a : params.offset_b;
+        return {
+          ...operand,
+          start: operand.start + skipped,
+          count: operand.count - skipped,
+          image,
+        };
+      }),
       params,
       [Math.ceil(n[1] / columns), Math.ceil(m[1] / rows), batch[1]],
     );
@@ -248,6 +266,28 @@ function launch(
 function widthOf(...distances: readonly number[]): 4 | 2 | 1 {
   const divides = (width: number) => distances.every((distance) => distance % width === 0);
   return divides(4) ? 4 : divides(2) ? 2 : 1;
+}
+
+/** How a part of an operand is copied into a texture; undefined where it cannot be. */
+function imageOf(
+  { tensor, ld, transposed }: MatrixOperand,
+  [, rows]: Range,
+  [, columns]: Range,
+  first: number,
+): ImageLayout | undefined {
+  const { itemSize, dtype, device } = tensor;
+  const [height, length] = transposed ? [columns, rows] : [rows, columns];
+  const width = Math.ceil(length / 4);
+  const most = device.gpu.limits.maxTextureDimension2D;
+  const bytesPerRow = ld * itemSize;
+  const fits = dtype === "f32" && length % 4 === 0 && first % 4 === 0 &&
+    bytesPerRow % ROW_BYTES === 0 && width + 8 <= most && height <= most;
+  return fits ? { width, height, bytesPerRow } : undefined;
+}
+
+/** Whether the copies of both operands take a small part of the time of the product. */
+function isWorthCopying(m: number, n: number, k: number): boolean {
+  return 1 / m + 1 / n < 1 / 48 && m * n * k >= 2 ** 21;
 }
 
 /**

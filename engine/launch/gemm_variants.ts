@@ -95,6 +95,15 @@ function subgroupTile(rows: number, vecs: number): GemmVariant {
  */
 const LARGE_SUBGROUP_TILES = [subgroupTile(64, 2), subgroupTile(128, 1)];
 const LARGE_PRODUCT = 2 ** 28;
+/**
+ * Likewise, with operands that are copied into textures. Larger tiles are slower: their code
+ * exceeds the instruction cache.
+ */
+const IMAGE_TILES = [[32, 2], [16, 2], [16, 1], [8, 1]].map(([rows, vecs]): GemmVariant => {
+  const tile = subgroupTile(rows, vecs);
+  const name = tile.name.replace("subgroup", "image");
+  return { ...tile, name, constants: { ...tile.constants, IMAGES: true } };
+});
 const SUBGROUP_TILES = [64, 48, 32, 16, 8].map((rows) => subgroupTile(rows, 1));
 
 /** 256 invocations that share memory, `rows` x `vecs` vec4 each; `slice` steps of K at a time. */
@@ -131,6 +140,8 @@ export interface GemmProblem {
   readonly widthB: number;
   /** Whether the right operand is stored transposed; default false. */
   readonly transposedB?: boolean;
+  /** Whether operands can be copied into textures; default false. */
+  readonly images?: boolean;
   /** Whether sums go in blocks, with which large tiles take long to compile; default false. */
   readonly blocked?: boolean;
 }
@@ -156,9 +167,10 @@ const FAR_B = 2 ** 20;
  * Relative time of a subgroup tile, fitted to measurements on lavapipe: multiply-adds, loads of A,
  * loads of B.
  */
-function tileTime({ ROWS, VECS }: Constants, problem: GemmProblem): number {
+function tileTime({ ROWS, VECS, IMAGES }: Constants, problem: GemmProblem): number {
   const { n, k, widthA, widthB, transposedB = false } = problem;
   const [rows, vecs] = [Number(ROWS), Number(VECS)];
+  if (IMAGES) return 0.7 * rows * vecs + 0.1 * rows + 5 * vecs;
   const load = !transposedB && n * k >= FAR_B ? B_LOAD.far : B_LOAD.near;
   return rows * vecs + 0.2 * rows * LOAD_TIME[widthA] + load * vecs * LOAD_TIME[widthB];
 }
@@ -194,6 +206,7 @@ export function gemmVariants(device: Device, problem: GemmProblem): readonly Gem
   const subgroups = device.info.subgroupSize === SUBGROUP_LANES;
   const fitting = [
     REGISTER,
+    ...(subgroups && problem.images && device.info.software ? IMAGE_TILES : []),
     ...(subgroups ? [...LARGE_SUBGROUP_TILES, ...SUBGROUP_TILES] : []),
     ...SHARED_TILES,
   ].filter(({ rows, columns }) => problem.m <= most * rows && problem.n <= most * columns);

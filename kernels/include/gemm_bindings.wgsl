@@ -8,7 +8,8 @@
 // out of bounds, which WebGPU allows to read. What comes of them is dropped.
 //
 // Constants: E (f32 or f16: what is stored; everything is computed in f32), EC (that of C: f32
-// where it holds a partial sum of f16 products), VA, VB, VC, BIAS, RESIDUAL, GELU, PARTIAL.
+// where it holds a partial sum of f16 products), VA, VB, VC, BIAS, RESIDUAL, GELU, PARTIAL; IMAGES
+// (A and B are textures of four elements per texel, which lavapipe reads three times as fast).
 //
 // Items of 2 or 1 cost a tenth on lavapipe (kernels/README.md, Laboratory notebook, gemm).
 
@@ -59,8 +60,13 @@ alias WideC = vec${VC}f;
 //:end
 
 @group(0) @binding(0) var<uniform> params: Params;
+//:if IMAGES
+@group(0) @binding(1) var a_data: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(2) var b_data: texture_storage_2d<rgba32float, read>;
+//:else
 @group(0) @binding(1) var<storage, read> a_data: array<ItemA>;
 @group(0) @binding(2) var<storage, read> b_data: array<ItemB>;
+//:end
 @group(0) @binding(3) var<storage, read_write> c_data: array<ItemC>;
 //:if BIAS
 @group(0) @binding(4) var<storage, read> bias_data: array<ItemC>;
@@ -75,6 +81,16 @@ alias WideC = vec${VC}f;
 @group(0) @binding(${4+BIAS+RESIDUAL+GELU}) var<storage, read> partial_data: array<WideC>;
 //:end
 
+//:if IMAGES
+// Four elements: the texel of this column and row.
+fn load_a(at: vec2u) -> vec4f {
+  return textureLoad(a_data, at);
+}
+
+fn load_b(at: vec2u) -> vec4f {
+  return textureLoad(b_data, at);
+}
+//:else
 // Four elements, from the item `at` on.
 fn load_a(at: u32) -> vec4f {
   return vec4f(
@@ -91,3 +107,4 @@ fn load_b(at: u32) -> vec4f {
 //:end
   );
 }
+//:end

@@ -51,8 +51,18 @@ const withSubgroups = [8, 16, 32, 48, 64, 128].map((rows) => `subgroup-${rows}x3
   "subgroup-64x64",
 );
 
+const withImages = ["image-8x32", "image-16x32", "image-16x64", "image-32x64"];
+
+/** Products whose operands can be textures: rows a multiple of 64 elements apart, worth a copy. */
+const IMAGES: readonly Product[] = [
+  { m: 100, n: 124, k: 252, bias: true, residual: true, accumulate: true, alpha: -0.5 },
+  { m: 100, n: 132, k: 252, tb: true, bias: true, gelu: true },
+  { m: 124, n: 188, k: 100, ta: true, accumulate: true },
+  { m: 124, n: 100, k: 252, ta: true, tb: true, residual: true },
+];
+
 /** Variants of the quick tier: one of each kernel file. */
-const QUICK = new Set([plainest, "tiled-64x64", "subgroup-16x32"]);
+const QUICK = new Set([plainest, "tiled-64x64", "subgroup-16x32", "image-16x32"]);
 
 /** What a variant should show of itself. */
 const EXPECTED: Readonly<Record<string, Omit<Dispatch, "widths">>> = {
@@ -67,6 +77,10 @@ const EXPECTED: Readonly<Record<string, Omit<Dispatch, "widths">>> = {
   "subgroup-64x32": { kernel: "gemm_subgroup", tile: "64 x 1" },
   "subgroup-128x32": { kernel: "gemm_subgroup", tile: "128 x 1" },
   "subgroup-64x64": { kernel: "gemm_subgroup", tile: "64 x 2" },
+  "image-8x32": { kernel: "gemm_subgroup", tile: "8 x 1 image" },
+  "image-16x32": { kernel: "gemm_subgroup", tile: "16 x 1 image" },
+  "image-16x64": { kernel: "gemm_subgroup", tile: "16 x 2 image" },
+  "image-32x64": { kernel: "gemm_subgroup", tile: "32 x 2 image" },
 };
 
 /** What is computed and with which accesses. */
@@ -101,8 +115,11 @@ const results = new Map<string, readonly HostArray[]>();
 async function check(variant: string, subgroups: boolean): Promise<void> {
   const { device, dispatches } = await watched({ subgroups, variants: { gemm: variant } });
   using _ = device;
+  const images = IMAGES.slice(0, full ? IMAGES.length : 2).map((it) => [it, "4 4 4"] as const);
+  const ofBuffers = withImages.includes(variant) ? () => [] : products;
+  const ofImages = withImages.includes(variant) || variant === plainest ? images : [];
   for (const half of dtypes) {
-    for (const [product, widths] of products(half)) {
+    for (const [product, widths] of [...ofBuffers(half), ...half ? [] : ofImages]) {
       const operands = prepare(product);
       dispatches.length = 0;
       const values = await compute(device, product, operands);
@@ -125,7 +142,7 @@ for (const variant of everywhere) {
     fn: () => check(variant, false),
   });
 }
-for (const variant of withSubgroups) {
+for (const variant of [...withSubgroups, ...withImages]) {
   Deno.test({
     name: `${variant} matches float64`,
     ignore: !hasSubgroups || !full && !QUICK.has(variant),
@@ -138,6 +155,9 @@ Deno.test("every variant is tested", () => {
   const offered = gemmVariants(device, problem).map(({ name }) => name);
   const tested = hasSubgroups ? [...everywhere, ...withSubgroups] : everywhere;
   assertEquals(offered.toSorted(), tested.toSorted());
+  const more = gemmVariants(device, { ...problem, images: true }).map(({ name }) => name)
+    .filter((name) => !offered.includes(name));
+  assertEquals(more.toSorted(), hasSubgroups ? withImages.toSorted() : []);
 });
 
 Deno.test("on GPUs the largest shared tile that gives each multiprocessor its work comes first", () => {

@@ -10,6 +10,7 @@ import {
   layerNorm,
   LifetimeError,
   linear,
+  matmul,
   mul,
   OutOfMemoryError,
   scope,
@@ -226,6 +227,29 @@ Deno.test("constants made inside are part of the plan", async () => {
   using x = device.tensor([1, 2, 3]);
   using plan = capture(device, [x], (input) => mul(input, device.tensor([10, 20, 30])));
   for (let i = 0; i < 2; i++) assertEquals([...await plan.replay([x]).data()], [10, 40, 90]);
+});
+
+Deno.test("products that read textures see what was written since the last copy", async () => {
+  using device = await openDevice();
+  // Sizes for which gemm copies operands into textures on software adapters.
+  const [w, v] = [1, 2].map((seed) => device.tensor(values(128 * 128, seed), [128, 128]));
+  const f = (x: Tensor) => {
+    // The same operand twice, and then others, which take its place in the arena in turn.
+    const twice = add(matmul(x, w), matmul(x, v));
+    const chained = matmul(matmul(mul(twice, 1e-2), w), v);
+    return add(matmul(transpose(chained), x), matmul(chained, transpose(x)));
+  };
+  using sample = device.zeros([128, 128]);
+  using plan = capture(device, [sample], f);
+  const before = device.images.bytes;
+  assertEquals(before > 0, device.info.software && device.info.subgroupSize === 8);
+  for (const seed of [3, 4, 3]) {
+    using x = device.tensor(values(128 * 128, seed), [128, 128]);
+    using expected = scope(() => f(x));
+    const [eager, replayed] = await device.read([expected, plan.replay([x])]);
+    assertEquals(replayed, eager);
+  }
+  assertEquals(device.images.bytes, before);
 });
 
 Deno.test("a disposed plan gives its memory back and is refused", async () => {

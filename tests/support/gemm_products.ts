@@ -24,7 +24,7 @@ function additions(k: number): number {
 export interface Dispatch {
   /** Kernel file. */
   readonly kernel: string;
-  /** Rows and vec4 columns per invocation. */
+  /** Rows and vec4 columns per invocation, and whether operands are textures. */
   readonly tile: string;
   /** Elements per access to the left operand, to the right one and to the result. */
   readonly widths: string;
@@ -41,7 +41,7 @@ export async function watched(
     if (kernel.name.startsWith("gemm")) {
       dispatches.push({
         kernel: kernel.name,
-        tile: `${constants.ROWS} x ${constants.VECS}`,
+        tile: `${constants.ROWS} x ${constants.VECS}${constants.IMAGES ? " image" : ""}`,
         widths: `${constants.VA} ${constants.VB} ${constants.VC}`,
       });
     }

@@ -1,0 +1,77 @@
+/**
+ * Textures through which kernels read matrices. Software adapters fetch a texel in a few vector
+ * instructions, an element of a buffer in a loop over the lanes (kernels/README.md, lavapipe), so
+ * that a copy into a texture pays where each element is read many times.
+ *
+ * @module
+ */
+import { TEXTURE_USAGE } from "./gpu_flags.ts";
+import type { BufferWindow } from "./recorder.ts";
+
+/** How a window of a buffer becomes a texture: rows of four f32 per texel. */
+export interface ImageLayout {
+  /** Texels of a row. */
+  readonly width: number;
+  /** Rows. */
+  readonly height: number;
+  /** From one row to the next in the buffer, a multiple of {@link ROW_BYTES}. */
+  readonly bytesPerRow: number;
+}
+
+/** What WebGPU demands of the distance of rows in a copy. */
+export const ROW_BYTES = 256;
+/** Texels hold four f32. */
+export const TEXEL_BYTES = 16;
+/** Rows of textures come in multiples, so that batches of nearly one size share them. */
+const ROWS = 64;
+
+/**
+ * Texels of a cache line. Rows are an odd number of lines apart, so that what neighbouring lanes
+ * read of many rows falls into different sets of the cache.
+ */
+const LINE_TEXELS = 4;
+
+/** A texture that kernels read. */
+export interface Image {
+  /** Number unique within the device; part of bind-group keys. */
+  readonly id: number;
+  readonly texture: GPUTexture;
+  readonly view: GPUTextureView;
+}
+
+/** The textures of a device, one for each binding and size; each holds what was copied last. */
+export class Images {
+  readonly #images = new Map<string, Image>();
+  /** Bytes of all textures. */
+  bytes = 0;
+
+  /** None yet. */
+  constructor(private readonly gpu: GPUDevice) {}
+
+  /** The texture that a layout is copied into for a kernel's binding. */
+  at(binding: number, { width, height }: ImageLayout): Image {
+    const rows = Math.ceil(height / ROWS) * ROWS;
+    const lines = Math.ceil(width / LINE_TEXELS);
+    const columns = (lines + 1 - lines % 2) * LINE_TEXELS;
+    const key = `${binding},${width},${rows}`;
+    let image = this.#images.get(key);
+    if (!image) {
+      const texture = this.gpu.createTexture({
+        size: [columns, rows],
+        format: "rgba32float",
+        usage: TEXTURE_USAGE.STORAGE_BINDING | TEXTURE_USAGE.COPY_DST,
+      });
+      image = { id: this.#images.size + 1, texture, view: texture.createView() };
+      this.bytes += columns * rows * TEXEL_BYTES;
+      this.#images.set(key, image);
+    }
+    return image;
+  }
+
+  /** Copies a window into its texture. */
+  copy(encoder: GPUCommandEncoder, { buffer, offset, image }: BufferWindow, to: Image): void {
+    const { width, height, bytesPerRow } = image!;
+    const from = { buffer: buffer.gpu, offset, bytesPerRow };
+    encoder.copyBufferToTexture(from, { texture: to.texture }, [width, height]);
+  }
+}
