@@ -60,6 +60,7 @@ export type {
   Recorder,
   RecorderCounters,
 } from "./recorder.ts";
+export type { Image, ImageLayout, Images } from "./images.ts";
 export { defineOp, type Op, type OpSpec, type RefArray, type Reference, registry } from "./op.ts";
 export { jit, type JitOptions, type Jitted } from "./jit.ts";
 export { capture, measure, type MeasuredMemory, type Plan, type PlanMemory } from "./plan.ts";

@@ -35,7 +35,9 @@ const LINE_TEXELS = 4;
 export interface Image {
   /** Number unique within the device; part of bind-group keys. */
   readonly id: number;
+  /** What is copied into. */
   readonly texture: GPUTexture;
+  /** What is bound. */
   readonly view: GPUTextureView;
 }
 
