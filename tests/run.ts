@@ -3,7 +3,9 @@
  * `N passed, N failed` (and `, N skipped`). What fails is shown whole, with the command that runs
  * it alone. Each static check counts as one test, and so does each step of a test.
  *
- * `--full` runs the full tier, otherwise the quick one runs (tests/README.md, Tiers). Further words
+ * `--full` runs the full tier, otherwise the quick one runs (tests/README.md, Tiers). With
+ * `--beyond-quick` the full tier leaves out what would repeat the quick one: the static checks,
+ * files that take nothing from support/tier.ts, and tests that are `quick`. Further words
  * go to `deno test`: a path, `--filter TEXT`; the static checks are left out then and one process
  * runs everything. Exits 1 when anything failed or nothing ran.
  */
@@ -37,6 +39,9 @@ const LONGEST: readonly string[] = [
 ];
 /** Files that measure; nothing else runs beside them. */
 const ALONE: readonly string[] = ["tests/bench/check_test.ts"];
+const FULL = "--full";
+const BEYOND_QUICK = "--beyond-quick";
+const TIERS: readonly string[] = [FULL, BEYOND_QUICK];
 /** Files of one process; each start of Deno takes a third of a second. */
 const FILES_AT_ONCE = 5;
 const PROCESSES = Math.min(navigator.hardwareConcurrency, 8);
@@ -119,7 +124,8 @@ class Results {
     this.failed += failed;
     this.skipped += skipped;
     for (const [file, name] of failures) {
-      this.fail(["deno", "task", "test", ...tier, file, "--filter", name]);
+      const full = tier.filter((word) => word === FULL);
+      this.fail(["deno", "task", "test", ...full, file, "--filter", name]);
     }
   }
 
@@ -183,9 +189,16 @@ async function check(command: readonly string[], results: Results): Promise<Outc
   return outcome;
 }
 
+/** Whether the tests of a file, by its text, are others in the full tier. */
+export function hasFullTier(text: string): boolean {
+  return /^(import|\}).* from "(\.{1,2}\/)+support\/tier\.ts";$/m.test(text);
+}
+
 /** The static checks and all test files, as many processes at once as there are cores. */
 async function everything(tier: readonly string[], results: Results): Promise<void> {
-  const files = testFiles("tests");
+  const beyondQuick = tier.includes(BEYOND_QUICK);
+  const files = testFiles("tests")
+    .filter((file) => !beyondQuick || hasFullTier(Deno.readTextFileSync(file)));
   const long = LONGEST.filter((file) => files.includes(file));
   const short = files.filter((file) => !long.includes(file) && !ALONE.includes(file));
   const batches = long.map((file) => [file]);
@@ -196,7 +209,7 @@ async function everything(tier: readonly string[], results: Results): Promise<vo
     run: () => test(batch, tier, results, false),
   });
   const jobs = [
-    ...CHECKS.map((command) => ({
+    ...(beyondQuick ? [] : CHECKS).map((command) => ({
       name: `deno ${command.join(" ")}`,
       run: () => check(command, results),
     })),
@@ -215,8 +228,12 @@ async function everything(tier: readonly string[], results: Results): Promise<vo
 }
 
 async function main(all: readonly string[]): Promise<number> {
-  const words = all.filter((word) => word !== "--full");
-  const tier = words.length < all.length ? ["--full"] : [];
+  const words = all.filter((word) => !TIERS.includes(word));
+  const tier = TIERS.filter((word) => all.includes(word));
+  if (tier.join() === BEYOND_QUICK) {
+    console.error(`${BEYOND_QUICK} says what ${FULL} is to leave out: give both`);
+    return 1;
+  }
   const results = new Results();
   if (words.length === 0) await everything(tier, results);
   else {

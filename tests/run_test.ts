@@ -1,6 +1,6 @@
 /** The test task: reading reports and naming what failed. */
-import { assertEquals } from "@std/assert";
-import { reportOf } from "./run.ts";
+import { assert, assertEquals } from "@std/assert";
+import { hasFullTier, reportOf } from "./run.ts";
 
 Deno.test("counts are added up over the suites of a report", () => {
   const report = '<testsuites tests="99" failures="9">\n' +
@@ -30,4 +30,18 @@ Deno.test("a failed test is named once, with its file, whatever failed of its st
     skipped: 1,
     failures: [["tests/a_test.ts", `"no" & 'yes'`]],
   });
+});
+
+Deno.test("files that differ in the full tier are known by their import from support/tier.ts", () => {
+  assert(hasFullTier('import { full } from "../support/tier.ts";\nDeno.test("a", () => {});\n'));
+  assert(hasFullTier('import {\n  full,\n  fullOnly,\n} from "./support/tier.ts";\n'));
+  assert(!hasFullTier("const text = 'import { full } from \"../support/tier.ts\";';\n"));
+  // Nor does a helper ask in the place of a test.
+  for (const folder of ["support", "support/fuzz", "samples"]) {
+    for (const { name, isFile } of Deno.readDirSync(`tests/${folder}`)) {
+      if (!isFile || name === "tier.ts") continue;
+      const text = Deno.readTextFileSync(`tests/${folder}/${name}`);
+      assert(!/from ".*tier\.ts"|"--full"/.test(text), `tests/${folder}/${name}`);
+    }
+  }
 });

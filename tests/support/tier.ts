@@ -2,13 +2,24 @@
  * The two tiers of the tests. The quick one covers every op, kernel, command and file format once
  * at small sizes; the full one adds the whole matrix of variants, long runs and many seeds. The
  * word `--full` behind `--` on the command line of `deno test` asks for the full tier, as
- * `deno task test --full` does.
+ * `deno task test --full` does; `--beyond-quick` beside it leaves out what would repeat the quick
+ * one.
  *
  * @module
  */
 
 /** Whether the full tier runs. */
 export const full: boolean = Deno.args.includes("--full");
+
+const beyondQuick = Deno.args.includes("--beyond-quick");
+
+/**
+ * A test that is the same in both tiers, in a file that has others: the full tier skips it where
+ * the quick one has just run. (Files without an import from here are left out as a whole then.)
+ */
+export function quick(name: string, fn: (t: Deno.TestContext) => void | Promise<void>): void {
+  Deno.test({ name, ignore: beyondQuick, fn });
+}
 
 /** A test of the full tier; the quick one reports it as skipped. */
 export function fullOnly(name: string, fn: (t: Deno.TestContext) => void | Promise<void>): void {
