@@ -8,7 +8,7 @@ import { VERSION } from "../train/version.ts";
 import { textModule, textModules } from "./pack.ts";
 import { README } from "./support/markdown.ts";
 import { writeEncoder } from "./support/small_encoder.ts";
-import { fullOnly } from "./support/tier.ts";
+import { fullOnly, test } from "./support/tier.ts";
 
 const ROOT = fromFileUrl(new URL("..", import.meta.url));
 const CONFIG = JSON.parse(await Deno.readTextFile(join(ROOT, "deno.json")));
@@ -33,7 +33,7 @@ function foreign(...folders: string[]): Map<string, string[]> {
   return found;
 }
 
-Deno.test("what is published imports packages only in folders deps/, as deno.json has them", () => {
+test("what is published imports packages only in folders deps/, as deno.json has them", () => {
   const versions = Object.values<string>(CONFIG.imports)
     .map((it) => /^npm:@?[^@]+@[\d.]+/.exec(it)![0]);
   const importing = foreign("engine", "kernels", "model", "train");
@@ -48,11 +48,11 @@ Deno.test("what is published imports packages only in folders deps/, as deno.jso
   assertEquals(folders, ["engine/", "kernels/", "model/", "train/"]);
 });
 
-Deno.test("the version that the command line prints is deno.json's", () => {
+test("the version that the command line prints is deno.json's", () => {
   assertEquals(VERSION, CONFIG.version);
 });
 
-Deno.test("kernels in packages are modules with the same text", async () => {
+test("kernels in packages are modules with the same text", async () => {
   const line = 'import a from "../kernels/a.wgsl" with { type: "text" };';
   const asPacked = 'import a from "../kernels/a.wgsl" with {\n  type: "text"\n};';
   for (const code of [line, asPacked]) {

@@ -5,7 +5,7 @@
  *
  * `--full` runs the full tier, otherwise the quick one runs (tests/README.md, Tiers). With
  * `--beyond-quick` the full tier leaves out what would repeat the quick one: the static checks,
- * files that take nothing from support/tier.ts, and tests that are `quick`. Further words
+ * files that take nothing from support/tier.ts, and calls of its `test`. Further words
  * go to `deno test`: a path, `--filter TEXT`; the static checks are left out then and one process
  * runs everything. Exits 1 when anything failed or nothing ran.
  */

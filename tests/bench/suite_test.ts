@@ -15,11 +15,11 @@ import { lossWeights, RECIPES } from "../../model/objectives/recipe.ts";
 import { Prng } from "../../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../../train/run/update.ts";
 import { constantSchedules } from "../support/constant_schedules.ts";
-import { fullOnly } from "../support/tier.ts";
+import { fullOnly, test } from "../support/tier.ts";
 
 const features = { subgroups: true, f16: true, timestamps: true };
 
-Deno.test("names are unique, and those the interface promises are there", () => {
+test("names are unique, and those the interface promises are there", () => {
   const names = BENCHMARKS.map(({ name }) => name);
   assertEquals(new Set(names).size, names.length);
   for (
@@ -38,7 +38,7 @@ Deno.test("names are unique, and those the interface promises are there", () => 
   }
 });
 
-Deno.test("choices: the short list is part of the quick one, that of all", () => {
+test("choices: the short list is part of the quick one, that of all", () => {
   const all = { pattern: /./, quick: false, check: false };
   const count = (choice: Partial<typeof all>) => choose({ ...all, ...choice }, features).length;
   assertEquals(count({}), BENCHMARKS.length);
@@ -51,7 +51,7 @@ Deno.test("choices: the short list is part of the quick one, that of all", () =>
   );
 });
 
-Deno.test("the listed products are those that a step runs", async () => {
+test("the listed products are those that a step runs", async () => {
   using device = await openDevice();
   // Sizes apart, so that no product stands for another.
   const geometry = {
@@ -97,7 +97,7 @@ Deno.test("the listed products are those that a step runs", async () => {
   assertEquals(new Set(listed.map((name) => name.slice("gemm/".length))), seen);
 });
 
-Deno.test("a rival that computes something else is not timed", async () => {
+test("a rival that computes something else is not timed", async () => {
   using device = await openDevice();
   const x = device.tensor([1, 2, 3, 4]);
   const other = device.tensor([1, 2, 3.1]);
@@ -133,7 +133,7 @@ fullOnly("plain kernels agree with ours", async (t) => {
   assertEquals(device.memory.liveBytes, live);
 });
 
-Deno.test("operands for peers repeat and fill [-1, 1]", () => {
+test("operands for peers repeat and fill [-1, 1]", () => {
   for (const workload of WORKLOADS) {
     workload.shapes.forEach((shape, i) => {
       if (sizeOf(shape) > 2 ** 21) return; // seconds

@@ -22,7 +22,7 @@ import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
-import { full, fullOnly } from "../support/tier.ts";
+import { full, fullOnly, test } from "../support/tier.ts";
 
 /** Heads of q and of k, queries, keys, head size, causal, shapes of mask and bias. */
 type Case = readonly [
@@ -112,7 +112,7 @@ const random = (shape: readonly number[], seed: number) =>
 const difference = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
   Array.from(a).reduce((most, x, i) => Math.max(most, Math.abs(x - b[i])), 0);
 
-Deno.test("token by token over a cache of keys gives what the whole sequence gives", async () => {
+test("token by token over a cache of keys gives what the whole sequence gives", async () => {
   const [tokens, d] = [9, 4];
   const [q, k, v] = [1, 2, 3].map((seed) => random([1, 2, tokens, d], seed));
   const whole = attention(q, k, v, { causal: true });
@@ -124,7 +124,7 @@ Deno.test("token by token over a cache of keys gives what the whole sequence giv
   assert(difference(a, b) < 1e-6);
 });
 
-Deno.test("a bias of -infinity hides as a mask does, and NaN goes through", async () => {
+test("a bias of -infinity hides as a mask does, and NaN goes through", async () => {
   const [q, k, v] = [[1, 1, 3, 4], [1, 1, 5, 4], [1, 1, 5, 4]].map(random);
   const seen = Array.from({ length: 15 }, (_, i) => +(i >= 5 && i % 3 > 0));
   const mask = device.tensor(Uint32Array.from(seen), [3, 5]);
@@ -138,7 +138,7 @@ Deno.test("a bias of -infinity hides as a mask does, and NaN goes through", asyn
   assertEquals(Array.from(c, Number.isNaN), Array.from(c, (_, i) => i >= 4 && i < 8));
 });
 
-Deno.test("a key mask and a mask of pairs must both hold", async () => {
+test("a key mask and a mask of pairs must both hold", async () => {
   const [q, k, v] = [[2, 2, 3, 4], [2, 2, 5, 4], [2, 2, 5, 4]].map(random);
   const keys = Uint32Array.from({ length: 10 }, (_, i) => +(i % 4 > 0));
   const pairs = Float32Array.from({ length: 15 }, (_, i) => +(i % 3 > 0));
@@ -154,7 +154,7 @@ Deno.test("a key mask and a mask of pairs must both hold", async () => {
   assertEquals(a, b);
 });
 
-Deno.test("layers hand masks, biases, causality and rotary positions on", async () => {
+test("layers hand masks, biases, causality and rotary positions on", async () => {
   const [batch, tokens, width] = [2, 6, 16];
   using block = new TransformerBlock(device, width, 4, 3, { keyHeads: 2 });
   assertEquals(block.attn.qkv.weight.shape, [width + 2 * 8, width]);
@@ -179,7 +179,7 @@ Deno.test("layers hand masks, biases, causality and rotary positions on", async 
   assert(difference(a, e) < 2e-6, "a mask of the lower triangle is not what causal is");
 });
 
-Deno.test("tokens that come one by one see the same through a cache", async () => {
+test("tokens that come one by one see the same through a cache", async () => {
   const [batch, tokens, width] = [2, 7, 16];
   using block = new TransformerBlock(device, width, 4, 3, { keyHeads: 2 });
   const x = random([batch, tokens, width], 4);
@@ -221,7 +221,7 @@ const lowerTriangle = (n: number): Tensor =>
     n,
   ]);
 
-Deno.test("what does not fit is named", () => {
+test("what does not fit is named", () => {
   const [q, k] = [device.zeros([2, 4, 5, 8]), device.zeros([2, 2, 7, 8])];
   const cases: [() => unknown, string][] = [
     [() => attention(q, device.zeros([2, 3, 7, 8]), device.zeros([2, 3, 7, 8])), "[2, 3, 7, 8]"],

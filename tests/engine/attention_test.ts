@@ -16,7 +16,7 @@ import type { Tensor } from "../../engine/tensor.ts";
 import { readSafetensors } from "../../engine/formats/safetensors.ts";
 import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
-import { full, fullOnly } from "../support/tier.ts";
+import { full, fullOnly, test } from "../support/tier.ts";
 
 const golden = new URL("../golden/", import.meta.url);
 const { tensors } = readSafetensors(Deno.readFileSync(new URL("vit_ops.safetensors", golden)));
@@ -186,7 +186,7 @@ Deno.test("what a masked key holds changes no bit, and a query without keys is z
   }
 });
 
-Deno.test("a transformer block hands the key mask on", async () => {
+test("a transformer block hands the key mask on", async () => {
   const [batch, tokens, width] = [2, 9, 12];
   using block = new TransformerBlock(device, width, 3, 7);
   const x = Float32Array.from(refRandom([batch, tokens, width], 8).data);
@@ -207,7 +207,7 @@ Deno.test("a transformer block hands the key mask on", async () => {
   });
 });
 
-Deno.test("eight tokens above the binding limit are refused", async () => {
+test("eight tokens above the binding limit are refused", async () => {
   using tiny = await openDevice({ bindingLimit: 1024 });
   const qkv = tiny.zeros([1, 16, 96]);
   assertThrows(() => selfAttention(qkv, 2), RangeError, "binding limit");
@@ -220,7 +220,7 @@ fullOnly("a second run gives the same bits", async () => {
   assertEquals(await trial(device, shape), first);
 });
 
-Deno.test("views of a fused tensor are read in place", async () => {
+test("views of a fused tensor are read in place", async () => {
   const [batch, tokens, heads, d] = [2, 19, 3, 8];
   const all = 3 * heads * d;
   const host = Float32Array.from(refRandom([batch, tokens, all], 5).data);
@@ -251,7 +251,7 @@ fullOnly("memory grows with the number of tokens, not its square", async () => {
   assert(peaks[1] < 1500 * 4 * (48 + 48 + 16 + 16 + 2 + 2) * 1.02, `${peaks}`);
 });
 
-Deno.test("a long sequence stays accurate", async () => {
+test("a long sequence stays accurate", async () => {
   const shape = [1, 1, 1500, 8];
   const inputs = [1, 2, 3].map((seed) => refRandom(shape, seed));
   const [q, k, v] = inputs.map((x) => device.tensor(Float32Array.from(x.data), shape));
@@ -266,12 +266,12 @@ Deno.test("a long sequence stays accurate", async () => {
   assert(error <= 4e-6 * largest, `off by ${error / largest}`);
 });
 
-Deno.test("an empty batch gives an empty result", async () => {
+test("an empty batch gives an empty result", async () => {
   const qkv = device.empty([0, 4, 24]);
   assertEquals((await selfAttention(qkv, 2).data()).length, 0);
 });
 
-Deno.test("shapes that do not fit are named", () => {
+test("shapes that do not fit are named", () => {
   const zeros = (...shape: number[]) => device.zeros(shape);
   const cases: [string, () => Tensor][] = [
     ["[2, 5, 30] with 4 heads", () => selfAttention(zeros(2, 5, 30), 4)],
@@ -287,7 +287,7 @@ Deno.test("shapes that do not fit are named", () => {
 const u32 = (on: Device, shape: readonly number[]) =>
   on.tensor(new Uint32Array(sizeOf(shape)), shape);
 
-Deno.test("a key mask that does not fit is named with what it is beside", () => {
+test("a key mask that does not fit is named with what it is beside", () => {
   const [q, k] = [device.zeros([2, 3, 5, 4]), device.zeros([2, 3, 7, 4])];
   const qkv = device.zeros([2, 5, 24]);
   const masks: [Tensor, string, string][] = [
@@ -316,7 +316,7 @@ Deno.test("a key mask that does not fit is named with what it is beside", () => 
   }
 });
 
-Deno.test("operands of two devices are named, the key mask among them", async () => {
+test("operands of two devices are named, the key mask among them", async () => {
   using elsewhere = await openDevice();
   const [q, k] = [device.zeros([2, 3, 5, 4]), device.zeros([2, 3, 7, 4])];
   const calls: (() => Tensor)[] = [
@@ -327,7 +327,7 @@ Deno.test("operands of two devices are named, the key mask among them", async ()
   for (const call of calls) assertThrows(call, LifetimeError, "live on different devices");
 });
 
-Deno.test("q, k and v need one float dtype", () => {
+test("q, k and v need one float dtype", () => {
   const [floats, whole] = [device.zeros([1, 1, 2, 4]), u32(device, [1, 1, 2, 4])];
   assertThrows(() => attention(floats, whole, floats), ShapeError, "[1, 1, 2, 4] of u32");
   assertThrows(() => attention(whole, whole, whole), ShapeError, "f32 or f16");

@@ -13,7 +13,7 @@ import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { tune } from "../../engine/tune.ts";
 import { refRandom } from "../support/random.ts";
-import { full, fullOnly } from "../support/tier.ts";
+import { full, fullOnly, test } from "../support/tier.ts";
 
 /**
  * [B, H, Tq, Tk, d, causal, key mask]; workgroups own 8 to 96 tokens, tiles walk over 32, chunks
@@ -193,7 +193,7 @@ const IN_BLOCKS: readonly Case[] = [
   [2, 1, 21, 71, 8, true, true],
 ];
 
-Deno.test("attention in blocks matches the reference: causal, masked, f32 and f16", async () => {
+test("attention in blocks matches the reference: causal, masked, f32 and f16", async () => {
   using probe = await openDevice();
   const bindingLimit = probe.offsetAlignment + 16 * 8 * 4;
   using device = await openDevice({ bindingLimit });
@@ -231,7 +231,7 @@ Deno.test("more batches times heads than a launch has workgroups are split", asy
   assert(values.every((x) => x === 1) && gradient.every((x) => x === 3));
 });
 
-Deno.test("131,072 keys: the last one counts", async () => {
+test("131,072 keys: the last one counts", async () => {
   using device = await openDevice();
   const tokens = 131072;
   const values = new Float32Array(tokens * 4).fill(tokens, (tokens - 1) * 4);

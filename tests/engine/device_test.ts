@@ -27,9 +27,9 @@ import {
   transpose,
 } from "../../engine/mod.ts";
 import { deno } from "../support/deno_process.ts";
-import { fullOnly } from "../support/tier.ts";
+import { fullOnly, test } from "../support/tier.ts";
 
-Deno.test("values survive the way to the device and back, in any order of writes and reads", async () => {
+test("values survive the way to the device and back, in any order of writes and reads", async () => {
   using device = await openDevice();
   await fc.assert(
     fc.asyncProperty(
@@ -54,7 +54,7 @@ Deno.test("values survive the way to the device and back, in any order of writes
   assertEquals(device.memory.liveBytes, 0);
 });
 
-Deno.test("both ways of reading give the same values, also when reads overlap", async () => {
+test("both ways of reading give the same values, also when reads overlap", async () => {
   for (const fastReadback of [true, false]) {
     using device = await openDevice({ fastReadback });
     const tensors = [1, 2, 3, 50_000].map((n) => device.full([n], n));
@@ -72,7 +72,7 @@ Deno.test("both ways of reading give the same values, also when reads overlap", 
   }
 });
 
-Deno.test("integers keep their type", async () => {
+test("integers keep their type", async () => {
   using device = await openDevice();
   using x = device.tensor(Uint32Array.of(0, 2 ** 32 - 1));
   using y = device.tensor(Int32Array.of(-(2 ** 31), 5));
@@ -83,7 +83,7 @@ Deno.test("integers keep their type", async () => {
   assertEquals(await x.data<Uint32Array>(), Uint32Array.of(0, 2 ** 32 - 1));
 });
 
-Deno.test("a scope frees what it does not return, also when it throws", async () => {
+test("a scope frees what it does not return, also when it throws", async () => {
   using device = await openDevice();
   using x = device.tensor([1, 2, 3]);
   const before = device.memory.liveBuffers;
@@ -107,7 +107,7 @@ Deno.test("a scope frees what it does not return, also when it throws", async ()
   assertThrows(() => scope(() => Promise.resolve(1)), TypeError, "synchronous");
 });
 
-Deno.test("use after dispose names the op and the shape", async () => {
+test("use after dispose names the op and the shape", async () => {
   using device = await openDevice();
   const x = device.tensor([1, 2, 3, 4], [2, 2]);
   x.dispose();
@@ -117,7 +117,7 @@ Deno.test("use after dispose names the op and the shape", async () => {
   assertEquals(device.memory.liveBytes, 0);
 });
 
-Deno.test("tensors of two devices do not mix", async () => {
+test("tensors of two devices do not mix", async () => {
   using a = await openDevice();
   using b = await openDevice();
   using x = a.tensor([1]);
@@ -125,7 +125,7 @@ Deno.test("tensors of two devices do not mix", async () => {
   assertThrows(() => add(x, y), LifetimeError, "different devices");
 });
 
-Deno.test("shape errors name the op and both sides", async () => {
+test("shape errors name the op and both sides", async () => {
   using device = await openDevice();
   using x = device.zeros([2, 3]);
   using y = device.zeros([4, 5]);
@@ -135,7 +135,7 @@ Deno.test("shape errors name the op and both sides", async () => {
   assertThrows(() => device.tensor([1, 2, 3], [2, 2]), ShapeError, "3 values do not fit [2, 2]");
 });
 
-Deno.test("views and integers are read as they are, and copies for it are freed", async () => {
+test("views and integers are read as they are, and copies for it are freed", async () => {
   using device = await openDevice();
   using x = device.tensor([[1, 2, 3], [4, 5, 6]]);
   using ids = device.tensor(new Int32Array([2 ** 31 - 1, -7]));
@@ -154,7 +154,7 @@ Deno.test("views and integers are read as they are, and copies for it are freed"
   assertEquals(device.memory.liveBuffers, liveBuffers);
 });
 
-Deno.test("a freed buffer is reused and counted", async () => {
+test("a freed buffer is reused and counted", async () => {
   using device = await openDevice();
   device.zeros([1000]).dispose();
   const { buffersCreated } = device.memory;
@@ -166,7 +166,7 @@ Deno.test("a freed buffer is reused and counted", async () => {
   assertEquals(device.memory.pooledBytes, 0);
 });
 
-Deno.test("the memory limit is an error that says what is live and what to do", async () => {
+test("the memory limit is an error that says what is live and what to do", async () => {
   using device = await openDevice({ memoryLimit: 1 << 20 });
   using _ = device.zeros([100_000]);
   const error = assertThrows(() => device.empty([200_000]), OutOfMemoryError);
@@ -174,7 +174,7 @@ Deno.test("the memory limit is an error that says what is live and what to do", 
   assertStringIncludes(error.message, "lower the batch size");
 });
 
-Deno.test("a buffer above the adapter's largest is refused before it is asked for", async () => {
+test("a buffer above the adapter's largest is refused before it is asked for", async () => {
   using device = await openDevice();
   const { maxBufferSize } = device.gpu.limits;
   assertThrows(
@@ -184,7 +184,7 @@ Deno.test("a buffer above the adapter's largest is refused before it is asked fo
   );
 });
 
-Deno.test("a kernel that does not compile shows its lines around the fault", async () => {
+test("a kernel that does not compile shows its lines around the fault", async () => {
   using device = await openDevice();
   const kernel = defineKernel(
     "broken",
@@ -206,7 +206,7 @@ Deno.test("a kernel that does not compile shows its lines around the fault", asy
   assert(!error.message.includes("   4 | "), error.message);
 });
 
-Deno.test("wrong launches are refused with the kernel's name", async () => {
+test("wrong launches are refused with the kernel's name", async () => {
   using device = await openDevice();
   const kernel = defineKernel(
     "fill",
@@ -235,7 +235,7 @@ Deno.test("wrong launches are refused with the kernel's name", async () => {
   assertEquals([...await y.data()], [2.5, 0, 0]);
 });
 
-Deno.test("a lost device is reported by whatever comes next", async () => {
+test("a lost device is reported by whatever comes next", async () => {
   const device = await openDevice();
   const x = device.tensor([1, 2]);
   device.gpu.destroy();
@@ -244,7 +244,7 @@ Deno.test("a lost device is reported by whatever comes next", async () => {
   assertEquals((await device.lost).name, "DeviceLostError");
 });
 
-Deno.test("asking for a GPU where there is only a software adapter says so", async () => {
+test("asking for a GPU where there is only a software adapter says so", async () => {
   using auto = await openDevice();
   if (!auto.info.software) return;
   await assertRejects(
@@ -254,7 +254,7 @@ Deno.test("asking for a GPU where there is only a software adapter says so", asy
   );
 });
 
-Deno.test("long chains cross flushes and keep their order", async () => {
+test("long chains cross flushes and keep their order", async () => {
   using device = await openDevice();
   using one = device.tensor([1]);
   let x: Tensor = device.tensor([0]);
@@ -268,7 +268,7 @@ Deno.test("long chains cross flushes and keep their order", async () => {
   x.dispose();
 });
 
-Deno.test("grids above 65535 workgroups are folded", async () => {
+test("grids above 65535 workgroups are folded", async () => {
   using device = await openDevice();
   // 64 invocations per workgroup, one element each as the innermost axis is odd.
   const n = 65_537 * 64 + 1;
@@ -278,7 +278,7 @@ Deno.test("grids above 65535 workgroups are folded", async () => {
   assertEquals(await total.item(), 2 * n);
 });
 
-Deno.test("every op has a reference, with a gradient where the op has one", () => {
+test("every op has a reference, with a gradient where the op has one", () => {
   const ops = [...registry().values()];
   assert(ops.length >= 70, `${ops.length} ops`);
   for (const op of ops) {
@@ -310,7 +310,7 @@ Deno.test("every op has a reference, with a gradient where the op has one", () =
   ]);
 });
 
-Deno.test("wrong dtypes, devices, shapes and windows are refused where they are made", async () => {
+test("wrong dtypes, devices, shapes and windows are refused where they are made", async () => {
   using device = await openDevice();
   using other = await openDevice();
   using ints = device.tensor(Uint32Array.of(1, 2, 3, 4), [2, 2]);
@@ -330,7 +330,7 @@ Deno.test("wrong dtypes, devices, shapes and windows are refused where they are 
   assertEquals([...await sum.data()], [1, 1, 1, 1]);
 });
 
-Deno.test("every dtype can be filled, whatever the count of elements", async () => {
+test("every dtype can be filled, whatever the count of elements", async () => {
   using device = await openDevice();
   for (const dtype of ["f32", "f16", "u32", "i32"] as const) {
     if (dtype === "f16" && !device.features.f16) continue;

@@ -5,7 +5,7 @@ import { einsum, matmul, outer, scope, ShapeError, tensordot } from "../../engin
 import type { Tensor } from "../../engine/tensor.ts";
 import { refEinsum } from "../samples/einsum.ts";
 import { openDevice } from "../support/device.ts";
-import { full } from "../support/tier.ts";
+import { full, test } from "../support/tier.ts";
 
 const device = await openDevice();
 const range = (shape: number[], first = 0) =>
@@ -19,7 +19,7 @@ async function seen(make: () => Tensor): Promise<[readonly number[], number[]]> 
   return [y.shape, [...await y.data()]];
 }
 
-Deno.test("matmul takes vectors as NumPy does", async () => {
+test("matmul takes vectors as NumPy does", async () => {
   const [v, w, m] = [range([3], 1), range([2], 1), range([2, 3])];
   assertEquals(await seen(() => matmul(v, v)), [[], [14]]);
   assertEquals(await seen(() => matmul(m, v)), [[2], [8, 26]]);
@@ -32,7 +32,7 @@ Deno.test("matmul takes vectors as NumPy does", async () => {
   assertThrows(() => outer(m, v), ShapeError, "two vectors");
 });
 
-Deno.test("einsum says what does not fit", () => {
+test("einsum says what does not fit", () => {
   const [a, b] = [device.zeros([2, 3]), device.zeros([4, 5])];
   const refused: [string, string][] = [
     ["ij,jk->ik", `"j" is 3 and 4`],

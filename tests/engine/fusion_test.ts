@@ -32,7 +32,7 @@ import {
   transpose,
   where,
 } from "../../engine/mod.ts";
-import { full } from "../support/tier.ts";
+import { full, test } from "../support/tier.ts";
 import { sizeOf } from "../../engine/shape.ts";
 import { openDevice } from "../support/device.ts";
 
@@ -61,7 +61,7 @@ async function both(device: Device, inputs: readonly Tensor[], body: (...x: Tens
   };
 }
 
-Deno.test("a chain of eight maps is one dispatch without intermediate memory", async () => {
+test("a chain of eight maps is one dispatch without intermediate memory", async () => {
   using x = device.tensor(values(1000, 1));
   using y = device.tensor(values(1000, 2));
   const found = await both(device, [x, y], (x, y) => {
@@ -83,7 +83,7 @@ Deno.test("a chain of eight maps is one dispatch without intermediate memory", a
   });
 });
 
-Deno.test("views between maps are read through: transposes, slices, reshapes", async () => {
+test("views between maps are read through: transposes, slices, reshapes", async () => {
   using x = device.tensor(values(6 * 20 * 8, 3), [6, 20, 8]);
   using bias = device.tensor(values(20, 4));
   const found = await both(device, [x, bias], (x, bias) => {
@@ -103,7 +103,7 @@ Deno.test("views between maps are read through: transposes, slices, reshapes", a
   });
 });
 
-Deno.test("what others read, or what is overwritten before, stays apart", async () => {
+test("what others read, or what is overwritten before, stays apart", async () => {
   using x = device.tensor(values(64, 1), [8, 8]);
   using state = device.tensor(values(64, 2), [8, 8]);
   const start = values(64, 2);
@@ -164,7 +164,7 @@ Deno.test("random programs of maps and views, f32 and f16, with gradients, keep 
   );
 });
 
-Deno.test("fifteen axes that do not merge: more parameters than a slot holds", async () => {
+test("fifteen axes that do not merge: more parameters than a slot holds", async () => {
   const axes = 15;
   const shapes = [0, 1, 2].map((k) => Array.from({ length: axes }, (_, i) => i % 3 === k ? 1 : 2));
   const data = (size: number) => Float32Array.from({ length: size }, (_, i) => i % 5 - 2);

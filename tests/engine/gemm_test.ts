@@ -14,7 +14,7 @@ import {
   verify,
   watched,
 } from "../support/gemm_products.ts";
-import { full, fullOnly } from "../support/tier.ts";
+import { full, fullOnly, test } from "../support/tier.ts";
 
 const fast = await watched({});
 const plain = await watched({ subgroups: false });
@@ -117,7 +117,7 @@ fullOnly("what lies past the end of K adds nothing to infinite sums", async () =
 /** The longest sum of one launch in blocks, ends of all kinds behind it. */
 const LONG = [16385, 32768 + 128 * 3 + 4 * 5 + 3, 2 * 32768 + 9];
 
-Deno.test("long sums are split: GELU and f16 are applied once, at the end", async () => {
+test("long sums are split: GELU and f16 are applied once, at the end", async () => {
   const forms = [{ gelu: true, bias: true }, { half: true, residual: true, accumulate: true }];
   for (const form of fast.device.features.f16 ? forms : forms.slice(0, 1)) {
     const p = { m: 3, n: 5, k: LONG[1], tb: true, ...form };
@@ -151,7 +151,7 @@ fullOnly(
   },
 );
 
-Deno.test("rows above the binding limit are split, with GELU and in f16 as well", async () => {
+test("rows above the binding limit are split, with GELU and in f16 as well", async () => {
   const small = await watched({ bindingLimit: 8192 });
   using device = small.device;
   const forms = [{ m: 1, n: 3, tb: true }, { m: 3, n: 2, tb: true, gelu: true }];

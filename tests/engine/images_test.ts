@@ -19,11 +19,11 @@ import { sum } from "../../engine/ops/reduce.ts";
 import { backward } from "../../engine/tape.ts";
 import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
-import { fullOnly } from "../support/tier.ts";
+import { fullOnly, test } from "../support/tier.ts";
 
 const device = await openDevice();
 
-Deno.test("the first of equal maxima gets the gradient, row by row, and NaN is a maximum", async () => {
+test("the first of equal maxima gets the gradient, row by row, and NaN is a maximum", async () => {
   const x = device.tensor([1, 5, 5, 0, 5, 2, 2, 2], [2, 4]).trainable();
   const y = maxPool2d(x, [2, 4]);
   const value = y.view(y.shape);
@@ -35,13 +35,13 @@ Deno.test("the first of equal maxima gets the gradient, row by row, and NaN is a
   assertEquals([...others], [-Infinity, NaN, NaN]);
 });
 
-Deno.test("overlapping windows add the gradients of a maximum", async () => {
+test("overlapping windows add the gradients of a maximum", async () => {
   const x = device.tensor([0, 4, 1, 2, 3]).trainable();
   backward(maxPool1d(x, 3, { stride: 1 }), device.tensor([1, 2, 4]));
   assertEquals([...await x.grad!.data()], [0, 3, 0, 0, 4]);
 });
 
-Deno.test("a window as long as 30,000 places, and one value shared out", async () => {
+test("a window as long as 30,000 places, and one value shared out", async () => {
   const x = device.tensor(Float32Array.from({ length: 30000 }, (_, i) => i % 2), [1, 30000]);
   const results = [adaptiveAvgPool1d(x, 1), adaptiveMaxPool1d(x, 1), avgPool1d(x, 30000)];
   const [average, top, plain] = await device.read(results);
@@ -87,7 +87,7 @@ Deno.test('padding "same" is the padding that keeps the size, more of it at the 
   assertEquals(conv3d(volume, cube, undefined, { padding: "same" }).shape, volume.shape);
 });
 
-Deno.test("a transposed convolution leads a convolution's result back to its operand's shape", () => {
+test("a transposed convolution leads a convolution's result back to its operand's shape", () => {
   const weight = device.zeros([4, 3, 3, 2]);
   const options = { stride: [2, 3], padding: [1, 0] } as const;
   for (const [height, width] of [[7, 8], [8, 9]]) {
@@ -98,7 +98,7 @@ Deno.test("a transposed convolution leads a convolution's result back to its ope
   }
 });
 
-Deno.test("what does not fit windows, sizes or paddings is named", () => {
+test("what does not fit windows, sizes or paddings is named", () => {
   const x = device.zeros([1, 2, 5, 6]);
   const w = device.zeros([3, 2, 3, 3]);
   const cases: [() => unknown, string][] = [

@@ -28,7 +28,7 @@ import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { refRandom } from "../support/random.ts";
-import { fullOnly } from "../support/tier.ts";
+import { fullOnly, test } from "../support/tier.ts";
 
 const device = await openDevice();
 
@@ -237,7 +237,7 @@ for (const test of UNBINDABLE) {
   fullOnly(`beyond a binding, f16: ${label}`, () => check(test, "f16", small));
 }
 
-Deno.test("what cannot be split is refused by name and rule", () => {
+test("what cannot be split is refused by name and rule", () => {
   const x = small.zeros([3, 2003]);
   const rule = /a row of \d+ bytes.* exceeds the adapter's binding limit of 4096 bytes/;
   for (const op of [() => argsort(x), () => topk(x, 2), () => embedding(x, [1])]) {

@@ -35,7 +35,7 @@ import {
   topk,
   where,
 } from "../../engine/mod.ts";
-import { full } from "../support/tier.ts";
+import { full, test } from "../support/tier.ts";
 import { quickSamples, type Sample, sampledOps } from "../support/samples.ts";
 
 const device = await openDevice();
@@ -63,7 +63,7 @@ const N = NaN;
 const I = Infinity;
 const [LEFT, RIGHT] = [[N, N, 1, N, N, 2, -I, -0], [N, 1, N, I, -I, 2, N, N]];
 
-Deno.test("comparisons, extrema and choices with NaN are NumPy's, in f32 and f16", async () => {
+test("comparisons, extrema and choices with NaN are NumPy's, in f32 and f16", async () => {
   for (const half of device.features.f16 ? [false, true] : [false]) {
     // Of one row in vectors, and of odd length.
     for (const length of [8, 7]) {
@@ -97,7 +97,7 @@ Deno.test("comparisons, extrema and choices with NaN are NumPy's, in f32 and f16
   }
 });
 
-Deno.test("a mask of floats chooses among integers", async () => {
+test("a mask of floats chooses among integers", async () => {
   using mask = device.tensor([0.5, 0, N, -0]);
   using a = device.tensor(Uint32Array.of(1, 2, 3, 4));
   using b = device.tensor(Uint32Array.of(5, 6, 7, 8));
@@ -167,7 +167,7 @@ Deno.test("maxima and minima of what holds a NaN are NaN wherever it stands", as
   }
 });
 
-Deno.test("NaN ranks above infinity, whatever its bits; argmax and argmin give the first", async () => {
+test("NaN ranks above infinity, whatever its bits; argmax and argmin give the first", async () => {
   for (const half of device.features.f16 ? [false, true] : [false]) {
     const values = [I, N, -I, N, 1, N, -0, N, 0];
     using x = device.tensor(withBits(values, half));
@@ -195,7 +195,7 @@ Deno.test("NaN ranks above infinity, whatever its bits; argmax and argmin give t
   assertEquals([...(await device.read([order]))[0]], [2, 1, 3, 0]);
 });
 
-Deno.test("mean, mse, max and min of nothing throw; sums of nothing are 0", async () => {
+test("mean, mse, max and min of nothing throw; sums of nothing are 0", async () => {
   using x = device.empty([2, 0, 3]);
   for (const op of [mean, max, min]) {
     assertThrows(() => op(x, { axes: [1] }), ShapeError, `${op.name}: [2, 0, 3]`);

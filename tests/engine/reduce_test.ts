@@ -9,7 +9,7 @@ import { scope } from "../../engine/scope.ts";
 import { sizeOf } from "../../engine/shape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { openDevice } from "../support/device.ts";
-import { full } from "../support/tier.ts";
+import { full, test } from "../support/tier.ts";
 
 const device = await openDevice();
 const small = await openDevice({ bindingLimit: 4096 });
@@ -45,7 +45,7 @@ Deno.test("sumTo undoes any broadcasting, whatever the binding limit", async () 
   );
 });
 
-Deno.test("sumTo writes into part of another tensor and nothing else", async () => {
+test("sumTo writes into part of another tensor and nothing else", async () => {
   using x = upload(device, [5, 3]);
   using arena = device.zeros([40]);
   using part = arena.view([3], [1], 13);
@@ -56,14 +56,14 @@ Deno.test("sumTo writes into part of another tensor and nothing else", async () 
   assertEquals(data.filter((v) => v !== 0).length, expected.filter((v) => v !== 0).length);
 });
 
-Deno.test("sumTo refuses shapes that do not broadcast", () => {
+test("sumTo refuses shapes that do not broadcast", () => {
   using x = upload(device, [5, 3]);
   assertStringIncludes(assertThrows(() => sumTo(x, [2]), ShapeError).message, "[2]");
   assertThrows(() => sumTo(x, [1, 5, 3]), ShapeError);
   assertThrows(() => sum(x, { axes: [2] }), ShapeError, "axis 2");
 });
 
-Deno.test("long sums stay exact to a few ulp and repeat bit for bit", async () => {
+test("long sums stay exact to a few ulp and repeat bit for bit", async () => {
   const n = 3_000_001;
   // 0.1f is no power of two: a running f32 sum of 3 million of them is off by 3e-2.
   using x = device.tensor(new Float32Array(n).fill(0.1));
@@ -78,7 +78,7 @@ Deno.test("long sums stay exact to a few ulp and repeat bit for bit", async () =
   assert((await columns.data()).every((v) => Math.abs(v / (1000 * Math.fround(0.1)) - 1) < 1e-6));
 });
 
-Deno.test("slices too large for two to share a binding are added one by one", async () => {
+test("slices too large for two to share a binding are added one by one", async () => {
   const shape = [2, 3, 1500];
   const data = whole(9000);
   using x = small.tensor(data, shape);
@@ -97,7 +97,7 @@ Deno.test("slices too large for two to share a binding are added one by one", as
   results.forEach((t) => t.dispose());
 });
 
-Deno.test("empty axes give the neutral element", async () => {
+test("empty axes give the neutral element", async () => {
   using x = device.empty([2, 0, 3]);
   using zeros = sum(x, { axes: [1] });
   assertEquals([...await zeros.data()], [0, 0, 0, 0, 0, 0]);

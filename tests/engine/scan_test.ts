@@ -17,7 +17,7 @@ import {
 } from "../../engine/mod.ts";
 import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
-import { full, fullOnly } from "../support/tier.ts";
+import { full, fullOnly, test } from "../support/tier.ts";
 
 const device = await openDevice();
 
@@ -47,7 +47,7 @@ Deno.test("running sums of a long axis round as few additions do, forth and back
   assert(error(grads.toReversed(), terms.toReversed()) < 1e-6);
 });
 
-Deno.test("running extrema keep NaN and name the last of equal ones", async () => {
+test("running extrema keep NaN and name the last of equal ones", async () => {
   using x = device.tensor([1, 3, 3, NaN, 5, NaN, 2]);
   const [up, down] = [cummax(x), cummin(x)];
   const [values, places, least, lowest] = await device.read(
@@ -59,7 +59,7 @@ Deno.test("running extrema keep NaN and name the last of equal ones", async () =
   assertEquals([...lowest], [0, 0, 0, 3, 3, 5, 5]);
 });
 
-Deno.test("scans and products of nothing and of wrong axes", async () => {
+test("scans and products of nothing and of wrong axes", async () => {
   using none = device.empty([3, 0]);
   assertEquals([cumsum(none), cumprod(none, 0)].map(({ shape }) => shape), [[3, 0], [3, 0]]);
   assertEquals(cummax(none).indices.shape, [3, 0]);
@@ -67,7 +67,7 @@ Deno.test("scans and products of nothing and of wrong axes", async () => {
   assertThrows(() => cumsum(none, 2), ShapeError, "cumsum");
 });
 
-Deno.test("norms of every order; logsumexp, std and diff at their ends", async () => {
+test("norms of every order; logsumexp, std and diff at their ends", async () => {
   using x = device.tensor([3, -4, 0, -4]).trainable();
   const orders = [0, 1, 2, 3, Infinity, -Infinity];
   const norms = scope(() => orders.map((p) => norm(x, { p })));

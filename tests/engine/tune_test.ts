@@ -12,7 +12,7 @@ import {
   scope,
   tune,
 } from "../../engine/mod.ts";
-import { fullOnly } from "../support/tier.ts";
+import { fullOnly, test } from "../support/tier.ts";
 
 /** Launches `times` additions on memory of its own. */
 function additions(device: Device, times: number): void {
@@ -29,7 +29,7 @@ function work(device: Device, key = "demo/1"): string {
   );
 }
 
-Deno.test("the faster variant is remembered, and a later device can take it over", async () => {
+test("the faster variant is remembered, and a later device can take it over", async () => {
   using device = await openDevice();
   assertEquals(work(device), "slow", "the default before anything was measured");
   const { result, open } = device.tuning.collect(() => work(device));
@@ -60,7 +60,7 @@ Deno.test("the faster variant is remembered, and a later device can take it over
   assertEquals(work(later), "fast");
 });
 
-Deno.test("a variant that is no faster leaves the default", async () => {
+test("a variant that is no faster leaves the default", async () => {
   using device = await openDevice();
   const pick = () =>
     device.tuning.pick(
@@ -72,7 +72,7 @@ Deno.test("a variant that is no faster leaves the default", async () => {
   assertEquals(pick(), "fast");
 });
 
-Deno.test("deterministic devices ignore measurements, overrides win over both", async () => {
+test("deterministic devices ignore measurements, overrides win over both", async () => {
   using fixed = await openDevice({ deterministic: true });
   fixed.tuning.load([["demo/1", { variant: "fast", ratios: {} }]]);
   assertEquals(work(fixed), "slow");
@@ -84,7 +84,7 @@ Deno.test("deterministic devices ignore measurements, overrides win over both", 
   assertEquals([unfit, forced].map(({ tuning }) => tuning.unusedOverrides), [["demo"], []]);
 });
 
-Deno.test("a remembered variant that no longer exists is passed over", async () => {
+test("a remembered variant that no longer exists is passed over", async () => {
   using device = await openDevice();
   device.tuning.load([["demo/1", { variant: "removed", ratios: {} }]]);
   assertEquals(work(device), "slow");
@@ -105,7 +105,7 @@ fullOnly("tuning real products changes no result beyond rounding", async () => {
   [before, after].forEach((t) => t.dispose());
 });
 
-Deno.test("the fingerprint is stable and tells devices with other features apart", async () => {
+test("the fingerprint is stable and tells devices with other features apart", async () => {
   using device = await openDevice();
   using plain = await openDevice({ subgroups: false });
   assertEquals(await fingerprint(device), await fingerprint(device));

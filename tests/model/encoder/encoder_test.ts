@@ -20,7 +20,7 @@ import {
 import { Prng } from "../../../engine/prng.ts";
 import { encoderFile, GOLDEN, golden, HEADS, WEIGHTS } from "../../support/golden_encoder.ts";
 import { inTempDir } from "../../support/audio_files.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();
@@ -44,7 +44,7 @@ function assertClose(found: Float32Array, expected: Float32Array, tolerance: num
  */
 const TOLERANCE = 4e-5;
 
-Deno.test("encoder: the official package's embeddings, modes, pooling, layers", async () => {
+test("encoder: the official package's embeddings, modes, pooling, layers", async () => {
   using encoder = await loadEncoder(device, encoderFile());
   for (const wave of ["w1", "w2"]) {
     for (const mode of ["precise", "fast"] as const) {
@@ -70,7 +70,7 @@ Deno.test("encoder: the official package's embeddings, modes, pooling, layers", 
   }
 });
 
-Deno.test("encoder: what is computed from the same steps: order, maximum, bands", async () => {
+test("encoder: what is computed from the same steps: order, maximum, bands", async () => {
   using encoder = await loadEncoder(device, encoderFile());
   const audio = golden("wave.w2");
   const columns = CROP / 16;
@@ -153,7 +153,7 @@ function small(frames: number, random = new Prng(5)): CheckpointFile {
   return opened(tensors);
 }
 
-Deno.test("encoder: steps of clips as the official package has them", async () => {
+test("encoder: steps of clips as the official package has them", async () => {
   using paper = await loadEncoder(device, small(608));
   using tuned = await loadEncoder(device, small(992));
   const seconds = [1, 5, 6, 10, 30].map((it) => new Float32Array(16000 * it));
@@ -167,7 +167,7 @@ Deno.test("encoder: steps of clips as the official package has them", async () =
 /** Waveforms around the places where frames, patches and chunks end. */
 const LENGTHS = [1, 399, 400, 559, 560, 2799, 2800, 2960, 10479, 10480, 10639, 10640, 10719, 30000];
 
-Deno.test("encoder: odd lengths, one by one and together", async () => {
+test("encoder: odd lengths, one by one and together", async () => {
   using encoder = await loadEncoder(device, encoderFile());
   using frontend = new LogMel(device);
   const clips = LENGTHS.map((length, i) => noise(length, i));
@@ -233,7 +233,7 @@ async function* blocks(wave: Float32Array, size: number): AsyncGenerator<Float32
   }
 }
 
-Deno.test("encoder: a clip that cannot be read is left out, others are not", async () => {
+test("encoder: a clip that cannot be read is left out, others are not", async () => {
   using encoder = await loadEncoder(device, encoderFile());
   const good = noise(70_000);
   async function* broken() {
@@ -283,7 +283,7 @@ Deno.test("encoder: a clip that cannot be read is left out, others are not", asy
   );
 });
 
-Deno.test("encoder: half precision, bfloat16 and double give what their values are", async () => {
+test("encoder: half precision, bfloat16 and double give what their values are", async () => {
   const stored = (convert: (data: Float32Array) => StoredTensor) =>
     opened(
       new Map(
@@ -320,7 +320,7 @@ Deno.test("encoder: half precision, bfloat16 and double give what their values a
   assertEquals(await brains.embed(audio), await cut.embed(audio));
 });
 
-Deno.test("encoder: the file says heads, statistics and framing; options win", async () => {
+test("encoder: the file says heads, statistics and framing; options win", async () => {
   const audio = noise(20_000);
   const embed = async (
     ...source: Parameters<typeof loadEncoder> extends [Device, ...infer Rest] ? Rest
@@ -349,7 +349,7 @@ Deno.test("encoder: the file says heads, statistics and framing; options win", a
   assert((await embed(encoderFile(), { heads: 1 })).some((x, i) => Math.abs(x - plain[i]) > 1e-3));
 });
 
-Deno.test("encoder: without a class token its row of positions does not matter", async () => {
+test("encoder: without a class token its row of positions does not matter", async () => {
   const audio = noise(20_000);
   const embed = async (changed: (positions: Float32Array) => Float32Array) => {
     const bytes = encoderFile(undefined, (name, data) => {
@@ -365,7 +365,7 @@ Deno.test("encoder: without a class token its row of positions does not matter",
   assert((await complete.embed(audio)).values.some((x, i) => Math.abs(x - plain[i]) > 1e-3));
 });
 
-Deno.test("encoder: files without a usable encoder are refused with the reason", async () => {
+test("encoder: files without a usable encoder are refused with the reason", async () => {
   const { liveBytes } = device.memory;
   const store = JSON.stringify({ preset: "tiny", standardise: "store" });
   const without = (part: string) =>
@@ -402,7 +402,7 @@ Deno.test("encoder: files without a usable encoder are refused with the reason",
   assertEquals(device.memory.liveBytes, liveBytes);
 });
 
-Deno.test("hear: shapes, attributes and timestamps in ms", () =>
+test("hear: shapes, attributes and timestamps in ms", () =>
   inTempDir(async (dir) => {
     const path = join(dir, "encoder.safetensors");
     await Deno.writeFile(path, encoderFile());

@@ -16,7 +16,7 @@ import { Prng } from "../../../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
 const CONSTANT = constantSchedules();
 
@@ -74,7 +74,7 @@ const flat = (parameters: Map<string, { data: Float32Array }>, prefix = ""): num
 /** Of all tests here: what one of them compiled is there for the next. */
 const device = await openDevice();
 
-Deno.test("paper: teachers start as copies of the student", async () => {
+test("paper: teachers start as copies of the student", async () => {
   using model = new Matpac(device, SMALL, RECIPES.paper);
   initialise(model, new Prng(1));
   const student = await model.student.read();
@@ -82,7 +82,7 @@ Deno.test("paper: teachers start as copies of the student", async () => {
   assertEquals(flat(await model.teacherHead.read()), flat(student, "cls_student_head."));
 });
 
-Deno.test("released: the teacher's encoder and head are its own, but for the last layer", async () => {
+test("released: the teacher's encoder and head are its own, but for the last layer", async () => {
   using model = new Matpac(
     device,
     { ...SMALL, headHidden: 256, width: 256, heads: 4 },
@@ -111,7 +111,7 @@ Deno.test("released: the teacher's encoder and head are its own, but for the las
   );
 });
 
-Deno.test("initial values follow model/README.md, Initialisation", async () => {
+test("initial values follow model/README.md, Initialisation", async () => {
   using model = new Matpac(device, SMALL, RECIPES.released);
   initialise(model, new Prng(2));
   for (const [name, { shape, data }] of await model.student.read()) {
@@ -129,7 +129,7 @@ Deno.test("initial values follow model/README.md, Initialisation", async () => {
   }
 });
 
-Deno.test("paper: positions start as sin-cos tables and are trained", async () => {
+test("paper: positions start as sin-cos tables and are trained", async () => {
   using run = setUp(device, RECIPES.paper);
   const { rows, columns } = patchGrid(SMALL);
   const table = sinCosPositions(SMALL.width, rows, columns);
@@ -140,7 +140,7 @@ Deno.test("paper: positions start as sin-cos tables and are trained", async () =
   assert(moved > 0.5 * table.length, `${moved} of ${table.length} positions moved`);
 });
 
-Deno.test("released: positions stay", async () => {
+test("released: positions stay", async () => {
   using run = setUp(device, RECIPES.released);
   await run.step();
   const { rows, columns } = patchGrid(SMALL);
@@ -164,7 +164,7 @@ function adamWReference(
   });
 }
 
-Deno.test("paper: torch's AdamW decays matrices and spares biases and vectors", async () => {
+test("paper: torch's AdamW decays matrices and spares biases and vectors", async () => {
   using run = setUp(device, RECIPES.paper);
   const before = await run.model.student.read();
   const random = new Prng(9);
@@ -190,7 +190,7 @@ Deno.test("paper: torch's AdamW decays matrices and spares biases and vectors", 
   }
 });
 
-Deno.test("teachers stay at the first update, then average the student before it", async () => {
+test("teachers stay at the first update, then average the student before it", async () => {
   using run = setUp(device, RECIPES.released);
   const read = async () => ({
     student: flat(await run.model.student.read(), "student_encoder."),
@@ -213,7 +213,7 @@ Deno.test("teachers stay at the first update, then average the student before it
   close(second.head, first.head, first.studentHead, 0.8);
 });
 
-Deno.test("released: the centre sums to 1 - 0.9^u after u applied batches", async () => {
+test("released: the centre sums to 1 - 0.9^u after u applied batches", async () => {
   using run = setUp(device, RECIPES.released);
   for (let u = 1; u <= 4; u++) {
     await run.step();
@@ -229,7 +229,7 @@ Deno.test("released: the centre sums to 1 - 0.9^u after u applied batches", asyn
   }
 });
 
-Deno.test("paper: the centre averages raw teacher logits", async () => {
+test("paper: the centre averages raw teacher logits", async () => {
   using model = new Matpac(device, SMALL, RECIPES.paper);
   initialise(model, new Prng(1));
   const random = new Prng(2);
@@ -258,7 +258,7 @@ Deno.test("paper: the centre averages raw teacher logits", async () => {
   (await next.data()).forEach((x, k) => assertAlmostEquals(x, 0.1 * mean[k], 1e-7));
 });
 
-Deno.test("alpha = 1 leaves the heads without gradient", async () => {
+test("alpha = 1 leaves the heads without gradient", async () => {
   using run = setUp(device, RECIPES.paper, 1);
   await run.step();
   const grads = await run.model.student.read(run.model.student.grads!);
@@ -310,7 +310,7 @@ fullOnly("base: losses of the first step are those of model/README.md", async ()
   assert(lossCls > 7.6 && lossCls < 8, `classification loss ${lossCls}`);
 });
 
-Deno.test("replayed and recomputed updates give the bits of an eager one", async () => {
+test("replayed and recomputed updates give the bits of an eager one", async () => {
   const train = async (capture: boolean, recompute = false) => {
     using model = new Matpac(device, SMALL, RECIPES.paper);
     model.recompute = recompute;

@@ -26,7 +26,7 @@ import { STEP_DEFAULTS, Trainer } from "../../../train/run/update.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
 import { OBJECTIVE_NAMES, smallFor } from "../../support/small_geometry.ts";
 import { referenceForward, type ReferenceSetup } from "../../support/objective_reference.ts";
-import { full, fullOnly } from "../../support/tier.ts";
+import { full, fullOnly, test } from "../../support/tier.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();
@@ -213,7 +213,7 @@ for (const objective of ["msm-mae", "m2d"] as const) {
   });
 }
 
-Deno.test("targets of several blocks or without their clip's mean are float64's", async () => {
+test("targets of several blocks or without their clip's mean are float64's", async () => {
   const cases: Pick<Recipe, "targetLayers" | "clipCentredTargets">[] = [
     { targetLayers: [2] },
     { targetLayers: [1, 2] },
@@ -272,7 +272,7 @@ fullOnly("MATPAC and MATPAC++ train on all patch sizes with and without class to
   }
 });
 
-Deno.test("inputs shorter than a crop are those of a smaller geometry", async () => {
+test("inputs shorter than a crop are those of a smaller geometry", async () => {
   const short = 48;
   for (const objective of OBJECTIVE_NAMES) {
     for (const positions of ["fixed", "learned"] as const) {
@@ -324,7 +324,7 @@ Deno.test("inputs shorter than a crop are those of a smaller geometry", async ()
   }
 });
 
-Deno.test("M2D's target standardised or only centred is one to the cosine", () => {
+test("M2D's target standardised or only centred is one to the cosine", () => {
   const random = new Prng(2);
   const cosine = (a: number[], b: number[]) => {
     const dot = (x: number[], y: number[]) => x.reduce((sum, v, i) => sum + v * y[i], 0);
@@ -351,7 +351,7 @@ function counts(objective: ObjectiveName, changes: Partial<Geometry> = {}): numb
     .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
 }
 
-Deno.test("base has as many parameters as model/README.md, Initialisation, says", () => {
+test("base has as many parameters as model/README.md, Initialisation, says", () => {
   // Fixed tables are no parameters, so that a crop's length does not count.
   assertEquals(counts("msm-mae"), 92_736_256);
   assertEquals(counts("msm-mae", { cropFrames: 512 }), 92_736_256);
@@ -370,7 +370,7 @@ Deno.test("base has as many parameters as model/README.md, Initialisation, says"
   ]);
 });
 
-Deno.test("initial values follow model/README.md, Initialisation, in every objective", async () => {
+test("initial values follow model/README.md, Initialisation, in every objective", async () => {
   for (const objective of OBJECTIVE_NAMES) {
     const geometry = smallFor(objective, { patchSize: [16, 8] });
     using model = OBJECTIVES[objective].create(device, geometry, recipeFor(objective, "released"));

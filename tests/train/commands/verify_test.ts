@@ -6,9 +6,9 @@ import { readSafetensors, writeSafetensors } from "../../../engine/formats/safet
 import { ownGoldenFolder, verifyFolder } from "../../../train/commands/verify.ts";
 import { UsageError } from "../../../train/errors.ts";
 import { errorsOf } from "../../../train/verify/report.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
-Deno.test("every check against the golden sets passes", async () => {
+test("every check against the golden sets passes", async () => {
   using device = await openDevice();
   const rows = await verifyFolder(device, ownGoldenFolder());
   const failed = rows.filter((row) => !row.passed).map(({ set, check, max_error, tolerance }) => ({
@@ -41,7 +41,7 @@ fullOnly(
   },
 );
 
-Deno.test("a reference that is off by more than the tolerance fails", async () => {
+test("a reference that is off by more than the tolerance fails", async () => {
   const folder = await Deno.makeTempDir();
   try {
     const name = "vit_ops";
@@ -64,7 +64,7 @@ Deno.test("a reference that is off by more than the tolerance fails", async () =
   }
 });
 
-Deno.test("a folder without a known set is refused", async () => {
+test("a folder without a known set is refused", async () => {
   const folder = await Deno.makeTempDir();
   try {
     using device = await openDevice();
@@ -74,7 +74,7 @@ Deno.test("a folder without a known set is refused", async () => {
   }
 });
 
-Deno.test("errors are relative to the largest value, and non-finite values must match", () => {
+test("errors are relative to the largest value, and non-finite values must match", () => {
   assertEquals(errorsOf([1, 2.5], [1, 2]), { max: 0.25, l2: 0.5 / Math.sqrt(5) });
   assertEquals(errorsOf([0, 0], [0, 0]), { max: 0, l2: 0 });
   assertEquals(errorsOf([1e-30, 0], [0, 0]).max, Infinity);

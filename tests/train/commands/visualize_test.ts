@@ -31,7 +31,7 @@ import { deno } from "../../support/deno_process.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
 const [DEPTH, HEADS, ROWS, COLUMNS] = [3, 2, 5, 4];
 
@@ -105,7 +105,7 @@ function tone(): Float32Array {
   );
 }
 
-Deno.test("visualize: a picture's pixels are the values on the colour map", () => {
+test("visualize: a picture's pixels are the values on the colour map", () => {
   const values = [0, 1, 2, NaN, 4, 9];
   const found = pixels(
     encodePng({ values, rows: 2, columns: 3, range: [0, 4], map: VIRIDIS }),
@@ -122,7 +122,7 @@ Deno.test("visualize: a picture's pixels are the values on the colour map", () =
   assertEquals(new Set(looks).size, MOST_CLASSES);
 });
 
-Deno.test("visualize: axes: round ticks, places of frequencies, choices of patches", () => {
+test("visualize: axes: round ticks, places of frequencies, choices of patches", () => {
   assertEquals(ticks(0, 2.08, 10), [0, 0.5, 1, 1.5, 2]);
   assertEquals(ticks(-61, 19, 4), [-60, -40, -20, 0]);
   assertEquals(ticks(3, 3, 4), []);
@@ -136,7 +136,7 @@ Deno.test("visualize: axes: round ticks, places of frequencies, choices of patch
   }
 });
 
-Deno.test("visualize: the chunk is the loudest by power, however much noise is elsewhere", () => {
+test("visualize: the chunk is the loudest by power, however much noise is elsewhere", () => {
   const [bands, frames] = [3, 26];
   const values = new Float32Array(bands * frames).fill(-60);
   const clip = { values, bands, frames, start: 0 };
@@ -152,7 +152,7 @@ Deno.test("visualize: the chunk is the loudest by power, however much noise is e
   assertEquals(loudestChunk(clip, 26), 0);
 });
 
-Deno.test("visualize: principal components are exact, UMAP repeats and keeps groups apart", () => {
+test("visualize: principal components are exact, UMAP repeats and keeps groups apart", () => {
   const random = new Prng(2);
   // Three known directions with deviations 5, 2 and 0.5 in 40 dimensions, far from the origin.
   const [n, size] = [60, 40];
@@ -205,7 +205,7 @@ Deno.test("visualize: principal components are exact, UMAP repeats and keeps gro
   plane.forEach((it, i) => assert(from(it, i % 2 ? odd : even) < from(it, i % 2 ? even : odd)));
 });
 
-Deno.test("visualize: labels of folders, with and without meta.csv", () =>
+test("visualize: labels of folders, with and without meta.csv", () =>
   inTempDir(async (dir) => {
     const sound = wav(new Float32Array(800));
     for (const name of ["a/1.wav", "a/x/2.wav", "3.wav", "b/4.wav"]) {
@@ -236,7 +236,7 @@ Deno.test("visualize: labels of folders, with and without meta.csv", () =>
     assertEquals(labelsOf(clips).includes(String(MOST_CLASSES)), false);
   }));
 
-Deno.test("visualize: the page of an encoder shows its input, its attention and its embeddings", () =>
+test("visualize: the page of an encoder shows its input, its attention and its embeddings", () =>
   inTempDir(async (dir) => {
     const model = join(dir, "encoder.safetensors");
     await Deno.writeFile(model, encoderFile());
@@ -418,7 +418,7 @@ fullOnly(
     }),
 );
 
-Deno.test("visualize: wrong usage is exit 2, nothing usable exit 4, and both say what", () =>
+test("visualize: wrong usage is exit 2, nothing usable exit 4, and both say what", () =>
   inTempDir(async (dir) => {
     const model = join(dir, "encoder.safetensors");
     await Deno.writeFile(model, encoderFile());
@@ -455,12 +455,12 @@ Deno.test("visualize: wrong usage is exit 2, nothing usable exit 4, and both say
     await assertRejects(() => Deno.stat(out), Deno.errors.NotFound);
   }));
 
-Deno.test("visualize: sounds that are too loud become quieter as a whole", () => {
+test("visualize: sounds that are too loud become quieter as a whole", () => {
   const { channels: [samples] } = readWav(encodeWav(Float32Array.of(0, 2, -1, 0.5)));
   [0, 1, -0.5, 0.25].forEach((it, i) => assertAlmostEquals(samples[i], it, 1e-4));
 });
 
-Deno.test("visualize: the task's permissions are reading and writing, and suffice", () =>
+test("visualize: the task's permissions are reading and writing, and suffice", () =>
   inTempDir(async (dir) => {
     const model = join(dir, "encoder.safetensors");
     await Deno.writeFile(model, encoderFile());

@@ -23,7 +23,7 @@ import type { RunOutcome } from "../../../train/downstream/compare/runs.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
 /** Clips of half a second of two classes in two folds. */
 async function writeFolder(dir: string): Promise<void> {
@@ -79,7 +79,7 @@ const QUICK = [
   ...["--patience", "1", "--repeats", "2"],
 ];
 
-Deno.test("compare: an objective beside the untrained network and the baselines", () =>
+test("compare: an objective beside the untrained network and the baselines", () =>
   inTempDir(async (dir) => {
     const [data, out] = ["sounds", "out"].map((it) => join(dir, it));
     await writeFolder(data);
@@ -242,7 +242,7 @@ fullOnly(
     }),
 );
 
-Deno.test("compare: options that do not fit exit 2, folders that are none 4, before anything is written", () =>
+test("compare: options that do not fit exit 2, folders that are none 4, before anything is written", () =>
   inTempDir(async (dir) => {
     const [data, out] = ["sounds", "out"].map((it) => join(dir, it));
     await writeFolder(data);
@@ -273,7 +273,7 @@ Deno.test("compare: options that do not fit exit 2, folders that are none 4, bef
     }
   }));
 
-Deno.test("compare: intervals are Student's, differences paired by seed", () => {
+test("compare: intervals are Student's, differences paired by seed", () => {
   assertEquals(estimateOf([0.5]), { mean: 0.5, ci95: null, n: 1 });
   // sd of 1, 2, 4 is sqrt(7 / 3); t of 2 degrees of freedom is 4.303.
   const three = estimateOf([1, 2, 4]);

@@ -21,7 +21,7 @@ import { runWords } from "../../support/tasks.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
 import { README } from "../../support/markdown.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
-import { full, fullOnly } from "../../support/tier.ts";
+import { full, fullOnly, test } from "../../support/tier.ts";
 import { deno } from "../../support/deno_process.ts";
 
 /**
@@ -184,7 +184,7 @@ Deno.test("embed: the three forms hold what the encoder makes of every usable fi
     }
   }));
 
-Deno.test("embed: what cannot be used is listed; nothing usable is exit 4; a clean run removes the list", () =>
+test("embed: what cannot be used is listed; nothing usable is exit 4; a clean run removes the list", () =>
   inTempDir(async (dir) => {
     const data = audioFolder(dir);
     const model = join(dir, "encoder.safetensors");
@@ -212,7 +212,7 @@ Deno.test("embed: what cannot be used is listed; nothing usable is exit 4; a cle
     assertEquals(exitCodeOf(none), 4);
   }));
 
-Deno.test("embed: wrong usage is exit 2 and says what", () =>
+test("embed: wrong usage is exit 2 and says what", () =>
   inTempDir(async (dir) => {
     const data = audioFolder(dir);
     const model = join(dir, "encoder.safetensors");
@@ -244,7 +244,7 @@ Deno.test("embed: wrong usage is exit 2 and says what", () =>
     }
   }));
 
-Deno.test("embed: interrupted it leaves what was there", () =>
+test("embed: interrupted it leaves what was there", () =>
   inTempDir(async (dir) => {
     const data = audioFolder(dir);
     const model = join(dir, "encoder.safetensors");
@@ -274,7 +274,7 @@ Deno.test("embed: interrupted it leaves what was there", () =>
     assertEquals(left, ["audio", "e.npz", "encoder.safetensors"]);
   }));
 
-Deno.test("embed: the task's permissions are reading and writing, and suffice", () =>
+test("embed: the task's permissions are reading and writing, and suffice", () =>
   inTempDir(async (dir) => {
     const data = audioFolder(dir);
     const model = join(dir, "encoder.safetensors");
@@ -289,7 +289,7 @@ Deno.test("embed: the task's permissions are reading and writing, and suffice", 
     assertEquals(readNpz(out).embeddings.shape, [6, 80]);
   }));
 
-Deno.test("the README's encoder example runs as printed and embeds a file", () =>
+test("the README's encoder example runs as printed and embeds a file", () =>
   inTempDir(async (dir) => {
     const text = await Deno.readTextFile(README);
     const code = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, it]) => it)
@@ -353,7 +353,7 @@ fullOnly(
     }),
 );
 
-Deno.test("two files of embeddings of one name grow apart, and each is whole", () =>
+test("two files of embeddings of one name grow apart, and each is whole", () =>
   inTempDir(async (dir) => {
     const path = join(dir, "e.csv");
     await Deno.writeTextFile(join(dir, "thesis.tmp"), "mine");

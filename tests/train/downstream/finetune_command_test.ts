@@ -16,7 +16,7 @@ import { loadProbe } from "../../../train/downstream/probe/probe_file.ts";
 import { encoderTensors } from "../../../train/run/state_dict.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
-import { full, fullOnly } from "../../support/tier.ts";
+import { full, fullOnly, test } from "../../support/tier.ts";
 
 const command = (...words: string[]) => run(words, new AbortController().signal);
 
@@ -203,7 +203,7 @@ fullOnly(
     }),
 );
 
-Deno.test("probe --finetune: wrong words, and an end before the end", () =>
+test("probe --finetune: wrong words, and an end before the end", () =>
   inTempDir(async (dir) => {
     for (const text of ["--finetune", "--patch-out", "--layer-decay", "finetune: 5e-4"]) {
       assert(help().includes(text), text);

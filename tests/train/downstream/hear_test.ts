@@ -24,7 +24,7 @@ import { probabilitiesOf } from "../../../train/downstream/probe/metrics.ts";
 import { probeData } from "../../../train/downstream/probe/splits.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { writeEncoder } from "../../support/small_encoder.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();
@@ -165,7 +165,7 @@ class Reference {
   }
 }
 
-Deno.test("hear: a perceptron trains as in float64, with dropout, batch norm and odd batches", async () => {
+test("hear: a perceptron trains as in float64, with dropout, batch norm and odd batches", async () => {
   const sizes = { dim: 7, classes: 3, hidden: 11, rate: 3e-3, dropout: 0.3 };
   for (
     const more of [
@@ -203,7 +203,7 @@ Deno.test("hear: a perceptron trains as in float64, with dropout, batch norm and
   }
 });
 
-Deno.test("hear: Xavier's initial values have his variance", () => {
+test("hear: Xavier's initial values have his variance", () => {
   for (const kind of ["uniform", "normal"] as const) {
     const values = XAVIER[kind]([60, 90], new Prng(1), Math.SQRT2);
     const variance = values.reduce((sum, x) => sum + x * x, 0) / values.length;
@@ -215,7 +215,7 @@ Deno.test("hear: Xavier's initial values have his variance", () => {
   }
 });
 
-Deno.test("hear: the grid is HEAR's, eight of sixteen, and follows from the seed", () => {
+test("hear: the grid is HEAR's, eight of sixteen, and follows from the seed", () => {
   const points = gridPointsOf(HEAR);
   assertEquals(points.length, 8);
   assertEquals(gridPointsOf(HEAR), points);
@@ -229,7 +229,7 @@ Deno.test("hear: the grid is HEAR's, eight of sixteen, and follows from the seed
   );
 });
 
-Deno.test("hear: batches leave no row alone; probabilities", () => {
+test("hear: batches leave no row alone; probabilities", () => {
   const rows = (n: number) => Array.from({ length: n }, (_, i) => i);
   assertEquals(batches(rows(5), 2), [[0, 1], [2, 3, 4]]);
   assertEquals(batches(rows(6), 2), [[0, 1], [2, 3], [4, 5]]);
@@ -247,7 +247,7 @@ Deno.test("hear: batches leave no row alone; probabilities", () => {
 const clipsOf = (count: number, part: (i: number) => string, labels: (i: number) => string[]) =>
   Array.from({ length: count }, (_, i) => ({ path: `${i}`, labels: labels(i), part: part(i) }));
 
-Deno.test("hear: each fold is tested, the next one validates, the others train", () => {
+test("hear: each fold is tested, the next one validates, the others train", () => {
   const clips = clipsOf(20, (i) => String(i % 4), (i) => [`${i % 2}`]);
   const data = probeData({ dir: "", clips, protocol: "leave-one-part-out" }, clips);
   const trials = hearTrials(data, HEAR);
@@ -314,7 +314,7 @@ async function scenes(
   return result;
 }
 
-Deno.test("hear: a scene task of one label is solved, noise is not, and the better rate is taken", async () => {
+test("hear: a scene task of one label is solved, noise is not, and the better rate is taken", async () => {
   const clips = clipsOf(90, (i) => String(Math.floor(i / 3) % 3), (i) => [`c${i % 3}`]);
   const clear = featuresFor(clips);
   const result = await scenes(clips, clear);
@@ -433,7 +433,7 @@ async function writeEvents(dir: string, files: number): Promise<void> {
   await Deno.writeTextFile(join(dir, "events.csv"), `${events.join("\n")}\n`);
 }
 
-Deno.test("hear command: tones are found by an untrained encoder; scenes; options that do not fit", () =>
+test("hear command: tones are found by an untrained encoder; scenes; options that do not fit", () =>
   inTempDir(async (dir) => {
     const encoder = join(dir, "encoder.safetensors");
     await writeEncoder(encoder, 7);
@@ -487,7 +487,7 @@ Deno.test("hear command: tones are found by an untrained encoder; scenes; option
     assertEquals([found.choice.rate, found.repeats.length, found.clips], [0.01, 1, 12]);
   }));
 
-Deno.test("hear: events.csv says what is wrong with it", () =>
+test("hear: events.csv says what is wrong with it", () =>
   inTempDir(async (dir) => {
     const write = (name: string, text: string) => Deno.writeTextFileSync(join(dir, name), text);
     write("meta.csv", "filename,split\na.wav,train\nb.wav,test\nc.wav,test\n");

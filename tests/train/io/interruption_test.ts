@@ -13,12 +13,12 @@ import { exp } from "../../../engine/ops/unary.ts";
 import { KernelLine } from "../../../train/cli/kernel_line.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { writeEncoder } from "../../support/small_encoder.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
 const CONFIG = fromFileUrl(new URL("../../../deno.json", import.meta.url));
 const MAIN = fromFileUrl(new URL("../../../train/main.ts", import.meta.url));
 
-Deno.test("who watches kernels hears of each once, and ends the call by an error", async () => {
+test("who watches kernels hears of each once, and ends the call by an error", async () => {
   using device = await openDevice();
   using x = device.tensor([0, 1, 2]);
   const heard: number[] = [];
@@ -34,7 +34,7 @@ Deno.test("who watches kernels hears of each once, and ends the call by an error
   assertAlmostEquals((await exp(x).data())[2], Math.exp(2), 1e-5);
 });
 
-Deno.test("a wait for kernels is said after three seconds, and goes when the script is free", async () => {
+test("a wait for kernels is said after three seconds, and goes when the script is free", async () => {
   const written: string[] = [];
   let time = 0;
   const output = { write: (it: string) => void written.push(it), columns: () => 14 };

@@ -23,7 +23,7 @@ import type { StepValues } from "../../../train/metrics/update_metrics.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
-import { full, fullOnly } from "../../support/tier.ts";
+import { full, fullOnly, test } from "../../support/tier.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();
@@ -209,7 +209,7 @@ fullOnly(
     }),
 );
 
-Deno.test("a run takes memory for the activations of one pass", () => {
+test("a run takes memory for the activations of one pass", () => {
   const measured = (...words: string[]) =>
     measureRun(device, resolveConfig(["--crop-frames", "208", ...words]));
   const [four, twoOfFour] = [

@@ -18,7 +18,7 @@ import { exitCodeOf } from "../../../train/errors.ts";
 import { loadWeights } from "../../../train/run/state_dict.ts";
 import { golden, WEIGHTS } from "../../support/golden_encoder.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
-import { full } from "../../support/tier.ts";
+import { full, test } from "../../support/tier.ts";
 
 /** Classes that any encoder can tell apart: a low tone, a high tone, noise, clicks. */
 const CLASSES: Readonly<Record<string, (t: number, random: Prng) => number>> = {
@@ -56,7 +56,7 @@ async function writeFolder(
   await Deno.writeTextFile(join(dir, "meta.csv"), lines.join("\n") + "\n");
 }
 
-Deno.test("evaluation: meta.csv of a labelled folder", () =>
+test("evaluation: meta.csv of a labelled folder", () =>
   inTempDir(async (dir) => {
     const read = (text: string) => {
       Deno.writeTextFileSync(join(dir, "meta.csv"), text);
@@ -93,7 +93,7 @@ Deno.test("evaluation: meta.csv of a labelled folder", () =>
     assertThrows(() => labelledFolder(dir), Error, "is no labelled folder");
   }));
 
-Deno.test("evaluation: embeddings are those of the official package in precise mode", () =>
+test("evaluation: embeddings are those of the official package in precise mode", () =>
   inTempDir(async (dir) => {
     const geometry = {
       ...PRESETS.tiny.geometry,
@@ -147,7 +147,7 @@ async function untrained() {
   };
 }
 
-Deno.test("evaluation: a model that was never trained tells separable classes apart", () =>
+test("evaluation: a model that was never trained tells separable classes apart", () =>
   inTempDir(async (dir) => {
     await writeFolder(dir, 6);
     await Deno.writeTextFile(join(dir, "audio", "low-0.wav"), "damaged");
@@ -170,7 +170,7 @@ Deno.test("evaluation: a model that was never trained tells separable classes ap
     await assertRejects(() => gone.score(), Error, "none of 24 clips can be used");
   }));
 
-Deno.test("evaluation: where clips have several labels it is mAP, of clips without any too", () =>
+test("evaluation: where clips have several labels it is mAP, of clips without any too", () =>
   inTempDir(async (dir) => {
     const labels: Record<string, string> = { low: "low; tone", high: "high; tone", clicks: "dry" };
     await writeFolder(dir, 6, (name) => labels[name] ?? "");

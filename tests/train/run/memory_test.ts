@@ -16,7 +16,7 @@ import { LinearProbes } from "../../../train/downstream/probe/linear_probes.ts";
 import { runProbe } from "../../../train/downstream/probe/probe.ts";
 import { probeData } from "../../../train/downstream/probe/splits.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();
@@ -26,7 +26,7 @@ const QUICK = [...WORDS, "--batch", "2", "--crop-frames", "48"];
 
 const pretrain = (words: string[]) => run(words, new AbortController().signal);
 
-Deno.test("a run's memory is measured without taking any, and grows with what it should", () => {
+test("a run's memory is measured without taking any, and grows with what it should", () => {
   const { buffersCreated } = device.memory;
   const measured = (...words: string[]) =>
     measureRun(device, resolveConfig([...WORDS, "--crop-frames", "208", ...words]));
@@ -40,7 +40,7 @@ Deno.test("a run's memory is measured without taking any, and grows with what it
   assertStringIncludes(memoryText(two), "activations");
 });
 
-Deno.test("a run stays within what was measured, and one byte less refuses it with exit code 5", () =>
+test("a run stays within what was measured, and one byte less refuses it with exit code 5", () =>
   inTempDir(async (dir) => {
     const needed = totalBytes(measureRun(device, resolveConfig(QUICK)));
     const out = (name: string) => ["--out", join(dir, name)];
@@ -121,7 +121,7 @@ fullOnly("probing takes no more than is counted for it, and more than half of th
   }
 });
 
-Deno.test("a run above the adapter's largest buffer is refused before it starts", () =>
+test("a run above the adapter's largest buffer is refused before it starts", () =>
   inTempDir(async (dir) => {
     const error = await assertRejects(() =>
       pretrain([...WORDS, "--batch", "2048", "--out", join(dir, "a")])

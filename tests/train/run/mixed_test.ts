@@ -34,7 +34,7 @@ import type { StepValues } from "../../../train/metrics/update_metrics.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 import { SMALL } from "../../support/small_geometry.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
 const { patches: PATCHES } = patchGrid(SMALL);
 const BATCH = 4;
@@ -251,7 +251,7 @@ fullOnly("two passes in mixed precision are close to one", async () => {
   assertAlmostEquals(two.target_std / one.target_std, 1, 1e-4);
 });
 
-Deno.test("a loss scale that has collapsed stops the run; a skipped update's loss does not", () => {
+test("a loss scale that has collapsed stops the run; a skipped update's loss does not", () => {
   const row: StepValues = {
     loss: NaN,
     loss_pred: 1,
@@ -397,7 +397,7 @@ fullOnly(
     }),
 );
 
-Deno.test("activations take about half the memory of f32, parameters half as much again", async () => {
+test("activations take about half the memory of f32, parameters half as much again", async () => {
   using device = await openDevice();
   const measured = (precision: Precision) =>
     measureRun(

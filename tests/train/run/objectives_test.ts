@@ -25,7 +25,7 @@ import type { StepValues } from "../../../train/metrics/update_metrics.ts";
 import { constantSchedules } from "../../support/constant_schedules.ts";
 import { OBJECTIVE_NAMES, smallFor } from "../../support/small_geometry.ts";
 import { inTempDir } from "../../support/audio_files.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();
@@ -129,7 +129,7 @@ const snapshot = async (arena: ParameterArena) =>
     [...await arena.read()].map(([name, { shape, data }]) => [name, { shape, data: data.slice() }]),
   );
 
-Deno.test("M2D averages after the optimizer's step, at the first update too", async () => {
+test("M2D averages after the optimizer's step, at the first update too", async () => {
   using run = new Run(device, "m2d", {
     schedules: constantSchedules({ emaEncoder: (u) => 0.9 - 0.2 * u }),
   });
@@ -152,7 +152,7 @@ Deno.test("M2D averages after the optimizer's step, at the first update too", as
   }
 });
 
-Deno.test("M2D's decay goes from the first update's start to the last one's end", () => {
+test("M2D's decay goes from the first update's start to the last one's end", () => {
   const config = resolveConfig([
     "--objective",
     "m2d",
@@ -171,7 +171,7 @@ Deno.test("M2D's decay goes from the first update's start to the last one's end"
   assertAlmostEquals(schedulesOf(matpac, 1000).emaEncoder(10), 0.999 - 0.009 / 11, 1e-15);
 });
 
-Deno.test("rates, lengths and batches of base are those of model/README.md, Schedules", () => {
+test("rates, lengths and batches of base are those of model/README.md, Schedules", () => {
   const clips = 2_012_615;
   const config = (objective: string, ...words: string[]) =>
     resolveConfig(["--objective", objective, "--preset", "base", ...words]);
@@ -243,7 +243,7 @@ for (const objective of ["m2d", "msm-mae"] as const) {
   });
 }
 
-Deno.test("matpac with alpha 1 is no M2D: what is between them", () => {
+test("matpac with alpha 1 is no M2D: what is between them", () => {
   const config = (...words: string[]) => resolveConfig(["--preset", "base", ...words]);
   const [ablation, m2d] = [
     config("--objective", "matpac", "--alpha", "1"),
@@ -270,7 +270,7 @@ Deno.test("matpac with alpha 1 is no M2D: what is between them", () => {
   assertEquals([ablation.lr, m2d.lr], [2.4e-3, 2.4e-3]);
 });
 
-Deno.test("matpac with alpha 1 averages before the step, M2D after it, from one loss", async () => {
+test("matpac with alpha 1 averages before the step, M2D after it, from one loss", async () => {
   const recipe: Partial<Recipe> = { ...recipeFor("m2d", "paper") };
   const options = { recipe, schedules: constantSchedules() };
   using m2d = new Run(device, "m2d", options);

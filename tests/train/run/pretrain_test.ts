@@ -21,7 +21,7 @@ import { openRunDirectory, writeRunConfig } from "../../../train/run/run_directo
 import { cropSamples } from "../../../train/run/schedule.ts";
 import { fullDisk } from "../../support/full_disk.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
 /** A run of a few seconds: the tiny preset on crops of two columns of patches. */
 const QUICK = [
@@ -72,7 +72,7 @@ fullOnly(
     }),
 );
 
-Deno.test("a run leaves the directory of the interface", () =>
+test("a run leaves the directory of the interface", () =>
   inTempDir(async (dir) => {
     const out = join(dir, "run");
     assertEquals(await command("--steps", "2", "--out", out, "--recipe", "released"), 0);
@@ -111,7 +111,7 @@ Deno.test("a run leaves the directory of the interface", () =>
     assertEquals(await Deno.readTextFile(join(out, "skipped.jsonl")), "");
   }));
 
-Deno.test("a resumed run goes on from its checkpoint", () =>
+test("a resumed run goes on from its checkpoint", () =>
   inTempDir(async (dir) => {
     const [whole, parts] = [join(dir, "whole"), join(dir, "parts")];
     assertEquals(await command("--steps", "4", "--save-every", "2", "--out", whole), 0);
@@ -172,7 +172,7 @@ fullOnly("weights of another run can be started from", () =>
     );
   }));
 
-Deno.test("a folder of sounds: bad files are skipped, listed and counted", () =>
+test("a folder of sounds: bad files are skipped, listed and counted", () =>
   inTempDir(async (dir) => {
     const data = join(dir, "sounds");
     await Deno.mkdir(join(data, "deep"), { recursive: true });
@@ -204,7 +204,7 @@ fullOnly("a folder with nothing usable exits 4", () =>
     assertStringIncludes((error as Error).message, "2 files");
   }));
 
-Deno.test("a folder that is not there exits 4 and leaves no run directory", () =>
+test("a folder that is not there exits 4 and leaves no run directory", () =>
   inTempDir(async (dir) => {
     const out = join(dir, "run");
     const error = await assertRejects(() => command("--data", join(dir, "absent"), "--out", out));
@@ -304,7 +304,7 @@ fullOnly(
     }),
 );
 
-Deno.test("a run that needs too much memory exits 5 and says what lowers the need", () =>
+test("a run that needs too much memory exits 5 and says what lowers the need", () =>
   inTempDir(async (dir) => {
     // Enough for parameters, moments and teachers (128 MiB), not for the activations.
     using device = await openDevice({ memoryLimit: 140 * 2 ** 20 });

@@ -17,7 +17,7 @@ import { fullDisk } from "../../support/full_disk.ts";
 import { lockFolder } from "../../../train/io/lock.ts";
 import { RateLine } from "../../../train/cli/rate_line.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
-import { full } from "../../support/tier.ts";
+import { full, test } from "../../support/tier.ts";
 
 /**
  * A folder of `count` clips in two subfolders, of 0.3 to 2 s at some rates, and one that is no
@@ -67,7 +67,7 @@ function contentOf(store: string): Record<string, string> {
   return content;
 }
 
-Deno.test("a store holds the log-mel of every clip, the official manifest, and statistics over all values", () =>
+test("a store holds the log-mel of every clip, the official manifest, and statistics over all values", () =>
   inTempDir(async (dir) => {
     const data = audioFolder(dir, 12);
     const out = join(dir, "store");
@@ -104,7 +104,7 @@ Deno.test("a store holds the log-mel of every clip, the official manifest, and s
     assertEquals(JSON.parse(skipped[0]).path, join(data, "broken.wav"));
   }));
 
-Deno.test("nothing that is complete is made again; damaged and foreign files are", () =>
+test("nothing that is complete is made again; damaged and foreign files are", () =>
   inTempDir(async (dir) => {
     const data = audioFolder(dir, 8);
     const out = join(dir, "store");
@@ -140,7 +140,7 @@ Deno.test("nothing that is complete is made again; damaged and foreign files are
     });
   }));
 
-Deno.test("a store that was killed at any moment and run again is the store of one run", () =>
+test("a store that was killed at any moment and run again is the store of one run", () =>
   inTempDir(async (dir) => {
     const data = audioFolder(dir, 60);
     const [whole, parts] = [join(dir, "whole"), join(dir, "parts")];
@@ -186,7 +186,7 @@ Deno.test("a store that was killed at any moment and run again is the store of o
     assertAlmostEquals(JSON.parse(partsStats).mean, JSON.parse(wholeStats).mean, 1e-12);
   }));
 
-Deno.test("a clip longer than a piece has the bits that its parts have alone", () =>
+test("a clip longer than a piece has the bits that its parts have alone", () =>
   inTempDir(async (dir) => {
     const data = join(dir, "audio");
     Deno.mkdirSync(data);
@@ -212,7 +212,7 @@ Deno.test("a clip longer than a piece has the bits that its parts have alone", (
     }
   }));
 
-Deno.test("names in the store: files that differ in their ending alone keep it", () => {
+test("names in the store: files that differ in their ending alone keep it", () => {
   assertEquals(storeNames(["a.wav", "b.wav", "b.mp3", "c.d/e", "c.d/e.x.ogg"]), [
     "a.npy",
     "b.wav.npy",
@@ -222,7 +222,7 @@ Deno.test("names in the store: files that differ in their ending alone keep it",
   ]);
 });
 
-Deno.test("prepare says what is wrong, with the exit code of its kind", () =>
+test("prepare says what is wrong, with the exit code of its kind", () =>
   inTempDir(async (dir) => {
     const failure = async (code: number, message: string, ...argv: string[]) => {
       const { signal } = new AbortController();
@@ -272,7 +272,7 @@ Deno.test("prepare says what is wrong, with the exit code of its kind", () =>
     assertEquals(exitCodeOf(stopped), 130);
   }));
 
-Deno.test("clips of fewer frames than asked for are in the store but not in the manifest", () =>
+test("clips of fewer frames than asked for are in the store but not in the manifest", () =>
   inTempDir(async (dir) => {
     const data = audioFolder(dir, 8);
     const out = join(dir, "store");
@@ -321,7 +321,7 @@ Deno.test("training from a store: with its statistics, weighted with audio, resu
     assertEquals(paths.length, new Set(paths).size);
   }));
 
-Deno.test("the line shows files, rate, times real time and time left, in place in a terminal", () => {
+test("the line shows files, rate, times real time and time left, in place in a terminal", () => {
   const texts: string[] = [];
   let now = 0;
   const terminal: { columns?: number } = {};
@@ -349,7 +349,7 @@ Deno.test("the line shows files, rate, times real time and time left, in place i
   assertEquals(texts.slice(2), ["\r\x1b[K10/20 files  1.00 files/s  5 ", "\n"]);
 });
 
-Deno.test("names of spectrograms never meet", () => {
+test("names of spectrograms never meet", () => {
   assertEquals(storeNames(["a.mp3", "a.mp3.wav", "a.wav"]), [
     "a.mp3.npy",
     "a.mp3.wav.npy",
@@ -360,7 +360,7 @@ Deno.test("names of spectrograms never meet", () => {
   assertEquals(new Set(storeNames(deep)).size, deep.length);
 });
 
-Deno.test("long names, control characters, folders in the way and the data's own copies: each is made or listed", () =>
+test("long names, control characters, folders in the way and the data's own copies: each is made or listed", () =>
   inTempDir(async (dir) => {
     const [data, out] = [join(dir, "data"), join(dir, "store")];
     await Deno.mkdir(data);
@@ -391,7 +391,7 @@ Deno.test("long names, control characters, folders in the way and the data's own
     assertEquals([...Deno.readDirSync(out)].some(({ name }) => name === "thesis.tmp"), true);
   }));
 
-Deno.test("stats.json has the same bytes when sums are read back", () =>
+test("stats.json has the same bytes when sums are read back", () =>
   inTempDir(async (dir) => {
     const data = audioFolder(dir, 5);
     await Deno.writeFile(join(data, "long.wav"), wav(syntheticClip(3, 1, 3_000_000).waveform));
@@ -406,7 +406,7 @@ Deno.test("stats.json has the same bytes when sums are read back", () =>
     }
   }));
 
-Deno.test("a full disk and a folder that cannot be written: one line with its exit code", () =>
+test("a full disk and a folder that cannot be written: one line with its exit code", () =>
   inTempDir(async (dir) => {
     const data = audioFolder(dir, 2);
     const out = join(dir, "store");
