@@ -6,7 +6,7 @@ import { assertEquals } from "@std/assert";
 import config from "../deno.json" with { type: "json" };
 
 /** `deno fmt` keeps a test and its title on one line, however long. */
-const TITLE = /^\s*(await )?(Deno\.test|t\.step|fullOnly)\((["`]).*\3, /;
+const TITLE = /^\s*(await )?((Deno\.)?test|t\.step|fullOnly)\((["`]).*\4, /;
 
 function sources(folder: string): string[] {
   return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) => {
