@@ -138,16 +138,7 @@ export function backwardOf(
   const grads: Tensor[] = [];
   for (const [y, dy] of results) grads[y.nodeOutput] = dy;
   const needs = node.edges.map((edge) => edge !== undefined);
-  const context = {
-    grads,
-    saved: node.saved,
-    shapes: node.shapes,
-    // What is differentiated here is f32.
-    dtypes: node.shapes.map(() => "f32" as const),
-    needs,
-    into: () => undefined,
-  };
-  return () => noGrad(() => node["run"](context)).filter((it) => it !== undefined);
+  return () => noGrad(() => node.compute(grads, needs)).filter((it) => it !== undefined);
 }
 
 /**

@@ -61,10 +61,20 @@ export type {
   RecorderCounters,
 } from "./recorder.ts";
 export type { Image, ImageLayout, Images } from "./images.ts";
-export { defineOp, type Op, type OpSpec, type RefArray, type Reference, registry } from "./op.ts";
+export {
+  defineOp,
+  type Derivative,
+  type DerivativeContext,
+  type Op,
+  type OpSpec,
+  type RefArray,
+  type Reference,
+  registry,
+} from "./op.ts";
 export { jit, type JitOptions, type Jitted } from "./jit.ts";
 export { capture, measure, type MeasuredMemory, type Plan, type PlanMemory } from "./plan.ts";
 export type { FirstRuns, KernelWatch } from "./first_runs.ts";
+export { grad, type GradOptions } from "./grad.ts";
 export { keep, scope } from "./scope.ts";
 export * from "./creation.ts";
 export {
@@ -82,12 +92,16 @@ export {
   backward,
   type BackwardContext,
   type BackwardFunction,
+  type Call,
   checkpoint,
   detach,
   type Edge,
   type Node,
+  type NodeParts,
   noGrad,
+  type Pass,
   recompute,
+  type Rule,
 } from "./tape.ts";
 export type { Constants } from "./template.ts";
 export { type Constant, type GradientSlot, type Storage, Tensor } from "./tensor.ts";

@@ -12,7 +12,15 @@ import { LifetimeError, ShapeError } from "./errors.ts";
 import { converted, materialize } from "./launch/copy.ts";
 import { scopeOf } from "./scope.ts";
 import { type Shape, show } from "./shape.ts";
-import { type BackwardContext, isRecording, Node, noteReads, retain } from "./tape.ts";
+import {
+  type BackwardContext,
+  type Call,
+  edgeOf,
+  isRecording,
+  Node,
+  noteReads,
+  retain,
+} from "./tape.ts";
 import { Tensor } from "./tensor.ts";
 
 /** A dense float64 array: what references compute with. */
@@ -34,6 +42,52 @@ export interface Reference<A> {
     grads: readonly RefArray[],
   ): readonly (RefArray | undefined)[];
 }
+
+/** What a {@link Derivative} is given: tensors on the tape, f16 widened to f32. */
+export interface DerivativeContext {
+  /** Gradients of the outputs; undefined where nothing depends on an output. */
+  readonly grads: readonly (Tensor | undefined)[];
+  /** Inputs that `forward` saved, by index; no others are there. */
+  readonly inputs: readonly Tensor[];
+  /** Outputs that `forward` saved, by index. */
+  readonly outputs: readonly Tensor[];
+  /** All that `forward` saved, in order, as values without a gradient. */
+  readonly saved: readonly Tensor[];
+  /** Shapes of the inputs. */
+  readonly shapes: readonly Shape[];
+  /** Which inputs want a gradient. */
+  readonly needs: readonly boolean[];
+  /** The op. */
+  readonly op: Op<never>;
+}
+
+/**
+ * The gradient of an op made of ops, so that it has a graph itself (`grad` with `createGraph`):
+ *
+ * - a function that gives for each input what makes its gradient, of the input's shape or of one
+ *   that it broadcasts to; undefined where none flows;
+ * - `"linear"` for an op that is linear in its first operands and saves the others: the gradient of
+ *   its gradient is the op itself;
+ * - `adjoint` for one that is linear in its first `operands` (default all of them), given what it
+ *   saved: what it makes of others;
+ * - `forward` for the op made of others, of all its operands: those that it saved, or what
+ *   `operands` makes of that. One that was not saved, as a bias, is zeros.
+ */
+export type Derivative<A = unknown> =
+  | ((context: DerivativeContext, attrs: A) => readonly ((() => Tensor) | undefined)[])
+  | "linear"
+  | {
+    readonly operands?: number;
+    adjoint(
+      operands: readonly Tensor[],
+      context: { readonly saved: readonly Tensor[]; readonly op: Op<A> },
+      attrs: A,
+    ): readonly Tensor[];
+  }
+  | {
+    operands?(saved: readonly Tensor[]): readonly Tensor[];
+    forward(operands: readonly Tensor[], attrs: A): readonly Tensor[];
+  };
 
 /** What an op is. */
 export interface OpSpec<A> {
@@ -64,6 +118,8 @@ export interface OpSpec<A> {
   forward(inputs: readonly Tensor[], attrs: A, save: (tensor: Tensor) => void): readonly Tensor[];
   /** Gradients of the inputs. */
   backward?(context: BackwardContext, attrs: A): readonly (Tensor | undefined)[];
+  /** The gradients made of ops; without it a graph of them is refused. */
+  readonly derivative?: Derivative<A>;
   /** The same in float64. */
   readonly reference: Reference<A>;
 }
@@ -168,6 +224,7 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
         inputs.some((input) => input.node !== undefined || input.requiresGrad);
       const promoted = !spec.half && inputs.some(({ dtype }) => dtype === "f16");
       const saved: Tensor[] = [];
+      let kept!: Pick<Call, "savedInputs" | "savedOutputs">;
       const outputs = scopeOf(() => {
         const widened = promoted ? inputs.map(widen) : inputs;
         const prepared = spec.strided ? widened : widened.map(materialize);
@@ -177,28 +234,38 @@ export function defineOp<A>(spec: OpSpec<A>): Op<A> {
         const outputs = promoted
           ? results.map((y, i) => spec.auxiliary?.includes(i) ? y : narrow(y))
           : results;
-        for (const tensor of toSave) saved.push(retain(tensor));
+        if (record) {
+          kept = {
+            savedInputs: prepared.map((it) => toSave.indexOf(it)),
+            savedOutputs: results.map((it) => toSave.indexOf(it)),
+          };
+          for (const tensor of toSave) saved.push(retain(tensor));
+        }
         return outputs;
       }, (outputs) => record ? [...outputs, ...saved] : outputs);
       if (anomalies) anomalies.check(spec.name, "forward", inputs, outputs, site!);
       if (record) {
-        const node = new Node(
-          spec.name,
-          (context) =>
+        const node = new Node({
+          name: spec.name,
+          run: (context) =>
             launched(
               spec.name,
               () =>
                 promoted ? promotedBackward(spec, context, attrs) : spec.backward!(context, attrs),
             ),
-          spec.strided ?? false,
-          inputs.map((input) => input.shape),
-          inputs,
+          strided: spec.strided,
+          device,
+          shapes: inputs.map((input) => input.shape),
+          dtypes: inputs.map((input) => input.dtype),
+          edges: inputs.map(edgeOf),
           saved,
-          outputs.length,
-          (k) => spec.savedFor?.[k]?.some((i) => inputs[i].node || inputs[i].requiresGrad) ?? true,
-          undefined,
+          outputs: outputs.length,
+          isNeeded: (k) =>
+            spec.savedFor?.[k]?.some((i) => inputs[i].node || inputs[i].requiresGrad) ?? true,
           site,
-        );
+          call: { op: op as Op<unknown>, attrs, ...kept },
+          derivative: spec.derivative as Derivative | undefined,
+        });
         outputs.forEach((output, i) => {
           if (spec.auxiliary?.includes(i)) return;
           output.node = node;

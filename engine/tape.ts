@@ -10,6 +10,7 @@ import { KernelError, LifetimeError, ShapeError } from "./errors.ts";
 import { scope } from "./scope.ts";
 import { sameShape, type Shape, show } from "./shape.ts";
 import type { Device } from "./device.ts";
+import type { Derivative, Op } from "./op.ts";
 import type { Recorder } from "./recorder.ts";
 import { type GradientSlot, Storage, type Tensor } from "./tensor.ts";
 import { accumulate, denseCopy, isBindable, materialize, sumOf } from "./launch/copy.ts";
@@ -48,100 +49,184 @@ export interface BackwardContext {
 /** The function behind a node: gradients of the inputs, undefined where none flows. */
 export type BackwardFunction = (context: BackwardContext) => readonly (Tensor | undefined)[];
 
+/** What an op was called with, from which a graph of its gradient is made. */
+export interface Call {
+  /** The op. */
+  readonly op: Op<unknown>;
+  /** Its attributes. */
+  readonly attrs: unknown;
+  /** For each input, which of the saved tensors it is; -1 where it was not saved. */
+  readonly savedInputs: readonly number[];
+  /** The same for each output. */
+  readonly savedOutputs: readonly number[];
+}
+
+/** What a {@link Node} is made from. */
+export interface NodeParts {
+  /** Op name for messages. */
+  readonly name: string;
+  /** Gradients of the inputs. */
+  readonly run: BackwardFunction;
+  /** Whether {@link run} takes gradients that are not dense. */
+  readonly strided?: boolean;
+  /** Where it ran. */
+  readonly device: Device;
+  /** Shapes of the inputs. */
+  readonly shapes: readonly Shape[];
+  /** Element types of the inputs. */
+  readonly dtypes: readonly DType[];
+  /** Where gradients go. */
+  readonly edges: readonly Edge[];
+  /** Handles that keep what backward needs alive; disposed after use. */
+  readonly saved: readonly Tensor[];
+  /** How many results there are. */
+  readonly outputs: number;
+  /** Which of the saved tensors must keep their values until then; default all. */
+  readonly isNeeded?: (saved: number) => boolean;
+  /** Other memory that must keep its values, with what they are known by. */
+  readonly others?: ReadonlyMap<Storage, number>;
+  /** Where the op was called, in anomaly mode. */
+  readonly site?: Error;
+  /** The call behind it. */
+  readonly call?: Call;
+  /** What makes a graph of the gradient, other than by the op's name. */
+  readonly derivative?: Rule;
+}
+
+/** What makes a graph of a node's gradient. */
+export type Rule = Derivative | {
+  /** Gradients of the inputs, on the tape. */
+  graph(
+    node: Node,
+    grads: readonly (Tensor | undefined)[],
+    needs: readonly boolean[],
+  ): readonly (Tensor | undefined)[];
+};
+
+/** Where the gradients of a pass go that does not add them to leaves. */
+export interface Pass {
+  /** Whether gradients that arrive there are asked for. */
+  wants(edge: Edge): boolean;
+  /** Takes a gradient that arrived at a leaf. */
+  put(leaf: Tensor, grad: Tensor): void;
+  /** Whether the graph stays for another pass. */
+  readonly retain: boolean;
+}
+
+/** What made a tensor, or the leaf it is. */
+export function edgeOf(input: Tensor): Edge {
+  if (input.node) return { node: input.node, output: input.nodeOutput };
+  return input.requiresGrad ? { leaf: input } : undefined;
+}
+
 /** One recorded op. */
 export class Node {
   static #next = 0;
   /** Creation order; inputs come before outputs. */
   readonly id: number = Node.#next++;
-  /** Gradients collected so far, by output. */
-  readonly grads: (Tensor | undefined)[];
+  /** Op name for messages. */
+  readonly name: string;
+  /** Where it ran. */
+  readonly device: Device;
+  /** Shapes of the inputs. */
+  readonly shapes: readonly Shape[];
+  /** Element types of the inputs. */
+  readonly dtypes: readonly DType[];
   /** Where gradients go. */
   readonly edges: readonly Edge[];
-  readonly #dtypes: readonly DType[];
-  /** What the values of saved tensors are known by; undefined where none is needed. */
-  readonly #versions: readonly (number | undefined)[];
-  readonly #device: Device;
+  /** Handles that keep what backward needs alive; disposed after use. */
+  readonly saved: readonly Tensor[];
+  /** The call behind it. */
+  readonly call: Call | undefined;
+  /** What makes a graph of the gradient, other than by the op's name. */
+  readonly derivative: Rule | undefined;
+  /** Gradients collected so far, by output. */
+  readonly grads: (Tensor | undefined)[];
+  readonly #run: BackwardFunction;
+  readonly #strided: boolean;
+  /** What the values of saved tensors are known by. */
+  readonly #versions: readonly number[];
+  /** Which of them a gradient without a graph needs. */
+  readonly #needed: readonly boolean[];
+  readonly #others: ReadonlyMap<Storage, number> | undefined;
+  readonly #site: Error | undefined;
   readonly #recorder: Recorder;
   /** Whether a backward pass has been here. */
   freed = false;
 
   /** Made by ops. */
-  constructor(
-    /** Op name for messages. */
-    readonly name: string,
-    private readonly run: BackwardFunction,
-    private readonly strided: boolean,
-    /** Shapes of the inputs. */
-    readonly shapes: readonly Shape[],
-    inputs: readonly Tensor[],
-    /** Handles that keep what backward needs alive; disposed after use. */
-    readonly saved: readonly Tensor[],
-    /** How many results there are. */
-    outputs: number,
-    /** Which of the saved tensors must keep their values until then; default all. */
-    isNeeded: (saved: number) => boolean = () => true,
-    /** Other memory that must keep its values, with what they are known by. */
-    private readonly others: ReadonlyMap<Storage, number> = new Map(),
-    /** Where the op was called, in anomaly mode. */
-    readonly site?: Error,
-  ) {
-    this.grads = new Array(outputs).fill(undefined);
-    this.#dtypes = inputs.map(({ dtype }) => dtype);
-    this.#versions = saved.map((it, i) => isNeeded(i) ? it.storage.version : undefined);
-    this.#device = inputs[0].device;
-    this.#recorder = this.#device.recorder;
-    this.edges = inputs.map((input) =>
-      input.node
-        ? { node: input.node, output: input.nodeOutput }
-        : input.requiresGrad
-        ? { leaf: input }
-        : undefined
-    );
+  constructor(parts: NodeParts) {
+    const { isNeeded = () => true } = parts;
+    this.name = parts.name;
+    this.device = parts.device;
+    this.shapes = parts.shapes;
+    this.dtypes = parts.dtypes;
+    this.edges = parts.edges;
+    this.saved = parts.saved;
+    this.call = parts.call;
+    this.derivative = parts.derivative;
+    this.grads = new Array(parts.outputs).fill(undefined);
+    this.#run = parts.run;
+    this.#strided = parts.strided ?? false;
+    this.#versions = parts.saved.map(({ storage }) => storage.version);
+    this.#needed = parts.saved.map((_, i) => isNeeded(i));
+    this.#others = parts.others;
+    this.#site = parts.site;
+    this.#recorder = parts.device.recorder;
   }
 
   /**
    * Throws where a backward pass would be wrong.
    *
+   * @param by what goes back
+   * @param all whether it needs all that was saved, as a graph of the gradient may
    * @throws {LifetimeError} if values that the forward pass used were overwritten.
    * @throws {KernelError} if a plan is being recorded and the forward pass was outside.
    */
-  verify(): void {
+  verify(by = "backward", all = false): void {
     const changed = this.saved.find((it, i) =>
-      this.#versions[i] !== undefined && it.storage.version !== this.#versions[i]
+      (all || this.#needed[i]) && it.storage.version !== this.#versions[i]
     );
-    const other = [...this.others].some(([storage, version]) => storage.version !== version);
+    const others = this.#others ?? [];
+    const other = [...others].some(([storage, version]) => storage.version !== version);
     if (changed || other) {
       throw new LifetimeError(
-        `backward: "${this.name}" needs the values that ${
+        `${by}: "${this.name}" needs the values that ${
           changed ? `a tensor ${show(changed.shape)}` : "the tensors of its body"
         } had in the forward pass, but they were overwritten since (by an optimizer's step, ` +
           "assign, fill, write, copy or a replay); go back before, or compute the loss after it",
       );
     }
-    if (this.#device.recorder !== this.#recorder) {
+    if (this.device.recorder !== this.#recorder) {
       throw new KernelError(
-        `backward: "${this.name}" ran before the function that is captured; a replay could not ` +
+        `${by}: "${this.name}" ran before the function that is captured; a replay could not ` +
           "repeat it: compute the loss inside",
       );
     }
   }
 
-  /** Runs the op's backward function and hands its results to the inputs. */
-  propagate(): void {
-    // Earlier nodes of this pass may have written into a gradient that this one saved.
-    this.verify();
-    const slots = this.edges.map((edge) =>
-      edge && "leaf" in edge ? edge.leaf.gradientSlot() : undefined
-    );
-    const grads = this.grads.map((g) => g && !this.strided ? materialize(g) : g);
-    const inPlace = new Set<number>();
+  /**
+   * Gradients of the inputs by the op's own kernels, each as a handle of its own. Records nothing.
+   *
+   * @param given gradients of the outputs
+   * @param needs which gradients are asked for
+   * @param slots memory of leaves that may be written directly
+   * @param inPlace takes the inputs whose gradient was
+   */
+  compute(
+    given: readonly (Tensor | undefined)[],
+    needs: readonly boolean[],
+    slots: readonly (GradientSlot | undefined)[] = [],
+    inPlace: Set<number> = new Set(),
+  ): (Tensor | undefined)[] {
+    const grads = given.map((g) => g && !this.#strided ? materialize(g) : g);
     const results = scope(() => {
-      const returned = this.run({
+      const returned = this.#run({
         grads,
         saved: this.saved,
         shapes: this.shapes,
-        dtypes: this.#dtypes,
-        needs: this.edges.map((edge) => edge !== undefined),
+        dtypes: this.dtypes,
+        needs,
         // A leaf that is an input twice is written by its first edge only; later ones are added to
         // that.
         into: (i) =>
@@ -149,11 +234,11 @@ export class Node {
             ? slots[i].tensor
             : undefined,
       });
-      if (this.site) this.#check(grads, returned, this.site);
+      if (this.#site) this.#check(grads, returned, this.#site);
       // A result may be the incoming gradient itself or appear twice; each edge gets a handle of
       // its own.
       return returned.map((grad, i) => {
-        if (grad === undefined || this.edges[i] === undefined) return undefined;
+        if (grad === undefined || !needs[i]) return undefined;
         if (grad === slots[i]?.tensor && slots.indexOf(slots[i]) === i) {
           inPlace.add(i);
           return undefined;
@@ -164,15 +249,31 @@ export class Node {
           : grad.view(grad.shape, grad.strides);
       });
     });
+    grads.forEach((grad, i) => grad !== given[i] && grad?.dispose());
+    return results;
+  }
+
+  /** Runs the op's backward function and hands its results to the inputs. */
+  propagate(pass?: Pass): void {
+    // Earlier nodes of this pass may have written into a gradient that this one saved.
+    this.verify();
+    const slots = this.edges.map((edge) =>
+      edge && "leaf" in edge && !pass ? edge.leaf.gradientSlot() : undefined
+    );
+    const needs = this.edges.map((edge) => edge !== undefined && (!pass || pass.wants(edge)));
+    const inPlace = new Set<number>();
+    const results = this.compute(this.grads, needs, slots, inPlace);
     this.edges.forEach((edge, i) => {
       const slot = slots[i];
       const grad = results[i];
       if (slot && inPlace.has(i)) slot.note(true);
-      else if (grad && slot) fillSlot(slot, grad);
-      else if (grad && edge && "node" in edge) addGrad(edge.node, edge.output, grad);
+      else if (!grad || !edge) return;
+      else if (slot) fillSlot(slot, grad);
+      else if ("node" in edge) addGrad(edge.node, edge.output, grad);
+      else pass!.put(edge.leaf, grad);
     });
-    grads.forEach((grad, i) => grad !== this.grads[i] && grad?.dispose());
-    this.free();
+    if (pass?.retain) this.rest();
+    else this.free();
   }
 
   #check(
@@ -183,6 +284,12 @@ export class Node {
     const passed = results.map((result, i) => this.edges[i] && result);
     const { device } = grads.find((grad) => grad !== undefined)!;
     device.anomalies?.check(this.name, "backward", grads, passed, site);
+  }
+
+  /** Frees gradients. */
+  rest(): void {
+    for (const grad of this.grads) grad?.dispose();
+    this.grads.fill(undefined);
   }
 
   /** Frees gradients and saved tensors. */
@@ -198,6 +305,7 @@ function fillSlot(slot: GradientSlot, grad: Tensor): void {
   grad.dispose();
 }
 
+/** Adds to the gradient of an output. Records nothing. */
 function addGrad(node: Node, output: number, grad: Tensor): void {
   const before = node.grads[output];
   if (!before) {
@@ -249,7 +357,8 @@ export function noGrad<T>(body: () => T): T {
   return withRecording(false, body);
 }
 
-function withRecording<T>(on: boolean, body: () => T): T {
+/** Runs `body` with recording on or off. Internal to the engine. */
+export function withRecording<T>(on: boolean, body: () => T): T {
   const before = recording;
   recording = on;
   try {
@@ -306,9 +415,9 @@ function recomputed(
   needTensors(name, Object.fromEntries(inputs.map((it, i) => [`input ${i}`, it])));
   if (!recording) return body(...inputs);
   const { result: y, outer } = readsOf(() => noGrad(() => scope(() => body(...inputs))));
-  y.node = new Node(
+  y.node = new Node({
     name,
-    ({ grads, saved, needs }) => {
+    run({ grads, saved, needs }) {
       const leaves = saved.map((input) => {
         const leaf = input.view(input.shape, input.strides);
         return isFloat(input.dtype) ? leaf.trainable() : leaf;
@@ -316,14 +425,14 @@ function recomputed(
       withRecording(true, () => backward(body(...leaves), grads[0]));
       return leaves.map((leaf, i) => needs[i] ? leaf.grad : undefined);
     },
-    false,
-    inputs.map(({ shape }) => shape),
-    inputs,
-    inputs.map(retain),
-    1,
-    undefined,
-    outer,
-  );
+    device: y.device,
+    shapes: inputs.map(({ shape }) => shape),
+    dtypes: inputs.map(({ dtype }) => dtype),
+    edges: inputs.map(edgeOf),
+    saved: inputs.map(retain),
+    outputs: 1,
+    others: outer,
+  });
   y.nodeOutput = 0;
   return y;
 }
@@ -341,48 +450,75 @@ function recomputed(
  */
 export function backward(loss: Tensor, seed?: Tensor): void {
   needTensors("backward", { loss }, { seed });
-  if (seed && (!sameShape(seed.shape, loss.shape) || seed.dtype !== loss.dtype)) {
-    throw new ShapeError(
-      `backward: the seed is ${kindOf(seed)}, the loss ${kindOf(loss)}; they must agree`,
-    );
-  }
-  const root = loss.node;
-  if (!root) {
-    throw new ShapeError(
-      "backward: the loss depends on no trainable tensor (or its graph was freed)",
-    );
-  }
-  if (!seed && loss.size !== 1) {
-    throw new ShapeError(
-      `backward: the loss has shape ${show(loss.shape)}; reduce it to a scalar or pass a seed`,
-    );
-  }
-  const reachable = new Set<Node>();
-  const todo = [root];
-  for (let node; (node = todo.pop()) !== undefined;) {
-    if (reachable.has(node)) continue;
-    if (node.freed) {
-      throw new LifetimeError(
-        `backward: another backward pass has freed the graph behind "${node.name}"; ` +
-          "add the losses and go back once",
-      );
-    }
-    node.verify();
-    reachable.add(node);
-    for (const edge of node.edges) if (edge && "node" in edge) todo.push(edge.node);
-  }
+  needSeed("backward", loss, seed);
+  const nodes = graphBehind("backward", [loss]);
   noGrad(() =>
     scope(() => {
-      root.grads[loss.nodeOutput] = seed
-        ? seed.view(seed.shape, seed.strides)
-        : loss.device.full(loss.shape, 1, loss.dtype);
-      for (const node of [...reachable].sort((a, b) => b.id - a.id)) {
+      loss.node!.grads[loss.nodeOutput] = seedOf(loss, seed);
+      for (const node of nodes) {
         if (node.grads.some((g) => g)) node.propagate();
         else node.free();
       }
     })
   );
   loss.node = undefined;
+}
+
+/** @throws {ShapeError} if a seed does not fit, or there is none and the loss is no scalar. */
+export function needSeed(by: string, loss: Tensor, seed: Tensor | undefined): void {
+  if (seed && (!sameShape(seed.shape, loss.shape) || seed.dtype !== loss.dtype)) {
+    throw new ShapeError(
+      `${by}: the seed is ${kindOf(seed)}, the loss ${kindOf(loss)}; they must agree`,
+    );
+  }
+  if (!loss.node) {
+    throw new ShapeError(
+      `${by}: the loss depends on no trainable tensor (or its graph was freed)`,
+    );
+  }
+  if (!seed && loss.size !== 1) {
+    throw new ShapeError(
+      `${by}: the loss has shape ${show(loss.shape)}; reduce it to a scalar or pass a seed`,
+    );
+  }
+}
+
+/** A handle of the seed, or ones. */
+export function seedOf(loss: Tensor, seed: Tensor | undefined): Tensor {
+  if (seed) return seed.view(seed.shape, seed.strides);
+  return loss.device.full(loss.shape, 1, loss.dtype);
+}
+
+/** How {@link graphBehind} looks. */
+interface Look {
+  /** Whether all that was saved must be as it was, as {@link Node.verify} has it. */
+  readonly all?: boolean;
+  /** Nodes to stop at. */
+  readonly until?: ReadonlySet<Node>;
+}
+
+/**
+ * The nodes behind tensors, the newest first, each of which can be gone through.
+ *
+ * @throws {LifetimeError} if one was freed, or values that it needs were overwritten.
+ */
+export function graphBehind(by: string, outputs: readonly Tensor[], look: Look = {}): Node[] {
+  const reachable = new Set<Node>();
+  const todo = outputs.flatMap(({ node }) => node ? [node] : []);
+  for (let node; (node = todo.pop()) !== undefined;) {
+    if (reachable.has(node)) continue;
+    if (node.freed) {
+      throw new LifetimeError(
+        `${by}: another backward pass has freed the graph behind "${node.name}"; add the losses ` +
+          "and go back once, or pass retainGraph to grad",
+      );
+    }
+    node.verify(by, look.all);
+    reachable.add(node);
+    if (look.until?.has(node)) continue;
+    for (const edge of node.edges) if (edge && "node" in edge) todo.push(edge.node);
+  }
+  return [...reachable].sort((a, b) => b.id - a.id);
 }
 
 /** Keeps `tensor` alive for a backward pass, whatever its maker does with its own handle. */

@@ -77,7 +77,7 @@ function refLinear(
 
 const linearOp = /* @__PURE__ */ defineOp<LinearAttributes>({
   name: "linear",
-  savedFor: [[1], [0]],
+  savedFor: [[1], [0], [0, 1, 2], []],
   half: true,
   forward([x, weight, ...rest], { gelu, bias, residual }, save) {
     const [n, k] = weight.shape;
@@ -120,6 +120,8 @@ const linearOp = /* @__PURE__ */ defineOp<LinearAttributes>({
     save(x);
     save(weight);
     if (pre) save(pre);
+    // For gradients of gradients alone.
+    if (pre && bias) save(rest[0]);
     return [y];
   },
   backward(

@@ -6,6 +6,9 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openDevice } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { type Op, type RefArray, registry } from "../../engine/op.ts";
+import { grad } from "../../engine/grad.ts";
+import { mul } from "../../engine/ops/elementwise.ts";
+import { sum } from "../../engine/ops/reduce.ts";
 import { backward } from "../../engine/tape.ts";
 import { scope } from "../../engine/scope.ts";
 import type { Tensor } from "../../engine/tensor.ts";
@@ -93,6 +96,32 @@ Deno.test("the ops that the manual adds compute what their references say", asyn
         holds(`${name} ${sample.label}`, await y.data(), expected);
         holds(`gradient of ${name} ${sample.label}`, await input.grad!.data(), dx!, 4e-6);
       }
+    }
+    for (const [name, at] of [["squareplus", 1], ["deltas", 1]] as const) {
+      const op = registry().get(name)!;
+      const { samples } = await import(new URL(`tests/samples/${name}.ts`, folder).href);
+      const { inputs: [x], attrs } = (samples as Samples)[name]()[at];
+      const [y] = op.reference.forward([x], attrs);
+      const [dy, weights] = [refRandom(y.shape, 98), refRandom(x.shape, 97)];
+      const up = ({ shape, data }: RefArray) => device.tensor(Float32Array.from(data), shape);
+      using input = up(x).trainable();
+      using found = scope(() => {
+        const y = op.apply([input], attrs)[0];
+        const dx = grad(y, input, { seed: up(dy), createGraph: true });
+        const total = sum(mul(dx, mul(up(weights), input)));
+        return grad(total, input);
+      });
+      // By the weights' input, and by that of the gradient.
+      const value = (data: Float64Array) =>
+        op.reference.backward!([{ shape: x.shape, data }], attrs, [dy])[0]!.data
+          .reduce((sum, v, i) => sum + v * weights.data[i] * data[i], 0);
+      const wanted = x.data.map((_, k) => {
+        const [up, down] = [1e-5, -1e-5].map((by) =>
+          value(x.data.map((v, i) => i === k ? v + by : v))
+        );
+        return (up - down) / 2e-5;
+      });
+      holds(`second derivative of ${name}`, await found.data(), { ...x, data: wanted }, 4e-6);
     }
     const { deltas } = await import(new URL("engine/ops/deltas.ts", folder).href);
     using one = device.zeros([3, 1]);

@@ -37,6 +37,7 @@ const leaf = device.tensor([1, 2, 3]).trainable();
 const random = new engine.Prng(1);
 const ADAM = { betas: [0.9, 0.99], eps: 1e-8, epsPlacement: "torch" };
 backward(sum(mul(leaf, leaf)));
+const behind = sum(mul(leaf, leaf));
 
 /**
  * Every function and class of the engine that takes tensors, sizes or functions, with arguments
@@ -206,6 +207,7 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
   permutation: [[device, 3, 1]],
   selfAttention: [[device.zeros([1, 3, 24]), 2, {}], [2]],
   backward: [[x, x], [1]],
+  grad: [[behind, leaf, { retainGraph: true }], [2]],
   fill: [[device.zeros([3]), 0]],
   capture: [[device, [x], (x: Tensor) => add(x, 1)]],
   jit: [[device, (x: Tensor) => add(x, 1), {}], [2]],

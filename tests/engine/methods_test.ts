@@ -52,7 +52,8 @@ Deno.test("what is chained is a method under its name", async () => {
 });
 
 Deno.test("functions.ts does without the methods", () => {
-  const bringing = ["engine", "engine/launch", "engine/nn", "engine/ops"].flatMap((folder) =>
+  const folders = ["", "/derivatives", "/launch", "/nn", "/ops"].map((it) => `engine${it}`);
+  const bringing = folders.flatMap((folder) =>
     [...Deno.readDirSync(new URL(`../../${folder}/`, import.meta.url))]
       .map(({ name }) => `${folder}/${name}`)
       .filter((path) => path.endsWith(".ts") && path !== "engine/mod.ts")
