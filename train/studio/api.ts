@@ -94,3 +94,135 @@ export interface SavedRun {
   /** When it was saved. */
   readonly date: string;
 }
+
+/** Values as bytes: 0 to 255 from the low to the high end of a range. */
+export interface Picture {
+  readonly rows: number;
+  readonly columns: number;
+  /** Row by row, the lowest first, in base64. */
+  readonly bytes: string;
+  /** Values at 0 and 255. */
+  readonly range: readonly [low: number, high: number];
+}
+
+/** What sounds can be looked at with. */
+export interface ModelItem {
+  readonly id: string;
+  readonly title: string;
+}
+
+/** Where pictures were computed. */
+export interface Computed {
+  /** The model, in words. */
+  readonly model: string;
+  /** Who computed, in words. */
+  readonly by: string;
+  readonly seconds: number;
+}
+
+/** A clip of a batch. */
+export interface BatchClip {
+  readonly name: string;
+  /** In decibels. */
+  readonly input: Picture;
+  /** The same, predictions where it is masked; null for models that paint none. */
+  readonly painted: Picture | null;
+  /** [patches]: 0 visible, 1 masked, row by row, low frequencies first. */
+  readonly mask: readonly number[];
+}
+
+/** A batch as a run sees it. */
+export interface BatchAnswer extends Computed {
+  readonly clips: readonly BatchClip[];
+  readonly grid: { readonly rows: number; readonly columns: number };
+  readonly seconds: number;
+  /** Seconds of a clip. */
+  readonly length: number;
+  /** What is seen, in words. */
+  readonly words: string;
+}
+
+/** A clip of the collection. */
+export interface CollectionClip {
+  /** By which it is asked for. */
+  readonly n: number;
+  readonly name: string;
+  readonly labels: readonly string[];
+}
+
+/** The map, or how far it is. */
+export type MapAnswer =
+  | { readonly state: "busy"; readonly words: string; readonly share: number }
+  | { readonly state: "failed"; readonly error: string }
+  | ({
+    readonly state: "ready";
+    readonly clips: readonly CollectionClip[];
+    /** Coordinates along two components, one clip after the other. */
+    readonly components: readonly (readonly number[])[];
+    /** Shares of the variance. */
+    readonly shares: readonly number[];
+    /** Coordinates of UMAP; null where there are too few clips. */
+    readonly neighbours: readonly (readonly number[])[] | null;
+    readonly skipped: readonly SkippedRow[];
+  } & Computed);
+
+/** What was found in a sound. */
+export interface SoundAnswer extends Computed {
+  /** By which more is asked for. */
+  readonly id: string;
+  readonly length: number;
+  readonly spectrogram: Picture;
+  /** The part whose patches can be chosen. */
+  readonly chunk: {
+    readonly start: number;
+    readonly length: number;
+    readonly rows: number;
+    readonly columns: number;
+    readonly loudest: number;
+    readonly classToken: boolean;
+    readonly layers: number;
+    readonly heads: number;
+  };
+  /** Embeddings along principal components, a step each; null for fewer than three steps. */
+  readonly path: {
+    readonly points: readonly (readonly number[])[];
+    readonly shares: readonly number[];
+    readonly times: readonly number[];
+    readonly step: number;
+  } | null;
+  /** Probabilities of the likeliest classes, step by step; null without a probe. */
+  readonly labels: {
+    readonly classes: readonly string[];
+    readonly values: readonly (readonly number[])[];
+    readonly times: readonly number[];
+    readonly window: number;
+  } | null;
+  /** What a probe or a reconstruction lacks, in words. */
+  readonly lacking: readonly string[];
+  /** Whether there is a reconstruction to ask for. */
+  readonly paints: boolean;
+}
+
+/** Weights with which a token attends to others. */
+export interface AttentionAnswer {
+  readonly layers: number;
+  readonly heads: number;
+  readonly tokens: number;
+  readonly classTokens: number;
+  /** [layers, heads, tokens] f32 in base64. */
+  readonly weights: string;
+}
+
+/** A chunk whose patches were hidden and painted. */
+export interface PaintedAnswer {
+  readonly input: Picture;
+  readonly painted: Picture;
+  readonly mask: readonly number[];
+  readonly grid: { readonly rows: number; readonly columns: number };
+  readonly words: string;
+}
+
+/** Clips near to a sound. */
+export interface NearestAnswer {
+  readonly clips: readonly (CollectionClip & { readonly similarity: number })[];
+}

@@ -7,8 +7,15 @@
 import { stripTypeScriptTypes } from "node:module";
 import { hooks, preact } from "../deps/preact_text.ts";
 import { script as uplot, style as uplotStyle } from "../deps/uplot_text.ts";
+import colours from "../visualize/colours.ts" with { type: "text" };
 import groups from "../metrics/groups.ts" with { type: "text" };
 import style from "./page/style.css" with { type: "text" };
+import attention from "./page/attention.ts" with { type: "text" };
+import batch from "./page/batch.ts" with { type: "text" };
+import listen from "./page/listen.ts" with { type: "text" };
+import map from "./page/map.ts" with { type: "text" };
+import raster from "./page/raster.ts" with { type: "text" };
+import record from "./page/record.ts" with { type: "text" };
 import chart from "./page/chart.ts" with { type: "text" };
 import client from "./page/client.ts" with { type: "text" };
 import curves from "./page/curves.ts" with { type: "text" };
@@ -24,6 +31,13 @@ import words from "./page/words.ts" with { type: "text" };
 /** Modules by where they are in train/, as pages import them. */
 const SOURCES: Readonly<Record<string, string>> = {
   "metrics/groups.ts": groups,
+  "visualize/colours.ts": colours,
+  "studio/page/attention.ts": attention,
+  "studio/page/batch.ts": batch,
+  "studio/page/listen.ts": listen,
+  "studio/page/map.ts": map,
+  "studio/page/raster.ts": raster,
+  "studio/page/record.ts": record,
   "studio/page/chart.ts": chart,
   "studio/page/client.ts": client,
   "studio/page/curves.ts": curves,

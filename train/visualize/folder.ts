@@ -56,29 +56,32 @@ export function sampled<Clip>(clips: readonly Clip[], most: number, seed: number
   return Array.from(order, (i) => clips[i]);
 }
 
-/** What {@link mapOf} works with. */
-export interface MapOptions
+/** What {@link featuresOf} works with. */
+export interface FeaturesOptions
   extends Pick<ClipFeaturesOptions, "pool" | "onProgress" | "onSkip" | "signal"> {
   /** Shows no progress of its own. */
   readonly quiet?: boolean;
-  /** Hears how far UMAP is. */
-  readonly onEpoch?: (done: number, total: number) => void;
   /** Computes. */
   readonly encoder: Encoder;
+}
+
+/** What {@link mapOf} works with. */
+export interface MapOptions extends FeaturesOptions {
+  /** Hears how far UMAP is. */
+  readonly onEpoch?: (done: number, total: number) => void;
   /** Of UMAP. */
   readonly seed: number;
 }
 
 /**
- * Embeds clips (mean over time, bands side by side) and lays them out.
+ * Embeds clips: mean over time, bands side by side.
  *
  * @throws {NoDataError} if fewer than two can be used
  */
-export async function mapOf(
-  clips: readonly FolderClip[],
-  options: MapOptions,
-): Promise<EmbeddingMap> {
-  const { encoder, seed, onSkip, onEpoch, ...rest } = options;
+export async function featuresOf<Clip extends FolderClip>(
+  clips: readonly Clip[],
+  { encoder, onSkip, ...rest }: FeaturesOptions,
+): Promise<Map<Clip, Float32Array>> {
   const paths = clips.map(({ path }) => path);
   const digests = await audioDigests(paths, onSkip, rest);
   const source = encoderSource(encoder, "", { mode: "precise", pool: "mean", bands: "concat" });
@@ -89,10 +92,21 @@ export async function mapOf(
       return values ? [[clip, values] as const] : [];
     }),
   );
+  if (rows.size >= 2) return rows;
+  throw new NoDataError(`${rows.size} of ${clips.length} clips can be used; a map needs two`);
+}
+
+/**
+ * Embeds clips and lays them out.
+ *
+ * @throws {NoDataError} as {@link featuresOf}
+ */
+export async function mapOf(
+  clips: readonly FolderClip[],
+  { seed, onEpoch, ...options }: MapOptions,
+): Promise<EmbeddingMap> {
+  const rows = await featuresOf(clips, options);
   const values = [...rows.values()];
-  if (values.length < 2) {
-    throw new NoDataError(`${values.length} of ${clips.length} clips can be used; a map needs two`);
-  }
   return {
     clips: [...rows.keys()],
     components: principalComponents(values, 2),

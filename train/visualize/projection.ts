@@ -69,6 +69,18 @@ export function umap(
   seed: number,
   onEpoch?: (done: number, total: number) => void,
 ): [number, number][] {
+  const steps = umapSteps(rows, seed);
+  for (let it = steps.next();; it = steps.next()) {
+    if (it.done) return it.value;
+    onEpoch?.(...it.value);
+  }
+}
+
+/** As {@link umap}, an epoch at a time; gives how many are done, of how many, and at last points. */
+export function* umapSteps(
+  rows: readonly ArrayLike<number>[],
+  seed: number,
+): Generator<readonly [done: number, total: number], [number, number][]> {
   const random = new Prng(seed);
   const layout = new UMAP({
     nComponents: 2,
@@ -82,7 +94,7 @@ export function umap(
   const epochs = layout.initializeFit(rows.map((row) => Array.from(row)));
   for (let done = 1; done <= epochs; done++) {
     layout.step();
-    onEpoch?.(done, epochs);
+    yield [done, epochs];
   }
   const found = layout.getEmbedding();
   // Equal points have no neighbourhood.

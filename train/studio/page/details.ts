@@ -5,6 +5,7 @@
  */
 import { h, type JSX, useState } from "../../deps/preact.ts";
 import type { RunDetails } from "../api.ts";
+import { Batch } from "./batch.ts";
 import type { Source } from "./client.ts";
 import type { Chosen } from "./curves.ts";
 import { Choice, Copy, Note, Swatch, Table, Toggle, useAnswer } from "./elements.ts";
@@ -17,6 +18,7 @@ const MOST = 12;
 
 const TABS = [
   ["differences", "Configuration"],
+  ["batch", "Batch"],
   ["evaluation", "Evaluation"],
   ["skipped", "Skipped files"],
   ["resume", "Go on"],
@@ -154,6 +156,7 @@ export function Details({ source, chosen, version }: {
   const gone = (value ?? []).filter((it) => it.details instanceof Error);
   const parts: Record<Tab, JSX.Element> = {
     differences: h(Differences, { known }),
+    batch: h(Batch, { chosen }),
     evaluation: h(Evaluation, { known }),
     skipped: h(Skipped, { known }),
     resume: h(Resume, { known }),
@@ -161,7 +164,12 @@ export function Details({ source, chosen, version }: {
   return h(
     "section",
     { class: "card details", "aria-label": "Details of the chosen runs" },
-    h(Choice<Tab>, { label: "Details", options: TABS, value: tab, onChange: setTab }),
+    h(Choice<Tab>, {
+      label: "Details",
+      options: source.live ? TABS : TABS.filter(([it]) => it !== "batch"),
+      value: tab,
+      onChange: setTab,
+    }),
     error ? h(Note, { kind: "error" }, error) : null,
     gone.map(({ run, details }) =>
       h(Note, { kind: "warning", key: run.id }, `${run.name}: ${(details as Error).message}`)

@@ -7,6 +7,8 @@ import { h, type JSX, render, useEffect, useState } from "../../deps/preact.ts";
 import type { Overview, RunItem } from "../api.ts";
 import { SERVER, type Source } from "./client.ts";
 import { Choice, Note, useAnswer } from "./elements.ts";
+import { Listen } from "./listen.ts";
+import { MapView } from "./map.ts";
 import { Runs } from "./runs.ts";
 import { savedRun, savedSource } from "./saved.ts";
 
@@ -51,9 +53,13 @@ function useTheme(): readonly [Theme, (theme: Theme) => void, string] {
 }
 
 type View = "runs" | "listen" | "map";
-const VIEWS = [["runs", "Runs"]] as const satisfies readonly (readonly [View, string])[];
+const VIEWS: readonly (readonly [View, string])[] = [
+  ["runs", "Runs"],
+  ["listen", "Listen"],
+  ["map", "Map"],
+];
 
-function useHash(): readonly [View, (view: View) => void] {
+function useHash(): View {
   const read = (): View =>
     VIEWS.find(([name]) => location.hash.slice(1).split("?")[0] === name)?.[0] ?? "runs";
   const [view, setView] = useState<View>(read);
@@ -62,9 +68,7 @@ function useHash(): readonly [View, (view: View) => void] {
     addEventListener("hashchange", hear);
     return () => removeEventListener("hashchange", hear);
   }, []);
-  return [view, (it) => {
-    location.hash = it;
-  }];
+  return view;
 }
 
 function App({ source, overview, about }: {
@@ -73,7 +77,7 @@ function App({ source, overview, about }: {
   readonly about: string;
 }): JSX.Element {
   const [theme, chooseTheme, shownTheme] = useTheme();
-  const [view] = useHash();
+  const view = useHash();
   const [runs, setRuns] = useState<readonly RunItem[]>(overview.runs);
   const [grown, setGrown] = useState<ReadonlyMap<string, number>>(new Map());
   const [gone, setGone] = useState<readonly string[]>([]);
@@ -102,7 +106,7 @@ function App({ source, overview, about }: {
       "header",
       {},
       h("h1", {}, "Tessera"),
-      source.live && VIEWS.length > 1
+      source.live
         ? h(
           "nav",
           { "aria-label": "Views" },
@@ -125,7 +129,11 @@ function App({ source, overview, about }: {
       up ? null : h(Note, { kind: "error" }, "The server does not answer; was it ended?"),
       overview.notes.map((it) => h(Note, { kind: "warning", key: it }, it)),
     ),
-    h(Runs, { source, overview, runs, grown, gone, theme: shownTheme }),
+    view === "listen" && source.live
+      ? h(Listen, { overview })
+      : view === "map" && source.live
+      ? h(MapView, { collection: overview.collection, theme: shownTheme })
+      : h(Runs, { source, overview, runs, grown, gone, theme: shownTheme }),
   );
 }
 

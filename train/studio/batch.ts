@@ -1,0 +1,158 @@
+/**
+ * A batch as a run sees it: crops of its data, what is masked of them, and what was painted there.
+ *
+ * @module
+ */
+import { drawMask, type Masking } from "../../model/objectives/masking.ts";
+import { binaryMask } from "../../model/objectives/masking.ts";
+import { MsmMae } from "../../model/objectives/msm_mae.ts";
+import { reconstruct } from "../../model/objectives/reconstruct.ts";
+import { Prng } from "../../engine/prng.ts";
+import { isAbsolute, join } from "../deps/path.ts";
+import { type ClipSource, syntheticSource } from "../data/clip_source.ts";
+import { samplesOf } from "../data/crop.ts";
+import { dataSource } from "../data/data_source.ts";
+import { Loader } from "../data/loader.ts";
+import type { WorkerPool } from "../data/worker_pool.ts";
+import { runPaths } from "../run/run_directory.ts";
+import { clipInput, statisticsOf } from "../visualize/clip.ts";
+import { decibels, FRAME_SECONDS, rangeOf } from "../visualize/spectrogram.ts";
+import type { BatchAnswer, BatchClip, Computed } from "./api.ts";
+import { isInside } from "./confined.ts";
+import { RequestError } from "./guard.ts";
+import { configOf } from "./library.ts";
+import { pictureOf } from "./pictures.ts";
+import type { Opened } from "./workbench.ts";
+
+/** Clips of the built-in corpus. */
+const SYNTHETIC_CLIPS = 1024;
+
+/** What a batch is made of. */
+export interface BatchRequest {
+  /** Directory of the run. */
+  readonly dir: string;
+  /** Folders that may be read. */
+  readonly folders: readonly string[];
+  /** The folder of sounds that takes the place of data that may not be read. */
+  readonly collection: string | undefined;
+  readonly pool: WorkerPool;
+  /** Which one. */
+  readonly number: number;
+  /** Clips. */
+  readonly count: number;
+}
+
+type Loose = Readonly<Record<string, unknown>>;
+
+/** Data of a run, as far as they are in folders that may be read. */
+async function sourceOf(
+  config: Loose,
+  { folders, collection, pool }: BatchRequest,
+  frames: number,
+): Promise<{ readonly source: ClipSource; readonly words: string }> {
+  const data = Array.isArray(config.data) ? config.data.map(String) : [];
+  const seed = typeof config.seed === "number" ? config.seed : 0;
+  if (data.length === 0) {
+    const samples = samplesOf(frames);
+    return {
+      source: syntheticSource({ size: SYNTHETIC_CLIPS, seed, samples }),
+      words: "built-in sounds",
+    };
+  }
+  const inside = data.every((path) => folders.some((folder) => isInside(folder, path)));
+  const paths = inside ? data : collection === undefined ? undefined : [collection];
+  if (!paths) {
+    throw new RequestError(
+      409,
+      `the run's data (${data.join(", ")}) are not in a folder that was named: start the studio ` +
+        "with --collection and that folder, or any folder of sounds",
+    );
+  }
+  // Of a labelled folder the sounds alone.
+  const found = await dataSource(paths.map((it) => isAbsolute(it) ? it : join(it)), { pool });
+  return { source: found, words: inside ? "the run's data" : `sounds of ${paths.join(", ")}` };
+}
+
+/** Draws a batch. */
+export async function batchOf(
+  { encoder, model }: Opened,
+  request: BatchRequest,
+): Promise<Omit<BatchAnswer, keyof Computed>> {
+  const config = configOf(runPaths(request.dir).config);
+  const { cropFrames, patch, melBands } = encoder.geometry;
+  const { source, words } = await sourceOf(config, request, cropFrames);
+  const { number, count } = request;
+  const seed = typeof config.seed === "number" ? config.seed : 0;
+  const loader = new Loader({
+    ...{ source, batch: count, cropSamples: samplesOf(cropFrames), seed, ahead: 1 },
+  });
+  const state = loader.state();
+  if (state.clips.length === 1) {
+    const rows = number * count;
+    const part = { epoch: Math.floor(rows / source.size), position: rows % source.size };
+    loader.restore({ ...state, rows, parts: [part] });
+  }
+  const { samples, logmels, kinds, clips } = await loader.next();
+  const grid = { rows: melBands / patch[0], columns: Math.floor(cropFrames / patch[1]) };
+  const frames = grid.columns * patch[1];
+  const masking = maskingOf(config.masking);
+  const ratio = ratioOf(config.geometry);
+  const random = new Prng(seed, number);
+  const statistics = statisticsOf(encoder);
+  const { autoencoder } = model;
+  const answers: BatchClip[] = [];
+  for (let row = 0; row < count; row++) {
+    const values = kinds[row] === "waveform"
+      ? (await clipInput(encoder, rowOf(samples!, row, count), 0, 0)).chunk
+      : cut(rowOf(logmels!, row, count), melBands, frames);
+    const mask = drawMask(masking, () => random.uniform(), 1, grid, ratio);
+    const input = decibels(values, statistics);
+    const range = rangeOf({ values: input, frames, bands: melBands, start: 0 });
+    const painted = autoencoder instanceof MsmMae
+      ? decibels((await reconstruct(autoencoder, values, mask)).reconstruction, statistics)
+      : undefined;
+    answers.push({
+      name: source.describe(clips[row]),
+      input: pictureOf(input, melBands, frames, range),
+      painted: painted ? pictureOf(painted, melBands, frames, range) : null,
+      mask: [...binaryMask(mask)],
+    });
+  }
+  const missing = autoencoder instanceof MsmMae
+    ? ""
+    : ` Nothing is painted: ${autoencoder.missing}.`;
+  return {
+    clips: answers,
+    grid,
+    length: frames * FRAME_SECONDS,
+    words: `Crops of ${words} in the run's order, batch ${number + 1}; masks drawn as in ` +
+      `training (${masking.kind}, ${(100 * ratio).toFixed(0)} % hidden).${missing}`,
+  };
+}
+
+function rowOf(values: Float32Array, row: number, rows: number): Float32Array {
+  const size = values.length / rows;
+  return values.slice(row * size, (row + 1) * size);
+}
+
+/** The first frames of each band. */
+function cut(values: Float32Array, bands: number, frames: number): Float32Array {
+  const all = values.length / bands;
+  const kept = new Float32Array(bands * frames);
+  for (let band = 0; band < bands; band++) {
+    kept.set(values.subarray(band * all, band * all + frames), band * frames);
+  }
+  return kept;
+}
+
+function maskingOf(value: unknown): Masking {
+  const { kind, run } = (value ?? {}) as { kind?: unknown; run?: unknown };
+  if (kind === "structured") return { kind };
+  if (kind === "time") return { kind, run: typeof run === "number" ? run : 1 };
+  return { kind: "random" };
+}
+
+function ratioOf(value: unknown): number {
+  const { maskRatio } = (value ?? {}) as { maskRatio?: unknown };
+  return typeof maskRatio === "number" && maskRatio > 0 && maskRatio < 1 ? maskRatio : 0.7;
+}

@@ -1,0 +1,169 @@
+/**
+ * The device and the model that the studio computes with: opened when first needed, one thing at a
+ * time.
+ *
+ * @module
+ */
+import type { Device } from "../../engine/mod.ts";
+import type { Encoder } from "../../model/encoder/encoder.ts";
+import { openWatchedDevice } from "../cli/kernel_line.ts";
+import { WorkerPool } from "../data/worker_pool.ts";
+import { encoderFrom, modelPath } from "../downstream/encoder_file.ts";
+import { basename } from "../deps/path.ts";
+import { newestCheckpoint } from "../run/checkpoint.ts";
+import { type OpenModel, openModel } from "../visualize/autoencoder.ts";
+import type { ModelItem } from "./api.ts";
+import { isInside } from "./confined.ts";
+import { RequestError } from "./guard.ts";
+import type { Library } from "./library.ts";
+
+/** What the workbench is told. */
+export interface WorkbenchOptions {
+  /** The folder of runs. */
+  readonly folder: string;
+  /** The model that was named on the command line. */
+  readonly checkpoint?: string;
+  readonly heads?: number;
+  readonly adapter: "auto" | "gpu" | "software";
+  /** Threads that decode. */
+  readonly workers?: number;
+}
+
+/** A model that is open. */
+export interface Opened {
+  readonly encoder: Encoder;
+  readonly model: OpenModel;
+  /** In words. */
+  readonly title: string;
+  /** Another one for every file and state of it. */
+  readonly key: string;
+  /** The run that it is of, where it is one's. */
+  readonly run: string | undefined;
+}
+
+/** By which the model of the command line is asked for. */
+export const NAMED = "";
+
+/** Computes. Ends when it is disposed. */
+export class Workbench implements Disposable {
+  readonly #options: WorkbenchOptions;
+  #device: Promise<Device> | undefined;
+  #opened: (Opened & Disposable) | undefined;
+  #pool: WorkerPool | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Opens nothing yet. */
+  constructor(options: WorkbenchOptions) {
+    this.#options = options;
+  }
+
+  /** Models that can be asked for, the likeliest first. */
+  models({ items }: Library): ModelItem[] {
+    const { checkpoint } = this.#options;
+    const usable = items.filter((it) =>
+      it.message === undefined && (it.state === "finished" || it.checkpoint_step !== null)
+    );
+    return [
+      ...checkpoint === undefined ? [] : [{ id: NAMED, title: checkpoint }],
+      ...usable.map(({ id, name, objective, preset, steps }) => ({
+        id,
+        title: `${name} (${objective} ${preset}, step ${steps ?? 0})`,
+      })),
+    ];
+  }
+
+  /** Threads that decode. */
+  get pool(): WorkerPool {
+    return this.#pool ??= new WorkerPool(
+      this.#options.workers ?? Math.min(4, navigator.hardwareConcurrency),
+    );
+  }
+
+  /**
+   * Runs `work` with a model, after what was asked for before.
+   *
+   * @param id of {@link models}
+   * @throws {RequestError} if there is no such model, or its file cannot be used
+   */
+  use<Result>(
+    library: Library,
+    id: string,
+    work: (opened: Opened, device: Device) => Promise<Result>,
+  ): Promise<Result> {
+    const result = this.#last.then(async () => {
+      const device = await this.#open();
+      return await work(await this.#model(library, id, device), device);
+    });
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  /** Frees what is open. */
+  [Symbol.dispose](): void {
+    this.#opened?.[Symbol.dispose]();
+    this.#pool?.[Symbol.dispose]();
+    void this.#device?.then((device) => device[Symbol.dispose](), () => {});
+  }
+
+  async #open(): Promise<Device> {
+    const { adapter } = this.#options;
+    this.#device ??= openWatchedDevice({ adapter }, true);
+    try {
+      return await this.#device;
+    } catch (error) {
+      // An adapter may be there the next time.
+      this.#device = undefined;
+      throw new RequestError(503, `no device computes here: ${(error as Error).message}`);
+    }
+  }
+
+  async #model(library: Library, id: string, device: Device): Promise<Opened> {
+    const { path, named, run } = await this.#pathOf(library, id);
+    const info = await Deno.stat(path).catch(() => undefined);
+    const key = `${id}\n${path}\n${info?.ino}\n${info?.mtime?.getTime()}`;
+    if (this.#opened?.key === key) return this.#opened;
+    this.#opened?.[Symbol.dispose]();
+    this.#opened = undefined;
+    const { heads } = this.#options;
+    using opening = new DisposableStack();
+    try {
+      const encoder = opening.use(await encoderFrom(device, path, heads));
+      const model = opening.use(await openModel(device, named, heads));
+      const held = opening.move();
+      const title = run === undefined
+        ? `${model.title}, ${basename(named)}`
+        : `${model.title}, ${run === NAMED ? basename(path) : `${run} (${basename(path)})`}`;
+      this.#opened = {
+        ...{ encoder, model, title, key, run },
+        [Symbol.dispose]: () => held.dispose(),
+      };
+      return this.#opened;
+    } catch (error) {
+      const { name, message } = error as Error;
+      if (!["UsageError", "NoDataError"].includes(name)) throw error;
+      throw new RequestError(400, message.replace(/^--checkpoint /, ""));
+    }
+  }
+
+  async #pathOf(library: Library, id: string) {
+    const { checkpoint, folder } = this.#options;
+    if (id === NAMED && checkpoint !== undefined) {
+      const path = await modelPath(checkpoint).catch((error: Error) => {
+        throw new RequestError(400, error.message);
+      });
+      return { path, named: checkpoint, run: undefined };
+    }
+    const dir = library.directory(id);
+    if (dir === undefined) throw new RequestError(404, "this run is not there any more");
+    const path = await modelPath(dir).catch((error: Error) => {
+      throw new RequestError(409, error.message);
+    });
+    // Where there is a checkpoint, it has the decoder, too.
+    const named = await newestCheckpoint(dir) ?? path;
+    for (const it of [path, named]) {
+      if (isInside(folder, it)) continue;
+      throw new RequestError(403, `${basename(it)} is a link out of the folder and is not read`);
+    }
+    return { path, named, run: id };
+  }
+}
