@@ -10,7 +10,7 @@ export const SUMMARIES = {
   setup: "Finds a WebGPU adapter; installs Mesa's software Vulkan driver where none exists.",
   pretrain: "Pre-trains an encoder on audio and leaves a run directory.",
   runs: "Lists runs: their state, steps, losses, evaluation and time.",
-  studio: "Opens a local page on which runs are watched and compared as they are written.",
+  studio: "Opens a local page on which runs are watched and sounds are looked at with a model.",
   prepare: "Turns a folder of audio into a store of log-mel spectrograms; can be repeated.",
   import: "Turns a checkpoint of MATPAC, MATPAC++, M2D or MSM-MAE into safetensors.",
   export: "Turns a checkpoint into a .pt file that official programs load.",

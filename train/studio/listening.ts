@@ -5,7 +5,7 @@
  */
 import type { Device } from "../../engine/mod.ts";
 import type { Encoder } from "../../model/encoder/encoder.ts";
-import { type AttentionMaps, type AttentionQuery } from "../../model/encoder/attention_maps.ts";
+import type { AttentionMaps, AttentionQuery } from "../../model/encoder/attention_maps.ts";
 import { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { HOP_SAMPLES } from "../../model/frontend/tables.ts";
 import { resample } from "../../model/frontend/resample.ts";

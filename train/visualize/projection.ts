@@ -76,7 +76,7 @@ export function umap(
   }
 }
 
-/** As {@link umap}, an epoch at a time; gives how many are done, of how many, and at last points. */
+/** As {@link umap}, an epoch at a time: gives how many are done, of how many; points at last. */
 export function* umapSteps(
   rows: readonly ArrayLike<number>[],
   seed: number,

@@ -11,6 +11,7 @@ import { classStyle, MOST_CLASSES, SHAPES } from "../../visualize/colours.ts";
 
 type Ready = Extract<MapAnswer, { state: "ready" }>;
 type Point = readonly [x: number, y: number];
+const HUES = MOST_CLASSES / SHAPES.length;
 const ROOM = 18;
 /** Pixels within which a point is meant. */
 const NEAR = 14;
@@ -77,9 +78,15 @@ function mark(shape: (typeof SHAPES)[number], size: number): Path2D {
   return path;
 }
 
+/** The look of class number `i`: shapes change with hues, for eyes that tell few hues apart. */
+function lookOf(i: number): ReturnType<typeof classStyle> {
+  const turn = Math.floor(i / HUES);
+  return { colour: classStyle(i % HUES).colour, shape: SHAPES[(i + turn) % SHAPES.length] };
+}
+
 function styleOf(labels: readonly string[], label: string | undefined) {
   const number = label === undefined ? -1 : labels.indexOf(label);
-  return number < 0 ? undefined : classStyle(number);
+  return number < 0 ? undefined : lookOf(number);
 }
 
 function Legend({ labels, off, onToggle }: {
@@ -91,7 +98,7 @@ function Legend({ labels, off, onToggle }: {
     "div",
     { class: "legend", role: "group", "aria-label": "Labels that are shown" },
     labels.map((label, i) => {
-      const { colour, shape } = classStyle(i);
+      const { colour, shape } = lookOf(i);
       return h(
         "button",
         {

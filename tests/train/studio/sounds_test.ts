@@ -1,0 +1,149 @@
+/** Answers of the studio about sounds: what they hold, and what is refused. */
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import type { MapAnswer, SoundAnswer } from "../../../train/studio/api.ts";
+import { cosine } from "../../../train/studio/collection.ts";
+import { isInside } from "../../../train/studio/confined.ts";
+import { openStudio, type Studio } from "../../../train/studio/server.ts";
+import { Sounds } from "../../../train/studio/sounds.ts";
+import { syntheticClip } from "../../../train/data/synthetic.ts";
+import { inTempDir, wav } from "../../support/audio_files.ts";
+import { encoderFile } from "../../support/golden_encoder.ts";
+
+/** A folder with an encoder, labelled sounds and an empty folder of runs, and a studio for it. */
+async function serving(body: (studio: Studio, dir: string) => Promise<void>): Promise<void> {
+  await inTempDir(async (dir) => {
+    const [runs, collection] = [join(dir, "runs"), join(dir, "clips")];
+    Deno.mkdirSync(runs);
+    Deno.writeFileSync(join(dir, "encoder.safetensors"), encoderFile());
+    for (const [i, label] of ["low", "low", "low", "high", "high", "high"].entries()) {
+      Deno.mkdirSync(join(collection, label), { recursive: true });
+      const sound = wav(syntheticClip(1, i, 9_000).waveform);
+      Deno.writeFileSync(join(collection, label, `${i}.wav`), sound);
+    }
+    Deno.writeTextFileSync(join(collection, "low", "broken.wav"), "no audio");
+    Deno.writeTextFileSync(join(dir, "secret.wav"), "SECRET");
+    Deno.symlinkSync(join(dir, "secret.wav"), join(collection, "link.wav"));
+    using sounds = new Sounds({
+      ...{ folder: runs, collection, checkpoint: join(dir, "encoder.safetensors") },
+      ...{ adapter: "auto", workers: 0, clips: 100 },
+    });
+    const studio = await openStudio({ folder: runs, sounds });
+    try {
+      await body(studio, dir);
+    } finally {
+      await studio.close();
+    }
+  });
+}
+
+async function json<Value>(studio: Studio, path: string, init?: RequestInit): Promise<Value> {
+  const answer = await fetch(studio.address + path, init);
+  const value = await answer.json();
+  assertEquals(answer.status, 200, JSON.stringify(value));
+  return value;
+}
+
+Deno.test("studio: a sound, its attention and its neighbours; the map; faults are said", () =>
+  serving(async (studio, dir) => {
+    assertEquals(await json(studio, "api/models"), [
+      { id: "", title: join(dir, "encoder.safetensors") },
+    ]);
+    // The fourth clip of the collection, as it is there.
+    const body = Deno.readFileSync(join(dir, "clips", "high", "3.wav"));
+    const sound = await json<SoundAnswer>(studio, "api/listen", { method: "POST", body });
+    const { rows, columns, classToken } = sound.chunk;
+    assertEquals([rows, columns, classToken], [5, 3, true]);
+    assertEquals([sound.spectrogram.rows, sound.spectrogram.columns], [80, 54]);
+    assertStringIncludes(sound.by, "this server (");
+    assertEquals([sound.paints, sound.labels, sound.path?.points.length], [false, null, 4]);
+    const bytes = Uint8Array.fromBase64(sound.spectrogram.bytes);
+    assertEquals(bytes.length, 80 * 54);
+    for (const patch of ["class", "7"]) {
+      const it = await json<{ layers: number; heads: number; tokens: number; weights: string }>(
+        studio,
+        `api/attention?id=${sound.id}&patch=${patch}`,
+      );
+      assertEquals([it.layers, it.heads, it.tokens], [3, 2, 16]);
+      const weights = new Float32Array(Uint8Array.fromBase64(it.weights).buffer);
+      for (let i = 0; i < 6; i++) {
+        const sum = weights.subarray(16 * i, 16 * (i + 1)).reduce((a, b) => a + b, 0);
+        // Sums of 16 weights in f32.
+        assertAlmostEquals(sum, 1, 1e-5);
+      }
+    }
+    const { clips } = await json<
+      { clips: { name: string; labels: string[]; similarity: number }[] }
+    >(
+      studio,
+      `api/nearest?id=${sound.id}`,
+    );
+    assertEquals([clips.length, clips[0].name, clips[0].labels], [6, "high/3.wav", ["high"]]);
+    // The same sound by the same weights.
+    assertAlmostEquals(clips[0].similarity, 1, 1e-5);
+    let map = await json<MapAnswer>(studio, "api/map");
+    while (map.state === "busy") {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      map = await json<MapAnswer>(studio, "api/map");
+    }
+    if (map.state !== "ready") throw new Error(JSON.stringify(map));
+    assertEquals([map.clips.length, map.components.length, map.neighbours?.length], [6, 6, 6]);
+    assertEquals(map.skipped.map(({ path }) => path.split("/").at(-1)), ["broken.wav"]);
+
+    const clip = await fetch(`${studio.address}api/clip?n=${map.clips[0].n}`);
+    const part = await fetch(`${studio.address}api/clip?n=${map.clips[0].n}`, {
+      headers: { range: "bytes=4-7" },
+    });
+    const whole = await clip.bytes();
+    assertEquals(clip.headers.get("content-type"), "audio/wav");
+    assertEquals([part.status, await part.bytes()], [206, whole.slice(4, 8)]);
+    for (let n = 0; n < 9; n++) {
+      const text = await (await fetch(`${studio.address}api/clip?n=${n}`)).text();
+      assert(!text.includes("SECRET"));
+    }
+    const faults: [string, number, string, RequestInit?][] = [
+      ["api/listen", 415, "", { method: "POST", body: "no audio" }],
+      ["api/listen", 405, "a sound is to be sent"],
+      ["api/map", 405, "nothing can be changed", { method: "POST" }],
+      ["api/listen?model=gone", 404, "not there any more", { method: "POST", body }],
+      [`api/attention?id=${sound.id}&patch=15`, 400, "patch: must be 0 to 14 or class"],
+      [`api/attention?id=${sound.id}&patch=x`, 400, "patch: must be a whole number"],
+      ["api/attention?id=none&patch=0", 404, "not kept any more"],
+      [`api/painted?id=${sound.id}&seed=0`, 409, "MATPAC predicts latent values"],
+      ["api/clip?n=99", 404, "no such clip"],
+      ["api/clip?n=..%2f..", 400, "n: must be a whole number"],
+      ["api/batch?run=none", 404, "not there any more"],
+    ];
+    for (const [path, status, words, init] of faults) {
+      const answer = await fetch(studio.address + path, init);
+      const text = await answer.text();
+      assertEquals(answer.status, status, `${path}: ${text}`);
+      assertStringIncludes(text, words);
+    }
+    // A foreign file in the model's place is said, and a good one is taken again.
+    Deno.writeTextFileSync(join(dir, "encoder.safetensors"), "no checkpoint");
+    const foreign = await fetch(`${studio.address}api/listen`, { method: "POST", body });
+    assertEquals(foreign.status, 400);
+    assertStringIncludes((await foreign.json()).error, "encoder.safetensors");
+    Deno.writeFileSync(join(dir, "encoder.safetensors"), encoderFile());
+    await json(studio, "api/listen", { method: "POST", body });
+  }));
+
+Deno.test("studio: a file is inside a folder if it really is", () =>
+  inTempDir((dir) => {
+    Deno.mkdirSync(join(dir, "a"));
+    Deno.mkdirSync(join(dir, "ab"));
+    Deno.writeTextFileSync(join(dir, "ab", "x"), "");
+    Deno.symlinkSync(join(dir, "ab", "x"), join(dir, "a", "x"));
+    assertEquals(isInside(join(dir, "a"), join(dir, "ab", "x")), false);
+    assertEquals(isInside(join(dir, "a"), join(dir, "a", "x")), false);
+    assertEquals(isInside(dir, join(dir, "a", "x")), true);
+    assertEquals(isInside(dir, join(dir, "a", "..", "..")), false);
+    assertEquals(isInside(dir, join(dir, "none")), false);
+    assertEquals(
+      [cosine([1, 0], [0, 2]), cosine([1, 1], [2, 2]), cosine([0], [1])].map((it) =>
+        Math.round(1e9 * it) / 1e9
+      ),
+      [0, 1, 0],
+    );
+  }));
