@@ -27,6 +27,11 @@ export function isSoftware(info: GPUAdapterInfo): boolean {
     /llvmpipe|lavapipe|swiftshader|basic render/i.test(`${info.description} ${info.device}`);
 }
 
+/** The WebGPU of the runtime; undefined where it has none. */
+export function ownGpu(): GPU | undefined {
+  return (globalThis.navigator as Navigator | undefined)?.gpu;
+}
+
 /** Why there is no WebGPU, and what to do about it where this program runs. */
 function noWebGpu(): string {
   const { Deno, process, isSecureContext } = globalThis as {
@@ -48,9 +53,12 @@ function noWebGpu(): string {
       : "use a current Chrome, Edge, Firefox or Safari");
 }
 
-/** What to do where WebGPU finds no adapter. */
-const noAdapter = (): string =>
-  "document" in globalThis || "WorkerGlobalScope" in globalThis && !("Deno" in globalThis)
+/** What to do where WebGPU, this program's own or what it was given, finds no adapter. */
+const noAdapter = (own: boolean): string =>
+  !own
+    ? "no WebGPU adapter where the program has its WebGPU from; Dawn (npm's webgpu) needs the " +
+      "driver of a GPU, or Mesa 25 or newer for its software adapter"
+    : "document" in globalThis || "WorkerGlobalScope" in globalThis && !("Deno" in globalThis)
     ? "this browser finds no WebGPU adapter; switch its hardware acceleration on, or update the " +
       "GPU's driver"
     : "no WebGPU adapter (looked for Vulkan, Metal and Direct3D 12 drivers); " +
@@ -64,13 +72,13 @@ const noAdapter = (): string =>
  */
 export async function findAdapter(
   kind: "auto" | "gpu" | "software",
-  gpu: GPU | undefined = (globalThis.navigator as Navigator | undefined)?.gpu,
+  gpu: GPU | undefined = ownGpu(),
 ): Promise<GPUAdapter> {
   if (!gpu) throw new NoAdapterError(noWebGpu());
   const adapter = await gpu.requestAdapter(
     kind === "software" ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
   );
-  if (!adapter) throw new NoAdapterError(noAdapter());
+  if (!adapter) throw new NoAdapterError(noAdapter(gpu === ownGpu()));
   if (kind === "gpu" && isSoftware(adapter.info)) {
     throw new NoAdapterError(
       `only the software adapter "${adapter.info.description}" was found, but a GPU was asked ` +

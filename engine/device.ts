@@ -4,7 +4,7 @@
  * @module
  */
 import { kindOf, needDType, needFitting, needTensorList } from "./arguments.ts";
-import { type AdapterInfo, findAdapter, isSoftware, REQUESTED_LIMITS } from "./adapter.ts";
+import { type AdapterInfo, findAdapter, isSoftware, ownGpu, REQUESTED_LIMITS } from "./adapter.ts";
 import { AnomalyDetector } from "./anomaly.ts";
 import { noteValues } from "./display.ts";
 import { type DType, dtypeOf, HAS_F16, type HostArray, hostView, itemSizeOf } from "./dtype.ts";
@@ -87,6 +87,9 @@ export interface DeviceFeatures {
   readonly timestamps: boolean;
 }
 
+/** Keeps what devices come from: Dawn ends with the object that `create` gives. */
+const implementations = new WeakMap<GPUDevice, GPU | undefined>();
+
 /** How long after a failed call the loss of the device may take to be announced. */
 const LOSS_NOTICE_MS = 200;
 
@@ -110,8 +113,8 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   ];
   const optional = asked.filter((name) => adapter.features.has(name as GPUFeatureName));
   // Deno grants subgroups where the adapter has them although adapter.features hides that.
-  const hidden = "Deno" in globalThis && asked.includes("subgroups") &&
-    !optional.includes("subgroups");
+  const hidden = "Deno" in globalThis && (options.gpu ?? ownGpu()) === ownGpu() &&
+    asked.includes("subgroups") && !optional.includes("subgroups");
   const attempts = [...hidden ? [[...optional, "subgroups"]] : [], optional, []];
   let failure: unknown;
   for (const requiredFeatures of attempts) {
@@ -120,6 +123,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
         requiredFeatures: requiredFeatures as GPUFeatureName[],
         requiredLimits,
       });
+      implementations.set(gpu, options.gpu);
       return new Device(gpu, adapter, new Set(requiredFeatures), options);
     } catch (error) {
       failure = error;

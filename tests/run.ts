@@ -5,9 +5,10 @@
  *
  * `--full` runs the full tier, otherwise the quick one runs (tests/README.md, Tiers). With
  * `--beyond-quick` the full tier leaves out what would repeat the quick one: the static checks,
- * files that take nothing from support/tier.ts, and calls of its `test`. Further words
- * go to `deno test`: a path, `--filter TEXT`; the static checks are left out then and one process
- * runs everything. Exits 1 when anything failed or nothing ran.
+ * files that take nothing from support/tier.ts, and calls of its `test`. Further words go to
+ * `deno test`: a path, `--filter TEXT`; the static checks are left out then and one process runs
+ * everything. `--dawn` runs the op suite on npm's webgpu instead of Deno's own WebGPU. Exits 1
+ * when anything failed or nothing ran.
  */
 const CHECKS: readonly (readonly string[])[] = [
   ["check", "--quiet"],
@@ -29,11 +30,15 @@ const PERMISSIONS: readonly string[] = [
   `--allow-run=${Deno.execPath()}`,
 ];
 
+/** Files that load npm's webgpu, a native library, and may do so. */
+const NATIVE: readonly string[] = ["tests/engine/webgpu_test.ts"];
+
 /** Files that take long, longest first: they start first, so that no core waits for them. */
 const LONGEST: readonly string[] = [
   "tests/engine/ops_test.ts",
   "tests/engine/gemm_variants_test.ts",
   "tests/engine/attention_variants_test.ts",
+  "tests/engine/webgpu_test.ts",
   "tests/train/run/mixed_test.ts",
   "tests/train/run/pretrain_test.ts",
 ];
@@ -41,7 +46,10 @@ const LONGEST: readonly string[] = [
 const ALONE: readonly string[] = ["tests/bench/check_test.ts"];
 const FULL = "--full";
 const BEYOND_QUICK = "--beyond-quick";
-const TIERS: readonly string[] = [FULL, BEYOND_QUICK];
+/** Runs the op suite on npm's webgpu. */
+const DAWN = "--dawn";
+/** Words that go to the test files. */
+const TIERS: readonly string[] = [FULL, BEYOND_QUICK, DAWN];
 /** Files of one process; each start of Deno takes a third of a second. */
 const FILES_AT_ONCE = 5;
 const PROCESSES = Math.min(navigator.hardwareConcurrency, 8);
@@ -124,7 +132,7 @@ class Results {
     this.failed += failed;
     this.skipped += skipped;
     for (const [file, name] of failures) {
-      const full = tier.filter((word) => word === FULL);
+      const full = tier.filter((word) => word !== BEYOND_QUICK);
       this.fail(["deno", "task", "test", ...full, file, "--filter", name]);
     }
   }
@@ -164,7 +172,10 @@ async function test(
   const report = await Deno.makeTempFile({ suffix: ".xml" });
   try {
     // Types are checked beside the tests, or are being worked on.
-    const args = ["test", "--no-check", ...PERMISSIONS, `--junit-path=${report}`, ...words];
+    const isNative = tier.includes(DAWN) ||
+      NATIVE.some((file) => words.some((word) => file.startsWith(word)));
+    const permissions = [...PERMISSIONS, ...isNative ? ["--allow-ffi"] : []];
+    const args = ["test", "--no-check", ...permissions, `--junit-path=${report}`, ...words];
     const outcome = await deno([...args, "--", ...tier], show);
     const counts = reportOf(await Deno.readTextFile(report));
     results.add(counts, tier);
@@ -234,6 +245,7 @@ async function main(all: readonly string[]): Promise<number> {
     console.error(`${BEYOND_QUICK} says what ${FULL} is to leave out: give both`);
     return 1;
   }
+  if (tier.includes(DAWN) && words.length === 0) words.push("tests/engine/ops_test.ts");
   const results = new Results();
   if (words.length === 0) await everything(tier, results);
   else {
