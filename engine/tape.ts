@@ -414,7 +414,12 @@ function recomputed(
 ): Tensor {
   needTensors(name, Object.fromEntries(inputs.map((it, i) => [`input ${i}`, it])));
   if (!recording) return body(...inputs);
-  const { result: y, outer } = readsOf(() => noGrad(() => scope(() => body(...inputs))));
+  const { result, outer } = readsOf(() => noGrad(() => scope(() => body(...inputs))));
+  if (!isFloat(result.dtype)) return result;
+  // What was there before has a place of its own in the graph.
+  const y = inputs.includes(result) || result.node || result.requiresGrad
+    ? result.view(result.shape, result.strides)
+    : result;
   y.node = new Node({
     name,
     run({ grads, saved, needs }) {
@@ -422,7 +427,9 @@ function recomputed(
         const leaf = input.view(input.shape, input.strides);
         return isFloat(input.dtype) ? leaf.trainable() : leaf;
       });
-      withRecording(true, () => backward(body(...leaves), grads[0]));
+      const again = withRecording(true, () => body(...leaves));
+      // Else no gradient passes the body.
+      if (again.node || again.requiresGrad) withRecording(true, () => backward(again, grads[0]));
       return leaves.map((leaf, i) => needs[i] ? leaf.grad : undefined);
     },
     device: y.device,
@@ -441,7 +448,7 @@ function recomputed(
  * Adds d `loss` / d leaf to the gradient of every leaf that `loss` depends on, and frees the
  * recorded graph.
  *
- * @param loss a scalar, unless `seed` is given
+ * @param loss a scalar, unless `seed` is given; of a leaf it is the leaf's own gradient
  * @param seed gradient of `loss`, of its shape; default 1
  * @throws {ShapeError} if `loss` is no scalar and has no seed, does not depend on any trainable
  * tensor, or the seed has another shape or element type.
@@ -451,6 +458,10 @@ function recomputed(
 export function backward(loss: Tensor, seed?: Tensor): void {
   needTensors("backward", { loss }, { seed });
   needSeed("backward", loss, seed);
+  if (!loss.node && loss.requiresGrad) {
+    noGrad(() => scope(() => fillSlot(loss.gradientSlot(), seedOf(loss, seed))));
+    return;
+  }
   const nodes = graphBehind("backward", [loss]);
   noGrad(() =>
     scope(() => {

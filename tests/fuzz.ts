@@ -23,7 +23,7 @@ const PROGRAMS_AT_ONCE = 20;
  */
 const MOST_MEMORY = 4 * 2 ** 30;
 /** Most bytes of memory that a small device binds at once, so that ops have to split. */
-const SMALL_BINDING = 1 << 16;
+const SMALL_BINDING = 1 << 12;
 
 /** The command as help, parsing and completion see it. */
 export const COMMAND = command({
@@ -59,7 +59,7 @@ async function programs(seed: number, seconds: number): Promise<Tried> {
     }
     tried += PROGRAMS_AT_ONCE;
     try {
-      await checkPrograms(round % 2 ? small : plain, seed + round, PROGRAMS_AT_ONCE, true);
+      await checkPrograms(round % 2 ? small : plain, seed + round, PROGRAMS_AT_ONCE, true, true);
     } catch (error) {
       faults.push(`programs of seed ${seed + round}: ${describeError(error)}`);
       if (faults.length >= 5) break;

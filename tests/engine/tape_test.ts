@@ -14,7 +14,10 @@ import { split } from "../../engine/ops/assemble.ts";
 import { mse } from "../../engine/ops/loss.ts";
 import { mean, sum } from "../../engine/ops/reduce.ts";
 import { scope } from "../../engine/scope.ts";
+import { greater } from "../../engine/ops/compare.ts";
 import { indexSelect } from "../../engine/ops/indexing.ts";
+import { argsort } from "../../engine/ops/sort.ts";
+import { capture } from "../../engine/plan.ts";
 import { backward, checkpoint, detach, noGrad } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { openDevice } from "../support/device.ts";
@@ -250,6 +253,32 @@ Deno.test("checkpoint of several inputs, integers among them, gives the plain bi
     found.push([await a.grad!.data() as Float32Array, await b.grad!.data() as Float32Array]);
   }
   assertEquals(found[1], found[0]);
+});
+
+Deno.test("checkpoint of what no gradient passes, and of its own input", async () => {
+  using x = device.tensor([0.5, -1]).trainable();
+  const [positive, itself] = [checkpoint((x) => greater(x, 0)), checkpoint((x: Tensor) => x)];
+  scope(() => backward(sum(mul(add(positive(x), itself(mul(x, 3))), itself(x)))));
+  // x [x > 0] + 3 x^2
+  assertEquals([...await x.grad!.data()], [4, -6]);
+  using order = scope(() => checkpoint((x: Tensor) => argsort(x))(x));
+  assertEquals([order.dtype, ...await order.data()], ["u32", 1, 0]);
+  assertEquals(x.node, undefined);
+});
+
+Deno.test("backward of a leaf adds the seed to its gradient, as in PyTorch", async () => {
+  using x = device.tensor([0.5, -1]).trainable();
+  using seed = device.tensor([2, 3]);
+  backward(x, seed);
+  scope(() => backward(sum(square(x))));
+  backward(x, seed);
+  assertEquals([...await x.grad!.data()], [5, 4]);
+  using one = device.tensor([7]).trainable();
+  backward(one);
+  assertEquals([...await one.grad!.data()], [1]);
+  using plan = capture(device, [], () => backward(x, seed));
+  plan.replay([]);
+  assertEquals([...await x.grad!.data()], [7, 7]);
 });
 
 Deno.test("detach: the value without the gradient", async () => {
