@@ -20,6 +20,7 @@ import { hostArrayOf, type HostValues } from "./host_values.ts";
 import { accumulate, denseCopy, fill } from "./launch/copy.ts";
 import type { FirstRuns, KernelWatch } from "./first_runs.ts";
 import { type ImageLayout, Images, TEXEL_BYTES } from "./images.ts";
+import type { Pace } from "./pace.ts";
 import { type Kernel, type Pipeline, pipelineFor } from "./kernel.ts";
 import { BufferPool, formatBytes, type MemoryCounters } from "./memory.ts";
 import { type CopiedParts, Readback } from "./readback.ts";
@@ -292,6 +293,30 @@ export class Device implements Disposable {
     this.firstRuns.watch = watch;
   }
 
+  /**
+   * Asks `watch` now and then, when all work up to there is done, until it is called with undefined.
+   * What it throws ends the call under way, such as a replay, with part of its work left out. The
+   * bits are the same.
+   *
+   * @param interval milliseconds of work between two questions, about
+   */
+  watchWork(watch: (() => void) | undefined, interval = 250): void {
+    this.pace.start(watch, interval);
+  }
+
+  /**
+   * Runs or records `body`, whose work is done whole: who watches the device's work is not asked
+   * before all of it is submitted.
+   */
+  uninterrupted<T>(body: () => T): T {
+    return this.pace.hold(body);
+  }
+
+  /** Questions to who watches; plans have theirs. */
+  get pace(): Pace {
+    return this.#recorder.pace;
+  }
+
   /** Kernels that have not run yet; plans ask. */
   get firstRuns(): FirstRuns {
     return this.#recorder.firstRuns;
@@ -550,6 +575,7 @@ export class Device implements Disposable {
       let all = new ArrayBuffer(0);
       const work = async () => {
         all = await this.#readback.fetch(copy(), (mapped) => this.#settle(mapped));
+        this.pace.rest();
       };
       await this.#settle(work());
       if (this.#anomalies) await this.#anomalies.verify();
@@ -684,6 +710,7 @@ export class Device implements Disposable {
     this.#refuseWaiting();
     this.#recorder.flush();
     await this.#settle(this.gpu.queue.onSubmittedWorkDone());
+    this.pace.rest();
     if (this.#anomalies) await this.#anomalies.verify();
   }
 

@@ -83,6 +83,7 @@ interface Condition {
 
 interface DispatchEvent {
   readonly when?: Condition;
+  readonly whole?: boolean;
   readonly pipeline: Pipeline;
   readonly windows: readonly BufferWindow[];
   readonly params: Params;
@@ -91,6 +92,7 @@ interface DispatchEvent {
 
 interface CopyEvent {
   readonly when?: Condition;
+  readonly whole?: boolean;
   readonly from: BufferWindow;
   readonly to: BufferWindow;
 }
@@ -100,6 +102,8 @@ type PlanEvent = DispatchEvent | CopyEvent;
 /** An elementwise launch before it is known what it is joined with. */
 interface MapEvent {
   readonly when?: Condition;
+  /** Whether it belongs to work that is done whole. */
+  readonly whole?: boolean;
   readonly map: MapLaunch;
 }
 
@@ -143,7 +147,7 @@ class PlanRecorder implements Recorder, GradientLog {
   readonly #maxGroups: number;
   #when: Condition | undefined;
 
-  constructor(device: Device, private readonly inputs: readonly Tensor[] = []) {
+  constructor(private readonly device: Device, private readonly inputs: readonly Tensor[] = []) {
     this.#maxGroups = device.gpu.limits.maxComputeWorkgroupsPerDimension;
   }
 
@@ -218,7 +222,7 @@ class PlanRecorder implements Recorder, GradientLog {
       }
       if (writes) buffer.version++;
     }
-    this.#events.push({ ...event, touches, when: this.#when });
+    this.#events.push({ ...event, touches, when: this.#when, whole: this.device.pace.isHeld });
   }
 
   dispatch(
@@ -266,7 +270,7 @@ class PlanRecorder implements Recorder, GradientLog {
         if (!map) return;
         const { pipeline, windows, params, groups } = dispatchOf(device, map);
         const grid = gridOf(pipeline, windows, params, groups, this.#maxGroups)!;
-        event = { pipeline, windows, params, grid, when: recorded.when };
+        event = { pipeline, windows, params, grid, when: recorded.when, whole: recorded.whole };
       } else {
         event = recorded;
       }
@@ -511,6 +515,7 @@ interface Step {
   readonly when?: Condition;
   /** Windows that are copied into textures first. */
   readonly images: readonly { readonly window: BufferWindow; readonly to: Image }[];
+  readonly whole?: boolean;
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
   readonly offset: number[];
@@ -602,10 +607,10 @@ class CapturedPlan<Output> implements Plan<Output> {
             "a captured function copies between two of its intermediate results; use an op instead",
           );
         }
-        this.#steps.push({ from, to, when: event.when });
+        this.#steps.push({ from, to, when: event.when, whole: event.whole });
         continue;
       }
-      const { pipeline, params, grid, when } = event;
+      const { pipeline, params, grid, when, whole } = event;
       const windows = event.windows.map((window) => this.#resolve(window));
       const { images } = this.device;
       packParams(pipeline, params, bytes, slot * stride / 4);
@@ -634,6 +639,7 @@ class CapturedPlan<Output> implements Plan<Output> {
         offset: [slot * stride],
         grid,
         when,
+        whole,
       });
       windows.forEach((window, i) => pipeline.storage[i].writes && forget(window));
       slot += parameterSlots(pipeline, stride);
@@ -705,10 +711,10 @@ class CapturedPlan<Output> implements Plan<Output> {
     for (const [slot, { filled }] of this.recorder.slots) slot.filledNow = filled ?? slot.filledNow;
   }
 
-  /** In one submission, but for kernels that somebody awaits. */
+  /** In one submission, but for kernels that somebody awaits, and work that somebody watches. */
   #run(due: readonly (Step | CopyEvent)[]): void {
     const { device } = this;
-    const { firstRuns } = device;
+    const { firstRuns, pace } = device;
     const isNew = (step: Step | CopyEvent): step is Step =>
       !("from" in step) && firstRuns.isAwaited(step.pipeline);
     const total = new Set(due.filter(isNew).map(({ pipeline }) => pipeline)).size;
@@ -720,9 +726,15 @@ class CapturedPlan<Output> implements Plan<Output> {
       part = [];
     };
     for (const step of due) {
+      if (pace.isDue && !step.whole) {
+        submit();
+        pace.ask();
+      }
       part.push(step);
+      if (!("from" in step)) pace.add();
       if (total === 0 || !isNew(step)) continue;
       submit();
+      pace.rest();
       firstRuns.wait(step.pipeline, ++ready, total);
     }
     submit();

@@ -10,6 +10,7 @@ import type { HostArray } from "./dtype.ts";
 import { KernelError } from "./errors.ts";
 import { FirstRuns } from "./first_runs.ts";
 import { BUFFER_USAGE } from "./gpu_flags.ts";
+import { Pace } from "./pace.ts";
 import { checkRounds, type Launch, type Pipeline } from "./kernel.ts";
 import type { ImageLayout, Images } from "./images.ts";
 import type { MapLaunch } from "./launch/elementwise.ts";
@@ -225,6 +226,8 @@ export class EagerRecorder implements Recorder, RecorderCounters {
   observer: DispatchObserver | undefined;
   /** Kernels that have not run yet. */
   readonly firstRuns: FirstRuns;
+  /** Dispatches between two questions whether to go on. */
+  readonly pace: Pace;
   #used = 0;
   #serial = 0;
   #encoder: GPUCommandEncoder | undefined;
@@ -249,6 +252,7 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     private readonly poisons = false,
   ) {
     this.firstRuns = new FirstRuns(gpu);
+    this.pace = new Pace(gpu);
     this.#slotBytes = parameterStride(gpu);
     this.#ring = gpu.createBuffer({
       label: "params",
@@ -331,8 +335,12 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     const grid = gridOf(pipeline, windows, params, groups, this.#maxGroups);
     if (!grid) return;
     const slots = parameterSlots(pipeline, this.#slotBytes);
+    const { observer, pace } = this;
+    if (pace.isDue && !observer) {
+      this.flush();
+      pace.ask();
+    }
     if (this.#used + slots > RING_SLOTS) this.flush();
-    const { observer } = this;
     const alone = observer?.beforeDispatch(pipeline, windows, {
       constants: pipeline.constants,
       params,
@@ -360,9 +368,11 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     pass.setBindGroup(0, this.#bindGroup(pipeline, windows), this.#offset);
     pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
     this.dispatches++;
+    pace.add();
     observer?.afterDispatch();
     if (!this.firstRuns.isAwaited(pipeline.gpu)) return;
     this.flush();
+    pace.rest();
     this.firstRuns.wait(pipeline.gpu);
   }
 

@@ -7,7 +7,7 @@ import { wantsHelp, wantsVersion } from "./cli/parser.ts";
 import { COMMANDS } from "./commands/mod.ts";
 import { EXIT_INTERRUPTED, reportError, UsageError } from "./errors.ts";
 import { restrictThreads } from "./data/thread_permissions.ts";
-import { hasUnfinishedWork } from "./io/unfinished_work.ts";
+import { lossNow } from "./io/unfinished_work.ts";
 import { outliveReaders } from "./cli/live_line.ts";
 import { END_SIGNALS, SIGNAL_ECHO, watchSignals } from "./io/interruption.ts";
 import { gitCommit } from "./io/git.ts";
@@ -67,8 +67,8 @@ function versionText(): string {
 /** Milliseconds between two looks at a command that was told to end. */
 const LOOK_INTERVAL = 250;
 
-/** Looks at which it may still be waiting; 8 s. */
-const MOST_LOOKS = 32;
+/** Looks at which it may still be waiting; 9 s. */
+const MOST_LOOKS = 36;
 
 /**
  * Aborts at the first SIGINT, SIGTERM or SIGHUP (a closed terminal). From then on SIGINT and
@@ -78,8 +78,7 @@ const MOST_LOOKS = 32;
  * counts. Further SIGHUPs count for nothing, as shells and terminals send several.
  *
  * A command that then still waits, such as for a file system that does not answer, is ended after
- * 8 s, which are counted while the event loop is free. An update under way and the checkpoint after
- * it are completed first.
+ * 9 s, which are counted while the event loop is free, and says what is lost by that.
  *
  * @param exit ends the process
  */
@@ -94,9 +93,9 @@ export function listen(
     controller.abort();
     let looks = 0;
     const timer = setInterval(() => {
-      if (hasUnfinishedWork()) looks = 0;
       if (++looks < MOST_LOOKS) return;
-      console.error("error: interrupted; what it was waiting for did not come within 8 s");
+      const text = lossNow() ?? "what it was waiting for did not come within 9 s";
+      console.error(`error: interrupted; ${text}`);
       exit(EXIT_INTERRUPTED);
     }, LOOK_INTERVAL);
     Deno.unrefTimer(timer);

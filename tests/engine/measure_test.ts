@@ -4,8 +4,9 @@ import { openDevice } from "../../engine/device.ts";
 import { add, mul } from "../../engine/ops/elementwise.ts";
 import { matmul } from "../../engine/ops/matmul.ts";
 import { sum } from "../../engine/ops/reduce.ts";
-import { sgdStep } from "../../engine/launch/in_place.ts";
+import { addScaled, sgdStep } from "../../engine/launch/in_place.ts";
 import { capture, measure } from "../../engine/plan.ts";
+import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 
@@ -49,6 +50,60 @@ Deno.test("what is measured is what capture takes, and measuring takes nothing",
   assertEquals(measured.largest, Math.max(measured.arena, 300 * 200 * 4));
   assertEquals(measured.outputs, 256);
   assert(Number.isFinite(await plan.replay([x]).item()));
+});
+
+Deno.test("watched work is asked about between dispatches, ends there, and has the same bits", async () => {
+  using own = await openDevice();
+  using x = own.full([7], 0.5);
+  const chain = (x: Tensor) => {
+    let y = x;
+    for (let i = 0; i < 40; i++) y = sum(add(y, i), { axes: [0], keepDims: true });
+    return y;
+  };
+  using eager = scope(() => chain(x));
+  using plan = capture(own, [x], chain);
+  const wanted = await own.read([eager, plan.replay([x])]);
+  let asked = 0;
+  own.watchWork(() => void asked++, 0);
+  using again = scope(() => chain(x));
+  assert(asked > 60, `asked ${asked} times`);
+  asked = 0;
+  assertEquals(await own.read([again, plan.replay([x])]), wanted);
+  assert(asked > 30, `asked ${asked} times in a replay`);
+});
+
+Deno.test("what is done whole is not ended within, eager and replayed", async () => {
+  using own = await openDevice();
+  using x = own.full([1], 1);
+  using a = own.zeros([1]);
+  using b = own.zeros([1]);
+  const update = () => {
+    for (let i = 0; i < 20; i++) addScaled(a, x, 1);
+    own.uninterrupted(() => {
+      for (let i = 0; i < 20; i++) addScaled(b, x, 1);
+    });
+  };
+  using plan = capture(own, [], update);
+  for (const run of [update, () => plan.replay([])]) {
+    let [left, b0] = [0, (await b.data())[0]];
+    own.watchWork(() => {
+      if (left-- === 0) throw new Error("enough");
+    }, 0);
+    let ended = 0;
+    for (let after = 0; after < 24; after += 3) {
+      left = after;
+      try {
+        run();
+        b0 += 20;
+      } catch (error) {
+        assertEquals((error as Error).message, "enough");
+        ended++;
+      }
+      assertEquals((await b.data())[0], b0, `after ${after} questions`);
+    }
+    own.watchWork(undefined);
+    assert(ended >= 4, `${ended} of 8 runs were ended`);
+  }
 });
 
 Deno.test("kernels are counted at their first dispatch, and the bits stay", async () => {

@@ -13,7 +13,7 @@ import { CLEAR_LINE, PLAIN_INTERVAL, type ProgressOutput, standardOutput } from 
 const SHORT_WAIT = 3_000;
 
 /**
- * Opens a device whose kernels are waited for when they first run.
+ * Opens a device whose kernels are waited for when they first run, and whose work a signal ends.
  *
  * @param quiet no line
  */
@@ -27,6 +27,7 @@ export async function openWatchedDevice(
     refuseInterrupted();
     line?.update(ready);
   });
+  device.watchWork(refuseInterrupted);
   return device;
 }
 

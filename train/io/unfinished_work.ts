@@ -1,28 +1,18 @@
 /**
- * Work that a signal waits for, however long it takes: an update and the checkpoint after it.
+ * Work that is lost where a command is ended in the middle of it.
  *
  * @module
  */
 
-let open = 0;
+const open: (() => string)[] = [];
 
-/** Whether something is under way that must not be lost. */
-export function hasUnfinishedWork(): boolean {
-  return open > 0;
+/** Begins such work; it ends when the result is disposed. @param loss what is lost, in words */
+export function unfinishedWork(loss: () => string): Disposable {
+  open.push(loss);
+  return { [Symbol.dispose]: () => void open.splice(open.indexOf(loss), 1) };
 }
 
-/** Begins such work; it ends when the result is disposed. */
-export function unfinishedWork(): Disposable {
-  open++;
-  return { [Symbol.dispose]: () => void open-- };
-}
-
-/** Waits within such work for what may never come: meanwhile a signal does not wait for it. */
-export async function waitFor<T>(promise: Promise<T>): Promise<T> {
-  open--;
-  try {
-    return await promise;
-  } finally {
-    open++;
-  }
+/** What is lost if the process ends now, in words; nothing where no such work is under way. */
+export function lossNow(): string | undefined {
+  return open.at(-1)?.();
 }

@@ -15,7 +15,7 @@ import type { LogMel } from "../../model/frontend/log_mel.ts";
 import type { MaskedModel } from "../../model/objectives/masked_model.ts";
 import { AudioError } from "../audio/decoded_audio.ts";
 import { loadWaveform } from "../audio/decode.ts";
-import { NoDataError } from "../errors.ts";
+import { InterruptedError, NoDataError } from "../errors.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
 import type { LabelledClip, LabelledFolder } from "../data/labelled_folder.ts";
 import type { EvaluationScore } from "../metrics/metrics_row.ts";
@@ -213,7 +213,8 @@ export class RunEvaluation {
     const before = performance.now();
     const score = await this.#evaluator.score().catch((error) => {
       const { signal } = this.#options;
-      if (!signal?.aborted || error !== signal.reason) throw error;
+      const interrupted = signal?.aborted && error === signal.reason;
+      if (!interrupted && !(error instanceof InterruptedError)) throw error;
       return undefined;
     });
     if (!score) return;

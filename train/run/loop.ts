@@ -13,7 +13,7 @@ import { readSafetensors } from "../../engine/formats/safetensors.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
 import { refuseInterrupted } from "../io/interruption.ts";
 import { readRegular } from "../io/regular_file.ts";
-import { unfinishedWork, waitFor } from "../io/unfinished_work.ts";
+import { unfinishedWork } from "../io/unfinished_work.ts";
 import { buildModel, precisionOn, stepSettings } from "./model_from_config.ts";
 import {
   type CheckpointSnapshot,
@@ -47,6 +47,7 @@ import { type EvaluatorOptions, RunEvaluation } from "./evaluate.ts";
 import { EventFile, markdownTable } from "../metrics/tensorboard.ts";
 import { encoderTensors, loadWeights, restoreState, snapshotState } from "./state_dict.ts";
 import { Trainer } from "./update.ts";
+import { UpdateWatch } from "./update_watch.ts";
 import { withAdvice } from "./failure_advice.ts";
 
 /** Independent sequences of random numbers of one run; the loader has its own. */
@@ -102,10 +103,11 @@ class Run implements Disposable {
   /** By name; what lives on the device is listed in state.ts. */
   readonly parts: Readonly<Record<string, SavedPart<never>>> = {
     generators: {
-      state: (): GeneratorState => ({ masks: this.masks.state(), loader: this.loader.state() }),
-      restore: ({ masks, loader }: GeneratorState) => {
-        this.masks = Prng.fromState(masks);
-        this.loader.restore(loader);
+      state: (): GeneratorState => this.#generators,
+      restore: (state: GeneratorState) => {
+        this.#generators = state;
+        this.masks = Prng.fromState(state.masks);
+        this.loader.restore(state.loader);
       },
     } satisfies SavedPart<GeneratorState>,
     pending_center: {
@@ -119,6 +121,10 @@ class Run implements Disposable {
   from: { readonly step: number; readonly path: string } | undefined;
   /** Updates done at the last checkpoint. */
   #saved = 0;
+  /** As after the last update, also while another is under way. */
+  #generators: GeneratorState;
+  /** What becomes of an update when a signal comes. */
+  readonly watch: UpdateWatch;
   readonly #context: RunContext;
 
   constructor(context: RunContext) {
@@ -144,6 +150,17 @@ class Run implements Disposable {
       statistics: source.statistics ?? MATPAC_STATISTICS,
     });
     this.masks = new Prng(config.seed, STREAMS.masks);
+    this.#generators = this.#drawn();
+    this.watch = new UpdateWatch(context.signal);
+  }
+
+  #drawn(): GeneratorState {
+    return { masks: this.masks.state(), loader: this.loader.state() };
+  }
+
+  /** Whether there is a checkpoint of the last update, or it is written. */
+  get isSaved(): boolean {
+    return this.#saved === this.trainer.updates;
   }
 
   /**
@@ -207,7 +224,7 @@ class Run implements Disposable {
   async nextInput(): Promise<{ input: Tensor; epoch: number; loaderWait: number }> {
     const { device } = this.#context;
     const before = performance.now();
-    const batch = await waitFor(this.loader.next());
+    const batch = await this.watch.patience(this.loader.next());
     const loaderWait = (performance.now() - before) / 1000;
     return { input: batchLogMel(device, this.frontend, batch), epoch: batch.epoch, loaderWait };
   }
@@ -217,8 +234,14 @@ class Run implements Disposable {
    *
    * @returns the epoch of its first clip and the seconds that it waited for clips
    * @throws {AnomalyError} in anomaly mode, unless the update was skipped for it.
+   * @throws {InterruptedError} if a signal came and it would take long: it is given up, and what a
+   * checkpoint holds is as before.
    */
   async update(): Promise<{ epoch: number; loaderWait: number }> {
+    return await this.watch.update(() => this.#update());
+  }
+
+  async #update(): Promise<{ epoch: number; loaderWait: number }> {
     const { device, config: { microBatch, geometry, masking } } = this.#context;
     const grid = patchGrid(geometry);
     const notes: { epoch?: number; loaderWait: number } = { loaderWait: 0 };
@@ -236,6 +259,7 @@ class Run implements Disposable {
       else if (!complete && pass % MOST_QUEUED === 0) await device.sync();
       if (!complete) continue;
       if (anomaly && !await this.#skipped()) throw anomaly;
+      this.#generators = this.#drawn();
       return { epoch: first, loaderWait: notes.loaderWait };
     }
   }
@@ -384,6 +408,16 @@ async function train(context: RunContext, run: Run, writer: CheckpointWriter): P
   }
 }
 
+/** What is lost of so many updates if the process ends now. */
+function lossText(updates: number, saved: CheckpointWriter["saved"]): string {
+  const lost = updates - (saved?.step ?? 0);
+  return lost === 0
+    ? "the checkpoint is written"
+    : `the checkpoint of step ${updates} could not be written within 9 s: the run goes on from ${
+      saved ? `that of step ${saved.step}` : "the start"
+    }, ${lost} updates are lost`;
+}
+
 /** @throws {RemovedError} if the run directory is not there any more */
 function refuseRemoved({ dir, config, metrics }: RunPaths): void {
   if ([config, metrics].some(isThere)) return;
@@ -406,7 +440,7 @@ async function updates(
   writer: CheckpointWriter,
   save: () => Promise<void>,
 ): Promise<void> {
-  const { trainer, schedules } = run;
+  const { trainer, schedules, watch } = run;
   const { quiet } = config;
   const start = trainer.updates;
   device.watchKernels((done, total) => {
@@ -414,20 +448,36 @@ async function updates(
     // Later updates would be lost.
     if (trainer.updates === start) refuseInterrupted();
   });
+  device.watchWork(watch.ask);
   const profile = new RunProfile({ device, updates: config.profile, paths, progress, quiet });
   const evaluations = evaluation && new RunEvaluation({
     ...{ ...evaluation, device, metrics, model: run.model, frontend: run.frontend, signal },
     every: config.evalEvery,
     ...(!quiet && { progress }),
   });
-  if (trainer.updates === 0) await evaluations?.run(0);
+  const evaluate = async () => {
+    await watch.evaluation(async () => await evaluations?.run(trainer.updates));
+  };
+  if (trainer.updates === 0) await evaluate();
   let queued = 0;
-  using _ = unfinishedWork();
+  using _ = unfinishedWork(() => lossText(trainer.updates, writer.saved));
+  /** Ends the run between two updates. */
+  const interrupt = async (what: string) => {
+    if (!run.isSaved) await save();
+    await writer.finish();
+    throw new InterruptedError(
+      `interrupted after step ${trainer.updates}; ${what}the checkpoint is written`,
+    );
+  };
   while (trainer.updates < schedules.total) {
     await profile.before();
     const known = trainer.plan;
     const before = performance.now();
-    const notes = await run.update();
+    const notes = await run.update().catch(async (error) => {
+      // Before the first one there is nothing to write.
+      if (!(error instanceof InterruptedError) || trainer.updates === start) throw error;
+      return await interrupt("the update under way was given up, ");
+    });
     if (trainer.plan !== known && !quiet) {
       const seconds = ((performance.now() - before) / 1000).toFixed(1);
       progress.note(
@@ -443,17 +493,12 @@ async function updates(
       await device.sync();
       queued = 0;
     }
-    if (evaluates) await evaluations?.run(trainer.updates);
+    if (evaluates) await evaluate();
     await yieldToEventLoop();
     writer.check();
     const last = trainer.updates === schedules.total;
-    if (last || signal.aborted || trainer.updates % config.saveEvery === 0) await save();
-    if (signal.aborted && !last) {
-      await writer.finish();
-      throw new InterruptedError(
-        `interrupted after step ${trainer.updates}; the checkpoint is written`,
-      );
-    }
+    if (last || trainer.updates % config.saveEvery === 0) await save();
+    if (watch.told && !last) await interrupt("");
   }
   await writer.finish();
   refuseRemoved(paths);

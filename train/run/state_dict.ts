@@ -9,6 +9,7 @@ import { type MaskedModel, TEACHER_PREFIX } from "../../model/objectives/masked_
 import { classTokens } from "../../model/vit/tokens.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
 import type { SafetensorsTensor } from "../../engine/formats/safetensors.ts";
+import { yieldToEventLoop } from "../io/event_loop.ts";
 import type { CheckpointTensor } from "./checkpoint.ts";
 import type { Trainer } from "./update.ts";
 
@@ -117,6 +118,8 @@ function copyOf(tensor: Tensor): () => Promise<HostArray> {
   return async () => {
     let whole: HostArray | undefined;
     for (const [i, piece] of pieces.entries()) {
+      // Each takes some 0.1 s in which no signal would be heard.
+      if (i > 0) await yieldToEventLoop();
       const [values] = await piece.values();
       if (pieces.length === 1) return values;
       whole ??= new (values.constructor as new (length: number) => HostArray)(size);

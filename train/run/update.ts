@@ -83,10 +83,7 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
     readonly hyper: Tensor;
     readonly state: Readonly<Record<"values" | "grads" | "m" | "v", Tensor>>;
   }[];
-  /**
-   * The centre where it may only change when the update is done; undefined where the model's one
-   * forward pass keeps it itself.
-   */
+  /** The centre, which only changes when the update is done; undefined where there is none. */
   readonly #centre: SharedCentre | undefined;
   #recorded: RecordedUpdate | undefined;
 
@@ -117,7 +114,7 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
       this.lossScale = new LossScale(device, UpdateValues.width, LOSS_SCALE);
     }
     if (microBatches > 1) model.separateGradients();
-    if (model.centre && (microBatches > 1 || this.lossScale)) {
+    if (model.centre) {
       this.#centre = {
         used: device.empty(model.centre.shape),
         batchMean: device.empty(model.centre.shape),
@@ -175,9 +172,13 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
 
   /**
    * Clips, moves parameters and averages, and writes the metrics; under mixed precision nothing
-   * moves where gradients overflowed.
+   * moves where gradients overflowed. All that a checkpoint holds changes here, and as a whole.
    */
   #finish(inspect?: () => void): void {
+    this.device.uninterrupted(() => this.#move(inspect));
+  }
+
+  #move(inspect?: () => void): void {
     const { model, lossScale } = this;
     const { emaEncoder, emaHead, place } = this.#values.slots;
     const gradNorm = gradientNorm([model.student.grads!], this.settings.clipNorm);
@@ -226,7 +227,9 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
   }
 
   /**
-   * Takes a micro-batch; the last one of an update completes it. Work is submitted, not awaited.
+   * Takes a micro-batch; the last one of an update completes it. Work is submitted, not awaited,
+   * unless somebody watches it (`watchWork`): who ends it leaves all that a checkpoint holds as it
+   * was before the update, or has let it be completed.
    *
    * @param input [micro-batch, bands, frames] standardised log-mel
    * @param inspect makes the update run op by op; for updates of one micro-batch
