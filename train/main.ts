@@ -9,7 +9,7 @@ import { EXIT_INTERRUPTED, reportError, UsageError } from "./errors.ts";
 import { restrictThreads } from "./data/thread_permissions.ts";
 import { lossNow } from "./io/unfinished_work.ts";
 import { outliveReaders } from "./cli/live_line.ts";
-import { END_SIGNALS, SIGNAL_ECHO, watchSignals } from "./io/interruption.ts";
+import { END_SIGNALS, SIGNAL_ECHO, sinceInterrupted, watchSignals } from "./io/interruption.ts";
 import { gitCommit } from "./io/git.ts";
 
 /**
@@ -67,8 +67,8 @@ function versionText(): string {
 /** Milliseconds between two looks at a command that was told to end. */
 const LOOK_INTERVAL = 250;
 
-/** Looks at which it may still be waiting; 9 s. */
-const MOST_LOOKS = 36;
+/** Milliseconds after the signal at which it is ended if it is still waiting. */
+const LONGEST_END = 8_000;
 
 /**
  * Aborts at the first SIGINT, SIGTERM or SIGHUP (a closed terminal). From then on SIGINT and
@@ -78,7 +78,7 @@ const MOST_LOOKS = 36;
  * counts. Further SIGHUPs count for nothing, as shells and terminals send several.
  *
  * A command that then still waits, such as for a file system that does not answer, is ended after
- * 9 s, which are counted while the event loop is free, and says what is lost by that.
+ * 8 s, and says what is lost by that.
  *
  * @param exit ends the process
  */
@@ -91,10 +91,11 @@ export function listen(
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SIGNAL_ECHO);
     for (const it of END_SIGNALS) if (it !== "SIGHUP") Deno.removeSignalListener(it, stop);
     controller.abort();
-    let looks = 0;
+    const before = sinceInterrupted();
+    const start = performance.now();
     const timer = setInterval(() => {
-      if (++looks < MOST_LOOKS) return;
-      const text = lossNow() ?? "what it was waiting for did not come within 9 s";
+      if (before + performance.now() - start < LONGEST_END) return;
+      const text = lossNow() ?? "what it was waiting for did not come within 8 s";
       console.error(`error: interrupted; ${text}`);
       exit(EXIT_INTERRUPTED);
     }, LOOK_INTERVAL);

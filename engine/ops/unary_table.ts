@@ -32,11 +32,15 @@ const normalDensity = (a: number): number => Math.exp(-a * a / 2) / Math.sqrt(2 
 const halfToEven = (a: number): number =>
   Math.abs(a % 1) === 0.5 ? 2 * Math.round(a / 2) : Math.round(a);
 
-/** 2u of the tanh form of GELU: u = sqrt(2 / pi) (a + 0.044715 a^3). */
-const GELU_TANH_2U = "(a * (1.59576912 + 0.07135481 * a * a))";
+/**
+ * 2u of the tanh form of GELU: u = sqrt(2 / pi) (a + 0.044715 a^3), of which a kernel takes e^2u:
+ * digits that are cut from the factors are digits of the result.
+ */
+const [GELU_TANH_1, GELU_TANH_3] = [Math.sqrt(8 / Math.PI), Math.sqrt(8 / Math.PI) * 0.044715];
+const GELU_TANH_2U = `(a * (${GELU_TANH_1} + ${GELU_TANH_3} * a * a))`;
 /** What is left of a where its gradient is not 0 or 1, so that its cube is finite. */
 const NEAR = "clamp(a, T(-20.0), T(20.0))";
-const geluTanh2u = (a: number): number => Math.sqrt(8 / Math.PI) * (a + 0.044715 * a ** 3);
+const geluTanh2u = (a: number): number => a * (GELU_TANH_1 + GELU_TANH_3 * a * a);
 
 /** Of {@link UNARY}'s mish. */
 const MISH_E = "exp_$V(min(a, T(20.0)))";
@@ -105,13 +109,13 @@ export const UNARY = {
     // 0.5 (1 + tanh u) = 1 / (1 + e^(-2u)), which keeps its digits for negative a.
     wgsl: `a / (1.0 + exp_$V(-${GELU_TANH_2U}))`,
     gradient: `b / (1.0 + exp_$V(-${GELU_TANH_2U})) * ` +
-      `(1.0 + ${NEAR} * (1.59576912 + 0.21406543 * ${NEAR} * ${NEAR}) / ` +
+      `(1.0 + ${NEAR} * (${GELU_TANH_1} + ${3 * GELU_TANH_3} * ${NEAR} * ${NEAR}) / ` +
       `(1.0 + exp_$V(${GELU_TANH_2U})))`,
     f: (a) => a * logistic(geluTanh2u(a)),
     df: (a) => {
       if (Math.abs(a) > 20) return +(a > 0);
       const s = logistic(geluTanh2u(a));
-      const slope = Math.sqrt(8 / Math.PI) * (1 + 3 * 0.044715 * a * a);
+      const slope = GELU_TANH_1 + 3 * GELU_TANH_3 * a * a;
       return s * (1 + a * slope * logistic(-geluTanh2u(a)));
     },
   },

@@ -18,10 +18,11 @@ export const SIGNAL_ECHO = 200;
 interface Watch {
   readonly signals: readonly Deno.Signal[];
   readonly echo: number;
-  readonly told: Int32Array;
+  readonly told: BigInt64Array;
 }
 
-const told = new Int32Array(new SharedArrayBuffer(4));
+/** Milliseconds since 1970 at which a signal was heard; 0 before. */
+const told = new BigInt64Array(new SharedArrayBuffer(8));
 
 /** The thread; it uses nothing from outside itself, as its text is all that it gets. */
 function thread(): void {
@@ -31,7 +32,7 @@ function thread(): void {
   };
   scope.onmessage = ({ data: { signals, echo, told } }) => {
     const stop = (): void => {
-      Atomics.store(told, 0, 1);
+      Atomics.store(told, 0, BigInt(Date.now()));
       // From then on the signals do what they do by default.
       setTimeout(() => {
         for (const it of signals) Deno.removeSignalListener(it, stop);
@@ -54,7 +55,12 @@ export function watchSignals(): void {
 
 /** Whether a signal came; false where {@link watchSignals} was not called. */
 export function isInterrupted(): boolean {
-  return Atomics.load(told, 0) !== 0;
+  return Atomics.load(told, 0) !== 0n;
+}
+
+/** Milliseconds since a signal was heard, on whatever thread; 0 before. */
+export function sinceInterrupted(): number {
+  return isInterrupted() ? Math.max(0, Date.now() - Number(Atomics.load(told, 0))) : 0;
 }
 
 /** @throws {InterruptedError} if a signal came */
