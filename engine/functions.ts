@@ -75,6 +75,7 @@ export { jit, type JitOptions, type Jitted } from "./jit.ts";
 export { capture, measure, type MeasuredMemory, type Plan, type PlanMemory } from "./plan.ts";
 export type { FirstRuns, KernelWatch } from "./first_runs.ts";
 export { grad, type GradOptions } from "./grad.ts";
+export type { Pace } from "./pace.ts";
 export { keep, scope } from "./scope.ts";
 export * from "./creation.ts";
 export {
