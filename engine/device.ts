@@ -294,9 +294,9 @@ export class Device implements Disposable {
   }
 
   /**
-   * Asks `watch` now and then, when all work up to there is done, until it is called with undefined.
-   * What it throws ends the call under way, such as a replay, with part of its work left out. The
-   * bits are the same.
+   * Asks `watch` now and then, when all work up to there is done, until it is called with
+   * undefined. What it throws ends the call under way, such as a replay, with part of its work left
+   * out. The bits are the same.
    *
    * @param interval milliseconds of work between two questions, about
    */

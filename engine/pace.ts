@@ -3,9 +3,9 @@
  * asked whether it goes on.
  *
  * Deno's thread hears and does nothing while it waits for the GPU, so that no more may be queued
- * than may be waited for. How long work takes is known only when it is done: dispatches are counted,
- * and how many make an interval follows from the last one. Whatever else waits for the device begins
- * the count anew, so that quick work is not held up.
+ * than may be waited for. How long work takes is known only when it is done: dispatches are
+ * counted, and how many make an interval follows from the last one. Whatever else waits for the
+ * device begins the count anew, so that quick work is not held up.
  *
  * @module
  */
@@ -27,7 +27,8 @@ export class Pace {
   constructor(private readonly gpu: GPUDevice) {}
 
   /**
-   * Begins to ask `watch` whether to go on, or to ask nobody. What it throws ends the call under way.
+   * Begins to ask `watch` whether to go on, or to ask nobody. What it throws ends the call under
+   * way.
    *
    * @param interval milliseconds of work between two questions
    */

@@ -52,7 +52,7 @@ Deno.test("what is measured is what capture takes, and measuring takes nothing",
   assert(Number.isFinite(await plan.replay([x]).item()));
 });
 
-Deno.test("watched work is asked about between dispatches, ends there, and has the same bits", async () => {
+Deno.test("watched work is asked about between dispatches and has the same bits", async () => {
   using own = await openDevice();
   using x = own.full([7], 0.5);
   const chain = (x: Tensor) => {

@@ -3,10 +3,11 @@
  * that backward recomputes, against the ops' own float64 references; and the same captured and
  * replayed twice, which gives the same bits.
  *
- * Steps are of two kinds. {@link RULES} has ops that take a value of any shape. Every op and composed
- * function with samples (`tests/samples/`) joins by itself as well: a step takes one of its samples
- * and puts the chain's value, brought to that shape and to a factor between 0.27 and 0.73, on one of
- * the sample's float inputs, whose domain it so stays in; the other inputs are leaves and constants.
+ * Steps are of two kinds. {@link RULES} has ops that take a value of any shape. Every op and
+ * composed function with samples (`tests/samples/`) joins by itself as well: a step takes one of its
+ * samples and puts the chain's value, brought to that shape and to a factor between 0.27 and 0.73,
+ * on one of the sample's float inputs, whose domain it so stays in; the other inputs are leaves and
+ * constants.
  *
  * Every step is compared on the very values it was given, so that errors of earlier steps do not
  * count: what is allowed is 2e-6 of the largest of inputs, outputs and outputs for inputs without
@@ -324,7 +325,7 @@ const usable = ({ inputs, tolerance = 0 }: Sample): boolean =>
     data.length > 0 && data.length <= MOST && data.every((x) => Math.abs(x) < 100)
   );
 
-/** Values of `x` by factors of 0.27 to 0.73 for those of an array, whose signs and shape they have. */
+/** Values of an array by factors of 0.27 to 0.73 that come from `x`. */
 function scaled(chain: Chain, x: Value, base: RefArray): Value | undefined {
   const [size, length] = [x.shadow.data.length, base.data.length];
   let y: Value | undefined = chain.step("reshape", [x], { shape: [size] });

@@ -13,7 +13,7 @@ import { inTempDir } from "../../support/audio_files.ts";
 import { openDevice } from "../../support/device.ts";
 import { fullOnly } from "../../support/tier.ts";
 
-Deno.test("an update that a signal finds near its end is completed, another is given up", async () => {
+Deno.test("near its end an update is completed after a signal, else it is given up", async () => {
   let [time, heard] = [0, false];
   const { signal } = new AbortController();
   const watchOf = () => new UpdateWatch(signal, () => heard, () => time);
@@ -82,8 +82,8 @@ for (
         let asked = 0;
         await train(whole, [...RUN, ...words], () => void asked++);
         const wanted = await last(whole);
-        // Kernels that run for the first time are waited for without a question: the first update has
-        // fewer of them.
+        // Kernels that run for the first time are waited for without a question, so that the first
+        // update has fewer.
         const perUpdate = Math.round(asked / 3);
         assert(perUpdate > 500, `${asked} questions`);
         for (const share of shares) {
