@@ -457,8 +457,9 @@ function recomputed(
  */
 export function backward(loss: Tensor, seed?: Tensor): void {
   needTensors("backward", { loss }, { seed });
-  needSeed("backward", loss, seed);
-  if (!loss.node && loss.requiresGrad) {
+  const isLeaf = !loss.node && loss.requiresGrad;
+  needSeed("backward", loss, seed, isLeaf);
+  if (isLeaf) {
     noGrad(() => scope(() => fillSlot(loss.gradientSlot(), seedOf(loss, seed))));
     return;
   }
@@ -476,13 +477,18 @@ export function backward(loss: Tensor, seed?: Tensor): void {
 }
 
 /** @throws {ShapeError} if a seed does not fit, or there is none and the loss is no scalar. */
-export function needSeed(by: string, loss: Tensor, seed: Tensor | undefined): void {
+export function needSeed(
+  by: string,
+  loss: Tensor,
+  seed: Tensor | undefined,
+  isLeaf = false,
+): void {
   if (seed && (!sameShape(seed.shape, loss.shape) || seed.dtype !== loss.dtype)) {
     throw new ShapeError(
       `${by}: the seed is ${kindOf(seed)}, the loss ${kindOf(loss)}; they must agree`,
     );
   }
-  if (!loss.node) {
+  if (!loss.node && !isLeaf) {
     throw new ShapeError(
       `${by}: the loss depends on no trainable tensor (or its graph was freed)`,
     );
