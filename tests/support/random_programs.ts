@@ -5,9 +5,9 @@
  *
  * Steps are of two kinds. {@link RULES} has ops that take a value of any shape. Every op and
  * composed function with samples (`tests/samples/`) joins by itself as well: a step takes one of
- * its samples and puts the chain's value, brought to that shape and to a factor between 0.27 and 0.73,
- * on one of the sample's float inputs, whose domain it so stays in; the other inputs are leaves and
- * constants.
+ * its samples and puts the chain's value, brought to that shape and to a factor between 0.27 and
+ * 0.73, on one of the sample's float inputs, whose domain it so stays in; the other inputs are
+ * leaves and constants.
  *
  * Every step is compared on the very values it was given, so that errors of earlier steps do not
  * count: what is allowed is 2e-6 of the largest of inputs, outputs and outputs for inputs without
