@@ -5,7 +5,8 @@
  *
  * A sum over all elements of products of f32 results: 2e-5 of the largest value in f32; in f16
  * gradients and what is made of them are rounded three times, and 2^-7 allows for three roundings
- * of 2^-11 where terms cancel.
+ * of 2^-11 where terms cancel. An op of each kind of rule is differentiated three times, against
+ * second differences of float64 that are right to 1e-6: 1e-4 for sums that cancel.
  */
 import { assert } from "@std/assert";
 import { derivativeOf } from "../../engine/derivatives/table.ts";
@@ -21,10 +22,14 @@ const device = await openDevice();
 /** Ops that the quick tier takes. */
 const QUICK = ["tanh", "matmul", "max", "slice"];
 /** An op of each kind of rule, which are tried in f16 as well. */
-const KINDS = [...QUICK, "div", "softmax", "gather", "linear", "layerNorm"];
+const KINDS = [...QUICK, "div", "softmax", "gather", "linear", "layerNorm", "conv2d", "scatter"];
+/** Ops whose rules depend on attributes and operands. */
+const VARIED = ["linear", "scatter", "attention", "selfAttention"];
 /** Largest samples, for differences take a reference gradient or two for each element. */
 const LARGEST = 600;
 const STEP = 1e-5;
+/** Seeds of directions of third derivatives. */
+const THIRD = [110, 120, 130];
 
 type Arrays = readonly (RefArray | undefined)[];
 
@@ -114,8 +119,44 @@ function upload({ shape, data }: RefArray, dtype: DType): Tensor {
   return device.tensor(host, shape);
 }
 
-/** Gradients with a graph, then the gradients of their weighted sum by inputs and seeds. */
-async function actual({ op, sample, seeds, weights }: Problem, float: "f32" | "f16") {
+/** Weights of second derivatives, for third ones. */
+const weightOf = (i: number, shape: readonly number[]): RefArray => refRandom(shape, 90 + i);
+
+/** What is differentiated: inputs with a gradient, then the outputs' incoming gradients. */
+const variables = ({ sample: { inputs }, seeds, weights }: Problem): RefArray[] =>
+  [...inputs.map((it, i) => weights[i] && it), ...seeds].filter((it) => it !== undefined);
+
+/** Derivatives of weighted second derivatives along three directions, by central differences. */
+function thirdDifferences(problem: Problem): number[] {
+  const { sample: { inputs }, seeds, weights } = problem;
+  const wanted = [...inputs.map((_, i) => weights[i]), ...seeds];
+  const order = [...wanted.keys()].filter((i) => wanted[i]);
+  const h = 1e-4;
+  return THIRD.map((seed) => {
+    const at = (p: number, q: number) => {
+      const moved = [...inputs, ...seeds].map((it, i) => {
+        const k = order.indexOf(i);
+        if (!it || k === -1) return it;
+        const [along, by] = [weightOf(k, it.shape), refRandom(it.shape, seed + k)];
+        const data = it.data.map((v, n) => v + h * (p * along.data[n] + q * by.data[n]));
+        return { shape: it.shape, data };
+      });
+      return valueOf(
+        problem,
+        moved.slice(0, inputs.length) as RefArray[],
+        moved.slice(inputs.length),
+      );
+    };
+    return (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / (4 * h * h);
+  });
+}
+
+/**
+ * Gradients with a graph, then the gradients of their weighted sum by inputs and seeds, and of the
+ * weighted sum of those once more.
+ */
+async function actual(problem: Problem, float: "f32" | "f16", third: boolean) {
+  const { op, sample, seeds, weights } = problem;
   const made = scope(() => {
     const inputs = sample.inputs.map((array, i) => {
       const tensor = upload(array, sample.integer?.[i] ?? float);
@@ -132,12 +173,16 @@ async function actual({ op, sample, seeds, weights }: Problem, float: "f32" | "f
       return sum(g.cast("f32").mul(upload(weight, "f32")));
     }).reduce((a, b) => a.add(b));
     const by = [...leaves, ...given.filter((it) => it !== undefined)];
-    return { firsts, seconds: grad(total, by, { allowUnused: true }) };
+    const seconds = grad(total, by, { allowUnused: true, createGraph: third });
+    if (!third) return [firsts, seconds, []];
+    const mixed = seconds.map((it, k) => sum(it.mul(upload(weightOf(k, it.shape), "f32"))))
+      .reduce((a, b) => a.add(b));
+    return [firsts, seconds, grad(mixed, by, { allowUnused: true })];
   });
-  const tensors = [...made.firsts, ...made.seconds].map((it) => it.contiguous());
-  const values = (await device.read(tensors)).map((it) => Float64Array.from(it));
-  [...made.firsts, ...made.seconds, ...tensors].forEach((it) => it.dispose());
-  return { firsts: values.slice(0, made.firsts.length), seconds: values.slice(made.firsts.length) };
+  const dense = made.map((them) => them.map((it) => it.contiguous()));
+  const values = (await device.read(dense.flat())).map((it) => Float64Array.from(it));
+  [...made, ...dense].flat().forEach((it) => it.dispose());
+  return made.map((them) => values.splice(0, them.length));
 }
 
 /** The largest error over the largest value. */
@@ -174,24 +219,32 @@ for (const { op, samples } of ops) {
   if (!op.backward) continue;
   const ignore = !full && !QUICK.includes(op.name);
   Deno.test({ name: `second derivative of ${op.name}`, ignore }, async () => {
-    const sample = samples.findLast(fits(op));
+    // One sample, or one for each set of attributes and operands.
+    const keyOf = ({ attrs, inputs }: Sample) =>
+      VARIED.includes(op.name) ? JSON.stringify([attrs, inputs.length]) : "";
+    const chosen = new Map(samples.filter(fits(op)).map((it) => [keyOf(it), it]));
     // grad_test.ts has those without a smooth sample.
-    assert(sample || ["nanToNum", "idiv", "mod"].includes(op.name), "no sample fits");
-    if (!sample) return;
+    assert(chosen.size > 0 || ["nanToNum", "idiv", "mod"].includes(op.name), "no sample fits");
     const live = device.memory.liveBuffers;
-    const half = full && device.features.f16 && KINDS.includes(op.name);
-    for (const float of half ? ["f32", "f16"] as const : ["f32"] as const) {
+    const types = (["f32", "f16"] as const).filter((it) =>
+      it === "f32" || full && device.features.f16 && KINDS.includes(op.name)
+    );
+    for (
+      const [sample, float] of [...chosen.values()].flatMap((it) =>
+        types.map((type) => [it, type] as const)
+      )
+    ) {
       const problem = problemOf(op, float === "f32" ? sample : rounded(sample));
       const { seeds, weights } = problem;
-      const { firsts, seconds } = await actual(problem, float);
+      const third = full && float === "f32" && KINDS.includes(op.name);
+      const [firsts, seconds, thirds] = await actual(problem, float, third);
       const gradients = gradientsOf(problem, problem.sample.inputs, seeds);
       const first = worst(
         firsts.flatMap((it) => [...it]),
         gradients.flatMap((it, i) => weights[i] ? [...it!.data] : []),
       );
-      const arrays = [...problem.sample.inputs.filter((_, i) => weights[i]), ...seeds];
       const second = worst(
-        arrays.filter((it) => it !== undefined).flatMap((it, k) =>
+        variables(problem).flatMap((it, k) =>
           directions(it).map((direction) => dot(direction, seconds[k]))
         ),
         differences(problem),
@@ -201,6 +254,15 @@ for (const { op, samples } of ops) {
       if (Deno.env.has("TESSERA_VERBOSE")) console.log(op.name, label, first, second);
       assert(first <= tolerance, `${label}: gradients are off by ${first}`);
       assert(second <= tolerance, `${label}: gradients of gradients are off by ${second}`);
+      if (!third) continue;
+      const along = THIRD.map((seed) =>
+        thirds.reduce(
+          (s, it, k) => s + dot(it, refRandom(variables(problem)[k].shape, seed + k).data),
+          0,
+        )
+      );
+      const error = worst(along, thirdDifferences(problem));
+      assert(error <= 1e-4, `${label}: third derivatives are off by ${error}`);
     }
     assert(device.memory.liveBuffers === live, "buffers are still live");
   });
