@@ -30,12 +30,18 @@ const PERMISSIONS: readonly string[] = [
   `--allow-run=${Deno.execPath()}`,
 ];
 
-/** Files that load npm's webgpu, a native library, and may do so. */
-const NATIVE: readonly string[] = ["tests/engine/webgpu_test.ts"];
+/** What some files and folders may besides. */
+const FURTHER: Readonly<Record<string, string>> = {
+  // npm's webgpu is a native library.
+  "tests/engine/webgpu_test.ts": "--allow-ffi",
+  // A shell starts the browser, and clears away behind it.
+  "tests/browser/": "--allow-run=/bin/sh",
+};
 
 /** Files that take long, longest first: they start first, so that no core waits for them. */
 const LONGEST: readonly string[] = [
   "tests/engine/ops_test.ts",
+  "tests/browser/browser_test.ts",
   "tests/engine/gemm_variants_test.ts",
   "tests/engine/attention_variants_test.ts",
   "tests/engine/webgpu_test.ts",
@@ -172,9 +178,13 @@ async function test(
   const report = await Deno.makeTempFile({ suffix: ".xml" });
   try {
     // Types are checked beside the tests, or are being worked on.
-    const isNative = tier.includes(DAWN) ||
-      NATIVE.some((file) => words.some((word) => file.startsWith(word)));
-    const permissions = [...PERMISSIONS, ...isNative ? ["--allow-ffi"] : []];
+    const permissions = new Set([
+      ...PERMISSIONS,
+      ...tier.includes(DAWN) ? ["--allow-ffi"] : [],
+      ...Object.entries(FURTHER)
+        .filter(([path]) => words.some((it) => path.startsWith(it) || it.startsWith(path)))
+        .map(([, permission]) => permission),
+    ]);
     const args = ["test", "--no-check", ...permissions, `--junit-path=${report}`, ...words];
     const outcome = await deno([...args, "--", ...tier], show);
     const counts = reportOf(await Deno.readTextFile(report));

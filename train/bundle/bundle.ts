@@ -27,6 +27,8 @@ export interface Bundle {
 export interface BundleOptions {
   /** Whether float64 references of ops stay, for tests; default false. */
   readonly references?: boolean;
+  /** JavaScript in place of the entry's file, which then need not exist. */
+  readonly text?: string;
 }
 
 /** What current Chrome, Firefox and Safari have in common; `using` is written out. */
@@ -57,25 +59,37 @@ const FRAGMENTS = /\bkernels\/include\/mod\.ts$/;
 /**
  * Reads modules, texts and the browser's variant of packages.
  *
- * @param fragments those of the kernels that are needed
+ * @param fragments those that are needed
  */
-function sources(references: boolean, fragments?: ReadonlySet<string>): Plugin {
+function sources(
+  entry: string,
+  { references = false, text }: BundleOptions,
+  fragments: ReadonlySet<string>,
+): Plugin {
   return {
     name: "sources",
     setup(build) {
       build.onResolve({ filter: /.*/ }, ({ path, importer }) => {
-        const file = path.startsWith("npm:fflate@")
+        const isPackage = path.startsWith("npm:fflate@");
+        // Of other packages nothing may be used, which is looked at when all is put together.
+        if (!isPackage && !/^[./]|^file:/.test(path) && importer !== "") {
+          return { path, external: true, sideEffects: false };
+        }
+        const file = isPackage
           ? fromFileUrl(FFLATE)
+          : path.startsWith("file:")
+          ? fromFileUrl(path)
           : resolve(importer, "..", path);
         // Modules of the project do nothing when they are loaded, but for the one that says so.
         return { path: file, namespace: "source", sideEffects: /\bmethods\.ts$/.test(file) };
       });
       build.onLoad({ filter: /.*/, namespace: "source" }, async ({ path }) => {
+        if (path === entry && text !== undefined) return { contents: text, loader: "js" };
         const key = `${references} ${path}`;
         let contents = read.get(key);
         if (!contents) read.set(key, contents = contentsOf(path, references));
         const loader = path.endsWith(".wgsl") ? "text" : "js";
-        if (!fragments || !FRAGMENTS.test(path)) return { contents: await contents, loader };
+        if (!FRAGMENTS.test(path)) return { contents: await contents, loader };
         const names = [...fragments].sort();
         const lines = names.map((it) => `import ${it} from "./${it}.wgsl";`);
         return { contents: `${lines.join("")}export const fragments={${names}};`, loader };
@@ -111,16 +125,15 @@ async function fragmentsOf(files: readonly string[]): Promise<Set<string>> {
  * sources give the same bytes.
  *
  * @param entry path of a TypeScript module
- * @throws {Error} that names file and line of what cannot be bundled.
+ * @throws {Error} that names file and line of what cannot be bundled, or packages and modules of
+ * runtimes that are used: fflate is the only package that pages get.
  */
-export async function bundle(
-  entry: string,
-  { references = false }: BundleOptions = {},
-): Promise<Bundle> {
+export async function bundle(entry: string, options: BundleOptions = {}): Promise<Bundle> {
   await (ready ??= start());
-  const made = (fragments?: ReadonlySet<string>) =>
+  const path = resolve(entry);
+  const made = (fragments: ReadonlySet<string>) =>
     build({
-      entryPoints: [resolve(entry)],
+      entryPoints: [path],
       bundle: true,
       format: "esm",
       target: TARGET,
@@ -131,9 +144,13 @@ export async function bundle(
       metafile: true,
       logLevel: "silent",
       define: { "globalThis.Deno": "undefined", "globalThis.process": "undefined" },
-      plugins: [sources(references, fragments)],
+      plugins: [sources(path, options, fragments)],
     });
   const first = await made(new Set());
   const second = await made(await fragmentsOf(filesOf(first)));
+  const packages = Object.values(second.metafile.outputs)[0].imports.map(({ path }) => path);
+  if (packages.length > 0) {
+    throw new Error(`${entry}: ${[...new Set(packages)].join(", ")} would be imported by the page`);
+  }
   return { code: second.outputFiles[0].text, files: filesOf(second) };
 }

@@ -64,6 +64,11 @@ export function readGolden(folder: string, name: string): GoldenSet | undefined 
   if (!bytes || !json) {
     throw new UsageError(`${folder}: of ${name}, only one of .safetensors and .json is there`);
   }
+  return goldenSet(bytes, new TextDecoder().decode(json));
+}
+
+/** The set of a safetensors file and the text of its JSON file. */
+export function goldenSet(bytes: Uint8Array, json: string): GoldenSet {
   const tensors = new Map<string, GoldenTensor>();
   for (const [key, { dtype, shape, data }] of readSafetensors(bytes).tensors) {
     if (dtype === "F32") tensors.set(key, { shape, data: data as Float32Array });
@@ -71,5 +76,5 @@ export function readGolden(folder: string, name: string): GoldenSet | undefined 
       tensors.set(key, { shape, data: Uint32Array.from(data as Int32Array) });
     }
   }
-  return new GoldenSet(tensors, JSON.parse(new TextDecoder().decode(json)));
+  return new GoldenSet(tensors, JSON.parse(json));
 }

@@ -7,7 +7,7 @@ import { type Bundle, bundle } from "../../../train/bundle/bundle.ts";
 import { ENTRIES } from "../../../train/bundle/main.ts";
 import { nodes, withoutComments, withoutReferences } from "../../../train/bundle/reduce.ts";
 import { README } from "../../support/markdown.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
 const ROOT = fromFileUrl(new URL("../../..", import.meta.url));
 
@@ -63,7 +63,7 @@ async function loaded(code: string): Promise<typeof import("../../../engine/func
   }
 }
 
-Deno.test("the modules for pages are small and hold what pages need alone", async (t) => {
+test("the modules for pages are small and hold what pages need alone", async (t) => {
   assertEquals(ENTRIES.map((it) => relative(join(ROOT, "train/bundle"), it)), [
     ...Object.keys(MOST_BYTES),
   ]);
@@ -91,7 +91,7 @@ async function firstExample(): Promise<string> {
   return code;
 }
 
-Deno.test("README's first program works with the engine for pages", async () => {
+test("README's first program works with the engine for pages", async () => {
   const code = await firstExample();
   const [, names] = /^import \{ ([^}]*) \}/.exec(code)!;
   const engine = await loaded((await bundle(ENTRIES[0])).code);
@@ -112,7 +112,7 @@ fullOnly("all of the engine and of the model can be bundled; tests keep referenc
   assert(files.some((it) => it.endsWith("engine/reference.ts")));
 });
 
-Deno.test("references leave ops, and nothing else does", () => {
+test("references leave ops, and nothing else does", () => {
   const code = `const op = defineOp({ name: "a", forward: ([f]) => [f], reference: { forward(x) {
     return { f: 1 }; } }, backward: () => [] });
 const rows = { sin: { wgsl: "sin(a)", f: Math.sin, df: (a) => Math.cos(a) } };
@@ -130,7 +130,7 @@ const referee = 1;`,
 const tokens = (wgsl: string): string[] =>
   wgsl.match(/^\s*\/\/:.*$|\w+(\.\w+)?|\$\{[^}]*\}|[^\s\w]/gm)!.map((it) => it.trim());
 
-Deno.test("kernels lose comments and spaces, and no word", () => {
+test("kernels lose comments and spaces, and no word", () => {
   assertEquals(
     withoutComments("// a\n\n  let x = a + - b; // c\n//:if N > 1\n f(a, b);\n//:end"),
     [
@@ -151,7 +151,7 @@ Deno.test("kernels lose comments and spaces, and no word", () => {
   }
 });
 
-Deno.test("a module that cannot be bundled is named with its line", async () => {
+test("a module that cannot be bundled is named with its line", async () => {
   const file = await Deno.makeTempFile({ suffix: ".ts" });
   try {
     await Deno.writeTextFile(file, "\nconst a = ;\n");
