@@ -106,6 +106,31 @@ export function needWhole(
   );
 }
 
+/**
+ * One number for each of `n` axes.
+ *
+ * @throws {ShapeError} if they are no whole numbers from `least`, or not so many.
+ */
+export function perAxis(
+  name: string,
+  what: string,
+  value: unknown,
+  n: number,
+  least: number,
+): number[] {
+  const list = typeof value === "number" ? new Array<number>(n).fill(value) : value;
+  if (
+    !Array.isArray(list) || list.length !== n ||
+    !list.every((it) => Number.isInteger(it) && it >= least)
+  ) {
+    throw new ShapeError(
+      `${name}: the ${what} is ${kindOf(value)}, a whole number from ${least} or ${n} of them ` +
+        "are needed",
+    );
+  }
+  return list;
+}
+
 /** @throws {ShapeError} if `value` is no list of whole numbers. */
 export function needWholes(op: string, name: string, value: unknown): void {
   if (Array.isArray(value) && value.every(Number.isInteger)) return;

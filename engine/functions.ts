@@ -121,6 +121,7 @@ export {
   atan2,
   type BinaryFunction,
   div,
+  hypot,
   idiv,
   logaddexp,
   maximum,
@@ -162,7 +163,13 @@ export { scatter, type ScatterOptions } from "./ops/scatter.ts";
 export type { Fold } from "./ops/indexing.ts";
 export { maskedFill, nonzero } from "./ops/masks.ts";
 export * from "./ops/sort.ts";
-export { elu, leakyRelu } from "./ops/activation.ts";
+export { elu, glu, leakyRelu, prelu } from "./ops/activation.ts";
+export * from "./ops/blend.ts";
+export * from "./ops/counting.ts";
+export * from "./ops/distance.ts";
+export * from "./ops/patches.ts";
+export * from "./ops/quantile.ts";
+export * from "./ops/searchsorted.ts";
 export { gruCell, lstmCell } from "./ops/recurrent.ts";
 export * from "./ops/scan.ts";
 export { loadRow, storeRow } from "./launch/ring_buffer.ts";
@@ -209,12 +216,6 @@ export { layerNorm, residualLayerNorm } from "./ops/layernorm.ts";
 export { logSoftmax, softmax, type SoftmaxOptions } from "./ops/softmax.ts";
 export { l2Normalize } from "./ops/l2_normalize.ts";
 export {
-  bceWithLogits,
-  centredCrossEntropy,
-  type CentredCrossEntropyOptions,
-  cosineLoss,
-  crossEntropy,
-  type CrossEntropyOptions,
   huberLoss,
   type HuberLossOptions,
   klDiv,
@@ -222,12 +223,12 @@ export {
   l1Loss,
   type LossOptions,
   mse,
-  nllLoss,
-  type NllLossOptions,
   type Reduction,
   smoothL1Loss,
   type SmoothL1LossOptions,
 } from "./ops/loss.ts";
+export * from "./ops/cross_entropy.ts";
+export * from "./ops/self_distillation.ts";
 export {
   type AffineOptions,
   batchNorm,

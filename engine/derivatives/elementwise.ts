@@ -16,7 +16,7 @@ import {
   where,
 } from "../ops/compare.ts";
 import { clamp } from "../ops/compare.ts";
-import { add, div, idiv, maximum, minimum, mul, sub } from "../ops/elementwise.ts";
+import { add, div, hypot, idiv, maximum, minimum, mul, sub } from "../ops/elementwise.ts";
 import {
   abs,
   cos,
@@ -28,10 +28,12 @@ import {
   log,
   neg,
   reciprocal,
+  round,
   rsqrt,
   sigmoid,
   sign,
   sin,
+  sinc,
   sinh,
   softplus,
   square,
@@ -76,6 +78,10 @@ const SLOPES: Readonly<Record<string, (x: Tensor, y: Tensor) => Tensor | number>
     return add(t, mul(mul(near(x), sub(1, square(t))), sigmoid(x)));
   },
   hardswish: (x) => where(less(x, -3), 0, where(greater(x, 3), 1, add(div(x, 3), 0.5))),
+  relu6: (x) => besideNaN(x, logicalAnd(greater(x, 0), less(x, 6))),
+  hardsigmoid: (x) => besideNaN(x, div(less(abs(x), 3), 6)),
+  selu: (x) => where(greater(x, 0), 1.0507009873554805, mul(exp(minimum(x, 0)), 1.758099340847376)),
+  logSigmoid: (x) => sigmoid(neg(x)),
   softsign: (x) => reciprocal(square(add(abs(x), 1))),
   abs: (x) => sign(x),
   sign: (x) => besideNaN(x, 0),
@@ -89,6 +95,18 @@ const SLOPES: Readonly<Record<string, (x: Tensor, y: Tensor) => Tensor | number>
   atan: (x) => reciprocal(add(square(x), 1)),
   sinh: (x) => cosh(x),
   cosh: (x) => sinh(x),
+  asinh: (x) => rsqrt(add(square(x), 1)),
+  acosh: (x) => mul(rsqrt(sub(x, 1)), rsqrt(add(x, 1))),
+  atanh: (x) => reciprocal(mul(sub(1, x), add(x, 1))),
+  sinc: (x) => {
+    const small = less(abs(x), 0.25);
+    const turned = cos(mul(sub(x, mul(round(mul(x, 0.5)), 2)), Math.PI));
+    const z = square(mul(x, Math.PI));
+    const tail = sub(1 / 840, div(z, 45360));
+    const series = mul(mul(x, -(Math.PI ** 2)), sub(1 / 3, mul(z, sub(1 / 30, mul(z, tail)))));
+    return where(small, series, div(sub(turned, sinc(x)), where(small, 1, x)));
+  },
+  log10: (x) => div(Math.LOG10E, x),
   exp2: (_, y) => mul(y, Math.LN2),
   log2: (x) => div(Math.LOG2E, x),
   log1p: (x) => reciprocal(add(x, 1)),
@@ -116,6 +134,12 @@ function angle(dy: Tensor, x: Tensor, a: Tensor, b: Tensor): Tensor {
   return div(div(mul(dy, div(x, scale)), where(origin, 1, squares)), scale);
 }
 
+/** log p from -100 on, where it has no slope. */
+const leastLog = (p: Tensor): Tensor => {
+  const none = equal(p, 0);
+  return where(none, -100, maximum(log(where(none, 1, p)), -100));
+};
+
 /** Gradients of ops of two tensors a and b. */
 const SIDES: Readonly<Record<string, (dy: Tensor, a: Tensor, b: Tensor) => Sides>> = {
   add: (dy) => [() => dy, () => dy],
@@ -142,6 +166,15 @@ const SIDES: Readonly<Record<string, (dy: Tensor, a: Tensor, b: Tensor) => Sides
       const none = equal(exp(b), 0);
       return mul(dy, mul(exp(b), add(sub(where(none, 0, b), a), 1)));
     },
+  ],
+  hypot: (dy, a, b) => {
+    const length = hypot(a, b);
+    const size = where(equal(length, 0), 1, length);
+    return [() => mul(dy, div(a, size)), () => mul(dy, div(b, size))];
+  },
+  bce: (dy, a, b) => [
+    () => mul(dy, div(sub(a, b), maximum(mul(a, sub(1, a)), 1e-12))),
+    () => mul(dy, sub(leastLog(sub(1, a)), leastLog(a))),
   ],
   bceWithLogits: (dy, a, b) => [() => mul(dy, sub(sigmoid(a), b)), () => neg(mul(dy, a))],
 };

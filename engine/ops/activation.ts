@@ -1,13 +1,21 @@
 /**
- * Activations with a parameter; those without are rows of `unary_table.ts`.
+ * Activations with parameters or axes; those without are rows of `unary_table.ts`.
  *
  * @module
  */
-import { needNumber, needTensors } from "../arguments.ts";
+import { needNumber, needTensors, needTogether } from "../arguments.ts";
+import { isFloat } from "../dtype.ts";
+import { ShapeError } from "../errors.ts";
 import { elementwise } from "../launch/elementwise.ts";
 import { defineOp, type Op } from "../op.ts";
 import { refFrom } from "../reference.ts";
+import { composite } from "../scope.ts";
+import { normalizeAxis, sameShape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
+import { less, where } from "./compare.ts";
+import { mul } from "./elementwise.ts";
+import { sigmoid } from "./unary.ts";
+import { reshape, slice } from "./view.ts";
 
 /** What an activation is below 0; above it is `x` itself. */
 interface Below {
@@ -80,4 +88,43 @@ export function elu(x: Tensor, alpha = 1): Tensor {
   needTensors("elu", { x });
   needNumber("elu", "alpha", alpha);
   return eluOp.apply([x], { alpha })[0];
+}
+
+/**
+ * `x` above 0, `slope x` below, with slopes that are learnt (He et al., arXiv:1502.01852).
+ *
+ * @param slope one, [], [1], or one for each channel [channels] of `x` [batch, channels, ...]
+ * @throws {ShapeError} if `x` is of integers, or slopes are not as many as channels.
+ */
+export function prelu(x: Tensor, slope: Tensor): Tensor {
+  needTogether("prelu", { x, slope });
+  const [, channels] = x.shape;
+  if (!isFloat(x.dtype) || slope.size !== 1 && !sameShape(slope.shape, [channels])) {
+    throw new ShapeError(
+      `prelu: x ${show(x.shape)} of ${x.dtype} beside slopes ${show(slope.shape)}: floats ` +
+        "[batch, channels, ...] and one slope, or [channels], are needed",
+    );
+  }
+  const each = slope.size === 1 ? [] : [channels, ...x.shape.slice(2).map(() => 1)];
+  return composite(() => where(less(x, 0), mul(x, reshape(slope, each)), x));
+}
+
+/**
+ * Gated linear unit: the first half of an axis times the sigmoid of the second (Dauphin et al.,
+ * arXiv:1612.08083).
+ *
+ * @param x [..., 2 n, ...]
+ * @returns [..., n, ...]
+ * @throws {ShapeError} if the axis does not exist or is odd, or `x` is of integers.
+ */
+export function glu(x: Tensor, axis = -1): Tensor {
+  needTensors("glu", { x });
+  const index = normalizeAxis("glu", axis, x.shape.length);
+  const half = x.shape[index] / 2;
+  if (!isFloat(x.dtype) || !Number.isInteger(half)) {
+    throw new ShapeError(
+      `glu: x ${show(x.shape)} of ${x.dtype}: floats with an even axis ${axis} are needed`,
+    );
+  }
+  return composite(() => mul(slice(x, index, 0, half), sigmoid(slice(x, index, half, half))));
 }

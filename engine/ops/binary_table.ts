@@ -55,6 +55,16 @@ function atan2Slope(c: string, x: string): string {
   return `select(${slope}, T(0.0), (a == T(0.0)) & (b == T(0.0)))`;
 }
 
+/** sqrt(1 + r^2) for the ratio r of the smaller of |a|, |b| to the larger one. */
+const LARGER = "max(abs(a), abs(b))";
+const RATIO = `(min(abs(a), abs(b)) / ${LARGER})`;
+const STRETCH = `sqrt(1.0 + ${RATIO} * ${RATIO})`;
+const UNSCALED = `(${LARGER} == T(0.0)) | ((bitcast<Bits>(${LARGER}) & Bits(0x7fffffffu)) == ` +
+  "Bits(0x7f800000u))";
+/** Gradient c * x / hypot for an `x` of a and b; 0 where both are 0. */
+const hypotSlope = (x: string): string =>
+  `select(c * (${x} / ${LARGER}) / ${STRETCH}, T(0.0), ${LARGER} == T(0.0))`;
+
 /** The functions by name. */
 export const BINARY = {
   add: {
@@ -129,6 +139,17 @@ export const BINARY = {
     gradients: [/* @__PURE__ */ atan2Slope("c", "b"), /* @__PURE__ */ atan2Slope("-c", "a")],
     f: Math.atan2,
     df: (a, b) => a === 0 && b === 0 ? [0, 0] : [b / (a * a + b * b), -a / (a * a + b * b)],
+  },
+  hypot: {
+    wgsl: `select(select(${LARGER} * ${STRETCH}, ${LARGER}, ${UNSCALED}), a + b, ` +
+      "is_nan_$V(a) | is_nan_$V(b))",
+    gradients: [/* @__PURE__ */ hypotSlope("a"), /* @__PURE__ */ hypotSlope("b")],
+    f: (a, b) => Number.isNaN(a) || Number.isNaN(b) ? NaN : Math.hypot(a, b),
+    df(a, b) {
+      const length = Math.hypot(a, b);
+      if (Number.isNaN(a) || Number.isNaN(b)) return [NaN, NaN];
+      return length === 0 ? [0, 0] : [a / length, b / length];
+    },
   },
   logaddexp: {
     wgsl: "select(max(a, b) + log1p_$V(exp_$V(-abs(a - b))), a + 0.69314718, a == b)",

@@ -170,6 +170,12 @@ export const mod: BinaryFunction = /* @__PURE__ */ binary("mod");
 /** The angle of the point (b, a) in radians, from -pi to pi, with broadcasting; see {@link add}. */
 export const atan2: BinaryFunction = /* @__PURE__ */ binary("atan2");
 
+/**
+ * `sqrt(a^2 + b^2)` without overflow, with broadcasting; its gradient where both are 0 is 0. See
+ * {@link add}.
+ */
+export const hypot: BinaryFunction = /* @__PURE__ */ binary("hypot");
+
 /** `log(e^a + e^b)` without overflow, with broadcasting; see {@link add}. */
 export const logaddexp: BinaryFunction = /* @__PURE__ */ binary("logaddexp");
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { kindOf, needOptions, needTensors } from "../arguments.ts";
+import { kindOf, needOptions, needTensors, perAxis } from "../arguments.ts";
 import source from "../../kernels/max_pool.wgsl" with { type: "text" };
 import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
@@ -161,20 +161,6 @@ function spatial(name: string, x: Tensor, n: number): { axes: number[]; sizes: S
     axes: Array.from({ length: n }, (_, i) => rank - n + i),
     sizes: x.shape.slice(rank - n),
   };
-}
-
-function perAxis(name: string, what: string, value: unknown, n: number, least: number): number[] {
-  const list = typeof value === "number" ? new Array<number>(n).fill(value) : value;
-  if (
-    !Array.isArray(list) || list.length !== n ||
-    !list.every((it) => Number.isInteger(it) && it >= least)
-  ) {
-    throw new ShapeError(
-      `${name}: the ${what} is ${kindOf(value)}, a whole number from ${least} or ${n} of them ` +
-        "are needed",
-    );
-  }
-  return list;
 }
 
 /** Windows of every axis. */

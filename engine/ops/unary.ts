@@ -13,6 +13,8 @@ import { composite } from "../scope.ts";
 import type { Tensor } from "../tensor.ts";
 import { elementwise } from "../launch/elementwise.ts";
 import { cast } from "./cast.ts";
+import { greater, where } from "./compare.ts";
+import { div, mul } from "./elementwise.ts";
 import { UNARY, type UnaryRow } from "./unary_table.ts";
 
 /** An elementwise function: of any shape, which the result has as well. */
@@ -89,8 +91,34 @@ export const sigmoid: UnaryFunction = /* @__PURE__ */ unary("sigmoid");
 /** `x * sigmoid(x)`, also called swish. */
 export const silu: UnaryFunction = /* @__PURE__ */ unary("silu");
 
-/** `log(1 + e^x)`, a smooth {@link relu} (torch's `softplus` with beta 1). */
-export const softplus: UnaryFunction = /* @__PURE__ */ unary("softplus");
+const plainSoftplus: UnaryFunction = /* @__PURE__ */ unary("softplus");
+
+/** Options of {@link softplus}. */
+export interface SoftplusOptions {
+  /** Sharpness; above 0, default 1. */
+  readonly beta?: number;
+  /** From which `beta x` on the result is `x` itself; default 20, as good as none in f32. */
+  readonly threshold?: number;
+}
+
+/**
+ * `log(1 + e^(beta x)) / beta`, a smooth {@link relu}, as torch's.
+ *
+ * @throws {ShapeError} if beta is not above 0 or the threshold no finite number.
+ */
+export function softplus(x: Tensor, options: SoftplusOptions = {}): Tensor {
+  needTensors("softplus", { x });
+  needOptions("softplus", options, ["beta", "threshold"]);
+  const { beta = 1, threshold = 20 } = options;
+  needNumber("softplus", "beta", beta, Number.MIN_VALUE);
+  needNumber("softplus", "the threshold", threshold);
+  if (beta === 1 && threshold >= 20) return plainSoftplus(x);
+  return composite(() => {
+    const [float] = isFloat(x.dtype) ? [x] : [cast(x, "f32")];
+    const bent = mul(float, beta);
+    return where(greater(bent, threshold), float, div(plainSoftplus(bent), beta));
+  });
+}
 
 /** `x * tanh(softplus(x))` (Misra, arXiv:1908.08681). */
 export const mish: UnaryFunction = /* @__PURE__ */ unary("mish");
@@ -100,6 +128,18 @@ export const hardswish: UnaryFunction = /* @__PURE__ */ unary("hardswish");
 
 /** `x / (1 + |x|)`. */
 export const softsign: UnaryFunction = /* @__PURE__ */ unary("softsign");
+
+/** `min(max(x, 0), 6)`; the gradient at 0 and 6 is 0. */
+export const relu6: UnaryFunction = /* @__PURE__ */ unary("relu6");
+
+/** `min(max(x + 3, 0), 6) / 6`, a {@link sigmoid} of straight lines. */
+export const hardsigmoid: UnaryFunction = /* @__PURE__ */ unary("hardsigmoid");
+
+/** Scaled ELU, which keeps means and variances (Klambauer et al., arXiv:1706.02515). */
+export const selu: UnaryFunction = /* @__PURE__ */ unary("selu");
+
+/** Logarithm of {@link sigmoid}, without overflow. */
+export const logSigmoid: UnaryFunction = /* @__PURE__ */ unary("logSigmoid");
 
 /** Absolute value; the gradient at 0 is 0. */
 export const abs: UnaryFunction = /* @__PURE__ */ unary("abs");
@@ -136,6 +176,21 @@ export const sinh: UnaryFunction = /* @__PURE__ */ unary("sinh");
 
 /** Hyperbolic cosine. */
 export const cosh: UnaryFunction = /* @__PURE__ */ unary("cosh");
+
+/** Inverse of {@link sinh}. */
+export const asinh: UnaryFunction = /* @__PURE__ */ unary("asinh");
+
+/** Inverse of {@link cosh}, from 0; NaN below 1. */
+export const acosh: UnaryFunction = /* @__PURE__ */ unary("acosh");
+
+/** Inverse of {@link tanh}; infinite at -1 and 1, NaN beyond. */
+export const atanh: UnaryFunction = /* @__PURE__ */ unary("atanh");
+
+/** `sin(pi x) / (pi x)`, 1 at 0. */
+export const sinc: UnaryFunction = /* @__PURE__ */ unary("sinc");
+
+/** Logarithm to base 10. */
+export const log10: UnaryFunction = /* @__PURE__ */ unary("log10");
 
 /** `2^x`. */
 export const exp2: UnaryFunction = /* @__PURE__ */ unary("exp2");

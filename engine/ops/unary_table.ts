@@ -50,6 +50,13 @@ const mishTanh = (a: number): number => {
   return e * (e + 2) / (e * (e + 2) + 2);
 };
 
+/** (Klambauer et al., arXiv:1706.02515). */
+const SELU = 1.0507009873554805;
+const SELU_ALPHA = 1.6732632423543772;
+
+/** pi a without whole turns. */
+const SINC_TURN = "3.14159265 * (a - 2.0 * round(0.5 * a))";
+
 const SIGN = "select(sign(a), a, is_nan_$V(a))";
 
 /** WGSL of 1 where a condition holds, else 0. */
@@ -157,6 +164,30 @@ export const UNARY = {
     f: (a) => a / (1 + Math.abs(a)),
     df: (a) => 1 / (1 + Math.abs(a)) ** 2,
   },
+  relu6: {
+    wgsl: "select(clamp(a, T(0.0), T(6.0)), a, is_nan_$V(a))",
+    gradient: "select(select(T(0.0), b, (a > T(0.0)) & (a < T(6.0))), a, is_nan_$V(a))",
+    f: (a) => Math.max(0, Math.min(a, 6)),
+    df: (a) => Number.isNaN(a) ? NaN : +(a > 0 && a < 6),
+  },
+  hardsigmoid: {
+    wgsl: "select(clamp(a + 3.0, T(0.0), T(6.0)) / 6.0, a, is_nan_$V(a))",
+    gradient: "select(select(T(0.0), b / 6.0, abs(a) < T(3.0)), a, is_nan_$V(a))",
+    f: (a) => Math.max(0, Math.min(a + 3, 6)) / 6,
+    df: (a) => Number.isNaN(a) ? NaN : Math.abs(a) < 3 ? 1 / 6 : 0,
+  },
+  selu: {
+    wgsl: "select(1.75809934 * expm1_$V(a), 1.05070099 * a, a > T(0.0))",
+    gradient: "b * select(1.75809934 * exp_$V(a), T(1.05070099), a > T(0.0))",
+    f: (a) => a > 0 ? SELU * a : SELU * SELU_ALPHA * Math.expm1(a),
+    df: (a) => a > 0 ? SELU : SELU * SELU_ALPHA * Math.exp(a),
+  },
+  logSigmoid: {
+    wgsl: "select(min(a, T(0.0)), a, is_nan_$V(a)) - log1p_$V(exp_$V(-abs(a)))",
+    gradient: "b / (1.0 + exp_$V(a))",
+    f: (a) => Math.min(a, 0) - Math.log1p(Math.exp(-Math.abs(a))),
+    df: (a) => logistic(-a),
+  },
   abs: {
     wgsl: "abs(a)",
     integer: "abs(a)",
@@ -213,6 +244,46 @@ export const UNARY = {
   },
   sinh: { wgsl: "sinh_$V(a)", gradient: "b * cosh_$V(a)", f: Math.sinh, df: Math.cosh },
   cosh: { wgsl: "cosh_$V(a)", gradient: "b * sinh_$V(a)", f: Math.cosh, df: Math.sinh },
+  asinh: {
+    // log(t + sqrt(1 + t^2)), t = |a|, as log1p; for a large t its square is infinite.
+    wgsl: `${SIGN} * select(log1p_$V(abs(a) + abs(a) * (abs(a) / (1.0 + sqrt(1.0 + a * a)))), ` +
+      "log_$V(abs(a)) + 0.69314718, abs(a) > T(1e9))",
+    gradient: "b / select(sqrt(1.0 + a * a), abs(a), abs(a) > T(1e9))",
+    f: Math.asinh,
+    df: (a) => 1 / Math.hypot(1, a),
+  },
+  acosh: {
+    // log(a + sqrt(a^2 - 1)) as log1p of t + sqrt(t (t + 2)), t = a - 1; NaN below 1.
+    wgsl: "select(log1p_$V(a - 1.0 + sqrt(a - 1.0) * sqrt(a + 1.0)), log_$V(a) + 0.69314718, " +
+      "a > T(1e9))",
+    gradient: "b / select(sqrt(a - 1.0) * sqrt(a + 1.0), a, a > T(1e9))",
+    f: Math.acosh,
+    df: (a) => a < 1 ? NaN : a > 1e9 ? 1 / a : 1 / Math.sqrt((a - 1) * (a + 1)),
+  },
+  atanh: {
+    wgsl: `0.5 * ${SIGN} * log1p_$V(2.0 * abs(a) / (1.0 - abs(a)))`,
+    gradient: "b / ((1.0 - a) * (1.0 + a))",
+    f: Math.atanh,
+    df: (a) => 1 / ((1 - a) * (1 + a)),
+  },
+  sinc: {
+    wgsl: `select(sin_$V(${SINC_TURN}) / (3.14159265 * a), T(1.0), a == T(0.0))`,
+    gradient: `b * select((cos_$V(${SINC_TURN}) - sin_$V(${SINC_TURN}) / (3.14159265 * a)) / a, ` +
+      "-3.28986813 * a * (1.0 - a * a * (0.98696044 - a * a * (0.34788961 - a * a * " +
+      "0.06358394))), abs(a) < T(0.25))",
+    f: (a) => a === 0 ? 1 : Math.sin(Math.PI * (a % 2)) / (Math.PI * a),
+    df: (a) => {
+      const x = Math.PI * a;
+      if (Math.abs(a) < 0.01) return -Math.PI * x / 3 * (1 - x * x / 10 * (1 - x * x / 28));
+      return (Math.cos(Math.PI * (a % 2)) - Math.sin(Math.PI * (a % 2)) / x) / a;
+    },
+  },
+  log10: {
+    wgsl: "log_$V(a) * 0.43429448",
+    gradient: "0.43429448 * b / a",
+    f: Math.log10,
+    df: (a) => 1 / (a * Math.LN10),
+  },
   exp2: {
     wgsl: "exp2_$V(a)",
     gradient: "0.69314718 * a * b",

@@ -67,6 +67,15 @@ const CASES: readonly Case[] = [
   ["pad", (x) => t.pad(x, [[0, 0], [1, 1]], 3), [[1, 0]], [1, 2], [3, 3]],
   ["overlapAdd", (x) => t.overlapAdd(x, 1), [[0, 3, 2]], [0, 4]],
   ["istft", (x) => t.istft(x, { size: 4, hop: 2 }), [[0, 3, 3, 2]], [0, 8]],
+  ["median, no rows", (x) => t.median(x, { axis: 1 }), [[0, 3]], [0]],
+  ["cdist", (x, y) => t.cdist(x, y), [[0, 3], [2, 3]], [0, 2]],
+  ["cosineSimilarity", (x, y) => t.cosineSimilarity(x, y), [[2, 0], [2, 0]], [2]],
+  ["pixelShuffle", (x) => t.pixelShuffle(x, 2), [[0, 4, 1, 1]], [0, 1, 2, 2]],
+  ["unfold, no images", (x) => t.unfold(x, 2), [[0, 1, 3, 3]], [0, 4, 4]],
+  ["fold, no images", (x) => t.fold(x, 3, 2), [[0, 4, 4]], [0, 1, 3, 3]],
+  ["glu", (x) => t.glu(x), [[0, 4]], [0, 2]],
+  ["lerp", (x, y) => t.lerp(x, y, 0.3), [[0, 4], [4]], [0, 4]],
+  ["hypot", t.hypot, [[0, 4], [4]], [0, 4]],
   ["rfft", (x) => t.rfft(x), [[0, 4]], [0, 3, 2]],
   ["fft", (x) => t.fft(x, { axis: 0 }), [[37, 0, 2]], [37, 0, 2]],
 ];
@@ -103,7 +112,11 @@ Deno.test("orders of nothing are empty, and what nothing has no value for is ref
   using none = device.empty([3, 0]);
   assertEquals(t.argsort(none).shape, [3, 0]);
   assertEquals(t.argmax(device.empty([0, 3]), { axis: 1 }).shape, [0]);
+  assertEquals(t.searchsorted(device.empty([0]), device.empty([2])).shape, [2]);
+  assertEquals(t.countNonzero(none, { axes: [1] }).shape, [3]);
   const refused: Readonly<Record<string, () => unknown>> = {
+    quantile: () => t.quantile(none, 0.5, { axis: 1 }),
+    median: () => t.median(none),
     argmax: () => t.argmax(none, { axis: 1 }),
     argmin: () => t.argmin(none),
     mean: () => t.mean(none, { axes: [1] }),

@@ -5,17 +5,16 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../engine/errors.ts";
 import {
+  bce,
   bceWithLogits,
-  cosineLoss,
   crossEntropy,
   type CrossEntropyOptions,
-  huberLoss,
-  klDiv,
-  l1Loss,
-  mse,
   nllLoss,
-  smoothL1Loss,
-} from "../../engine/ops/loss.ts";
+} from "../../engine/ops/cross_entropy.ts";
+import { huberLoss, klDiv, l1Loss, mse, smoothL1Loss } from "../../engine/ops/loss.ts";
+import { cosineLoss } from "../../engine/ops/self_distillation.ts";
+import { softplus } from "../../engine/ops/unary.ts";
+import { permute } from "../../engine/ops/view.ts";
 import { refSoftmaxRow } from "../../engine/ops/softmax.ts";
 import { logSoftmax } from "../../engine/ops/softmax.ts";
 import { refRows } from "../../engine/reference.ts";
@@ -180,4 +179,89 @@ Deno.test("what does not fit a loss is named", () => {
     [() => crossEntropy(a, a, { ignoreIndex: 1 }), "ignoreIndex"],
   ];
   for (const [call, message] of cases) assertThrows(call, ShapeError, message);
+});
+
+Deno.test("what a yes counts, and each term, in cross-entropies of yes and no", async () => {
+  // Logits at which the probability or its complement is 0 in f32.
+  const logits = device.tensor([0.5, -2, 120, -120, 3, -0.25], [2, 3]).trainable();
+  const targets = device.tensor([1, 0, 0, 1, 0.25, 0.75], [2, 3]);
+  const posWeight = device.tensor([3, 0.125, 0]);
+  const weights = device.tensor([[2], [0.5]]);
+  const [x, t] = [await logits.data(), await targets.data()];
+  const log = (v: number) => Math.min(v, 0) - Math.log1p(Math.exp(-Math.abs(v)));
+  const of = (p: (i: number) => number, w: (i: number) => number) =>
+    [...x].map((v, i) => -w(i) * (p(i) * t[i] * log(v) + (1 - t[i]) * log(-v)));
+  const [own, one] = [(i: number) => [3, 0.125, 0][i % 3], () => 1];
+  const run = async (options: object) => await bceWithLogits(logits, targets, options).data();
+  assertNear(await run({ posWeight }), of(own, one), "by class");
+  assertNear(await run({ posWeight: 5 }), of(() => 5, one), "for all");
+  assertNear(await run({ posWeight, weights }), of(own, (i) => i < 3 ? 2 : 0.5), "and by row");
+  assertNear(await run({ weights }), of(one, (i) => i < 3 ? 2 : 0.5), "by row");
+  const known = await bceWithLogits(logits, 1, { posWeight: 5 }).data();
+  assertNear(known, [...x].map((v) => -5 * log(v)), "numbers");
+  const loss = bceWithLogits(logits, targets, { posWeight, weights, reduction: "sum" });
+  backward(loss);
+  const slopes = [...x].map((v, i) => {
+    const s = 1 / (1 + Math.exp(-v));
+    return (i < 3 ? 2 : 0.5) * ((1 - t[i]) * s - own(i) * t[i] * (1 - s));
+  });
+  assertNear(await logits.grad!.data(), slopes, "gradient");
+  const short = device.zeros([2]);
+  assertThrows(() => bceWithLogits(logits, targets, { posWeight: short }), ShapeError, "broadcast");
+  assertThrows(() => bceWithLogits(logits, targets, { posWeight: -1 }), ShapeError, "posWeight");
+  const p = device.tensor([0, 1, 0.25]);
+  assertNear(
+    await bce(p, device.tensor([1, 1, 0]), { weights: device.tensor([1, 1, 2]) }).data(),
+    [100, 0, -2 * Math.log(0.75)],
+    "probabilities, logarithms from -100 on",
+  );
+});
+
+Deno.test("classes may lie along any axis", async () => {
+  // Values of torch's convention [batch, classes, places] are those of [batch, places, classes].
+  const logits = upload(refRandom([2, 4, 3], 7)).trainable();
+  const last = permute(logits, [0, 2, 1]);
+  const targets = device.tensor(Uint32Array.of(0, 3, 1, 2, 2, 0), [2, 3]);
+  const options = { weights: device.tensor([1, 2, 0.5, 1]), ignoreIndex: 2 } as const;
+  for (const axis of [1, -2]) {
+    const pairs: [Tensor, Tensor][] = [
+      [crossEntropy(logits, targets, { axis }), crossEntropy(last, targets)],
+      [
+        crossEntropy(logits, targets, { axis, reduction: "mean", ...options }),
+        crossEntropy(last, targets, { reduction: "mean", ...options }),
+      ],
+      [nllLoss(logits, targets, { axis }), nllLoss(last, targets)],
+      [crossEntropy(logits, logits, { axis }), crossEntropy(last, last)],
+    ];
+    for (const [own, other] of pairs) {
+      assertEquals(own.shape, other.shape);
+      assertEquals(await own.data(), await other.data());
+    }
+  }
+  backward(crossEntropy(logits, targets, { axis: 1, reduction: "sum" }));
+  const grad = logits.grad!;
+  assertEquals(grad.shape, [2, 4, 3]);
+  // Each row's gradient sums to 0 over its classes.
+  const values = await grad.data();
+  for (let i = 0; i < 6; i++) {
+    const column = [0, 1, 2, 3].map((k) => values[Math.floor(i / 3) * 12 + 3 * k + i % 3]);
+    assert(Math.abs(column.reduce((a, b) => a + b)) < 1e-6);
+    assert(column[(await targets.data())[i]] < 0);
+  }
+  assertThrows(() => crossEntropy(logits, targets, { axis: 3 }), ShapeError, "axis 3");
+  assertThrows(() => nllLoss(logits, targets, { axis: 2 }), ShapeError, "nllLoss");
+});
+
+Deno.test("softplus: sharpness, and where it becomes its argument", async () => {
+  const values = [-3, -0.5, 0, 0.5, 3, NaN];
+  const x = device.tensor(values).trainable();
+  const f = (v: number) => 2 * v > 1 ? v : Math.log1p(Math.exp(2 * v)) / 2;
+  const y = softplus(x, { beta: 2, threshold: 1 });
+  const [seen] = await device.read([y]);
+  assertNear(seen.subarray(0, 5), values.slice(0, 5).map(f), "values");
+  assertEquals(seen[5], NaN);
+  backward(y, device.full([6], 1));
+  const slope = (v: number) => 2 * v > 1 ? 1 : 1 / (1 + Math.exp(-2 * v));
+  assertNear((await x.grad!.data()).subarray(0, 5), values.slice(0, 5).map(slope), "gradient");
+  assertThrows(() => softplus(x, { beta: 0 }), ShapeError, "beta");
 });

@@ -34,7 +34,7 @@ const FILES: Readonly<Record<string, readonly string[]>> = {
   ...{ unary: [], elementwise: [], compare: ["where"], bitwise: [], any_all: [], cast: [] },
   ...{ reduce: [], variance: [], softmax: [], sort: [], view: ["concat"], at: [] },
   ...{ axes: ["meshgrid"], assemble: ["stack"], pad: [], diagonal: [], masks: [], scatter: [] },
-  ...{ activation: [] },
+  ...{ activation: [], blend: [], quantile: [], counting: [] },
 };
 
 Deno.test("what is chained is a method under its name", async () => {

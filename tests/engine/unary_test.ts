@@ -95,12 +95,13 @@ const MOST: Readonly<Partial<Record<Name, number>>> = {
   // The exponent 2u, 76 at most, is rounded four times: on lavapipe 200.
   geluTanh: 220,
   ...{ sin: 2.5, cos: 2.5, tan: 4, asin: 2.2, acos: 1.3, atan: 1.7, sinh: 1.6, cosh: 1.3 },
+  ...{ asinh: 4, acosh: 4, atanh: 4, sinc: 4, log10: 2, selu: 3, logSigmoid: 3, hardsigmoid: 2 },
   ...{ exp2: 1.8, log2: 2.1, log1p: 2.4, expm1: 1.5 },
 };
 /** What becomes 0 a little above the smallest normal number, as exp_vec4 does. */
 const UNDERFLOWING = new Set<Name>([
   ...["exp", "exp2", "sigmoid", "silu", "gelu", "geluTanh", "erfc"] as const,
-  ...["softplus", "mish"] as const,
+  ...["softplus", "mish", "logSigmoid"] as const,
 ]);
 
 /** Results of all rows for all inputs, or their gradients. */

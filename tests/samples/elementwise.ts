@@ -78,6 +78,7 @@ export const samples: Samples = {
   idiv: rounding,
   mod: rounding,
   atan2: () => binary(false),
+  hypot: () => binary(false),
   logaddexp: () => binary(false),
   pow() {
     const [ties, ...others] = binary();

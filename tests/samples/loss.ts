@@ -56,6 +56,13 @@ function logarithms(shape: Shape, seed: number): RefArray {
   return { shape, data: data.map((p) => Math.fround(Math.log(p))) };
 }
 
+/** Between 0.1 and 0.9. */
+const within = (shape: Shape, seed: number): RefArray =>
+  refFrom(
+    shape,
+    ((r) => (i) => Math.fround(0.5 + 0.4 * Math.tanh(r[i])))(refRandom(shape, seed).data),
+  );
+
 export const samples: Samples = {
   bceWithLogits: binary,
   huberLoss: () =>
@@ -136,6 +143,26 @@ export const samples: Samples = {
         skipDifferences: shape[shape.length - 1] > 500,
       };
     }),
+  bce: () => [
+    {
+      label: "[3, 7] with [7]",
+      inputs: [within([3, 7], 1), within([7], 2)],
+      attrs: null,
+      // 1 - p is rounded, and its logarithm small.
+      tolerance: 4e-6,
+    },
+    {
+      label: "ends",
+      inputs: [
+        { shape: [5], data: Float64Array.of(0, 1, 0, 1, 0.5) },
+        { shape: [5], data: Float64Array.of(0, 1, 1, 0, 0.5) },
+      ],
+      // Of no use, and infinite before they are limited.
+      constant: [0],
+      attrs: null,
+      skipDifferences: true,
+    },
+  ],
   cosineLoss: () => [
     ...SHAPES.map((shape, seed) => ({
       label: show(shape),

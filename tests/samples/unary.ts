@@ -21,6 +21,10 @@ const EXTREMES: Readonly<Record<keyof typeof UNARY, readonly number[]>> = {
   mish: [0, 30, -30, 80, -80, -1.2],
   hardswish: [0, 2.9, -2.9, 3.1, -3.1, 1e10],
   softsign: [0, 1e10, -1e10, 1e-10],
+  relu6: [1e20, -1e20, 5.9, 6.1],
+  hardsigmoid: [0, 2.9, -2.9, 3.1, -3.1, 1e10],
+  selu: [0, 30, -30, 1e-6, -1e-6],
+  logSigmoid: [0, 30, -30, 80, -80, 1e-6],
   abs: [0, 1e30, -1e30, -1e-30],
   sign: [0, 1e30, -1e30, -1e-30],
   rsqrt: [1e-20, 1, 1e20],
@@ -33,6 +37,11 @@ const EXTREMES: Readonly<Record<keyof typeof UNARY, readonly number[]>> = {
   atan: [0, 1, -1, 1e30, -1e30],
   sinh: [0, 89, 1e-10],
   cosh: [0, -89, 1e-10],
+  asinh: [0, 1, -1, 1e30, -1e30, 1e-10],
+  acosh: [1.01, 2, 1e5, 1e30],
+  atanh: [0, 0.99, -0.99, 1e-10],
+  sinc: [0, 0.1, 0.24, 0.26, -3.5, 1e-10, 100.25],
+  log10: [1e-30, 1, 1e30, 1000],
   exp2: [0, -100, 100, 0.5],
   log2: [1e-30, 1, 1e30, 8],
   log1p: [-0.99, 1e-10, 1e30],
@@ -52,15 +61,21 @@ const EXTREMES: Readonly<Record<keyof typeof UNARY, readonly number[]>> = {
 const QUICK = new Set(["exp", "tanh", "log1p"]);
 
 /** Defined for positive values only, or steep beside 0. */
-const POSITIVE = new Set(["log", "log2", "sqrt", "rsqrt", "reciprocal"]);
+const POSITIVE = new Set(["log", "log2", "sqrt", "rsqrt", "reciprocal", "log10"]);
 /** Defined between -1 and 1, or steep beyond. */
-const WITHIN = new Set(["asin", "acos", "log1p", "tan"]);
+const WITHIN = new Set(["asin", "acos", "log1p", "tan", "atanh"]);
 
 function samplesOf(name: keyof typeof UNARY, extremes: readonly number[]): Sample[] {
   // The gradient of tanh, 1 - y*y, cancels for |x| near 1.
   const tolerance = name === "tanh" ? 4e-6 : undefined;
   const within = (value: number) =>
-    POSITIVE.has(name) ? Math.abs(value) + 0.1 : WITHIN.has(name) ? Math.tanh(value) : value;
+    name === "acosh"
+      ? Math.abs(value) + 1.1
+      : POSITIVE.has(name)
+      ? Math.abs(value) + 0.1
+      : WITHIN.has(name)
+      ? Math.tanh(value)
+      : value;
   const row: UnaryRow = UNARY[name];
   const whole: Sample = {
     label: "i32",
