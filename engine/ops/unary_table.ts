@@ -54,8 +54,9 @@ const mishTanh = (a: number): number => {
 const SELU = 1.0507009873554805;
 const SELU_ALPHA = 1.6732632423543772;
 
-/** pi a without whole turns. */
-const SINC_TURN = "3.14159265 * (a - 2.0 * round(0.5 * a))";
+/** pi a without half turns, and the sign that these make. */
+const SINC_TURN = "3.14159265 * (a - round(a))";
+const SINC_SIGN = "(1.0 - 2.0 * (round(a) - 2.0 * floor(0.5 * round(a))))";
 
 const SIGN = "select(sign(a), a, is_nan_$V(a))";
 
@@ -267,11 +268,15 @@ export const UNARY = {
     df: (a) => 1 / ((1 - a) * (1 + a)),
   },
   sinc: {
-    wgsl: `select(sin_$V(${SINC_TURN}) / (3.14159265 * a), T(1.0), a == T(0.0))`,
-    gradient: `b * select((cos_$V(${SINC_TURN}) - sin_$V(${SINC_TURN}) / (3.14159265 * a)) / a, ` +
-      "-3.28986813 * a * (1.0 - a * a * (0.98696044 - a * a * (0.34788961 - a * a * " +
-      "0.06358394))), abs(a) < T(0.25))",
-    f: (a) => a === 0 ? 1 : Math.sin(Math.PI * (a % 2)) / (Math.PI * a),
+    wgsl: `select(${SINC_SIGN} * sin_$V(${SINC_TURN}) / (3.14159265 * a), T(1.0), a == T(0.0))`,
+    gradient: `b * select(${SINC_SIGN} * (cos_$V(${SINC_TURN}) - sin_$V(${SINC_TURN}) / ` +
+      "(3.14159265 * a)) / a, -3.28986813 * a * (1.0 - a * a * (0.98696044 - a * a * " +
+      "(0.34788961 - a * a * 0.06358394))), abs(a) < T(0.25))",
+    f: (a) => {
+      const half = Math.round(a);
+      const sine = Math.sin(Math.PI * (a - half)) * (half % 2 === 0 ? 1 : -1);
+      return a === 0 ? 1 : sine / (Math.PI * a);
+    },
     df: (a) => {
       const x = Math.PI * a;
       if (Math.abs(a) < 0.01) return -Math.PI * x / 3 * (1 - x * x / 10 * (1 - x * x / 28));
