@@ -88,9 +88,12 @@ export async function findAdapter(
   return adapter;
 }
 
+let knownCores: number | undefined;
+
 /** Processor cores, 1 where the runtime does not say. */
 export function cores(): number {
-  return (globalThis.navigator as Navigator | undefined)?.hardwareConcurrency ?? 1;
+  // Asked for every launch, and slow to answer.
+  return knownCores ??= (globalThis.navigator as Navigator | undefined)?.hardwareConcurrency ?? 1;
 }
 
 /** Limits of which a device is given as much as the adapter has. */

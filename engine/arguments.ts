@@ -19,6 +19,15 @@ export function kindOf(value: unknown): string {
   return `an object of ${value.constructor?.name ?? "no class"}`;
 }
 
+/** Every op asks, so nothing is made for it. */
+function areTensors(values: Readonly<Record<string, unknown>>, optional: boolean): boolean {
+  for (const name in values) {
+    const value = values[name];
+    if (!(value instanceof Tensor || optional && value === undefined)) return false;
+  }
+  return true;
+}
+
 /**
  * Checks operands by name.
  *
@@ -30,6 +39,7 @@ export function needTensors(
   operands: Readonly<Record<string, unknown>>,
   optional: Readonly<Record<string, unknown>> = {},
 ): void {
+  if (areTensors(operands, false) && areTensors(optional, true)) return;
   const all = { ...operands, ...optional };
   for (const [name, value] of Object.entries(all)) {
     if (value instanceof Tensor || value === undefined && name in optional) continue;

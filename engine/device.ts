@@ -176,6 +176,8 @@ export class Device implements Disposable {
   readonly bindingLimit: number;
   /** Storage offsets must be multiples of this many bytes. */
   readonly offsetAlignment: number;
+  /** Most workgroups along one dimension of a launch. */
+  readonly workgroupLimit: number;
   /** Settles when the device is lost; the error says why. */
   readonly lost: Promise<DeviceLostError>;
   /** Which kernel variants run. */
@@ -222,6 +224,7 @@ export class Device implements Disposable {
       gpu.limits.maxStorageBufferBindingSize,
     );
     this.offsetAlignment = gpu.limits.minStorageBufferOffsetAlignment;
+    this.workgroupLimit = gpu.limits.maxComputeWorkgroupsPerDimension;
     this.tuning = new Tuning(options.variants ?? {}, options.deterministic ?? false);
     this.images = new Images(gpu);
     this.#pool = new BufferPool(gpu, options.memoryLimit ?? Infinity);

@@ -305,11 +305,10 @@ export class EagerRecorder implements Recorder, RecorderCounters {
 
   #bindGroup(pipeline: Pipeline, windows: readonly BufferWindow[]): GPUBindGroup {
     let key = `${pipeline.id}`;
-    windows.forEach((w, i) =>
-      key += w.image
-        ? `|${this.images.at(i, w.image).id}`
-        : `|${w.buffer.id},${w.offset},${w.bytes}`
-    );
+    for (let i = 0; i < windows.length; i++) {
+      const { image, buffer, offset, bytes } = windows[i];
+      key += image ? `|${this.images.at(i, image).id}` : `|${buffer.id},${offset},${bytes}`;
+    }
     let group = this.#bindGroups.get(key);
     if (!group) {
       group = this.gpu.createBindGroup({

@@ -55,19 +55,22 @@ export function composite<T>(body: () => T): T {
  *
  * @param body synchronous
  */
-export function scopeOf<T>(body: () => T, kept: (result: T) => Iterable<Tensor>): T {
+export function scopeOf<T>(body: () => T, kept: (result: T) => readonly Tensor[]): T {
   return freeing(body, true, kept);
 }
+
+/** Tensors beyond which a set finds them faster than a list. */
+const MANY = 8;
 
 function freeing<T>(
   body: () => T,
   detach: boolean,
-  tensorsOf: (result: T) => Iterable<Tensor> = tensorsIn,
+  tensorsOf: (result: T) => readonly Tensor[] = tensorsIn,
 ): T {
   const own = new Set<Tensor>();
   scopes.push(own);
   let result: T;
-  let kept: ReadonlySet<Tensor> = new Set();
+  let kept: readonly Tensor[] = [];
   try {
     result = body();
     if (result instanceof Promise) {
@@ -77,11 +80,13 @@ function freeing<T>(
         "scope: the body must be synchronous; return the tensors and read them outside",
       );
     }
-    kept = new Set(tensorsOf(result));
+    kept = tensorsOf(result);
   } finally {
     scopes.pop();
+    // Ops keep one or two tensors, for which a set is more work.
+    const many = kept.length > MANY ? new Set(kept) : undefined;
     for (const tensor of own) {
-      if (kept.has(tensor)) {
+      if (many ? many.has(tensor) : kept.includes(tensor)) {
         if (detach) tensor.detachFromTape();
         track(tensor);
       } else if (tensor.saved && !detach) {

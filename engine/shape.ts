@@ -25,7 +25,9 @@ export function needShape(op: string, shape: unknown): asserts shape is Shape {
 
 /** Number of elements of a tensor of this shape. */
 export function sizeOf(shape: Shape): number {
-  return shape.reduce((product, axis) => product * axis, 1);
+  let size = 1;
+  for (let axis = 0; axis < shape.length; axis++) size *= shape[axis];
+  return size;
 }
 
 /** Row-major strides of a dense tensor of this shape. */
@@ -71,6 +73,7 @@ export function show(shape: Shape): string {
 
 /** Whether two shapes are the same. */
 export function sameShape(a: Shape, b: Shape): boolean {
+  if (a === b) return true;
   return a.length === b.length && a.every((size, axis) => size === b[axis]);
 }
 

@@ -145,6 +145,49 @@ interface Window {
   end: number;
 }
 
+/** Parameters of an operand, and what its memory is called. */
+interface Fields {
+  readonly offset: string;
+  readonly batch: string;
+  readonly head: string;
+  readonly token: string;
+  readonly key: string;
+  readonly data: string;
+}
+
+const knownFields = new Map<string, Fields>();
+
+/** Names of what belongs to an operand, put together once. */
+function fieldsOf(name: string): Fields {
+  let fields = knownFields.get(name);
+  if (!fields) {
+    knownFields.set(
+      name,
+      fields = {
+        offset: `offset_${name}`,
+        batch: `batch_${name}`,
+        head: `head_${name}`,
+        token: `token_${name}`,
+        key: `key_${name}`,
+        data: `${name}_data`,
+      },
+    );
+  }
+  return fields;
+}
+
+/** Operands of the backward pass with everything that there is. */
+const MOST_OPERANDS = 16;
+/** Names of constants by place, put together once. */
+const CONSTANTS = Array.from({ length: MOST_OPERANDS }, (_, i) => ({
+  NAME: `NAME${i}`,
+  HEAD: `HEAD${i}`,
+  DATA: `DATA${i}`,
+  BUFFER: `BUFFER${i}`,
+  ACCESS: `ACCESS${i}`,
+  TYPE: `TYPE${i}`,
+}));
+
 /**
  * Runs one pass over all batches and heads, split where they are too many for a launch or a window
  * would exceed the binding limit.
@@ -190,7 +233,7 @@ function launch(
     }
     windowOf[name] = window;
   }
-  const most = device.gpu.limits.maxComputeWorkgroupsPerDimension;
+  const most = device.workgroupLimit;
   if (
     batches[1] > most || heads[1] > most ||
     windows.some((w) => (w.end - w.first) * w.tensor.itemSize > device.bindingLimit)
@@ -218,9 +261,10 @@ function launch(
   windows.forEach(({ use, name, tensor }, i) => {
     const statistic = statistics[name];
     const written = statistic?.written ?? use === "written";
-    names[`BUFFER${i}`] = `${name}_data`;
-    names[`ACCESS${i}`] = written ? "read_write" : "read";
-    names[`TYPE${i}`] = !statistic
+    const { BUFFER, ACCESS, TYPE } = CONSTANTS[i];
+    names[BUFFER] = fieldsOf(name).data;
+    names[ACCESS] = written ? "read_write" : "read";
+    names[TYPE] = !statistic
       ? "Element"
       : vector && statistic.operand.width === d
       ? `vec4<${tensor.dtype}>`
@@ -228,14 +272,16 @@ function launch(
   });
   all.forEach(([name, operand], i) => {
     const step = vector && operand.width === d ? 4 : 1;
-    params[`offset_${name}`] = (firstOf(operand) - windowOf[name].first) / step;
-    params[`batch_${name}`] = operand.batch / step;
-    params[`head_${name}`] = operand.head / step;
-    params[`token_${name}`] = operand.token / step;
-    if (operand.key !== undefined || name === "dbias") params[`key_${name}`] = operand.key ?? 0;
-    names[`NAME${i}`] = name;
-    names[`HEAD${i}`] = operand.shared ? `(group.y / ${operand.shared}u)` : "group.y";
-    names[`DATA${i}`] = `${windowOf[name].name}_data`;
+    const field = fieldsOf(name);
+    params[field.offset] = (firstOf(operand) - windowOf[name].first) / step;
+    params[field.batch] = operand.batch / step;
+    params[field.head] = operand.head / step;
+    params[field.token] = operand.token / step;
+    if (operand.key !== undefined || name === "dbias") params[field.key] = operand.key ?? 0;
+    const { NAME, HEAD, DATA } = CONSTANTS[i];
+    names[NAME] = name;
+    names[HEAD] = operand.shared ? `(group.y / ${operand.shared}u)` : "group.y";
+    names[DATA] = fieldsOf(windowOf[name].name).data;
   });
   const chosen = variant.kernelOf(device, pass.kind, problem, vector);
   const tokens = pass.kind === "backwardKv" || pass.kind === "biasKv" ? tk : tq;

@@ -13,7 +13,7 @@ import { LifetimeError } from "../errors.ts";
 import { defineKernel, type Pipeline } from "../kernel.ts";
 import type { PoolBuffer } from "../memory.ts";
 import type { BufferWindow, Params } from "../recorder.ts";
-import { broadcastStrides, collapseAxes, isDense, sizeOf } from "../shape.ts";
+import { broadcastStrides, collapseAxes, isDense, sameShape, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
 const kernel = /* @__PURE__ */ defineKernel("elementwise", source, {
@@ -127,16 +127,29 @@ export function elementwise(out: Tensor, inputs: readonly Tensor[], map: Element
     operands.push(value === undefined ? all.push(input) - 1 : { value, dtype });
   }
   all.push(out);
-  const { shape, strides } = collapseAxes(
-    out.shape,
-    all.map((t) => broadcastStrides(t.shape, t.strides, out.shape)),
-  );
+  const { shape, strides } = walkOf(out, all);
   const loads = all.map(({ storage: { buffer }, dtype, offset }, i): MapOperand => {
     return { buffer, dtype, offset, strides: strides[i] };
   });
   const last = loads.pop()!;
+  const { expression, readOut, alpha, beta } = map;
   const types = [(inputs[0] ?? out).dtype, out.dtype] as const;
-  launch(device, shape, loads, last, { ...map, operands, types });
+  launch(device, shape, loads, last, { expression, readOut, alpha, beta, operands, types });
+}
+
+const STEP_OF_ONE: readonly number[] = [1];
+
+/** Axes of a launch, and each operand's strides over them. */
+function walkOf(
+  out: Tensor,
+  all: readonly Tensor[],
+): { shape: readonly number[]; strides: readonly (readonly number[])[] } {
+  // The usual case in short: one after the other.
+  if (all.every((t) => t.dense && sameShape(t.shape, out.shape))) {
+    return { shape: [out.size], strides: all.map(() => STEP_OF_ONE) };
+  }
+  const strides = all.map((t) => broadcastStrides(t.shape, t.strides, out.shape));
+  return collapseAxes(out.shape, strides);
 }
 
 function launch(
@@ -153,7 +166,9 @@ function launch(
     return;
   }
   const vector = isVector({ shape, loads, out });
-  const whole = { shape, loads, steps: [{ ...map, vector }], out };
+  const { expression, readOut, alpha, beta, operands, types } = map;
+  const step = { expression, readOut, alpha, beta, operands, types, vector };
+  const whole = { shape, loads, steps: [step], out };
   const { recorder } = device;
   if (recorder.map) {
     recorder.map(whole);
@@ -268,6 +283,27 @@ const NAMES =
     };
   })();
 
+/** Names of a step's parameters: its numbers, and operands that are numbers. */
+const fieldsOf = (suffix: string) => ({
+  alpha: `alpha${suffix}`,
+  beta: `beta${suffix}`,
+  values: [0, 1, 2, 3].map((place) => `value${suffix}_${place}`),
+});
+/** Those of a launch of one step. */
+const FIELDS = /* @__PURE__ */ fieldsOf("");
+
+const expressions = new Map<string, { readonly id: number; readonly loops: boolean }>();
+
+/** A number for an expression, which keys are shorter with, and whether it has loops within. */
+function knownOf(expression: string): { readonly id: number; readonly loops: boolean } {
+  let known = expressions.get(expression);
+  if (!known) {
+    known = { id: expressions.size, loops: expression.search(MODULO) >= 0 };
+    expressions.set(expression, known);
+  }
+  return known;
+}
+
 /** Compiled maps by what is compiled in. */
 const compiled = new WeakMap<GPUDevice, Map<string, Pipeline>>();
 
@@ -287,7 +323,7 @@ export function dispatchOf(device: Device, map: MapLaunch, vector: boolean = isV
   const operands = [...loads, out];
   const inOrder = operands.every(({ strides }) => strides[rank - 1] <= 1);
   // Loops within expressions leave no rounds for streams.
-  const streamed = inOrder && !steps.some(({ expression }) => expression.search(MODULO) >= 0);
+  const streamed = inOrder && !steps.some(({ expression }) => knownOf(expression).loops);
   const { workgroup, run, step } = streams(device, streamed ? count : 0, width, inner);
   const params: Record<string, number> = { count, alpha: 0, beta: 0 };
   for (let axis = 0; axis < rank; axis++) {
@@ -296,7 +332,7 @@ export function dispatchOf(device: Device, map: MapLaunch, vector: boolean = isV
   }
   let layout = `${workgroup},${run},${step},${width},${rank},${stridedOut}`;
   const spans = spansOf(device, map);
-  const bound = [...new Set(spans)];
+  const bound = device.recorder.aliasing ? [...new Set(spans)] : spans;
   operands.forEach(({ dtype, strides, offset }, i) => {
     const start = spans[i].first / itemSizeOf(dtype);
     layout += `,${dtype}`;
@@ -310,14 +346,14 @@ export function dispatchOf(device: Device, map: MapLaunch, vector: boolean = isV
     }
   });
   steps.forEach(({ expression, operands, types, alpha = 0, beta = 0, readOut, vector }, i) => {
-    const suffix = steps.length > 1 ? `_${i}` : "";
-    params[`alpha${suffix}`] = alpha;
-    params[`beta${suffix}`] = beta;
-    layout += `;${expression},${types},${readOut},${vector}`;
+    const names = steps.length > 1 ? fieldsOf(`_${i}`) : FIELDS;
+    params[names.alpha] = alpha;
+    params[names.beta] = beta;
+    layout += `;${knownOf(expression).id},${types[0]},${types[1]},${readOut},${vector}`;
     for (let place = 0; place < operands.length; place++) {
       const operand = operands[place];
       const isLoad = typeof operand === "number";
-      if (!isLoad) params[`value${suffix}_${place}`] = operand.value;
+      if (!isLoad) params[names.values[place]] = operand.value;
       layout += `,${isLoad ? operand : operand.dtype}`;
     }
   });

@@ -4,8 +4,13 @@
  *
  * @module
  */
-import { type GemmProblem, gemmVariants, LARGEST_REGISTER_TILE } from "./gemm_variants.ts";
-import type { TensorWindow } from "../device.ts";
+import {
+  type GemmProblem,
+  type GemmVariant,
+  gemmVariants,
+  LARGEST_REGISTER_TILE,
+} from "./gemm_variants.ts";
+import type { Device, TensorWindow } from "../device.ts";
 import { type ImageLayout, ROW_BYTES } from "../images.ts";
 import type { Tensor } from "../tensor.ts";
 
@@ -98,6 +103,42 @@ interface Launch extends GemmArguments {
   readonly partial?: MatrixOperand;
 }
 
+/** Operands in the order of their bindings, and the parameter that says where each starts. */
+const OFFSETS = [
+  ["a", "offset_a"],
+  ["b", "offset_b"],
+  ["c", "offset_c"],
+  ["bias", "offset_bias"],
+  ["residual", "offset_residual"],
+  ["pre", "offset_pre"],
+  ["partial", "offset_partial"],
+] as const;
+
+/** What was found for a problem: small products come by the thousand. */
+interface Variants {
+  readonly byName: ReadonlyMap<string, GemmVariant>;
+  readonly names: readonly string[];
+}
+
+const knownVariants = new WeakMap<Device, Map<string, Variants>>();
+/** Problems whose variants are kept. */
+const MOST_PROBLEMS = 1024;
+
+/** {@link gemmVariants}, found once for each problem. */
+function variantsOf(device: Device, problem: GemmProblem): Variants {
+  let known = knownVariants.get(device);
+  if (!known) knownVariants.set(device, known = new Map());
+  const { m, n, k, batch, widthA, widthB, transposedB, images, blocked } = problem;
+  const key = `${m},${n},${k},${batch},${widthA},${widthB},${transposedB},${images},${blocked}`;
+  let found = known.get(key);
+  if (!found) {
+    if (known.size === MOST_PROBLEMS) known.clear();
+    const byName = new Map(gemmVariants(device, problem).map((it) => [it.name, it]));
+    known.set(key, found = { byName, names: [...byName.keys()] });
+  }
+  return found;
+}
+
 function launch(
   args: Launch,
   m: Range,
@@ -109,7 +150,7 @@ function launch(
   const { a, b, c } = args;
   const { device } = c.tensor;
   const { dtype } = a.tensor;
-  const most = device.gpu.limits.maxComputeWorkgroupsPerDimension;
+  const most = device.workgroupLimit;
   const longest = most * LARGEST_REGISTER_TILE;
 
   const span = (operand: MatrixOperand, rows: Range, columns: Range) => {
@@ -170,11 +211,11 @@ function launch(
     offset_partial: 0,
   };
   const windows: TensorWindow[] = [];
-  for (const name of ["a", "b", "c", "bias", "residual", "pre", "partial"] as const) {
+  for (const [name, offset] of OFFSETS) {
     const part = spans[name];
     if (!part) continue;
     const start = part.first - part.first % (device.offsetAlignment / part.tensor.itemSize);
-    params[`offset_${name}`] = part.first - start;
+    params[offset] = part.first - start;
     windows.push({
       tensor: part.tensor,
       start: start - part.tensor.offset,
@@ -199,9 +240,9 @@ function launch(
   const results = [spans.c, spans.bias, spans.residual, spans.pre, spans.partial];
   const firsts = results.map((part) => part?.first ?? 0);
   const widthC = widthOf(n[1], c.ld, params.batch_c, ...firsts);
-  const variants = gemmVariants(device, sizes);
+  const variants = variantsOf(device, sizes);
   const run = (name: string, operands: readonly TensorWindow[]) => {
-    const { kernel, constants, rows, columns } = variants.find((v) => v.name === name)!;
+    const { kernel, constants, rows, columns } = variants.byName.get(name)!;
     const images = constants.IMAGES ? [imageA, imageB] : [];
     device.run(
       kernel,
@@ -244,7 +285,7 @@ function launch(
   const accesses = widths === "4-4-4" ? "" : `/${widths}`;
   const picked = device.tuning.pick(
     `gemm/${layout}/${dtype}/${shapeClass(sizes, a.transposed ?? false)}${accesses}`,
-    variants.map(({ name }) => name),
+    variants.names,
     () => {
       const sizes = windows.map(({ tensor, count }) => ({ count, dtype: tensor.dtype }));
       return (name) => {
@@ -278,11 +319,12 @@ function imageOf(
   const { itemSize, dtype, device } = tensor;
   const [height, length] = transposed ? [columns, rows] : [rows, columns];
   const width = Math.ceil(length / 4);
-  const most = device.gpu.limits.maxTextureDimension2D;
   const bytesPerRow = ld * itemSize;
-  const fits = dtype === "f32" && length % 4 === 0 && first % 4 === 0 &&
-    bytesPerRow % ROW_BYTES === 0 && width + 8 <= most && height <= most;
-  return fits ? { width, height, bytesPerRow } : undefined;
+  const whole = dtype === "f32" && length % 4 === 0 && first % 4 === 0 &&
+    bytesPerRow % ROW_BYTES === 0;
+  if (!whole) return undefined;
+  const most = device.gpu.limits.maxTextureDimension2D;
+  return width + 8 <= most && height <= most ? { width, height, bytesPerRow } : undefined;
 }
 
 /** Whether the copies of both operands take a small part of the time of the product. */

@@ -202,7 +202,7 @@ function startWith(
 
 /** The variants that can compute a product on this device, the one to start with first. */
 export function gemmVariants(device: Device, problem: GemmProblem): readonly GemmVariant[] {
-  const most = device.gpu.limits.maxComputeWorkgroupsPerDimension;
+  const most = device.workgroupLimit;
   const subgroups = device.info.subgroupSize === SUBGROUP_LANES;
   const fitting = [
     REGISTER,
