@@ -124,9 +124,12 @@ async function main(argv: readonly string[]): Promise<number> {
     console.log(`check: bench/baseline.json knows no "${key}"; nothing is judged`);
     return 0;
   }
-  const chosen = choose({ ...values, pattern }, device.features).filter(({ name }) =>
-    !values.check || Object.hasOwn(expectations, name)
-  );
+  const all = choose({ ...values, pattern }, device.features);
+  const chosen = all.filter(({ name }) => !values.check || Object.hasOwn(expectations, name));
+  if (chosen.length < all.length) {
+    const unknown = all.filter((it) => !chosen.includes(it)).map(({ name }) => name);
+    console.log(`check: not in the baseline, so not judged: ${unknown.join(", ")}`);
+  }
   const startsUp = pattern.test(STARTUP) && !values.check && values.learn === undefined;
   if (chosen.length === 0 && !startsUp) {
     throw new UsageError("--filter: no benchmark has such a name");

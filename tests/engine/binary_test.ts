@@ -15,7 +15,6 @@ import {
   bitwiseNot,
   bitwiseOr,
   bitwiseXor,
-  defineKernel,
   div,
   type DType,
   equal,
@@ -41,43 +40,13 @@ import {
 } from "../../engine/mod.ts";
 import { BINARY, type BinaryRow } from "../../engine/ops/binary_table.ts";
 import { openDevice } from "../support/device.ts";
+import { evaluate } from "../support/pointwise.ts";
 import { refRandom } from "../support/random.ts";
 
 const device = await openDevice();
 
 type Name = keyof typeof BINARY;
 const ROWS = Object.entries(BINARY) as [Name, BinaryRow][];
-
-const kernel = defineKernel(
-  "binary test",
-  `
-struct Params {
-  count: u32,
-}
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> left: array<vec4f>;
-@group(0) @binding(2) var<storage, read> right: array<vec4f>;
-@group(0) @binding(3) var<storage, read_write> results: array<vec4f>;
-alias T = vec4f;
-alias Bits = vec4u;
-//:include math
-//:include functions
-//:include modulo
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let i = id.x;
-  if i < params.count {
-    let a = left[i];
-    let b = right[i];
-    let c = vec4f(1.0);
-//:for k in 0..N
-    results[i + \${k}u * params.count] = \${F$k};
-//:end
-  }
-}
-`,
-  { rounds: () => 64 * 33 },
-);
 
 const MOST = 3.4028234663852886e38;
 const VALUES = [
@@ -90,22 +59,13 @@ const PAIRS = VALUES.flatMap((a) => VALUES.map((b) => [a, b])).concat(
 );
 
 /** Results of expressions over all pairs. */
-async function evaluate(expressions: readonly string[]): Promise<Float32Array[]> {
-  using left = device.tensor(Float32Array.from(PAIRS, ([a]) => a));
-  using right = device.tensor(Float32Array.from(PAIRS, ([, b]) => b));
-  using results = device.empty([expressions.length, PAIRS.length]);
-  const count = PAIRS.length / 4;
-  const texts = expressions.map((it, k) => [`F${k}`, it.replaceAll("$V", "vec4")]);
-  device.run(
-    kernel,
-    { N: texts.length, W: 4, ...Object.fromEntries(texts) },
-    [left, right, results],
-    { count },
-    Math.ceil(count / 64),
+const overPairs = (expressions: readonly string[]): Promise<Float32Array[]> =>
+  evaluate(
+    device,
+    expressions.map((value) => ({ value })),
+    Float32Array.from(PAIRS, ([a]) => a),
+    Float32Array.from(PAIRS, ([, b]) => b),
   );
-  const values = await results.data() as Float32Array;
-  return expressions.map((_, k) => values.subarray(k * PAIRS.length, (k + 1) * PAIRS.length));
-}
 
 /** Largest relative error: a few ulp; what has no place here is exact. */
 const RELATIVE: Partial<Record<Name, number>> = {
@@ -114,7 +74,7 @@ const RELATIVE: Partial<Record<Name, number>> = {
 
 Deno.test("functions of two numbers hold their errors for all pairs", async () => {
   const slack = device.info.software ? 1 : 3;
-  const results = await evaluate(ROWS.map(([, { wgsl }]) => wgsl));
+  const results = await overPairs(ROWS.map(([, { wgsl }]) => wgsl));
   const faults: string[] = [];
   ROWS.forEach(([name, { f }], k) =>
     PAIRS.forEach(([a, b], i) => {
@@ -132,7 +92,7 @@ Deno.test("functions of two numbers hold their errors for all pairs", async () =
 });
 
 Deno.test("their gradients are right for all pairs", async () => {
-  const results = await evaluate(ROWS.flatMap(([, { gradients }]) => gradients));
+  const results = await overPairs(ROWS.flatMap(([, { gradients }]) => gradients));
   const faults: string[] = [];
   ROWS.forEach(([name, { f, df }], k) =>
     PAIRS.forEach(([a, b], i) => {

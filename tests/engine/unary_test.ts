@@ -11,7 +11,6 @@ import { ShapeError } from "../../engine/errors.ts";
 import {
   abs,
   backward,
-  defineKernel,
   floor,
   isnan,
   nanToNum,
@@ -24,42 +23,13 @@ import {
   sum,
 } from "../../engine/mod.ts";
 import { UNARY, type UnaryRow } from "../../engine/ops/unary_table.ts";
+import { evaluate, ulp } from "../support/pointwise.ts";
 import { full } from "../support/tier.ts";
 
 const device = await openDevice();
 
 type Name = keyof typeof UNARY;
 const ROWS: readonly [Name, UnaryRow][] = Object.entries(UNARY) as [Name, UnaryRow][];
-
-const kernel = defineKernel(
-  "unary test",
-  `
-struct Params {
-  count: u32,
-}
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> inputs: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> results: array<vec4f>;
-alias T = vec4f;
-alias Bits = vec4u;
-//:include math
-//:include functions
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let i = id.x;
-  if i < params.count {
-    let x = inputs[i];
-    let b = vec4f(1.0);
-//:for k in 0..N
-    {
-      let a = \${A$k};
-      results[i + \${k}u * params.count] = \${F$k};
-    }
-//:end
-  }
-}
-`,
-);
 
 const COUNT = full ? 1 << 17 : 1 << 14;
 const linear = (from: number, to: number): number[] =>
@@ -84,9 +54,6 @@ const INPUTS = Float32Array.from([
   ...Array(-SPECIAL.length & 3).fill(1),
 ]);
 
-/** Distance of neighbouring f32 at `x`. */
-const ulp = (x: number): number => 2 ** (Math.max(-126, Math.floor(Math.log2(Math.abs(x)))) - 23);
-
 /** Largest error in ulp, by function; the others are exact. */
 const MOST: Readonly<Partial<Record<Name, number>>> = {
   ...{ exp: 1, log: 0.9, sqrt: 0.51, square: 0.51, tanh: 1.5, rsqrt: 1.5, reciprocal: 0.51 },
@@ -104,33 +71,11 @@ const UNDERFLOWING = new Set<Name>([
   ...["softplus", "mish", "logSigmoid"] as const,
 ]);
 
-/** Results of all rows for all inputs, or their gradients. */
-async function evaluate(rows: typeof ROWS, gradient: boolean) {
-  using inputs = device.tensor(INPUTS);
-  using results = device.empty([rows.length, INPUTS.length]);
-  const count = INPUTS.length / 4;
-  const constants: Record<string, string | number> = { N: rows.length };
-  rows.forEach(([, row], k) => {
-    constants[`A${k}`] = gradient && row.fromOutput ? row.wgsl.replace(/\ba\b/g, "x") : "x";
-    constants[`F${k}`] = gradient ? row.gradient! : row.wgsl;
-  });
-  const vector = Object.entries(constants).map((
-    [name, value],
-  ) => [name, typeof value === "string" ? value.replaceAll("$V", "vec4") : value]);
-  device.run(
-    kernel,
-    Object.fromEntries(vector),
-    [inputs, results],
-    { count },
-    Math.ceil(count / 64),
-  );
-  const values = await results.data();
-  return rows.map((_, k) => values.subarray(k * INPUTS.length, (k + 1) * INPUTS.length));
-}
+const ONES = new Float32Array(INPUTS.length).fill(1);
 
 Deno.test("functions of one number hold their errors everywhere", async () => {
   const slack = device.info.software ? 1 : 3;
-  const results = await evaluate(ROWS, false);
+  const results = await evaluate(device, ROWS.map(([, { wgsl }]) => ({ value: wgsl })), INPUTS);
   ROWS.forEach(([name, { f }], k) => {
     const limit = slack * (MOST[name] ?? 0);
     INPUTS.forEach((a, i) => {
@@ -146,7 +91,11 @@ Deno.test("functions of one number hold their errors everywhere", async () => {
 
 Deno.test("their gradients are right everywhere", async () => {
   const rows = ROWS.filter(([, { gradient }]) => gradient);
-  const results = await evaluate(rows, true);
+  const expressions = rows.map(([, { wgsl, gradient, fromOutput }]) => ({
+    value: gradient!,
+    a: fromOutput ? wgsl.replace(/\ba\b/g, "x") : "x",
+  }));
+  const results = await evaluate(device, expressions, INPUTS, ONES);
   rows.forEach(([name, { f, df, fromOutput }], k) => {
     INPUTS.forEach((a, i) => {
       // Infinite outputs have no place in registers: in an op they come from memory.
