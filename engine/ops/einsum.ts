@@ -107,7 +107,7 @@ function contracted(a: Named, b: Named, used: (label: string) => boolean): Named
  * transposes. Letters name axes; one that stands twice in a term takes the diagonal; `...` stands
  * for the other axes, which broadcast; what the result does not name is summed. Without `->` the
  * result has the letters that stand once, in the order of the alphabet, behind `...`. Operands are
- * contracted from left to right.
+ * contracted two by two, in the order that makes the fewest products.
  *
  * @param subscripts one term per operand, separated by commas, then `->` and the result's
  * @throws {ShapeError} if the subscripts cannot be read, do not fit the operands, or sizes of one
@@ -165,24 +165,54 @@ export function einsum(subscripts: string, ...operands: readonly Tensor[]): Tens
       const { tensor, labels: own } = narrowed(operands[i], labels, sizes);
       return withoutRepeats({ tensor, labels: own });
     });
-    const usedBehind = (i: number) => (label: string) =>
-      outputLabels.includes(label) || list.slice(i + 1).some((it) => it.labels.includes(label));
-    let [result] = list;
-    result = withoutUnused(result, usedBehind(0));
-    for (let i = 1; i < list.length; i++) {
-      const { labels } = result;
-      const next = withoutUnused(
-        list[i],
-        (label) => labels.includes(label) || usedBehind(i)(label),
+    const size = (label: string) => sizes.get(label)!;
+    while (list.length > 1) {
+      const { i, j } = cheapest(list.map((it) => it.labels), outputLabels, size);
+      const [a, b] = [list[i], list[j]];
+      list.splice(j, 1);
+      const used = usedBeside(list.map((it) => it.labels), i, outputLabels);
+      const [left, right] = [[a, b], [b, a]].map(([it, other]) =>
+        withoutUnused(it, (label) => other.labels.includes(label) || used(label))
       );
-      const alone = withoutUnused(
-        result,
-        (label) => next.labels.includes(label) || usedBehind(i)(label),
-      );
-      result = contracted(alone, next, usedBehind(i));
+      list[i] = contracted(left, right, used);
     }
+    const result = withoutUnused(list[0], (label) => outputLabels.includes(label));
     return aligned(result, outputLabels);
   });
+}
+
+type Labels = readonly string[];
+
+/** Whether a label is in the result or in another term than one. */
+const usedBeside = (terms: readonly Labels[], i: number, output: Labels) => (label: string) =>
+  output.includes(label) || terms.some((it, k) => k !== i && it.includes(label));
+
+/** Most terms whose orders are all looked at; of more, the next pair alone. */
+const MOST_ORDERED = 5;
+
+/** Which pair to contract first, so that the fewest products are made; the first of equal ones. */
+function cheapest(
+  terms: readonly Labels[],
+  output: Labels,
+  size: (label: string) => number,
+): { i: number; j: number; products: number } {
+  let best = { i: 0, j: 1, products: Infinity };
+  for (let j = 1; j < terms.length; j++) {
+    for (let i = 0; i < j; i++) {
+      const both = [...new Set([...terms[i], ...terms[j]])];
+      const rest = terms.flatMap((it, k) => k === j ? [] : [k === i ? both : it]);
+      const used = usedBeside(rest, i, output);
+      // What one of both has alone is summed before.
+      const met = both.filter((it) => used(it) || terms[i].includes(it) && terms[j].includes(it));
+      let products = met.reduce((n, label) => n * size(label), 1);
+      if (rest.length > 1 && terms.length <= MOST_ORDERED) {
+        rest[i] = both.filter(used);
+        products += cheapest(rest, output, size).products;
+      }
+      if (products < best.products) best = { i, j, products };
+    }
+  }
+  return best;
 }
 
 /** A tensor without its axes of size 1 whose label is larger elsewhere. */

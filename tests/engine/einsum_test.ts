@@ -1,7 +1,8 @@
 /** Products by name: what is refused, and vectors in `matmul`, `outer` and `einsum`. */
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { einsum, matmul, outer, scope, ShapeError, tensordot } from "../../engine/mod.ts";
+import { capture, einsum, matmul, outer, scope, ShapeError, tensordot } from "../../engine/mod.ts";
+import { refFrom } from "../../engine/reference.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { refEinsum } from "../samples/einsum.ts";
 import { openDevice } from "../support/device.ts";
@@ -49,6 +50,32 @@ test("einsum says what does not fit", () => {
   }
   assertThrows(() => tensordot(a, b), ShapeError, "axes [0,1] of [2, 3] and [0,1] of [4, 5]");
   assertThrows(() => tensordot(a, b, [[0], [5]]), ShapeError, "axis 5");
+});
+
+test("einsum contracts in the order that makes the fewest products", async () => {
+  const n = 48;
+  // Whole numbers, whose sums of products stay below 2^24.
+  const arrays = [[n, n], [n, n], [n], [n]].map((shape, k) =>
+    refFrom(shape, (i) => (i * 7 + k) % 5 - 2)
+  );
+  const all = arrays.map(({ shape, data }) => device.tensor(Float32Array.from(data), shape));
+  const [a, b, v, w] = all;
+  const cases: [string, Tensor[]][] = [
+    // Matrices by a vector, wherever it stands; a vector on both sides; more than are ordered.
+    ["ij,jk,k->i", [a, b, v]],
+    ["k,jk,ij->i", [v, b, a]],
+    ["i,ij,jk,k->", [v, a, b, w]],
+    ["i,ij,jk,kl,lm,m->", [v, a, b, a, b, w]],
+  ];
+  for (const [subscripts, operands] of cases) {
+    using plan = capture(device, operands, (...given) => einsum(subscripts, ...given));
+    // No product of matrices is held.
+    assert(plan.memory.arena < 4 * n * n, `${subscripts} takes ${plan.memory.arena} bytes`);
+    plan.replay(operands);
+    if (operands.length > 4) continue;
+    const { data } = refEinsum(subscripts, operands.map((it) => arrays[all.indexOf(it)]));
+    assertEquals([...await plan.replay(operands).data()], [...data], subscripts);
+  }
 });
 
 Deno.test("einsum of any letters sums the products one by one", async () => {
