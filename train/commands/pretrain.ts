@@ -1,7 +1,13 @@
 /** `deno task pretrain`. */
 
 import { formatBytes, openDevice } from "../../engine/mod.ts";
-import { isDryRun, PRETRAIN, resolveConfig, type ResolvedConfig } from "../config/config.ts";
+import {
+  isDryRun,
+  PRETRAIN,
+  resolveConfig,
+  type ResolvedConfig,
+  wantsStudio,
+} from "../config/config.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { dataSource } from "../data/data_source.ts";
 import { defaultWorkers, WorkerPool } from "../data/worker_pool.ts";
@@ -66,7 +72,14 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     if (!before.rows.some(({ path }) => path === row.path)) skipped.write(row);
   }
   log.skipped = skipped;
+  using studio = wantsStudio(argv)
+    ? await (await import("../studio/thread.ts")).studioThread({
+      folder: paths.dir,
+      adapter: config.adapter,
+    })
+    : undefined;
   using progress = new Progress({ quiet: config.quiet });
+  if (studio) progress.note(studio.address);
   const damage = damageText(paths.skipped, before.damaged);
   if (damage !== "") progress.note(damage);
   if (!config.quiet) {

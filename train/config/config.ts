@@ -132,12 +132,21 @@ export const PRETRAIN = command({
       ...flag("Prints configuration, sizes, length and memory of the run, and trains nothing."),
       group: "Run directory",
     },
+    studio: {
+      ...flag("Opens a page on which the run is watched while it trains, as task studio does."),
+      group: "Run directory",
+    },
   },
 });
 
 /** Whether the run is only to be described. */
 export function isDryRun(argv: readonly string[]): boolean {
   return parseArguments(PRETRAIN.program, PRETRAIN.options, argv)["dry-run"] === true;
+}
+
+/** Whether the run is to be watched on a page. */
+export function wantsStudio(argv: readonly string[]): boolean {
+  return parseArguments(PRETRAIN.program, PRETRAIN.options, argv).studio === true;
 }
 
 // They belong to one invocation, not to the run that is resumed.
@@ -186,7 +195,7 @@ export function pretrainHelp(): string {
  * @throws UsageError naming key, value and what is allowed
  */
 export function resolveConfig(argv: readonly string[], now: Date = new Date()): ResolvedConfig {
-  const { config: file, "dry-run": _, ...words } = parseArguments(
+  const { config: file, "dry-run": _, studio: __, ...words } = parseArguments(
     PRETRAIN.program,
     PRETRAIN.options,
     argv,

@@ -11,6 +11,7 @@ import { HOP_SAMPLES } from "../../model/frontend/tables.ts";
 import { resample } from "../../model/frontend/resample.ts";
 import { classTokens } from "../../model/vit/tokens.ts";
 import { decodeAudio, SAMPLE_RATE, toMono } from "../audio/decode.ts";
+import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import type { Probe } from "../downstream/probe/probe_file.ts";
 import {
   chunkAttention,
@@ -65,7 +66,7 @@ export async function decoded(bytes: Uint8Array): Promise<Float32Array> {
 
 /** What a model sees in a sound. */
 export async function listenTo(
-  { encoder, model }: Opened,
+  { encoder, model, path }: Opened,
   device: Device,
   waveform: Float32Array,
   probe: Probe | undefined,
@@ -80,7 +81,9 @@ export async function listenTo(
   const { grid, chunkStart, chunkFrames } = input;
   const lacking = autoencoder instanceof MsmMae ? [] : [`Reconstruction: ${autoencoder.missing}.`];
   const { depth, heads } = encoder.geometry;
-  const labels = probe ? await labelsOf(encoder, audio, probe, lacking) : null;
+  const isOurs = probe && probe.file.checkpoint === await fileDigest(path);
+  if (probe && !isOurs) lacking.push("Labels: the probe was trained on another encoder.");
+  const labels = probe && isOurs ? await labelsOf(encoder, audio, probe, lacking) : null;
   return {
     heard: { ...about, waveform, input, embedding },
     answer: {

@@ -35,6 +35,8 @@ export interface Opened {
   readonly model: OpenModel;
   /** In words. */
   readonly title: string;
+  /** The encoder's file. */
+  readonly path: string;
   /** Another one for every file and state of it. */
   readonly key: string;
   /** The run that it is of, where it is one's. */
@@ -134,7 +136,7 @@ export class Workbench implements Disposable {
         ? `${model.title}, ${basename(named)}`
         : `${model.title}, ${run === NAMED ? basename(path) : `${run} (${basename(path)})`}`;
       this.#opened = {
-        ...{ encoder, model, title, key, run },
+        ...{ encoder, model, title, path, key, run },
         [Symbol.dispose]: () => held.dispose(),
       };
       return this.#opened;

@@ -35,7 +35,7 @@ const HEIGHT = 190;
 const MOST_VALUES = 6;
 /** Runs up to which raw values are shown behind smoothed ones. */
 const MOST_RAW = 8;
-/** Milliseconds between two drawings of a run that is being written. */
+/** Milliseconds between two drawings of runs that are being written; more where they take long. */
 const REST = 1_000;
 
 interface Shown {
@@ -85,7 +85,7 @@ export function CurveCard({ source, metric, chosen, view, version, theme, onZoom
   const [error, setError] = useState<string | undefined>();
   const [cursor, setCursor] = useState<{ index: number; y: number | undefined } | undefined>();
   const chart = useRef<Chart | undefined>(undefined);
-  const latest = useRef({ onZoom, asked: 0, at: 0, key: "" });
+  const latest = useRef({ onZoom, asked: 0, at: 0, took: 0, key: "" });
   latest.current.onZoom = onZoom;
   const having = useMemo(
     () => chosen.filter(({ run }) => run.metrics.includes(metric) || run.read < 1),
@@ -112,13 +112,15 @@ export function CurveCard({ source, metric, chosen, view, version, theme, onZoom
         const y = both ? [...behind.y, ...series.y] : series.y;
         setShown({ series: { x: series.x, y }, raw: both, chosen: having, view });
         setError(undefined);
+        latest.current.took = performance.now() - latest.current.at;
       } catch (error) {
         if (number === latest.current.asked) setError((error as Error).message);
       }
     };
     // What the reader asks for comes at once, what was written after a rest.
     const asked = JSON.stringify({ ids, view });
-    const rest = asked === latest.current.key ? REST - (performance.now() - latest.current.at) : 0;
+    const pause = Math.max(REST, 10 * latest.current.took);
+    const rest = asked === latest.current.key ? pause - (performance.now() - latest.current.at) : 0;
     latest.current.key = asked;
     const timer = setTimeout(get, Math.max(20, rest));
     return () => clearTimeout(timer);
@@ -188,7 +190,7 @@ export function CurveCard({ source, metric, chosen, view, version, theme, onZoom
     h(
       "div",
       { class: "values" },
-      h("span", { class: "where" }, where),
+      where === "" ? null : h("span", { class: "where" }, where),
       values.map(({ run, look, value }) =>
         h(
           "span",

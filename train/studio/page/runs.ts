@@ -95,7 +95,8 @@ function Run({ run, look, on, onToggle, source }: {
 
 /** Which runs are chosen, as long as the reader has not chosen: those that run, then the last. */
 function firstChoice(runs: readonly RunItem[]): Set<string> {
-  const usable = runs.filter(({ steps }) => steps !== null);
+  const begun = runs.filter(({ steps }) => steps !== null);
+  const usable = begun.length > 0 ? begun : runs;
   const running = usable.filter(({ state }) => state === "running");
   const rest = usable.filter((it) => !running.includes(it)).reverse();
   return new Set([...running, ...rest].slice(0, FIRST).map(({ id }) => id));
