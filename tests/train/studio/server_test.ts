@@ -1,6 +1,14 @@
 /** The server of `deno task studio`: who is answered, what is served, what is told as it comes. */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
+import { resolveConfig, wantsStudio } from "../../../train/config/config.ts";
+import { studioThread } from "../../../train/studio/thread.ts";
 import { modules, savedPage } from "../../../train/studio/assets.ts";
 import { openStudio, type Studio } from "../../../train/studio/server.ts";
 import type { RunItem, StudioEvent } from "../../../train/studio/api.ts";
@@ -187,6 +195,20 @@ Deno.test("studio: rows, new runs and lost ones are told as they come; one's fau
     await studio.close();
     await reading;
     ended.abort();
+  }));
+
+Deno.test("studio: pretrain --studio has one in a thread, which ends with the run", () =>
+  inTempDir(async (dir) => {
+    assert(wantsStudio(["--studio"]) && !wantsStudio([]));
+    assertEquals(resolveConfig(["--studio", "--steps", "1"]).options.studio, undefined);
+    let address: string;
+    {
+      using studio = await studioThread({ folder: dir, adapter: "auto" });
+      address = studio.address;
+      const overview = await (await fetch(`${address}api/overview`)).json();
+      assertEquals([overview.folder, overview.runs], [dir, []]);
+    }
+    await assertRejects(() => fetch(`${address}api/overview`), TypeError);
   }));
 
 Deno.test("studio: wrong requests say what is wrong", () =>

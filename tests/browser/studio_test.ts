@@ -1,12 +1,13 @@
 /** The page of `deno task studio` in Chromium: a click through each view, and a saved run. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { openStudio } from "../../../train/studio/server.ts";
-import { Sounds } from "../../../train/studio/sounds.ts";
-import { syntheticClip } from "../../../train/data/synthetic.ts";
-import { Chromium, findChromium } from "../../support/browser.ts";
-import { inTempDir, wav } from "../../support/audio_files.ts";
-import { encoderFile } from "../../support/golden_encoder.ts";
+import { openStudio } from "../../train/studio/server.ts";
+import { Sounds } from "../../train/studio/sounds.ts";
+import { syntheticClip } from "../../train/data/synthetic.ts";
+import { Chromium, findChromium } from "../support/browser.ts";
+import { inTempDir, wav } from "../support/audio_files.ts";
+import { encoderFile } from "../support/golden_encoder.ts";
+import { full } from "../support/tier.ts";
 
 const row = (step: number) =>
   `${
@@ -42,11 +43,11 @@ const NAMELESS = `[...document.querySelectorAll(
   .map((it) => it.outerHTML.slice(0, 200))`;
 
 const chromium = findChromium();
-if (!chromium) console.log("no Chromium here: the page of the studio is not tested in a browser");
+if (full && !chromium) console.log("skipped: there is no Chromium (apt-get install chromium)");
 
 Deno.test({
   name: "studio: each view of the page in a browser, and a saved run",
-  ignore: chromium === undefined,
+  ignore: !full || chromium === undefined,
   fn: () =>
     inTempDir(async (dir) => {
       const [runs, collection] = [join(dir, "runs"), join(dir, "clips")];
