@@ -39,7 +39,9 @@ export const COMMAND = command({
     quick: flag("Fewer benchmarks, in less than two minutes."),
     json,
     html: option(file(), "Draws a roofline and bars into one self-contained page."),
-    peers: flag("Also runs jax-js and tfjs on the same adapter; fetches them from npm."),
+    peers: flag(
+      "Also runs jax-js and tfjs on the same adapter, fetched from npm, and PyTorch where it is.",
+    ),
     check: flag(
       "Exits 1 if a benchmark fell below bench/baseline.json; with --quick a short list.",
     ),

@@ -5,6 +5,7 @@
  */
 import type { DeviceFeatures } from "../engine/mod.ts";
 import { ATTENTION_BENCHMARKS } from "./attention.ts";
+import { EMBED_BENCHMARKS } from "./embed.ts";
 import { FRONTEND_BENCHMARKS } from "./frontend.ts";
 import { GEMM_BENCHMARKS } from "./gemm.ts";
 import type { Benchmark } from "./harness.ts";
@@ -20,6 +21,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   ...FRONTEND_BENCHMARKS,
   ...SMALL_BENCHMARKS,
   ...STEP_BENCHMARKS,
+  ...EMBED_BENCHMARKS,
 ];
 
 /** What is asked for of {@link BENCHMARKS}. */

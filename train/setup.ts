@@ -7,7 +7,10 @@
  *
  * The task `start` runs them before every command that computes, in the environment that it sets
  * for them and for the command: `NODEVICE_SELECT` silences a Vulkan layer of Mesa's that looks for
- * a display server, and `DENO_WEBGPU_BACKEND` leaves out OpenGL, which takes 0.4 s to look for.
+ * a display server, and `DENO_WEBGPU_BACKEND` leaves out OpenGL, which takes 0.4 s to look for. The
+ * thresholds of `MALLOC_…` let glibc keep freed blocks of 32 MiB and more, up to 4 GiB of them: it
+ * would get and return each from the system, page by page, and copies that large would take many
+ * times as long per byte.
  *
  * Exit codes: 0 there is an adapter (`install`: the packages went in), 3 there is none.
  *

@@ -5,7 +5,7 @@
  * @module
  */
 import { type Engine, serve } from "./serve.ts";
-import { EPS, operand, type Workload } from "./workloads.ts";
+import { type ComparedWorkload, EPS, operand } from "./workloads.ts";
 
 // A name in a variable: `deno check` and `deno cache` must not fetch what only --peers needs.
 const PACKAGE = "npm:@jax-js/jax@0.1.25";
@@ -39,7 +39,7 @@ interface Jax {
   nn: { softmax(x: JaxArray, axis: number): JaxArray };
 }
 
-function functionOf(jax: Jax, { op, shapes, backward, temperature = 1 }: Workload) {
+function functionOf(jax: Jax, { op, shapes, backward, temperature = 1 }: ComparedWorkload) {
   const np = jax.numpy;
   const softmax = (x: JaxArray) => jax.nn.softmax(x, -1);
   switch (op) {

@@ -21,17 +21,20 @@ import { chain } from "../small.ts";
 import type { Benchmark, Harness, Row } from "../harness.ts";
 import {
   type Answer,
+  type ComparedWorkload,
   EPS,
   excerpt,
+  isCompared,
   MARK,
   operand,
   type Request,
-  type Workload,
   WORKLOADS,
 } from "./workloads.ts";
 
 /** Scripts of the children by the engine's name in the report. */
-const ENGINES = { "jax-js": "jax.ts", "tfjs": "tfjs.ts" } as const;
+const ENGINES = { "jax-js": "jax.ts", "tfjs": "tfjs.ts", "PyTorch": "pytorch.py" } as const;
+/** Where PyTorch may be installed: the first that can import it is taken. */
+const PYTHONS = ["python3", "/usr/bin/python3"];
 /** Most that an answer may take, fetching and compiling included. */
 const TIME_LIMIT_MS = 180_000;
 /** Milliseconds that a sample of theirs lasts at least. */
@@ -40,7 +43,7 @@ const SAMPLE_MS = 150;
 const TOLERANCE = 2e-4;
 
 /** Our results for a workload's operands. */
-function ours({ op, backward: goBack, temperature }: Workload, inputs: readonly Tensor[]) {
+function ours({ op, backward: goBack, temperature }: ComparedWorkload, inputs: readonly Tensor[]) {
   const [a, b, c, d] = inputs;
   switch (op) {
     case "matmul":
@@ -62,6 +65,20 @@ function ours({ op, backward: goBack, temperature }: Workload, inputs: readonly 
   }
 }
 
+/** A Python that has PyTorch; where there is none, the first, which says what is missing. */
+function python(): string {
+  const imports = (program: string) => {
+    try {
+      const args = ["-c", "import torch"];
+      return new Deno.Command(program, { args, stdout: "null", stderr: "null" }).outputSync()
+        .success;
+    } catch {
+      return false;
+    }
+  };
+  return PYTHONS.find(imports) ?? PYTHONS[0];
+}
+
 /** One child process. */
 class Peer implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
@@ -70,12 +87,13 @@ class Peer implements AsyncDisposable {
   #errors = "";
 
   constructor(script: string) {
-    const url = new URL(script, import.meta.url);
-    this.#child = new Deno.Command(Deno.execPath(), {
+    const { pathname } = new URL(script, import.meta.url);
+    const isPython = script.endsWith(".py");
+    this.#child = new Deno.Command(isPython ? python() : Deno.execPath(), {
       // No lock file and no configuration: the project does not depend on its peers.
-      args: [
+      args: isPython ? [pathname] : [
         ...["run", "--no-prompt", "--no-check", "--no-lock", "--no-config"],
-        ...["--allow-read", "--allow-env", url.pathname],
+        ...["--allow-read", "--allow-env", pathname],
       ],
       stdin: "piped",
       stdout: "piped",
@@ -123,7 +141,7 @@ class Peer implements AsyncDisposable {
 
   /** What the child said last on standard error. */
   get reason(): string {
-    const said = this.#errors.split("\n").find((it) => /^error/i.test(it));
+    const said = this.#errors.split("\n").find((it) => /^(error|\w*Error:)/i.test(it));
     return said ?? "the process ended";
   }
 
@@ -169,10 +187,18 @@ export class Peers implements AsyncDisposable {
   static async start(device: Device): Promise<Peers> {
     const [peers, missing] = [new Map<string, Peer>(), new Map<string, string>()];
     for (const [name, script] of Object.entries(ENGINES)) {
-      const peer = new Peer(script);
+      let peer: Peer;
+      try {
+        peer = new Peer(script);
+      } catch (error) {
+        missing.set(name, `cannot be started: ${error instanceof Error ? error.message : error}`);
+        continue;
+      }
       const answer = await peer.next();
-      if ("ready" in answer) peers.set(name, peer);
-      else {
+      if ("ready" in answer) {
+        peers.set(name, peer);
+        console.log(`beside ${answer.ready.replace(/^npm:/, "")}`);
+      } else {
         missing.set(name, `cannot be loaded: ${"error" in answer ? answer.error : "no answer"}`);
         await peer[Symbol.asyncDispose]();
       }
@@ -186,11 +212,12 @@ export class Peers implements AsyncDisposable {
     if (!workload) return await harness.measure(benchmark);
     const notes: Record<string, string> = Object.fromEntries(this.missing);
     const samplers: Record<string, () => Promise<number>> = {};
-    const expected = await this.#ours(workload);
+    const expected = isCompared(workload) ? await this.#ours(workload) : [];
     for (const [name, peer] of this.peers) {
-      const answer = await peer.ask({ do: "prepare", name: workload.name });
+      const answer = await peer.ask({ do: "prepare", workload });
       if ("results" in answer) {
         const error = Math.max(
+          0,
           ...expected.map((values, i) => relativeError(values, answer.results[i])),
         );
         if (error > TOLERANCE) {
@@ -213,7 +240,7 @@ export class Peers implements AsyncDisposable {
     return { ...row, peers, ...(Object.keys(notes).length > 0 && { peer_notes: notes }) };
   }
 
-  async #ours(workload: Workload): Promise<number[][]> {
+  async #ours(workload: ComparedWorkload): Promise<number[][]> {
     const inputs = workload.shapes.map((shape, i) =>
       this.device.tensor(operand(workload, i), shape)
     );

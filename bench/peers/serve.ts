@@ -4,7 +4,14 @@
  *
  * @module
  */
-import { type Answer, excerpt, MARK, type Request, type Workload, WORKLOADS } from "./workloads.ts";
+import {
+  type Answer,
+  type ComparedWorkload,
+  excerpt,
+  isCompared,
+  MARK,
+  type Request,
+} from "./workloads.ts";
 
 /** A workload whose operands are on the engine's device. */
 export interface Running {
@@ -21,7 +28,7 @@ export interface Engine {
   /** Adapter or version, for a person. */
   readonly description: string;
   /** Undefined where it has no such op. */
-  prepare(workload: Workload): Promise<Running | undefined>;
+  prepare(workload: ComparedWorkload): Promise<Running | undefined>;
 }
 
 async function sample({ run, sync }: Running, minimumMs: number): Promise<number> {
@@ -57,7 +64,8 @@ export async function serve(open: () => Promise<Engine>): Promise<never> {
           answer({ ms: await sample(running!, request.minimumMs) });
           continue;
         }
-        running = await engine.prepare(WORKLOADS.find(({ name }) => name === request.name)!);
+        const { workload } = request;
+        running = isCompared(workload) ? await engine.prepare(workload) : undefined;
         answer(
           running
             ? { results: (await running.results()).map(excerpt) }

@@ -4,7 +4,7 @@
  * @module
  */
 import { type Engine, serve } from "./serve.ts";
-import { EPS, operand, type Workload } from "./workloads.ts";
+import { type ComparedWorkload, EPS, operand } from "./workloads.ts";
 
 // Names in variables: `deno check` and `deno cache` must not fetch what only --peers needs.
 const CORE = "npm:@tensorflow/tfjs-core@4.22.0";
@@ -32,7 +32,7 @@ interface Tf {
 
 function compute(
   tf: Tf,
-  { op, shapes, temperature = 1 }: Workload,
+  { op, shapes, temperature = 1 }: ComparedWorkload,
   [a, b, c]: readonly TfTensor[],
 ): TfTensor {
   switch (op) {

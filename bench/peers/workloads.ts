@@ -5,21 +5,49 @@
  * @module
  */
 
+import type { Geometry } from "../../model/vit/geometry.ts";
+import { type PresetName, PRESETS } from "../../model/objectives/presets.ts";
+
+/** Ops whose results are compared. */
+export type ComparedOp = "matmul" | "attention" | "layernorm" | "softmax" | "add" | "chain";
+
 /** A computation with operands that both sides make alike. */
 export interface Workload {
   /** Name of our benchmark. */
   readonly name: string;
-  readonly op: "matmul" | "attention" | "layernorm" | "softmax" | "add" | "chain";
+  readonly op: ComparedOp | "update" | "embed";
   /** Shapes of the operands; the last one of a backward pass is the gradient of the result. */
   readonly shapes: readonly (readonly number[])[];
   readonly backward?: boolean;
   /** Of a softmax. */
   readonly temperature?: number;
+  /** Sizes of a model; its weights are the peer's own, and results are not compared. */
+  readonly geometry?: Geometry;
   /** How often our benchmark does it; default once. */
   readonly calls?: number;
 }
 
+/** A workload whose results are compared. */
+export type ComparedWorkload = Workload & { readonly op: ComparedOp };
+
+/** Whether results are compared. */
+export function isCompared(workload: Workload): workload is ComparedWorkload {
+  return workload.geometry === undefined;
+}
+
 const HEADS = [8, 12, 134, 64];
+
+/** A model's update or embedding of clips. */
+function ofModel(
+  name: string,
+  op: "update" | "embed",
+  preset: PresetName,
+  batch: number,
+  cropFrames = 608,
+): Workload {
+  const geometry = { ...PRESETS[preset].geometry, cropFrames };
+  return { name, op, geometry, shapes: [[batch, geometry.melBands, cropFrames]] };
+}
 
 /** All of them. */
 export const WORKLOADS: readonly Workload[] = [
@@ -36,6 +64,12 @@ export const WORKLOADS: readonly Workload[] = [
   { name: "small/add/captured/1024", op: "add", shapes: [[1024], [1024]], calls: 100 },
   { name: "small/matmul/64x64x64", op: "matmul", shapes: [[64, 64], [64, 64]], calls: 100 },
   { name: "fused/eight/8388608", op: "chain", shapes: [[8388608], [8388608]] },
+  ofModel("step/tiny", "update", "tiny", 16, 208),
+  ofModel("step/tiny/608x16", "update", "tiny", 16),
+  ofModel("step/base", "update", "base", 4),
+  ...(["tiny", "base"] as const).flatMap((preset) =>
+    [8, 1].map((batch) => ofModel(`embed/${preset}/608x${batch}`, "embed", preset, batch))
+  ),
 ];
 
 /** Epsilon of the layer norm. */
@@ -62,7 +96,7 @@ export function excerpt(values: ArrayLike<number>): number[] {
 
 /** To the child: what to do. */
 export type Request =
-  | { readonly do: "prepare"; readonly name: string }
+  | { readonly do: "prepare"; readonly workload: Workload }
   | { readonly do: "sample"; readonly minimumMs: number };
 
 /** From the child, one line of JSON per request; `results` are excerpts, `ms` is per run. */

@@ -67,44 +67,52 @@ const REGISTER: GemmVariant = {
   columns: LARGEST_REGISTER_TILE,
 };
 
-/** The only subgroup size that was measured. */
-const SUBGROUP_LANES = 8;
-
 /** One subgroup per workgroup, `rows` x `vecs` vec4 per invocation. */
-function subgroupTile(rows: number, vecs: number): GemmVariant {
-  const columns = 4 * vecs * SUBGROUP_LANES;
+function subgroupTile(lanes: number, rows: number, vecs: number): GemmVariant {
+  const columns = 4 * vecs * lanes;
   return {
     name: `subgroup-${rows}x${columns}`,
     kernel: subgroupKernel,
-    constants: {
-      LANES: SUBGROUP_LANES,
-      ROWS: rows,
-      VECS: vecs,
-      STORE: 8 / vecs,
-      DOWN: 4,
-      ACROSS: 4,
-    },
+    constants: { LANES: lanes, ROWS: rows, VECS: vecs, STORE: 8 / vecs, DOWN: 4, ACROSS: 4 },
     rows,
     columns,
   };
 }
 
-/**
- * Faster than the others by a tenth and more, but twice as long to compile (0.5 s): for products
- * that take several ms.
- */
-const LARGE_SUBGROUP_TILES = [subgroupTile(64, 2), subgroupTile(128, 1)];
-const LARGE_PRODUCT = 2 ** 28;
-/**
- * Likewise, with operands that are copied into textures. Larger tiles are slower: their code
- * exceeds the instruction cache.
- */
-const IMAGE_TILES = [[32, 2], [16, 2], [16, 1], [8, 1]].map(([rows, vecs]): GemmVariant => {
-  const tile = subgroupTile(rows, vecs);
+/** Likewise, with operands that are copied into textures. */
+function imageTile(...size: Parameters<typeof subgroupTile>): GemmVariant {
+  const tile = subgroupTile(...size);
   const name = tile.name.replace("subgroup", "image");
   return { ...tile, name, constants: { ...tile.constants, IMAGES: true } };
-});
-const SUBGROUP_TILES = [64, 48, 32, 16, 8].map((rows) => subgroupTile(rows, 1));
+}
+
+/**
+ * Tiles by size of subgroups, the only ones that were measured. Large ones are faster than the
+ * others by a tenth and more, but twice as long to compile (0.5 s): for products that take several
+ * ms. Tiles of textures are smaller, as loads cost less, and the code of larger ones would exceed
+ * the instruction cache.
+ */
+const SUBGROUP_TILES: Readonly<
+  Record<number, {
+    readonly buffers: readonly GemmVariant[];
+    readonly images: readonly GemmVariant[];
+  }>
+> = {
+  8: {
+    buffers: [
+      ...[subgroupTile(8, 64, 2), subgroupTile(8, 128, 1)],
+      ...[64, 48, 32, 16, 8].map((rows) => subgroupTile(8, rows, 1)),
+    ],
+    images: [[32, 2], [16, 2], [16, 1], [8, 1]].map(([rows, vecs]) => imageTile(8, rows, vecs)),
+  },
+  16: {
+    buffers: [64, 32, 16].map((rows) => subgroupTile(16, rows, 1)),
+    images: [[64, 2], [64, 1], [32, 1], [16, 1]].map(([rows, vecs]) => imageTile(16, rows, vecs)),
+  },
+};
+/** Rows x vec4 of columns per invocation. */
+const LARGE_TILE = 128;
+const LARGE_PRODUCT = 2 ** 28;
 
 /** 256 invocations that share memory, `rows` x `vecs` vec4 each; `slice` steps of K at a time. */
 function sharedTile(rows: number, vecs: number, slice: number): GemmVariant {
@@ -167,10 +175,10 @@ const FAR_B = 2 ** 20;
  * Relative time of a subgroup tile, fitted to measurements on lavapipe: multiply-adds, loads of A,
  * loads of B.
  */
-function tileTime({ ROWS, VECS, IMAGES }: Constants, problem: GemmProblem): number {
+function tileTime({ LANES, ROWS, VECS, IMAGES }: Constants, problem: GemmProblem): number {
   const { n, k, widthA, widthB, transposedB = false } = problem;
   const [rows, vecs] = [Number(ROWS), Number(VECS)];
-  if (IMAGES) return 0.7 * rows * vecs + 0.1 * rows + 5 * vecs;
+  if (IMAGES) return 0.7 * rows * vecs + 0.1 * rows + 0.6 * Number(LANES) * vecs;
   const load = !transposedB && n * k >= FAR_B ? B_LOAD.far : B_LOAD.near;
   return rows * vecs + 0.2 * rows * LOAD_TIME[widthA] + load * vecs * LOAD_TIME[widthB];
 }
@@ -191,9 +199,11 @@ function startWith(
   const time = (tile: GemmVariant) =>
     Math.ceil(tilesOf(tile, problem) / cores()) *
     tileTime(tile.constants, problem);
+  const isLarge = ({ constants: { ROWS, VECS } }: GemmVariant) =>
+    Number(ROWS) * Number(VECS) >= LARGE_TILE;
   const candidates = fitting.filter((tile) =>
     tile.kernel === subgroupKernel &&
-    (!LARGE_SUBGROUP_TILES.includes(tile) || !blocked && m * n * k * batch >= LARGE_PRODUCT)
+    (!isLarge(tile) || !blocked && m * n * k * batch >= LARGE_PRODUCT)
   );
   return candidates.length === 0
     ? REGISTER
@@ -203,11 +213,11 @@ function startWith(
 /** The variants that can compute a product on this device, the one to start with first. */
 export function gemmVariants(device: Device, problem: GemmProblem): readonly GemmVariant[] {
   const most = device.workgroupLimit;
-  const subgroups = device.info.subgroupSize === SUBGROUP_LANES;
+  const { buffers = [], images = [] } = SUBGROUP_TILES[device.info.subgroupSize] ?? {};
   const fitting = [
     REGISTER,
-    ...(subgroups && problem.images && device.info.software ? IMAGE_TILES : []),
-    ...(subgroups ? [...LARGE_SUBGROUP_TILES, ...SUBGROUP_TILES] : []),
+    ...(problem.images && device.info.software ? images : []),
+    ...buffers,
     ...SHARED_TILES,
   ].filter(({ rows, columns }) => problem.m <= most * rows && problem.n <= most * columns);
   const first = startWith(device, problem, fitting);
