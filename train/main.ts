@@ -68,7 +68,7 @@ function versionText(): string {
 const LOOK_INTERVAL = 250;
 
 /** Milliseconds after the signal at which it is ended if it is still waiting. */
-const LONGEST_END = 8_000;
+const LONGEST_END = 8_500;
 
 /**
  * Aborts at the first SIGINT, SIGTERM or SIGHUP (a closed terminal). From then on SIGINT and
@@ -78,7 +78,7 @@ const LONGEST_END = 8_000;
  * counts. Further SIGHUPs count for nothing, as shells and terminals send several.
  *
  * A command that then still waits, such as for a file system that does not answer, is ended after
- * 8 s, and says what is lost by that.
+ * 8.5 s, and says what is lost by that.
  *
  * @param exit ends the process
  */
@@ -95,7 +95,7 @@ export function listen(
     const start = performance.now();
     const timer = setInterval(() => {
       if (before + performance.now() - start < LONGEST_END) return;
-      const text = lossNow() ?? "what it was waiting for did not come within 8 s";
+      const text = lossNow() ?? "what it was waiting for did not come in time";
       console.error(`error: interrupted; ${text}`);
       exit(EXIT_INTERRUPTED);
     }, LOOK_INTERVAL);

@@ -8,6 +8,7 @@ import { basename, dirname, join } from "../deps/path.ts";
 import { nameDiskFull, UsageError } from "../errors.ts";
 import { concatBytes } from "./bytes.ts";
 import { namesIn } from "./folders.ts";
+import { isInterrupted } from "./interruption.ts";
 import { lockFile } from "./lock.ts";
 import { refuseSpecial } from "./regular_file.ts";
 
@@ -98,21 +99,34 @@ export async function replaceFile(
 }
 
 /**
+ * Bytes that are written between two syncs. A process does not end before a sync that it waits for,
+ * so that none may take long.
+ */
+const SYNCED_BYTES = 1 << 26;
+
+/**
  * Writes `chunks` one after the other beside `path`, syncs, and renames: `path` is either
- * what it was or complete, also after a loss of power where the file system keeps its promises.
+ * what it was or complete, also after a loss of power where the file system keeps its promises. A
+ * process that was told to end has no time for that: there a loss of power right after it may cost
+ * the file.
  *
  * @throws as {@link replaceFile}
  */
 export async function writeAtomic(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
   await replaceFile(path, async (file) => {
+    let unsynced = 0;
     for (const chunk of gathered(chunks)) {
       for (let done = 0; done < chunk.byteLength;) {
         done += await file.write(chunk.subarray(done));
       }
+      unsynced += chunk.byteLength;
+      if (unsynced < SYNCED_BYTES || isInterrupted()) continue;
+      await file.sync();
+      unsynced = 0;
     }
-    await file.sync();
+    if (!isInterrupted()) await file.sync();
   });
-  await syncFolder(dirname(path));
+  if (!isInterrupted()) await syncFolder(dirname(path));
 }
 
 /** Bytes that small chunks are gathered to: beside training, each write waits for an update. */

@@ -7,8 +7,11 @@
 import { InterruptedError } from "../errors.ts";
 import { isInterrupted } from "../io/interruption.ts";
 
-/** Milliseconds that an update may still take after a signal; the checkpoint takes time as well. */
-const GRACE = 4_000;
+/**
+ * Milliseconds that an update may still take after a signal: few, as the checkpoint takes time as
+ * well, and nothing but this update has to be worked again.
+ */
+const GRACE = 2_000;
 
 /** Asked while the device works, as Deno's own thread waits for it and hears no signal. */
 export class UpdateWatch {

@@ -22,13 +22,13 @@ Deno.test("near its end an update is completed after a signal, else it is given 
     await Promise.resolve(watch.ask());
     time += 20_000;
   });
-  // A signal 17 s into 20 s.
+  // A signal 18.5 s into 20 s.
   await watch.update(async () => {
-    time += 17_000;
+    time += 18_500;
     heard = true;
     await Promise.resolve();
     watch.ask();
-    time += 3_900;
+    time += 1_900;
     watch.ask();
     // It takes longer than the one before.
     time += 200;
