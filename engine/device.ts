@@ -192,6 +192,8 @@ export class Device implements Disposable {
   #active: Recorder;
   #anomalies: AnomalyDetector | undefined;
   #failure: Error | undefined;
+  /** What WebGPU refused: where a kernel does not compile, what uses it, and that may come first. */
+  #invalid: Error | undefined;
   #reports: Promise<void>[] = [];
   readonly #leaks: FinalizationRegistry<string> | undefined;
   readonly #enableSubgroups: boolean;
@@ -246,12 +248,12 @@ export class Device implements Disposable {
     gpu.addEventListener("uncapturederror", (event) => {
       const { error } = event as GPUUncapturedErrorEvent;
       event.preventDefault();
-      this.#failure ??= error.constructor.name === "GPUOutOfMemoryError"
-        ? new OutOfMemoryError(
+      if (error.constructor.name === "GPUOutOfMemoryError") {
+        this.#failure ??= new OutOfMemoryError(
           `the adapter is out of memory with ${formatBytes(this.#pool.liveBytes)} live and ` +
             `${formatBytes(this.#pool.pooledBytes)} pooled: ${error.message}; lower the batch size`,
-        )
-        : new Error(`WebGPU: ${error.message}`);
+        );
+      } else this.#invalid ??= new Error(`WebGPU: ${error.message}`);
     });
     if (options.leakWarnings) {
       this.#leaks = new FinalizationRegistry((site) =>
@@ -370,7 +372,8 @@ export class Device implements Disposable {
    * @throws {DeviceLostError | OutOfMemoryError | KernelError}
    */
   check(): void {
-    if (this.#failure) throw this.#failure;
+    const failure = this.#failure ?? this.#invalid;
+    if (failure) throw failure;
   }
 
   /** Watches a tensor for {@link DeviceOptions.leakWarnings}. */

@@ -6,9 +6,11 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import {
   backward,
+  capture,
   defineKernel,
   type Device,
   matmul,
+  mul,
   openDevice,
   scope,
   ShapeError,
@@ -24,6 +26,7 @@ import { patchGrid } from "../../model/vit/geometry.ts";
 import { STEP_DEFAULTS, Trainer } from "../../train/run/update.ts";
 import { constantSchedules } from "../support/constant_schedules.ts";
 import { validatingGpu } from "../support/dawn.ts";
+import { OVERLAPPING } from "../support/overlapping.ts";
 import {
   type AnyOp,
   capturedSample,
@@ -206,6 +209,19 @@ for (const [name, gpu] of Object.entries(ADAPTERS)) {
     },
   );
 }
+
+test("plans of operands in the same memory are valid WebGPU", async () => {
+  for (const [name, body] of Object.entries(OVERLAPPING)) {
+    for (const dtype of ["f32", "f16"] as const) {
+      const gpu = dtype === "f16" ? ADAPTERS["a software adapter, subgroups of 8, f16"] : PLAIN;
+      using device = await openDevice({ gpu });
+      using x = device.zeros([9, 16], dtype);
+      using plan = capture(device, [x], (x) => body(mul(x, 2)));
+      plan.replay([x]);
+      await device.sync().catch((error) => assert(false, `${name}, ${dtype}: ${error}`));
+    }
+  }
+});
 
 test("Dawn refuses what the specification forbids", async () => {
   const copy = (access: string, letter: string) =>
