@@ -192,7 +192,7 @@ export class Device implements Disposable {
   #active: Recorder;
   #anomalies: AnomalyDetector | undefined;
   #failure: Error | undefined;
-  /** What WebGPU refused: where a kernel does not compile, what uses it, and that may come first. */
+  /** What WebGPU refused; where a kernel does not compile that is its use, and may come first. */
   #invalid: Error | undefined;
   #reports: Promise<void>[] = [];
   readonly #leaks: FinalizationRegistry<string> | undefined;
