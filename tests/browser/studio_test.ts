@@ -155,6 +155,15 @@ Deno.test({
         await click("Class token");
         await says("Whom the class token attends to");
         await named();
+        // The same by the page itself: the nearest clip is the sound.
+        await click("In this page");
+        await says("computed by this page (WebGPU");
+        await until(`document.querySelector(".overlay")`);
+        await until(`document.querySelectorAll(".sounds li").length === 6`);
+        assertStringIncludes(
+          await browser.evaluate<string>(`document.querySelector(".sounds li").innerText`),
+          "1.000",
+        );
 
         await click("Map");
         await until(`document.querySelector(".points canvas")`);

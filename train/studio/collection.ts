@@ -62,6 +62,10 @@ export class Collection {
     values: Float32Array,
   ): Promise<NearestAnswer> {
     const placed = await this.#of(workbench, library, model).placed;
+    const size = placed[0].values.length;
+    if (values.length !== size) {
+      throw new RequestError(400, `the embedding has ${values.length} values, the clips' ${size}`);
+    }
     const clips = placed.map(({ clip, n, values: other }) => ({
       ...clipOf(clip, n),
       similarity: cosine(values, other),

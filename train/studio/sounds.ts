@@ -11,6 +11,7 @@ import { batchOf } from "./batch.ts";
 import { Collection } from "./collection.ts";
 import { answer, json, RequestError } from "./guard.ts";
 import { attentionOf, decoded, type Heard, listenTo, paintedOf } from "./listening.ts";
+import { engineModule } from "./engine_module.ts";
 import type { Library } from "./library.ts";
 import type { SoundAnswers } from "./server.ts";
 import { Workbench, type WorkbenchOptions } from "./workbench.ts";
@@ -44,7 +45,7 @@ export class Sounds implements SoundAnswers, Disposable {
   readonly #collection: Collection | undefined;
   readonly #probe: Probe | undefined;
   readonly #heard = new Map<string, Heard>();
-  readonly posts: ReadonlySet<string> = new Set(["api/listen"]);
+  readonly posts: ReadonlySet<string> = new Set(["api/listen", "api/near"]);
 
   /**
    * Reads the probe.
@@ -108,6 +109,22 @@ export class Sounds implements SoundAnswers, Disposable {
         const sound = sounds?.[wholeOf(query, "n", 0, 9)];
         if (!sound) throw new RequestError(404, "there is no such sound");
         return partOf(sound.wav, "audio/wav", request);
+      }
+      case "api/encoder":
+        return answer(
+          await this.#workbench.encoder(library, model),
+          "application/octet-stream",
+        );
+      case "modules/model.js":
+        return answer(await engineModule(), "text/javascript; charset=utf-8");
+      case "api/near": {
+        if (request.method !== "POST") throw new RequestError(405, "an embedding is to be sent");
+        const bytes = await request.arrayBuffer();
+        if (bytes.byteLength === 0 || bytes.byteLength % 4 !== 0 || bytes.byteLength > 1 << 20) {
+          throw new RequestError(400, "an embedding is some values of f32");
+        }
+        const values = new Float32Array(bytes);
+        return json(await this.#folder().nearest(this.#workbench, library, model, values));
       }
       case "api/nearest": {
         const heard = this.#known(query);

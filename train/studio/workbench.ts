@@ -10,6 +10,7 @@ import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { encoderFrom, modelPath } from "../downstream/encoder_file.ts";
 import { basename } from "../deps/path.ts";
+import { readRegular } from "../io/regular_file.ts";
 import { newestCheckpoint } from "../run/checkpoint.ts";
 import { type OpenModel, openModel } from "../visualize/autoencoder.ts";
 import type { ModelItem } from "./api.ts";
@@ -98,6 +99,16 @@ export class Workbench implements Disposable {
     });
     this.#last = result.catch(() => {});
     return result;
+  }
+
+  /** The bytes of a model's encoder. @throws {RequestError} as {@link use} */
+  async encoder(library: Library, id: string): Promise<Uint8Array<ArrayBuffer>> {
+    const { path } = await this.#pathOf(library, id);
+    try {
+      return readRegular(path);
+    } catch (error) {
+      throw new RequestError(404, `${basename(path)}: ${(error as Error).message}`);
+    }
   }
 
   /** Frees what is open. */

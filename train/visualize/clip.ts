@@ -20,6 +20,7 @@ import type { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { reconstruct, type Reconstruction } from "../../model/objectives/reconstruct.ts";
 import { Prng } from "../../engine/prng.ts";
 import { UsageError } from "../errors.ts";
+import { chunkAt, loudestChunk } from "./chunk_choice.ts";
 import { principalComponents } from "./projection.ts";
 import { cutFrames, decibels, FRAME_SECONDS, type Spectrogram } from "./spectrogram.ts";
 import { bandShare } from "./svg.ts";
@@ -107,36 +108,6 @@ export async function clipInput(
     : chunkAt(Math.floor((at - start) / FRAME_SECONDS), frames, chunkFrames);
   const chunk = cutFrames({ ...spectrogram, values: logmel }, chunkStart, chunkFrames).values;
   return { logmel, frames, spectrogram, grid, chunk, chunkFrames, chunkStart };
-}
-
-/** First frame of the whole chunk that holds a frame; the last of a clip ends where it ends. */
-function chunkAt(frame: number, frames: number, chunkFrames: number): number {
-  const first = Math.floor(Math.max(0, frame) / chunkFrames) * chunkFrames;
-  return Math.max(0, Math.min(first, frames - chunkFrames));
-}
-
-/**
- * First frame of the whole chunk with most power, the first of equal ones.
- *
- * @param clip in decibels
- */
-export function loudestChunk(
-  { values, frames, bands }: Spectrogram,
-  chunkFrames: number,
-): number {
-  let [best, most] = [0, -Infinity];
-  for (let frame = 0; frame < frames; frame += chunkFrames) {
-    const first = chunkAt(frame, frames, chunkFrames);
-    let power = 0;
-    for (let band = 0; band < bands; band++) {
-      for (let t = first; t < first + chunkFrames; t++) {
-        power += 10 ** (values[band * frames + t] / 10);
-      }
-    }
-    // Sums of the same values in another order differ in the last digits.
-    if (power > most * (1 + 1e-9) || most === -Infinity) [best, most] = [first, power];
-  }
-  return best;
 }
 
 /** The chunk of {@link ClipInput} as a spectrogram in decibels. */

@@ -65,8 +65,10 @@ function Small({ values, rows, columns, label, on, onChoose }: {
 }
 
 /** The sound and its attention; `time` is where it is played. */
-export function Spectrogram({ sound, time, onSeek }: {
+export function Spectrogram({ sound, attention, time, onSeek }: {
   readonly sound: SoundAnswer;
+  /** Weights of a token; the server's where absent. */
+  readonly attention?: (patch: number | "class") => Promise<AttentionAnswer>;
   readonly time: number | undefined;
   readonly onSeek: (seconds: number) => void;
 }): JSX.Element {
@@ -77,8 +79,10 @@ export function Spectrogram({ sound, time, onSeek }: {
   const [overlaid, setOverlaid] = useState<"show" | "hide">("show");
   const overlay = useRef<HTMLCanvasElement | null>(null);
   const { value, error, busy } = useAnswer(
-    () => askJson<AttentionAnswer>(address("api/attention", { id: sound.id, patch })),
-    [sound.id, patch],
+    () =>
+      attention?.(patch) ??
+        askJson<AttentionAnswer>(address("api/attention", { id: sound.id, patch })),
+    [sound, patch],
   );
   const weights = useMemo(() => value && floatsOf(value.weights), [value]);
   const { rows, columns } = chunk;

@@ -7,7 +7,8 @@ import { h, type JSX, useEffect, useRef, useState } from "../../deps/preact.ts";
 import type { NearestAnswer, Overview, PaintedAnswer, SoundAnswer } from "../api.ts";
 import { Spectrogram } from "./attention.ts";
 import { address, askJson } from "./client.ts";
-import { Note, useAnswer } from "./elements.ts";
+import { listenHere, pageAdapter, type Seen } from "./compute.ts";
+import { Choice, Note, useAnswer } from "./elements.ts";
 import { clipAddress, useModel, usePlayer } from "./map.ts";
 import { Raster } from "./raster.ts";
 import { asWav, record, type Recording } from "./record.ts";
@@ -153,10 +154,21 @@ function Labels({ sound, time }: {
   );
 }
 
-function Nearest({ sound }: { readonly sound: SoundAnswer }): JSX.Element {
+function Nearest({ sound, model, embedding }: {
+  readonly sound: SoundAnswer;
+  readonly model: string;
+  /** Of the sound, where the page has it. */
+  readonly embedding: Float32Array | undefined;
+}): JSX.Element {
   const { value, error, busy } = useAnswer(
-    () => askJson<NearestAnswer>(address("api/nearest", { id: sound.id })),
-    [sound.id],
+    () =>
+      embedding
+        ? askJson<NearestAnswer>(address("api/near", { model }), {
+          method: "POST",
+          body: embedding as Float32Array<ArrayBuffer>,
+        })
+        : askJson<NearestAnswer>(address("api/nearest", { id: sound.id })),
+    [sound],
   );
   const [playing, play] = usePlayer();
   return h(
@@ -266,15 +278,37 @@ function Painted({ sound }: { readonly sound: SoundAnswer }): JSX.Element {
   );
 }
 
-function Sound({ chosen, model, overview }: {
+/** What was seen in a sound, and by whom. */
+interface Found {
+  readonly sound: SoundAnswer;
+  /** Where the page has computed. */
+  readonly here?: Seen;
+}
+
+function Sound({ chosen, model, overview, adapter }: {
   readonly chosen: Chosen;
   readonly model: string;
   readonly overview: Overview;
+  /** The page's, in words, where the page is to compute. */
+  readonly adapter: string | undefined;
 }): JSX.Element {
-  const { value, error, busy } = useAnswer(
-    (signal) => look(chosen, model, signal),
-    [chosen, model],
+  const [stage, setStage] = useState("");
+  const { value: found, error, busy } = useAnswer<Found>(
+    async (signal) => {
+      setStage("");
+      if (adapter === undefined) return { sound: await look(chosen, model, signal) };
+      const here = await listenHere(chosen.file, model, adapter, setStage);
+      return { sound: here.answer, here };
+    },
+    [chosen, model, adapter],
   );
+  const { sound: value, here } = found ?? {};
+  // What the page lacks the server adds.
+  const { value: added } = useAnswer(
+    (signal) => here ? look(chosen, model, signal) : Promise.resolve(undefined),
+    [here],
+  );
+  const whole = here ? added : value;
   const audio = useRef<HTMLAudioElement | null>(null);
   const [source, setSource] = useState<string | undefined>();
   const [time, setTime] = useState<number | undefined>();
@@ -308,7 +342,7 @@ function Sound({ chosen, model, overview }: {
       { class: "card now" },
       h("strong", {}, chosen.name),
       h("audio", { ref: audio, controls: true, src: source, "aria-label": chosen.name }),
-      busy ? h("span", { class: "about", role: "status" }, "computing …") : null,
+      busy ? h("span", { class: "about", role: "status" }, `${stage || "computing"} …`) : null,
       value && !busy
         ? h(
           "span",
@@ -323,8 +357,11 @@ function Sound({ chosen, model, overview }: {
     error && !busy ? h(Note, { kind: "error" }, `${chosen.name}: ${error}`) : null,
     value && !(error && !busy)
       ? [
-        h(Spectrogram, { key: value.id, sound: value, time, onSeek: seek }),
-        h(Labels, { key: "labels", sound: value, time }),
+        h(Spectrogram, {
+          ...{ key: `${value.id} ${value.by}`, sound: value, time, onSeek: seek },
+          attention: here?.attention,
+        }),
+        whole ? h(Labels, { key: "labels", sound: whole, time }) : null,
         h(
           "div",
           { class: "pair", key: "pair" },
@@ -334,10 +371,15 @@ function Sound({ chosen, model, overview }: {
             h("h2", {}, "Embedding over time"),
             h(Path, { sound: value, time }),
           ),
-          overview.collection === null ? null : h(Nearest, { sound: value }),
+          overview.collection === null ? null : h(Nearest, {
+            ...{ sound: value, model, embedding: here?.embedding },
+          }),
         ),
-        value.paints ? h(Painted, { key: `painted ${value.id}`, sound: value }) : null,
-        value.lacking.map((it) => h(Note, { key: it }, it)),
+        whole?.paints ? h(Painted, { key: `painted ${whole.id}`, sound: whole }) : null,
+        whole?.lacking.map((it) => h(Note, { key: it }, it)),
+        here && whole && (whole.paints || whole.labels)
+          ? h(Note, { key: "added" }, `Labels and reconstruction: computed by ${whole.by}.`)
+          : null,
         overview.probe === null
           ? h(Note, { key: "probe" }, "Labels: start the studio with --probe P (probe --save).")
           : null,
@@ -356,6 +398,9 @@ export function Listen({ overview }: { readonly overview: Overview }): JSX.Eleme
   const [over, setOver] = useState(false);
   const [recording, setRecording] = useState<Recording | undefined>();
   const [problem, setProblem] = useState<string | undefined>();
+  const { value: adapter } = useAnswer(pageAdapter, []);
+  const [picked, setPicked] = useState<"page" | "server" | undefined>();
+  const where = picked ?? (adapter?.fast ? "page" : "server");
   const take = (file: File | undefined): void => {
     if (file) setChosen({ name: file.name, file });
   };
@@ -402,11 +447,22 @@ export function Listen({ overview }: { readonly overview: Overview }): JSX.Eleme
         ...{ type: "button", class: recording ? "main" : "", "aria-pressed": !!recording },
         onClick: toggle,
       }, recording ? "End recording" : "Record"),
+      adapter
+        ? h(Choice<"page" | "server">, {
+          label: "Who computes",
+          options: [["page", "In this page"], ["server", "By the server"]],
+          value: where,
+          onChange: setPicked,
+        })
+        : h("span", { class: "about" }, "computed by the server: the browser has no WebGPU"),
       h("span", { class: "about hint" }, "or drop one anywhere"),
     ),
     problem ? h(Note, { kind: "error" }, problem) : null,
     chosen && model !== undefined
-      ? h(Sound, { chosen, model, overview })
+      ? h(Sound, {
+        ...{ chosen, model, overview },
+        adapter: where === "page" ? adapter?.words : undefined,
+      })
       : h("p", { class: "empty drop" }, "Drop a sound here."),
   );
 }
