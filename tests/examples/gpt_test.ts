@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { concat, KeyValueCache, noGrad, Prng, scope } from "../../engine/mod.ts";
 import { openDevice } from "../support/device.ts";
-import { full } from "../support/tier.ts";
+import { full, fullOnly } from "../support/tier.ts";
 import { encode, GPT, learnRhyme, RHYME } from "./gpt.ts";
 
 /** What the loss is for a model that knows how frequent characters are, and nothing more. */
@@ -20,7 +20,8 @@ Deno.test("a transformer learns a rhyme by heart", async () => {
   assertEquals(lines.at(-1)!.match(/^\nThis is ([^]*) …$/)?.[1].length, 64 - "This is ".length);
 });
 
-Deno.test("logits with a cache, token by token, are those of the whole passage", async () => {
+// The quick tier has the same of one block: tests/engine/attention_options_test.ts.
+fullOnly("logits with a cache, token by token, are those of the whole passage", async () => {
   using device = await openDevice();
   using model = new GPT(device, 16, 2, new Prng(3));
   const caches = model.blocks.map(() => new KeyValueCache());

@@ -99,7 +99,8 @@ export async function hearSounds(
   using device = await t.openDevice();
   const random = new t.Prng(1);
   using model = new Listener(device, width, random);
-  using optimizer = new t.Adam(model.parameters(), { rate: 1e-2, clipNorm: 1 });
+  using optimizer = new t.Adam(model.parameters(), { rate: 0, clipNorm: 1 });
+  const rate = t.warmupCosine(1e-2, 5, steps);
   using step = t.jit(device, (samples: t.Tensor, kinds: t.Tensor) => {
     optimizer.zeroGrad();
     const loss = t.crossEntropy(model.apply(samples), kinds, { reduction: "mean" });
@@ -109,7 +110,7 @@ export async function hearSounds(
   });
   for (let i = 0; i < steps; i++) {
     const { samples, kinds } = make(BATCH, random);
-    optimizer.advance();
+    optimizer.advance(rate(i));
     using loss = t.scope(() => step(device.tensor(samples, [BATCH, LENGTH]), device.tensor(kinds)));
     if (i % 20 === 19) log(`step ${i + 1}: loss ${(await loss.item()).toFixed(3)}`);
   }
