@@ -11,11 +11,13 @@
 // are places as MAX gives them, which make 1 where place i + 1 is not its own and 0 where it is,
 // and only those that are get a result.
 //
+// MOST, LEAST: the largest or smallest value of integers, as totals alone.
+//
 // REVERSE goes from the end of the axis to its beginning; totals stand in the order of the scan.
 //
-// Constants: WG, BLOCK, KIND (0 SUM, 1 PROD, 2 MAX, 3 MIN, 4 LINEAR), SEGMENTS, TOTALS, CARRY,
-// LEAF, REVERSE, EXCLUSIVE, E and EO (element types of source and result), C (what is computed
-// with), F (element type of factors); FLOAT and SIGNED tell of E.
+// Constants: WG, BLOCK, KIND (0 SUM, 1 PROD, 2 MAX, 3 MIN, 4 LINEAR, 5 MOST, 6 LEAST), SEGMENTS,
+// TOTALS, CARRY, LEAF, REVERSE, EXCLUSIVE, E and EO (element types of source and result), C (what
+// is computed with), F (element type of factors); FLOAT and SIGNED tell of E.
 
 struct Params {
   count: u32, // invocations that do work: outer * parts * inner
@@ -79,6 +81,9 @@ fn invocation(id: u32) {
 //:if KIND == 1
   var local = $C(1);
 //:end
+//:if KIND > 4
+  var local = source[base + part * BLOCK * params.inner];
+//:end
 //:if KIND == 0 || KIND == 1
 //:if CARRY
   let carried = select(local, before, part > 0u);
@@ -131,6 +136,12 @@ fn invocation(id: u32) {
     result[at] = $EO(carried * local);
 //:end
 //:end
+//:end
+//:if KIND == 5
+    local = max(local, source[at]);
+//:end
+//:if KIND == 6
+    local = min(local, source[at]);
 //:end
 //:if KIND == 2 || KIND == 3
 //:if LEAF

@@ -16,7 +16,11 @@ const WORKGROUP = 64;
 /** Elements that one invocation goes through. */
 const BLOCK = 64;
 
-const KINDS = { sum: 0, prod: 1, max: 2, min: 3, linear: 4, segments: 4 } as const;
+const KINDS = {
+  ...{ sum: 0, prod: 1, max: 2, min: 3, linear: 4, segments: 4 },
+  // Totals alone.
+  ...{ most: 5, least: 6 },
+} as const;
 
 /** What a scan computes (kernels/scan.wgsl). */
 export interface Scan {
@@ -155,14 +159,18 @@ export function scanInto(
 }
 
 /**
- * Product along the middle axis of a dense tensor seen as `[outer, reduce, inner]`: `[outer, 1,
- * inner]`, f32 for floats.
+ * Sum, product, or of integers the largest or smallest along the middle axis, which has elements,
+ * of a dense tensor seen as `[outer, reduce, inner]`: `[outer, 1, inner]`, f32 for floats. Sums and
+ * products of integers wrap around.
  */
-export function productOf(x: Tensor, extent: Extent): Tensor {
-  const scan: Scan = { kind: "prod" };
-  let { result } = fold(scan, x, undefined, extent, true);
+export function foldOf(
+  x: Tensor,
+  extent: Extent,
+  kind: "sum" | "prod" | "most" | "least",
+): Tensor {
+  let { result } = fold({ kind }, x, undefined, extent, true);
   while (result.shape[1] > 1) {
-    const next = fold(scan, result, undefined, { ...extent, reduce: result.shape[1] }, false);
+    const next = fold({ kind }, result, undefined, { ...extent, reduce: result.shape[1] }, false);
     result.dispose();
     ({ result } = next);
   }

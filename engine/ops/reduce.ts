@@ -15,6 +15,7 @@ import type { Tensor } from "../tensor.ts";
 import { materialize } from "../launch/copy.ts";
 import { elementwise, extremum } from "../launch/elementwise.ts";
 import { rowsAndWidth } from "../launch/rows.ts";
+import { foldOf } from "../launch/scan.ts";
 import { choosePass, type Extent, passRounds, reducedRuns, runPass } from "../launch/reduce.ts";
 
 const kernel = /* @__PURE__ */ defineKernel("reduce", source, {
@@ -200,13 +201,29 @@ export function expand(small: Tensor, shape: Shape, reduced: readonly boolean[])
   return small.view(shape, strides.map((stride, axis) => reduced[axis] ? 0 : stride));
 }
 
+/** A reduction of integers in their own type. */
+function reduceIntegers(x: Tensor, attrs: ReduceAttrs, kind: "sum" | "most" | "least"): Tensor {
+  const { device, dtype, shape } = x;
+  const to = squeeze(shape, attrs);
+  if (x.size === 0) return device.zeros(to, dtype);
+  let current = x;
+  for (const extent of reducedRuns(shape, attrs.reduced)) {
+    const next = foldOf(current, extent, kind);
+    if (current !== x) current.dispose();
+    current = next;
+  }
+  return current.view(to);
+}
+
 function defineSum(name: "sum" | "mean") {
   const factor = (shape: Shape, reduced: readonly boolean[]): number =>
     name === "sum" ? 1 : 1 / reducedCount(shape, reduced);
   return defineOp<ReduceAttrs>({
     name,
+    dtypes: name === "sum" ? "same" : undefined,
     half: true,
     forward([x], attrs) {
+      if (!isFloat(x.dtype)) return [reduceIntegers(x, attrs, "sum")];
       const y = x.device.empty(squeeze(x.shape, attrs), x.dtype);
       reduceAxes(x, attrs.reduced, "sum", factor(x.shape, attrs.reduced), y);
       return [y];
@@ -250,8 +267,10 @@ function defineExtremum(name: "max" | "min") {
   };
   return defineOp<ReduceAttrs>({
     name,
+    dtypes: "same",
     half: true,
     forward([x], attrs, save) {
+      if (!isFloat(x.dtype)) return [reduceIntegers(x, attrs, name === "max" ? "most" : "least")];
       const y = x.device.empty(squeeze(x.shape, attrs), x.dtype);
       reduceAxes(x, attrs.reduced, name, 1, y);
       save(x);
@@ -304,20 +323,22 @@ export interface ReduceOptions {
 /**
  * Checks options of a reduction.
  *
- * @throws {ShapeError} if an axis does not exist or is named twice, or the operand is no float.
+ * @param integers whether they will do as well as floats
+ * @throws {ShapeError} if an axis does not exist or is named twice, or the operand will not do.
  */
 export function attrsOf(
   name: string,
   x: Tensor,
   options: ReduceOptions,
   names: readonly string[] = ["axes", "keepDims"],
+  integers = false,
 ): ReduceAttrs {
   needTensors(name, { x });
   needOptions(name, options, names);
   const { axes, keepDims = false } = options;
   if (axes !== undefined) needWholes(name, "axes", axes);
   const rank = x.shape.length;
-  if (!isFloat(x.dtype)) {
+  if (!integers && !isFloat(x.dtype)) {
     throw new ShapeError(`${name}: the operand is ${x.dtype}, it must be f32 or f16`);
   }
   const chosen = new Set(axes?.map((axis) => normalizeAxis(name, axis, rank)));
@@ -332,8 +353,13 @@ export function attrsOf(
  *
  * @throws {ShapeError} for no elements as well.
  */
-function attrsOfSome(name: string, x: Tensor, options: ReduceOptions): ReduceAttrs {
-  const attrs = attrsOf(name, x, options);
+function attrsOfSome(
+  name: string,
+  x: Tensor,
+  options: ReduceOptions,
+  integers: boolean,
+): ReduceAttrs {
+  const attrs = attrsOf(name, x, options, undefined, integers);
   if (reducedCount(x.shape, attrs.reduced) === 0) {
     throw new ShapeError(`${name}: ${show(x.shape)} has no elements along the axes to reduce`);
   }
@@ -341,13 +367,13 @@ function attrsOfSome(name: string, x: Tensor, options: ReduceOptions): ReduceAtt
 }
 
 /**
- * Sum over axes; 0 of nothing.
+ * Sum over axes; 0 of nothing. Integers wrap around.
  *
  * @returns the shape of `x` without the axes, or with size 1 in their place (`keepDims`)
  * @throws {ShapeError} if an axis does not exist or is named twice.
  */
 export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
-  return sumOp.apply([x], attrsOf("sum", x, options))[0];
+  return sumOp.apply([x], attrsOf("sum", x, options, undefined, true))[0];
 }
 
 /**
@@ -358,7 +384,7 @@ export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
  * the axes.
  */
 export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
-  return meanOp.apply([x], attrsOfSome("mean", x, options))[0];
+  return meanOp.apply([x], attrsOfSome("mean", x, options, false))[0];
 }
 
 /**
@@ -369,7 +395,7 @@ export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
  * the axes.
  */
 export function max(x: Tensor, options: ReduceOptions = {}): Tensor {
-  return maxOp.apply([x], attrsOfSome("max", x, options))[0];
+  return maxOp.apply([x], attrsOfSome("max", x, options, true))[0];
 }
 
 /**
@@ -380,5 +406,5 @@ export function max(x: Tensor, options: ReduceOptions = {}): Tensor {
  * the axes.
  */
 export function min(x: Tensor, options: ReduceOptions = {}): Tensor {
-  return minOp.apply([x], attrsOfSome("min", x, options))[0];
+  return minOp.apply([x], attrsOfSome("min", x, options, true))[0];
 }

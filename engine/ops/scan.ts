@@ -6,7 +6,7 @@
 import { needTensors } from "../arguments.ts";
 import { fill } from "../launch/copy.ts";
 import { elementwise } from "../launch/elementwise.ts";
-import { extentOf, productOf, scanInto } from "../launch/scan.ts";
+import { extentOf, foldOf, scanInto } from "../launch/scan.ts";
 import { defineOp, type Op, type RefArray } from "../op.ts";
 import { refAlong } from "../reference.ts";
 import { composite } from "../scope.ts";
@@ -130,12 +130,13 @@ const cumminOp = /* @__PURE__ */ defineExtremum("cummin");
 
 const prodOp = /* @__PURE__ */ defineOp<AxisAttrs>({
   name: "prod",
+  dtypes: "same",
   half: true,
   forward([x], { axis }, save) {
     const y = x.device.empty(without(x.shape, axis), x.dtype);
     if (x.size === 0) fill(y, 1);
     else {
-      const product = productOf(x, extentOf(x.shape, axis));
+      const product = foldOf(x, extentOf(x.shape, axis), "prod");
       elementwise(y, [product.view(y.shape)], { expression: "a" });
     }
     save(x);
@@ -213,13 +214,13 @@ export function cummin(x: Tensor, axis = -1): Running {
 }
 
 /**
- * Product over axes; 1 of nothing. Its gradient is right beside zeros.
+ * Product over axes; 1 of nothing. Its gradient is right beside zeros; integers wrap around.
  *
  * @returns the shape of `x` without the axes, or with size 1 in their place (`keepDims`)
  * @throws {ShapeError} if an axis does not exist or is named twice.
  */
 export function prod(x: Tensor, options: ReduceOptions = {}): Tensor {
-  const reduction = attrsOf("prod", x, options);
+  const reduction = attrsOf("prod", x, options, undefined, true);
   const { reduced } = reduction;
   const axes = [...reduced.keys()];
   const kept = axes.filter((axis) => !reduced[axis]);

@@ -4,7 +4,8 @@ import fc from "fast-check";
 import type { Device } from "../../engine/device.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { max, mean, min, reduceInto, sum, sumOfSquares, sumTo } from "../../engine/ops/reduce.ts";
-import { refUnbroadcast } from "../../engine/reference.ts";
+import { prod } from "../../engine/ops/scan.ts";
+import { refBroadcast, refFrom, refUnbroadcast } from "../../engine/reference.ts";
 import { scope } from "../../engine/scope.ts";
 import { sizeOf } from "../../engine/shape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
@@ -95,6 +96,42 @@ test("slices too large for two to share a binding are added one by one", async (
     assertEquals(top[i], Math.max(...column));
   }
   results.forEach((t) => t.dispose());
+});
+
+Deno.test("integers are summed, multiplied and compared exactly, and wrap around", async () => {
+  const cases = [[[3, 77, 5], [1]], [[7, 9], [0]], [[2, 3, 4, 5], [0, 2]], [[2, 5000], [0, 1]]];
+  for (const [shape, axes] of full ? cases : cases.slice(-2)) {
+    const kept = shape.map((size, axis) => axes.includes(axis) ? 1 : size);
+    for (const dtype of full ? ["u32", "i32"] as const : ["i32"] as const) {
+      const array = dtype === "u32" ? Uint32Array : Int32Array;
+      // All bits are in use; odd factors keep products from 0.
+      const values = new array(sizeOf(shape)).map((_, i) => Math.imul(i, 2654435769) | 1);
+      const at = refBroadcast(refFrom(kept, (i) => i), shape);
+      const slices = Array.from({ length: sizeOf(kept) }, (): bigint[] => []);
+      values.forEach((value, i) => slices[at[i]].push(BigInt(value)));
+      const wanted = (join: (a: bigint, b: bigint) => bigint): number[] => {
+        const folded = slices.map((them) => Number(BigInt.asIntN(32, them.reduce(join))));
+        return [...new array(folded)];
+      };
+      using x = device.tensor(values, shape);
+      const results = scope(() =>
+        [sum, prod, max, min].map((reduce) => reduce(x, { axes, keepDims: true }))
+      );
+      const found = (await device.read(results)).map((it) => [...it]);
+      const label = `[${shape}] over ${axes} of ${dtype}`;
+      assertEquals(results.map((it) => [it.dtype, it.shape]), results.map(() => [dtype, kept]));
+      assertEquals(found[0], wanted((a, b) => a + b), `sum of ${label}`);
+      assertEquals(found[1], wanted((a, b) => BigInt.asIntN(32, a * b)), `product of ${label}`);
+      assertEquals(found[2], wanted((a, b) => a > b ? a : b), `maximum of ${label}`);
+      assertEquals(found[3], wanted((a, b) => a < b ? a : b), `minimum of ${label}`);
+      results.forEach((it) => it.dispose());
+    }
+  }
+  using none = device.zeros([2, 0], "u32");
+  const [zeros, ones] = scope(() => [sum(none, { axes: [1] }), prod(none, { axes: [1] })]);
+  assertEquals([...await zeros.data(), ...await ones.data()], [0, 0, 1, 1]);
+  assertThrows(() => max(none), ShapeError, "max: [2, 0] has no elements");
+  assertThrows(() => mean(none), ShapeError, "mean: the operand is u32");
 });
 
 test("empty axes give the neutral element", async () => {

@@ -1,4 +1,5 @@
 /** Inputs that the ops of `engine/ops/reduce.ts` are tried on. */
+import { refFrom } from "../../engine/reference.ts";
 import { type Shape, sizeOf } from "../../engine/shape.ts";
 import { refRandom } from "../support/random.ts";
 import type { Sample, Samples } from "../support/samples.ts";
@@ -35,9 +36,19 @@ export function reduceSamples(): Sample[] {
   }));
 }
 
+/** Integers, whose exact results `tests/engine/reduce_test.ts` asks for. */
+const integerSamples = (): Sample[] =>
+  (["u32", "i32"] as const).map((type) => ({
+    label: `[3,77,5] of ${type} over 1`,
+    inputs: [refFrom([3, 77, 5], (i) => (i * 7919) % 20011 - (type === "i32" ? 10007 : 0))],
+    integer: { 0: type },
+    attrs: { reduced: [false, true, false], keepDims: false },
+  }));
+
 function extremumSamples(): Sample[] {
   return [
     ...reduceSamples(),
+    ...integerSamples(),
     {
       label: "ties share",
       inputs: [{ shape: [2, 4], data: Float64Array.of(1, 3, 3, 0, -2, -2, -2, -2) }],
@@ -48,7 +59,7 @@ function extremumSamples(): Sample[] {
 }
 
 export const samples: Samples = {
-  sum: reduceSamples,
+  sum: () => [...reduceSamples(), ...integerSamples()],
   mean: reduceSamples,
   max: extremumSamples,
   min: extremumSamples,
