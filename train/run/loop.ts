@@ -413,7 +413,7 @@ function lossText(updates: number, saved: CheckpointWriter["saved"]): string {
   const lost = updates - (saved?.step ?? 0);
   return lost === 0
     ? "the checkpoint is written"
-    : `the checkpoint of step ${updates} could not be written in time: the run goes on from ${
+    : `the checkpoint of step ${updates} could not be written in time: --resume goes on from ${
       saved ? `that of step ${saved.step}` : "the start"
     }, ${lost} updates are lost`;
 }

@@ -221,6 +221,32 @@ Deno.test("dataset: GTZAN has the fault-filtered split of 443, 197 and 290 clips
     assertEquals(exitCodeOf(error), 4);
   }));
 
+Deno.test({
+  name: "dataset: a named pipe in the place of a list or of audio is refused, not waited for",
+  ignore: Deno.build.os === "windows",
+  fn: () =>
+    inTempDir(async (dir) => {
+      const download = join(dir, "ESC-50-master");
+      unpack(download, ESC);
+      const pipe = async (name: string) => {
+        await Deno.remove(join(download, name));
+        const { success } = await new Deno.Command("mkfifo", { args: [join(download, name)] })
+          .output();
+        assert(success);
+      };
+      await pipe("audio/1-100038-A-14.wav");
+      const copied = ["esc50", download, "--out", join(dir, "out"), "--copy"];
+      const audio = await assertRejects(() => dataset(...copied), Error, "not a regular file");
+      await pipe("meta/esc50.csv");
+      const list = await assertRejects(
+        () => dataset("esc50", download),
+        Error,
+        "not a regular file",
+      );
+      assertEquals([audio, list].map(exitCodeOf), [4, 4]);
+    }),
+});
+
 Deno.test("dataset: NSynth, families from examples.json", () =>
   inTempDir(async (dir) => {
     const example = (note: string, family: number, family_str: string) => ({
