@@ -5,7 +5,7 @@
  */
 import uPlot from "../../deps/uplot.ts";
 import { lookOf } from "./elements.ts";
-import { short } from "./words.ts";
+import { duration, short } from "./words.ts";
 import type { Series } from "./series.ts";
 
 /** How a chart is drawn. */
@@ -14,6 +14,8 @@ export interface ChartLook {
   readonly height: number;
   /** Numbers of looks of the curves, in their order. */
   readonly looks: readonly number[];
+  /** Whether x counts seconds. */
+  readonly seconds: boolean;
   /** Whether there are faint curves of raw values before the others. */
   readonly raw: boolean;
   readonly logX: boolean;
@@ -44,6 +46,31 @@ function dataOf({ x, y }: Series, { logX, logY }: ChartLook): uPlot.AlignedData 
       return kept ? kept.map((i) => one(values[i])) : Array.from(values, one);
     }),
   ];
+}
+
+/** Seconds between marks of time. */
+const TIMES = [
+  ...[1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200],
+  ...[1, 2, 5, 10, 20, 50, 100].map((days) => 86_400 * days),
+] as const;
+
+/** Marks of a logarithmic axis: 1, 2 and 5 of each power of ten, even ones where those are few. */
+export function logMarks(low: number, high: number): number[] {
+  const powers = Math.log10(high / low);
+  const first = Math.floor(Math.log10(low));
+  const digits = powers > 4 ? [1] : powers > 2.5 ? [1, 3] : [1, 2, 5];
+  const marks = Array.from({ length: Math.ceil(powers) + 2 }, (_, i) => first + i)
+    .flatMap((power) => digits.map((it) => Number(`${it}e${power}`)))
+    .filter((it) => it >= low && it <= high);
+  if (marks.length >= 3) return marks;
+  const rough = (high - low) / 4;
+  const size = 10 ** Math.floor(Math.log10(rough));
+  const step = size * ([1, 2, 5].find((it) => it * size >= rough) ?? 10);
+  const count = Math.floor(high / step) - Math.ceil(low / step) + 1;
+  return Array.from(
+    { length: count },
+    (_, i) => Number(((Math.ceil(low / step) + i) * step).toPrecision(9)),
+  );
 }
 
 /** Values up to which each has a point. */
@@ -92,7 +119,7 @@ export class Chart {
     const count = series.y.length;
     const colour = (name: string) => getComputedStyle(this.#element).getPropertyValue(name).trim();
     const [faint, line, font] = [colour("--faint"), colour("--line"), "11px system-ui, sans-serif"];
-    const { logX, logY, raw, looks, from, to, width, height } = look;
+    const { logX, logY, raw, looks, from, to, width, height, seconds } = look;
     const axis = {
       stroke: faint,
       font,
@@ -100,6 +127,8 @@ export class Chart {
       ticks: { stroke: line, width: 1, size: 4 },
     };
     const values = (_: uPlot, splits: number[]) => splits.map((it) => it === null ? "" : short(it));
+    const times = (_: uPlot, splits: number[]) =>
+      splits.map((it) => it === null ? "" : it === 0 ? "0" : duration(it));
     const range = from !== undefined && to !== undefined
       ? { range: () => [from, to] as [number, number] }
       : {};
@@ -107,7 +136,7 @@ export class Chart {
     return {
       width,
       height,
-      padding: [8, 12, 0, 0],
+      padding: [8, 20, 0, 0],
       legend: { show: false },
       cursor: {
         sync: { key: "studio", setSeries: false },
@@ -116,11 +145,27 @@ export class Chart {
       },
       scales: {
         x: { time: false, distr: logX ? 3 : 1, ...range },
-        y: { distr: logY ? 3 : 1 },
+        y: {
+          distr: logY ? 3 : 1,
+          // Not whole decades, which would leave most of the chart empty.
+          ...(logY && {
+            range: (_: uPlot, low: number | null, high: number | null): [number, number] =>
+              low === null || high === null ? [0.1, 10] : [low / 1.08, high * 1.08],
+          }),
+        },
       },
       axes: [
-        { ...axis, size: 26, gap: 3, space: 64, values },
-        { ...axis, size: 50, gap: 3, space: 30, values },
+        {
+          ...{ ...axis, size: 26, gap: 3, space: 72 },
+          ...(seconds ? { values: times, ...(!logX && { incrs: [...TIMES] }) } : { values }),
+        },
+        {
+          ...{ ...axis, size: 50, gap: 3, space: 30, values },
+          ...(logY && {
+            splits: (_: uPlot, __: number, low: number, high: number) => logMarks(low, high),
+            filter: (_: uPlot, splits: number[]) => splits,
+          }),
+        },
       ],
       series: [
         {},

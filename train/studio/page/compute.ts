@@ -145,7 +145,7 @@ function cut(values: Float32Array, rows: number, first: number, count: number): 
 export async function listenHere(
   file: Blob,
   id: string,
-  words: string,
+  words: { readonly model: string; readonly adapter: string },
   onStage: (stage: string) => void,
 ): Promise<Seen> {
   const waveform = await waveformOf(file);
@@ -195,8 +195,8 @@ export async function listenHere(
   const classToken = geometry.classToken ?? true;
   const answer: SoundAnswer = {
     id: "",
-    model: id || "the named checkpoint",
-    by: `this page (WebGPU: ${words})`,
+    model: words.model,
+    by: `this page (WebGPU: ${words.adapter})`,
     seconds: (performance.now() - start) / 1000,
     length: waveform.length / RATE,
     spectrogram: pictureOf(decibels, melBands, frames),

@@ -137,6 +137,7 @@ export function CurveCard({ source, metric, chosen, view, version, theme, onZoom
     chart.current.show(shown.series, {
       ...{ width, height: HEIGHT, raw: shown.raw, logX, logY, from, to, theme },
       looks: shown.chosen.map(({ look }) => look),
+      seconds: shown.view.x === "seconds",
     });
   }, [shown, width, theme]);
 

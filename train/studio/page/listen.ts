@@ -96,7 +96,7 @@ function Path({ sound, time }: {
         step.toFixed(2)
       } s from dark (start) to yellow (end); across and ` +
         `up are principal components with ${
-          shares.slice(0, 2).map((it) => (100 * it).toFixed(0) + " %").join(" and ")
+          shares.slice(0, 2).map((it) => `${(100 * it).toFixed(0)}\u00a0%`).join(" and ")
         } ` +
         "of the variance.",
     ),
@@ -297,7 +297,8 @@ function Sound({ chosen, model, overview, adapter }: {
     async (signal) => {
       setStage("");
       if (adapter === undefined) return { sound: await look(chosen, model, signal) };
-      const here = await listenHere(chosen.file, model, adapter, setStage);
+      const words = { model: model || (overview.checkpoint ?? ""), adapter };
+      const here = await listenHere(chosen.file, model, words, setStage);
       return { sound: here.answer, here };
     },
     [chosen, model, adapter],
