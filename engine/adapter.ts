@@ -32,6 +32,10 @@ export function ownGpu(): GPU | undefined {
   return (globalThis.navigator as Navigator | undefined)?.gpu;
 }
 
+/** Whether what devices come from, default the runtime's own, is Deno's WebGPU. */
+export const isDenos = (gpu: GPU | undefined): boolean =>
+  "Deno" in globalThis && (gpu === undefined || gpu === ownGpu());
+
 /** Why there is no WebGPU, and what to do about it where this program runs. */
 function noWebGpu(): string {
   const { Deno, process, isSecureContext } = globalThis as {

@@ -4,7 +4,7 @@
  * @module
  */
 import { kindOf, needDType, needFitting, needTensorList } from "./arguments.ts";
-import { type AdapterInfo, findAdapter, isSoftware, ownGpu, REQUESTED_LIMITS } from "./adapter.ts";
+import { type AdapterInfo, findAdapter, isDenos, isSoftware, REQUESTED_LIMITS } from "./adapter.ts";
 import { AnomalyDetector } from "./anomaly.ts";
 import { noteValues } from "./display.ts";
 import { type DType, dtypeOf, HAS_F16, type HostArray, hostView, itemSizeOf } from "./dtype.ts";
@@ -88,8 +88,11 @@ export interface DeviceFeatures {
   readonly timestamps: boolean;
 }
 
-/** Keeps what devices come from: Dawn ends with the object that `create` gives. */
-const implementations = new WeakMap<GPUDevice, GPU | undefined>();
+/**
+ * Keeps what devices come from: Dawn ends with the object that `create` gives, and crashes where
+ * devices of it are left.
+ */
+const implementations = new Set<GPU>();
 
 /** How long after a failed call the loss of the device may take to be announced. */
 const LOSS_NOTICE_MS = 200;
@@ -114,8 +117,8 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   ];
   const optional = asked.filter((name) => adapter.features.has(name as GPUFeatureName));
   // Deno grants subgroups where the adapter has them although adapter.features hides that.
-  const hidden = "Deno" in globalThis && (options.gpu ?? ownGpu()) === ownGpu() &&
-    asked.includes("subgroups") && !optional.includes("subgroups");
+  const hidden = isDenos(options.gpu) && asked.includes("subgroups") &&
+    !optional.includes("subgroups");
   const attempts = [...hidden ? [[...optional, "subgroups"]] : [], optional, []];
   let failure: unknown;
   for (const requiredFeatures of attempts) {
@@ -124,7 +127,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
         requiredFeatures: requiredFeatures as GPUFeatureName[],
         requiredLimits,
       });
-      implementations.set(gpu, options.gpu);
+      if (options.gpu) implementations.add(options.gpu);
       return new Device(gpu, adapter, new Set(requiredFeatures), options);
     } catch (error) {
       failure = error;
@@ -197,6 +200,8 @@ export class Device implements Disposable {
   #reports: Promise<void>[] = [];
   readonly #leaks: FinalizationRegistry<string> | undefined;
   readonly #enableSubgroups: boolean;
+  /** Whether asking when work is done waits for it. */
+  readonly #blocks: boolean;
 
   /** Use {@link openDevice}. */
   constructor(
@@ -206,6 +211,7 @@ export class Device implements Disposable {
     granted: ReadonlySet<string>,
     options: DeviceOptions,
   ) {
+    this.#blocks = isDenos(options.gpu);
     this.#enableSubgroups = features.has("subgroups" as GPUFeatureName);
     const fixed = info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMaxSize : 0;
     this.features = {
@@ -745,8 +751,8 @@ export class Device implements Disposable {
   [Symbol.dispose](): void {
     this.#recorder.flush();
     // wgpu ends the process when a queue goes with more than 9 s of work before it; Deno waits
-    // inside this call.
-    if (!this.#failure) this.gpu.queue.onSubmittedWorkDone().catch(() => {});
+    // inside this call. Dawn ends it when the program ends before the call does.
+    if (!this.#failure && this.#blocks) this.gpu.queue.onSubmittedWorkDone().catch(() => {});
     this.#failure ??= new DeviceLostError("the device was disposed");
     this.gpu.destroy();
     hintCollector();

@@ -22,6 +22,8 @@ export function dawn(): GPU {
   return create([]) as unknown as GPU;
 }
 
+let nothing: ReturnType<typeof create> | undefined;
+
 /**
  * Dawn's WebGPU on an adapter without a GPU: everything is validated as the specification has it,
  * nothing computed. For `openDevice({ gpu })`. Devices get the limits that every adapter has.
@@ -33,10 +35,10 @@ export function validatingGpu(
   features: readonly string[],
   info: Partial<GPUAdapterInfo> = {},
 ): GPU {
-  const gpu = create(["backend=null"]);
+  nothing ??= create(["backend=null"]);
   return {
     requestAdapter: async () => {
-      const adapter = (await gpu.requestAdapter())!;
+      const adapter = (await nothing!.requestAdapter())!;
       const own = adapter.info;
       return {
         info: {
