@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { kindOf, needOptions, needTensorList, needTensors, needTogether } from "./arguments.ts";
+import { kindOf, needOptions, needTensorList, needTogether } from "./arguments.ts";
 import { attached, renewed } from "./derivatives/attach.ts";
 import { derivativeOf } from "./derivatives/table.ts";
 import { isFloat } from "./dtype.ts";
@@ -299,7 +299,6 @@ export function grad(
   needTogether("grad", { output }, { seed });
   if (inputs instanceof Tensor) return grad(output, [inputs], options)[0];
   needTensorList("grad", inputs);
-  needTensors("grad", { output }, { seed });
   const targets = inputs.map((input, i) => {
     const edge = edgeOf(input);
     if (edge) return edge;

@@ -210,7 +210,9 @@ const ops = await sampledOps();
 
 test("every op with a gradient has a graph of it, whatever its attributes", () => {
   const without = ops.flatMap(({ op, samples }) =>
-    op.backward ? samples.filter(({ attrs }) => !derivativeOf(op.name, attrs)) : []
+    op.backward && !op.derivative
+      ? samples.filter(({ attrs }) => !derivativeOf(op.name, attrs))
+      : []
   );
   assert(without.length === 0, without.map(({ label }) => label).join(", "));
 });
