@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let scale = params.scale;
 //:for i in 0..OPERANDS
   let ${NAME$i}_base = at_${NAME$i}(group, 0u);
-  let ${NAME$i}_token = params.token_${NAME$i};
+  let ${NAME$i}_token = next_${NAME$i}();
 //:end
 
   // Brings the rows into the cache: 8 loads of 64 bytes each wait for memory at once, those below

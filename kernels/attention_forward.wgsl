@@ -72,8 +72,8 @@ fn main(
   for (var j = 0u; j < keys; j += ${STEP}u) {
 //:for u in 0..STEP
     let key$u = min(j + ${u}u, params.tk - 1u);
-    let k_at$u = k_base + key$u * params.token_k;
-    let v_at$u = v_base + key$u * params.token_v;
+    let k_at$u = k_base + key$u * next_k();
+    let v_at$u = v_base + key$u * next_v();
 //:if MASK
     let seen$u = attends(group, key$u);
 //:end

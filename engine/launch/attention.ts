@@ -5,8 +5,9 @@
  * @module
  */
 import type { Tensor } from "../tensor.ts";
-import type { Device } from "../device.ts";
+import type { Device, TensorWindow } from "../device.ts";
 import type { DType } from "../dtype.ts";
+import { ROW_BYTES } from "../images.ts";
 import { reduceRows } from "../ops/reduce.ts";
 import { accumulate, converted, fill } from "./copy.ts";
 import { elementwise } from "./elementwise.ts";
@@ -188,6 +189,46 @@ const CONSTANTS = Array.from({ length: MOST_OPERANDS }, (_, i) => ({
   TYPE: `TYPE${i}`,
 }));
 
+/** Products of queries, keys and channels from which on copies are a small part of the time. */
+const WORTH_COPYING = 2 ** 22;
+
+/**
+ * How windows that are only read are copied into textures, a token per row; undefined where they
+ * cannot be.
+ */
+function imagesOf(
+  { heads, tq, tk, d }: Problem,
+  reads: Operands,
+  batches: Range,
+  windowOf: Readonly<Record<string, Window>>,
+): Map<Window, TensorWindow> | undefined {
+  const { device } = Object.values(reads)[0].tensor;
+  // Textures are no tensors: who limits the memory of these must not find more taken.
+  if (device.memory.limitBytes !== Infinity) return undefined;
+  if (batches[1] * heads * tq * tk * d < WORTH_COPYING) return undefined;
+  const most = device.gpu.limits.maxTextureDimension2D;
+  const images = new Map<Window, TensorWindow>();
+  for (const [name, operand] of Object.entries(reads)) {
+    const { tensor, start, batch, head, token, tokens, width, shared = 1 } = operand;
+    const columns = start % token + (Math.ceil(heads / shared) - 1) * head + width;
+    const row = Math.floor((start + batches[0] * batch) / token);
+    const height = (batches[1] - 1) * (batch / token) + tokens;
+    const bytesPerRow = token * tensor.itemSize;
+    const texels = token / 4;
+    const image = { width: texels, height, bytesPerRow };
+    const first = row * token;
+    const known = images.get(windowOf[name]);
+    const fits = tensor.dtype === "f32" && columns <= token && batch % token === 0 &&
+      bytesPerRow % ROW_BYTES === 0 && texels + 8 <= most && height + 64 <= most &&
+      first + height * token <= tensor.size &&
+      (!known || known.tensor === tensor && known.start === first &&
+          known.image!.height === height && known.image!.bytesPerRow === bytesPerRow);
+    if (!fits) return undefined;
+    images.set(windowOf[name], { tensor, start: first, count: height * token, image });
+  }
+  return images.size <= device.gpu.limits.maxStorageTexturesPerShaderStage ? images : undefined;
+}
+
 /**
  * Runs one pass over all batches and heads, split where they are too many for a launch or a window
  * would exceed the binding limit.
@@ -284,6 +325,15 @@ function launch(
     names[DATA] = fieldsOf(windowOf[name].name).data;
   });
   const chosen = variant.kernelOf(device, pass.kind, problem, vector);
+  const images = chosen.images && vector ? imagesOf(problem, reads, batches, windowOf) : undefined;
+  if (images) {
+    for (const [name, { start, batch, head, token, shared = 1 }] of Object.entries(reads)) {
+      const field = fieldsOf(name);
+      const column = start % token + Math.floor(heads[0] / shared) * head;
+      params[field.offset] = column / 4;
+      params[field.batch] = batch / token;
+    }
+  }
   const tokens = pass.kind === "backwardKv" || pass.kind === "biasKv" ? tk : tq;
   const total = "sum" in statistics ? "sum" : "dq";
   const perPairMask = statistics.mask?.operand.key !== undefined;
@@ -307,17 +357,18 @@ function launch(
       WIDE: Object.keys(reads).length + Object.keys(writes).length,
       OPERANDS: all.length,
       BUFFERS: windows.length,
+      IMAGES: images?.size ?? 0,
       SUMS: total === "sum",
       TOTAL: total,
       TOTAL_DATA: windowOf[total] ? `${windowOf[total].name}_data` : "",
       ...names,
       ...chosen.constants,
     },
-    windows.map(({ tensor, first, end }) => ({
-      tensor,
-      start: first - tensor.offset,
-      count: end - first,
-    })),
+    windows.map((window) => {
+      const { tensor, first, end } = window;
+      return images?.get(window) ??
+        { tensor, start: first - tensor.offset, count: end - first };
+    }),
     params,
     [Math.ceil(tokens / chosen.tokens), heads[1], batches[1]],
   );

@@ -50,6 +50,8 @@ export interface PassKernel {
   readonly tokens: number;
   /** Constants besides those of kernels/include/attention_bindings.wgsl. */
   readonly constants: Constants;
+  /** Whether it can read, and gains by reading, operands through textures; default false. */
+  readonly images?: boolean;
 }
 
 /** `vector`: all operands can be read by vec4. */
@@ -162,7 +164,12 @@ const rows: KernelOfPass = (device, kind, { d, tq, tk }, vector) => {
   const pass = kind === "biasQ" ? "backwardQ" : kind === "biasKv" ? "backwardKv" : kind;
   if (pass === "backward") {
     const ROWS = singleRows(tk, words);
-    return { kernel: singleKernel, tokens: Math.max(tq, tk), constants: { ROWS, WORDS: words } };
+    return {
+      kernel: singleKernel,
+      tokens: Math.max(tq, tk),
+      constants: { ROWS, WORDS: words },
+      images: hasLanes(device),
+    };
   }
   const { software } = device.info;
   const lanes = software ? 8 : 32;
@@ -183,6 +190,7 @@ const rows: KernelOfPass = (device, kind, { d, tq, tk }, vector) => {
       SUBGROUPS: shuffles,
       WORDS: words,
     },
+    images: shuffles && pass === "forward",
   };
 };
 

@@ -7,7 +7,8 @@
 // token; from WIDE to OPERANDS statistics: a few scalars per token, or f32 sums of D elements. Per
 // operand i: NAME$i, DATA$i (its buffer) and HEAD$i, the head that the query head `group.y` reads:
 // with grouped queries several of them read one of k and v. Per buffer, of which there are BUFFERS:
-// BUFFER$i, ACCESS$i, TYPE$i.
+// BUFFER$i, ACCESS$i, TYPE$i. The first IMAGES of them are textures, a row per token and a texel per
+// vec4, which all READS are in then: offsets and heads count texels, batches rows.
 //
 // Which keys a query sees, and what is added to its scores: CAUSAL, keys below `reach(query + 1)`:
 // up to the query itself, or with OFFSET `shift` further (fewer if negative). MASK, keys whose
@@ -53,7 +54,10 @@ alias Element = $E;
 //:end
 
 @group(0) @binding(0) var<uniform> params: Params;
-//:for i in 0..BUFFERS
+//:for i in 0..IMAGES
+@group(0) @binding(${i+1}) var ${BUFFER$i}: texture_storage_2d<rgba32float, read>;
+//:end
+//:for i in IMAGES..BUFFERS
 @group(0) @binding(${i+1}) var<storage, ${ACCESS$i}> ${BUFFER$i}: array<${TYPE$i}>;
 //:end
 
@@ -68,9 +72,25 @@ fn bound(length: u32, group: vec3u) -> u32 {
 // Stands for -inf, which WGSL constants cannot hold; its exponential is 0.
 const HIDDEN: f32 = -3.0e38;
 
-// Where a token of a head begins in its buffer; `group` is the workgroup: head along y, batch along
-// z.
-//:for i in 0..OPERANDS
+// Where a token of a head begins in its buffer, and how far the next one lies; `group` is the
+// workgroup: head along y, batch along z.
+//:for i in 0..READS*(IMAGES>0)
+fn at_${NAME$i}(group: vec3u, token: u32) -> vec2u {
+  return vec2u(
+    params.offset_${NAME$i} + ${HEAD$i} * params.head_${NAME$i},
+    group.z * params.batch_${NAME$i} + token,
+  );
+}
+
+fn next_${NAME$i}() -> vec2u {
+  return vec2u(0u, 1u);
+}
+//:end
+//:for i in READS*(IMAGES>0)..OPERANDS
+fn next_${NAME$i}() -> u32 {
+  return params.token_${NAME$i};
+}
+
 fn at_${NAME$i}(group: vec3u, token: u32) -> u32 {
   return params.offset_${NAME$i} + group.z * params.batch_${NAME$i} +
     ${HEAD$i} * params.head_${NAME$i} + token * params.token_${NAME$i};
@@ -78,7 +98,13 @@ fn at_${NAME$i}(group: vec3u, token: u32) -> u32 {
 //:end
 
 // Channels 4 c to 4 c + 3 of the token at `at`, zeros from channel D on.
-//:for i in 0..READS
+//:for i in 0..READS*(IMAGES>0)
+fn load_${NAME$i}(at: vec2u, c: u32) -> vec4f {
+  let x = textureLoad(${DATA$i}, vec2u(at.x + min(c, ${D4-1}u), at.y));
+  return select(vec4f(0.0), x, c < ${D4}u);
+}
+//:end
+//:for i in READS*(IMAGES>0)..READS
 fn load_${NAME$i}(at: u32, c: u32) -> vec4f {
 //:if VEC
   return select(vec4f(0.0), vec4f(${DATA$i}[at + min(c, ${D4-1}u)]), c < ${D4}u);

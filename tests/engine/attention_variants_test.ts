@@ -358,3 +358,50 @@ for (const variant of ["rows", "single"]) {
     assert(peakBytes < scores / 50, `${peakBytes} bytes, where one score matrix takes ${scores}`);
   });
 }
+
+test("operands in textures give the bits of those in buffers", async () => {
+  // A limit of tensors' memory keeps operands in buffers.
+  const devices = [await openDevice(), await openDevice({ memoryLimit: 2 ** 40 })];
+  const forms = [
+    { batch: 3, tokens: 59, heads: 3, keyHeads: 3, d: 64 },
+    { batch: 2, tokens: 131, heads: 4, keyHeads: 2, d: 32, causal: true },
+    { batch: 4, tokens: 58, heads: 12, keyHeads: 12, d: 32, masked: true },
+  ];
+  for (
+    const { batch, tokens, heads, keyHeads, d, causal, masked } of full ? forms : forms.slice(1)
+  ) {
+    const width = (heads + 2 * keyHeads) * d;
+    const results = devices.map((device) => {
+      const values = (size: number, step: number) =>
+        Float32Array.from({ length: size }, (_, i) => Math.sin(i * step));
+      // Not at the beginning of its buffer.
+      const all = device.tensor(values((batch * tokens + 1) * width, 1.7), [
+        batch * tokens + 1,
+        width,
+      ]);
+      const qkv = all.view([batch, tokens, width], undefined, width).trainable();
+      const dy = device.tensor(values(batch * tokens * heads * d, 0.3), [
+        batch,
+        tokens,
+        heads * d,
+      ]);
+      const mask = masked
+        ? device.tensor(Uint32Array.from({ length: batch * tokens }, (_, i) => i % 3), [
+          batch,
+          tokens,
+        ])
+        : undefined;
+      const y = selfAttention(qkv, heads, { keyHeads, causal, keyMask: mask });
+      backward(y, dy);
+      return { device, y, gradient: qkv.grad! };
+    });
+    const [textures, buffers] = await Promise.all(
+      results.map(({ device, y, gradient }) => device.read([y, gradient])),
+    );
+    assertEquals(textures, buffers);
+  }
+  const [{ info, images }, { images: none }] = devices;
+  assertEquals(images.bytes > 0, info.software && info.subgroupSize >= 8);
+  assertEquals(none.bytes, 0);
+  for (const device of devices) device[Symbol.dispose]();
+});
