@@ -193,12 +193,14 @@ export {
   type Conv2dOptions,
   conv3d,
   type Conv3dOptions,
+  type Sides,
+} from "./ops/conv.ts";
+export {
   convTranspose1d,
   type ConvTranspose1dOptions,
   convTranspose2d,
   type ConvTranspose2dOptions,
-  type Sides,
-} from "./ops/conv.ts";
+} from "./ops/conv_transpose.ts";
 export { interpolate, type InterpolateMode, type InterpolateOptions } from "./ops/interpolate.ts";
 export * from "./ops/pool.ts";
 export { dropout, type DropoutOptions } from "./ops/dropout.ts";

@@ -13,11 +13,13 @@ import {
   type Conv2dOptions,
   conv3d,
   type Conv3dOptions,
+} from "../ops/conv.ts";
+import {
   convTranspose1d,
   type ConvTranspose1dOptions,
   convTranspose2d,
   type ConvTranspose2dOptions,
-} from "../ops/conv.ts";
+} from "../ops/conv_transpose.ts";
 import type { Tensor } from "../tensor.ts";
 import { xavierUniform } from "./init.ts";
 import { type LayerSource, Module, shared, zeros } from "./layers.ts";

@@ -1,5 +1,6 @@
 /**
- * Convolutions and their transposes as matrix products over unfolded patches.
+ * Convolutions as matrix products over unfolded patches. Their transposes, which are made of the
+ * same parts, are in conv_transpose.ts.
  *
  * @module
  */
@@ -19,7 +20,7 @@ import { reshape } from "./view.ts";
 export type Sides = readonly [before: number, after: number];
 
 /** One entry for each axis of places. */
-interface ConvAttrs {
+export interface ConvAttrs {
   readonly stride: readonly number[];
   /** Zeros on both sides. */
   readonly padding: readonly Sides[];
@@ -29,7 +30,7 @@ interface ConvAttrs {
 }
 
 /** Sizes of a convolution. */
-interface Sizes {
+export interface Sizes {
   readonly batch: number;
   readonly channels: number;
   readonly outputs: number;
@@ -43,7 +44,8 @@ interface Sizes {
   readonly places: number;
 }
 
-function sizesOf(
+/** Sizes of a convolution of such operands. */
+export function sizesOf(
   x: Shape,
   weight: Shape,
   { stride, padding, dilation }: ConvAttrs,
@@ -124,7 +126,7 @@ function fold(columns: Tensor, shape: Shape, attrs: ConvAttrs, sizes: Sizes): Te
 }
 
 /** Swaps the first two axes, without a copy. */
-function swapFront(x: Tensor): Tensor {
+export function swapFront(x: Tensor): Tensor {
   const [a, b, ...rest] = x.shape;
   const [s, t, ...steps] = x.strides;
   return x.view([b, a, ...rest], [t, s, ...steps]);
@@ -181,11 +183,11 @@ function matrices({ outputs, patch, places }: Sizes, groups: number) {
 const outputShape = ({ batch, outputs, result }: Sizes): number[] => [batch, outputs, ...result];
 
 /** A bias of channels, seen from [batch, channels, ...]. */
-const perChannel = (bias: Tensor, places: Shape): Tensor =>
+export const perChannel = (bias: Tensor, places: Shape): Tensor =>
   bias.view([bias.size, ...places.map(() => 1)]);
 
 /** The convolution, channels first: [outputs, batch, ...]. */
-function convolve(x: Tensor, weight: Tensor, attrs: ConvAttrs, sizes: Sizes): Tensor {
+export function convolve(x: Tensor, weight: Tensor, attrs: ConvAttrs, sizes: Sizes): Tensor {
   const { outputs, patch, places } = sizes;
   const columns = unfold(x, attrs, sizes);
   const product = x.device.empty([outputs, sizes.batch, ...sizes.result]);
@@ -203,7 +205,7 @@ function convolve(x: Tensor, weight: Tensor, attrs: ConvAttrs, sizes: Sizes): Te
 }
 
 /** Its adjoint by x: an image of `shape` for the gradient [outputs, batch, ...], dense. */
-function spread(
+export function spread(
   gradient: Tensor,
   weight: Tensor,
   shape: Shape,
@@ -226,7 +228,7 @@ function spread(
 }
 
 /** Its adjoint by the weight, for the gradient [outputs, batch, ...], dense. */
-function weightGradient(
+export function weightGradient(
   x: Tensor,
   gradient: Tensor,
   shape: Shape,
@@ -313,119 +315,6 @@ function defineConv(name: "conv2d" | "conv3d"): Op<ConvAttrs> {
 const convOp = /* @__PURE__ */ defineConv("conv2d");
 const conv3dOp = /* @__PURE__ */ defineConv("conv3d");
 
-interface ConvTransposeAttrs extends ConvAttrs {
-  /** Places that the result has beyond those that the last kernel reaches. */
-  readonly outputPadding: readonly number[];
-}
-
-/** The result of a transposed convolution: what a convolution would have x made of. */
-function transposedShape(x: Shape, weight: Shape, attrs: ConvTransposeAttrs): number[] {
-  const { stride, padding, dilation, groups, outputPadding } = attrs;
-  const [batch, , ...places] = x;
-  const [, perGroup, ...kernel] = weight;
-  const result = places.map((size, i) =>
-    (size - 1) * stride[i] - padding[i][0] - padding[i][1] + dilation[i] * (kernel[i] - 1) +
-    outputPadding[i] + 1
-  );
-  return [batch, perGroup * groups, ...result];
-}
-
-/** Sizes of the convolution that leads from the result of a transposed one to its operand. */
-const transposedSizes = (x: Shape, weight: Shape, attrs: ConvTransposeAttrs): Sizes => ({
-  ...sizesOf(transposedShape(x, weight, attrs), weight, attrs),
-  // Padding at the end may leave room for one more place.
-  result: x.slice(2),
-  places: x[0] * sizeOf(x.slice(2)),
-});
-
-const convTransposeOp = /* @__PURE__ */ defineOp<ConvTransposeAttrs>({
-  name: "convTranspose2d",
-  savedFor: [[1], [0]],
-  forward([x, weight, bias], attrs, save) {
-    const shape = transposedShape(x.shape, weight.shape, attrs);
-    const sizes = transposedSizes(x.shape, weight.shape, attrs);
-    save(x);
-    save(weight);
-    const image = spread(materialize(swapFront(x)), weight, shape, attrs, sizes);
-    const y = x.device.empty(shape);
-    const operands = bias ? [image, perChannel(bias, shape.slice(2))] : [image];
-    elementwise(y, operands, { expression: bias ? "a + b" : "a" });
-    return [y];
-  },
-  backward({ grads: [dy], saved: [x, weight], shapes, needs }, attrs) {
-    const sizes = transposedSizes(x.shape, weight.shape, attrs);
-    let [dx, dweight, dbias]: (Tensor | undefined)[] = [];
-    if (needs[0]) dx = swapFront(convolve(dy!, weight, attrs, sizes));
-    if (needs[1]) {
-      dweight = weightGradient(dy!, materialize(swapFront(x)), weight.shape, attrs, sizes);
-    }
-    if (needs[2]) {
-      const ones = sizes.result.map(() => 1);
-      dbias = sumTo(dy!, [1, dy!.shape[1], ...ones]).view(shapes[2]);
-    }
-    return [dx, dweight, dbias];
-  },
-  reference: {
-    forward([x, weight, bias], attrs) {
-      const shape = transposedShape(x.shape, weight.shape, attrs);
-      const y = refZeros(shape);
-      const area = sizeOf(shape.slice(2));
-      if (bias) y.data.forEach((_, i) => y.data[i] = bias.data[Math.floor(i / area) % shape[1]]);
-      refTranspose(x.shape, weight.shape, attrs, (i, w, o) => {
-        if (o >= 0) y.data[o] += x.data[i] * weight.data[w];
-      });
-      return [y];
-    },
-    backward([x, weight, bias], attrs, [dy]) {
-      const [dx, dweight] = [refZeros(x.shape), refZeros(weight.shape)];
-      refTranspose(x.shape, weight.shape, attrs, (i, w, o) => {
-        dx.data[i] += (dy.data[o] ?? 0) * weight.data[w];
-        dweight.data[w] += (dy.data[o] ?? 0) * x.data[i];
-      });
-      const area = sizeOf(dy.shape.slice(2));
-      const dbias = bias && refZeros(bias.shape);
-      if (dbias) dy.data.forEach((g, i) => dbias.data[Math.floor(i / area) % dy.shape[1]] += g);
-      return [dx, dweight, dbias];
-    },
-  },
-});
-
-/**
- * Visits every product of a transposed convolution: (index in x, in the weight, in the result). The
- * index in the result is -1 where padding cuts it off.
- */
-function refTranspose(
-  x: Shape,
-  weight: Shape,
-  attrs: ConvTransposeAttrs,
-  visit: (x: number, weight: number, y: number) => void,
-): void {
-  const { stride, padding, dilation, groups } = attrs;
-  const [batch, inputs, height, width] = x;
-  const [, perGroup, kh, kw] = weight;
-  const [, outputs, rows, columns] = transposedShape(x, weight, attrs);
-  for (let i = 0; i < batch * inputs * height * width; i++) {
-    const [column, row] = [i % width, Math.floor(i / width) % height];
-    const [c, b] = [
-      Math.floor(i / width / height) % inputs,
-      Math.floor(i / width / height / inputs),
-    ];
-    for (let o = 0; o < perGroup; o++) {
-      for (let k = 0; k < kh * kw; k++) {
-        const r = row * stride[0] + Math.floor(k / kw) * dilation[0] - padding[0][0];
-        const s = column * stride[1] + k % kw * dilation[1] - padding[1][0];
-        const cut = r < 0 || s < 0 || r >= rows || s >= columns;
-        const channel = Math.floor(c * groups / inputs) * perGroup + o;
-        visit(
-          i,
-          (c * perGroup + o) * kh * kw + k,
-          cut ? -1 : ((b * outputs + channel) * rows + r) * columns + s,
-        );
-      }
-    }
-  }
-}
-
 /** Options of {@link conv2d}; a single number stands for rows and columns. */
 export interface Conv2dOptions {
   /** Steps between neighbouring places; default 1. */
@@ -477,40 +366,12 @@ export interface Conv3dOptions {
   readonly groups?: number;
 }
 
-/** Options of {@link convTranspose2d}; a single number stands for rows and columns. */
-export interface ConvTranspose2dOptions {
-  /** Steps between the places of the result that neighbouring elements begin at; default 1. */
-  readonly stride?: number | readonly [rows: number, columns: number];
-  /** What is cut off of the result, for both sides of an axis together or each; default 0. */
-  readonly padding?: number | readonly [rows: number | Sides, columns: number | Sides];
-  /** Places added to the end of the result, below stride or dilation; default 0. */
-  readonly outputPadding?: number | readonly [rows: number, columns: number];
-  /** Steps between neighbouring elements of a kernel; default 1. */
-  readonly dilation?: number | readonly [rows: number, columns: number];
-  /** Groups of channels that do not see each other; default 1. */
-  readonly groups?: number;
-}
-
-/** Options of {@link convTranspose1d}. */
-export interface ConvTranspose1dOptions {
-  /** Steps between the places of the result that neighbouring elements begin at; default 1. */
-  readonly stride?: number;
-  /** What is cut off of the result, on both sides or each; default 0. */
-  readonly padding?: number | Sides;
-  /** Places added to the end of the result, below stride or dilation; default 0. */
-  readonly outputPadding?: number;
-  /** Steps between neighbouring elements of a kernel; default 1. */
-  readonly dilation?: number;
-  /** Groups of channels that do not see each other; default 1. */
-  readonly groups?: number;
-}
-
 /** One entry for each of `n` axes. */
-const each = <T>(value: T | readonly T[], n: number): readonly T[] =>
+export const each = <T>(value: T | readonly T[], n: number): readonly T[] =>
   Array.isArray(value) ? value : new Array<T>(n).fill(value as T);
 
 /** Options as they may be given for any number of axes. */
-interface AnyOptions {
+export interface AnyOptions {
   readonly stride?: number | readonly number[];
   readonly padding?: number | "same" | "valid" | readonly (number | Sides)[];
   readonly dilation?: number | readonly number[];
@@ -518,7 +379,7 @@ interface AnyOptions {
 }
 
 /** @throws {ShapeError} if "same" stands beside a stride, or another word is given. */
-function attrsOf(
+export function attrsOf(
   name: string,
   { stride: steps = 1, padding = 0, dilation: spaces = 1, groups = 1 }: AnyOptions,
   kernel: Shape,
@@ -546,11 +407,16 @@ function attrsOf(
   return { stride, padding: sides, dilation, groups };
 }
 
-const whole = (list: readonly number[], least: number) =>
+/** Whether all numbers are whole ones from `least`. */
+export const whole = (list: readonly number[], least: number) =>
   list.every((n) => Number.isInteger(n) && n >= least);
 
 /** @throws {ShapeError} if strides, padding, dilation or groups are no whole numbers. */
-function checkAttrs(name: string, { stride, padding, dilation, groups }: ConvAttrs, n: number) {
+export function checkAttrs(
+  name: string,
+  { stride, padding, dilation, groups }: ConvAttrs,
+  n: number,
+) {
   const lists = [stride, padding, dilation];
   if (
     lists.some((list) => list.length !== n) || !whole([...stride, ...dilation, groups], 1) ||
@@ -594,15 +460,30 @@ function run(
   return op.apply(bias ? [x, weight, bias] : [x, weight], attrs)[0];
 }
 
-/** @throws {ShapeError} if operands have another number of axes. */
-function needRank(name: string, x: Tensor, weight: Tensor, rank: number): void {
+/** Names of the options of all convolutions. */
+export const OPTIONS = ["stride", "padding", "dilation", "groups"] as const;
+
+/**
+ * Checks what a convolution is given before sizes are looked at. Internal to convolutions.
+ *
+ * @param rank axes of x and weight
+ * @throws {ShapeError} if something is no tensor, an option is not known, or operands have another
+ * number of axes.
+ */
+export function needOperands(
+  name: string,
+  [x, weight, bias]: readonly [Tensor, Tensor, Tensor | undefined],
+  rank: number,
+  options: object,
+  known: readonly string[] = OPTIONS,
+): void {
+  needTensors(name, { x, weight }, { bias });
+  needOptions(name, options, known);
   if (x.shape.length === rank && weight.shape.length === rank) return;
   throw new ShapeError(
     `${name}: x ${show(x.shape)} and weight ${show(weight.shape)} must have ${rank} axes each`,
   );
 }
-
-const OPTIONS = ["stride", "padding", "dilation", "groups"] as const;
 
 /**
  * Cross-correlation of images with kernels, as torch's `conv2d`. Patches are copied out, which
@@ -621,9 +502,7 @@ export function conv2d(
   bias?: Tensor,
   options: Conv2dOptions = {},
 ): Tensor {
-  needTensors("conv2d", { x, weight }, { bias });
-  needOptions("conv2d", options, OPTIONS);
-  needRank("conv2d", x, weight, 4);
+  needOperands("conv2d", [x, weight, bias], 4, options);
   const attrs = attrsOf("conv2d", options, weight.shape.slice(2));
   return run("conv2d", convOp, [x, weight, bias], attrs);
 }
@@ -643,24 +522,22 @@ export function conv3d(
   bias?: Tensor,
   options: Conv3dOptions = {},
 ): Tensor {
-  needTensors("conv3d", { x, weight }, { bias });
-  needOptions("conv3d", options, OPTIONS);
-  needRank("conv3d", x, weight, 5);
+  needOperands("conv3d", [x, weight, bias], 5, options);
   const attrs = attrsOf("conv3d", options, weight.shape.slice(2));
   return run("conv3d", conv3dOp, [x, weight, bias], attrs);
 }
 
 /** A sequence, or its kernels, as an image of one row. */
-const asImage = (x: Tensor): Tensor => {
+export const asImage = (x: Tensor): Tensor => {
   const [a, b, c] = x.shape;
   return reshape(x, [a, b, 1, c]);
 };
 
 /** An image of one row as a sequence. */
-const asSequence = (y: Tensor): Tensor => reshape(y, [y.shape[0], y.shape[1], y.shape[3]]);
+export const asSequence = (y: Tensor): Tensor => reshape(y, [y.shape[0], y.shape[1], y.shape[3]]);
 
 /** Attributes of one axis as those of the columns of an image. */
-const inRow = ({ stride, padding, dilation, groups }: ConvAttrs): ConvAttrs => ({
+export const inRow = ({ stride, padding, dilation, groups }: ConvAttrs): ConvAttrs => ({
   stride: [1, ...stride],
   padding: [[0, 0], ...padding],
   dilation: [1, ...dilation],
@@ -668,7 +545,7 @@ const inRow = ({ stride, padding, dilation, groups }: ConvAttrs): ConvAttrs => (
 });
 
 /** Options of one axis for any number of them. */
-const oneAxis = ({ padding, ...rest }: Conv1dOptions): AnyOptions => ({
+export const oneAxis = ({ padding, ...rest }: Conv1dOptions): AnyOptions => ({
   ...rest,
   padding: Array.isArray(padding) ? [padding as unknown as Sides] : padding as number | undefined,
 });
@@ -688,107 +565,7 @@ export function conv1d(
   bias?: Tensor,
   options: Conv1dOptions = {},
 ): Tensor {
-  needTensors("conv1d", { x, weight }, { bias });
-  needOptions("conv1d", options, OPTIONS);
-  needRank("conv1d", x, weight, 3);
+  needOperands("conv1d", [x, weight, bias], 3, options);
   const attrs = inRow(attrsOf("conv1d", oneAxis(options), weight.shape.slice(2)));
   return asSequence(run("conv1d", convOp, [asImage(x), asImage(weight), bias], attrs));
-}
-
-function runTransposed(
-  name: string,
-  [x, weight, bias]: readonly [Tensor, Tensor, Tensor | undefined],
-  attrs: ConvTransposeAttrs,
-): Tensor {
-  const { groups, stride, dilation, outputPadding } = attrs;
-  checkAttrs(name, attrs, 2);
-  if (
-    x.shape[1] !== weight.shape[0] || weight.shape[0] % groups !== 0 ||
-    bias && (bias.shape.length !== 1 || bias.size !== weight.shape[1] * groups)
-  ) {
-    throw new ShapeError(
-      `${name}: x ${show(x.shape)} [batch, in, ...], weight ${
-        show(weight.shape)
-      } [in, out / groups, ...]${bias ? `, bias ${show(bias.shape)} [out]` : ""} do not fit${
-        groups > 1 ? ` in ${groups} groups` : ""
-      }`,
-    );
-  }
-  const most = stride.map((it, i) => Math.max(it, dilation[i]));
-  if (
-    outputPadding.length !== 2 || !whole(outputPadding, 0) ||
-    outputPadding.some((it, i) => it >= most[i] && it > 0)
-  ) {
-    throw new ShapeError(
-      `${name}: output padding [${outputPadding}] must be whole numbers below stride [${stride}] ` +
-        `or dilation [${dilation}]`,
-    );
-  }
-  const shape = transposedShape(x.shape, weight.shape, attrs);
-  if (shape.slice(2).some((size) => size < 1)) {
-    throw new ShapeError(
-      `${name}: the padding leaves ${show(shape)} of x ${show(x.shape)} and weight ${
-        show(weight.shape)
-      }`,
-    );
-  }
-  return convTransposeOp.apply(bias ? [x, weight, bias] : [x, weight], attrs)[0];
-}
-
-const TRANSPOSED_OPTIONS = [...OPTIONS, "outputPadding"] as const;
-
-/**
- * The transpose of {@link conv2d} (its gradient by x), as torch's `conv_transpose2d`: each element
- * adds a kernel to the result.
- *
- * @param x [batch, in, height, width]
- * @param weight [in, out / groups, kh, kw]
- * @param bias [out]
- * @returns [batch, out, rows, columns], with
- * `rows = (height - 1) stride - above - below + dilation (kh - 1) + outputPadding + 1`
- * @throws {ShapeError} if sizes do not fit or the padding leaves nothing.
- */
-export function convTranspose2d(
-  x: Tensor,
-  weight: Tensor,
-  bias?: Tensor,
-  options: ConvTranspose2dOptions = {},
-): Tensor {
-  const name = "convTranspose2d";
-  needTensors(name, { x, weight }, { bias });
-  needOptions(name, options, TRANSPOSED_OPTIONS);
-  needRank(name, x, weight, 4);
-  const { outputPadding = 0, ...rest } = options;
-  const attrs = attrsOf(name, rest, weight.shape.slice(2));
-  return runTransposed(name, [x, weight, bias], {
-    ...attrs,
-    outputPadding: each(outputPadding, 2),
-  });
-}
-
-/**
- * The transpose of {@link conv1d}, as torch's `conv_transpose1d`; see {@link convTranspose2d}.
- *
- * @param x [batch, in, length]
- * @param weight [in, out / groups, k]
- * @param bias [out]
- * @returns [batch, out, places]
- * @throws {ShapeError} if sizes do not fit or the padding leaves nothing.
- */
-export function convTranspose1d(
-  x: Tensor,
-  weight: Tensor,
-  bias?: Tensor,
-  options: ConvTranspose1dOptions = {},
-): Tensor {
-  const name = "convTranspose1d";
-  needTensors(name, { x, weight }, { bias });
-  needOptions(name, options, TRANSPOSED_OPTIONS);
-  needRank(name, x, weight, 3);
-  const { outputPadding = 0, ...rest } = options;
-  const attrs = {
-    ...inRow(attrsOf(name, oneAxis(rest), weight.shape.slice(2))),
-    outputPadding: [0, outputPadding],
-  };
-  return asSequence(runTransposed(name, [asImage(x), asImage(weight), bias], attrs));
 }

@@ -4,7 +4,8 @@
  */
 import { assertEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../engine/errors.ts";
-import { conv1d, conv2d, conv3d, convTranspose2d } from "../../engine/ops/conv.ts";
+import { conv1d, conv2d, conv3d } from "../../engine/ops/conv.ts";
+import { convTranspose2d } from "../../engine/ops/conv_transpose.ts";
 import { interpolate } from "../../engine/ops/interpolate.ts";
 import { pad } from "../../engine/ops/pad.ts";
 import {
