@@ -142,7 +142,7 @@ export { diag, diagEmbed, diagonal, tril, triu } from "./ops/diagonal.ts";
 export { batchedIndexSelect } from "./ops/batched_index_select.ts";
 export { max, mean, min, type ReduceOptions, sum } from "./ops/reduce.ts";
 export { std, variance, type VarianceOptions } from "./ops/variance.ts";
-export { logsumexp } from "./ops/logsumexp.ts";
+export { logcumsumexp, logsumexp } from "./ops/logsumexp.ts";
 export { norm, type NormOptions } from "./ops/norm.ts";
 export { diff, type DiffOptions } from "./ops/diff.ts";
 export * from "./ops/compare.ts";

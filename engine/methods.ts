@@ -63,6 +63,7 @@ export const METHOD_NAMES = [
   "prod",
   "norm",
   "logsumexp",
+  "logcumsumexp",
   "median",
   "quantile",
   "countNonzero",

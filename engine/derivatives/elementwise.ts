@@ -24,6 +24,7 @@ import {
   erfc,
   exp,
   isfinite,
+  isinf,
   isnan,
   log,
   neg,
@@ -158,7 +159,10 @@ const SIDES: Readonly<Record<string, (dy: Tensor, a: Tensor, b: Tensor) => Sides
   idiv: (dy) => [() => zerosLike(dy), () => zerosLike(dy)],
   mod: (dy, a, b) => [() => dy, () => neg(mul(dy, idiv(a, b)))],
   atan2: (dy, a, b) => [() => angle(dy, b, a, b), () => neg(angle(dy, a, a, b))],
-  logaddexp: (dy, a, b) => [() => mul(dy, sigmoid(sub(a, b))), () => mul(dy, sigmoid(sub(b, a)))],
+  logaddexp: (dy, a, b) => {
+    const between = where(logicalAnd(equal(a, b), isinf(a)), 0, sub(a, b));
+    return [() => mul(dy, sigmoid(between)), () => mul(dy, sigmoid(neg(between)))];
+  },
   klDiv: (dy, a, b) => [() => neg(mul(dy, b)), () => mul(dy, sub(add(log(b), 1), a))],
   klDivOfLog: (dy, a, b) => [
     () => neg(mul(dy, exp(b))),

@@ -153,8 +153,12 @@ export const BINARY = {
   },
   logaddexp: {
     wgsl: "select(max(a, b) + log1p_$V(exp_$V(-abs(a - b))), a + 0.69314718, a == b)",
-    gradients: ["c / (1.0 + exp_$V(b - a))", "c / (1.0 + exp_$V(a - b))"],
+    // Equal ones may be infinite.
+    gradients: [
+      "select(c / (1.0 + exp_$V(b - a)), 0.5 * c, a == b)",
+      "select(c / (1.0 + exp_$V(a - b)), 0.5 * c, a == b)",
+    ],
     f: (a, b) => a === b ? a + Math.LN2 : Math.max(a, b) + Math.log1p(Math.exp(-Math.abs(a - b))),
-    df: (a, b) => [1 / (1 + Math.exp(b - a)), 1 / (1 + Math.exp(a - b))],
+    df: (a, b) => a === b ? [0.5, 0.5] : [1 / (1 + Math.exp(b - a)), 1 / (1 + Math.exp(a - b))],
   },
 } as const satisfies Record<string, BinaryRow>;

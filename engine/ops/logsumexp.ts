@@ -1,12 +1,18 @@
 /**
- * Logarithm of a sum of exponentials.
+ * Logarithms of sums of exponentials, over axes and so far along one.
  *
  * @module
  */
+import { kindOf, needTensors } from "../arguments.ts";
+import { isFloat } from "../dtype.ts";
+import { ShapeError } from "../errors.ts";
 import { elementwise } from "../launch/elementwise.ts";
 import { defineOp } from "../op.ts";
 import { refBroadcast, refFrom, refUnbroadcast } from "../reference.ts";
+import { composite } from "../scope.ts";
+import { normalizeAxis } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
+import { logaddexp } from "./elementwise.ts";
 import {
   attrsOf,
   expand,
@@ -16,6 +22,7 @@ import {
   type ReduceOptions,
   squeeze,
 } from "./reduce.ts";
+import { concat, contiguous, slice } from "./view.ts";
 
 /** WGSL of x, or 0 where it is infinite. */
 const finite = (x: string): string =>
@@ -71,4 +78,30 @@ const logsumexpOp = /* @__PURE__ */ defineOp<ReduceAttrs>({
  */
 export function logsumexp(x: Tensor, options: ReduceOptions = {}): Tensor {
   return logsumexpOp.apply([x], attrsOf("logsumexp", x, options))[0];
+}
+
+/**
+ * `log(e^x_0 + … + e^x_k)` for each place k along an axis, without overflow: `cumsum` of
+ * probabilities that are given by their logarithms. Costs a pass for each doubling of the length,
+ * all of which a backward pass keeps.
+ *
+ * @param axis negative from the end; default the last
+ * @returns the shape of `x`
+ * @throws {ShapeError} if the axis does not exist, or `x` is of integers.
+ */
+export function logcumsumexp(x: Tensor, axis = -1): Tensor {
+  needTensors("logcumsumexp", { x });
+  const index = normalizeAxis("logcumsumexp", axis, x.shape.length);
+  if (!isFloat(x.dtype)) throw new ShapeError(`logcumsumexp: x is ${kindOf(x)}, not of floats`);
+  const size = x.shape[index];
+  return composite(() => {
+    // y_k covers the 2^i places up to k, and all from the first one where there are fewer.
+    let y = contiguous(x);
+    for (let covered = 1; covered < size; covered *= 2) {
+      const part = (start: number, length: number) => slice(y, index, start, length);
+      const rest = size - covered;
+      y = concat([part(0, covered), logaddexp(part(covered, rest), part(0, rest))], index);
+    }
+    return y;
+  });
 }

@@ -82,7 +82,7 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
       .map((name) => [name, [[ids, ids]]]),
   ),
   ...Object.fromEntries(
-    ["cumsum", "cumprod", "cummax", "cummin"].map((name) => [name, [[x, 1], [1]]]),
+    ["cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"].map((name) => [name, [[x, 1], [1]]]),
   ),
   bitwiseNot: [[ids]],
   logicalNot: [[x]],

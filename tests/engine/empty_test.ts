@@ -73,6 +73,7 @@ const CASES: readonly Case[] = [
   ["pixelShuffle", (x) => t.pixelShuffle(x, 2), [[0, 4, 1, 1]], [0, 1, 2, 2]],
   ["unfold, no images", (x) => t.unfold(x, 2), [[0, 1, 3, 3]], [0, 4, 4]],
   ["fold, no images", (x) => t.fold(x, 3, 2), [[0, 4, 4]], [0, 1, 3, 3]],
+  ["logcumsumexp", (x) => t.logcumsumexp(x), [[2, 0]], [2, 0]],
   ["glu", (x) => t.glu(x), [[0, 4]], [0, 2]],
   ["lerp", (x, y) => t.lerp(x, y, 0.3), [[0, 4], [4]], [0, 4]],
   ["hypot", t.hypot, [[0, 4], [4]], [0, 4]],
