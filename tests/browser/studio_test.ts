@@ -65,7 +65,7 @@ Deno.test({
       try {
         await using browser = await Chromium.start(chromium!);
         const until = async (expression: string): Promise<void> => {
-          const end = performance.now() + 60_000;
+          const end = performance.now() + 240_000;
           while (!await browser.evaluate<boolean>(`!!(${expression})`)) {
             const text = () => browser.evaluate<string>("document.body.innerText");
             if (performance.now() > end) throw new Error(`never ${expression}:\n${await text()}`);

@@ -139,7 +139,8 @@ export function usePlace(): {
     const element = ref.current!;
     const sizes = new ResizeObserver(() => setWidth(element.clientWidth));
     const places = new IntersectionObserver(
-      ([entry]) => setVisible(entry.isIntersecting),
+      // The newest of what has happened since the last call.
+      (entries) => setVisible(entries[entries.length - 1].isIntersecting),
       { rootMargin: "200px" },
     );
     sizes.observe(element);
