@@ -466,7 +466,9 @@ function compare(
     values.map((value, i) => [value, { shape: value.shadow.shape, data: data[i] }]),
   );
   const outer = new Map<Value, RefArray>(last && [[last, refFrom(last.shadow.shape, () => 1)]]);
-  const size = (arrays: readonly RefArray[]) => Math.max(...arrays.map((it) => largest(it.data)));
+  // What lies outside an op's domain is NaN or infinite on both sides.
+  const size = (arrays: readonly RefArray[]) =>
+    Math.max(...arrays.map((it) => largest(it.data.filter(Number.isFinite))));
   let steepest = 1;
   for (const value of values.toReversed()) {
     if (!value.made) continue;
