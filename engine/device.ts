@@ -624,12 +624,13 @@ export class Device implements Disposable {
       aliasing: this.#active.aliasing,
       enableSubgroups: this.#enableSubgroups,
     };
-    return pipelineFor(this.gpu, kernel, constants, dialect, (report) => {
+    const report = (error: Promise<Error | undefined>) => {
       this.pipelinesCreated++;
-      this.#reports.push(report.then((error) => {
-        if (error) this.#failure ??= error;
+      this.#reports.push(error.then((it) => {
+        if (it) this.#failure ??= it;
       }));
-    });
+    };
+    return pipelineFor(this.gpu, kernel, constants, dialect, report, this.#active.compile);
   }
 
   /**

@@ -72,6 +72,7 @@ export {
   registry,
 } from "./op.ts";
 export { jit, type JitOptions, type Jitted } from "./jit.ts";
+export { precompile, type PrecompileOptions } from "./precompile.ts";
 export { capture, measure, type MeasuredMemory, type Plan, type PlanMemory } from "./plan.ts";
 export type { FirstRuns, KernelWatch } from "./first_runs.ts";
 export { grad, type GradOptions } from "./grad.ts";

@@ -71,7 +71,7 @@ export interface Pipeline {
   readonly kernel: Kernel;
   /** What was compiled in. */
   readonly constants: Constants;
-  /** The raw pipeline. */
+  /** The raw pipeline; compiled here where that is still under way beside other work. */
   readonly gpu: GPUComputePipeline;
   /** Layout for bind groups: binding 0 is the parameter block with a dynamic offset. */
   readonly layout: GPUBindGroupLayout;
@@ -233,7 +233,7 @@ async function compileError(
   { name }: Kernel,
   wgsl: string,
   module: GPUShaderModule,
-  { message }: GPUError,
+  { message }: { readonly message: string },
 ): Promise<KernelError> {
   const info = await module.getCompilationInfo().catch(() => undefined);
   const errors = (info?.messages ?? []).filter(({ type }) => type === "error");
@@ -256,6 +256,7 @@ let nextPipelineId = 1;
  * results are parts of one buffer
  * @param enableSubgroups see {@link generate}
  * @param report receives a compile error, which WebGPU delivers late
+ * @param beside where it is to be compiled beside other work: receives when that is done
  * @throws {KernelError} if the template or its declarations are wrong.
  */
 export function pipelineFor(
@@ -264,6 +265,7 @@ export function pipelineFor(
   constants: Constants,
   { aliasing, enableSubgroups }: { aliasing: boolean; enableSubgroups: boolean },
   report: (error: Promise<Error | undefined>) => void,
+  beside?: (done: Promise<void>) => void,
 ): Pipeline {
   let byConstants = kernel.pipelines.get(gpu);
   if (!byConstants) kernel.pipelines.set(gpu, byConstants = new Map());
@@ -295,27 +297,36 @@ export function pipelineFor(
       })),
     ],
   });
+  const descriptor: GPUComputePipelineDescriptor = {
+    label: kernel.name,
+    layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    compute: { module, entryPoint: "main" },
+  };
+  let compiled = beside ? undefined : gpu.createComputePipeline(descriptor);
   const pipeline: Pipeline = {
     id: nextPipelineId++,
     name: kernel.name,
     kernel,
     constants,
-    gpu: gpu.createComputePipeline({
-      label: kernel.name,
-      layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
-      compute: { module, entryPoint: "main" },
-    }),
+    get gpu() {
+      return compiled ??= gpu.createComputePipeline(descriptor);
+    },
     layout,
     fields,
     paramBytes,
     storage,
     wgsl,
   };
-  report(
-    gpu.popErrorScope().then((error) =>
-      error ? compileError(kernel, wgsl, module, error) : undefined
-    ),
-  );
+  let failure: Promise<{ readonly message: string } | null> = gpu.popErrorScope();
+  if (beside) {
+    const done = gpu.createComputePipelineAsync(descriptor).then((it) => {
+      compiled ??= it;
+      return null;
+    }, (error: GPUPipelineError) => error);
+    failure = Promise.all([failure, done]).then(([module, pipeline]) => module ?? pipeline);
+    beside(done.then(() => {}));
+  }
+  report(failure.then((error) => error ? compileError(kernel, wgsl, module, error) : undefined));
   byConstants.set(key, pipeline);
   return pipeline;
 }

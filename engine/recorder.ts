@@ -87,6 +87,8 @@ export interface Recorder {
   poison(buffer: PoolBuffer): void;
   /** Only where work is recorded for a plan. */
   readonly gradients?: GradientLog;
+  /** Only where kernels are compiled beside other work: receives when one is done. */
+  readonly compile?: (done: Promise<void>) => void;
 }
 
 /** Counters for benches and tests. */

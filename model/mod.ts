@@ -177,6 +177,7 @@ export {
   loadEncoder,
   type TogetherOptions,
   type WarmUpOptions,
+  type WarmUpProgress,
 } from "./encoder/encoder.ts";
 export type { EmbedProgress, RequestOptions } from "./encoder/embed_service.ts";
 export type { EmbeddedStep, StreamOptions } from "./encoder/embed_stream.ts";

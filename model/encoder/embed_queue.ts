@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { mul, type PendingRead, scope, type Tensor } from "../../engine/functions.ts";
+import { mul, type PendingRead, precompile, scope, type Tensor } from "../../engine/functions.ts";
 import { type Audio, chunksOf, type Sound } from "./chunks.ts";
 import {
   type Bands,
@@ -176,6 +176,26 @@ export class Embedder implements Disposable {
     yield* queue.complete() as Iterable<readonly [Key, Embedding]>;
   }
 
+  /**
+   * Compiles what it takes to embed these clips together, and computes nothing.
+   *
+   * @param compiled told of each kernel, how many of how many of a batch are done
+   */
+  async precompile(
+    clips: readonly Audio[],
+    options: EmbedOptions,
+    compiled: (done: number, total: number) => void,
+  ): Promise<void> {
+    const queue = new Queue(this.network, this.#frontend, options, compiled);
+    for (const audio of clips) {
+      const clip = new OpenClip(undefined, this.network, options);
+      for await (const sound of chunksOf(audio, this.network.geometry, this.settings)) {
+        await queue.add(sound, clip);
+      }
+    }
+    await queue.finish();
+  }
+
   /** Frees the front end's tables, if they are its own. */
   [Symbol.dispose](): void {
     if (this.#own) this.#frontend[Symbol.dispose]();
@@ -196,7 +216,13 @@ export class Queue {
   #complete: OpenClip<unknown>[] = [];
   #lastSteps = 0;
 
-  constructor(network: EncoderNetwork, frontend: LogMel, options: EmbedOptions) {
+  /** @param compiled makes batches compile their kernels, and do no more; told of each */
+  constructor(
+    network: EncoderNetwork,
+    frontend: LogMel,
+    options: EmbedOptions,
+    readonly compiled?: (done: number, total: number) => void,
+  ) {
     const { mode = "precise", pool = "mean", bands = "concat", layers = false } = options;
     const { batch = BATCH } = options;
     this.#network = network;
@@ -266,9 +292,9 @@ export class Queue {
     if (group.steps !== this.#lastSteps && device.memory.pooledBytes > IDLE_BYTES) device.trim();
     this.#lastSteps = group.steps;
     const readout = { ...this.#readout, steps: group.kept };
-    const outputs = scope(() =>
-      encodeChunks(this.#network, this.#input({ ...group, chunks }), readout)
-    );
+    const encode = () => encodeChunks(this.#network, this.#input({ ...group, chunks }), readout);
+    if (this.compiled) return await precompile(device, encode, { onProgress: this.compiled });
+    const outputs = scope(encode);
     const read = device.readLater(outputs);
     for (const output of outputs) output.dispose();
     this.#underWay.push({ chunks, read });

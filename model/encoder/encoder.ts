@@ -72,6 +72,14 @@ export interface TogetherOptions extends RequestOptions {
   readonly batchStatistics?: boolean;
 }
 
+/** How far {@link Encoder.warmUp} is: parts that are done, and kernels. */
+export interface WarmUpProgress extends EmbedProgress {
+  /** Kernels that the device has compiled so far. */
+  readonly kernels: number;
+  /** Those of this part that are being compiled. */
+  readonly kernelsLeft: number;
+}
+
 /** What {@link Encoder.warmUp} prepares for. */
 export interface WarmUpOptions extends EmbedOptions {
   /** Lengths of clips, seconds; default that of a chunk. */
@@ -80,8 +88,8 @@ export interface WarmUpOptions extends EmbedOptions {
   readonly together?: number;
   /** Gives up. */
   readonly signal?: AbortSignal;
-  /** Told after each part, with how many kernels the device has compiled so far. */
-  readonly onProgress?: (progress: EmbedProgress & { readonly kernels: number }) => void;
+  /** Told of each kernel and each part. */
+  readonly onProgress?: (progress: WarmUpProgress) => void;
 }
 
 /**
@@ -241,8 +249,16 @@ export class Encoder implements Disposable {
     const parts = samples.flatMap((it) => (together > 1 ? [1, together] : [1]).map((n) => [it, n]));
     for (const [i, [length, clips]] of parts.entries()) {
       const silence = Array.from({ length: clips }, () => new Float32Array(length));
+      const tell = (done: number, kernelsLeft: number) => {
+        const kernels = this.device.pipelinesCreated - kernelsLeft;
+        onProgress?.({ done, total: parts.length, kernels, kernelsLeft });
+      };
+      await this.#embedder.precompile(silence, kind, (compiled, of) => {
+        signal?.throwIfAborted();
+        tell(i, of - compiled);
+      });
       await this.embed(silence, { ...kind, signal, waitMs: 0 });
-      onProgress?.({ done: i + 1, total: parts.length, kernels: this.device.pipelinesCreated });
+      tell(i + 1, 0);
     }
   }
 

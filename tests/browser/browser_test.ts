@@ -5,7 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { openDevice } from "../../engine/mod.ts";
-import { loadEncoder } from "../../model/mod.ts";
+import { loadEncoder, type WarmUpProgress } from "../../model/mod.ts";
 import { encodeWav } from "../../train/audio/wav_write.ts";
 import { bundle } from "../../train/bundle/bundle.ts";
 import { Chromium, FileServer, findChromium } from "../support/browser.ts";
@@ -102,10 +102,14 @@ Deno.test({
       using here = await loadEncoder(device, encoder);
       const wanted = (await here.embed(TONE)).values;
       const call = 'TESTS.embed("encoder.safetensors", "tone.f32")';
-      type Embedded = { values: number[]; progress: number[] };
-      const { values, progress } = await browser.evaluate<Embedded>(call);
+      type Embedded = { values: number[]; progress: WarmUpProgress[]; compiledLater: number };
+      const { values, progress, compiledLater } = await browser.evaluate<Embedded>(call);
       assertClose(values, wanted);
-      assert(progress.length > 0);
+      // Each kernel was told of; the clip, shorter than what was prepared for, needs few more.
+      const left = progress.map(({ kernelsLeft }) => kernelsLeft);
+      assert(left.length > 10, left.join());
+      assertEquals(left, [...Array.from(left.slice(1), (_, i) => left.length - 2 - i), 0]);
+      assert(compiledLater < left.length / 2, `${compiledLater} of ${left.length}`);
     });
 
     await t.step("README's page", async () => {

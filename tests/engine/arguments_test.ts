@@ -290,18 +290,8 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
 const OTHERS = new Set([
   ...["openDevice", "itemSizeOf", "defineKernel", "generate", "formatBytes", "chromeTrace"],
   ...["table", "defineOp", "registry", "rowChunks", "rowsOf", "philox", "within"],
-  ...[
-    "nonzero",
-    "unique",
-    "bincount",
-    "histogram",
-    "allclose",
-    "profile",
-    "fingerprint",
-    "tune",
-    "readSafetensors",
-    "writeSafetensors",
-  ],
+  ...["nonzero", "unique", "bincount", "histogram", "allclose", "profile", "precompile"],
+  ...["fingerprint", "tune", "readSafetensors", "writeSafetensors"],
   // Devices make and take what they need themselves, errors have no rules, and Prng one of its own.
   ...["Device", "Profiler", "Tuning", "Tensor", "Module", "Optimizer", "Prng"],
   ...["Recurrent", "Convolution", "KeyValueCache"],
@@ -450,6 +440,8 @@ fullOnly("what is taken runs", async () => {
 Deno.test("what waits refuses strangers as well", async () => {
   for (const stranger of STRANGERS) {
     await assertRejects(() => engine.profile(stranger as never, () => x), ShapeError, "profile");
+    const { precompile } = engine;
+    await assertRejects(() => precompile(stranger as never, () => x), ShapeError, "precompile");
     if (typeof stranger !== "function") {
       await assertRejects(() => engine.profile(device, stranger as never), ShapeError, "profile");
     }

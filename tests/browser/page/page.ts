@@ -4,7 +4,7 @@
  * @module
  */
 import { type Device, openDevice } from "../../../engine/mod.ts";
-import { loadEncoder } from "../../../model/encoder/encoder.ts";
+import { loadEncoder, type WarmUpProgress } from "../../../model/encoder/encoder.ts";
 import { Matpac } from "../../../model/objectives/matpac.ts";
 import { RECIPES } from "../../../model/objectives/recipe.ts";
 import { verifyFrontend } from "../../../train/verify/frontend.ts";
@@ -73,11 +73,15 @@ export const TESTS = {
   matpac_step: async () => outcome(await capturedUpdates()),
   /** Embeds noise of a second, the address of an encoder given. */
   embed: async (address: string, wave: string) => {
+    // A device of its own: all kernels are new to it.
+    devices[0] = openDevice();
     using encoder = await loadEncoder(await device(), address, { heads: 2 });
-    const progress: number[] = [];
-    await encoder.warmUp({ together: 1, onProgress: ({ kernels }) => progress.push(kernels) });
+    const progress: WarmUpProgress[] = [];
+    await encoder.warmUp({ together: 1, onProgress: (it) => progress.push(it) });
+    const { pipelinesCreated } = await device();
     const samples = new Float32Array((await bytesOf(wave)).buffer);
     const { values, shape } = await encoder.embed(samples);
-    return { values: [...values], shape, progress };
+    const compiledLater = (await device()).pipelinesCreated - pipelinesCreated;
+    return { values: [...values], shape, progress, compiledLater };
   },
 };

@@ -7,7 +7,11 @@ import { Prng } from "../../../engine/prng.ts";
 import { openDevice, ShapeError } from "../../../engine/mod.ts";
 import type { EmbedProgress } from "../../../model/encoder/embed_service.ts";
 import type { EmbeddedStep, StreamOptions } from "../../../model/encoder/embed_stream.ts";
-import { loadEncoder, type TogetherOptions } from "../../../model/encoder/encoder.ts";
+import {
+  loadEncoder,
+  type TogetherOptions,
+  type WarmUpProgress,
+} from "../../../model/encoder/encoder.ts";
 import { resample } from "../../../model/frontend/resample.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
 
@@ -184,13 +188,21 @@ Deno.test("live audio: with a hop, each step once and soon, from a chunk's lengt
 Deno.test("warming up compiles what the first callers need, and counts", async () => {
   using device = await openDevice();
   using encoder = await loadEncoder(device, encoderFile());
-  const seen: string[] = [];
-  await encoder.warmUp({
-    seconds: [0.2],
-    together: 2,
-    onProgress: ({ done, total, kernels }) => seen.push(`${done} of ${total}, ${kernels > 0}`),
-  });
-  assertEquals(seen, ["1 of 2, true", "2 of 2, true"]);
+  const before = device.pipelinesCreated;
+  const seen: WarmUpProgress[] = [];
+  await encoder.warmUp({ seconds: [0.2], together: 2, onProgress: (it) => seen.push(it) });
+  // Each kernel of the first part is told of, and embedding then needs no other.
+  const first = seen.findIndex(({ done }) => done === 1);
+  assert(first > 10);
+  const left = (from: number) => Array.from({ length: from }, (_, i) => from - 1 - i);
+  assertEquals(seen.slice(0, first).map((it) => it.kernelsLeft), left(first));
+  assertEquals(
+    seen.slice(0, first).map((it) => it.kernels),
+    left(first).map((it) => before + first - it),
+  );
+  assertEquals(seen[first], { done: 1, total: 2, kernels: before + first, kernelsLeft: 0 });
+  assertEquals(seen.at(-1)!.kernels, device.pipelinesCreated);
+  assertEquals(seen.at(-1)!.done, 2);
   const { pipelinesCreated } = device;
   await Promise.all([1, 2].map((seed) => encoder.embed(noise(3200, seed))));
   assertEquals(device.pipelinesCreated, pipelinesCreated);
