@@ -1,6 +1,6 @@
 /**
- * The engine for pages: a device, tensors, gradients, captured functions, layers and optimizers,
- * and the ops that networks of products need. `engine/mod.ts` has all of them.
+ * The engine for pages: a device, tensors, gradients, layers and optimizers, and the ops that
+ * networks of products need. `engine/mod.ts` has all of them, and captured functions.
  *
  * @module
  */
@@ -12,7 +12,6 @@ export {
   arange,
   assign,
   backward,
-  capture,
   cast,
   checkpoint,
   clamp,
@@ -28,7 +27,6 @@ export {
   expand,
   gelu,
   greater,
-  jit,
   KernelError,
   LayerNorm,
   layerNorm,

@@ -26,7 +26,6 @@ export {
   SPECTRUM_BINS,
 } from "../../model/frontend/tables.ts";
 export { LogMel, MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
-export { griffinLim, logMelToWave, melToPower } from "../../model/frontend/griffin_lim.ts";
 
 // Encoders from files, and embeddings
 export { Encoder, EncoderError, loadEncoder } from "../../model/encoder/encoder.ts";

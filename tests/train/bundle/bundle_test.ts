@@ -128,7 +128,8 @@ const referee = 1;`,
 
 /** Words and signs of a text of WGSL, directives whole. */
 const tokens = (wgsl: string): string[] =>
-  wgsl.match(/^\s*\/\/:.*$|\w+(\.\w+)?|\$\{[^}]*\}|[^\s\w]/gm)!.map((it) => it.trim());
+  wgsl.match(/^\s*\/\/:.*$|\w+(\.\w+)?|\$\{[^}]*\}|[^\s\w]/gm)!
+    .map((it) => it.startsWith("$") ? it.replaceAll(" ", "") : it.trim());
 
 test("kernels lose comments and spaces, and no word", () => {
   assertEquals(
