@@ -53,6 +53,15 @@ function assertForPages({ code, files }: Bundle): void {
   }
 }
 
+const bundles = new Map<string, Promise<Bundle>>();
+
+/** The bundle of an entry, made once. */
+function made(entry: string): Promise<Bundle> {
+  let it = bundles.get(entry);
+  if (!it) bundles.set(entry, it = bundle(entry));
+  return it;
+}
+
 /** What a module exports, loaded in this process. */
 async function loaded(code: string): Promise<typeof import("../../../engine/functions.ts")> {
   const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
@@ -70,12 +79,11 @@ test("the modules for pages are small and hold what pages need alone", async (t)
   for (const entry of ENTRIES) {
     const name = relative(join(ROOT, "train/bundle"), entry);
     await t.step(name, async () => {
-      const made = await bundle(entry);
-      const bytes = gzipSync(made.code, { level: 9 }).length;
+      const { code, files } = await made(entry);
+      const bytes = gzipSync(code, { level: 9 }).length;
       assert(bytes < MOST_BYTES[name], `${bytes} bytes`);
-      assertForPages(made);
-      assertEquals((await bundle(entry)).code, made.code);
-      const exported = await loaded(made.code);
+      assertForPages({ code, files });
+      const exported = await loaded(code);
       // Everything that the entry names is there.
       const source = await import(entry);
       assertEquals(Object.keys(exported).sort(), Object.keys(source).sort());
@@ -94,7 +102,7 @@ async function firstExample(): Promise<string> {
 test("README's first program works with the engine for pages", async () => {
   const code = await firstExample();
   const [, names] = /^import \{ ([^}]*) \}/.exec(code)!;
-  const engine = await loaded((await bundle(ENTRIES[0])).code);
+  const engine = await loaded((await made(ENTRIES[0])).code);
   const body = code.replace(/^import .*\n/, "").replace(/console\.log\((.*)\);.*/, "return [$1];");
   const run = new Function(
     "engine",
@@ -104,10 +112,11 @@ test("README's first program works with the engine for pages", async () => {
   assert(Math.abs(weight - 2) < 1e-2 && Math.abs(bias - 1) < 2e-2, `${weight} ${bias}`);
 });
 
-fullOnly("all of the engine and of the model can be bundled; tests keep references", async () => {
+fullOnly("all of engine and model can be bundled, twice alike; tests keep references", async () => {
   for (const module of ["engine/mod.ts", "model/mod.ts"]) {
     assertForPages(await bundle(join(ROOT, module)));
   }
+  assertEquals((await bundle(ENTRIES[0])).code, (await made(ENTRIES[0])).code);
   const { files } = await bundle(join(ROOT, "engine/mod.ts"), { references: true });
   assert(files.some((it) => it.endsWith("engine/reference.ts")));
 });
