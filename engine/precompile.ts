@@ -1,6 +1,6 @@
 /**
- * Compiling the kernels of a function beside one another and beside other work. Ops need a kernel at
- * once, so the first call of each waits for its compiler, one after the other; where the kernels
+ * Compiling the kernels of a function beside one another and beside other work. Ops need a kernel
+ * at once, so the first call of each waits for its compiler, one after the other; where the kernels
  * are known before, a browser compiles several at a time, and says how far it is.
  *
  * @module
