@@ -67,8 +67,8 @@ const ADAPTERS: Readonly<Record<string, GPU>> = {
 };
 
 /**
- * A sample eagerly and captured, in f32 and f16, or refused in f16 where there is none; on the
- * plainest adapter with strided operands as well, which kernels of all adapters share.
+ * A sample in forms that cover, over all adapters, f32 and f16, eager and captured, dense and
+ * strided operands; refused in f16 where there is none.
  */
 async function validate(device: Device, op: AnyOp, sample: Sample): Promise<void> {
   const seeds = seedsFor(op, op.reference.forward(sample.inputs, sample.attrs));
@@ -83,19 +83,18 @@ async function validate(device: Device, op: AnyOp, sample: Sample): Promise<void
     inputs.forEach((it) => it.dispose());
   };
   const floats = sample.inputs.some((_, i) => isFloat(sample, i));
-  const { f16, subgroups } = device.features;
-  captured("f32");
-  if (!subgroups) {
+  if (!device.features.f16) {
     eagerly(dense, "f32");
     eagerly(strided, "f32");
-  }
-  if (floats && f16) {
-    captured("f16");
-    eagerly(dense, "f16");
-  } else if (floats) {
-    const error = assertThrows(() => eagerly(dense, "f16"), ShapeError);
-    assertStringIncludes(error.message, "no 16-bit floats (shader-f16)");
-  }
+    captured("f32");
+    if (floats) {
+      const error = assertThrows(() => eagerly(dense, "f16"), ShapeError);
+      assertStringIncludes(error.message, "no 16-bit floats (shader-f16)");
+    }
+  } else if (device.info.software) {
+    captured("f32");
+    if (floats) captured("f16");
+  } else eagerly(dense, "f16");
   await device.sync();
 }
 
