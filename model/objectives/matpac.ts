@@ -61,6 +61,8 @@ export interface MatpacForward extends LatentForward {
   readonly probabilities: Tensor;
   /** [B, M] classification loss per token. */
   readonly classificationLoss: Tensor;
+  /** [K] centre that the probabilities were made with. */
+  readonly centreUsed: Tensor;
 }
 
 /** Student, teachers and centre of MATPAC. */
@@ -124,13 +126,14 @@ export class Matpac extends M2d {
     studentLogits: Tensor,
     teacherLogits: Tensor,
     { teacherTemperature, centre }: StepInputs,
-  ): Pick<MatpacForward, "classificationLoss" | "probabilities"> {
+  ): Pick<MatpacForward, "classificationLoss" | "probabilities" | "centreUsed"> {
     const shared = "used" in centre ? centre : undefined;
+    const centreUsed = shared?.used ?? this.centre;
     if (!("used" in centre)) emaStep(this.centre, this.pendingCentre, centre);
     const { loss: classificationLoss, probabilities } = centredCrossEntropy(
       studentLogits,
       teacherLogits,
-      shared?.used ?? this.centre,
+      centreUsed,
       { studentTemperature: STUDENT_TEMPERATURE, teacherTemperature },
     );
     noGrad(() => {
@@ -142,7 +145,7 @@ export class Matpac extends M2d {
         this.hasPendingCentre = true;
       }
     });
-    return { classificationLoss, probabilities };
+    return { classificationLoss, probabilities, centreUsed };
   }
 
   /** As {@link MaskedModel.centreDecay}. */

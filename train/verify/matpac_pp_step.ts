@@ -78,7 +78,7 @@ async function runStep(
       const { latents, losses } = model.heads!;
       return [
         ...comparisonsBelow(golden, `${label}.out.`, {
-          ...matpacOutputs(forward, model),
+          ...matpacOutputs(forward),
           z_hat_m: latents,
           loss_pred_per_head: losses,
         }),

@@ -84,7 +84,7 @@ async function runVariant(
     const mask = noiseMask(golden, `step${step}.in.`, visible, checked);
     const source = golden.get(`step${step}.in.source`);
     const values = await compareStep(trainer, source, mask, report, (forward) => [
-      ...comparisonsBelow(golden, `${label}.out.`, matpacOutputs(forward, model)),
+      ...comparisonsBelow(golden, `${label}.out.`, matpacOutputs(forward)),
       ...gradientComparisons(golden, `${label}.grad.`, model),
     ]);
     await compareNextCentre(report, golden, `${label}.out.center_next`, model);

@@ -208,7 +208,7 @@ export async function compareStep<Model extends MaskedModel>(
 }
 
 /** The forward tensors of MATPAC by the sets' names. */
-export function matpacOutputs(forward: MatpacForward, model: Matpac): Record<string, Tensor> {
+export function matpacOutputs(forward: MatpacForward): Record<string, Tensor> {
   return {
     patch_tokens: forward.patchTokens,
     x_m: forward.maskedTokens,
@@ -220,7 +220,7 @@ export function matpacOutputs(forward: MatpacForward, model: Matpac): Record<str
     p_m: forward.probabilities,
     loss_pred_tokens: forward.predictionLoss,
     loss_cls_tokens: forward.classificationLoss,
-    center_used: model.centre,
+    center_used: forward.centreUsed,
   };
 }
 
