@@ -41,15 +41,18 @@ const MANY: readonly Case[] = [
   [2, 1, 7, 9, 35, false, true],
 ];
 /**
- * One kernel for all gradients: whole words of 32 channels, several tiles of 8 to 48 keys, fewer
- * keys than queries.
+ * One kernel for all gradients of fused projections: batch, heads, tokens, head size. Whole words
+ * of 32 channels, several tiles of 8 to 48 keys.
  */
-const SINGLE: readonly Case[] = [
-  ...FEW,
-  [1, 1, 9, 35, 128, false],
-  [1, 2, 49, 18, 32, true],
-  [3, 1, 13, 13, 20, true, true],
-  [2, 1, 13, 107, 16, false, true],
+const SINGLE: readonly (readonly [number, number, number, number, boolean, boolean?])[] = [
+  [2, 2, 35, 36, false, true],
+  [1, 2, 1, 16, false],
+  [1, 2, 33, 64, false],
+  [1, 1, 35, 128, false],
+  [1, 2, 49, 32, true],
+  [3, 1, 13, 20, true, true],
+  [2, 1, 107, 16, false, true],
+  [1, 1, 9, 6, false],
 ];
 
 // As in the samples of the op: a logit of size L is off by some 1e-7 L in f32. In f16 a result is
@@ -85,10 +88,9 @@ function assertClose(label: string, actual: ArrayLike<number>, expected: RefArra
 }
 
 const ROWS = ["attention_backward_kv", "attention_backward_q", "attention_forward"];
-/** The kernels of a variant; "single" has one for head sizes that are multiples of 4. */
+/** The kernels of a variant, for operands of their own. */
 const KERNELS: Readonly<Record<string, readonly string[]>> = {
   "rows": ROWS,
-  "single": ["attention_backward", ...ROWS],
   "tiled": ["attention_tiled"],
   "tiled-64": ["attention_tiled"],
 };
@@ -99,11 +101,10 @@ const software = await (async () => {
 })();
 
 for (const [variant, kernels] of Object.entries(KERNELS)) {
-  for (const subgroups of { rows: [false, true], single: [true] }[variant] ?? [false]) {
+  for (const subgroups of variant === "rows" ? [false, true] : [false]) {
     const title = `attention kernels "${variant}" ${subgroups ? "with" : "without"} subgroups`;
     // The quick tier takes each kernel file once; the op test takes "rows", in f16 as well.
-    const ignore = variant === "single" && !software ||
-      !full && variant !== "single" && variant !== "tiled";
+    const ignore = !full && variant !== "tiled";
     Deno.test({
       name: `${title} match the reference`,
       ignore,
@@ -123,8 +124,7 @@ for (const [variant, kernels] of Object.entries(KERNELS)) {
               // Compiling takes most of the time; dtype, tile size and subgroups change little of
               // the text.
               const few = dtype === "f16" || variant === "tiled-64" || subgroups;
-              const all = variant === "single" && dtype === "f32" ? SINGLE : few ? FEW : MANY;
-              const cases = full ? all : all.slice(2, 3);
+              const cases = full ? few ? FEW : MANY : FEW.slice(2, 3);
               for (const [b, h, tq, tk, d, causal, masked] of cases) {
                 const shapes = [[b, h, tq, d], [b, h, tk, d], [b, h, tk, d], [b, h, tq, d]];
                 const { arrays: [q, k, v, dy], tensors } = inputs(device, dtype, shapes);
@@ -158,15 +158,46 @@ for (const [variant, kernels] of Object.entries(KERNELS)) {
             },
           });
         }
-        // Head sizes that "single" has no kernel for are in the full tier.
-        const expected = full || variant !== "single"
-          ? kernels
-          : ["attention_backward", "attention_forward"];
-        assertEquals([...ran].filter((name) => name.startsWith("attention")).sort(), expected);
+        assertEquals([...ran].filter((name) => name.startsWith("attention")).sort(), kernels);
       },
     });
   }
 }
+
+Deno.test({
+  name: "one kernel for all gradients of fused projections matches the reference",
+  ignore: !software,
+  fn: async () => {
+    using device = await openDevice({ variants: { attention: "single" } });
+    const { reference } = registry().get("selfAttention")!;
+    for (const dtype of full && device.features.f16 ? ["f32", "f16"] as const : ["f32"] as const) {
+      for (const [b, heads, tokens, d, causal, masked] of full ? SINGLE : SINGLE.slice(0, 1)) {
+        const ran = new Set<string>();
+        device.observe({
+          beforeDispatch: ({ name }) => void ran.add(name),
+          afterDispatch() {},
+          submitted() {},
+        });
+        const shapes = [[b, tokens, 3 * heads * d], [b, tokens, heads * d]];
+        const { arrays: [qkv, dy], tensors } = inputs(device, dtype, shapes);
+        const mask = masked ? [keyMask(b, tokens)] : [];
+        const [given] = mask.map(({ shape, data }) => device.tensor(Uint32Array.from(data), shape));
+        const y = selfAttention(tensors[0].trainable(), heads, { causal, keyMask: given });
+        const result = y.view(y.shape);
+        backward(y, tensors[1]);
+        const [actual, gradient] = await device.read([result, tensors[0].grad!]);
+        const attrs = { heads, scale: d ** -0.5, causal };
+        const [o] = reference.forward([qkv, ...mask], attrs);
+        const [dqkv] = reference.backward!([qkv, ...mask], attrs, [dy]);
+        const label = `${dtype} ${b}x${heads} heads ${tokens}x${d}:`;
+        assertClose(`${label} result`, actual, o, TOLERANCE[dtype]);
+        assertClose(`${label} gradient`, gradient, dqkv!, 2 * TOLERANCE[dtype]);
+        // Heads that are no multiple of 4 have no such kernel.
+        assertEquals(ran.has("attention_backward"), d % 4 === 0, label);
+      }
+    }
+  },
+});
 
 Deno.test({
   name: "the single backward pass is left out where lavapipe would end its loops early",
@@ -278,7 +309,7 @@ for (const variant of ["rows", "single", "tiled"]) {
 
 fullOnly("every variant reads and writes fused projections in place", async () => {
   const [batch, tokens, heads, d] = [2, 41, 3, 12];
-  for (const variant of Object.keys(KERNELS)) {
+  for (const variant of ["single", ...Object.keys(KERNELS)]) {
     using device = await openDevice({ variants: { attention: variant } });
     const shapes = [[batch, tokens, 3 * heads * d], [batch, tokens, heads * d]];
     for (const dtype of device.features.f16 ? ["f32", "f16"] as const : ["f32"] as const) {
@@ -311,8 +342,7 @@ fullOnly("the tuner tries every variant on masked attention, apart from unmasked
   assertEquals(masked, `${plain}/mask`);
   await tune(device, open, { rounds: 1, burstMs: 1 });
   const { ratios } = device.tuning.entries.get(masked)!;
-  const everywhere = Object.keys(KERNELS).filter((name) => name !== "single");
-  assertEquals(Object.keys(ratios).sort(), everywhere);
+  assertEquals(Object.keys(ratios).sort(), Object.keys(KERNELS));
 });
 
 Deno.test({
@@ -330,7 +360,7 @@ Deno.test({
       assertEquals(variants[0], first);
       await tune(device, open, { rounds: 1, burstMs: 1 });
       const { ratios } = device.tuning.entries.get(key)!;
-      assertEquals(Object.keys(ratios).sort(), Object.keys(KERNELS));
+      assertEquals(Object.keys(ratios).sort(), ["single", ...Object.keys(KERNELS)].sort());
     }
   },
 });
