@@ -135,7 +135,7 @@ const referee = 1;`,
   );
 });
 
-/** Words and signs of a text of WGSL, directives whole and expressions of the template closed up. */
+/** Words and signs of a text of WGSL, directives whole, expressions of the template closed up. */
 const tokens = (wgsl: string): string[] =>
   wgsl.match(/^\s*\/\/:.*$|\w+(\.\w+)?|\$\{[^}]*\}|[^\s\w]/gm)!
     .map((it) => it.startsWith("$") ? it.replaceAll(" ", "") : it.trim());
