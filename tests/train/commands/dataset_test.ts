@@ -222,22 +222,21 @@ Deno.test("dataset: GTZAN has the fault-filtered split of 443, 197 and 290 clips
   }));
 
 Deno.test({
-  name: "dataset: a named pipe in the place of a list or of audio is refused, not waited for",
+  name: "dataset: what has no end in the place of a list or of audio is refused, not read",
   ignore: Deno.build.os === "windows",
   fn: () =>
     inTempDir(async (dir) => {
       const download = join(dir, "ESC-50-master");
       unpack(download, ESC);
-      const pipe = async (name: string) => {
+      // As for a named pipe, which needs another program to be made: no regular file.
+      const endless = async (name: string) => {
         await Deno.remove(join(download, name));
-        const { success } = await new Deno.Command("mkfifo", { args: [join(download, name)] })
-          .output();
-        assert(success);
+        await Deno.symlink("/dev/zero", join(download, name));
       };
-      await pipe("audio/1-100038-A-14.wav");
+      await endless("audio/1-100038-A-14.wav");
       const copied = ["esc50", download, "--out", join(dir, "out"), "--copy"];
       const audio = await assertRejects(() => dataset(...copied), Error, "not a regular file");
-      await pipe("meta/esc50.csv");
+      await endless("meta/esc50.csv");
       const list = await assertRejects(
         () => dataset("esc50", download),
         Error,
