@@ -760,18 +760,19 @@ export class Device implements Disposable {
   }
 }
 
-/** Above what malloc keeps in its heap, so that the hint costs address space alone. */
+/** Large enough to make the collector run. */
 const HINT_BYTES = 2 ** 26;
 let hinted = false;
 
 /**
  * Makes a collection due. Deno frees a destroyed device, about 4 MiB of the host's memory, only
  * when its object is collected, and V8, which knows nothing of that memory, sees no reason to; an
- * array that nobody holds is one.
+ * array that nobody holds is one. One that could be resized is mapped, not taken from malloc's heap,
+ * and costs address space alone.
  */
 function hintCollector(): void {
   if (!("Deno" in globalThis)) return;
-  new ArrayBuffer(HINT_BYTES);
+  new ArrayBuffer(HINT_BYTES, { maxByteLength: HINT_BYTES });
   hinted = true;
 }
 
