@@ -767,8 +767,8 @@ let hinted = false;
 /**
  * Makes a collection due. Deno frees a destroyed device, about 4 MiB of the host's memory, only
  * when its object is collected, and V8, which knows nothing of that memory, sees no reason to; an
- * array that nobody holds is one. One that could be resized is mapped, not taken from malloc's heap,
- * and costs address space alone.
+ * array that nobody holds is one. One that could be resized is mapped, not taken from malloc's
+ * heap, and costs address space alone.
  */
 function hintCollector(): void {
   if (!("Deno" in globalThis)) return;
