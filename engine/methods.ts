@@ -120,7 +120,6 @@ export const METHOD_NAMES = [
   "histogram",
   // Gradients, and tensors like others.
   "backward",
-  "detach",
   "zerosLike",
   "onesLike",
   "fullLike",

@@ -19,6 +19,8 @@ const ROOT = fromFileUrl(new URL("..", import.meta.url));
 const ESBUILD = "npm:esbuild@0.28.1";
 /** What declares WebGPU where TypeScript does not. */
 const WEBGPU_TYPES = { "@webgpu/types": "^0.1.74" };
+/** Modules that others import for what they do: bundlers keep those and no others unasked. */
+export const SIDE_EFFECTS: readonly string[] = ["./engine/methods.js"];
 
 /** Imports of texts become imports of the modules that hold them. */
 export function textModules(code: string): string {
@@ -83,7 +85,7 @@ async function forNode(folder: string): Promise<void> {
     ...rest,
     description: "Tensors and autograd on WebGPU, and audio encoders (MATPAC, M2D, MSM-MAE) on it",
     engines: { node: ">=20.16" },
-    sideEffects: false,
+    sideEffects: SIDE_EFFECTS,
     dependencies: { ...WEBGPU_TYPES, ...dependencies },
   };
   await Deno.writeTextFile(manifest, JSON.stringify(about, null, 2) + "\n");

@@ -1,5 +1,6 @@
 /** Methods of tensors are the functions of the same names; functions.ts does without them. */
 import { assertEquals } from "@std/assert";
+import { METHOD_NAMES } from "../../engine/methods.ts";
 import * as engine from "../../engine/mod.ts";
 import { openDevice } from "../support/device.ts";
 
@@ -49,6 +50,7 @@ Deno.test("what is chained is a method under its name", async () => {
     functions.has(value) && !(name in engine.Tensor.prototype)
   );
   assertEquals(missing.map(([name]) => name), [], "methods that engine/methods.ts does not name");
+  assertEquals([...new Set(METHOD_NAMES)], [...METHOD_NAMES], "each is named once");
 });
 
 Deno.test("functions.ts does without the methods", () => {

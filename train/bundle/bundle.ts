@@ -12,7 +12,7 @@ import {
   transform,
 } from "../deps/esbuild.ts";
 import { FFLATE } from "../deps/fflate.ts";
-import { fromFileUrl, resolve } from "../deps/path.ts";
+import { fromFileUrl, resolve, SEPARATOR } from "../deps/path.ts";
 import { includes, withoutComments, withoutReferences } from "./reduce.ts";
 
 /** A module with all that it imports. */
@@ -30,6 +30,15 @@ export interface BundleOptions {
   /** JavaScript in place of the entry's file, which then need not exist. */
   readonly text?: string;
 }
+
+/** Folders of the project's own modules. */
+const OWN: readonly string[] = ["engine", "kernels", "model", "train", "tests"].map((name) =>
+  resolve(fromFileUrl(import.meta.url), "../../..", name) + SEPARATOR
+);
+
+/** Whether a module may do something when it is loaded; of the project's own one does. */
+const hasEffects = (file: string): boolean =>
+  /\bmethods\.ts$/.test(file) || !OWN.some((folder) => file.startsWith(folder));
 
 /** What current Chrome, Firefox and Safari have in common; `using` is written out. */
 const TARGET = "es2022";
@@ -80,8 +89,8 @@ function sources(
           : path.startsWith("file:")
           ? fromFileUrl(path)
           : resolve(importer, "..", path);
-        // Modules of the project do nothing when they are loaded, but for the one that says so.
-        return { path: file, namespace: "source", sideEffects: /\bmethods\.ts$/.test(file) };
+        const sideEffects = isPackage ? false : hasEffects(file);
+        return { path: file, namespace: "source", sideEffects };
       });
       build.onLoad({ filter: /.*/, namespace: "source" }, async ({ path }) => {
         if (path === entry && text !== undefined) return { contents: text, loader: "js" };

@@ -20,6 +20,8 @@ interface Placed {
 
 interface Known {
   readonly placed: Promise<readonly Placed[]>;
+  /** Of the model that embedded them, once it is open. */
+  key?: string;
   map: MapAnswer;
 }
 
@@ -54,13 +56,25 @@ export class Collection {
     return this.#of(workbench, library, model).map;
   }
 
-  /** Clips near to an embedding by the cosine, the nearest first. */
+  /**
+   * Clips near to an embedding by the cosine, the nearest first.
+   *
+   * @param key of the model that made the embedding, where it is known
+   * @throws {RequestError} if that model is another by now
+   */
   async nearest(
     workbench: Workbench,
     library: Library,
     model: string,
     values: Float32Array,
+    key?: string,
   ): Promise<NearestAnswer> {
+    const now = await workbench.use(library, model, (opened) => Promise.resolve(opened.key));
+    if (key !== undefined && key !== now) {
+      throw new RequestError(409, "the model has changed since; choose the sound again");
+    }
+    const before = this.#known.get(model);
+    if (before?.key !== undefined && before.key !== now) this.#known.delete(model);
     const placed = await this.#of(workbench, library, model).placed;
     const size = placed[0].values.length;
     if (values.length !== size) {
@@ -74,9 +88,13 @@ export class Collection {
   }
 
   #list(): Promise<readonly FolderClip[]> {
-    return this.#clips ??= clipsOf(this.#folder, () => {}).then((clips) =>
+    if (this.#clips) return this.#clips;
+    const clips = clipsOf(this.#folder, () => {}).then((clips) =>
       sampled(clips.filter(({ path }) => isInside(this.#folder, path)), this.#most, SEED)
     );
+    // What failed is tried again.
+    clips.catch(() => this.#clips = undefined);
+    return this.#clips = clips;
   }
 
   #of(workbench: Workbench, library: Library, model: string): Known {
@@ -88,7 +106,8 @@ export class Collection {
     const busy = (words: string, share: number): void => {
       known.map = { state: "busy", words, share };
     };
-    const placed = workbench.use(library, model, async ({ encoder, title }, device) => {
+    const placed = workbench.use(library, model, async ({ encoder, title, key }, device) => {
+      known.key = key;
       busy("looking through the folder", 0);
       const clips = await this.#list();
       const numbers = new Map(clips.map((it, n) => [it, n]));

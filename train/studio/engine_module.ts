@@ -32,7 +32,8 @@ let made: Promise<string> | undefined;
 
 /** The module's text. @throws {Error} where sources are no files, as in a package */
 export function engineModule(): Promise<string> {
-  return made ??= new Promise((resolve, reject) => {
+  if (made) return made;
+  made = new Promise((resolve, reject) => {
     const worker = new Worker(import.meta.url, threadOptions(NAME));
     const end = (answer: Answer): void => {
       worker.terminate();
@@ -45,4 +46,7 @@ export function engineModule(): Promise<string> {
       end({ error: event.message });
     };
   });
+  // What failed is tried again.
+  made.catch(() => made = undefined);
+  return made;
 }

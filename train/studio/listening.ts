@@ -45,6 +45,8 @@ export interface Heard {
   readonly id: string;
   /** By which its model was asked for. */
   readonly model: string;
+  /** Of the model as it was then. */
+  readonly key: string;
   readonly waveform: Float32Array;
   readonly input: ClipInput;
   /** Mean over time of the embeddings. */
@@ -70,7 +72,7 @@ export async function listenTo(
   device: Device,
   waveform: Float32Array,
   probe: Probe | undefined,
-  about: Pick<Heard, "id" | "model">,
+  about: Pick<Heard, "id" | "model" | "key">,
 ): Promise<{ readonly heard: Heard; readonly answer: Omit<SoundAnswer, "model" | "seconds"> }> {
   if (waveform.length === 0) throw new RequestError(415, "the sound has no samples");
   const input = await clipInput(encoder, waveform, 0);

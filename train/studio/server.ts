@@ -93,9 +93,9 @@ export async function openStudio({ folder, port = 0, sounds }: StudioOptions): P
   }, async (request) => {
     try {
       const response = await respond(request);
-      return request.method === "HEAD"
-        ? new Response(null, { status: response.status, headers: response.headers })
-        : response;
+      if (request.method !== "HEAD") return response;
+      await response.body?.cancel();
+      return new Response(null, { status: response.status, headers: response.headers });
     } catch (error) {
       if (error instanceof RequestError) return json({ error: error.message }, error.status);
       const { message } = error as Error;

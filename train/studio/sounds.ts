@@ -127,9 +127,9 @@ export class Sounds implements SoundAnswers, Disposable {
         return json(await this.#folder().nearest(this.#workbench, library, model, values));
       }
       case "api/nearest": {
-        const heard = this.#known(query);
+        const { model, embedding, key } = this.#known(query);
         return json(
-          await this.#folder().nearest(this.#workbench, library, heard.model, heard.embedding),
+          await this.#folder().nearest(this.#workbench, library, model, embedding, key),
         );
       }
     }
@@ -180,7 +180,7 @@ export class Sounds implements SoundAnswers, Disposable {
     const waveform = await decoded(bytes);
     const start = performance.now();
     return await this.#workbench.use(library, model, async (opened, device) => {
-      const about = { id: crypto.randomUUID(), model };
+      const about = { id: crypto.randomUUID(), model, key: opened.key };
       const { heard, answer } = await listenTo(opened, device, waveform, this.#probe, about);
       this.#heard.set(heard.id, heard);
       for (const id of this.#heard.keys()) {
@@ -206,11 +206,13 @@ export class Sounds implements SoundAnswers, Disposable {
 /** All of some bytes, or the part that a player asks for. */
 function partOf(bytes: Uint8Array<ArrayBuffer>, type: string, request: Request): Response {
   const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.get("range") ?? "");
-  const first = Number(range?.[1] ?? 0);
-  if (!range || first >= bytes.length) {
+  const [, from = "0", to = ""] = range ?? [];
+  const first = Number(from);
+  const end = Math.min(bytes.length, to === "" ? Infinity : Number(to) + 1);
+  // What is no part is passed over, as HTTP has it.
+  if (!range || first >= end) {
     return answer(bytes, type, { headers: { "accept-ranges": "bytes" } });
   }
-  const end = Math.min(bytes.length, range[2] === "" ? Infinity : Number(range[2]) + 1);
   return answer(bytes.subarray(first, end), type, {
     status: 206,
     headers: {

@@ -161,6 +161,17 @@ test("kernels lose comments and spaces, and no word", () => {
   }
 });
 
+test("a module of one's own that is imported for what it does stays", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await Deno.writeTextFile(join(folder, "effect.ts"), 'document.title = "mine";\n');
+    await Deno.writeTextFile(join(folder, "page.ts"), 'import "./effect.ts";\n');
+    assertEquals((await bundle(join(folder, "page.ts"))).code, 'document.title="mine";\n');
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
 test("a module that cannot be bundled is named with its line", async () => {
   const file = await Deno.makeTempFile({ suffix: ".ts" });
   try {

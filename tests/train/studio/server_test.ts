@@ -52,6 +52,15 @@ async function raw(studio: Studio, head: string): Promise<{ status: number; text
   return { status: Number(/^HTTP\/1.1 (\d+)/.exec(text)?.[1]), text };
 }
 
+/** Waits until something is so, however slow the machine is. */
+async function until(isSo: () => boolean | Promise<boolean>, what = `${isSo}`): Promise<void> {
+  const end = performance.now() + 60_000;
+  while (!await isSo()) {
+    assert(performance.now() < end, `never ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+  }
+}
+
 const json = async (studio: Studio, path: string) =>
   await (await fetch(studio.address + path)).json();
 
@@ -117,14 +126,14 @@ Deno.test("studio: nothing outside the folder is served, by whatever path or lin
       "deno.json",
       "api/overview",
     ];
-    await new Promise((resolve) => setTimeout(resolve, 2_200));
+    const items = async (): Promise<RunItem[]> => (await json(studio, "api/overview")).runs;
+    await until(async () => (await items()).some(({ id }) => id === "link"));
     for (const path of paths) {
       const { text } = await raw(studio, `GET ${pathname}${path} HTTP/1.1\r\nHost: ${host}`);
       assert(!text.includes(secret), path);
       assert(!/root:x:/.test(text), path);
     }
-    const { runs: items } = await json(studio, "api/overview");
-    const said = new Map(items.map(({ id, message }: RunItem) => [id, message]));
+    const said = new Map((await items()).map(({ id, message }) => [id, message]));
     assertEquals(said.get("link"), "config.json is a link out of the folder and is not read");
     assertEquals(said.get("d"), "skipped.jsonl is a link out of the folder and is not read");
     assertEquals(said.get("a"), undefined);
@@ -145,17 +154,13 @@ Deno.test("studio: rows, new runs and lost ones are told as they come; one's fau
         for (const it of parts) if (it.startsWith("data: ")) events.push(JSON.parse(it.slice(6)));
       }
     })().catch(() => {});
-    const until = async (what: (event: StudioEvent) => boolean): Promise<void> => {
-      const end = performance.now() + 10_000;
-      while (!events.some(what)) {
-        assert(performance.now() < end, `not told: ${JSON.stringify(events).slice(0, 2000)}`);
-        await new Promise((resolve) => setTimeout(resolve, 30));
-      }
+    const told = async (what: (event: StudioEvent) => boolean): Promise<void> => {
+      await until(() => events.some(what), `told: ${what}`);
       events.length = 0;
     };
     const names = (event: StudioEvent) =>
       event.kind === "runs" ? event.runs.map(({ id }) => id).join() : "";
-    await until((it) => names(it) === "a,sub/b");
+    await told((it) => names(it) === "a,sub/b");
     const losses = async () => {
       const answer = await fetch(`${studio.address}api/series?run=a&run=gone&metric=loss`);
       const bytes = await answer.arrayBuffer();
@@ -171,18 +176,18 @@ Deno.test("studio: rows, new runs and lost ones are told as they come; one's fau
     const [start, rest] = [row(4).slice(0, 20), row(4).slice(20)];
     const metrics = join(runs, "a", "metrics.jsonl");
     Deno.writeTextFileSync(metrics, start, { append: true });
-    await until((it) => it.kind === "rows" && it.runs.includes("a"));
+    await told((it) => it.kind === "rows" && it.runs.includes("a"));
     assertEquals(await losses(), [[1, 2], [1, 0.5]]);
     Deno.writeTextFileSync(metrics, rest, { append: true });
-    await until((it) => it.kind === "rows" && it.runs.includes("a"));
+    await told((it) => it.kind === "rows" && it.runs.includes("a"));
     assertEquals(await losses(), [[1, 2, 4], [1, 0.5, 0.25]]);
     makeRun(join(runs, "new"), row(1));
     Deno.mkdirSync(join(runs, "no-run"));
     Deno.writeTextFileSync(join(runs, "no-run", "config.json"), "{}");
-    await until((it) => names(it) === "a,new,sub/b");
+    await told((it) => names(it) === "a,new,sub/b");
     Deno.removeSync(join(runs, "sub"), { recursive: true });
     Deno.writeTextFileSync(join(runs, "new", "config.json"), "{");
-    await until((it) =>
+    await told((it) =>
       names(it) === "a,new" && it.kind === "runs" && it.runs[1].state === "damaged" &&
       it.runs[1].message === "config.json cannot be read"
     );
@@ -257,7 +262,7 @@ Deno.test("studio: modules have no types and import what is there; a saved page 
   assertStringIncludes(savedPage("</title><b>", { a: "</script>" }), "\\u003c/script>");
 });
 
-Deno.test("studio: the command prints its address first and ends soon after SIGINT", async () => {
+Deno.test("studio: the command prints its address first and ends by itself after SIGINT", async () => {
   await inTempDir(async (dir) => {
     const words = runWords("studio");
     assertEquals(words, "run --no-prompt -R -N=127.0.0.1:0 train/main.ts studio".split(" "));
@@ -276,13 +281,12 @@ Deno.test("studio: the command prints its address first and ends soon after SIGI
     assertEquals([overview.folder, overview.runs], [dir, []]);
     // A page that listens does not hold it up.
     const events = await fetch(`${address}api/events`);
-    const before = performance.now();
     child.kill("SIGINT");
     const { code } = await child.status;
     assertEquals(code, 130);
-    assert(performance.now() - before < 3_000);
     await events.body?.cancel().catch(() => {});
     while (!(await reader.read()).done);
-    await child.stderr.cancel();
+    // Else it would have been ended after 8.5 s, and say so.
+    assert(!(await new Response(child.stderr).text()).includes("in time"));
   });
 });

@@ -97,6 +97,10 @@ Deno.test("studio: a sound, its attention and its neighbours; the map; faults ar
     const whole = await clip.bytes();
     assertEquals(clip.headers.get("content-type"), "audio/wav");
     assertEquals([part.status, await part.bytes()], [206, whole.slice(4, 8)]);
+    const none = await fetch(`${studio.address}api/clip?n=${map.clips[0].n}`, {
+      headers: { range: "bytes=7-4" },
+    });
+    assertEquals([none.status, await none.bytes()], [200, whole]);
     for (let n = 0; n < 9; n++) {
       const text = await (await fetch(`${studio.address}api/clip?n=${n}`)).text();
       assert(!text.includes("SECRET"));
@@ -127,6 +131,10 @@ Deno.test("studio: a sound, its attention and its neighbours; the map; faults ar
     assertStringIncludes((await foreign.json()).error, "encoder.safetensors");
     Deno.writeFileSync(join(dir, "encoder.safetensors"), encoderFile());
     await json(studio, "api/listen", { method: "POST", body });
+    // Embeddings of two models are not held against each other.
+    const old = await fetch(`${studio.address}api/nearest?id=${sound.id}`);
+    assertEquals(old.status, 409);
+    assertStringIncludes((await old.json()).error, "choose the sound again");
   }));
 
 Deno.test("studio: a file is inside a folder if it really is", () =>

@@ -399,6 +399,9 @@ export function Listen({ overview }: { readonly overview: Overview }): JSX.Eleme
   const [over, setOver] = useState(false);
   const [recording, setRecording] = useState<Recording | undefined>();
   const [problem, setProblem] = useState<string | undefined>();
+  const microphone = useRef<Recording | undefined>(undefined);
+  // Another view does not record on.
+  useEffect(() => () => void microphone.current?.end().catch(() => {}), []);
   const { value: adapter } = useAnswer(pageAdapter, []);
   const [picked, setPicked] = useState<"page" | "server" | undefined>();
   const where = picked ?? (adapter?.fast ? "page" : "server");
@@ -408,8 +411,8 @@ export function Listen({ overview }: { readonly overview: Overview }): JSX.Eleme
   const toggle = async (): Promise<void> => {
     setProblem(undefined);
     try {
-      if (!recording) return setRecording(await record());
-      setRecording(undefined);
+      if (!recording) return setRecording(microphone.current = await record());
+      setRecording(microphone.current = undefined);
       setChosen({ name: "recording.wav", file: await recording.end() });
     } catch (error) {
       setProblem(`The microphone cannot be used: ${(error as Error).message}`);
