@@ -277,8 +277,8 @@ function fastPass(
  * @returns one gradient, or a list, of the inputs' shapes and types; results of ops whose second
  * derivative is 0 may be constants
  * @throws {ShapeError} if the output is no scalar and has no seed or depends on no trainable
- * tensor, the seed has another shape or type, the output does not depend on an input, or an op has
- * no graph of its gradient (engine/README.md, All ops, says which).
+ * tensor, the seed has another shape or type, the output does not depend on an input, or a graph is
+ * asked for and an op was defined without `derivative`.
  * @throws {LifetimeError} if another pass has freed part of the graph, or values that an op saved
  * were overwritten since.
  */

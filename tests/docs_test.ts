@@ -32,6 +32,10 @@ Deno.test("the table of ops says what samples and registry do", async () => {
   // Made of ops: what all of them take.
   assertMatch(row("conv1d")!, /\| yes +\| through f32 +\| no +\| yes +\|$/);
   assertMatch(row("transpose")!, /\| yes +\| yes +\| yes +\| yes +\|$/);
+  // These refuse integers, which their ops take.
+  for (const name of ["complexMul", "lerp", "median", "prelu", "quantile"]) {
+    assertMatch(row(name)!, /\| yes +\| yes +\| no +\| yes +\|$/);
+  }
   assertMatch(row("conv2d")!, /\| yes +\| through f32 +\| no +\| yes +\|$/);
 });
 

@@ -6,6 +6,7 @@
 import { zerosLike } from "../creation.ts";
 import type { Derivative } from "../op.ts";
 import {
+  clamp,
   equal,
   greater,
   greaterEqual,
@@ -15,7 +16,6 @@ import {
   pow,
   where,
 } from "../ops/compare.ts";
-import { clamp } from "../ops/compare.ts";
 import { add, div, hypot, idiv, maximum, minimum, mul, sub } from "../ops/elementwise.ts";
 import {
   abs,

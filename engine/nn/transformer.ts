@@ -121,7 +121,7 @@ export class MultiHeadAttention extends Module {
     options: MultiHeadAttentionOptions = {},
   ) {
     super();
-    needOptions("MultiHeadAttention", options, ["keyBias", "keyHeads", "eps"]);
+    needOptions("MultiHeadAttention", options, ["keyBias", "keyHeads"]);
     const { keyBias = true, keyHeads = heads } = options;
     needWhole("MultiHeadAttention", "the width", width, 1);
     needWhole("MultiHeadAttention", "the count of heads", heads, 1);
@@ -265,9 +265,9 @@ export class TransformerBlock extends Module {
     needWhole("TransformerBlock", "the width", width, 1);
     needWhole("TransformerBlock", "the count of heads", heads, 1);
     const from = shared(this, device, source);
-    const norm = (name: string) =>
-      new LayerNorm(device, width, options.eps, within(from, `${name}.`));
-    this.attn = new MultiHeadAttention(device, width, heads, within(from, "attn."), options);
+    const { eps, ...ofAttention } = options;
+    const norm = (name: string) => new LayerNorm(device, width, eps, within(from, `${name}.`));
+    this.attn = new MultiHeadAttention(device, width, heads, within(from, "attn."), ofAttention);
     this.mlp = new Mlp(device, width, 4 * width, within(from, "mlp."));
     this.norm1 = norm("norm1");
     this.norm2 = norm("norm2");

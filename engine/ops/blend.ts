@@ -9,6 +9,7 @@ import { ShapeError } from "../errors.ts";
 import { composite } from "../scope.ts";
 import { broadcastShapes } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
+import { cast } from "./cast.ts";
 import { equal, less, lessEqual, logicalAnd, logicalOr, where } from "./compare.ts";
 import { add, mul, sub } from "./elementwise.ts";
 import { abs, isfinite, isnan } from "./unary.ts";
@@ -49,7 +50,7 @@ export interface CloseOptions {
 
 /**
  * A mask of where `|a - b| <= atol + rtol |b|`, with broadcasting; infinities are close to
- * themselves.
+ * themselves. Integers are subtracted as f32, as differences might wrap around.
  *
  * @throws {ShapeError} if the shapes do not broadcast, or a tolerance is below 0.
  */
@@ -61,9 +62,10 @@ export function isclose(a: Tensor, b: Tensor, options: CloseOptions = {}): Tenso
   needNumber("isclose", "atol", atol, 0);
   broadcastShapes("isclose", a.shape, b.shape);
   return composite(() => {
-    const within = lessEqual(abs(sub(a, b)), add(mul(abs(b), rtol), atol));
-    const close = logicalOr(equal(a, b), logicalAnd(within, isfinite(b)));
-    return equalNan ? logicalOr(close, logicalAnd(isnan(a), isnan(b))) : close;
+    const [x, y] = [a, b].map((it) => isFloat(it.dtype) ? it : cast(it, "f32"));
+    const within = lessEqual(abs(sub(x, y)), add(mul(abs(y), rtol), atol));
+    const close = logicalOr(equal(a, b), logicalAnd(within, isfinite(y)));
+    return equalNan ? logicalOr(close, logicalAnd(isnan(x), isnan(y))) : close;
   });
 }
 

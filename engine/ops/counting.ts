@@ -55,7 +55,7 @@ export async function bincount(
 export interface HistogramOptions {
   /** How many equal parts; default 10. */
   readonly bins?: number;
-  /** From where to where; default the smallest and largest value, half around if they are one. */
+  /** From where to where, half around if that is one value; default smallest and largest value. */
   readonly range?: readonly [low: number, high: number];
 }
 
@@ -72,8 +72,8 @@ export interface Histogram {
  * with its lower end, the last holds its upper one as well, and what lies outside does not count.
  * Reads `x`.
  *
- * @throws {ShapeError} if there is no part, the range is empty, or, where none is given, an element
- * is not finite.
+ * @throws {ShapeError} if there is no part, the range ends below its start, or, where none is given,
+ * an element is not finite.
  */
 export async function histogram(x: Tensor, options: HistogramOptions = {}): Promise<Histogram> {
   needTensors("histogram", { x });

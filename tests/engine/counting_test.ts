@@ -66,5 +66,8 @@ Deno.test("close tensors, and how many elements are not 0", async () => {
   assertEquals(await allclose(x, add(x, 1e-6)), false);
   assertEquals(await x.allclose(add(x, 1e-6), { equalNan: true }), true);
   assertEquals(await allclose(x, add(x, 1e-3), { equalNan: true }), false);
+  // The difference of unsigned integers would wrap around.
+  const [few, more] = [[1, 7], [2, 7]].map((it) => device.tensor(Uint32Array.from(it)));
+  assertEquals(await allclose(few, more, { atol: 1 }), true);
   assertEquals(await countNonzero(device.full([70_001], 1, "f16")).item(), 70_001);
 });

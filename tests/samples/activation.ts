@@ -21,7 +21,8 @@ const gated = (a: number, b: number) => a / (1 + Math.exp(-b));
 
 export const composed: ComposedFunctions = {
   prelu: {
-    of: ["less", "mul", "where"],
+    of: ["mul", "where"],
+    floats: true,
     trial: trial<null>(
       ([x, slope]) => prelu(x, slope),
       ([x, slope]) =>

@@ -7,6 +7,7 @@ import { type ComposedFunctions, trial } from "../support/samples.ts";
 export const composed: ComposedFunctions = {
   lerp: {
     of: ["add", "sub", "mul"],
+    floats: true,
     trial: trial<{ weight?: number }>(
       ([a, b, w], { weight }) => lerp(a, b, weight ?? w),
       ([a, b, w], { weight }) => {

@@ -59,6 +59,7 @@ const resized = ({ shape: [rows, size], data }: RefArray, n: number): RefArray =
 export const composed: ComposedFunctions = {
   complexMul: {
     of: ["at", "mul", "add", "stack"],
+    floats: true,
     trial: trial<null>(
       ([a, b]) => complexMul(a, b),
       ([a, b]) =>

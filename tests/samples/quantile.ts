@@ -40,6 +40,7 @@ const cases: (Sample & { attrs: QuantileOptions & { q: number } })[] = [
 export const composed: ComposedFunctions = {
   quantile: {
     of: ["topk", "slice", "where", "add", "mul"],
+    floats: true,
     trial: trial<QuantileOptions & { q: number }>(
       ([x], { q, ...options }) => quantile(x, q, options),
       ([x], { q, ...options }) => refQuantile(x, q, options),
@@ -49,6 +50,7 @@ export const composed: ComposedFunctions = {
   },
   median: {
     of: ["topk", "slice", "where", "add", "mul"],
+    floats: true,
     trial: trial<QuantileOptions>(
       ([x], options) => median(x, options),
       ([x], options) => refQuantile(x, 0.5, options),

@@ -33,15 +33,15 @@ function rowOf(sampled: SampledOp): Row {
   return [op.name, floats[0], floats[1], integers(sampled), op.backward ? "yes" : "no"];
 }
 
-/** What a function takes that is made of ops: what all of them take. */
-function composedRow({ op, of }: SampledOp, rows: ReadonlyMap<string, Row>): Row {
+/** What a function takes that is made of ops: what all of them take, or of that floats alone. */
+function composedRow({ op, of, floats }: SampledOp, rows: ReadonlyMap<string, Row>): Row {
   const least = (column: number, values: readonly string[]) =>
     values[Math.max(...of!.map((part) => values.indexOf(rows.get(part)![column])))];
   return [
     op.name,
     least(1, ["yes", "no"]),
     least(2, ["yes", "through f32", "no"]),
-    least(3, ["yes", "beside", "no"]),
+    floats ? "no" : least(3, ["yes", "beside", "no"]),
     least(4, ["yes", "no"]),
   ];
 }

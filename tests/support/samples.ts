@@ -46,6 +46,8 @@ export type Samples = Readonly<Record<string, () => readonly Sample[]>>;
 export interface Composed {
   /** The ops that it is made of; its row of the table of ops is what they have in common. */
   readonly of: readonly string[];
+  /** Whether it takes floats alone, although these ops take integers as well. */
+  readonly floats?: true;
   /** What it is tried on, where its ops' own samples leave something open. */
   readonly trial?: Trial;
 }
@@ -77,6 +79,8 @@ export interface SampledOp {
   readonly samples: readonly Sample[];
   /** What it is made of, if it is no op of its own. */
   readonly of?: readonly string[];
+  /** As {@link Composed} has it. */
+  readonly floats?: true;
 }
 
 /**
@@ -117,7 +121,7 @@ function differences(
 }
 
 /** A composed function as ops are, so that the same tests hold it. */
-function asOp(name: string, { of, trial }: Composed): SampledOp {
+function asOp(name: string, { of, floats, trial }: Composed): SampledOp {
   const parts = of.map((part) => {
     const op = registry().get(part);
     if (!op) throw new Error(`tests/samples/: ${name} is made of "${part}", which is no op`);
@@ -137,7 +141,7 @@ function asOp(name: string, { of, trial }: Composed): SampledOp {
     },
   };
   const samples = trial?.samples().map((it) => ({ ...it, skipDifferences: true })) ?? [];
-  return { op, samples, of };
+  return { op, samples, of, floats };
 }
 
 /**
