@@ -234,8 +234,8 @@ export class Device implements Disposable {
     this.offsetAlignment = gpu.limits.minStorageBufferOffsetAlignment;
     this.workgroupLimit = gpu.limits.maxComputeWorkgroupsPerDimension;
     this.tuning = new Tuning(options.variants ?? {}, options.deterministic ?? false);
-    this.images = new Images(gpu);
     this.#pool = new BufferPool(gpu, options.memoryLimit ?? Infinity);
+    this.images = new Images(gpu, this.#pool);
     this.#readback = new Readback(gpu, options.fastReadback);
     this.#active = this.#recorder = new EagerRecorder(
       gpu,
@@ -256,8 +256,10 @@ export class Device implements Disposable {
       event.preventDefault();
       if (error.constructor.name === "GPUOutOfMemoryError") {
         this.#failure ??= new OutOfMemoryError(
-          `the adapter is out of memory with ${formatBytes(this.#pool.liveBytes)} live and ` +
-            `${formatBytes(this.#pool.pooledBytes)} pooled: ${error.message}; lower the batch size`,
+          `the adapter is out of memory with ${formatBytes(this.#pool.liveBytes)} live, ` +
+            `${formatBytes(this.#pool.pooledBytes)} pooled and ` +
+            `${formatBytes(this.#pool.textureBytes)} in textures: ${error.message}; ` +
+            "lower the batch size",
         );
       } else this.#invalid ??= new Error(`WebGPU: ${error.message}`);
     });
@@ -743,9 +745,10 @@ export class Device implements Disposable {
     this.check();
   }
 
-  /** Destroys idle buffers. */
+  /** Destroys idle buffers, and textures that no plan reads. */
   trim(): void {
     this.#pool.trim();
+    this.images.trim(() => this.#recorder.forgetImages());
   }
 
   /** Destroys the device; everything on it becomes unusable. */

@@ -39,23 +39,54 @@ export interface Image {
   readonly texture: GPUTexture;
   /** What is bound. */
   readonly view: GPUTextureView;
+  /** Size. */
+  readonly bytes: number;
+  /** Plans that read it; what none reads can be given back. */
+  plans: number;
+}
+
+/** Size of the texture of a layout, and by what it is known among those of a binding. */
+function sizeOf({ width, height }: ImageLayout) {
+  const rows = Math.ceil(height / ROWS) * ROWS;
+  const lines = Math.ceil(width / LINE_TEXELS);
+  const columns = (lines + 1 - lines % 2) * LINE_TEXELS;
+  return { rows, columns, bytes: columns * rows * TEXEL_BYTES, key: `${width},${rows}` };
+}
+
+/** Bytes of the textures that dispatches need, each of which has windows by binding. */
+export function imageBytes(
+  dispatches: Iterable<{ readonly windows: readonly BufferWindow[] }>,
+): number {
+  const sizes = new Map<string, number>();
+  for (const { windows } of dispatches) {
+    windows.forEach(({ image }, binding) => {
+      if (!image) return;
+      const { key, bytes } = sizeOf(image);
+      sizes.set(`${binding},${key}`, bytes);
+    });
+  }
+  return [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
 }
 
 /** The textures of a device, one for each binding and size; each holds what was copied last. */
 export class Images {
   readonly #images = new Map<string, Image>();
-  /** Bytes of all textures. */
-  bytes = 0;
+  #made = 0;
 
-  /** None yet. */
-  constructor(private readonly gpu: GPUDevice) {}
+  /**
+   * None yet.
+   *
+   * @param counters where their bytes are counted
+   */
+  constructor(
+    private readonly gpu: GPUDevice,
+    private readonly counters: { textureBytes: number },
+  ) {}
 
   /** The texture that a layout is copied into for a kernel's binding. */
-  at(binding: number, { width, height }: ImageLayout): Image {
-    const rows = Math.ceil(height / ROWS) * ROWS;
-    const lines = Math.ceil(width / LINE_TEXELS);
-    const columns = (lines + 1 - lines % 2) * LINE_TEXELS;
-    const key = `${binding},${width},${rows}`;
+  at(binding: number, layout: ImageLayout): Image {
+    const { rows, columns, bytes, key: size } = sizeOf(layout);
+    const key = `${binding},${size}`;
     let image = this.#images.get(key);
     if (!image) {
       const texture = this.gpu.createTexture({
@@ -63,11 +94,27 @@ export class Images {
         format: "rgba32float",
         usage: TEXTURE_USAGE.STORAGE_BINDING | TEXTURE_USAGE.COPY_DST,
       });
-      image = { id: this.#images.size + 1, texture, view: texture.createView() };
-      this.bytes += columns * rows * TEXEL_BYTES;
+      image = { id: ++this.#made, texture, view: texture.createView(), bytes, plans: 0 };
+      this.counters.textureBytes += bytes;
       this.#images.set(key, image);
     }
     return image;
+  }
+
+  /**
+   * Destroys those that no plan reads, once what is recorded is submitted.
+   *
+   * @param before called first if there are any
+   */
+  trim(before: () => void): void {
+    const idle = [...this.#images].filter(([, { plans }]) => plans === 0);
+    if (idle.length === 0) return;
+    before();
+    for (const [key, { texture, bytes }] of idle) {
+      texture.destroy();
+      this.counters.textureBytes -= bytes;
+      this.#images.delete(key);
+    }
   }
 
   /** Copies a window into its texture. */

@@ -33,6 +33,8 @@ export interface MemoryCounters {
   readonly peakBytes: number;
   /** Bytes of idle buffers kept for reuse. */
   readonly pooledBytes: number;
+  /** Bytes of textures that operands are copied into on software adapters, beside all others. */
+  readonly textureBytes: number;
   /** GPU buffers created so far; constant once a loop has warmed up. */
   readonly buffersCreated: number;
   /** Most bytes that tensors may hold at once; infinite where nothing limits them. */
@@ -60,6 +62,7 @@ export class BufferPool implements MemoryCounters {
   liveBuffers = 0;
   peakBytes = 0;
   pooledBytes = 0;
+  textureBytes = 0;
   buffersCreated = 0;
 
   /**

@@ -14,7 +14,7 @@ import { fuse, type Work } from "./fusion.ts";
 import { BUFFER_USAGE } from "./gpu_flags.ts";
 import { accumulate } from "./launch/copy.ts";
 import { canBind, dispatchOf, type MapLaunch } from "./launch/elementwise.ts";
-import type { Image } from "./images.ts";
+import { type Image, imageBytes } from "./images.ts";
 import { formatBytes, type PoolBuffer } from "./memory.ts";
 import {
   type BufferWindow,
@@ -408,6 +408,8 @@ export interface MeasuredMemory {
   readonly outputs: number;
   /** Largest single buffer among them. */
   readonly largest: number;
+  /** Textures of operands beside all that, which the functions share; 0 on most adapters. */
+  readonly textures: number;
 }
 
 /** Records what ops do, and forgets values. */
@@ -438,11 +440,12 @@ export function measure<State extends Disposable>(
   return scope(() => {
     using state = device.recordInto(building, build);
     const bytes = (buffers: readonly PlanBuffer[]) => buffers.reduce((n, b) => n + b.bytes, 0);
+    const dispatches: DispatchEvent[] = [];
     const measured = bodies.map((body) => {
       const recorder = new MeasuringRecorder(device);
       const results = device.recordInto(recorder, () => {
         const results = memoryOf(scope(() => body(state)));
-        recorder.finish(device, results);
+        for (const it of recorder.finish(device, results)) if (!isCopy(it)) dispatches.push(it);
         return results;
       });
       const used = recorder.buffers.filter((buffer) => buffer.last >= 0);
@@ -461,6 +464,7 @@ export function measure<State extends Disposable>(
         (most, { bytes }) => Math.max(most, bytes),
         Math.max(...arenas),
       ),
+      textures: imageBytes(dispatches),
     };
   });
 }
@@ -529,6 +533,7 @@ class CapturedPlan<Output> implements Plan<Output> {
   readonly #arena: PoolBuffer;
   readonly #params: GPUBuffer;
   readonly #own: PlanBuffer[];
+  readonly #textures = new Set<Image>();
   #disposed = false;
 
   constructor(
@@ -618,6 +623,7 @@ class CapturedPlan<Output> implements Plan<Output> {
         images: windows.flatMap((window, i) => {
           if (!window.image) return [];
           const to = images.at(i, window.image);
+          this.#textures.add(to);
           const known = held.get(to);
           if (known && isSame(known, window)) return [];
           if (!when) held.set(to, window);
@@ -644,6 +650,7 @@ class CapturedPlan<Output> implements Plan<Output> {
       windows.forEach((window, i) => pipeline.storage[i].writes && forget(window));
       slot += parameterSlots(pipeline, stride);
     }
+    for (const image of this.#textures) image.plans++;
     gpu.queue.writeBuffer(this.#params, 0, bytes.u32);
   }
 
@@ -791,6 +798,7 @@ class CapturedPlan<Output> implements Plan<Output> {
     // What the function returned of tensors that others made stays theirs.
     const outputs = tensorsIn(this.outputs).filter((tensor) => tensor.isMadeBy(this.recorder));
     for (const tensor of [...this.inputs, ...outputs]) tensor.dispose();
+    for (const image of this.#textures) image.plans--;
     for (const buffer of this.#own) {
       buffer.releases++;
       this.device.recorder.release(buffer.own!);

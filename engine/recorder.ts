@@ -268,6 +268,12 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     pool.onDestroy = () => this.#bindGroups.clear();
   }
 
+  /** Submits what is recorded and forgets bind groups, before textures are destroyed. */
+  forgetImages(): void {
+    this.flush();
+    this.#bindGroups.clear();
+  }
+
   allocate(bytes: number): PoolBuffer {
     this.check();
     const buffer = this.pool.acquire(bytes);

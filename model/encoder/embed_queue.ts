@@ -288,8 +288,9 @@ export class Queue {
     if (chunks.length === 0) return;
     while (this.#underWay.length >= UNDER_WAY) await this.#collect();
     const { device } = this.#network;
-    // Buffers are kept by size, and each length of chunks has its own.
-    if (group.steps !== this.#lastSteps && device.memory.pooledBytes > IDLE_BYTES) device.trim();
+    // Buffers and textures are kept by size, and each length of chunks has its own.
+    const { pooledBytes, textureBytes } = device.memory;
+    if (group.steps !== this.#lastSteps && pooledBytes + textureBytes > IDLE_BYTES) device.trim();
     this.#lastSteps = group.steps;
     const readout = { ...this.#readout, steps: group.kept };
     const encode = () => encodeChunks(this.#network, this.#input({ ...group, chunks }), readout);

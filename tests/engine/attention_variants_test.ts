@@ -430,8 +430,8 @@ test("operands in textures give the bits of those in buffers", async () => {
     );
     assertEquals(textures, buffers);
   }
-  const [{ info, images }, { images: none }] = devices;
-  assertEquals(images.bytes > 0, info.software && info.subgroupSize >= 8);
-  assertEquals(none.bytes, 0);
+  const [{ info, memory }, { memory: limited }] = devices;
+  assertEquals(memory.textureBytes > 0, info.software && info.subgroupSize >= 8);
+  assertEquals(limited.textureBytes, 0);
   for (const device of devices) device[Symbol.dispose]();
 });

@@ -11,6 +11,7 @@ import {
   LifetimeError,
   linear,
   matmul,
+  measure,
   mul,
   OutOfMemoryError,
   scope,
@@ -257,7 +258,7 @@ Deno.test("products that read textures see what was written since the last copy"
   };
   using sample = device.zeros([128, 128]);
   using plan = capture(device, [sample], f);
-  const before = device.images.bytes;
+  const before = device.memory.textureBytes;
   assertEquals(before > 0, device.info.software && [8, 16].includes(device.info.subgroupSize));
   for (const seed of [3, 4, 3]) {
     using x = device.tensor(values(128 * 128, seed), [128, 128]);
@@ -265,7 +266,18 @@ Deno.test("products that read textures see what was written since the last copy"
     const [eager, replayed] = await device.read([expected, plan.replay([x])]);
     assertEquals(replayed, eager);
   }
-  assertEquals(device.images.bytes, before);
+  assertEquals(device.memory.textureBytes, before);
+  assertEquals(measure(device, () => device.zeros([1]), () => f(sample)).textures, before);
+  // A plan keeps its textures; when it is gone they are given back, and come again.
+  device.trim();
+  assertEquals(device.memory.textureBytes, before);
+  using x = device.tensor(values(128 * 128, 3), [128, 128]);
+  const replayed = await plan.replay([x]).data();
+  plan[Symbol.dispose]();
+  device.trim();
+  assertEquals(device.memory.textureBytes, 0);
+  using eager = scope(() => f(x));
+  assertEquals(await eager.data(), replayed);
 });
 
 Deno.test("a disposed plan gives its memory back and is refused", async () => {

@@ -38,6 +38,11 @@ export interface RunMemory {
   readonly evaluation: number;
   /** Largest single buffer. */
   readonly largest: number;
+  /**
+   * Textures that an update's operands are copied into on software adapters: on top of all others,
+   * as a run under a limit does without them.
+   */
+  readonly textures: number;
 }
 
 const SCHEDULES = {
@@ -104,7 +109,7 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
   };
   type Built = ReturnType<typeof build>;
   try {
-    const { state, arena, outputs, largest } = measure(
+    const { state, arena, outputs, largest, textures } = measure(
       device,
       build,
       ...recorded.map((part) => ({ trainer, input, ids: [shuffle, restore] }: Built) => {
@@ -120,6 +125,7 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
       staging: state + outputs - kept,
       evaluation: evaluation.all,
       largest: Math.max(largest, evaluation.largest),
+      textures,
     };
   } catch (error) {
     if (!(error instanceof RangeError) && (error as Error).name !== "LifetimeError") throw error;
@@ -156,11 +162,13 @@ function bytesOfEvaluation(
 }
 
 /** Bytes by purpose; together what a run takes. */
-function purposes({ largest: _, ...parts }: RunMemory): Omit<RunMemory, "largest"> {
+function purposes(
+  { largest: _, textures: __, ...parts }: RunMemory,
+): Omit<RunMemory, "largest" | "textures"> {
   return parts;
 }
 
-/** Bytes of a run in all. */
+/** Bytes of a run in all, without textures. */
 export function totalBytes(memory: RunMemory): number {
   return Object.values(purposes(memory)).reduce((sum, bytes) => sum + bytes, 0);
 }
@@ -169,7 +177,9 @@ export function totalBytes(memory: RunMemory): number {
 export function memoryText(memory: RunMemory): string {
   const list = Object.entries(purposes(memory)).filter(([, bytes]) => bytes > 0)
     .map(([name, bytes]) => `${name} ${formatBytes(bytes)}`);
-  return `memory: ${list.join(", ")}; ${formatBytes(totalBytes(memory))} in all`;
+  const { textures } = memory;
+  return `memory: ${list.join(", ")}; ${formatBytes(totalBytes(memory))} in all` +
+    (textures > 0 ? `, and textures of ${formatBytes(textures)}` : "");
 }
 
 /**
