@@ -3,13 +3,12 @@
  *
  * @module
  */
-import { drawMask, type Masking } from "../../model/objectives/masking.ts";
-import { binaryMask } from "../../model/objectives/masking.ts";
+import { binaryMask, drawMask, type Masking } from "../../model/objectives/masking.ts";
 import { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { reconstruct } from "../../model/objectives/reconstruct.ts";
 import { Prng } from "../../engine/prng.ts";
 import { isAbsolute, join } from "../deps/path.ts";
-import { type ClipSource, syntheticSource } from "../data/clip_source.ts";
+import { type ClipSource, type SkippedClip, syntheticSource } from "../data/clip_source.ts";
 import { samplesOf } from "../data/crop.ts";
 import { dataSource } from "../data/data_source.ts";
 import { Loader } from "../data/loader.ts";
@@ -44,6 +43,26 @@ export interface BatchRequest {
 
 type Loose = Readonly<Record<string, unknown>>;
 
+/** A source without the files that links and manifests name outside of folders. */
+export function confined(source: ClipSource, folders: readonly string[]): ClipSource {
+  const skipped: SkippedClip[] = [];
+  const crop: ClipSource["crop"] = async (index, place) => {
+    const path = source.describe(index);
+    if (folders.some((it) => isInside(it, path))) return await source.crop(index, place);
+    skipped.push({ path, reason: "is outside the folders that were named" });
+    return undefined;
+  };
+  const { size, name, parts, statistics } = source;
+  return {
+    ...{ size, name, crop, describe: (index) => source.describe(index) },
+    ...(parts && { parts }),
+    ...(statistics && { statistics }),
+    get skipped() {
+      return [...skipped, ...source.skipped];
+    },
+  };
+}
+
 /** Data of a run, as far as they are in folders that may be read. */
 async function sourceOf(
   config: Loose,
@@ -70,7 +89,10 @@ async function sourceOf(
   }
   // Of a labelled folder the sounds alone.
   const found = await dataSource(paths.map((it) => isAbsolute(it) ? it : join(it)), { pool });
-  return { source: found, words: inside ? "the run's data" : `sounds of ${paths.join(", ")}` };
+  return {
+    source: confined(found, folders),
+    words: inside ? "the run's data" : `sounds of ${paths.join(", ")}`,
+  };
 }
 
 /** Draws a batch. */

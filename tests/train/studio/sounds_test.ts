@@ -2,6 +2,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import type { MapAnswer, SoundAnswer } from "../../../train/studio/api.ts";
+import { confined } from "../../../train/studio/batch.ts";
 import { cosine } from "../../../train/studio/collection.ts";
 import { isInside } from "../../../train/studio/confined.ts";
 import { openStudio, type Studio } from "../../../train/studio/server.ts";
@@ -138,7 +139,7 @@ Deno.test("studio: a sound, its attention and its neighbours; the map; faults ar
   }));
 
 Deno.test("studio: a file is inside a folder if it really is", () =>
-  inTempDir((dir) => {
+  inTempDir(async (dir) => {
     Deno.mkdirSync(join(dir, "a"));
     Deno.mkdirSync(join(dir, "ab"));
     Deno.writeTextFileSync(join(dir, "ab", "x"), "");
@@ -148,6 +149,17 @@ Deno.test("studio: a file is inside a folder if it really is", () =>
     assertEquals(isInside(dir, join(dir, "a", "x")), true);
     assertEquals(isInside(dir, join(dir, "a", "..", "..")), false);
     assertEquals(isInside(dir, join(dir, "none")), false);
+    // A run's data may lead out of a folder by a manifest or a link: that is passed over unread.
+    const clip = { kind: "waveform", values: new Float32Array(3) } as const;
+    const link = join(dir, "a", "x");
+    const files = {
+      ...{ size: 1, name: "files", skipped: [], describe: () => link },
+      crop: () => Promise.resolve(clip),
+    };
+    const [own, other] = ["ab", "a"].map((it) => confined(files, [join(dir, it)]));
+    const place = { frames: 3, position: 0 };
+    assertEquals([await own.crop(0, place), await other.crop(0, place)], [clip, undefined]);
+    assertEquals([own, other].map(({ skipped }) => skipped.map(({ path }) => path)), [[], [link]]);
     assertEquals(
       [cosine([1, 0], [0, 2]), cosine([1, 1], [2, 2]), cosine([0], [1])].map((it) =>
         Math.round(1e9 * it) / 1e9
