@@ -72,8 +72,8 @@ export interface Histogram {
  * with its lower end, the last holds its upper one as well, and what lies outside does not count.
  * Reads `x`.
  *
- * @throws {ShapeError} if there is no part, the range ends below its start, or, where none is given,
- * an element is not finite.
+ * @throws {ShapeError} if there is no part, the range ends below its start, or, where none is
+ * given, an element is not finite.
  */
 export async function histogram(x: Tensor, options: HistogramOptions = {}): Promise<Histogram> {
   needTensors("histogram", { x });
