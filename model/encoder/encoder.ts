@@ -14,7 +14,8 @@ import {
   stepSize,
 } from "./embed.ts";
 import type { Audio } from "./chunks.ts";
-import { EncoderError, openFile } from "./open_file.ts";
+import { EncoderError, explaining, floatsOf } from "./file_values.ts";
+import { openFile } from "./open_file.ts";
 import {
   type EmbedProgress,
   EmbedService,
@@ -32,19 +33,13 @@ import {
   openCheckpoint,
 } from "../formats/checkpoint_file.ts";
 import { quoted } from "../../engine/formats/printable.ts";
-import {
-  bytesAccess,
-  countOf,
-  type RandomAccess,
-  type StoredTensor,
-  wholeBytes,
-} from "../formats/stored_tensor.ts";
+import { bytesAccess, countOf, type RandomAccess } from "../formats/stored_tensor.ts";
 import { resample } from "../frontend/resample.ts";
 import { FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE } from "../frontend/tables.ts";
 import { classTokens } from "../vit/tokens.ts";
 import { embeddingSpecs, encoderSpecs } from "../vit/parameter_specs.ts";
 
-export { EncoderError } from "./open_file.ts";
+export { EncoderError } from "./file_values.ts";
 
 /**
  * Where an encoder comes from: path or bytes of a file, in browsers its address, or a file that was
@@ -325,34 +320,6 @@ function encoderOf(device: Device, file: CheckpointFile, options: EncoderOptions
     framing: options.framing ?? (said.framing === "centred" ? "centred" : "inside"),
     statistics: options.statistics ?? statisticsIn(said, file.metadata),
   });
-}
-
-/** Errors that readers of files have for what is wrong with one. */
-const ABOUT_FILES = new Set([
-  "CheckpointError",
-  "PickleError",
-  "SafetensorsError",
-  "TorchError",
-  "ZipError",
-]);
-
-/** Runs `read`; what is wrong with the file becomes an {@link EncoderError}. */
-function explaining<T>(read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (!(error instanceof Error && ABOUT_FILES.has(error.name))) throw error;
-    throw new EncoderError(error.message, { cause: error });
-  }
-}
-
-function floatsOf(name: string, tensor: StoredTensor): Float32Array {
-  if (tensor.dtype !== "F32") {
-    throw new EncoderError(`${name} is ${tensor.dtype}, which no parameter is`);
-  }
-  const values = new Float32Array(wholeBytes(tensor).buffer);
-  if (!values.every(Number.isFinite)) throw new EncoderError(`${name} holds a NaN or an infinity`);
-  return values;
 }
 
 function statisticsIn(

@@ -4,17 +4,12 @@
  * @module
  */
 import type { RandomAccess } from "../formats/stored_tensor.ts";
+import { EncoderError } from "./file_values.ts";
 
 /** What runtimes have, and browsers have not: bundles for them are made without. */
 interface Runtime {
   readonly Deno?: typeof Deno;
   readonly process?: { getBuiltinModule(name: "node:fs"): typeof import("node:fs") };
-}
-
-/** The file holds no encoder that can be used; the message says why. */
-export class EncoderError extends Error {
-  /** Stable name. */
-  override name = "EncoderError";
 }
 
 /**

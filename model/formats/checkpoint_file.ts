@@ -48,7 +48,15 @@ export interface CheckpointFile {
   readonly metadata: Readonly<Record<string, string>>;
   /** Attention heads that the file speaks of. */
   readonly heads: KnownHeads;
+  /**
+   * A value of the configuration, `cfg`, that training programs keep beside the state dict, by the
+   * keys that lead to it; undefined where there is none or it is no number, text or truth value.
+   */
+  readonly setting: (...keys: readonly string[]) => Setting | undefined;
 }
+
+/** A value of a configuration. */
+export type Setting = number | string | boolean;
 
 /** Keys under which training programs put a state dict. */
 const CONTAINERS = ["model", "state_dict", "model_state_dict"] as const;
@@ -69,7 +77,11 @@ export function openCheckpoint(source: RandomAccess): CheckpointFile {
   if (!isZip(start)) {
     const { tensors, metadata } = openSafetensors(source);
     const heads = headsIn(metadata);
-    return { format: "safetensors", tensors, container: "", beside: new Map(), metadata, heads };
+    const setting = () => undefined;
+    return {
+      ...{ format: "safetensors", tensors, container: "", beside: new Map(), metadata, heads },
+      setting,
+    };
   }
   const { value } = openTorch(source);
   const container = CONTAINERS.find((key) => holdsTensors(entryOf(value, key))) ?? "";
@@ -85,7 +97,18 @@ export function openCheckpoint(source: RandomAccess): CheckpointFile {
     beside: torchTensors(others, source.size),
     metadata: {},
     heads: headsInFairseq(value),
+    setting: (...keys) => settingIn(entryOf(value, "cfg"), keys),
   };
+}
+
+function settingIn(
+  configuration: PickleValue | undefined,
+  keys: readonly string[],
+): Setting | undefined {
+  const value = keys.reduce(entryOf, configuration);
+  return typeof value === "number" || typeof value === "string" || typeof value === "boolean"
+    ? value
+    : undefined;
 }
 
 function entryOf(value: PickleValue | undefined, key: string): PickleValue | undefined {

@@ -1,6 +1,6 @@
 /** `deno task verify [DIR]`: holds this machine's adapter against reference numbers. */
 
-import { fromFileUrl } from "../deps/path.ts";
+import { fromFileUrl, join } from "../deps/path.ts";
 import type { Device } from "../../engine/mod.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { command } from "../cli/command.ts";
@@ -15,6 +15,7 @@ import { verifyFrontend } from "../verify/frontend.ts";
 import { verifyMatpacPlusStep } from "../verify/matpac_pp_step.ts";
 import { verifyMatpacStep } from "../verify/matpac_step.ts";
 import { verifyMsmMaeStep } from "../verify/msm_mae_step.ts";
+import { verifyPretrained } from "../verify/pretrained.ts";
 import { verifyProbe } from "../verify/probe.ts";
 import { verifyVitOps } from "../verify/vit_ops.ts";
 
@@ -43,7 +44,14 @@ const SETS: Readonly<
   msm_mae_step: verifyMsmMaeStep,
   checkpoint_pt: verifyCheckpoint,
   probe: verifyProbe,
+  mae_ast_patch: verifyPretrained,
+  mae_ast_frame: verifyPretrained,
+  beats: verifyPretrained,
+  beats_finetuned: verifyPretrained,
 };
+
+/** Folder, inside one of sets, of sets of other systems' encoders. */
+const COMPARED = "compared";
 
 /** Text of `--help`. */
 export const help = COMMAND.help;
@@ -54,7 +62,8 @@ export function ownGoldenFolder(): string {
 }
 
 /**
- * Runs the checks of every set in a folder that this version knows.
+ * Runs the checks of every set in a folder, and in a folder `compared` inside it, that this version
+ * knows.
  *
  * @param onSet called with each set's rows as soon as they are there
  * @throws {UsageError} if the folder holds none of the sets.
@@ -66,13 +75,15 @@ export async function verifyFolder(
 ): Promise<CheckRow[]> {
   const all: CheckRow[] = [];
   let found = 0;
-  for (const [name, check] of Object.entries(SETS)) {
-    const golden = readGolden(folder, name);
-    if (!golden) continue;
-    found++;
-    const rows = await check(device, golden, folder);
-    onSet(rows);
-    all.push(...rows);
+  for (const at of [folder, join(folder, COMPARED)]) {
+    for (const [name, check] of Object.entries(SETS)) {
+      const golden = readGolden(at, name);
+      if (!golden) continue;
+      found++;
+      const rows = await check(device, golden, at);
+      onSet(rows);
+      all.push(...rows);
+    }
   }
   if (found === 0) {
     throw new UsageError(

@@ -1,0 +1,343 @@
+/**
+ * BEATs (Chen et al., arXiv:2212.09058): an encoder of spectrogram patches that predicts the labels
+ * of a tokenizer learned along the way (model/README.md, Encoders of others).
+ *
+ * @module
+ */
+import {
+  add,
+  conv1d,
+  type Device,
+  div,
+  gelu,
+  layerNorm,
+  linear,
+  mean,
+  mul,
+  noGrad,
+  permute,
+  reshape,
+  scope,
+  sigmoid,
+  sub,
+  type Tensor,
+  within,
+} from "../../engine/functions.ts";
+import { EncoderError } from "../encoder/file_values.ts";
+import type { CheckpointFile } from "../formats/checkpoint_file.ts";
+import type { StoredTensors } from "../formats/checkpoint_names.ts";
+import { KALDI_128, KaldiFbank, kaldiFrames } from "../frontend/kaldi_fbank.ts";
+import {
+  type EncodeOptions,
+  PretrainedEncoder,
+  type PretrainedInfo,
+  timeMajorPatches,
+  tokenMask,
+  type Trace,
+} from "./encoder.ts";
+import { headsOf, type PretrainedOptions } from "./options.ts";
+import { POST_NORM_EPS, postNormBlock, postNormSources } from "./post_norm.ts";
+import { type Buckets, gatedBias, relativeBias } from "./relative_positions.ts";
+import {
+  asStored,
+  countBlocks,
+  layer,
+  loadParameters,
+  shapeOf,
+  type Source,
+  type Stored,
+} from "./state_dict.ts";
+
+const TITLE = "BEATs";
+/** Kaldi's 16-bit integers of samples in [-1, 1]. */
+const SAMPLE_SCALE = 32_768;
+/** Log-mel values are standardised with this mean, and twice this deviation. */
+const [MEAN, DEVIATION] = [15.41663, 6.55582];
+/** Distance of the last bucket in all released files; those that do not say mean another. */
+const MAX_DISTANCE = 1280;
+
+const TABLE = "self_attn.relative_attention_bias.weight";
+const POSITIONS = "encoder.pos_conv.0";
+
+/** Whether tensors are those of BEATs, its tokenizer's not counted. */
+export function isBeats(tensors: StoredTensors): boolean {
+  return tensors.has("patch_embedding.weight") && tensors.has(`encoder.layers.0.${TABLE}`) &&
+    !tensors.has("quantize.embedding.weight");
+}
+
+/** Sizes of an encoder. */
+interface BeatsSizes {
+  readonly width: number;
+  /** Width of the patch embedding. */
+  readonly embedding: number;
+  readonly depth: number;
+  readonly hidden: number;
+  readonly heads: number;
+  readonly patch: number;
+  /** Whether patches have a bias. */
+  readonly patchBias: boolean;
+  /** Width of a group, and length, of the kernels of convolutional positions. */
+  readonly kernel: readonly [channels: number, length: number];
+  readonly buckets: Buckets;
+  /** Factor of the residual. */
+  readonly alpha: number;
+  /** Classes of a fine-tuned file; 0 without. */
+  readonly classes: number;
+}
+
+function sizesOf({ tensors, setting }: CheckpointFile, options: PretrainedOptions): BeatsSizes {
+  const shape = (name: string, axes: number) => shapeOf(TITLE, tensors, name, axes);
+  const [width] = shape("encoder.layer_norm.weight", 1);
+  const [embedding, , patch, bands] = shape("patch_embedding.weight", 4);
+  const [hidden] = shape("encoder.layers.0.fc1.weight", 2);
+  const [count, heads] = shape(`encoder.layers.0.${TABLE}`, 2);
+  const weight = [`${POSITIONS}.weight_v`, `${POSITIONS}.parametrizations.weight.original1`].find((
+    it,
+  ) => tensors.has(it)) ?? `${POSITIONS}.weight_v`;
+  const [, channels, length] = shape(weight, 3);
+  const depth = countBlocks(TITLE, tensors, setting("encoder_layers"));
+  if (patch !== bands || KALDI_128.bands % bands !== 0 || width % channels !== 0) {
+    throw new EncoderError(
+      `patches of ${patch} x ${bands}, or groups of ${channels} channels of ${width}, do not fit`,
+    );
+  }
+  if (setting("encoder_embed_dim") === undefined && setting("deep_norm") === undefined) {
+    throw new EncoderError(
+      "its configuration, cfg, is missing: shapes do not tell all that it says",
+    );
+  }
+  if (setting("layer_norm_first") === true) {
+    throw new EncoderError("its blocks normalise first, which no released BEATs does");
+  }
+  const activation = setting("activation_fn");
+  if (activation !== undefined && activation !== "gelu") {
+    throw new EncoderError(`its activation ${activation} is not that of a released BEATs`);
+  }
+  const distance = setting("max_distance") ?? MAX_DISTANCE;
+  if (typeof distance !== "number" || !(distance > count / 4)) {
+    throw new EncoderError(`its max_distance ${distance} does not fit ${count} buckets`);
+  }
+  return {
+    ...{ width, embedding, depth, hidden, patch },
+    heads: headsOf(width, heads, options),
+    patchBias: tensors.has("patch_embedding.bias"),
+    kernel: [channels, length],
+    buckets: { count, maxDistance: distance },
+    alpha: setting("deep_norm") === true ? (2 * depth) ** 0.25 : 1,
+    classes: tensors.get("predictor.weight")?.shape[0] ?? 0,
+  };
+}
+
+function sourcesOf(sizes: BeatsSizes): Source[] {
+  const { width, embedding, depth, hidden, heads, patch, patchBias, buckets, classes } = sizes;
+  const [channels, length] = sizes.kernel;
+  const weight = (old: string, index: 0 | 1, shape: readonly number[]): Stored => ({
+    name: [`${POSITIONS}.${old}`, `${POSITIONS}.parametrizations.weight.original${index}`],
+    shape,
+  });
+  const blocks = Array.from({ length: depth }, (_, i) => {
+    const name = `encoder.layers.${i}`;
+    return [
+      ...postNormSources(name, { width, hidden }),
+      ...layer(`${name}.self_attn.grep_linear`, [8, width / heads]),
+      asStored(`${name}.self_attn.grep_a`, [1, heads, 1, 1]),
+    ];
+  });
+  return [
+    ...layer("patch_embedding", [embedding, 1, patch, patch], patchBias),
+    ...layer("layer_norm", [embedding]),
+    ...(embedding === width ? [] : layer("post_extract_proj", [width, embedding])),
+    {
+      name: `${POSITIONS}.weight`,
+      shape: [width, channels, length],
+      from: [
+        weight("weight_g", 0, [1, 1, length]),
+        weight("weight_v", 1, [width, channels, length]),
+      ],
+      fold: ([g, v]) => foldedLastAxis(g, v),
+    },
+    asStored(`${POSITIONS}.bias`, [width]),
+    ...layer("encoder.layer_norm", [width]),
+    // One table for all layers, which the file repeats.
+    asStored(`encoder.layers.0.${TABLE}`, [buckets.count, heads]),
+    ...blocks.flat(),
+    ...(classes > 0 ? layer("predictor", [classes, width]) : []),
+  ];
+}
+
+/**
+ * A weight w = g v / |v| whose norms are over all axes but the last (Salimans and Kingma,
+ * arXiv:1602.07868, torch's `weight_norm` with `dim=2`).
+ *
+ * @param g [last]
+ * @param v [..., last]
+ * @returns as `v`
+ */
+export function foldedLastAxis(g: Float32Array, v: Float32Array): Float32Array {
+  const squares = new Float64Array(g.length);
+  v.forEach((it, i) => squares[i % g.length] += it * it);
+  return v.map((it, i) => it * g[i % g.length] / Math.sqrt(squares[i % g.length]));
+}
+
+/** An encoder of BEATs, pre-trained or fine-tuned. */
+export class Beats extends PretrainedEncoder {
+  readonly info: PretrainedInfo;
+  /** Classes of a fine-tuned file's head; 0 without one. */
+  readonly classes: number;
+  readonly #sizes: BeatsSizes;
+  readonly #fbank: KaldiFbank;
+
+  /**
+   * Uploads parameters.
+   *
+   * @throws {EncoderError} if one is missing or has another shape, or it is of a kind that was
+   * never released.
+   */
+  constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
+    const sizes = sizesOf(file, options);
+    const { arena, unused } = loadParameters(
+      device,
+      TITLE,
+      file.tensors,
+      sourcesOf(sizes),
+      // All layers' tables are that of the first.
+      (name) => name.endsWith(`.${TABLE}`),
+    );
+    super(device, arena);
+    this.#sizes = sizes;
+    this.#fbank = new KaldiFbank(device);
+    const { width, depth, heads, patch, classes } = sizes;
+    this.classes = classes;
+    this.info = {
+      system: "beats",
+      title: classes > 0 ? `${TITLE}, fine-tuned for ${classes} classes` : TITLE,
+      source: "https://github.com/microsoft/unilm/tree/master/beats, arXiv:2212.09058",
+      licence: "MIT",
+      frontend: "Kaldi filter bank, 128 bands from 20 to 8000 Hz, 25 ms every 10 ms",
+      sampleRate: KALDI_128.sampleRate,
+      minSamples: KALDI_128.frame + (patch - 1) * KALDI_128.hop,
+      hopSamples: patch * KALDI_128.hop,
+      rows: KALDI_128.bands / patch,
+      ...{ width, depth, heads, unused },
+    };
+  }
+
+  /** @inheritdoc Standardised log-mel. */
+  features(waves: Tensor): Tensor {
+    return noGrad(() =>
+      scope(() => div(sub(this.#fbank.apply(waves, SAMPLE_SCALE), MEAN), 2 * DEVIATION))
+    );
+  }
+
+  /** @inheritdoc */
+  stepsOf(samples: number): number {
+    return Math.floor(kaldiFrames(samples) / this.#sizes.patch);
+  }
+
+  /** @inheritdoc */
+  encode(features: Tensor, { tokens, trace }: EncodeOptions = {}): Tensor {
+    const { depth, heads, buckets, alpha } = this.#sizes;
+    const p = this.parameter;
+    return noGrad(() =>
+      scope(() => {
+        const embedded = this.#embedded(features, trace);
+        const [clips, count] = embedded.shape;
+        const mask = tokens && tokenMask(this.device, tokens, clips, count);
+        let hidden = this.#placed(
+          mask ? mul(embedded, reshape(mask, [clips, count, 1])) : embedded,
+          trace,
+        );
+        const bias = relativeBias(p(`encoder.layers.0.${TABLE}`), count, buckets);
+        for (let i = 0; i < depth; i++) {
+          // One block's intermediate results at a time: depth must not count in the memory.
+          using input = hidden;
+          const own = within(p, `encoder.layers.${i}.`);
+          const see: Trace | undefined = trace && ((stage, x) => trace(`${stage}${i}`, x));
+          hidden = scope(() =>
+            postNormBlock(own, input, {
+              ...{ heads, alpha },
+              bias: (qkv) =>
+                gatedBias(
+                  within(own, "self_attn."),
+                  qkv,
+                  bias,
+                  see && ((u) => see("gate_linear", u)),
+                ),
+              ...mask && { keyMask: mask },
+              ...see && { trace: see },
+            })
+          );
+          trace?.(`block${i}`, hidden);
+        }
+        return hidden;
+      })
+    );
+  }
+
+  /** Patches, embedded: [clips, tokens, width]. */
+  #embedded(features: Tensor, trace?: Trace): Tensor {
+    const { embedding, width, patch, patchBias } = this.#sizes;
+    const p = this.parameter;
+    const patches = linear(
+      timeMajorPatches(features, [patch, patch]),
+      reshape(p("patch_embedding.weight"), [embedding, patch * patch]),
+      patchBias ? p("patch_embedding.bias") : undefined,
+    );
+    trace?.("patch", patches);
+    const normed = this.#norm("layer_norm", patches);
+    trace?.("patch_norm", normed);
+    if (embedding === width) return normed;
+    const projected = linear(normed, p("post_extract_proj.weight"), p("post_extract_proj.bias"));
+    trace?.("proj", projected);
+    return projected;
+  }
+
+  /** With convolutional positions, normalised. */
+  #placed(x: Tensor, trace?: Trace): Tensor {
+    const { width, kernel: [channels, length] } = this.#sizes;
+    const p = this.parameter;
+    // Kernels of even length reach one token further back than ahead.
+    const padding = [Math.floor(length / 2), Math.ceil(length / 2) - 1] as const;
+    const along = conv1d(
+      permute(x, [0, 2, 1]),
+      p(`${POSITIONS}.weight`),
+      p(`${POSITIONS}.bias`),
+      { padding, groups: width / channels },
+    );
+    const positions = gelu(permute(along, [0, 2, 1]));
+    trace?.("pos_conv", positions);
+    const placed = this.#norm("encoder.layer_norm", add(x, positions));
+    trace?.("enc_in", placed);
+    return placed;
+  }
+
+  #norm(name: string, x: Tensor): Tensor {
+    const p = this.parameter;
+    return layerNorm(x, p(`${name}.weight`), p(`${name}.bias`), POST_NORM_EPS);
+  }
+
+  /**
+   * Probabilities of a fine-tuned file's classes, in the order of its `label_dict`: the sigmoid of
+   * the mean over tokens of the logits.
+   *
+   * @param tokens [clips, tokens, width], as {@link encode} gives them
+   * @returns [clips, classes]
+   * @throws {EncoderError} if the file has no head.
+   */
+  probabilities(tokens: Tensor): Tensor {
+    if (this.classes === 0) throw new EncoderError("it has no classes: it is not fine-tuned");
+    const p = this.parameter;
+    return noGrad(() =>
+      scope(() => {
+        const logits = linear(tokens, p("predictor.weight"), p("predictor.bias"));
+        return sigmoid(mean(logits, { axes: [1] }));
+      })
+    );
+  }
+
+  /** @inheritdoc */
+  override [Symbol.dispose](): void {
+    this.#fbank[Symbol.dispose]();
+    super[Symbol.dispose]();
+  }
+}

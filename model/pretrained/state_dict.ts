@@ -1,0 +1,190 @@
+/**
+ * Parameters of an encoder from a file in which every one of them must be found.
+ *
+ * @module
+ */
+import type { Device, Shape } from "../../engine/functions.ts";
+import { listed, quoted } from "../../engine/formats/printable.ts";
+import { EncoderError, explaining, floatsOf } from "../encoder/file_values.ts";
+import type { Setting } from "../formats/checkpoint_file.ts";
+import type { StoredTensors } from "../formats/checkpoint_names.ts";
+import type { StoredTensor } from "../formats/stored_tensor.ts";
+import { ParameterArena } from "../vit/parameter_arena.ts";
+
+/** A tensor that the file must have. */
+export interface Stored {
+  /** Its name; of several, the first that is there. */
+  readonly name: string | readonly string[];
+  /** Its shape. */
+  readonly shape: Shape;
+}
+
+/** A parameter and what it is made of. */
+export interface Source {
+  /** Its name in the arena. */
+  readonly name: string;
+  /** Its shape. */
+  readonly shape: Shape;
+  /** What is read for it. */
+  readonly from: readonly Stored[];
+  /** Makes its values of those; default: one behind the other. */
+  readonly fold?: (parts: readonly Float32Array[]) => Float32Array;
+}
+
+/** A parameter that is a tensor of the file as it stands. */
+export function asStored(name: string, shape: Shape): Source {
+  return { name, shape, from: [{ name, shape }] };
+}
+
+/** Weight and bias of a layer. */
+export function layer(name: string, weight: Shape, bias = true): Source[] {
+  return [
+    asStored(`${name}.weight`, weight),
+    ...(bias ? [asStored(`${name}.bias`, [weight[0]])] : []),
+  ];
+}
+
+/** What a file's tensors are to an encoder. */
+interface Found {
+  readonly stored: ReadonlyMap<Stored, StoredTensor>;
+  /** Names that are neither taken nor known to be no part of the encoder. */
+  readonly unused: readonly string[];
+}
+
+const nameOf = ({ name }: Stored): string => typeof name === "string" ? name : name[0];
+
+/** Names for a message; of many, the first ones. */
+function some(names: readonly string[]): string {
+  const most = 12;
+  const first = names.slice(0, most).map(quoted).join(", ");
+  return names.length > most ? `${first} and ${names.length - most} more` : first;
+}
+
+/**
+ * Finds all tensors.
+ *
+ * @param beside tells which other names are known: they are of parts that encoders do not need
+ * @throws {EncoderError} if one is missing or has another shape; lists those and what was not used.
+ */
+function find(
+  title: string,
+  tensors: StoredTensors,
+  sources: readonly Source[],
+  beside: (name: string) => boolean,
+): Found {
+  const stored = new Map<Stored, StoredTensor>();
+  const used = new Set<string>();
+  const missing: string[] = [];
+  const misshapen: string[] = [];
+  for (const wanted of sources.flatMap(({ from }) => from)) {
+    const names = typeof wanted.name === "string" ? [wanted.name] : wanted.name;
+    const name = names.find((it) => tensors.has(it));
+    if (name === undefined) {
+      missing.push(nameOf(wanted));
+      continue;
+    }
+    const tensor = tensors.get(name)!;
+    used.add(name);
+    if (String(tensor.shape) === String(wanted.shape)) stored.set(wanted, tensor);
+    else misshapen.push(`${name} ${listed(tensor.shape)} instead of ${listed(wanted.shape)}`);
+  }
+  const unused = [...tensors.keys()].filter((it) => !used.has(it) && !beside(it));
+  if (missing.length + misshapen.length > 0) {
+    throw new EncoderError(
+      [
+        `it is not a whole encoder of ${title}`,
+        ...(missing.length > 0 ? [`missing: ${some(missing)}`] : []),
+        ...(misshapen.length > 0 ? [`of another shape: ${some(misshapen)}`] : []),
+        `not used: ${unused.length > 0 ? some(unused) : "none"}`,
+      ].join("; "),
+    );
+  }
+  return { stored, unused };
+}
+
+/**
+ * Uploads an encoder's parameters.
+ *
+ * @param tensors those of a file, by name
+ * @param beside tells which other names are known: they are of parts that encoders do not need
+ * @returns the parameters, and names that are neither of them nor known
+ * @throws {EncoderError} if a tensor is missing or has another shape, or holds what is no finite
+ * number.
+ */
+export function loadParameters(
+  device: Device,
+  title: string,
+  tensors: StoredTensors,
+  sources: readonly Source[],
+  beside: (name: string) => boolean,
+): { arena: ParameterArena; unused: readonly string[] } {
+  const { stored, unused } = find(title, tensors, sources, beside);
+  const arena = new ParameterArena(device, sources, { trainable: false });
+  try {
+    // One after the other, so that a second copy of a large model is never held.
+    for (const { name, shape, from, fold = joined } of sources) {
+      const parts = from.map((it) => explaining(() => floatsOf(nameOf(it), stored.get(it)!)));
+      const values = from.length === 1 && fold === joined ? parts[0] : fold(parts);
+      if (values.length !== shape.reduce((a, b) => a * b, 1)) {
+        throw new EncoderError(`${name} has ${values.length} values, not ${listed(shape)}`);
+      }
+      arena.load([[name, values]]);
+    }
+  } catch (error) {
+    arena[Symbol.dispose]();
+    throw error;
+  }
+  return { arena, unused };
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, it) => sum + it.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+/** Most blocks that a file may speak of. */
+const MOST_BLOCKS = 1000;
+
+/**
+ * Blocks that a state dict is to have: as many as the largest index `encoder.layers.N` or the
+ * configuration says, so that one that is missing is missed.
+ *
+ * @throws {EncoderError} if there is none.
+ */
+export function countBlocks(
+  title: string,
+  tensors: StoredTensors,
+  said: Setting | undefined,
+): number {
+  let blocks = typeof said === "number" ? said : 0;
+  for (const name of tensors.keys()) {
+    const index = /^encoder\.layers\.(\d+)\./.exec(name)?.[1];
+    if (index !== undefined) blocks = Math.max(blocks, Number(index) + 1);
+  }
+  if (Number.isInteger(blocks) && blocks >= 1 && blocks <= MOST_BLOCKS) return blocks;
+  throw new EncoderError(`it is not an encoder of ${title}: it has ${blocks} blocks`);
+}
+
+/**
+ * The shape of a tensor that sizes are read from.
+ *
+ * @throws {EncoderError} if it is missing or has another number of axes.
+ */
+export function shapeOf(
+  title: string,
+  tensors: StoredTensors,
+  name: string,
+  axes: number,
+): readonly number[] {
+  const shape = tensors.get(name)?.shape;
+  if (shape?.length === axes) return shape;
+  throw new EncoderError(
+    `it is not a whole encoder of ${title}; ` +
+      (shape ? `${quoted(name)} is ${listed(shape)}` : `missing: ${quoted(name)}`),
+  );
+}

@@ -1,0 +1,194 @@
+/**
+ * Encoders of other systems: what they refuse, short clips, pooling, gates and buckets against
+ * float64. Their numbers are held against golden sets by `verify`.
+ */
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { openDevice, ShapeError } from "../../../engine/mod.ts";
+import { Prng } from "../../../engine/prng.ts";
+import { EncoderError } from "../../../model/encoder/encoder.ts";
+import { type CheckpointFile, openCheckpoint } from "../../../model/formats/checkpoint_file.ts";
+import { bytesAccess, storedTensor } from "../../../model/formats/stored_tensor.ts";
+import { foldedLastAxis } from "../../../model/pretrained/beats.ts";
+import { loadPretrained } from "../../../model/pretrained/load.ts";
+import {
+  gatedBias,
+  relativeBias,
+  relativeBuckets,
+} from "../../../model/pretrained/relative_positions.ts";
+
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
+const FOLDER = new URL("../../golden/compared/", import.meta.url);
+
+function opened(name: string): CheckpointFile {
+  return openCheckpoint(bytesAccess(Deno.readFileSync(new URL(name, FOLDER))));
+}
+
+/** The file without some tensors, or with others in their place. */
+function changed(file: CheckpointFile, ...renamed: [RegExp, string?][]): CheckpointFile {
+  const tensors = new Map(file.tensors);
+  for (const [name, tensor] of file.tensors) {
+    const found = renamed.find(([of]) => of.test(name));
+    if (!found) continue;
+    tensors.delete(name);
+    if (found[1] !== undefined) tensors.set(name.replace(...found as [RegExp, string]), tensor);
+  }
+  return { ...file, tensors };
+}
+
+function noise(samples: number, seed: number): Float32Array {
+  const random = new Prng(seed);
+  return Float32Array.from({ length: samples }, () => random.uniform() - 0.5);
+}
+
+const MAE_AST = opened("mae_ast_patch.pt");
+const BEATS = opened("beats.pt");
+
+Deno.test("a file that lacks tensors is refused with what is missing and what was not used", async () => {
+  const cases: [CheckpointFile, RegExp][] = [
+    [
+      changed(BEATS, [/layers\.1\.fc2\.bias$/, "layers.1.fc2.bais"]),
+      /whole encoder of BEATs; missing: "encoder\.layers\.1\.fc2\.bias"; not used: .*fc2\.bais"$/,
+    ],
+    // All of a block in the middle, or at the end, where the configuration knows of it.
+    [changed(BEATS, [/layers\.1\./]), /missing: "encoder\.layers\.1\.self_attn.* and \d+ more/],
+    [changed(MAE_AST, [/^encoder\.layers\.2\./]), /missing: "encoder\.layers\.2\.self_attn/],
+    [changed(MAE_AST, [/running_mean/]), /missing: "batch_norm\.running_mean"; not used: none/],
+    [changed(BEATS, [/^encoder\.layer_norm\.weight/]), /missing: "encoder\.layer_norm\.weight"/],
+    [{ ...BEATS, setting: () => undefined }, /configuration, cfg, is missing/],
+    [{ ...MAE_AST, setting: () => undefined }, /frames and bands of a patch; the option patch/],
+    [changed(BEATS, [/^patch_embedding/]), /those of neither MAE-AST nor BEATs/],
+  ];
+  for (const [file, message] of cases) {
+    const error = await assertRejects(() => loadPretrained(device, file), EncoderError);
+    assert(message.test(error.message), error.message);
+  }
+  const tensors = new Map(BEATS.tensors);
+  tensors.set("layer_norm.bias", storedTensor("F32", [3], new Uint8Array(12)));
+  await assertRejects(
+    () => loadPretrained(device, { ...BEATS, tensors }),
+    EncoderError,
+    'of another shape: "layer_norm.bias [3] instead of [20]"',
+  );
+  tensors.set("layer_norm.bias", BEATS.tensors.get("layer_norm.bias")!);
+  tensors.set("something", storedTensor("F32", [1], new Uint8Array(4)));
+  using encoder = await loadPretrained(device, { ...BEATS, tensors });
+  assertEquals(encoder.info.unused, ["something"]);
+});
+
+Deno.test("clips are embedded whole, however short, pooled over time and bands", async () => {
+  using encoder = await loadPretrained(device, BEATS);
+  const { rows, width, depth, heads, minSamples, sampleRate } = encoder.info;
+  assertEquals([rows, width, depth, heads, minSamples, sampleRate], [8, 32, 3, 4, 2800, 16000]);
+  const wave = noise(minSamples + 2560, 1);
+  const [clip, bands, steps, wide] = [
+    await encoder.embed(wave, { layers: true }),
+    await encoder.embed(wave, { bands: "concat" }),
+    await encoder.embed(wave, { pool: "none" }),
+    await encoder.embed(wave, { pool: "none", bands: "concat", layers: true }),
+  ];
+  assertEquals([clip.shape, bands.shape], [[32], [256]]);
+  assertEquals([steps.shape, wide.shape, steps.steps], [[2, 32], [2, 256], 2]);
+  assertEquals([...steps.times!], [0, 160]);
+  assertEquals([clip.layers!.length, wide.layers!.length], [3 * 32, 3 * 512]);
+  assertEquals(clip.layers!.slice(64), clip.values);
+  assertEquals(wide.layers!.slice(1024), wide.values);
+  for (let i = 0; i < 32; i++) {
+    let sum = 0;
+    for (let at = i; at < 512; at += 32) sum += wide.values[at];
+    // 16 values of about 1 in float32.
+    assertAlmostEquals(clip.values[i], sum / 16, 2e-6);
+    assertAlmostEquals(clip.values[i], (steps.values[i] + steps.values[32 + i]) / 2, 2e-6);
+    assertAlmostEquals(bands.values[i], (wide.values[i] + wide.values[256 + i]) / 2, 2e-6);
+  }
+  const short = await encoder.embed(wave.subarray(0, 300));
+  const silence = new Float32Array(minSamples);
+  silence.set(wave.subarray(0, 300));
+  assertEquals(short, await encoder.embed(silence));
+  for (const bad of [new Float32Array(0), Float32Array.of(1, NaN)]) {
+    await assertRejects(() => encoder.embed(bad), ShapeError);
+  }
+});
+
+Deno.test("no clip is longer than the positions of an encoder", async () => {
+  using encoder = await loadPretrained(device, MAE_AST, { heads: 2 });
+  assertEquals([encoder.info.heads, encoder.info.maxSteps], [2, Math.floor(700 / 8)]);
+  const longest = encoder.info.minSamples + (encoder.info.maxSteps! - 1) * 2560;
+  assertEquals(encoder.stepsOf(longest), encoder.info.maxSteps);
+  await assertRejects(
+    () => encoder.embed(new Float32Array(longest + 2560)),
+    ShapeError,
+    "704 tokens are more than the 700 positions",
+  );
+  await assertRejects(
+    () => loadPretrained(device, MAE_AST, { heads: 5 }),
+    EncoderError,
+    "5 attention heads do not divide the width 32",
+  );
+});
+
+Deno.test("weight norm over all axes but the last", () => {
+  // Columns (3, 4) and (5, 12) of norms 5 and 13.
+  const folded = foldedLastAxis(Float32Array.of(10, 26), Float32Array.of(3, 5, 4, 12));
+  assertEquals([...folded], [6, 10, 8, 24]);
+});
+
+Deno.test("gated relative positions against float64", async () => {
+  const [batch, tokens, heads, head] = [2, 5, 3, 4];
+  const buckets = { count: 8, maxDistance: 4 };
+  const table = noise(8 * heads, 2);
+  // Of the four buckets of a direction, distances from 3 on share the last.
+  assertEquals([...relativeBuckets(tokens, buckets)], [3, 3, 2, 1, 0, 5, 6, 7, 7]);
+  const qkv = noise(batch * tokens * 3 * heads * head, 3);
+  const parameters = {
+    "grep_linear.weight": { data: noise(8 * head, 4), shape: [8, head] },
+    "grep_linear.bias": { data: noise(8, 5), shape: [8] },
+    grep_a: { data: noise(heads, 6), shape: [1, heads, 1, 1] },
+  };
+  const p = (name: string) => {
+    const { data, shape } = parameters[name as keyof typeof parameters];
+    return device.tensor(data, shape);
+  };
+  using plain = relativeBias(device.tensor(table, [8, heads]), tokens, buckets);
+  using gated = gatedBias(p, device.tensor(qkv, [batch, tokens, 3 * heads * head]), plain);
+  assertEquals(plain.shape, [1, heads, tokens, tokens]);
+  const [bias, found] = [await plain.data(), await gated.data()];
+  const bucketOf = [3, 3, 2, 1, 0, 5, 6, 7, 7];
+  const logistic = (x: number) => 1 / (1 + Math.exp(-x));
+  const { grep_a: a, "grep_linear.weight": w, "grep_linear.bias": b } = parameters;
+  for (let clip = 0; clip < batch; clip++) {
+    for (let h = 0; h < heads; h++) {
+      for (let i = 0; i < tokens; i++) {
+        const q = qkv.subarray((clip * tokens + i) * 3 * heads * head + h * head);
+        const [s, t] = [0, 4].map((first) => {
+          let sum = 0;
+          for (let row = first; row < first + 4; row++) {
+            sum += b.data[row];
+            for (let c = 0; c < head; c++) sum += w.data[row * head + c] * q[c];
+          }
+          return logistic(sum);
+        });
+        const gate = s * (t * a.data[h] - 1) + 2;
+        for (let j = 0; j < tokens; j++) {
+          const expected = table[bucketOf[j - i + tokens - 1] * heads + h];
+          const at = (h * tokens + i) * tokens + j;
+          assertEquals(bias[at], expected);
+          // A few float32 roundings of values up to 3.
+          const all = clip * heads * tokens * tokens + at;
+          assertAlmostEquals(found[all], gate * expected, 1e-6);
+        }
+      }
+    }
+  }
+});
+
+Deno.test("tokens of a mask must be those of the batch", async () => {
+  using encoder = await loadPretrained(device, MAE_AST);
+  using features = device.zeros([2, 33, 128]);
+  for (const tokens of [[16], [16, 17], [0, 16], [1.5, 16]]) {
+    assertThrows(() => encoder.encode(features, { tokens }), ShapeError, "are not the tokens");
+  }
+  using thin = device.zeros([1, 15, 128]);
+  assertThrows(() => encoder.encode(thin), ShapeError, "patches of 16 frames and 16 bands");
+});
