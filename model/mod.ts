@@ -215,7 +215,7 @@ export {
 } from "./encoder/hear.ts";
 
 // Formats of files
-export { type CheckpointFile, openCheckpoint } from "./formats/checkpoint_file.ts";
+export { type CheckpointFile, openCheckpoint, type Setting } from "./formats/checkpoint_file.ts";
 export type { KnownHeads } from "./formats/checkpoint_geometry.ts";
 export type { StoredTensors } from "./formats/checkpoint_names.ts";
 export { bytesAccess, type RandomAccess, type StoredTensor } from "./formats/stored_tensor.ts";

@@ -25,6 +25,8 @@ test("every check against the golden sets passes", async () => {
   assert(perSet("matpac_step") >= 280, `${perSet("matpac_step")} matpac_step checks`);
   assert(perSet("matpac_pp_step") >= 130, `${perSet("matpac_pp_step")} matpac_pp_step checks`);
   assert(perSet("msm_mae_step") >= 115, `${perSet("msm_mae_step")} msm_mae_step checks`);
+  assert(perSet("mae_ast_patch") >= 9, `${perSet("mae_ast_patch")} mae_ast_patch checks`);
+  assert(perSet("beats") >= 20, `${perSet("beats")} beats checks`);
 });
 
 fullOnly(
