@@ -25,7 +25,7 @@ import type { Lookup } from "../vit/blocks.ts";
 import type { ParameterArena } from "../vit/parameter_arena.ts";
 
 /** Which system an encoder is of. */
-export type PretrainedSystem = "mae-ast" | "beats";
+export type PretrainedSystem = "mae-ast" | "beats" | "atst";
 
 /** What is known of an encoder. */
 export interface PretrainedInfo {
@@ -133,16 +133,9 @@ export abstract class PretrainedEncoder implements Disposable {
    * @throws {ShapeError} for audio without samples or that is no waveform, or above `maxSteps`.
    */
   async embed(audio: Float32Array, options: PretrainedEmbedOptions = {}): Promise<Embedding> {
-    needAudio(audio);
-    const { sampleRate: rate, minSamples, depth, hopSamples } = this.info;
-    const { sampleRate = rate, pool = "mean", bands = "mean", layers = false } = options;
-    if (!(audio instanceof Float32Array) || audio.length === 0) {
-      throw new ShapeError("embed: a waveform (Float32Array) of at least one sample is needed");
-    }
-    needSound(audio);
-    const wave = resample(audio, sampleRate, rate);
-    const padded = wave.length < minSamples ? new Float32Array(minSamples) : wave;
-    if (padded !== wave) padded.set(wave);
+    const { sampleRate: rate, depth, hopSamples } = this.info;
+    const { pool = "mean", bands = "mean", layers = false } = options;
+    const padded = this.waveOf(audio, options);
     const outputs = noGrad(() =>
       scope(() => {
         const read: Tensor[] = [];
@@ -178,6 +171,28 @@ export abstract class PretrainedEncoder implements Disposable {
         ),
       },
     };
+  }
+
+  /**
+   * The waveform at the encoder's rate, with silence behind it where it is too short for a step.
+   *
+   * @throws {ShapeError} for audio without samples or that is no waveform.
+   */
+  protected waveOf(
+    audio: Float32Array,
+    { sampleRate = this.info.sampleRate }: PretrainedEmbedOptions,
+  ): Float32Array {
+    needAudio(audio);
+    if (!(audio instanceof Float32Array) || audio.length === 0) {
+      throw new ShapeError("embed: a waveform (Float32Array) of at least one sample is needed");
+    }
+    needSound(audio);
+    const { minSamples, sampleRate: rate } = this.info;
+    const wave = resample(audio, sampleRate, rate);
+    if (wave.length >= minSamples) return wave;
+    const padded = new Float32Array(minSamples);
+    padded.set(wave);
+    return padded;
   }
 
   /** Time steps of so many samples at `info.sampleRate`. */

@@ -10,6 +10,7 @@ import { openFile } from "../encoder/open_file.ts";
 import { type CheckpointFile, openCheckpoint } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import { bytesAccess } from "../formats/stored_tensor.ts";
+import { Atst, isAtst } from "./atst.ts";
 import { Beats, isBeats } from "./beats.ts";
 import type { PretrainedEncoder, PretrainedSystem } from "./encoder.ts";
 import { isMaeAst, MaeAst } from "./mae_ast.ts";
@@ -30,6 +31,7 @@ interface Known {
 const KNOWN: Readonly<Record<PretrainedSystem, Known>> = {
   "mae-ast": { is: isMaeAst, load: (...of) => new MaeAst(...of) },
   beats: { is: isBeats, load: (...of) => new Beats(...of) },
+  atst: { is: isAtst, load: (...of) => new Atst(...of) },
 };
 
 /** Which system the tensors of a file are of; undefined for none of those here. */
@@ -38,7 +40,7 @@ export function pretrainedSystem(tensors: StoredTensors): PretrainedSystem | und
 }
 
 /**
- * Loads an encoder from an official file of MAE-AST or BEATs.
+ * Loads an encoder from an official file of MAE-AST, BEATs or ATST.
  *
  * ```ts
  * using encoder = await loadPretrained(device, "BEATs_iter3.pt");
@@ -70,6 +72,6 @@ function loaded(
   options: PretrainedOptions,
 ): PretrainedEncoder {
   const system = pretrainedSystem(file.tensors);
-  if (!system) throw new EncoderError("its tensors are those of neither MAE-AST nor BEATs");
+  if (!system) throw new EncoderError("its tensors are those of none of MAE-AST, BEATs and ATST");
   return explaining(() => KNOWN[system].load(device, file, options));
 }

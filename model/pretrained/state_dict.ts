@@ -151,7 +151,7 @@ function joined(parts: readonly Float32Array[]): Float32Array {
 const MOST_BLOCKS = 1000;
 
 /**
- * Blocks that a state dict is to have: as many as the largest index `encoder.layers.N` or the
+ * Blocks that a state dict is to have: as many as the largest index behind `prefix` or the
  * configuration says, so that one that is missing is missed.
  *
  * @throws {EncoderError} if there is none.
@@ -160,10 +160,12 @@ export function countBlocks(
   title: string,
   tensors: StoredTensors,
   said: Setting | undefined,
+  prefix = "encoder.layers.",
 ): number {
   let blocks = typeof said === "number" ? said : 0;
   for (const name of tensors.keys()) {
-    const index = /^encoder\.layers\.(\d+)\./.exec(name)?.[1];
+    if (!name.startsWith(prefix)) continue;
+    const index = /^\d+(?=\.)/.exec(name.slice(prefix.length))?.[0];
     if (index !== undefined) blocks = Math.max(blocks, Number(index) + 1);
   }
   if (Number.isInteger(blocks) && blocks >= 1 && blocks <= MOST_BLOCKS) return blocks;

@@ -8,6 +8,7 @@ import { flag, option } from "../cli/option.ts";
 import { adapter, json } from "../cli/shared_options.ts";
 import { folder } from "../cli/value_types.ts";
 import { UsageError } from "../errors.ts";
+import { verifyAtst } from "../verify/atst.ts";
 import type { CheckRow } from "../verify/report.ts";
 import { verifyCheckpoint } from "../verify/checkpoint_pt.ts";
 import { type GoldenSet, readGolden } from "../verify/golden.ts";
@@ -48,6 +49,8 @@ const SETS: Readonly<
   mae_ast_frame: verifyPretrained,
   beats: verifyPretrained,
   beats_finetuned: verifyPretrained,
+  atst_clip: verifyAtst,
+  atst_frame: verifyAtst,
 };
 
 /** Folder, inside one of sets, of sets of other systems' encoders. */

@@ -37,21 +37,30 @@ import { type GoldenSet, readGolden } from "./golden.ts";
 import { type CheckRow, Report, type Tolerance, TOLERANCES } from "./report.ts";
 
 /** Where the features of a pass come from, and what it is granted. */
-interface Pass {
+export interface Pass {
   /** In the names of checks. */
   readonly from: string;
+  /** Of activations. */
   readonly stage: Tolerance;
+  /** Of clips' embeddings. */
   readonly embedding: Tolerance;
 }
 
-const granted = (most: number, reason: string): Tolerance => ({ max: most, l2: most, reason });
+/** A tolerance of which both bounds are alike. */
+export const granted = (most: number, reason: string): Tolerance => ({
+  max: most,
+  l2: most,
+  reason,
+});
 
-const GIVEN: Pass = {
+/** From the set's own front end. */
+export const GIVEN: Pass = {
   from: "",
   stage: granted(5e-5, "stages from a given front end: sums of float32 in another order"),
   embedding: granted(1e-5, "means over tokens from a given front end"),
 };
-const WAVEFORM: Pass = {
+/** From the waveform. */
+export const WAVEFORM: Pass = {
   from: " from the waveform",
   stage: granted(2e-4, "stages from the waveform: float32's noise in nearly empty bins"),
   embedding: granted(2e-5, "means over tokens from the waveform: that noise, averaged"),

@@ -1,0 +1,392 @@
+/**
+ * ATST-Clip (Li and Li, arXiv:2204.12076) and ATST-Frame (Li et al., arXiv:2306.04186): a student
+ * follows its teacher's class token, or each of its frames. The teacher's encoder is read
+ * (model/README.md, Encoders of others).
+ *
+ * @module
+ */
+import {
+  add,
+  concat,
+  type Device,
+  expand,
+  linear,
+  noGrad,
+  permute,
+  reshape,
+  scope,
+  ShapeError,
+  slice,
+  sum,
+  type Tensor,
+  TransformerBlock,
+  within,
+} from "../../engine/functions.ts";
+import type { Embedding } from "../encoder/embed_queue.ts";
+import { EncoderError } from "../encoder/file_values.ts";
+import type { CheckpointFile } from "../formats/checkpoint_file.ts";
+import type { StoredTensors } from "../formats/checkpoint_names.ts";
+import { ATST_MEL, atstFrames, AtstMel } from "../frontend/htk_mel.ts";
+import { norm } from "../vit/blocks.ts";
+import {
+  type EncodeOptions,
+  type PretrainedEmbedOptions,
+  PretrainedEncoder,
+  type PretrainedInfo,
+  tokenMask,
+  type Trace,
+} from "./encoder.ts";
+import { headsOf, type PretrainedOptions } from "./options.ts";
+import {
+  asStored,
+  countBlocks,
+  layer,
+  loadParameters,
+  shapeOf,
+  type Source,
+} from "./state_dict.ts";
+
+const TITLE = "ATST";
+/** Frames of a patch; it holds all bands. */
+const PATCH = 4;
+const EPS = 1e-6;
+/** Frames of a chunk: 6 s and 10 s and the one that mirrored ends add. */
+const CHUNK = { clip: 601, frame: 1001 } as const;
+/** In the official divisor of means. */
+const DIVISOR_EPS = 1e-6;
+/** Names before those of the teacher's encoder: in files of Lightning, as DINO, by themselves. */
+const PREFIXES = ["model.teacher.encoder.", "teacher.module.backbone.", ""];
+const EMBED = "patch_embed.patch_embed";
+
+/** What stands before the names of the teacher's encoder; undefined if it is none of ATST. */
+function prefixIn(tensors: StoredTensors): string | undefined {
+  return PREFIXES.find((it) =>
+    tensors.has(`${it}${EMBED}.weight`) && tensors.has(`${it}pos_embed`)
+  );
+}
+
+/** Whether tensors are those of ATST-Clip or ATST-Frame. */
+export function isAtst(tensors: StoredTensors): boolean {
+  return prefixIn(tensors) !== undefined;
+}
+
+/** How a clip is embedded, beside what all encoders know. */
+export interface AtstEmbedOptions extends PretrainedEmbedOptions {
+  /**
+   * How many of the last blocks are side by side in an embedding, each normalised; default 1 of
+   * ATST-Clip, all of ATST-Frame, as EVAR has them.
+   */
+  readonly blocks?: number;
+  /**
+   * Joins chunks as official programs do. ATST-Clip: equal weights, without a later chunk of at
+   * most half its length, and means divided by the patches that remain in the clip rather than by
+   * those of the chunk. ATST-Frame: equal weights; `downstream` is that of its probes, without a
+   * later chunk of at most half its length. Default: each chunk counts by its patches.
+   */
+  readonly official?: boolean | "downstream";
+}
+
+/** Sizes of an encoder. */
+interface AtstSizes {
+  readonly width: number;
+  readonly depth: number;
+  readonly heads: number;
+  /** Rows of the position table, the class token's counted. */
+  readonly positions: number;
+  /** Which of the two. */
+  readonly kind: "clip" | "frame";
+}
+
+function sourcesOf({ width, depth, positions, kind }: AtstSizes): Source[] {
+  return [
+    ...layer(EMBED, [width, ATST_MEL.bands * PATCH]),
+    asStored("pos_embed", [1, positions, width]),
+    ...(kind === "clip" ? [asStored("cls_token", [1, 1, width])] : []),
+    ...Array.from({ length: depth }, (_, i) => {
+      const name = `blocks.${i}`;
+      return [
+        ...layer(`${name}.norm1`, [width]),
+        ...layer(`${name}.attn.qkv`, [3 * width, width], false),
+        // They have none.
+        {
+          name: `${name}.attn.qkv.bias`,
+          shape: [3 * width],
+          from: [],
+          fold: () => new Float32Array(3 * width),
+        },
+        ...layer(`${name}.attn.proj`, [width, width]),
+        ...layer(`${name}.norm2`, [width]),
+        ...layer(`${name}.mlp.fc1`, [4 * width, width]),
+        ...layer(`${name}.mlp.fc2`, [width, 4 * width]),
+      ];
+    }).flat(),
+    ...layer(kind === "clip" ? "norm" : "norm_frame", [width]),
+  ];
+}
+
+/** An encoder of ATST-Clip or ATST-Frame. */
+export class Atst extends PretrainedEncoder {
+  readonly info: PretrainedInfo;
+  /** Which of the two. */
+  readonly kind: "clip" | "frame";
+  readonly #sizes: AtstSizes;
+  readonly #mel: AtstMel;
+
+  /**
+   * Uploads the teacher's parameters.
+   *
+   * @throws {EncoderError} if one is missing or has another shape, or sizes cannot be told.
+   */
+  constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
+    const prefix = prefixIn(file.tensors);
+    if (prefix === undefined) throw new EncoderError(`it is no encoder of ${TITLE}`);
+    const tensors: StoredTensors = new Map(
+      [...file.tensors].filter(([name]) => name.startsWith(prefix))
+        .map(([name, it]) => [name.slice(prefix.length), it]),
+    );
+    const [width] = shapeOf(TITLE, tensors, `${EMBED}.weight`, 2);
+    const sizes: AtstSizes = {
+      width,
+      depth: countBlocks(TITLE, tensors, undefined, "blocks."),
+      heads: headsOf(width, undefined, options),
+      positions: shapeOf(TITLE, tensors, "pos_embed", 3)[1],
+      kind: tensors.has("norm_frame.weight") ? "frame" : "clip",
+    };
+    const { arena, unused } = loadParameters(
+      device,
+      TITLE,
+      tensors,
+      sourcesOf(sizes),
+      (name) => name === "mask_embed",
+    );
+    super(device, arena);
+    this.#sizes = sizes;
+    this.kind = sizes.kind;
+    this.#mel = new AtstMel(device);
+    const { depth, heads } = sizes;
+    this.info = {
+      system: "atst",
+      title: this.kind === "clip" ? "ATST-Clip" : "ATST-Frame",
+      source: "https://github.com/Audio-WestlakeU/audiossl, " +
+        (this.kind === "clip" ? "arXiv:2204.12076" : "arXiv:2306.04186"),
+      licence: "MIT",
+      frontend: "mel decibels, 64 HTK bands from 60 to 7800 Hz, 64 ms every 10 ms",
+      sampleRate: ATST_MEL.sampleRate,
+      minSamples: ATST_MEL.size / 2 + 1,
+      hopSamples: PATCH * ATST_MEL.hop,
+      rows: 1,
+      ...{ width, depth, heads, unused },
+    };
+  }
+
+  /** @inheritdoc Decibels from -1 to 1; their floor is that of each clip. */
+  features(waves: Tensor): Tensor {
+    return this.#mel.apply(waves);
+  }
+
+  /** @inheritdoc */
+  stepsOf(samples: number): number {
+    return this.chunks(atstFrames(samples)).reduce((all, { patches }) => all + patches, 0);
+  }
+
+  /** Chunks of so many frames, the first of each and their whole patches; none without a patch. */
+  chunks(frames: number): { first: number; patches: number }[] {
+    const chunk = CHUNK[this.kind];
+    return Array.from({ length: Math.ceil(frames / chunk) }, (_, i) => ({
+      first: i * chunk,
+      patches: Math.floor(Math.min(chunk, frames - i * chunk) / PATCH),
+    })).filter(({ patches }) => patches > 0);
+  }
+
+  /** @inheritdoc Normalised, without the class token. */
+  encode(features: Tensor, options: EncodeOptions = {}): Tensor {
+    return scope(() => {
+      const blocks = this.encodeBlocks(features, 1, options);
+      const last = blocks[0];
+      return this.kind === "clip" ? slice(last, 1, 1, last.shape[1] - 1) : last;
+    });
+  }
+
+  /**
+   * Outputs of the last blocks, each normalised.
+   *
+   * @param features [clips, frames, 64], at most a chunk
+   * @param count how many of the last blocks
+   * @returns [clips, tokens, width] each, of ATST-Clip with the class token in front
+   * @throws {ShapeError} if they give no patch, or more than there are positions for.
+   */
+  encodeBlocks(features: Tensor, count: number, { tokens, trace }: EncodeOptions = {}): Tensor[] {
+    const { depth, heads, width, positions, kind } = this.#sizes;
+    const p = this.parameter;
+    const [clips, frames, bands] = features.shape;
+    const patches = Math.floor(frames / PATCH);
+    if (features.shape.length !== 3 || patches < 1 || patches > positions - 1) {
+      throw new ShapeError(
+        `encode: features [${features.shape}] are not [clips, frames, ${bands}] of 1 to ` +
+          `${positions - 1} patches of ${PATCH} frames`,
+      );
+    }
+    return noGrad(() =>
+      scope(() => {
+        const own = kind === "clip" ? 1 : 0;
+        const mask = tokens &&
+          tokenMask(this.device, tokens.map((it) => it + own), clips, patches + own);
+        let hidden = this.#tokens(features, patches, trace);
+        trace?.("tokens_in", hidden);
+        const outputs: Tensor[] = [];
+        for (let i = 0; i < depth; i++) {
+          // One block's intermediate results at a time: depth must not count in the memory.
+          using input = hidden;
+          const source = within(p, `blocks.${i}.`);
+          hidden = scope(() =>
+            new TransformerBlock(this.device, width, heads, source, { eps: EPS })
+              .apply(input, mask ? { keyMask: mask } : {})
+          );
+          trace?.(`block${i}`, hidden);
+          if (i < depth - count) continue;
+          const normed = norm(p, kind === "clip" ? "norm" : "norm_frame", hidden);
+          trace?.(`norm${i}`, normed);
+          outputs.push(normed);
+        }
+        return outputs;
+      })
+    );
+  }
+
+  /** Patches of all bands, band by band, embedded, with positions. */
+  #tokens(features: Tensor, patches: number, trace?: Trace): Tensor {
+    const { width, kind } = this.#sizes;
+    const p = this.parameter;
+    const [clips, , bands] = features.shape;
+    const whole = reshape(slice(features, 1, 0, patches * PATCH), [clips, patches, PATCH, bands]);
+    const cut = reshape(permute(whole, [0, 1, 3, 2]), [clips, patches, bands * PATCH]);
+    const embedded = linear(cut, p(`${EMBED}.weight`), p(`${EMBED}.bias`));
+    trace?.("patch", embedded);
+    // The table's first row is the class token's; ATST-Frame never uses it.
+    const table = p("pos_embed");
+    const placed = add(embedded, slice(table, 1, 1, patches));
+    if (kind === "frame") return placed;
+    const cls = expand(add(p("cls_token"), slice(table, 1, 0, 1)), [clips, 1, width]);
+    return concat([cls, placed], 1);
+  }
+
+  /**
+   * Embeds a clip, chunk by chunk.
+   *
+   * @returns without pooling, steps are patches of 40 ms of all chunks, without class tokens;
+   * pooled, ATST-Clip has the class tokens of the blocks first, then the means of patches. `layers`
+   * are the same of each block alone.
+   * @throws as the others' `embed`.
+   */
+  override async embed(audio: Float32Array, options: AtstEmbedOptions = {}): Promise<Embedding> {
+    const { pool = "mean", layers = false, official = false } = options;
+    const { depth, width, hopSamples, sampleRate } = this.info;
+    const { blocks = this.kind === "clip" ? 1 : depth } = options;
+    if (!Number.isInteger(blocks) || blocks < 1 || blocks > depth) {
+      throw new ShapeError(`embed: ${blocks} blocks of ${depth}; 1 to ${depth} can be taken`);
+    }
+    const wave = this.waveOf(audio, options);
+    const frames = atstFrames(wave.length);
+    const chunks = this.chunks(frames);
+    /** Of each chunk and block: sums over patches, or the patches, and class tokens. */
+    const parts: { patches: Float32Array[]; cls: Float32Array[] }[] = [];
+    using features = scope(() => this.features(this.device.tensor(wave, [1, wave.length])));
+    const count = layers ? depth : blocks;
+    for (const { first, patches } of chunks) {
+      const outputs = noGrad(() =>
+        scope(() => {
+          const part = slice(features, 1, first, patches * PATCH);
+          return this.encodeBlocks(part, count).map((it) => {
+            const own = it.shape[1] - patches;
+            const steps = slice(it, 1, own, patches);
+            return [
+              pool === "none" ? reshape(steps, [patches, width]) : sum(steps, { axes: [0, 1] }),
+              ...(own > 0 && pool === "mean" ? [reshape(slice(it, 1, 0, 1), [width])] : []),
+            ];
+          });
+        })
+      );
+      const read = await Promise.all(outputs.map((of) => Promise.all(of.map((it) => it.data()))));
+      for (const it of outputs.flat()) it.dispose();
+      parts.push({
+        patches: read.map(([it]) => it),
+        cls: read.flatMap(([, it]) => it ? [it] : []),
+      });
+    }
+    const steps = chunks.reduce((all, { patches }) => all + patches, 0);
+    /** The embedding of the blocks from `first` on, among those that were read. */
+    const joined = (first: number, many: number): Float32Array => {
+      if (pool === "none") return sideBySide(parts.map((it) => it.patches), first, many, width);
+      const weights = this.#weights(frames, chunks, official);
+      const total = weights.reduce((all, { weight }) => all + weight, 0);
+      const values = new Float64Array(many * width * (this.kind === "clip" ? 2 : 1));
+      parts.forEach(({ patches, cls }, chunk) => {
+        const { weight, divisor } = weights[chunk];
+        const tensors = [
+          ...cls.slice(first, first + many).map((it) => ({ it, by: 1 })),
+          ...patches.slice(first, first + many).map((it) => ({ it, by: divisor })),
+        ];
+        tensors.forEach(({ it, by }, i) =>
+          it.forEach((x, c) => values[i * width + c] += x / by * weight / total)
+        );
+      });
+      return Float32Array.from(values);
+    };
+    const values = joined(count - blocks, blocks);
+    const each = layers ? Array.from({ length: depth }, (_, i) => joined(i, 1)) : [];
+    return {
+      values,
+      shape: pool === "none" ? [steps, values.length / steps] : [values.length],
+      steps,
+      ...pool === "none" && {
+        times: Float32Array.from({ length: steps }, (_, i) => i * hopSamples * 1000 / sampleRate),
+      },
+      ...layers && { layers: Float32Array.from(each.flatMap((it) => [...it])) },
+    };
+  }
+
+  /** What each chunk counts, and what its sum over patches is divided by. */
+  #weights(
+    frames: number,
+    chunks: readonly { first: number; patches: number }[],
+    official: boolean | "downstream",
+  ): { weight: number; divisor: number }[] {
+    const half = Math.floor(CHUNK[this.kind] / 2);
+    return chunks.map(({ first, patches }, i) => {
+      if (!official) return { weight: patches, divisor: patches };
+      const long = i === 0 || frames - first > half;
+      const remaining = this.kind === "clip" ? Math.floor((frames - first) / PATCH) : patches;
+      return {
+        weight: long || this.kind === "frame" && official === true ? 1 : 0,
+        divisor: remaining + DIVISOR_EPS,
+      };
+    });
+  }
+
+  /** @inheritdoc */
+  override [Symbol.dispose](): void {
+    this.#mel[Symbol.dispose]();
+    super[Symbol.dispose]();
+  }
+}
+
+/** Steps of all chunks, of some blocks side by side: [steps, blocks * width]. */
+function sideBySide(
+  chunks: readonly (readonly Float32Array[])[],
+  first: number,
+  many: number,
+  width: number,
+): Float32Array {
+  const steps = chunks.reduce((all, [it]) => all + it.length / width, 0);
+  const values = new Float32Array(steps * many * width);
+  let step = 0;
+  for (const blocks of chunks) {
+    for (let i = 0; i < blocks[0].length / width; i++, step++) {
+      for (let block = 0; block < many; block++) {
+        const from = blocks[first + block].subarray(i * width, (i + 1) * width);
+        values.set(from, (step * many + block) * width);
+      }
+    }
+  }
+  return values;
+}
