@@ -163,6 +163,16 @@ export class Encoder implements Disposable {
     return stepSize(this.geometry, bands);
   }
 
+  /** Values of an embedding of such options, or of a time step. */
+  embeddingSize({ bands }: EmbedOptions = {}): number {
+    return this.stepSize(bands);
+  }
+
+  /** Blocks. */
+  get depth(): number {
+    return this.geometry.depth;
+  }
+
   /** Milliseconds from one time step to the next. */
   get stepMs(): number {
     return this.geometry.patch[1] * HOP_SAMPLES * 1000 / SAMPLE_RATE;

@@ -345,6 +345,13 @@ export class Atst extends PretrainedEncoder {
     };
   }
 
+  /** @inheritdoc */
+  override embeddingSize({ pool, blocks }: AtstEmbedOptions = {}): number {
+    const { width, depth } = this.info;
+    const many = blocks ?? (this.kind === "clip" ? 1 : depth);
+    return many * width * (this.kind === "clip" && pool !== "none" ? 2 : 1);
+  }
+
   /** What each chunk counts, and what its sum over patches is divided by. */
   #weights(
     frames: number,

@@ -16,7 +16,7 @@ import {
   slice,
   type Tensor,
 } from "../../engine/functions.ts";
-import type { Embedding } from "../encoder/embed_queue.ts";
+import type { Clip, Embedding } from "../encoder/embed_queue.ts";
 import type { Bands } from "../encoder/embed.ts";
 import { needSound } from "../encoder/chunks.ts";
 import { needAudio } from "../encoder/embed_service.ts";
@@ -209,10 +209,57 @@ export abstract class PretrainedEncoder implements Disposable {
     return pool === "mean" ? mean(joined, { axes: [0] }) : joined;
   }
 
+  /** Blocks. */
+  get depth(): number {
+    return this.info.depth;
+  }
+
+  /** Values of what {@link embed} gives with such options, of a step where nothing is pooled. */
+  embeddingSize({ bands }: PretrainedEmbedOptions = {}): number {
+    return this.stepSize(bands);
+  }
+
+  /**
+   * Embeds any number of clips, one after the other; each is held as a whole.
+   *
+   * @throws as {@link embed}, unless a clip's `failed` takes it.
+   */
+  async *embedEach<Key>(
+    clips: Iterable<Clip<Key>> | AsyncIterable<Clip<Key>>,
+    options: PretrainedEmbedOptions = {},
+  ): AsyncGenerator<readonly [Key, Embedding]> {
+    for await (const { key, audio, failed } of clips) {
+      let embedding: Embedding;
+      try {
+        embedding = await this.embed(await wholeOf(audio), options);
+      } catch (error) {
+        if (!failed) throw error;
+        failed(error);
+        continue;
+      }
+      yield [key, embedding];
+    }
+  }
+
   /** Frees parameters and tables. */
   [Symbol.dispose](): void {
     this.arena[Symbol.dispose]();
   }
+}
+
+/** A clip's waveform in one piece. */
+async function wholeOf(audio: Clip<unknown>["audio"]): Promise<Float32Array> {
+  if (!(Symbol.asyncIterator in audio)) return audio as Float32Array;
+  const blocks: Float32Array[] = [];
+  for await (const block of audio) blocks.push(block);
+  if (blocks.length === 1) return blocks[0];
+  const whole = new Float32Array(blocks.reduce((all, it) => all + it.length, 0));
+  let at = 0;
+  for (const block of blocks) {
+    whole.set(block, at);
+    at += block.length;
+  }
+  return whole;
 }
 
 /**

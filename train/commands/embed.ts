@@ -1,5 +1,7 @@
 /** `deno task embed`: audio to embeddings. */
 
+import type { EmbedOptions } from "../../model/encoder/embed_queue.ts";
+import type { PretrainedEmbedOptions } from "../../model/pretrained/encoder.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { printable } from "../../engine/formats/printable.ts";
 import { command, refuse } from "../cli/command.ts";
@@ -20,9 +22,9 @@ import { choice, file, path, repeated, whole } from "../cli/value_types.ts";
 import { AUDIO_EXTENSIONS, isFolder } from "../io/folders.ts";
 import { NoDataError, UsageError } from "../errors.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import { audioFiles, embedFiles, skippedPath } from "../downstream/embed_files.ts";
+import { audioFiles, embedFiles, type EmbedState, skippedPath } from "../downstream/embed_files.ts";
 import { formOf } from "../downstream/embedding_file.ts";
-import { encoderFrom } from "../downstream/encoder_file.ts";
+import { encoderFrom, pretrainedFrom } from "../downstream/encoder_file.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
 import { predictFiles, probeFor } from "../downstream/probe/predict.ts";
 import { RateLine } from "../cli/rate_line.ts";
@@ -99,23 +101,36 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   if (await isFolder(out)) throw new UsageError(`--out ${out}: is a folder; give a file`);
   const files = await filesIn(audio, quiet);
   using device = await openWatchedDevice({ adapter }, quiet);
-  using encoder = await encoderFrom(device, checkpoint, heads);
+  using other = await pretrainedFrom(device, checkpoint, heads);
+  if (other) {
+    const { title } = other.info;
+    refuse(words, ["mode", "compat", "batch"], `is not for ${title}, which takes clips whole`);
+    if (pooling === "max") throw new UsageError(`--pool max: is not for ${title}`);
+  }
+  using own = other ? undefined : await encoderFrom(device, checkpoint, heads);
   using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency, values["max-hours"]);
   using line = new RateLine({ quiet });
-  const { embedded, skipped, seconds, skippedFiles } = await embedFiles({
-    encoder,
-    pool: threads,
-    files,
-    out,
-    options: { mode, pool: pooling, bands, layers, compat, batch },
-    signal,
-    onProgress: (it) => line.update(it.embedded + it.skipped, files.length, it.seconds),
-  });
+  const common = {
+    ...{ pool: threads, files, out, signal },
+    onProgress: (it: EmbedState) => line.update(it.embedded + it.skipped, files.length, it.seconds),
+  };
+  const given: EmbedOptions = { mode, pool: pooling, bands, layers, compat, batch };
+  const pretrained: PretrainedEmbedOptions = {
+    pool: pooling === "none" ? "none" : "mean",
+    // Means over bands, as their probes have them, unless something else is asked for.
+    ...words.bands !== undefined && { bands },
+    layers,
+  };
+  const { embedded, skipped, seconds, skippedFiles } =
+    await (other
+      ? embedFiles<PretrainedEmbedOptions>({ encoder: other, options: pretrained, ...common })
+      : embedFiles<EmbedOptions>({ encoder: own!, options: given, ...common }));
+  const size = other ? other.embeddingSize(pretrained) : own!.embeddingSize(given);
   line.finish();
   if (!quiet) {
     console.log(
       `${embedded} files embedded (${(seconds / 3600).toFixed(2)} h of audio), ` +
-        `${encoder.stepSize(bands)} values each: ${out}`,
+        `${size} values each: ${out}`,
     );
   }
   const headline = `${skipped} of ${files.length} files skipped, see ${skippedPath(out)}:`;

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { Clip, EmbedOptions } from "../../model/encoder/embed_queue.ts";
-import type { Encoder } from "../../model/encoder/encoder.ts";
+import type { Clip, Embedding, EmbedOptions } from "../../model/encoder/embed_queue.ts";
 import { SAMPLE_RATE } from "../audio/decode.ts";
 import { InterruptedError, NoDataError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, isFolder, type OnSkip, walkFiles } from "../io/folders.ts";
@@ -23,10 +22,23 @@ const MOST_OPEN = 32;
 /** And while there are long ones among them, which may be decoded as a whole. */
 const LEAST_OPEN = 4;
 
+/** An encoder, of this project's models or of another system. */
+export interface ClipEncoder<Options> {
+  /** Embeds clips, in any order. */
+  embedEach(
+    clips: Iterable<Clip<number>>,
+    options: Options,
+  ): AsyncGenerator<readonly [number, Embedding]>;
+  /** Values of an embedding, or of a time step. */
+  embeddingSize(options: Options): number;
+  /** Blocks. */
+  readonly depth: number;
+}
+
 /** What {@link embedFiles} works with. */
-export interface EmbedFilesOptions {
+export interface EmbedFilesOptions<Options extends Pick<EmbedOptions, "pool" | "layers">> {
   /** Computes. */
-  readonly encoder: Encoder;
+  readonly encoder: ClipEncoder<Options>;
   /** Decodes. */
   readonly pool: WorkerPool;
   /** Audio files. */
@@ -34,7 +46,7 @@ export interface EmbedFilesOptions {
   /** File of embeddings; its ending decides its form. */
   readonly out: string;
   /** Which embeddings. */
-  readonly options: EmbedOptions;
+  readonly options: Options;
   /** Called after every file, and after parts of long ones. */
   readonly onProgress?: (state: EmbedState) => void;
   /** Aborts. */
@@ -90,13 +102,15 @@ export async function audioFiles(
  * @throws {UsageError} if the file of embeddings cannot be made
  * @throws {InterruptedError} when the signal aborted; nothing was written then.
  */
-export async function embedFiles(options: EmbedFilesOptions): Promise<EmbedResult> {
+export async function embedFiles<Options extends Pick<EmbedOptions, "pool" | "layers">>(
+  options: EmbedFilesOptions<Options>,
+): Promise<EmbedResult> {
   const { encoder, pool, files, out, signal, onProgress } = options;
-  const { pool: pooling, bands, layers } = options.options;
+  const { pool: pooling, layers } = options.options;
   using file = new EmbeddingFile(out, {
-    size: encoder.stepSize(bands),
+    size: encoder.embeddingSize(options.options),
     frames: pooling === "none",
-    ...(layers && { layers: encoder.geometry.depth }),
+    ...(layers && { layers: encoder.depth }),
   });
   const skipped = new Map<number, SkippedClip>();
   let samples = 0;

@@ -5,6 +5,11 @@
  */
 import type { Device } from "../../engine/mod.ts";
 import { type Encoder, EncoderError, loadEncoder } from "../../model/encoder/encoder.ts";
+import { explaining } from "../../model/encoder/file_values.ts";
+import { openFile } from "../../model/encoder/open_file.ts";
+import { openCheckpoint } from "../../model/formats/checkpoint_file.ts";
+import type { PretrainedEncoder } from "../../model/pretrained/encoder.ts";
+import { loadPretrained, pretrainedSystem } from "../../model/pretrained/load.ts";
 import { UsageError } from "../errors.ts";
 import { isFolder } from "../io/folders.ts";
 import { openRegular } from "../io/regular_file.ts";
@@ -49,6 +54,26 @@ async function isFile(path: string): Promise<boolean> {
 }
 
 /**
+ * Loads an encoder of another system, where the file is one's.
+ *
+ * @param heads attention heads, where the file does not say them
+ * @returns undefined for files of this project's models
+ * @throws {UsageError} if it cannot be read or is not whole.
+ */
+export async function pretrainedFrom(
+  device: Device,
+  path: string,
+  heads: number | undefined,
+): Promise<PretrainedEncoder | undefined> {
+  using opened = await openFile(encoderPath(path));
+  return await usable(path, async () => {
+    const file = explaining(() => openCheckpoint(opened));
+    if (!pretrainedSystem(file.tensors)) return undefined;
+    return await loadPretrained(device, file, heads === undefined ? {} : { heads });
+  });
+}
+
+/**
  * Loads an encoder.
  *
  * @param heads attention heads, where the file does not say them
@@ -59,8 +84,16 @@ export async function encoderFrom(
   path: string,
   heads: number | undefined,
 ): Promise<Encoder> {
+  return await usable(
+    path,
+    () => loadEncoder(device, encoderPath(path), heads === undefined ? {} : { heads }),
+  );
+}
+
+/** Runs `load`; what is wrong with the file is told with its name. */
+async function usable<T>(path: string, load: () => Promise<T>): Promise<T> {
   try {
-    return await loadEncoder(device, encoderPath(path), heads === undefined ? {} : { heads });
+    return await load();
   } catch (error) {
     if (error instanceof EncoderError) {
       throw new UsageError(`--checkpoint ${path}: no usable encoder: ${error.message}`);

@@ -3,10 +3,11 @@
  * example.
  */
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
-import { join } from "@std/path";
+import { fromFileUrl, join } from "@std/path";
 import { openDevice } from "../../../engine/mod.ts";
 import type { Embedding, EmbedOptions } from "../../../model/encoder/embed_queue.ts";
 import { loadEncoder } from "../../../model/encoder/encoder.ts";
+import { loadPretrained } from "../../../model/pretrained/load.ts";
 import { bytesAccess } from "../../../model/formats/stored_tensor.ts";
 import { readSafetensors } from "../../../engine/formats/safetensors.ts";
 import { ZipArchive } from "../../../model/formats/zip_read.ts";
@@ -244,6 +245,47 @@ test("embed: wrong usage is exit 2 and says what", () =>
     }
   }));
 
+fullOnly(
+  "embed: official files of other systems are taken, clips whole",
+  () =>
+    inTempDir(async (dir) => {
+      const data = audioFolder(dir);
+      const model = fromFileUrl(new URL("../../golden/compared/beats.pt", import.meta.url));
+      const out = join(dir, "e.npz");
+      const given = ["--checkpoint", model, data, "--out", out];
+      using device = await openDevice();
+      using encoder = await loadPretrained(device, model);
+      const names = ["0.wav", "2.wav", "4.wav", 'b, "2"/1.wav', 'b, "2"/3.wav', 'b, "2"/5.wav'];
+      for (
+        const [words, options] of [
+          [[], {}],
+          [["--bands", "concat", "--frames"], { bands: "concat", pool: "none" }],
+        ] as const
+      ) {
+        assertEquals((await embed(...given, ...words)).code, 0);
+        const { shape, values } = readNpz(out).embeddings;
+        const expected: number[] = [];
+        for (const name of names) {
+          const wave = await loadWaveform(join(data, name));
+          expected.push(...(await encoder.embed(wave, options)).values);
+        }
+        assertEquals(shape, [
+          expected.length / (words.length > 0 ? 256 : 32),
+          words.length > 0 ? 256 : 32,
+        ]);
+        assertEquals(values, expected);
+      }
+      for (const words of [["--mode", "fast"], ["--batch", "2"], ["--pool", "max"]]) {
+        const error = await assertRejects(
+          () => embed(...given, ...words),
+          Error,
+          "is not for BEATs",
+        );
+        assertEquals(exitCodeOf(error), 2);
+      }
+    }),
+);
+
 test("embed: interrupted it leaves what was there", () =>
   inTempDir(async (dir) => {
     const data = audioFolder(dir);
@@ -264,7 +306,7 @@ test("embed: interrupted it leaves what was there", () =>
       if (after === 0) controller.abort();
       const options = { encoder, pool, files, out, options: { batch: 1 }, signal, onProgress };
       await assertRejects(
-        () => embedFiles(options),
+        () => embedFiles<EmbedOptions>(options),
         InterruptedError,
         "of 7 files; nothing was written",
       );
