@@ -168,6 +168,19 @@ export {
 export { initialise } from "./objectives/initialise.ts";
 export { reconstruct, type Reconstruction } from "./objectives/reconstruct.ts";
 
+// Encoders of other systems
+export { inspectPretrained, loadPretrained, type PretrainedFindings } from "./pretrained/load.ts";
+export {
+  type EncodeOptions,
+  type PretrainedEmbedOptions,
+  PretrainedEncoder,
+  type PretrainedInfo,
+  type PretrainedSizes,
+  type PretrainedSystem,
+  type Trace,
+} from "./pretrained/encoder.ts";
+export type { PretrainedOptions } from "./pretrained/options.ts";
+
 // Encoders from files, and embeddings
 export {
   Encoder,

@@ -33,6 +33,7 @@ import {
   type PretrainedEmbedOptions,
   PretrainedEncoder,
   type PretrainedInfo,
+  type PretrainedSizes,
   tokenMask,
   type Trace,
 } from "./encoder.ts";
@@ -42,6 +43,7 @@ import {
   countBlocks,
   layer,
   loadParameters,
+  type Plan,
   shapeOf,
   type Source,
 } from "./state_dict.ts";
@@ -87,10 +89,7 @@ export interface AtstEmbedOptions extends PretrainedEmbedOptions {
 }
 
 /** Sizes of an encoder. */
-interface AtstSizes {
-  readonly width: number;
-  readonly depth: number;
-  readonly heads: number;
+export interface AtstSizes extends PretrainedSizes {
   /** Rows of the position table, the class token's counted. */
   readonly positions: number;
   /** Which of the two. */
@@ -124,6 +123,31 @@ function sourcesOf({ width, depth, positions, kind }: AtstSizes): Source[] {
   ];
 }
 
+/**
+ * What an encoder takes from a file: its teacher.
+ *
+ * @throws {EncoderError} if sizes cannot be told.
+ */
+export function atstPlan(file: CheckpointFile, options: PretrainedOptions): Plan<AtstSizes> {
+  const prefix = prefixIn(file.tensors);
+  if (prefix === undefined) throw new EncoderError(`it is no encoder of ${TITLE}`);
+  const tensors: StoredTensors = new Map(
+    [...file.tensors].filter(([name]) => name.startsWith(prefix))
+      .map(([name, it]) => [name.slice(prefix.length), it]),
+  );
+  const [width] = shapeOf(TITLE, tensors, `${EMBED}.weight`, 2);
+  const sizes: AtstSizes = {
+    width,
+    depth: countBlocks(TITLE, tensors, undefined, "blocks."),
+    heads: headsOf(width, undefined, options),
+    positions: shapeOf(TITLE, tensors, "pos_embed", 3)[1],
+    kind: tensors.has("norm_frame.weight") ? "frame" : "clip",
+  };
+  const beside = (name: string) => name === "mask_embed";
+  const title = sizes.kind === "clip" ? "ATST-Clip" : "ATST-Frame";
+  return { title, sizes, tensors, sources: sourcesOf(sizes), beside };
+}
+
 /** An encoder of ATST-Clip or ATST-Frame. */
 export class Atst extends PretrainedEncoder {
   readonly info: PretrainedInfo;
@@ -138,35 +162,17 @@ export class Atst extends PretrainedEncoder {
    * @throws {EncoderError} if one is missing or has another shape, or sizes cannot be told.
    */
   constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
-    const prefix = prefixIn(file.tensors);
-    if (prefix === undefined) throw new EncoderError(`it is no encoder of ${TITLE}`);
-    const tensors: StoredTensors = new Map(
-      [...file.tensors].filter(([name]) => name.startsWith(prefix))
-        .map(([name, it]) => [name.slice(prefix.length), it]),
-    );
-    const [width] = shapeOf(TITLE, tensors, `${EMBED}.weight`, 2);
-    const sizes: AtstSizes = {
-      width,
-      depth: countBlocks(TITLE, tensors, undefined, "blocks."),
-      heads: headsOf(width, undefined, options),
-      positions: shapeOf(TITLE, tensors, "pos_embed", 3)[1],
-      kind: tensors.has("norm_frame.weight") ? "frame" : "clip",
-    };
-    const { arena, unused } = loadParameters(
-      device,
-      TITLE,
-      tensors,
-      sourcesOf(sizes),
-      (name) => name === "mask_embed",
-    );
+    const plan = atstPlan(file, options);
+    const { sizes } = plan;
+    const { arena, unused } = loadParameters(device, plan);
     super(device, arena);
     this.#sizes = sizes;
     this.kind = sizes.kind;
     this.#mel = new AtstMel(device);
-    const { depth, heads } = sizes;
+    const { width, depth, heads } = sizes;
     this.info = {
       system: "atst",
-      title: this.kind === "clip" ? "ATST-Clip" : "ATST-Frame",
+      title: plan.title,
       source: "https://github.com/Audio-WestlakeU/audiossl, " +
         (this.kind === "clip" ? "arXiv:2204.12076" : "arXiv:2306.04186"),
       licence: "MIT",

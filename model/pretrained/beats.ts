@@ -31,6 +31,7 @@ import {
   type EncodeOptions,
   PretrainedEncoder,
   type PretrainedInfo,
+  type PretrainedSizes,
   timeMajorPatches,
   tokenMask,
   type Trace,
@@ -43,6 +44,7 @@ import {
   countBlocks,
   layer,
   loadParameters,
+  type Plan,
   shapeOf,
   type Source,
   type Stored,
@@ -66,18 +68,18 @@ export function isBeats(tensors: StoredTensors): boolean {
 }
 
 /** Sizes of an encoder. */
-interface BeatsSizes {
-  readonly width: number;
+export interface BeatsSizes extends PretrainedSizes {
   /** Width of the patch embedding. */
   readonly embedding: number;
-  readonly depth: number;
+  /** Width between the two layers of the MLP. */
   readonly hidden: number;
-  readonly heads: number;
+  /** Frames, and bands, of a patch. */
   readonly patch: number;
   /** Whether patches have a bias. */
   readonly patchBias: boolean;
   /** Width of a group, and length, of the kernels of convolutional positions. */
   readonly kernel: readonly [channels: number, length: number];
+  /** How distances fall into buckets. */
   readonly buckets: Buckets;
   /** Factor of the residual. */
   readonly alpha: number;
@@ -179,6 +181,19 @@ export function foldedLastAxis(g: Float32Array, v: Float32Array): Float32Array {
   return v.map((it, i) => it * g[i % g.length] / Math.sqrt(squares[i % g.length]));
 }
 
+/**
+ * What an encoder takes from a file.
+ *
+ * @throws {EncoderError} if sizes cannot be told, or it is of a kind that was never released.
+ */
+export function beatsPlan(file: CheckpointFile, options: PretrainedOptions): Plan<BeatsSizes> {
+  const sizes = sizesOf(file, options);
+  const sources = sourcesOf(sizes);
+  // All layers' tables are that of the first.
+  const beside = (name: string) => name.endsWith(`.${TABLE}`);
+  return { title: TITLE, sizes, tensors: file.tensors, sources, beside };
+}
+
 /** An encoder of BEATs, pre-trained or fine-tuned. */
 export class Beats extends PretrainedEncoder {
   readonly info: PretrainedInfo;
@@ -194,15 +209,9 @@ export class Beats extends PretrainedEncoder {
    * never released.
    */
   constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
-    const sizes = sizesOf(file, options);
-    const { arena, unused } = loadParameters(
-      device,
-      TITLE,
-      file.tensors,
-      sourcesOf(sizes),
-      // All layers' tables are that of the first.
-      (name) => name.endsWith(`.${TABLE}`),
-    );
+    const plan = beatsPlan(file, options);
+    const { sizes } = plan;
+    const { arena, unused } = loadParameters(device, plan);
     super(device, arena);
     this.#sizes = sizes;
     this.#fbank = new KaldiFbank(device);

@@ -27,8 +27,18 @@ import type { ParameterArena } from "../vit/parameter_arena.ts";
 /** Which system an encoder is of. */
 export type PretrainedSystem = "mae-ast" | "beats" | "atst";
 
+/** Sizes that every encoder has. */
+export interface PretrainedSizes {
+  /** Width of a token. */
+  readonly width: number;
+  /** Blocks. */
+  readonly depth: number;
+  /** Attention heads. */
+  readonly heads: number;
+}
+
 /** What is known of an encoder. */
-export interface PretrainedInfo {
+export interface PretrainedInfo extends PretrainedSizes {
   /** Which system. */
   readonly system: PretrainedSystem;
   /** What people call it. */
@@ -49,12 +59,6 @@ export interface PretrainedInfo {
   readonly hopSamples: number;
   /** Tokens of a time step: patches along frequency, the low one first. */
   readonly rows: number;
-  /** Width of a token. */
-  readonly width: number;
-  /** Blocks. */
-  readonly depth: number;
-  /** Attention heads. */
-  readonly heads: number;
   /** Names of tensors in the file that no part of the encoder is. */
   readonly unused: readonly string[];
 }

@@ -9,17 +9,20 @@ import { EncoderError, explaining } from "../encoder/file_values.ts";
 import { openFile } from "../encoder/open_file.ts";
 import { type CheckpointFile, openCheckpoint } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
-import { bytesAccess } from "../formats/stored_tensor.ts";
-import { Atst, isAtst } from "./atst.ts";
-import { Beats, isBeats } from "./beats.ts";
-import type { PretrainedEncoder, PretrainedSystem } from "./encoder.ts";
-import { isMaeAst, MaeAst } from "./mae_ast.ts";
+import { bytesAccess, countOf } from "../formats/stored_tensor.ts";
+import { Atst, atstPlan, isAtst } from "./atst.ts";
+import { Beats, beatsPlan, isBeats } from "./beats.ts";
+import type { PretrainedEncoder, PretrainedSizes, PretrainedSystem } from "./encoder.ts";
+import { isMaeAst, MaeAst, maeAstPlan } from "./mae_ast.ts";
 import type { PretrainedOptions } from "./options.ts";
+import { findTensors, type Plan } from "./state_dict.ts";
 
 /** A system that is known here. */
 interface Known {
   /** Whether tensors are its own. */
   readonly is: (tensors: StoredTensors) => boolean;
+  /** What it takes from a file. */
+  readonly plan: (file: CheckpointFile, options: PretrainedOptions) => Plan<PretrainedSizes>;
   /** Loads it. */
   readonly load: (
     device: Device,
@@ -29,14 +32,46 @@ interface Known {
 }
 
 const KNOWN: Readonly<Record<PretrainedSystem, Known>> = {
-  "mae-ast": { is: isMaeAst, load: (...of) => new MaeAst(...of) },
-  beats: { is: isBeats, load: (...of) => new Beats(...of) },
-  atst: { is: isAtst, load: (...of) => new Atst(...of) },
+  "mae-ast": { is: isMaeAst, plan: maeAstPlan, load: (...of) => new MaeAst(...of) },
+  beats: { is: isBeats, plan: beatsPlan, load: (...of) => new Beats(...of) },
+  atst: { is: isAtst, plan: atstPlan, load: (...of) => new Atst(...of) },
 };
 
 /** Which system the tensors of a file are of; undefined for none of those here. */
 export function pretrainedSystem(tensors: StoredTensors): PretrainedSystem | undefined {
   return (Object.keys(KNOWN) as PretrainedSystem[]).find((it) => KNOWN[it].is(tensors));
+}
+
+/** What {@link inspectPretrained} finds. */
+export interface PretrainedFindings extends PretrainedSizes {
+  /** Which system. */
+  readonly system: PretrainedSystem;
+  /** What people call it. */
+  readonly title: string;
+  /** Values of the encoder's tensors in the file, tables of positions and the like counted. */
+  readonly parameters: number;
+  /** Names of tensors that are no part of it, nor of what it was trained with. */
+  readonly unused: readonly string[];
+}
+
+/**
+ * What encoder a file holds, without reading values.
+ *
+ * @returns undefined if it is none of those here
+ * @throws {EncoderError} if it is not whole.
+ */
+export function inspectPretrained(
+  file: CheckpointFile,
+  options: PretrainedOptions = {},
+): PretrainedFindings | undefined {
+  const system = pretrainedSystem(file.tensors);
+  if (!system) return undefined;
+  const plan = KNOWN[system].plan(file, options);
+  const { unused } = findTensors(plan);
+  const { title, sizes: { width, depth, heads }, sources } = plan;
+  const parameters = sources.flatMap(({ from }) => from)
+    .reduce((all, { shape }) => all + countOf(shape), 0);
+  return { system, title, width, depth, heads, parameters, unused };
 }
 
 /**

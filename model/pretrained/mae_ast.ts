@@ -27,6 +27,7 @@ import {
   type EncodeOptions,
   PretrainedEncoder,
   type PretrainedInfo,
+  type PretrainedSizes,
   timeMajorPatches,
   tokenMask,
 } from "./encoder.ts";
@@ -37,6 +38,7 @@ import {
   countBlocks,
   layer,
   loadParameters,
+  type Plan,
   shapeOf,
   type Source,
   type Stored,
@@ -60,11 +62,9 @@ export function isMaeAst(tensors: StoredTensors): boolean {
 }
 
 /** Sizes of an encoder. */
-interface MaeAstSizes {
-  readonly width: number;
-  readonly depth: number;
+export interface MaeAstSizes extends PretrainedSizes {
+  /** Width between the two layers of the MLP. */
   readonly hidden: number;
-  readonly heads: number;
   /** Rows of the position table. */
   readonly positions: number;
   /** Frames and bands of a patch. */
@@ -124,6 +124,18 @@ function sourcesOf({ width, depth, hidden, positions, patch }: MaeAstSizes): Sou
   ];
 }
 
+/**
+ * What an encoder takes from a file.
+ *
+ * @throws {EncoderError} if sizes cannot be told.
+ */
+export function maeAstPlan(file: CheckpointFile, options: PretrainedOptions): Plan<MaeAstSizes> {
+  const sizes = sizesOf(file, options);
+  const sources = sourcesOf(sizes);
+  const { tensors } = file;
+  return { title: TITLE, sizes, tensors, sources, beside: (name) => BESIDE.test(name) };
+}
+
 /** An encoder of MAE-AST, of patches or of frames. */
 export class MaeAst extends PretrainedEncoder {
   readonly info: PretrainedInfo;
@@ -136,14 +148,9 @@ export class MaeAst extends PretrainedEncoder {
    * @throws {EncoderError} if one is missing or has another shape, or sizes cannot be told.
    */
   constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
-    const sizes = sizesOf(file, options);
-    const { arena, unused } = loadParameters(
-      device,
-      TITLE,
-      file.tensors,
-      sourcesOf(sizes),
-      (name) => BESIDE.test(name),
-    );
+    const plan = maeAstPlan(file, options);
+    const { sizes } = plan;
+    const { arena, unused } = loadParameters(device, plan);
     super(device, arena);
     this.#sizes = sizes;
     this.#fbank = new KaldiFbank(device);

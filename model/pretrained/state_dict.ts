@@ -45,7 +45,8 @@ export function layer(name: string, weight: Shape, bias = true): Source[] {
 }
 
 /** What a file's tensors are to an encoder. */
-interface Found {
+export interface Found {
+  /** Each tensor that was asked for. */
   readonly stored: ReadonlyMap<Stored, StoredTensor>;
   /** Names that are neither taken nor known to be no part of the encoder. */
   readonly unused: readonly string[];
@@ -60,17 +61,27 @@ function some(names: readonly string[]): string {
   return names.length > most ? `${first} and ${names.length - most} more` : first;
 }
 
+/** What an encoder takes from a file. */
+export interface Plan<Sizes> {
+  /** Which encoder, for people. */
+  readonly title: string;
+  /** Its sizes. */
+  readonly sizes: Sizes;
+  /** Tensors of the file, by the names that {@link sources} have. */
+  readonly tensors: StoredTensors;
+  /** Parameters. */
+  readonly sources: readonly Source[];
+  /** Tells which other names are known: they are of parts that encoders do not need. */
+  readonly beside: (name: string) => boolean;
+}
+
 /**
  * Finds all tensors.
  *
- * @param beside tells which other names are known: they are of parts that encoders do not need
  * @throws {EncoderError} if one is missing or has another shape; lists those and what was not used.
  */
-function find(
-  title: string,
-  tensors: StoredTensors,
-  sources: readonly Source[],
-  beside: (name: string) => boolean,
+export function findTensors(
+  { title, tensors, sources, beside }: Omit<Plan<unknown>, "sizes">,
 ): Found {
   const stored = new Map<Stored, StoredTensor>();
   const used = new Set<string>();
@@ -105,20 +116,16 @@ function find(
 /**
  * Uploads an encoder's parameters.
  *
- * @param tensors those of a file, by name
- * @param beside tells which other names are known: they are of parts that encoders do not need
  * @returns the parameters, and names that are neither of them nor known
  * @throws {EncoderError} if a tensor is missing or has another shape, or holds what is no finite
  * number.
  */
 export function loadParameters(
   device: Device,
-  title: string,
-  tensors: StoredTensors,
-  sources: readonly Source[],
-  beside: (name: string) => boolean,
+  plan: Plan<unknown>,
 ): { arena: ParameterArena; unused: readonly string[] } {
-  const { stored, unused } = find(title, tensors, sources, beside);
+  const { stored, unused } = findTensors(plan);
+  const { sources } = plan;
   const arena = new ParameterArena(device, sources, { trainable: false });
   try {
     // One after the other, so that a second copy of a large model is never held.

@@ -6,6 +6,7 @@ import {
   modelOf,
   SYSTEM_TITLES,
 } from "../../model/formats/checkpoint_file.ts";
+import { inspectPretrained, type PretrainedFindings } from "../../model/pretrained/load.ts";
 import { printable } from "../../engine/formats/printable.ts";
 import { bytesIn, type StoredTensor } from "../../model/formats/stored_tensor.ts";
 import { formatBytes } from "../../engine/mod.ts";
@@ -82,14 +83,24 @@ function bytesOf(tensors: Iterable<StoredTensor>): number {
   return sum;
 }
 
-/** The model, or why there is none. */
-function judged(file: CheckpointFile): { model?: CheckpointModel; reason?: string } {
+/** What a file holds: a model, an encoder of another system, or why it is neither. */
+interface Judgement {
+  readonly model?: CheckpointModel;
+  readonly encoder?: PretrainedFindings;
+  readonly reason?: string;
+}
+
+function judged(file: CheckpointFile): Judgement {
   try {
+    const encoder = inspectPretrained(file);
+    if (encoder) return { encoder };
     const model = modelOf(file);
-    return model ? { model } : { reason: "none of MATPAC, MATPAC++, M2D and MSM-MAE" };
+    return model
+      ? { model }
+      : { reason: "none of MATPAC, MATPAC++, M2D, MSM-MAE, MAE-AST, BEATs and ATST" };
   } catch (error) {
     // What is wrong with the model is what inspect is asked for.
-    if (error instanceof Error && error.name === "CheckpointError") {
+    if (error instanceof Error && ["CheckpointError", "EncoderError"].includes(error.name)) {
       return { reason: error.message };
     }
     throw error;
@@ -97,7 +108,7 @@ function judged(file: CheckpointFile): { model?: CheckpointModel; reason?: strin
 }
 
 function record({ file, path, bytes }: OpenCheckpoint, rows: readonly Row[]): unknown {
-  const { model, reason } = judged(file);
+  const { model, encoder, reason } = judged(file);
   return {
     path,
     bytes,
@@ -116,12 +127,13 @@ function record({ file, path, bytes }: OpenCheckpoint, rows: readonly Row[]): un
         ...model.differences,
       }
       : null,
+    encoder: encoder ?? null,
     reason: reason ?? null,
   };
 }
 
 function report({ file, path, bytes }: OpenCheckpoint, rows: readonly Row[]): string {
-  const { model, reason } = judged(file);
+  const { model, encoder, reason } = judged(file);
   const metadata = Object.entries(file.metadata);
   const bad = rows.filter(({ nonFinite }) => nonFinite > 0).length;
   return [
@@ -141,7 +153,7 @@ function report({ file, path, bytes }: OpenCheckpoint, rows: readonly Row[]): st
         } (state of the optimizer)`,
       ]
       : []),
-    ...(model ? modelLines(model) : [`model: ${reason}`]),
+    ...(model ? modelLines(model) : encoder ? encoderLines(encoder) : [`model: ${reason}`]),
     ...(model && model.style !== "matpac" ? [`names: those of ${SYSTEM_TITLES[model.style]}`] : []),
     ...(model ? differenceLines(model) : []),
     ...(model && model.differences.missing.length + model.differences.misshaped.length === 0
@@ -149,6 +161,15 @@ function report({ file, path, bytes }: OpenCheckpoint, rows: readonly Row[]): st
       : []),
     ...(bad > 0 ? [`${bad} tensors hold values that are not finite`] : []),
   ].join("\n");
+}
+
+function encoderLines({ title, width, depth, heads, parameters, unused }: PretrainedFindings) {
+  return [
+    `model: encoder of ${title}, ${parameters.toLocaleString("en")} parameters: width ${width}, ` +
+    `${depth} blocks, ${heads} heads`,
+    "nothing is missing",
+    ...(unused.length > 0 ? [`not used: ${unused.map(printable).join(", ")}`] : []),
+  ];
 }
 
 /** Bytes between two turns of the event loop, and as many of them as a tensor takes in any case. */

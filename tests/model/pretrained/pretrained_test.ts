@@ -6,10 +6,18 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows }
 import { openDevice, ShapeError } from "../../../engine/mod.ts";
 import { Prng } from "../../../engine/prng.ts";
 import { EncoderError } from "../../../model/encoder/encoder.ts";
-import { type CheckpointFile, openCheckpoint } from "../../../model/formats/checkpoint_file.ts";
-import { bytesAccess, storedTensor } from "../../../model/formats/stored_tensor.ts";
+import {
+  type CheckpointFile,
+  openCheckpoint,
+  type Setting,
+} from "../../../model/formats/checkpoint_file.ts";
+import {
+  bytesAccess,
+  type StoredTensor,
+  storedTensor,
+} from "../../../model/formats/stored_tensor.ts";
 import { foldedLastAxis } from "../../../model/pretrained/beats.ts";
-import { loadPretrained } from "../../../model/pretrained/load.ts";
+import { inspectPretrained, loadPretrained } from "../../../model/pretrained/load.ts";
 import {
   gatedBias,
   relativeBias,
@@ -126,6 +134,34 @@ Deno.test("no clip is longer than the positions of an encoder", async () => {
     EncoderError,
     "5 attention heads do not divide the width 32",
   );
+});
+
+/** A file of BEATs of released sizes, whose values nobody reads. */
+function releasedBeats(): CheckpointFile {
+  const sizes: Record<number, number> = { 20: 512, 32: 768, 64: 3072, 4: 12, 8: 64 };
+  const tensors = new Map<string, StoredTensor>();
+  for (let block = 0; block < 12; block++) {
+    for (const [name, { shape }] of BEATS.tensors) {
+      const full = name.replace("layers.0.", `layers.${block}.`);
+      if (/layers\.[12]\./.test(name) || block > 0 && full === name) continue;
+      const wide = shape.map((it) => sizes[it] ?? it);
+      if (name.endsWith("grep_linear.weight") || name.endsWith("grep_linear.bias")) wide[0] = 8;
+      if (name.endsWith("weight_v")) wide[1] = 48;
+      tensors.set(full, { dtype: "F32", shape: wide, chunks: () => [] });
+    }
+  }
+  const said: Record<string, Setting> = { deep_norm: true, max_distance: 800 };
+  return { ...BEATS, tensors, setting: (key) => said[key] };
+}
+
+Deno.test("an encoder of released sizes has the tensors and values that were published", () => {
+  const file = releasedBeats();
+  assertEquals(file.tensors.size, 250);
+  assertEquals(inspectPretrained(file), {
+    ...{ system: "beats", title: "BEATs", width: 768, depth: 12, heads: 12 },
+    ...{ parameters: 90_311_792, unused: [] },
+  });
+  assertEquals(inspectPretrained(MAE_AST)?.unused, []);
 });
 
 Deno.test("weight norm over all axes but the last", () => {
