@@ -75,6 +75,7 @@ export {
 } from "./data/clip_reading.ts";
 export {
   audioFiles,
+  type ClipEncoder,
   embedFiles,
   type EmbedFilesOptions,
   type EmbedResult,

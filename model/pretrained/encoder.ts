@@ -97,7 +97,7 @@ export abstract class PretrainedEncoder implements Disposable {
   /** What is known of it. */
   abstract readonly info: PretrainedInfo;
 
-  /** @param arena its parameters, which it owns from now on */
+  /** Takes its parameters, which it owns from now on. */
   protected constructor(readonly device: Device, readonly arena: ParameterArena) {}
 
   /** A parameter by name: the file's, but for those that were put together. */
