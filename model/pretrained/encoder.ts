@@ -7,6 +7,7 @@
  */
 import {
   type Device,
+  keep,
   mean,
   noGrad,
   permute,
@@ -146,7 +147,7 @@ export abstract class PretrainedEncoder implements Disposable {
         const pooled = (x: Tensor) => scope(() => this.#pooled(x, pool, bands));
         const trace: Trace = (stage, x) => {
           if (layers && stage.startsWith("block") && stage !== `block${depth - 1}`) {
-            read.push(pooled(x));
+            read.push(keep(pooled(x)));
           }
         };
         const features = this.features(this.device.tensor(padded, [1, padded.length]));

@@ -124,7 +124,14 @@ function opened(
   metadata: Record<string, string> = {},
 ): CheckpointFile {
   const heads = { encoder: 2 };
-  return { format: "safetensors", tensors, container: "", beside: new Map(), metadata, heads };
+  const said = {
+    format: "safetensors",
+    tensors,
+    container: "",
+    beside: new Map(),
+    metadata,
+  } as const;
+  return { ...said, heads, setting: () => undefined };
 }
 
 /** An encoder of width 4 and one block that takes chunks of `frames`. */
