@@ -19,8 +19,11 @@ const ROOT = fromFileUrl(new URL("..", import.meta.url));
 const ESBUILD = "npm:esbuild@0.28.1";
 /** What declares WebGPU where TypeScript does not. */
 const WEBGPU_TYPES = { "@webgpu/types": "^0.1.74" };
-/** Modules that others import for what they do: bundlers keep those and no others unasked. */
-export const SIDE_EFFECTS: readonly string[] = ["./engine/methods.js"];
+/**
+ * Modules that do something when they are loaded, and those that import them for it: without either
+ * a bundler drops the import.
+ */
+export const SIDE_EFFECTS: readonly string[] = ["./engine/methods.js", "./engine/mod.js"];
 
 /** Imports of texts become imports of the modules that hold them. */
 export function textModules(code: string): string {

@@ -56,7 +56,8 @@ test("bundlers keep modules that are imported for what they do", () => {
   const folders = ["engine", "kernels", "model", "train"];
   const found = folders.flatMap((folder) => [...sources(folder)]).flatMap((file) =>
     [...Deno.readTextFileSync(join(ROOT, file)).matchAll(/^import "(\.[^"]+)\.ts";$/gm)]
-      .map(([, path]) => `./${join(dirname(file), path)}.js`)
+      .flatMap(([, path]) => [join(dirname(file), path), file.replace(/\.ts$/, "")])
+      .map((path) => `./${path}.js`)
   );
   assertEquals([...new Set(found)].sort(), [...SIDE_EFFECTS].sort());
 });

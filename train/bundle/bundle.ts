@@ -36,9 +36,9 @@ const OWN: readonly string[] = ["engine", "kernels", "model", "train", "tests"].
   resolve(fromFileUrl(import.meta.url), "../../..", name) + SEPARATOR
 );
 
-/** Whether a module may do something when it is loaded; of the project's own one does. */
+/** Whether a module may do something when it is loaded: of the project's own, methods are added. */
 const hasEffects = (file: string): boolean =>
-  /\bmethods\.ts$/.test(file) || !OWN.some((folder) => file.startsWith(folder));
+  /\bengine\/(methods|mod)\.ts$/.test(file) || !OWN.some((folder) => file.startsWith(folder));
 
 /** What current Chrome, Firefox and Safari have in common; `using` is written out. */
 const TARGET = "es2022";

@@ -117,6 +117,12 @@ fullOnly("all of engine and model can be bundled, twice alike; tests keep refere
     assertForPages(await bundle(join(ROOT, module)));
   }
   assertEquals((await bundle(ENTRIES[0])).code, (await made(ENTRIES[0])).code);
+  // Pages that import engine/mod.ts have methods of tensors, those that import functions.ts not.
+  for (const [module, kept] of [["mod", true], ["functions", false]] as const) {
+    const text = `export { openDevice } from "${join(ROOT, "engine", `${module}.ts`)}";`;
+    const { files } = await bundle(join(ROOT, "page.ts"), { text });
+    assertEquals(files.some((it) => it.endsWith("engine/methods.ts")), kept, module);
+  }
   const { files } = await bundle(join(ROOT, "engine/mod.ts"), { references: true });
   assert(files.some((it) => it.endsWith("engine/reference.ts")));
 });
