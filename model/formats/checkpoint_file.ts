@@ -49,8 +49,8 @@ export interface CheckpointFile {
   /** Attention heads that the file speaks of. */
   readonly heads: KnownHeads;
   /**
-   * A value of the configuration, `cfg`, that training programs keep beside the state dict, by the
-   * keys that lead to it; undefined where there is none or it is no number, text or truth value.
+   * A value of the configuration, `cfg`, that training programs keep beside the state dict, and
+   * imported files in their metadata, by the keys that lead to it; undefined where there is none or it is no number, text or truth value.
    */
   readonly setting: (...keys: readonly string[]) => Setting | undefined;
 }
@@ -77,7 +77,8 @@ export function openCheckpoint(source: RandomAccess): CheckpointFile {
   if (!isZip(start)) {
     const { tensors, metadata } = openSafetensors(source);
     const heads = headsIn(metadata);
-    const setting = () => undefined;
+    const said = objectIn(metadata, "cfg");
+    const setting = (...keys: readonly string[]) => settingOf(said[keys.join(".")]);
     return {
       ...{ format: "safetensors", tensors, container: "", beside: new Map(), metadata, heads },
       setting,
@@ -105,7 +106,10 @@ function settingIn(
   configuration: PickleValue | undefined,
   keys: readonly string[],
 ): Setting | undefined {
-  const value = keys.reduce(entryOf, configuration);
+  return settingOf(keys.reduce(entryOf, configuration));
+}
+
+function settingOf(value: unknown): Setting | undefined {
   return typeof value === "number" || typeof value === "string" || typeof value === "boolean"
     ? value
     : undefined;

@@ -139,7 +139,7 @@ export function atstPlan(file: CheckpointFile, options: PretrainedOptions): Plan
   const sizes: AtstSizes = {
     width,
     depth: countBlocks(TITLE, tensors, undefined, "blocks."),
-    heads: headsOf(width, undefined, options),
+    heads: headsOf(width, file.heads.encoder, options),
     positions: shapeOf(TITLE, tensors, "pos_embed", 3)[1],
     kind: tensors.has("norm_frame.weight") ? "frame" : "clip",
   };

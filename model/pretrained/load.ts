@@ -7,7 +7,7 @@
 import type { Device } from "../../engine/functions.ts";
 import { EncoderError, explaining } from "../encoder/file_values.ts";
 import { openFile } from "../encoder/open_file.ts";
-import { type CheckpointFile, openCheckpoint } from "../formats/checkpoint_file.ts";
+import { type CheckpointFile, openCheckpoint, type Setting } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import { bytesAccess, countOf } from "../formats/stored_tensor.ts";
 import { Atst, atstPlan, isAtst } from "./atst.ts";
@@ -74,8 +74,41 @@ export function inspectPretrained(
   return { system, title, width, depth, heads, parameters, unused };
 }
 
+/** An encoder's tensors on their way to a file of their own. */
+export interface ImportedEncoder extends PretrainedFindings {
+  /** They, under the names of the encoder. */
+  readonly tensors: StoredTensors;
+  /** What the file must say with them: system, heads and the configuration, as far as it is used. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
 /**
- * Loads an encoder from an official file of MAE-AST, BEATs or ATST.
+ * The encoder of a file without what else was in it: decoders, students, state of the optimizer.
+ *
+ * @returns undefined if it is none of those here
+ * @throws {EncoderError} if it is not whole.
+ */
+export function importPretrained(
+  file: CheckpointFile,
+  options: PretrainedOptions = {},
+): ImportedEncoder | undefined {
+  const cfg: Record<string, Setting> = {};
+  const setting: CheckpointFile["setting"] = (...keys) => {
+    const value = file.setting(...keys);
+    if (value !== undefined) cfg[keys.join(".")] = value;
+    return value;
+  };
+  const listening = { ...file, setting };
+  const found = inspectPretrained(listening, options);
+  if (!found) return undefined;
+  const { used } = findTensors(KNOWN[found.system].plan(listening, options));
+  const { system, heads } = found;
+  const metadata = { system, geometry: JSON.stringify({ heads }), cfg: JSON.stringify(cfg) };
+  return { ...found, tensors: used, metadata };
+}
+
+/**
+ * Loads an encoder from an official file of MAE-AST, BEATs or ATST, or from one that was imported.
  *
  * ```ts
  * using encoder = await loadPretrained(device, "BEATs_iter3.pt");

@@ -99,7 +99,11 @@ function sizesOf(file: CheckpointFile, options: PretrainedOptions): MaeAstSizes 
       throw new EncoderError(`patches of ${size} every ${stride} overlap, which is not read here`);
     }
   }
-  const heads = headsOf(width, setting("model", "encoder_attention_heads"), options);
+  const heads = headsOf(
+    width,
+    file.heads.encoder ?? setting("model", "encoder_attention_heads"),
+    options,
+  );
   return { width, depth, hidden, heads, positions, patch: [high, wide] };
 }
 

@@ -48,6 +48,8 @@ export function layer(name: string, weight: Shape, bias = true): Source[] {
 export interface Found {
   /** Each tensor that was asked for. */
   readonly stored: ReadonlyMap<Stored, StoredTensor>;
+  /** The same by their names in the plan. */
+  readonly used: ReadonlyMap<string, StoredTensor>;
   /** Names that are neither taken nor known to be no part of the encoder. */
   readonly unused: readonly string[];
 }
@@ -84,7 +86,7 @@ export function findTensors(
   { title, tensors, sources, beside }: Omit<Plan<unknown>, "sizes">,
 ): Found {
   const stored = new Map<Stored, StoredTensor>();
-  const used = new Set<string>();
+  const used = new Map<string, StoredTensor>();
   const missing: string[] = [];
   const misshapen: string[] = [];
   for (const wanted of sources.flatMap(({ from }) => from)) {
@@ -95,7 +97,7 @@ export function findTensors(
       continue;
     }
     const tensor = tensors.get(name)!;
-    used.add(name);
+    used.set(name, tensor);
     if (String(tensor.shape) === String(wanted.shape)) stored.set(wanted, tensor);
     else misshapen.push(`${name} ${listed(tensor.shape)} instead of ${listed(wanted.shape)}`);
   }
@@ -110,7 +112,7 @@ export function findTensors(
       ].join("; "),
     );
   }
-  return { stored, unused };
+  return { stored, used, unused };
 }
 
 /**

@@ -1,5 +1,7 @@
 /** `deno task import`: an official checkpoint to safetensors in this project's names. */
 
+import { asFloat32 } from "../../model/formats/stored_tensor.ts";
+import { importPretrained } from "../../model/pretrained/load.ts";
 import { imported } from "../../model/formats/checkpoint_convert.ts";
 import { safetensorsChunks } from "../../model/formats/safetensors_stream.ts";
 import {
@@ -10,7 +12,12 @@ import {
   namingFile,
   openCheckpointFile,
 } from "../io/checkpoint_file.ts";
-import { differenceLines, modelLines, valuesIn } from "../downstream/checkpoint_report.ts";
+import {
+  differenceLines,
+  encoderLines,
+  modelLines,
+  valuesIn,
+} from "../downstream/checkpoint_report.ts";
 import { formatBytes } from "../../engine/mod.ts";
 import { WaitLine } from "../cli/wait_line.ts";
 import { command } from "../cli/command.ts";
@@ -42,7 +49,8 @@ export const COMMAND = command({
   footer:
     "Tensors get MATPAC's names, whatever the system; what has no counterpart there keeps its " +
     "own. MSM-MAE's q_bias and v_bias become qkv.bias. The file's metadata says system, sizes, " +
-    "front end and what was done; deno task export turns it back. Optimizer state is left out.",
+    "front end and what was done; deno task export turns it back. Optimizer state is left out. " +
+    "Of MAE-AST, BEATs and ATST the encoder alone is taken, under its own names.",
 });
 
 /** Text of `--help`. */
@@ -55,10 +63,19 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   using opened = openCheckpointFile(input);
   checkOut(out, input, force);
   const { file } = opened;
-  const { model, tensors, metadata } = namingFile(input, () => {
+  const { model, other, tensors, metadata } = namingFile(input, () => {
+    const other = importPretrained(file, heads === undefined ? {} : { heads });
+    if (other) {
+      const tensors = dtype === "f32"
+        ? new Map([...other.tensors].map(([name, it]) => [name, asFloat32(it)]))
+        : other.tensors;
+      const dtypes = new Set([...tensors.values()].map((it) => it.dtype));
+      const metadata = { ...other.metadata, dtype: [...dtypes].join(",") };
+      return { model: undefined, other, tensors, metadata };
+    }
     const model = knownModel(opened, heads);
     const options = { encoderOnly, float32: dtype === "f32" };
-    return { model, ...imported(file, model, options) };
+    return { model, other, ...imported(file, model, options) };
   });
   let written = 0;
   using _ = new WaitLine(() => `writing ${out}: ${formatBytes(written)}`);
@@ -76,9 +93,8 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     throw errorOfFile(input, error);
   }
   const lines = [
-    ...modelLines(model),
-    ...differenceLines(model),
-    ...(model.geometry.heads === null
+    ...(other ? encoderLines(other) : [...modelLines(model), ...differenceLines(model)]),
+    ...(model?.geometry.heads === null
       ? ["the number of attention heads is not known: embed needs it, give --heads N"]
       : []),
     ...(file.beside.size > 0

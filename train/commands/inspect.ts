@@ -14,6 +14,7 @@ import { yieldToEventLoop } from "../io/event_loop.ts";
 import { namingFile, type OpenCheckpoint, openCheckpointFile } from "../io/checkpoint_file.ts";
 import {
   differenceLines,
+  encoderLines,
   modelLines,
   statisticsOf,
   type TensorStatistics,
@@ -161,15 +162,6 @@ function report({ file, path, bytes }: OpenCheckpoint, rows: readonly Row[]): st
       : []),
     ...(bad > 0 ? [`${bad} tensors hold values that are not finite`] : []),
   ].join("\n");
-}
-
-function encoderLines({ title, width, depth, heads, parameters, unused }: PretrainedFindings) {
-  return [
-    `model: encoder of ${title}, ${parameters.toLocaleString("en")} parameters: width ${width}, ` +
-    `${depth} blocks, ${heads} heads`,
-    "nothing is missing",
-    ...(unused.length > 0 ? [`not used: ${unused.map(printable).join(", ")}`] : []),
-  ];
 }
 
 /** Bytes between two turns of the event loop, and as many of them as a tensor takes in any case. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { type CheckpointModel, SYSTEM_TITLES } from "../../model/formats/checkpoint_file.ts";
+import type { PretrainedFindings } from "../../model/pretrained/load.ts";
 import type { CheckpointGeometry } from "../../model/formats/checkpoint_geometry.ts";
 import { printable } from "../../engine/formats/printable.ts";
 import { countOf, type StoredTensor, valuesOf } from "../../model/formats/stored_tensor.ts";
@@ -73,6 +74,18 @@ export function geometryLine(geometry: CheckpointGeometry): string {
     ...(head ? [`head: ${head.hidden}, ${head.bottleneck}, ${head.prototypes} prototypes`] : []),
     ...(classes > 0 ? [`${classes} classes`] : []),
   ].join("; ");
+}
+
+/** Which encoder of another system a file holds; it is whole, or there would be none. */
+export function encoderLines(
+  { title, width, depth, heads, parameters, unused }: PretrainedFindings,
+): string[] {
+  return [
+    `model: encoder of ${title}, ${parameters.toLocaleString("en")} parameters: width ${width}, ` +
+    `${depth} blocks, ${heads} heads`,
+    "nothing is missing",
+    ...(unused.length > 0 ? [`not used: ${unused.map(printable).join(", ")}`] : []),
+  ];
 }
 
 /** What model a checkpoint is, in two lines. */

@@ -18,6 +18,7 @@ import { NoDataError, UsageError } from "../errors.ts";
 /** Errors of the formats: the file is at fault, not the program. */
 const FORMAT_ERRORS: ReadonlySet<string> = new Set([
   "CheckpointError",
+  "EncoderError",
   "PickleError",
   "SafetensorsError",
   "TorchError",

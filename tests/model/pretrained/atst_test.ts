@@ -5,11 +5,16 @@
 import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { openDevice, ShapeError } from "../../../engine/mod.ts";
 import { Prng } from "../../../engine/prng.ts";
+import { writeSafetensors } from "../../../engine/formats/safetensors.ts";
 import { EncoderError } from "../../../model/encoder/encoder.ts";
 import type { CheckpointFile } from "../../../model/formats/checkpoint_file.ts";
-import { type StoredTensor, storedTensor } from "../../../model/formats/stored_tensor.ts";
+import {
+  type StoredTensor,
+  storedTensor,
+  wholeBytes,
+} from "../../../model/formats/stored_tensor.ts";
 import { Atst } from "../../../model/pretrained/atst.ts";
-import { loadPretrained } from "../../../model/pretrained/load.ts";
+import { importPretrained, loadPretrained } from "../../../model/pretrained/load.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();
@@ -133,6 +138,19 @@ Deno.test("ATST-Clip: class token and patches; the official divisor counts what 
   assertEquals([...one.values.slice(WIDTH)], [...values.slice(3 * WIDTH)]);
   assertEquals([...one.values.slice(0, WIDTH)], [...values.slice(WIDTH, 2 * WIDTH)]);
   await assertRejects(() => encoder.embed(wave, { blocks: 3 }), ShapeError, "3 blocks of 2");
+});
+
+Deno.test("an imported teacher is the same encoder, its heads told by the file", async () => {
+  const { tensors, metadata } = importPretrained(FRAME, { heads: 2 })!;
+  const entries = [...tensors].map(([name, it]) => {
+    const data = new Float32Array(wholeBytes(it).buffer);
+    return [name, { dtype: "F32", shape: it.shape, data }] as const;
+  });
+  using encoder = await loadPretrained(device, writeSafetensors(entries, metadata));
+  assertEquals(encoder.info.heads, 2);
+  using original = await opened(FRAME);
+  const short = wave.subarray(0, 16_000);
+  assertEquals(await encoder.embed(short), await original.embed(short));
 });
 
 Deno.test("a file of ATST without a tensor of the teacher, or without heads, is refused", async () => {

@@ -5,6 +5,7 @@ import { openCheckpoint } from "../../../model/formats/checkpoint_file.ts";
 import { printable } from "../../../engine/formats/printable.ts";
 import { bytesAccess, storedTensor, wholeBytes } from "../../../model/formats/stored_tensor.ts";
 import { readSafetensors, writeSafetensors } from "../../../engine/formats/safetensors.ts";
+import { inspectPretrained } from "../../../model/pretrained/load.ts";
 import { torchChunks, TorchDict } from "../../../model/formats/torch_write.ts";
 import { statisticsOf } from "../../../train/downstream/checkpoint_report.ts";
 import { help as exportHelp, run as runExport } from "../../../train/commands/export.ts";
@@ -242,6 +243,37 @@ Deno.test("inspect: text from files cannot steer a terminal", () => {
   assertEquals(printable("a\x1b]0;x\x07\u202eb\u2028"), "a\\u001b]0;x\\u0007\\u202eb\\u2028");
   assertEquals(printable("x".repeat(300)).length, 201);
 });
+
+Deno.test("import, inspect: encoders of other systems, whole and by themselves", () =>
+  inFolder(async (folder) => {
+    const out = join(folder, "e.safetensors");
+    for (
+      const [name, title, left] of [
+        ["mae_ast_patch.pt", "MAE-AST", /^(decoder|dec_sine|layer_norm|final_proj)/],
+        ["beats.pt", "BEATs", /layers\.[12]\.self_attn\.relative_attention_bias/],
+      ] as const
+    ) {
+      const path = join(GOLDEN, "compared", name);
+      const text = await printed(() => runInspect([path], never));
+      assertStringIncludes(text, `model: encoder of ${title}, `);
+      assertStringIncludes(text, "width 32, 3 blocks, 4 heads\nnothing is missing");
+      await printed(() => runImport([path, "--out", out, "--force"], never));
+      const [before, after] = [bytesOf(path), bytesOf(out)];
+      assertEquals([...after.keys()].filter((it) => left.test(it)), []);
+      for (const [key, it] of after) assertEquals(it, before.get(key), key);
+      const found = [path, out].map((it) =>
+        inspectPretrained(openCheckpoint(bytesAccess(Deno.readFileSync(it))))
+      );
+      assertEquals(found[1], found[0]);
+      const { tensors, metadata } = readSafetensors(Deno.readFileSync(out));
+      const kept = [...tensors].filter(([key]) => key !== "encoder.layers.1.fc2.bias");
+      Deno.writeFileSync(out, writeSafetensors(kept, metadata));
+      const again = [out, "--out", join(folder, "x.safetensors")];
+      const error = await assertRejects(() => runImport(again, never), NoDataError, "fc2.bias");
+      assertEquals(exitCodeOf(error), 4);
+      assertStringIncludes(await printed(() => runInspect([out], never)), "not a whole encoder of");
+    }
+  }));
 
 Deno.test("import, export, inspect: help names every option", async () => {
   for (
