@@ -50,7 +50,8 @@ export interface CheckpointFile {
   readonly heads: KnownHeads;
   /**
    * A value of the configuration, `cfg`, that training programs keep beside the state dict, and
-   * imported files in their metadata, by the keys that lead to it; undefined where there is none or it is no number, text or truth value.
+   * imported files in their metadata, by the keys that lead to it; undefined where there is none or
+   * it is no number, text or truth value.
    */
   readonly setting: (...keys: readonly string[]) => Setting | undefined;
 }

@@ -78,7 +78,7 @@ export function inspectPretrained(
 export interface ImportedEncoder extends PretrainedFindings {
   /** They, under the names of the encoder. */
   readonly tensors: StoredTensors;
-  /** What the file must say with them: system, heads and the configuration, as far as it is used. */
+  /** What the file must say beside: system, heads and what of the configuration is used. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
