@@ -14,6 +14,7 @@ import { Atst, atstPlan, isAtst } from "./atst.ts";
 import { Beats, beatsPlan, isBeats } from "./beats.ts";
 import type { PretrainedEncoder, PretrainedSizes, PretrainedSystem } from "./encoder.ts";
 import { isMaeAst, MaeAst, maeAstPlan } from "./mae_ast.ts";
+import { isPasst, Passt, passtPlan } from "./passt.ts";
 import type { PretrainedOptions } from "./options.ts";
 import { findTensors, type Plan } from "./state_dict.ts";
 
@@ -34,6 +35,7 @@ interface Known {
 const KNOWN: Readonly<Record<PretrainedSystem, Known>> = {
   "mae-ast": { is: isMaeAst, plan: maeAstPlan, load: (...of) => new MaeAst(...of) },
   beats: { is: isBeats, plan: beatsPlan, load: (...of) => new Beats(...of) },
+  passt: { is: isPasst, plan: passtPlan, load: (...of) => new Passt(...of) },
   atst: { is: isAtst, plan: atstPlan, load: (...of) => new Atst(...of) },
 };
 
@@ -108,7 +110,7 @@ export function importPretrained(
 }
 
 /**
- * Loads an encoder from an official file of MAE-AST, BEATs or ATST, or from one that was imported.
+ * Loads an encoder from an official file of MAE-AST, BEATs, ATST or PaSST, or from one that was imported.
  *
  * ```ts
  * using encoder = await loadPretrained(device, "BEATs_iter3.pt");
@@ -140,6 +142,8 @@ function loaded(
   options: PretrainedOptions,
 ): PretrainedEncoder {
   const system = pretrainedSystem(file.tensors);
-  if (!system) throw new EncoderError("its tensors are those of none of MAE-AST, BEATs and ATST");
+  if (!system) {
+    throw new EncoderError("its tensors are those of none of MAE-AST, BEATs, ATST and PaSST");
+  }
   return explaining(() => KNOWN[system].load(device, file, options));
 }

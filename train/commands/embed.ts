@@ -19,6 +19,7 @@ import {
   workers,
 } from "../cli/shared_options.ts";
 import { choice, file, path, repeated, whole } from "../cli/value_types.ts";
+import { SAMPLE_RATE } from "../audio/decode.ts";
 import { AUDIO_EXTENSIONS, isFolder } from "../io/folders.ts";
 import { NoDataError, UsageError } from "../errors.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
@@ -105,6 +106,12 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   if (other) {
     const { title } = other.info;
     refuse(words, ["mode", "compat", "batch"], `is not for ${title}, which takes clips whole`);
+    if (other.info.sampleRate !== SAMPLE_RATE) {
+      throw new UsageError(
+        `--checkpoint ${checkpoint}: ${title} takes audio of ${other.info.sampleRate} Hz; this ` +
+          `command decodes to ${SAMPLE_RATE} Hz`,
+      );
+    }
     if (pooling === "max") throw new UsageError(`--pool max: is not for ${title}`);
   }
   using own = other ? undefined : await encoderFrom(device, checkpoint, heads);

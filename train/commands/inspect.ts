@@ -98,7 +98,7 @@ function judged(file: CheckpointFile): Judgement {
     const model = modelOf(file);
     return model
       ? { model }
-      : { reason: "none of MATPAC, MATPAC++, M2D, MSM-MAE, MAE-AST, BEATs and ATST" };
+      : { reason: "none of MATPAC, MATPAC++, M2D, MSM-MAE, MAE-AST, BEATs, ATST and PaSST" };
   } catch (error) {
     // What is wrong with the model is what inspect is asked for.
     if (error instanceof Error && ["CheckpointError", "EncoderError"].includes(error.name)) {

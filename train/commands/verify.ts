@@ -16,6 +16,7 @@ import { verifyFrontend } from "../verify/frontend.ts";
 import { verifyMatpacPlusStep } from "../verify/matpac_pp_step.ts";
 import { verifyMatpacStep } from "../verify/matpac_step.ts";
 import { verifyMsmMaeStep } from "../verify/msm_mae_step.ts";
+import { verifyPasst } from "../verify/passt.ts";
 import { verifyPretrained } from "../verify/pretrained.ts";
 import { verifyProbe } from "../verify/probe.ts";
 import { verifyVitOps } from "../verify/vit_ops.ts";
@@ -51,6 +52,7 @@ const SETS: Readonly<
   beats_finetuned: verifyPretrained,
   atst_clip: verifyAtst,
   atst_frame: verifyAtst,
+  passt: verifyPasst,
 };
 
 /** Folder, inside one of sets, of sets of other systems' encoders. */

@@ -67,11 +67,16 @@ export const WAVEFORM: Pass = {
 };
 /** What a value of the log-mel may be off by, in natural logarithm, and all of them in L2. */
 const [LOG_MEL, LOG_MEL_L2] = [5e-3, 5e-5];
-const WINDOW = granted(
+/** Of windows. */
+export const WINDOW = granted(
   5e-7,
   "torch takes cosine and power in float32: a few units in the last place",
 );
-const MEL_TABLE = granted(2e-5, "edges near 2800 mel are rounded by 1.2e-4 of the 21.9 in a band");
+/** Of Kaldi's filters. */
+export const MEL_TABLE = granted(
+  2e-5,
+  "edges near 2800 mel are rounded by 1.2e-4 of the 21.9 in a band",
+);
 
 /** Names of the stages and results of one wave. */
 const STAGE = /^(patch|patch_norm|proj|pos_conv|enc_in|(?:gate_linear|attn_out|mid|block)\d+)$/;

@@ -1,0 +1,356 @@
+/**
+ * PaSST (Koutini et al., arXiv:2110.05069): a transformer of overlapping patches that was trained on
+ * AudioSet's labels, some patches left out (model/README.md, Encoders of others).
+ *
+ * @module
+ */
+import {
+  add,
+  concat,
+  conv2d,
+  type Device,
+  expand,
+  layerNorm,
+  linear,
+  mean,
+  noGrad,
+  permute,
+  reshape,
+  scope,
+  ShapeError,
+  slice,
+  type Tensor,
+  TransformerBlock,
+  within,
+} from "../../engine/functions.ts";
+import type { Embedding } from "../encoder/embed_queue.ts";
+import { EncoderError } from "../encoder/file_values.ts";
+import type { CheckpointFile } from "../formats/checkpoint_file.ts";
+import type { StoredTensors } from "../formats/checkpoint_names.ts";
+import { PASST_MEL, PasstMel } from "../frontend/passt_mel.ts";
+import { norm } from "../vit/blocks.ts";
+import {
+  type EncodeOptions,
+  type PretrainedEmbedOptions,
+  PretrainedEncoder,
+  type PretrainedInfo,
+  type PretrainedSizes,
+} from "./encoder.ts";
+import { headsOf, type PretrainedOptions } from "./options.ts";
+import {
+  asStored,
+  countBlocks,
+  layer,
+  loadParameters,
+  type Plan,
+  shapeOf,
+  type Source,
+} from "./state_dict.ts";
+
+const TITLE = "PaSST";
+const EPS = 1e-6;
+/** Of the layer norm in front of the classes. */
+const HEAD_EPS = 1e-5;
+/** Bands, and frames, of a patch. */
+const PATCH = 16;
+/** Class and distillation token. */
+const OWN = 2;
+/** Samples of a window of a clip's embedding, and from one to the next. */
+const SCENE = { window: 320_000, hop: 80_000 } as const;
+/** Samples of a window of a time step's embedding, and from one to the next. */
+const STEP = { window: 5120, hop: 1600 } as const;
+/** Windows of time steps that go through together. */
+const TOGETHER = 64;
+
+/** Whether tensors are those of PaSST. */
+export function isPasst(tensors: StoredTensors): boolean {
+  return tensors.has("freq_new_pos_embed") && tensors.has("time_new_pos_embed");
+}
+
+/** How a clip is embedded, beside what all encoders know. */
+export interface PasstEmbedOptions extends PretrainedEmbedOptions {
+  /**
+   * What an embedding is: `features` (default), the mean of class and distillation token; `logits`
+   * of the classes; `all`, HEAR's: both, logits first.
+   */
+  readonly vector?: "features" | "logits" | "all";
+}
+
+/** Sizes of an encoder. */
+export interface PasstSizes extends PretrainedSizes {
+  /** Patches along frequency. */
+  readonly rows: number;
+  /** Most patches along time. */
+  readonly columns: number;
+  /** Bands, and frames, from one patch to the next. */
+  readonly stride: number;
+  /** Classes. */
+  readonly classes: number;
+}
+
+/**
+ * What an encoder takes from a file.
+ *
+ * @throws {EncoderError} if sizes cannot be told.
+ */
+export function passtPlan(file: CheckpointFile, options: PretrainedOptions): Plan<PasstSizes> {
+  const { tensors } = file;
+  const [, width, rows] = shapeOf(TITLE, tensors, "freq_new_pos_embed", 4);
+  const [, , , columns] = shapeOf(TITLE, tensors, "time_new_pos_embed", 4);
+  const [classes] = shapeOf(TITLE, tensors, "head.1.weight", 2);
+  if (rows < 2 || rows > PASST_MEL.bands - PATCH + 1) {
+    throw new EncoderError(`${rows} patches along frequency are not those of ${TITLE}`);
+  }
+  const sizes: PasstSizes = {
+    width,
+    depth: countBlocks(TITLE, tensors, undefined, "blocks."),
+    heads: headsOf(width, file.heads.encoder, options),
+    ...{ rows, columns, classes },
+    // 12, 10, 9 and 8 rows: 10, 12, 14 and 16.
+    stride: Math.floor((PASST_MEL.bands - PATCH) / (rows - 1)),
+  };
+  const beside = (name: string) => name.startsWith("head_dist.");
+  return { title: TITLE, sizes, tensors, sources: sourcesOf(sizes), beside };
+}
+
+function sourcesOf({ width, depth, rows, columns, classes }: PasstSizes): Source[] {
+  return [
+    ...["cls_token", "dist_token"].map((it) => asStored(it, [1, 1, width])),
+    asStored("new_pos_embed", [1, OWN, width]),
+    asStored("freq_new_pos_embed", [1, width, rows, 1]),
+    asStored("time_new_pos_embed", [1, width, 1, columns]),
+    ...layer("patch_embed.proj", [width, 1, PATCH, PATCH]),
+    ...Array.from({ length: depth }, (_, i) => {
+      const name = `blocks.${i}`;
+      return [
+        ...layer(`${name}.norm1`, [width]),
+        ...layer(`${name}.attn.qkv`, [3 * width, width]),
+        ...layer(`${name}.attn.proj`, [width, width]),
+        ...layer(`${name}.norm2`, [width]),
+        ...layer(`${name}.mlp.fc1`, [4 * width, width]),
+        ...layer(`${name}.mlp.fc2`, [width, 4 * width]),
+      ];
+    }).flat(),
+    ...layer("norm", [width]),
+    ...layer("head.0", [width]),
+    ...layer("head.1", [classes, width]),
+  ];
+}
+
+/** An encoder of PaSST. */
+export class Passt extends PretrainedEncoder {
+  readonly info: PretrainedInfo;
+  /** Classes of its head. */
+  readonly classes: number;
+  readonly #sizes: PasstSizes;
+  readonly #mel: PasstMel;
+
+  /**
+   * Uploads parameters.
+   *
+   * @throws {EncoderError} if one is missing or has another shape, or sizes cannot be told.
+   */
+  constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
+    const plan = passtPlan(file, options);
+    const { sizes } = plan;
+    const { arena, unused } = loadParameters(device, plan);
+    super(device, arena);
+    this.#sizes = sizes;
+    this.#mel = new PasstMel(device);
+    const { width, depth, heads, rows, classes } = sizes;
+    this.classes = classes;
+    this.info = {
+      system: "passt",
+      title: TITLE,
+      source: "https://github.com/kkoutini/PaSST, arXiv:2110.05069",
+      licence: "Apache-2.0 of the code; none stated for weights",
+      frontend: "log-mel, 128 of Kaldi's bands up to 15 kHz, 25 ms every 10 ms at 32 kHz",
+      sampleRate: PASST_MEL.sampleRate,
+      minSamples: (PATCH - 1) * PASST_MEL.hop + 1,
+      hopSamples: STEP.hop,
+      ...{ rows, width, depth, heads, unused },
+    };
+  }
+
+  /** @inheritdoc */
+  features(waves: Tensor): Tensor {
+    return this.#mel.apply(waves);
+  }
+
+  /** @inheritdoc Windows of 160 ms every 50 ms, whose middles are in the clip. */
+  stepsOf(samples: number): number {
+    return Math.floor(samples / STEP.hop) + 1;
+  }
+
+  /** @inheritdoc Normalised patches, without class and distillation token. */
+  encode(features: Tensor, options: EncodeOptions = {}): Tensor {
+    return noGrad(() =>
+      scope(() => {
+        const [last] = this.encodeBlocks(features, 1, options);
+        const [clips, tokens, width] = last.shape;
+        const { rows } = this.#sizes;
+        const grid = reshape(slice(last, 1, OWN, tokens - OWN), [clips, rows, -1, width]);
+        return reshape(permute(grid, [0, 2, 1, 3]), [clips, tokens - OWN, width]);
+      })
+    );
+  }
+
+  /**
+   * Outputs of the last blocks, each normalised.
+   *
+   * @param features [clips, frames, 128]
+   * @param count how many of the last blocks
+   * @returns [clips, 2 + rows * steps, width] each: class and distillation token, then patches,
+   * frequency-major
+   * @throws {ShapeError} if they give no patch, more than there are positions for, or tokens of
+   * padding are told: clips of one length alone go together.
+   */
+  encodeBlocks(features: Tensor, count: number, { tokens, trace }: EncodeOptions = {}): Tensor[] {
+    const { depth, heads, width, rows, columns, stride } = this.#sizes;
+    const p = this.parameter;
+    const [clips, frames, bands] = features.shape;
+    const steps = Math.floor((frames - PATCH) / stride) + 1;
+    if (features.shape.length !== 3 || bands !== PASST_MEL.bands || steps < 1 || steps > columns) {
+      throw new ShapeError(
+        `encode: features [${features.shape}] are not [clips, frames, ${PASST_MEL.bands}] of ` +
+          `${PATCH} to ${PATCH - 1 + columns * stride} frames`,
+      );
+    }
+    if (tokens) throw new ShapeError("encode: clips of PaSST cannot be padded");
+    return noGrad(() =>
+      scope(() => {
+        const image = reshape(permute(features, [0, 2, 1]), [clips, 1, bands, frames]);
+        const cut = conv2d(image, p("patch_embed.proj.weight"), p("patch_embed.proj.bias"), {
+          stride,
+        });
+        const sequence = (x: Tensor) =>
+          permute(reshape(x, [clips, width, rows * steps]), [0, 2, 1]);
+        trace?.("patch", sequence(cut));
+        const placed = add(
+          add(cut, slice(p("time_new_pos_embed"), 3, 0, steps)),
+          p("freq_new_pos_embed"),
+        );
+        const own = ["cls_token", "dist_token"].map((name, i) =>
+          expand(add(p(name), slice(p("new_pos_embed"), 1, i, 1)), [clips, 1, width])
+        );
+        let hidden = concat([...own, sequence(placed)], 1);
+        trace?.("tokens_in", hidden);
+        const outputs: Tensor[] = [];
+        for (let i = 0; i < depth; i++) {
+          // One block's intermediate results at a time: depth must not count in the memory.
+          using input = hidden;
+          const source = within(p, `blocks.${i}.`);
+          hidden = scope(() =>
+            new TransformerBlock(this.device, width, heads, source, { eps: EPS }).apply(input)
+          );
+          trace?.(`block${i}`, hidden);
+          if (i >= depth - count) outputs.push(norm(p, "norm", hidden));
+        }
+        trace?.("norm", outputs[outputs.length - 1]);
+        return outputs;
+      })
+    );
+  }
+
+  /**
+   * Vectors of one output of {@link encodeBlocks}.
+   *
+   * @param output [clips, tokens, width]
+   * @returns [clips, values]
+   */
+  vectorOf(output: Tensor, vector: "features" | "logits" | "all" = "features"): Tensor {
+    const p = this.parameter;
+    return noGrad(() =>
+      scope(() => {
+        const features = mean(slice(output, 1, 0, OWN), { axes: [1] });
+        if (vector === "features") return features;
+        const normed = layerNorm(features, p("head.0.weight"), p("head.0.bias"), HEAD_EPS);
+        const logits = linear(normed, p("head.1.weight"), p("head.1.bias"));
+        return vector === "logits" ? logits : concat([logits, features], 1);
+      })
+    );
+  }
+
+  /**
+   * Embeds a clip as PaSST's HEAR functions do. Pooled: at once up to 10 s; longer ones by windows
+   * of 10 s every 2.5 s over the clip with 5 s mirrored at either end, and their mean. Without
+   * pooling: windows of 160 ms every 50 ms, in whose middles `times` lie.
+   *
+   * @returns `layers` are the same of each block, through the final norm
+   * @throws as the others' `embed`; {@link ShapeError} for `bands: "concat"`, as there are none.
+   */
+  override async embed(audio: Float32Array, options: PasstEmbedOptions = {}): Promise<Embedding> {
+    const { pool = "mean", bands = "mean", layers = false, vector = "features" } = options;
+    if (bands !== "mean") throw new ShapeError("embed: vectors of PaSST have no bands");
+    const wave = this.waveOf(audio, options);
+    const { window, hop } = pool === "none" ? STEP : SCENE;
+    const whole = pool === "mean" && wave.length <= window;
+    const size = whole ? wave.length : window;
+    const source = whole ? wave : mirrored(wave, window / 2);
+    const count = Math.floor((source.length - size) / hop) + 1;
+    const depth = layers ? this.depth : 1;
+    const read: Float32Array[][] = [];
+    const together = pool === "none" ? TOGETHER : 1;
+    for (let first = 0; first < count; first += together) {
+      const many = Math.min(together, count - first);
+      const pieces = new Float32Array(many * size);
+      for (let i = 0; i < many; i++) {
+        const from = (first + i) * hop;
+        pieces.set(source.subarray(from, from + size), i * size);
+      }
+      const outputs = noGrad(() =>
+        scope(() => {
+          const features = this.features(this.device.tensor(pieces, [many, size]));
+          return this.encodeBlocks(features, depth).map((it) => this.vectorOf(it, vector));
+        })
+      );
+      read.push(await Promise.all(outputs.map((it) => it.data())));
+      for (const it of outputs) it.dispose();
+    }
+    const width = this.embeddingSize(options);
+    const of = (block: number): Float32Array => {
+      const rows = Float32Array.from(read.flatMap((it) => [...it[block]]));
+      if (pool === "none") return rows;
+      const sums = new Float64Array(width);
+      rows.forEach((it, i) => sums[i % width] += it / count);
+      return Float32Array.from(sums);
+    };
+    const steps = pool === "none" ? count : 1;
+    return {
+      values: of(depth - 1),
+      shape: pool === "none" ? [count, width] : [width],
+      steps,
+      ...pool === "none" && {
+        times: Float32Array.from(
+          { length: count },
+          (_, i) => i * hop * 1000 / this.info.sampleRate,
+        ),
+      },
+      ...layers && {
+        layers: Float32Array.from(Array.from({ length: depth }, (_, i) => [...of(i)]).flat()),
+      },
+    };
+  }
+
+  /** @inheritdoc */
+  override embeddingSize({ vector = "features" }: PasstEmbedOptions = {}): number {
+    const { width } = this.info;
+    return { features: width, logits: this.classes, all: this.classes + width }[vector];
+  }
+
+  /** @inheritdoc */
+  override [Symbol.dispose](): void {
+    this.#mel[Symbol.dispose]();
+    super[Symbol.dispose]();
+  }
+}
+
+/** The waveform with so many samples mirrored at either end, the edges not repeated. */
+function mirrored(wave: Float32Array, margin: number): Float32Array {
+  const last = wave.length - 1;
+  const at = (i: number) => i < 0 ? -i : i > last ? 2 * last - i : i;
+  return Float32Array.from(
+    { length: wave.length + 2 * margin },
+    (_, i) => wave[at(i - margin)],
+  );
+}
