@@ -1,6 +1,6 @@
 /**
- * PaSST (Koutini et al., arXiv:2110.05069): a transformer of overlapping patches that was trained on
- * AudioSet's labels, some patches left out (model/README.md, Encoders of others).
+ * PaSST (Koutini et al., arXiv:2110.05069): a transformer of overlapping patches that was trained
+ * on AudioSet's labels, some patches left out (model/README.md, Encoders of others).
  *
  * @module
  */
