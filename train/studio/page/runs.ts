@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { h, type JSX, useEffect, useMemo, useRef, useState } from "../../deps/preact.ts";
+import { h, type JSX, useMemo, useRef, useState } from "../../deps/preact.ts";
 import type { Overview, RunItem } from "../api.ts";
 import { address, type Source } from "./client.ts";
 import { type Chosen, CurveCard, type CurveView } from "./curves.ts";
@@ -157,8 +157,6 @@ export function Runs({ source, overview, runs, grown, gone, theme }: {
   const zoom = (range: readonly [number, number] | undefined): void =>
     setView(({ from: _, to: __, ...it }) => range ? { ...it, from: range[0], to: range[1] } : it);
 
-  useEffect(() => zoom(undefined), [view.x]);
-
   const list = h(
     "aside",
     { class: "card list", "aria-label": "Runs" },
@@ -212,7 +210,8 @@ export function Runs({ source, overview, runs, grown, gone, theme }: {
       label: "Along",
       options: [["step", "Steps"], ["seconds", "Time"]],
       value: view.x,
-      onChange: (x) => setView((it) => ({ ...it, x })),
+      // A part of one axis is none of the other.
+      onChange: (x) => setView(({ from: _, to: __, ...it }) => ({ ...it, x })),
     }),
     h(Toggle, {
       label: "log x",
