@@ -249,6 +249,21 @@ async function compileError(
 
 let nextPipelineId = 1;
 
+/** Keys of constants that cannot change. */
+const frozenKeys = new WeakMap<Constants, string>();
+
+/** The constants as one text, made once of those that are frozen. */
+function keyOf(constants: Constants): string {
+  const frozen = Object.isFrozen(constants);
+  let key = frozen ? frozenKeys.get(constants) : undefined;
+  if (key === undefined) {
+    key = "";
+    for (const name in constants) key += `${name}=${constants[name]},`;
+    if (frozen) frozenKeys.set(constants, key);
+  }
+  return key;
+}
+
 /**
  * The pipeline of a kernel for these constants, compiled on first use.
  *
@@ -269,8 +284,7 @@ export function pipelineFor(
 ): Pipeline {
   let byConstants = kernel.pipelines.get(gpu);
   if (!byConstants) kernel.pipelines.set(gpu, byConstants = new Map());
-  let key = aliasing ? "aliasing," : "";
-  for (const name in constants) key += `${name}=${constants[name]},`;
+  const key = (aliasing ? "aliasing," : "") + keyOf(constants);
   const known = byConstants.get(key);
   if (known) return known;
 

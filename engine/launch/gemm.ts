@@ -12,6 +12,7 @@ import {
 } from "./gemm_variants.ts";
 import type { Device, TensorWindow } from "../device.ts";
 import { type ImageLayout, ROW_BYTES } from "../images.ts";
+import type { Constants } from "../template.ts";
 import type { Tensor } from "../tensor.ts";
 
 /**
@@ -118,6 +119,8 @@ const OFFSETS = [
 interface Variants {
   readonly byName: ReadonlyMap<string, GemmVariant>;
   readonly names: readonly string[];
+  /** Constants of launches, frozen, by variant and {@link formOf}. */
+  readonly constants: Map<string, Map<number, Constants>>;
 }
 
 const knownVariants = new WeakMap<Device, Map<string, Variants>>();
@@ -134,7 +137,7 @@ function variantsOf(device: Device, problem: GemmProblem): Variants {
   if (!found) {
     if (known.size === MOST_PROBLEMS) known.clear();
     const byName = new Map(gemmVariants(device, problem).map((it) => [it.name, it]));
-    known.set(key, found = { byName, names: [...byName.keys()] });
+    known.set(key, found = { byName, names: [...byName.keys()], constants: new Map() });
   }
   return found;
 }
@@ -241,14 +244,15 @@ function launch(
   const firsts = results.map((part) => part?.first ?? 0);
   const widthC = widthOf(n[1], c.ld, params.batch_c, ...firsts);
   const variants = variantsOf(device, sizes);
-  const run = (name: string, operands: readonly TensorWindow[]) => {
-    const { kernel, constants, rows, columns } = variants.byName.get(name)!;
-    const images = constants.IMAGES ? [imageA, imageB] : [];
-    device.run(
-      kernel,
-      {
+  const form = formOf(args, widthC, accumulate);
+  const constantsOf = (name: string): Constants => {
+    let byForm = variants.constants.get(name);
+    if (!byForm) variants.constants.set(name, byForm = new Map());
+    let found = byForm.get(form);
+    if (!found) {
+      found = Object.freeze({
         IMAGES: false,
-        ...constants,
+        ...variants.byName.get(name)!.constants,
         E: dtype,
         EC: c.tensor.dtype,
         VA: sizes.widthA,
@@ -263,7 +267,18 @@ function launch(
         RESIDUAL: args.residual !== undefined,
         PARTIAL: args.partial !== undefined,
         ACC: accumulate,
-      },
+      });
+      byForm.set(form, found);
+    }
+    return found;
+  };
+  const run = (name: string, operands: readonly TensorWindow[]) => {
+    const { kernel, rows, columns } = variants.byName.get(name)!;
+    const constants = constantsOf(name);
+    const images = constants.IMAGES ? [imageA, imageB] : [];
+    device.run(
+      kernel,
+      constants,
       operands.map((operand, i) => {
         const image = images[i];
         if (!image) return operand;
@@ -298,6 +313,14 @@ function launch(
     },
   );
   run(picked, windows);
+}
+
+/** What the constants of a launch depend on beside its problem, as one number. */
+function formOf(args: Launch, widthC: number, accumulate: boolean): number {
+  const { a, b, c, bias, pre, residual, partial } = args;
+  const half = (operand: MatrixOperand) => operand.tensor.dtype === "f16";
+  const bits = [half(a), half(c), a.transposed, b.transposed, bias, pre, residual, partial];
+  return bits.reduce((all, bit) => 2 * all + (bit ? 1 : 0), accumulate ? 1 : 0) * 8 + widthC;
 }
 
 /**
