@@ -26,7 +26,7 @@ import type { Lookup } from "../vit/blocks.ts";
 import type { ParameterArena } from "../vit/parameter_arena.ts";
 
 /** Which system an encoder is of. */
-export type PretrainedSystem = "mae-ast" | "beats" | "atst" | "passt";
+export type PretrainedSystem = "mae-ast" | "beats" | "atst" | "passt" | "htsat";
 
 /** Sizes that every encoder has. */
 export interface PretrainedSizes {

@@ -13,6 +13,7 @@ import { bytesAccess, countOf } from "../formats/stored_tensor.ts";
 import { Atst, atstPlan, isAtst } from "./atst.ts";
 import { Beats, beatsPlan, isBeats } from "./beats.ts";
 import type { PretrainedEncoder, PretrainedSizes, PretrainedSystem } from "./encoder.ts";
+import { Htsat, htsatPlan, isHtsat } from "./htsat.ts";
 import { isMaeAst, MaeAst, maeAstPlan } from "./mae_ast.ts";
 import { isPasst, Passt, passtPlan } from "./passt.ts";
 import type { PretrainedOptions } from "./options.ts";
@@ -35,6 +36,7 @@ interface Known {
 const KNOWN: Readonly<Record<PretrainedSystem, Known>> = {
   "mae-ast": { is: isMaeAst, plan: maeAstPlan, load: (...of) => new MaeAst(...of) },
   beats: { is: isBeats, plan: beatsPlan, load: (...of) => new Beats(...of) },
+  htsat: { is: isHtsat, plan: htsatPlan, load: (...of) => new Htsat(...of) },
   passt: { is: isPasst, plan: passtPlan, load: (...of) => new Passt(...of) },
   atst: { is: isAtst, plan: atstPlan, load: (...of) => new Atst(...of) },
 };
@@ -110,7 +112,7 @@ export function importPretrained(
 }
 
 /**
- * Loads an encoder from an official file of MAE-AST, BEATs, ATST or PaSST, or from one that was
+ * Loads an encoder from an official file of MAE-AST, BEATs, ATST, PaSST or HTS-AT, or from one that was
  * imported.
  *
  * ```ts
@@ -144,7 +146,9 @@ function loaded(
 ): PretrainedEncoder {
   const system = pretrainedSystem(file.tensors);
   if (!system) {
-    throw new EncoderError("its tensors are those of none of MAE-AST, BEATs, ATST and PaSST");
+    throw new EncoderError(
+      "its tensors are those of none of MAE-AST, BEATs, ATST, PaSST and HTS-AT",
+    );
   }
   return explaining(() => KNOWN[system].load(device, file, options));
 }

@@ -10,6 +10,8 @@ import type { Setting } from "../formats/checkpoint_file.ts";
 export interface PretrainedOptions {
   /** Attention heads; default what the file says, else one for each 64 of the width. */
   readonly heads?: number;
+  /** Samples per second of an HTS-AT that was not trained at 32 kHz, which files do not say. */
+  readonly sampleRate?: number;
   /** Frames and bands of a patch, of MAE-AST; default what the file says. */
   readonly patch?: readonly [frames: number, bands: number];
 }

@@ -13,6 +13,7 @@ import type { CheckRow } from "../verify/report.ts";
 import { verifyCheckpoint } from "../verify/checkpoint_pt.ts";
 import { type GoldenSet, readGolden } from "../verify/golden.ts";
 import { verifyFrontend } from "../verify/frontend.ts";
+import { verifyHtsat } from "../verify/htsat.ts";
 import { verifyMatpacPlusStep } from "../verify/matpac_pp_step.ts";
 import { verifyMatpacStep } from "../verify/matpac_step.ts";
 import { verifyMsmMaeStep } from "../verify/msm_mae_step.ts";
@@ -53,6 +54,7 @@ const SETS: Readonly<
   atst_clip: verifyAtst,
   atst_frame: verifyAtst,
   passt: verifyPasst,
+  htsat: verifyHtsat,
 };
 
 /** Folder, inside one of sets, of sets of other systems' encoders. */

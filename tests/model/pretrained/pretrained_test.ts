@@ -66,7 +66,10 @@ Deno.test("a file that lacks tensors is refused with what is missing and what wa
     [changed(BEATS, [/^encoder\.layer_norm\.weight/]), /missing: "encoder\.layer_norm\.weight"/],
     [{ ...BEATS, setting: () => undefined }, /configuration, cfg, is missing/],
     [{ ...MAE_AST, setting: () => undefined }, /frames and bands of a patch; the option patch/],
-    [changed(BEATS, [/^patch_embedding/]), /those of none of MAE-AST, BEATs, ATST and PaSST/],
+    [
+      changed(BEATS, [/^patch_embedding/]),
+      /those of none of MAE-AST, BEATs, ATST, PaSST and HTS-AT/,
+    ],
   ];
   for (const [file, message] of cases) {
     const error = await assertRejects(() => loadPretrained(device, file), EncoderError);

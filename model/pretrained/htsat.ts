@@ -1,0 +1,448 @@
+/**
+ * HTS-AT (Chen et al., arXiv:2202.00874): a Swin transformer on spectrograms that are folded into a
+ * square, trained on AudioSet's labels (model/README.md, Encoders of others).
+ *
+ * @module
+ */
+import {
+  add,
+  concat,
+  conv2d,
+  type Device,
+  frames,
+  layerNorm,
+  linear,
+  log,
+  matmul,
+  maximum,
+  mean,
+  mul,
+  noGrad,
+  pad,
+  permute,
+  reshape,
+  scope,
+  ShapeError,
+  sigmoid,
+  slice,
+  square,
+  type Tensor,
+  within,
+} from "../../engine/functions.ts";
+import type { Embedding } from "../encoder/embed_queue.ts";
+import { EncoderError } from "../encoder/file_values.ts";
+import type { CheckpointFile } from "../formats/checkpoint_file.ts";
+import type { StoredTensors } from "../formats/checkpoint_names.ts";
+import {
+  type EncodeOptions,
+  type PretrainedEmbedOptions,
+  PretrainedEncoder,
+  type PretrainedInfo,
+  type PretrainedSizes,
+  timeMajorPatches,
+} from "./encoder.ts";
+import type { PretrainedOptions } from "./options.ts";
+import {
+  asStored,
+  countBlocks,
+  layer,
+  loadParameters,
+  type Plan,
+  shapeOf,
+  type Source,
+} from "./state_dict.ts";
+import { mergeNeighbours, SWIN_EPS, windowBlock } from "./windows.ts";
+
+const TITLE = "HTS-AT";
+const PREFIXES = ["sed_model.", ""];
+const EPS = 1e-5;
+/** Samples per second of released files. */
+const SAMPLE_RATE = 32_000;
+/** Frames of the canvas, which are folded into segments that lie above each other. */
+const [CANVAS, SEGMENTS] = [1024, 4];
+/** Rows and columns of a patch. */
+const PATCH = 4;
+/** Seconds of a chunk. */
+const CHUNK = 10;
+const FLOOR = 1e-10;
+const STFT = "spectrogram_extractor.stft";
+
+function prefixIn(tensors: StoredTensors): string | undefined {
+  return PREFIXES.find((it) =>
+    tensors.has(`${it}${STFT}.conv_real.weight`) && tensors.has(`${it}patch_embed.norm.weight`)
+  );
+}
+
+/** Whether tensors are those of HTS-AT. */
+export function isHtsat(tensors: StoredTensors): boolean {
+  return prefixIn(tensors) !== undefined;
+}
+
+/** How a clip is embedded, beside what all encoders know. */
+export interface HtsatEmbedOptions extends PretrainedEmbedOptions {
+  /** Chunks count alike, as EVAR has it; default: by their length. */
+  readonly official?: boolean;
+}
+
+/** Blocks of one resolution. */
+interface Stage {
+  readonly blocks: number;
+  readonly heads: number;
+  readonly width: number;
+  readonly hidden: number;
+  readonly side: number;
+}
+
+/** Sizes of an encoder. */
+export interface HtsatSizes extends PretrainedSizes {
+  /** Samples of a frame. */
+  readonly size: number;
+  /** Mel bands. */
+  readonly bands: number;
+  /** Tokens along either axis of a window. */
+  readonly window: number;
+  /** Stages. */
+  readonly stages: readonly Stage[];
+  /** Classes. */
+  readonly classes: number;
+}
+
+/**
+ * What an encoder takes from a file.
+ *
+ * @throws {EncoderError} if sizes cannot be told, or do not fit the square that spectrograms are
+ * folded into.
+ */
+export function htsatPlan(file: CheckpointFile, _options: PretrainedOptions): Plan<HtsatSizes> {
+  const prefix = prefixIn(file.tensors);
+  if (prefix === undefined) throw new EncoderError(`it is no encoder of ${TITLE}`);
+  const tensors: StoredTensors = new Map(
+    [...file.tensors].filter(([name]) => name.startsWith(prefix))
+      .map(([name, it]) => [name.slice(prefix.length), it]),
+  );
+  const shape = (name: string, axes: number) => shapeOf(TITLE, tensors, name, axes);
+  const [, , size] = shape(`${STFT}.conv_real.weight`, 3);
+  const [, bands] = shape("logmel_extractor.melW", 2);
+  const [width] = shape("patch_embed.norm.weight", 1);
+  const [classes] = shape("tscam_conv.weight", 4);
+  const count = countBlocks(TITLE, tensors, undefined, "layers.");
+  const stages = Array.from({ length: count }, (_, s): Stage => {
+    const name = `layers.${s}.blocks.`;
+    return {
+      blocks: countBlocks(TITLE, tensors, undefined, name),
+      heads: shape(`${name}0.attn.relative_position_bias_table`, 2)[1],
+      hidden: shape(`${name}0.mlp.fc1.weight`, 2)[0],
+      width: width * 2 ** s,
+      side: CANVAS / SEGMENTS / PATCH / 2 ** s,
+    };
+  });
+  const [places] = shape("layers.0.blocks.0.attn.relative_position_bias_table", 2);
+  const window = (Math.sqrt(places) + 1) / 2;
+  const fits = ({ side, width, heads }: Stage) =>
+    Number.isInteger(side / window) && Number.isInteger(width / heads);
+  if (bands * SEGMENTS !== CANVAS / SEGMENTS || !stages.every(fits)) {
+    throw new EncoderError(`${bands} bands or windows of ${window} do not fit ${TITLE}'s square`);
+  }
+  const last = stages[count - 1];
+  const sizes: HtsatSizes = {
+    ...{ size, bands, window, stages, classes, width: last.width, heads: last.heads },
+    depth: stages.reduce((all, { blocks }) => all + blocks, 0),
+  };
+  const beside = (name: string) =>
+    /relative_position_index$|attn_mask$|num_batches_tracked$|^head\./.test(name);
+  return { title: TITLE, sizes, tensors, sources: sourcesOf(sizes), beside };
+}
+
+function sourcesOf({ size, bands, window, stages, width, classes }: HtsatSizes): Source[] {
+  const bins = Math.floor(size / 2) + 1;
+  const norm = (name: string) => ({ name: `bn0.${name}`, shape: [bands] });
+  const deviation = (variance: number) => Math.sqrt(variance + EPS);
+  return [
+    ...["real", "imag"].map((it) => asStored(`${STFT}.conv_${it}.weight`, [bins, 1, size])),
+    asStored("logmel_extractor.melW", [bins, bands]),
+    // The batch norm of bands as a factor and a summand.
+    {
+      name: "bn0.factor",
+      shape: [bands],
+      from: [norm("weight"), norm("running_var")],
+      fold: ([weight, variance]) => weight.map((it, i) => it / deviation(variance[i])),
+    },
+    {
+      name: "bn0.summand",
+      shape: [bands],
+      from: [norm("weight"), norm("running_var"), norm("bias"), norm("running_mean")],
+      fold: ([weight, variance, bias, mean]) =>
+        bias.map((it, i) => it - mean[i] * weight[i] / deviation(variance[i])),
+    },
+    ...layer("patch_embed.proj", [stages[0].width, 1, PATCH, PATCH]),
+    ...layer("patch_embed.norm", [stages[0].width]),
+    ...stages.flatMap(({ blocks, heads, width, hidden }, s) => [
+      ...Array.from({ length: blocks }, (_, b) => {
+        const name = `layers.${s}.blocks.${b}`;
+        return [
+          ...layer(`${name}.norm1`, [width]),
+          asStored(`${name}.attn.relative_position_bias_table`, [(2 * window - 1) ** 2, heads]),
+          ...layer(`${name}.attn.qkv`, [3 * width, width]),
+          ...layer(`${name}.attn.proj`, [width, width]),
+          ...layer(`${name}.norm2`, [width]),
+          ...layer(`${name}.mlp.fc1`, [hidden, width]),
+          ...layer(`${name}.mlp.fc2`, [width, hidden]),
+        ];
+      }).flat(),
+      ...(s < stages.length - 1
+        ? [
+          ...layer(`layers.${s}.downsample.norm`, [4 * width]),
+          asStored(`layers.${s}.downsample.reduction.weight`, [2 * width, 4 * width]),
+        ]
+        : []),
+    ]),
+    ...layer("norm", [width]),
+    ...layer("tscam_conv", [classes, width, 2, 3]),
+  ];
+}
+
+/**
+ * What brings the frames of a clip onto the canvas: repeated as often as they fit, then stretched by
+ * bicubic interpolation (a = -0.75) whose ends are those of the clip.
+ *
+ * @param count frames of the clip, 1 to 1024
+ * @returns [1024, count]
+ */
+export function canvasMatrix(count: number): Float32Array {
+  const whole = Math.floor(CANVAS / count) * count;
+  const matrix = new Float32Array(CANVAS * count);
+  const a = -0.75;
+  const near = (x: number) => ((a + 2) * x - (a + 3)) * x * x + 1;
+  const far = (x: number) => ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
+  for (let place = 0; place < CANVAS; place++) {
+    const at = whole === CANVAS ? place : place * (whole - 1) / (CANVAS - 1);
+    const first = Math.floor(at);
+    const t = at - first;
+    [far(1 + t), near(t), near(1 - t), far(2 - t)].forEach((weight, i) => {
+      const from = Math.min(whole - 1, Math.max(0, first - 1 + i));
+      matrix[place * count + from % count] += weight;
+    });
+  }
+  return matrix;
+}
+
+/** An encoder of HTS-AT. */
+export class Htsat extends PretrainedEncoder {
+  readonly info: PretrainedInfo;
+  /** Classes of its head. */
+  readonly classes: number;
+  /** Samples from one frame to the next: 10 ms. */
+  readonly hop: number;
+  readonly #sizes: HtsatSizes;
+
+  /**
+   * Uploads parameters.
+   *
+   * @param options `sampleRate` of files that were not trained at 32 kHz
+   * @throws {EncoderError} if one is missing or has another shape, or sizes cannot be told.
+   */
+  constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
+    const plan = htsatPlan(file, options);
+    const { sizes } = plan;
+    const { arena, unused } = loadParameters(device, plan);
+    super(device, arena);
+    this.#sizes = sizes;
+    const { width, depth, heads, size, classes } = sizes;
+    const { sampleRate = SAMPLE_RATE } = options;
+    this.classes = classes;
+    this.hop = sampleRate / 100;
+    this.info = {
+      system: "htsat",
+      title: TITLE,
+      source: "https://github.com/RetroCirce/HTS-Audio-Transformer, arXiv:2202.00874",
+      licence: "CC BY 4.0",
+      frontend: `mel decibels by the file's own transform of ${size} samples and filters`,
+      sampleRate,
+      minSamples: Math.floor(size / 2) + 1,
+      hopSamples: CANVAS / 32 * this.hop,
+      ...{ rows: 2, width, depth, heads, unused },
+    };
+  }
+
+  /** @inheritdoc Decibels. */
+  features(waves: Tensor): Tensor {
+    const { size } = this.#sizes;
+    const p = this.parameter;
+    const [, samples] = waves.shape;
+    const margin = Math.floor(size / 2);
+    if (waves.shape.length !== 2 || samples <= margin) {
+      throw new ShapeError(
+        `mel decibels: audio [${waves.shape}] is not [clips, samples] of more than ${margin}`,
+      );
+    }
+    return noGrad(() =>
+      scope(() => {
+        const centred = pad(waves, [[0, 0], [margin, margin]], "reflect");
+        const pieces = frames(centred, size, this.hop);
+        const [re, im] = ["real", "imag"].map((it) => {
+          const kernel = p(`${STFT}.conv_${it}.weight`);
+          return square(linear(pieces, reshape(kernel, [kernel.shape[0], size])));
+        });
+        const mel = matmul(add(re, im), p("logmel_extractor.melW"));
+        return mul(log(maximum(mel, FLOOR)), 10 / Math.LN10);
+      })
+    );
+  }
+
+  /** @inheritdoc Those that lie in the first repetition of each chunk's frames. */
+  stepsOf(samples: number): number {
+    return this.chunks(samples).reduce((all, { length }) => all + this.#steps(length), 0);
+  }
+
+  /** Steps of 1/32 of the canvas that are whole in the first repetition of a chunk. */
+  #steps(length: number): number {
+    return Math.max(1, Math.floor(32 / Math.floor(CANVAS / (1 + Math.floor(length / this.hop)))));
+  }
+
+  /** Chunks of 10 s; a rest that is too short for a frame is left out. */
+  chunks(samples: number): { first: number; length: number }[] {
+    const size = CHUNK * this.info.sampleRate;
+    return Array.from({ length: Math.ceil(samples / size) }, (_, i) => ({
+      first: i * size,
+      length: Math.min(size, samples - i * size),
+    })).filter(({ length }) => length >= this.info.minSamples);
+  }
+
+  /**
+   * @inheritdoc Tokens are those of the canvas of 10.24 s, in 32 steps of 2 bands each, normalised;
+   * shorter clips are repeated and stretched to fill it.
+   */
+  encode(features: Tensor, { tokens, trace }: EncodeOptions = {}): Tensor {
+    const { bands, window, stages, width } = this.#sizes;
+    const p = this.parameter;
+    const [clips, count] = features.shape;
+    if (features.shape.length !== 3 || features.shape[2] !== bands || count > CANVAS) {
+      throw new ShapeError(
+        `encode: features [${features.shape}] are not [clips, frames, ${bands}] of up to ${CANVAS} ` +
+          "frames",
+      );
+    }
+    if (tokens) throw new ShapeError(`encode: clips of ${TITLE} cannot be padded`);
+    const norm = (name: string, x: Tensor) =>
+      layerNorm(x, p(`${name}.weight`), p(`${name}.bias`), SWIN_EPS);
+    const one = (clip: number): Tensor =>
+      scope(() => {
+        const decibels = reshape(slice(features, 0, clip, 1), [count, bands]);
+        const standardised = add(mul(decibels, p("bn0.factor")), p("bn0.summand"));
+        trace?.("bn0", standardised);
+        const canvas = matmul(
+          this.device.tensor(canvasMatrix(count), [CANVAS, count]),
+          standardised,
+        );
+        const side = CANVAS / SEGMENTS;
+        const folded = permute(reshape(canvas, [SEGMENTS, side, bands]), [0, 2, 1]);
+        const image = reshape(folded, [1, side, side]);
+        trace?.("image", image);
+        const weight = p("patch_embed.proj.weight");
+        const patches = linear(
+          timeMajorPatches(image, [PATCH, PATCH]),
+          reshape(weight, [weight.shape[0], PATCH * PATCH]),
+          p("patch_embed.proj.bias"),
+        );
+        trace?.("patch", patches);
+        let hidden = norm("patch_embed.norm", reshape(patches, [-1, weight.shape[0]]));
+        trace?.("tokens_in", hidden);
+        stages.forEach(({ blocks, heads, side }, s) => {
+          for (let b = 0; b < blocks; b++) {
+            using input = hidden;
+            const shifted = b % 2 === 1 && side > window;
+            const own = within(p, `layers.${s}.blocks.${b}.`);
+            hidden = windowBlock(own, input, { side, window, heads, shifted });
+            trace?.(`stage${s}.block${b}`, hidden);
+          }
+          if (s === stages.length - 1) return;
+          using input = hidden;
+          hidden = mergeNeighbours(within(p, `layers.${s}.downsample.`), input, side);
+          trace?.(`stage${s}.merge`, hidden);
+        });
+        const normed = norm("norm", hidden);
+        trace?.("norm", normed);
+        // Segments of the canvas one behind the other again: [segment, row, column].
+        const last = stages[stages.length - 1].side;
+        const grid = reshape(normed, [SEGMENTS, last / SEGMENTS, last, width]);
+        return reshape(permute(grid, [0, 2, 1, 3]), [1, last * last, width]);
+      });
+    return noGrad(() =>
+      scope(() => concat(Array.from({ length: clips }, (_, clip) => one(clip)), 0))
+    );
+  }
+
+  /**
+   * The head: scores of classes in each step of the canvas, before the sigmoid.
+   *
+   * @param tokens [clips, 64, width], as {@link encode} gives them
+   * @returns [clips, classes, 32]
+   */
+  scores(tokens: Tensor): Tensor {
+    const { width, classes } = this.#sizes;
+    const p = this.parameter;
+    const [clips, count] = tokens.shape;
+    return noGrad(() =>
+      scope(() => {
+        const map = permute(reshape(tokens, [clips, count / 2, 2, width]), [0, 3, 2, 1]);
+        const cut = conv2d(map, p("tscam_conv.weight"), p("tscam_conv.bias"), { padding: [0, 1] });
+        return reshape(cut, [clips, classes, count / 2]);
+      })
+    );
+  }
+
+  /** Probabilities of the classes of clips. @param scores [clips, classes, 32] */
+  probabilities(scores: Tensor): Tensor {
+    return noGrad(() => scope(() => sigmoid(mean(scores, { axes: [2] }))));
+  }
+
+  /**
+   * Embeds a clip, in chunks of 10 s.
+   *
+   * @returns without pooling, steps of the first repetition of each chunk; `times` are theirs in
+   * the clip
+   * @throws as the others' `embed`; {@link ShapeError} for `layers`, which have several widths.
+   */
+  override async embed(audio: Float32Array, options: HtsatEmbedOptions = {}): Promise<Embedding> {
+    const { pool = "mean", bands = "mean", layers = false, official = false } = options;
+    if (layers) throw new ShapeError(`embed: blocks of ${TITLE} have several widths`);
+    const wave = this.waveOf(audio, options);
+    const { width, sampleRate } = this.info;
+    const size = this.embeddingSize(options);
+    const chunks = this.chunks(wave.length);
+    const total = official ? chunks.length : chunks.reduce((all, it) => all + it.length, 0);
+    const sums = new Float64Array(size);
+    const rows: Float32Array[] = [];
+    const times: number[] = [];
+    for (const { first, length } of chunks) {
+      using tokens = noGrad(() =>
+        scope(() => {
+          const part = this.device.tensor(wave.slice(first, first + length), [1, length]);
+          const all = reshape(this.encode(this.features(part)), [-1, 2, width]);
+          const steps = bands === "mean" ? mean(all, { axes: [1] }) : reshape(all, [-1, 2 * width]);
+          return pool === "mean" ? mean(steps, { axes: [0] }) : mul(steps, 1);
+        })
+      );
+      const values = await tokens.data();
+      if (pool === "mean") {
+        values.forEach((it, i) => sums[i] += it * (official ? 1 : length) / total);
+        continue;
+      }
+      const count = 1 + Math.floor(length / this.hop);
+      const step = Math.floor(CANVAS / count) * count / 32 * this.hop;
+      const steps = this.#steps(length);
+      rows.push(values.subarray(0, steps * size));
+      for (let i = 0; i < steps; i++) times.push((first + i * step) * 1000 / sampleRate);
+    }
+    if (pool === "mean") {
+      const steps = this.stepsOf(wave.length);
+      return { values: Float32Array.from(sums), shape: [size], steps };
+    }
+    return {
+      values: Float32Array.from(rows.flatMap((it) => [...it])),
+      shape: [times.length, size],
+      steps: times.length,
+      times: Float32Array.from(times),
+    };
+  }
+}
