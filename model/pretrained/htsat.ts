@@ -202,8 +202,8 @@ function sourcesOf({ size, bands, window, stages, width, classes }: HtsatSizes):
 }
 
 /**
- * What brings the frames of a clip onto the canvas: repeated as often as they fit, then stretched by
- * bicubic interpolation (a = -0.75) whose ends are those of the clip.
+ * What brings the frames of a clip onto the canvas: repeated as often as they fit, then stretched
+ * by bicubic interpolation (a = -0.75) whose ends are those of the clip.
  *
  * @param count frames of the clip, 1 to 1024
  * @returns [1024, count]
@@ -318,8 +318,8 @@ export class Htsat extends PretrainedEncoder {
     const [clips, count] = features.shape;
     if (features.shape.length !== 3 || features.shape[2] !== bands || count > CANVAS) {
       throw new ShapeError(
-        `encode: features [${features.shape}] are not [clips, frames, ${bands}] of up to ${CANVAS} ` +
-          "frames",
+        `encode: features [${features.shape}] are not [clips, frames, ${bands}] of up to ` +
+          `${CANVAS} frames`,
       );
     }
     if (tokens) throw new ShapeError(`encode: clips of ${TITLE} cannot be padded`);

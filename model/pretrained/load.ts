@@ -112,8 +112,8 @@ export function importPretrained(
 }
 
 /**
- * Loads an encoder from an official file of MAE-AST, BEATs, ATST, PaSST or HTS-AT, or from one that was
- * imported.
+ * Loads an encoder from an official file of MAE-AST, BEATs, ATST, PaSST or HTS-AT, or from one
+ * that was imported.
  *
  * ```ts
  * using encoder = await loadPretrained(device, "BEATs_iter3.pt");

@@ -1,6 +1,6 @@
 /**
- * Swin's windows (Liu et al., arXiv:2103.14030): attention within squares of tokens that every other
- * block shifts, and merging of neighbours.
+ * Swin's windows (Liu et al., arXiv:2103.14030): attention within squares of tokens that every
+ * other block shifts, and merging of neighbours.
  *
  * @module
  */
@@ -53,8 +53,8 @@ export function windowIndex(window: number): Uint32Array {
 }
 
 /**
- * What is added to scores in shifted windows: -100 between tokens that lie in different parts of the
- * image before the roll.
+ * What is added to scores in shifted windows: -100 between tokens that lie in different parts of
+ * the image before the roll.
  *
  * @returns [windows, w^2, w^2]
  */

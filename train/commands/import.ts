@@ -50,7 +50,7 @@ export const COMMAND = command({
     "Tensors get MATPAC's names, whatever the system; what has no counterpart there keeps its " +
     "own. MSM-MAE's q_bias and v_bias become qkv.bias. The file's metadata says system, sizes, " +
     "front end and what was done; deno task export turns it back. Optimizer state is left out. " +
-    "Of MAE-AST, BEATs, ATST and PaSST the encoder alone is taken, under its own names.",
+    "Of MAE-AST, BEATs, ATST, PaSST and HTS-AT the encoder alone is taken, under its own names.",
 });
 
 /** Text of `--help`. */

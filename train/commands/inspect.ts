@@ -96,9 +96,9 @@ function judged(file: CheckpointFile): Judgement {
     const encoder = inspectPretrained(file);
     if (encoder) return { encoder };
     const model = modelOf(file);
-    return model
-      ? { model }
-      : { reason: "none of MATPAC, MATPAC++, M2D, MSM-MAE, MAE-AST, BEATs, ATST and PaSST" };
+    return model ? { model } : {
+      reason: "none of MATPAC, MATPAC++, M2D, MSM-MAE, MAE-AST, BEATs, ATST, PaSST and HTS-AT",
+    };
   } catch (error) {
     // What is wrong with the model is what inspect is asked for.
     if (error instanceof Error && ["CheckpointError", "EncoderError"].includes(error.name)) {
