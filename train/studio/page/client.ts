@@ -29,7 +29,18 @@ export function address(path: string, query: Readonly<Record<string, unknown>> =
   return text === "" ? path : `${path}?${text}`;
 }
 
-/** An answer of the server. @throws {Error} with what it says is wrong */
+/** What the server says is wrong. */
+export class AnswerError extends Error {
+  /** Of HTTP. */
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** An answer of the server. @throws {Error} with what it says is wrong, where it answers */
 export async function ask(path: string, init?: RequestInit): Promise<Response> {
   let response: Response;
   try {
@@ -40,7 +51,8 @@ export async function ask(path: string, init?: RequestInit): Promise<Response> {
   }
   if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
-  throw new Error(typeof said.error === "string" ? said.error : `status ${response.status}`);
+  const { status } = response;
+  throw new AnswerError(status, typeof said.error === "string" ? said.error : `status ${status}`);
 }
 
 /** JSON of the server. */

@@ -56,8 +56,10 @@ async function encoderOf(id: string) {
       const bytes = await (await ask(address("api/encoder", { model: id }))).bytes();
       return await model.loadEncoder(device, bytes);
     })();
-    opened = { id, encoder };
-    encoder.catch(() => opened = undefined);
+    const own = opened = { id, encoder };
+    encoder.catch(() => {
+      if (opened === own) opened = undefined;
+    });
   }
   return { model, device, encoder: await opened.encoder };
 }

@@ -6,7 +6,7 @@
 import { h, type JSX, useEffect, useRef, useState } from "../../deps/preact.ts";
 import type { NearestAnswer, Overview, PaintedAnswer, SoundAnswer } from "../api.ts";
 import { Spectrogram } from "./attention.ts";
-import { address, askJson } from "./client.ts";
+import { address, AnswerError, askJson } from "./client.ts";
 import { listenHere, pageAdapter, type Seen } from "./compute.ts";
 import { Choice, Note, useAnswer } from "./elements.ts";
 import { clipAddress, useModel, usePlayer } from "./map.ts";
@@ -26,7 +26,8 @@ async function look({ file }: Chosen, model: string, signal: AbortSignal): Promi
   try {
     return await post(file);
   } catch (error) {
-    if (!/audio|format|decode|known/i.test((error as Error).message)) throw error;
+    // 415: no audio that the server knows.
+    if (!(error instanceof AnswerError && error.status === 415)) throw error;
     const wav = await asWav(file).catch(() => undefined);
     if (!wav) throw error;
     return await post(wav);

@@ -59,7 +59,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
 
 /** A metric in words; its own name where it is not known. */
 export function meaningOf(metric: string): Meaning {
-  return MEANINGS[metric] ?? { title: metric, about: "" };
+  return Object.hasOwn(MEANINGS, metric) ? MEANINGS[metric] : { title: metric, about: "" };
 }
 
 /** Headings with the metrics that runs have under them. */
