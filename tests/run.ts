@@ -32,6 +32,8 @@ const PERMISSIONS: readonly string[] = [
 
 /** What some files and folders may besides. */
 const FURTHER: Readonly<Record<string, string>> = {
+  // Jobs of several ranks.
+  "tests/train/cluster/": "--allow-run=mpirun.openmpi,mpirun.mpich",
   // npm's webgpu is a native library.
   "tests/engine/webgpu_test.ts": "--allow-ffi",
   // A shell starts the browser, and clears away behind it.
