@@ -99,8 +99,8 @@ function open(files: readonly string[]): (symbol: string) => Deno.PointerValue {
   throw new UsageError(
     "this process is one rank of a job, but no MPI library can be opened",
     [
-      "install the one whose mpirun or srun starts it: apt-get install openmpi-bin, or mpich; on a " +
-      "cluster load its module; or name the file with TESSERA_MPI=/path/to/libmpi.so",
+      "install the one whose mpirun or srun starts it: apt-get install openmpi-bin, or mpich; on " +
+      "a cluster load its module; or name the file with TESSERA_MPI=/path/to/libmpi.so",
       ...reasons,
     ].join("\n"),
   );

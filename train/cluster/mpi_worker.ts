@@ -1,6 +1,6 @@
 /**
- * The thread that owns MPI. Nobody else calls it, so that sums go on while the main thread waits for
- * the GPU inside a call.
+ * The thread that owns MPI. Nobody else calls it, so that sums go on while the main thread waits
+ * for the GPU inside a call.
  *
  * @module
  */
