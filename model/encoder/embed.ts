@@ -4,14 +4,17 @@
  * @module
  */
 import {
+  concat,
   type Device,
   matmul,
   max,
+  mul,
   noGrad,
   permute,
   reshape,
   scope,
   slice,
+  sub,
   type Tensor,
   within,
 } from "../../engine/functions.ts";
@@ -70,12 +73,17 @@ export type Bands = "concat" | "mean";
 
 /** Which outputs are read, and how they are pooled. */
 export interface Readout {
-  /** What is made of the time steps. */
-  readonly pool: "sum" | "max" | "none";
+  /**
+   * What is made of the time steps; `moments` are their sum, and behind it the sum of their squared
+   * distances to their mean.
+   */
+  readonly pool: "sum" | "max" | "moments" | "none";
   /** What is made of the bands of a step. */
   readonly bands: Bands;
-  /** All blocks' outputs, or the last one alone. */
+  /** All blocks' outputs, or those of {@link blocks} alone. */
   readonly layers: boolean;
+  /** Blocks, counted from 1; default the last one. */
+  readonly blocks?: readonly number[];
   /** Time steps from the first that are read; default all. */
   readonly steps?: number;
 }
@@ -99,8 +107,8 @@ export function stepSize(geometry: EncoderGeometry, bands: Bands): number {
  * @param logmel [chunks, bands, frames], standardised; at least a patch of frames, at most as many
  * as the encoder was made for; frames that fill no patch are dropped
  * @returns the blocks' outputs in order, the last one after the final norm and the others without
- * it; only the last one unless `layers`. Each is [chunks, values of a step], or [chunks, steps,
- * values of a step] without pooling
+ * it; only the last one unless `layers` or `blocks` say otherwise. Each is [chunks, values of a
+ * step], twice as many values of moments, or [chunks, steps, values of a step] without pooling
  */
 export function encodeChunks(
   { geometry, parameter: p }: EncoderNetwork,
@@ -113,6 +121,7 @@ export function encodeChunks(
   const [chunks, , frames] = logmel.shape;
   const steps = Math.floor(frames / patch[1]);
   const encoder = within(p, "student_encoder.");
+  const wanted = new Set(blocksRead(depth, readout));
   const read = (hidden: Tensor) =>
     scope(() =>
       readGrid(
@@ -125,15 +134,25 @@ export function encodeChunks(
       const view = tokenView(p, logmel, { ...geometry, grid }, p("pos_embed"));
       let hidden = behindClass(view, view.tokens);
       const outputs: Tensor[] = [];
-      for (let i = 0; i < depth; i++) {
+      for (let i = 0; i < Math.max(...wanted); i++) {
         // One block's intermediate results at a time: depth must not count in the memory.
         using input = hidden;
         hidden = scope(() => block(within(encoder, `blocks.${i}.`), input, heads, keyBias));
-        if (readout.layers && i < depth - 1) outputs.push(read(hidden));
+        if (wanted.has(i + 1) && i + 1 < depth) outputs.push(read(hidden));
       }
-      return [...outputs, read(norm(encoder, "norm", hidden))];
+      return wanted.has(depth) ? [...outputs, read(norm(encoder, "norm", hidden))] : outputs;
     })
   );
+}
+
+/** Blocks whose outputs are read, in order, counted from 1. */
+export function blocksRead(
+  depth: number,
+  { layers, blocks = [depth] }: Pick<Readout, "layers" | "blocks">,
+): number[] {
+  return layers
+    ? Array.from({ length: depth }, (_, i) => i + 1)
+    : [...blocks].sort((a, b) => a - b);
 }
 
 /** @param whole [chunks, rows, steps, width] */
@@ -147,10 +166,13 @@ function readGrid(whole: Tensor, { pool, bands, steps = whole.shape[2] }: Readou
   if (pool === "none") {
     return reshape(permute(stacked, [0, 2, 1, 3]), [chunks, steps, -1]);
   }
-  const pooled = pool === "max"
-    ? max(stacked, { axes: [2] })
-    : sumInOrder(reshape(stacked, [-1, steps, width]), 1, [chunks, -1]);
-  return reshape(pooled, [chunks, -1]);
+  if (pool === "max") return reshape(max(stacked, { axes: [2] }), [chunks, -1]);
+  const each = reshape(stacked, [-1, steps, width]);
+  const total = sumInOrder(each, 1, [each.shape[0], 1, width]);
+  const summed = reshape(total, [chunks, -1]);
+  if (pool === "sum") return summed;
+  const off = sub(each, mul(total, 1 / steps));
+  return concat([summed, sumInOrder(mul(off, off), 1, [chunks, -1])], 1);
 }
 
 /**

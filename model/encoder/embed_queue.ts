@@ -8,12 +8,13 @@ import { mul, type PendingRead, precompile, scope, type Tensor } from "../../eng
 import { type Audio, chunksOf, type Sound } from "./chunks.ts";
 import {
   type Bands,
+  blocksRead,
   encodeChunks,
   type EncoderNetwork,
   gridOf,
   type Readout,
-  stepSize,
 } from "./embed.ts";
+import { type ClipPool, embeddingSize, READ, refuseBlocks, sideBySide } from "./pooling.ts";
 import { type FrontendSettings, LogMel, MATPAC_STATISTICS } from "../frontend/log_mel.ts";
 import { FRAME_SAMPLES, HOP_SAMPLES } from "../frontend/tables.ts";
 
@@ -39,11 +40,19 @@ export interface EmbedOptions {
    * steps that hold no frame of the clip are left out of the result.
    */
   readonly mode?: "precise" | "fast" | "msm-mae";
-  /** Mean over time (default), maximum over time, or every time step. */
-  readonly pool?: "mean" | "max" | "none";
+  /**
+   * Mean over time (default), maximum over time, mean and behind it the standard deviation over
+   * time (of all steps, not of a sample: 0 for one step), or every time step.
+   */
+  readonly pool?: ClipPool | "none";
   /** Frequency bands of a step side by side, the low one first (default), or averaged. */
   readonly bands?: Bands;
-  /** Whether all layers are given; the last one always is. */
+  /**
+   * Blocks, counted from 1, whose outputs are put side by side, each pooled by itself; default the
+   * last one. Only the last one has been through the final norm.
+   */
+  readonly blocks?: readonly number[];
+  /** Whether all layers are given beside the embedding. */
   readonly layers?: boolean;
   /**
    * Time steps of `fast` in the order of the official code, which takes turns between chunks;
@@ -59,8 +68,8 @@ export interface EmbedOptions {
 /** What the encoder makes of a clip. */
 export interface Embedding {
   /**
-   * The last layer, after the final norm: [values of a step], or [steps, values of a step] without
-   * pooling.
+   * The last layer after the final norm, or the blocks that were asked for side by side: [values of
+   * a step], twice as many for mean and deviation, or [steps, values of a step] without pooling.
    */
   readonly values: Float32Array;
   /** Shape of {@link values}. */
@@ -70,8 +79,8 @@ export interface Embedding {
   /** Without pooling: [steps] where each step starts, ms. */
   readonly times?: Float32Array;
   /**
-   * Where asked: [depth, ...shape], the outputs of all blocks, only the last one after the final
-   * norm.
+   * Where asked: [depth, ...shape of one block], the outputs of all blocks, only the last one after
+   * the final norm.
    */
   readonly layers?: Float32Array;
 }
@@ -212,7 +221,11 @@ export class Queue {
   readonly #batchSteps: number;
   readonly #groups = new Map<string, Group>();
   #waitingSteps = 0;
-  #underWay: { readonly chunks: readonly Chunk[]; readonly read: PendingRead }[] = [];
+  #underWay: {
+    readonly chunks: readonly Chunk[];
+    readonly kept: number;
+    readonly read: PendingRead;
+  }[] = [];
   #complete: OpenClip<unknown>[] = [];
   #lastSteps = 0;
 
@@ -224,10 +237,11 @@ export class Queue {
     readonly compiled?: (done: number, total: number) => void,
   ) {
     const { mode = "precise", pool = "mean", bands = "concat", layers = false } = options;
-    const { batch = BATCH } = options;
+    const { batch = BATCH, blocks } = options;
+    refuseBlocks(network.geometry, blocks);
     this.#network = network;
     this.#frontend = frontend;
-    this.#readout = { pool: pool === "mean" ? "sum" : pool, bands, layers };
+    this.#readout = { pool: READ[pool], bands, layers, blocks };
     this.#mode = mode;
     this.#batchSteps = batch * gridOf(network.geometry).columns;
   }
@@ -298,7 +312,7 @@ export class Queue {
     const outputs = scope(encode);
     const read = device.readLater(outputs);
     for (const output of outputs) output.dispose();
-    this.#underWay.push({ chunks, read });
+    this.#underWay.push({ chunks, kept: group.kept, read });
   }
 
   /** [chunks, bands, steps * patch], standardised, zeros behind the frames of a chunk. */
@@ -326,7 +340,7 @@ export class Queue {
   }
 
   async #collect(): Promise<void> {
-    const { chunks, read } = this.#underWay.shift()!;
+    const { chunks, kept, read } = this.#underWay.shift()!;
     const outputs = await read.values() as Float32Array[];
     chunks.forEach(({ clip, index }, i) => {
       clip.take(
@@ -335,6 +349,7 @@ export class Queue {
           const size = values.length / chunks.length;
           return values.subarray(i * size, (i + 1) * size);
         }),
+        kept,
       );
       if (clip.isComplete) this.#complete.push(clip);
     });
@@ -354,7 +369,8 @@ export class OpenClip<Key> {
   #taken = 0;
   /** Chunks whose values are pooled, and those that came back before one in front of them. */
   #added = 0;
-  readonly #early = new Map<number, Float32Array[]>();
+  #addedSteps = 0;
+  readonly #early = new Map<number, { layers: Float32Array[]; steps: number }>();
   /** Per layer, of pooled steps. */
   #pooled: Float64Array[] = [];
   /** Per layer and chunk. */
@@ -373,8 +389,11 @@ export class OpenClip<Key> {
     return this.ended && !this.dropped && this.#taken === this.chunks;
   }
 
-  /** @param layers outputs of one chunk */
-  take(index: number, layers: readonly Float32Array[]): void {
+  /**
+   * @param layers outputs of one chunk
+   * @param steps its time steps
+   */
+  take(index: number, layers: readonly Float32Array[], steps: number): void {
     if (this.dropped) return;
     this.#taken++;
     this.onChunk();
@@ -384,32 +403,47 @@ export class OpenClip<Key> {
       return;
     }
     // In the order of the chunks, so that a mean's bits do not tell when they came back.
-    this.#early.set(index, layers.map((values) => values.slice()));
+    this.#early.set(index, { layers: layers.map((values) => values.slice()), steps });
     for (let next; (next = this.#early.get(this.#added)); this.#added++) {
       this.#early.delete(this.#added);
-      next.forEach((values, layer) => this.#add(values, layer));
+      const { layers, steps } = next;
+      layers.forEach((values, layer) => this.#add(values, steps, layer));
+      this.#addedSteps += steps;
     }
   }
 
-  #add(values: Float32Array, layer: number): void {
+  #add(values: Float32Array, steps: number, layer: number): void {
     const held = this.#pooled[layer];
-    if (!held) this.#pooled[layer] = Float64Array.from(values);
-    else if (this.options.pool === "max") {
-      values.forEach((x, i) => held[i] = Math.max(held[i], x));
-    } else values.forEach((x, i) => held[i] += x);
+    if (!held) {
+      this.#pooled[layer] = Float64Array.from(values);
+      return;
+    }
+    const { pool } = this.options;
+    if (pool === "max") return values.forEach((x, i) => held[i] = Math.max(held[i], x));
+    if (pool === "mean-std") {
+      // Squares about two means become those about the common one (Chan, Golub, LeVeque 1979).
+      const before = this.#addedSteps;
+      const share = before * steps / (before + steps);
+      const half = values.length / 2;
+      for (let i = 0; i < half; i++) {
+        held[half + i] += share * (values[i] / steps - held[i] / before) ** 2;
+      }
+    }
+    values.forEach((x, i) => held[i] += x);
   }
 
   /** What all chunks come to. */
   embedding(): Embedding {
     const { pool = "mean", bands = "concat", layers: allLayers = false } = this.options;
     const { geometry } = this.network;
-    const size = stepSize(geometry, bands);
+    const { depth } = geometry;
+    const size = embeddingSize(geometry, { pool, bands });
     const order = this.#order();
-    const shape = pool === "none" ? [this.steps, size] : [size];
-    const count = allLayers ? geometry.depth : 1;
-    const length = shape.reduce((a, b) => a * b, 1);
-    const all = new Float32Array(count * length);
-    for (let layer = 0; layer < count; layer++) {
+    const rows = pool === "none" ? this.steps : 1;
+    const length = rows * size;
+    const read = blocksRead(depth, { layers: allLayers, blocks: this.options.blocks });
+    const all = new Float32Array(read.length * length);
+    for (const layer of read.keys()) {
       const into = all.subarray(layer * length, (layer + 1) * length);
       if (pool === "none") {
         const steps = this.#parts[layer].flatMap((part) =>
@@ -420,14 +454,22 @@ export class OpenClip<Key> {
         );
         order.forEach((step, i) => into.set(steps[step], i * size));
       } else {
-        const count = pool === "mean" ? this.steps : 1;
+        const count = pool === "max" ? 1 : this.steps;
         this.#pooled[layer].forEach((x, i) => into[i] = x / count);
+        if (pool === "mean-std") {
+          for (let i = size / 2; i < size; i++) into[i] = Math.sqrt(into[i]);
+        }
       }
     }
     const ms = HOP_SAMPLES / 16 * geometry.patch[1];
+    const { blocks = [depth] } = this.options;
+    const values = blocks.length === 1
+      ? all.subarray(read.indexOf(blocks[0]) * length).subarray(0, length)
+      : sideBySide(blocks.map((it) => all.subarray(read.indexOf(it) * length)), rows, size);
+    const width = blocks.length * size;
     return {
-      values: all.subarray((count - 1) * length),
-      shape,
+      values,
+      shape: pool === "none" ? [rows, width] : [width],
       steps: this.steps,
       ...(pool === "none" && { times: Float32Array.from(order, (step) => step * ms) }),
       ...(allLayers && { layers: all }),

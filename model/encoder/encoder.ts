@@ -25,6 +25,7 @@ import {
 import { type EmbeddedStep, type StreamOptions, streamSteps } from "./embed_stream.ts";
 import type { FrontendSettings } from "../frontend/log_mel.ts";
 import { type Clip, Embedder, type Embedding, type EmbedOptions } from "./embed_queue.ts";
+import { CLIP_POOLS, type ClipPool, embeddingSize } from "./pooling.ts";
 import { imported } from "../formats/checkpoint_convert.ts";
 import {
   type CheckpointFile,
@@ -131,12 +132,14 @@ export class Encoder implements Disposable {
    *
    * @param values `cls_token` (if there is one), `pos_embed`, `patch_embed.proj.*` and
    * `student_encoder.*`
+   * @param pool how clips are pooled by {@link embed} and {@link embedEach} unless options say
    */
   constructor(
     readonly device: Device,
     readonly geometry: EncoderGeometry,
     values: (name: string) => Float32Array,
     readonly frontend: FrontendSettings = {},
+    readonly pool: ClipPool = "mean",
   ) {
     const arena = this.#arena = new ParameterArena(device, encoderFileSpecs(geometry), {
       trainable: false,
@@ -150,7 +153,8 @@ export class Encoder implements Disposable {
     }
     const parameter = (name: string) => arena.get(name);
     this.#embedder = new Embedder({ device, geometry, parameter }, frontend);
-    this.sceneEmbeddingSize = this.timestampEmbeddingSize = this.stepSize();
+    this.sceneEmbeddingSize = this.embeddingSize();
+    this.timestampEmbeddingSize = this.stepSize();
   }
 
   /** What it computes with. */
@@ -164,8 +168,12 @@ export class Encoder implements Disposable {
   }
 
   /** Values of an embedding of such options, or of a time step. */
-  embeddingSize({ bands }: EmbedOptions = {}): number {
-    return this.stepSize(bands);
+  embeddingSize(options: EmbedOptions = {}): number {
+    return embeddingSize(this.geometry, this.#pooled(options));
+  }
+
+  #pooled<Options extends EmbedOptions>(options: Options): Options {
+    return { ...options, pool: options.pool ?? this.pool };
   }
 
   /** Blocks. */
@@ -214,13 +222,13 @@ export class Encoder implements Disposable {
   }
 
   /** Who embeds so for all callers. */
-  #service(
-    { mode, pool, bands, layers, compat, batch }: EmbedOptions,
-  ): EmbedService {
-    const key = [mode, pool, bands, layers, compat, batch].join();
+  #service(options: EmbedOptions): EmbedService {
+    const { mode, pool, bands, blocks, layers, compat, batch } = this.#pooled(options);
+    const kind = { mode, pool, bands, blocks, layers, compat, batch };
+    const key = JSON.stringify(kind);
     let service = this.#services.get(key);
     if (!service) {
-      service = new EmbedService(this.#embedder, { mode, pool, bands, layers, compat, batch });
+      service = new EmbedService(this.#embedder, kind);
       this.#services.set(key, service);
     }
     return service;
@@ -258,7 +266,7 @@ export class Encoder implements Disposable {
         const kernels = this.device.pipelinesCreated - kernelsLeft;
         onProgress?.({ done, total: parts.length, kernels, kernelsLeft });
       };
-      await this.#embedder.precompile(silence, kind, (compiled, of) => {
+      await this.#embedder.precompile(silence, this.#pooled(kind), (compiled, of) => {
         signal?.throwIfAborted();
         tell(i, of - compiled);
       });
@@ -278,7 +286,7 @@ export class Encoder implements Disposable {
     clips: Iterable<Clip<Key>> | AsyncIterable<Clip<Key>>,
     options: EmbedOptions = {},
   ): AsyncGenerator<readonly [Key, Embedding]> {
-    return this.#embedder.embed(clips, options);
+    return this.#embedder.embed(clips, this.#pooled(options));
   }
 
   /** Frees parameters and tables. */
@@ -326,10 +334,21 @@ function encoderOf(device: Device, file: CheckpointFile, options: EncoderOptions
       : 0;
     return stored.subarray(unused);
   };
-  return new Encoder(device, geometry, values, {
+  const frontend = {
     framing: options.framing ?? (said.framing === "centred" ? "centred" : "inside"),
     statistics: options.statistics ?? statisticsIn(said, file.metadata),
-  });
+  } as const;
+  return new Encoder(device, geometry, values, frontend, poolIn(said));
+}
+
+/** How a file says that clips are to be pooled; the mean, as in the papers, where it does not. */
+function poolIn(said: Readonly<Record<string, string>>): ClipPool {
+  const { pool = "mean" } = said;
+  const known = CLIP_POOLS.find((it) => it === pool);
+  if (known) return known;
+  throw new EncoderError(
+    `it says that clips are pooled by ${quoted(pool)}, which is not known here`,
+  );
 }
 
 function statisticsIn(

@@ -70,7 +70,7 @@ export async function loadModel(
 }
 
 /**
- * One embedding for each clip: the mean over its time steps.
+ * One embedding for each clip: the mean over its time steps, or what the encoder's file says.
  *
  * @returns [clips, values of an embedding]
  * @throws {ShapeError} if the clips differ in length.

@@ -10,7 +10,11 @@ import { STREAMS } from "../../train/run/loop.ts";
 import { encoderTensors } from "../../train/run/state_dict.ts";
 
 /** Writes it as a run with this seed leaves it. */
-export async function writeEncoder(path: string, seed: number): Promise<void> {
+export async function writeEncoder(
+  path: string,
+  seed: number,
+  more: Readonly<Record<string, string>> = {},
+): Promise<void> {
   using device = await openDevice();
   const geometry = { ...PRESETS.tiny.geometry, width: 64, depth: 2, heads: 1 };
   using model = new Matpac(device, geometry, RECIPES.paper);
@@ -18,5 +22,6 @@ export async function writeEncoder(path: string, seed: number): Promise<void> {
   await writeTensors(path, await encoderTensors(model), {
     config: JSON.stringify({ seed }),
     heads: "1",
+    ...more,
   });
 }

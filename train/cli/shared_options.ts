@@ -4,7 +4,8 @@
  * @module
  */
 import { flag, option } from "./option.ts";
-import { choice, file, folder, number, whole } from "./value_types.ts";
+import { CLIP_POOLS } from "../../model/encoder/pooling.ts";
+import { choice, file, folder, number, several, whole } from "./value_types.ts";
 
 /** The encoder that a command works with. */
 export const checkpoint = option(
@@ -26,9 +27,17 @@ export const dataset = option(
   { required: true },
 );
 /** What is made of the time steps of an embedding. */
-export const pool = option(choice(["mean", "max"]), "What is made of a clip's time steps.", {
-  default: "mean",
-});
+export const pool = option(
+  choice(CLIP_POOLS),
+  "What is made of a clip's time steps: mean, maximum, or mean and standard deviation side by side.",
+  { defaultText: "as the encoder's file says, else mean" },
+);
+/** Whose outputs an embedding is. */
+export const blocks = option(
+  several(whole(1, 4096), { distinct: true }),
+  "Blocks, counted from 1, whose outputs are put side by side.",
+  { defaultText: "the last one" },
+);
 /** What is made of the bands of an embedding. */
 export const bands = option(
   choice(["concat", "mean"]),

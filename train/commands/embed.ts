@@ -12,6 +12,7 @@ import type { RawArguments } from "../cli/parser.ts";
 import {
   adapter,
   bands,
+  blocks,
   checkpoint,
   heads,
   maxHours,
@@ -25,7 +26,12 @@ import { NoDataError, UsageError } from "../errors.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { audioFiles, embedFiles, type EmbedState, skippedPath } from "../downstream/embed_files.ts";
 import { formOf } from "../downstream/embedding_file.ts";
-import { encoderFrom, pretrainedFrom } from "../downstream/encoder_file.ts";
+import {
+  encoderFrom,
+  pooledText,
+  pretrainedFrom,
+  refuseAbsentBlocks,
+} from "../downstream/encoder_file.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
 import { predictFiles, probeFor } from "../downstream/probe/predict.ts";
 import { RateLine } from "../cli/rate_line.ts";
@@ -50,6 +56,7 @@ const OPTIONS = {
     layers: flag("All layers beside the last one."),
     pool,
     bands,
+    blocks,
     mode: option(
       choice(["precise", "fast", "msm-mae"]),
       "precise: the last chunk is as short as the clip. fast: as in the official code, chunks " +
@@ -91,13 +98,13 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   if (values.probe !== undefined) return await predict(values.probe, values, words, signal);
   refuse(words, ["top"], "is for --probe");
   const { audio, checkpoint, out, frames, pool, quiet, heads, workers, adapter } = values;
-  const { mode, bands, layers, compat, batch } = values;
+  const { mode, bands, blocks, layers, compat, batch } = values;
   if (out === undefined) throw new UsageError("--out: is needed, or --probe");
   if (frames) refuse(words, ["pool"], "--frames keeps every time step, there is nothing to pool");
   if (compat && !(frames && mode === "fast")) {
     throw new UsageError("--compat: is about the order of --frames with --mode fast");
   }
-  const pooling = frames ? "none" : pool;
+  if (layers) refuse(words, ["blocks"], "--layers has all of them");
   formOf(out);
   if (await isFolder(out)) throw new UsageError(`--out ${out}: is a folder; give a file`);
   const files = await filesIn(audio, quiet);
@@ -105,25 +112,34 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   using other = await pretrainedFrom(device, checkpoint, heads);
   if (other) {
     const { title } = other.info;
-    refuse(words, ["mode", "compat", "batch"], `is not for ${title}, which takes clips whole`);
+    refuse(
+      words,
+      ["mode", "compat", "batch", "blocks"],
+      `is not for ${title}, which takes clips whole`,
+    );
     if (other.info.sampleRate !== SAMPLE_RATE) {
       throw new UsageError(
         `--checkpoint ${checkpoint}: ${title} takes audio of ${other.info.sampleRate} Hz; this ` +
           `command decodes to ${SAMPLE_RATE} Hz`,
       );
     }
-    if (pooling === "max") throw new UsageError(`--pool max: is not for ${title}`);
+    if (pool !== undefined && pool !== "mean") {
+      throw new UsageError(`--pool ${pool}: is not for ${title}`);
+    }
   }
   using own = other ? undefined : await encoderFrom(device, checkpoint, heads);
+  if (own) refuseAbsentBlocks(own, blocks);
   using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency, values["max-hours"]);
   using line = new RateLine({ quiet });
   const common = {
     ...{ pool: threads, files, out, signal },
     onProgress: (it: EmbedState) => line.update(it.embedded + it.skipped, files.length, it.seconds),
   };
-  const given: EmbedOptions = { mode, pool: pooling, bands, layers, compat, batch };
+  const pooling = pool ?? own?.pool ?? "mean";
+  const kind = frames ? "none" : pooling;
+  const given: EmbedOptions = { mode, pool: kind, bands, blocks, layers, compat, batch };
   const pretrained: PretrainedEmbedOptions = {
-    pool: pooling === "none" ? "none" : "mean",
+    pool: frames ? "none" : "mean",
     // Means over bands, as their probes have them, unless something else is asked for.
     ...words.bands !== undefined && { bands },
     layers,
@@ -139,6 +155,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
       `${embedded} files embedded (${(seconds / 3600).toFixed(2)} h of audio), ` +
         `${size} values each: ${out}`,
     );
+    if (!frames && pool === undefined && pooling !== "mean") console.log(pooledText(pooling));
   }
   const headline = `${skipped} of ${files.length} files skipped, see ${skippedPath(out)}:`;
   listSkipped(headline, skippedFiles);
@@ -158,7 +175,9 @@ async function filesIn(paths: readonly string[], quiet: boolean): Promise<string
 }
 
 /** What a probe decides by itself. */
-const NOT_WITH_PROBE = ["out", "frames", "layers", "pool", "bands", "mode", "compat", "batch"];
+const NOT_WITH_PROBE = [
+  ...["out", "frames", "layers", "pool", "bands", "blocks", "mode", "compat", "batch"],
+];
 
 /** `--probe`: prints classes. */
 async function predict(

@@ -36,5 +36,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   refuse(words, Object.keys(FINETUNE_OPTIONS), "belongs to --finetune");
   if (values.protocol === "hear") return await runHearCommand(values, words, signal);
   refuse(words, Object.keys(HEAR_OPTIONS), "belongs to --protocol hear");
-  return await runLinearCommand({ ...values, protocol: values.protocol }, signal);
+  // A protocol that is asked for by name is the paper's also in how clips are pooled.
+  const pool = values.pool ?? (words.protocol === undefined ? undefined : "mean");
+  return await runLinearCommand({ ...values, pool, protocol: values.protocol }, signal);
 }

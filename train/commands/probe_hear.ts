@@ -11,7 +11,7 @@ import type { RawArguments } from "../cli/parser.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { UsageError } from "../errors.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import { encoderFrom, encoderPath } from "../downstream/encoder_file.ts";
+import { encoderFrom, encoderPath, refuseAbsentBlocks } from "../downstream/encoder_file.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import { encoderSource, firstValues, MEL_MEANS, melSource } from "../downstream/probe/features.ts";
 import {
@@ -100,8 +100,9 @@ export async function runHearCommand(
 async function probeScenes(task: Task, dir: string): Promise<void> {
   const { values, protocol, device, encoder, path, pool, signal } = task;
   const folder = labelledFolder(dir);
-  const { mode, pool: pooling, bands, seconds, svg, json, quiet } = values;
-  const options = { mode, pool: pooling, bands };
+  const { mode, pool: pooling = "mean", bands, blocks, seconds, svg, json, quiet } = values;
+  refuseAbsentBlocks(encoder, blocks);
+  const options = { mode, pool: pooling, bands, blocks };
   const gathered = new FolderFeatures({
     ...{ folder, pool, quiet, signal, cache: values.cache },
     ...(seconds !== undefined && { seconds }),

@@ -6,7 +6,12 @@
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import { encoderFrom, encoderPath } from "../downstream/encoder_file.ts";
+import {
+  encoderFrom,
+  encoderPath,
+  pooledText,
+  refuseAbsentBlocks,
+} from "../downstream/encoder_file.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import { encoderSource, firstValues, MEL_MEANS, melSource } from "../downstream/probe/features.ts";
 import {
@@ -44,7 +49,7 @@ export async function runLinearCommand(
   signal: AbortSignal,
 ): Promise<number> {
   const { protocol: named, standardise, metric: metricName, json, svg, save } = values;
-  const { mode, pool: pooling, bands, seconds, cache, heads, workers, adapter, quiet } = values;
+  const { mode, bands, blocks, seconds, cache, heads, workers, adapter, quiet } = values;
   const changes = changesOf({
     rates: values.lr,
     batch: values.batch,
@@ -58,13 +63,14 @@ export async function runLinearCommand(
     heldOut: values.validation,
   });
   const protocol: Protocol = { ...PROTOCOLS[named], ...changes };
-  const options = { mode, pool: pooling, bands };
   const folder = labelledFolder(values.dataset);
   const path = encoderPath(values.checkpoint);
   const duration = seconds === undefined ? {} : { seconds };
 
   using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, path, heads);
+  refuseAbsentBlocks(encoder, blocks);
+  const options = { mode, pool: values.pool ?? encoder.pool, bands, blocks };
   using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
   const weights = await fileDigest(path);
   const gathered = new FolderFeatures({ folder, pool, cache, quiet, signal, ...duration });
@@ -133,6 +139,9 @@ export async function runLinearCommand(
       `protocol ${named}${Object.keys(changes).length > 0 ? " with changes" : ""}, ` +
       `${protocol.repeats} repeats`,
   );
+  if (values.pool === undefined && options.pool !== "mean") {
+    console.log(pooledText(options.pool));
+  }
   console.log(scoreTable(metric, rows).join("\n"));
   if (!quiet) printClasses(data.classes, result);
   if (json !== undefined) {

@@ -10,6 +10,7 @@
 import { parse as parseJsonc } from "../deps/jsonc.ts";
 import { join } from "../deps/path.ts";
 import { parse as parseToml } from "../deps/toml.ts";
+import type { ClipPool } from "../../model/encoder/pooling.ts";
 import type { Masking } from "../../model/objectives/masking.ts";
 import type { Precision } from "../../model/objectives/masked_model.ts";
 import { type ObjectiveName, OBJECTIVES, trainingFor } from "../../model/objectives/objectives.ts";
@@ -57,6 +58,8 @@ export interface ResolvedConfig {
   readonly geometry: Geometry;
   /** What is masked. */
   readonly masking: Masking;
+  /** How clips' embeddings are pooled by default. */
+  readonly pool: ClipPool;
   /** Length of the run; epochs become updates once the number of clips is known. */
   readonly length: { readonly steps: number } | { readonly epochs: number };
   /** Clips per update. */
@@ -342,6 +345,7 @@ function complete(given: Options, now: Date): ResolvedConfig {
     preset: given.preset,
     geometry,
     masking,
+    pool: given.pool,
     length,
     batch,
     microBatch,

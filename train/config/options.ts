@@ -12,6 +12,7 @@ import {
   deviations,
   sideOf,
 } from "../../model/objectives/recipe.ts";
+import { CLIP_POOLS } from "../../model/encoder/pooling.ts";
 import { flag, group, type Option, option, type Values } from "../cli/option.ts";
 import { adapter, maxHours, quiet } from "../cli/shared_options.ts";
 import {
@@ -131,6 +132,12 @@ export const PRETRAIN_OPTIONS = {
       ),
       "Bands and frames of a patch; MSM-MAE's were 16x16, 16x8, 16x4, 8x16 and 80x4.",
       { defaultText: "16x16" },
+    ),
+    pool: option(
+      choice(CLIP_POOLS),
+      "How embed and probe make a clip's embedding of its time steps, unless they are told: mean, " +
+        "maximum, or mean and standard deviation side by side. The encoder's file says it.",
+      { default: "mean" },
     ),
     "no-class-token": flag("Encode the patches without a class token before them."),
     "decoder-positions": option(

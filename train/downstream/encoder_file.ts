@@ -6,6 +6,7 @@
 import type { Device } from "../../engine/mod.ts";
 import { type Encoder, EncoderError, loadEncoder } from "../../model/encoder/encoder.ts";
 import { explaining } from "../../model/encoder/file_values.ts";
+import type { ClipPool } from "../../model/encoder/pooling.ts";
 import { openFile } from "../../model/encoder/open_file.ts";
 import { openCheckpoint } from "../../model/formats/checkpoint_file.ts";
 import type { PretrainedEncoder } from "../../model/pretrained/encoder.ts";
@@ -88,6 +89,17 @@ export async function encoderFrom(
     path,
     () => loadEncoder(device, encoderPath(path), heads === undefined ? {} : { heads }),
   );
+}
+
+/** @throws {UsageError} for `--blocks` that an encoder does not have */
+export function refuseAbsentBlocks({ depth }: Encoder, blocks: readonly number[] = []): void {
+  if (blocks.every((it) => it <= depth)) return;
+  throw new UsageError(`--blocks ${blocks}: the encoder has ${depth} blocks`);
+}
+
+/** Says how clips are pooled where the encoder's file asks for another way than the papers'. */
+export function pooledText(pool: ClipPool): string {
+  return `clips are pooled by ${pool}, as the encoder's file says; --pool mean does as the papers do`;
 }
 
 /** Runs `load`; what is wrong with the file is told with its name. */

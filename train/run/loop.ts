@@ -380,6 +380,8 @@ function modelMetadata({ config, source }: RunContext): Record<string, string> {
     system: config.objective,
     framing: "inside",
     standardisation: JSON.stringify(source.statistics ?? MATPAC_STATISTICS),
+    // Where it is not as in the papers.
+    ...config.pool !== "mean" && { pool: config.pool },
   };
 }
 
@@ -453,6 +455,7 @@ async function updates(
   const evaluations = evaluation && new RunEvaluation({
     ...{ ...evaluation, device, metrics, model: run.model, frontend: run.frontend, signal },
     every: config.evalEvery,
+    pool: config.pool,
     ...(!quiet && { progress }),
   });
   const evaluate = async () => {

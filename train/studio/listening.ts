@@ -5,6 +5,7 @@
  */
 import type { Device } from "../../engine/mod.ts";
 import type { Encoder } from "../../model/encoder/encoder.ts";
+import { pooledSteps } from "../../model/encoder/pooling.ts";
 import type { AttentionMaps, AttentionQuery } from "../../model/encoder/attention_maps.ts";
 import { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { HOP_SAMPLES } from "../../model/frontend/tables.ts";
@@ -77,7 +78,8 @@ export async function listenTo(
   if (waveform.length === 0) throw new RequestError(415, "the sound has no samples");
   const input = await clipInput(encoder, waveform, 0);
   const audio = { logMel: input.logmel, standardised: true } as const;
-  const { values: embedding } = await encoder.embed(audio);
+  // As the page does it, and the collection's clips have it.
+  const { values: embedding } = await encoder.embed(audio, { pool: "mean" });
   const trajectory = await trajectoryOf(encoder, input);
   const { autoencoder } = model;
   const { grid, chunkStart, chunkFrames } = input;
@@ -123,24 +125,21 @@ async function labelsOf(
   probe: Probe,
   lacking: string[],
 ): Promise<SoundAnswer["labels"]> {
-  const { mode, pool, bands } = probe.file.features;
-  const { values, steps, times } = await encoder.embed(audio, { mode, bands, pool: "none" });
-  const size = values.length / steps;
-  if (size !== probe.dim) {
-    lacking.push(`Labels: the probe takes ${probe.dim} values, the encoder gives ${size}.`);
+  const { mode, pool, bands, blocks } = probe.file.features;
+  const given = encoder.embeddingSize({ pool, bands, blocks });
+  if (given !== probe.dim) {
+    lacking.push(`Labels: the probe takes ${probe.dim} values, the encoder gives ${given}.`);
     return null;
   }
+  const { values, steps, times } = await encoder.embed(audio, {
+    ...{ mode, bands, blocks },
+    pool: "none",
+  });
+  const part = { steps: { values, size: values.length / steps }, pool, blocks: blocks?.length };
   const half = Math.max(0, Math.round((WINDOW * 1000 / encoder.stepMs - 1) / 2));
   const windows = Array.from({ length: steps }, (_, step) => {
     const [first, end] = [Math.max(0, step - half), Math.min(steps, step + half + 1)];
-    return Float32Array.from({ length: size }, (_, k) => {
-      let [sum, most] = [0, -Infinity];
-      for (let i = first; i < end; i++) {
-        sum += values[i * size + k];
-        most = Math.max(most, values[i * size + k]);
-      }
-      return pool === "max" ? most : sum / (end - first);
-    });
+    return pooledSteps(part, first, end);
   });
   const predictions = windows.map((it) =>
     new Map(probe.predict(it, Infinity).map(({ label, probability }) => [label, probability]))

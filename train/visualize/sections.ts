@@ -187,7 +187,7 @@ export function trajectorySection(
     words: [
       `${points.length} time steps of ${
         Number(step.toFixed(3))
-      } s (${encoder.sceneEmbeddingSize} values, frequency bands side by side), ` +
+      } s (${encoder.timestampEmbeddingSize} values, frequency bands side by side), ` +
       `along the principal components of this clip.${apart}${beyond}`,
     ],
     drawings: [drawTrajectory(trajectory, spectrogram)],
@@ -213,7 +213,7 @@ export function mapSection(
     title: `Embeddings of ${name}`,
     words: [
       `${map.clips.length} clips${part}${skipped}: mean over time of the last layer, ` +
-      `${encoder.sceneEmbeddingSize} values ` +
+      `${encoder.timestampEmbeddingSize} values ` +
       "each. Principal components keep distances as far as two dimensions can. UMAP keeps who " +
       "is near to whom; distances " +
       "between groups and their sizes say little in it. Point at a clip for its name.",

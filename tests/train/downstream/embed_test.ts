@@ -231,7 +231,7 @@ test("embed: wrong usage is exit 2 and says what", () =>
       [[...good, "--heads", "3"], "3 attention heads"],
       [[...good, "--frames", "--pool", "max"], "--frames keeps every time step"],
       [[...good, "--compat"], "--compat"],
-      [[...good, "--pool", "min"], "must be mean or max"],
+      [[...good, "--pool", "min"], "must be mean, max or mean-std"],
       [[...good, "--batch", "0"], "must be a whole number from 1"],
     ];
     await Deno.writeTextFile(join(dir, "taken"), "");

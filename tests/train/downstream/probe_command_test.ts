@@ -21,6 +21,7 @@ import {
   saveProbe,
 } from "../../../train/downstream/probe/probe_file.ts";
 import { type SafetensorsTensor, writeSafetensors } from "../../../engine/formats/safetensors.ts";
+import { test } from "../../support/tier.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { writeEncoder } from "../../support/small_encoder.ts";
 
@@ -144,6 +145,46 @@ Deno.test("probe command: scores, baselines, files, cache; the untrained network
       command(...words, "--no-baseline", "--pool", "max", "--seconds", "0.3")
     );
     assert(other.out.includes("18 of them embedded now"), other.out);
+  }));
+
+test("probe and embed pool as the encoder's file says, unless they are told", () =>
+  inTempDir(async (dir) => {
+    const [data, encoder] = ["data", "encoder.safetensors"].map((it) => join(dir, it));
+    await writeFolder(data);
+    await writeEncoder(encoder, 7, { pool: "mean-std" });
+    const of = ["--checkpoint", encoder, "--workers", "0"];
+    const words = [
+      ...[...of, "--dataset", data, "--cache", join(dir, "cache"), "--no-baseline"],
+      ...["--repeats", "1", "--epochs", "1"],
+    ];
+    const values = async (...more: string[]) => {
+      const { out } = await printed(() => command(...words, ...more));
+      const [, dim] = /^encoder {2,}(\d+)/m.exec(out)!;
+      return [Number(dim), out.includes("pooled by mean-std, as the encoder's file says")];
+    };
+    assertEquals(await values(), [640, true]);
+    assertEquals(await values("--pool", "mean"), [320, false]);
+    assertEquals(await values("--blocks", "2,1"), [1280, true]);
+    // The paper's protocol, asked for by name, is as it was.
+    assertEquals(await values("--protocol", "matpac"), [320, false]);
+    const [saved, out] = ["p.safetensors", "e.npz"].map((it) => join(dir, it));
+    await printed(() => command(...words, "--blocks", "2,1", "--save", saved));
+    assertEquals(loadProbe(saved).file.features, {
+      ...{ mode: "precise", pool: "mean-std", bands: "concat", blocks: [2, 1] },
+    });
+    const audio = join(data, "audio", "0.wav");
+    const ask = (...more: string[]) =>
+      printed(() => embed([...of, ...more, audio], new AbortController().signal));
+    const { out: named } = await ask("--probe", saved);
+    assert(/0\.wav: /.test(named), named);
+    assert((await ask("--out", out)).out.includes("640 values each"));
+    assert((await ask("--out", out, "--pool", "max")).out.includes("320 values each"));
+    for (
+      const more of [["--blocks", "3"], ["--blocks", "1", "--layers"], ["--blocks", "1,1"]]
+    ) {
+      const error = await assertRejects(() => ask("--out", out, ...more));
+      assertEquals(exitCodeOf(error), 2, `${more}: ${error}`);
+    }
   }));
 
 Deno.test("probe command: wrong words and data that cannot be used", () =>

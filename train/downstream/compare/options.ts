@@ -14,7 +14,11 @@ import { MOST_VALUES } from "./intervals.ts";
 const OBJECTIVE_NAMES = Object.keys(OBJECTIVES) as ObjectiveName[];
 
 /** Options of `pretrain` but for those that a comparison sets itself. */
-const TRAINING_OPTIONS = omit(PRETRAIN_OPTIONS, ["objective", "seed", "out", "resume", "quiet"]);
+const TRAINING_OPTIONS = omit(PRETRAIN_OPTIONS, [
+  ...["objective", "seed", "out", "resume", "quiet"] as const,
+  // That name is `probe`'s here.
+  "pool",
+]);
 /** Names of options that go on to `pretrain`. */
 export const TRAINING_NAMES: readonly string[] = ["config", ...Object.keys(TRAINING_OPTIONS)];
 
@@ -26,6 +30,7 @@ const PROBING_OPTIONS = pick(PROBE_OPTIONS, [
   "patience",
   "mode",
   "pool",
+  "blocks",
   "bands",
   "seconds",
   "cache",

@@ -51,6 +51,13 @@ export const LINEAR_ONLY: readonly string[] = [
   "tuned",
 ];
 /** Options of scene tasks that mean nothing to timestamp tasks. */
-export const SCENE_ONLY: readonly string[] = ["metric", "svg", "pool", "seconds", "cache"];
+export const SCENE_ONLY: readonly string[] = [
+  "metric",
+  "svg",
+  "pool",
+  "blocks",
+  "seconds",
+  "cache",
+];
 /** Options of timestamp tasks that mean nothing to scene tasks. */
 export const TIMESTAMP_ONLY: readonly string[] = Object.keys(EVENT_OPTIONS);

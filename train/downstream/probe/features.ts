@@ -6,6 +6,7 @@
 import type { Device } from "../../../engine/mod.ts";
 import type { Clip, EmbedOptions } from "../../../model/encoder/embed_queue.ts";
 import type { Encoder } from "../../../model/encoder/encoder.ts";
+import type { ClipPool } from "../../../model/encoder/pooling.ts";
 import { MATPAC_STATISTICS } from "../../../model/frontend/log_mel.ts";
 import { FRAME_SAMPLES, frameCount, HOP_SAMPLES, MEL_80 } from "../../../model/frontend/tables.ts";
 import { SAMPLE_RATE } from "../../audio/decode.ts";
@@ -43,9 +44,11 @@ export interface ClipLength {
 }
 
 /** How an encoder's output becomes features. */
-export type FeatureOptions = ClipLength & Required<Pick<EmbedOptions, "mode" | "bands">> & {
-  readonly pool: "mean" | "max";
-};
+export type FeatureOptions =
+  & ClipLength
+  & Required<Pick<EmbedOptions, "mode" | "bands">>
+  & Pick<EmbedOptions, "blocks">
+  & { readonly pool: ClipPool };
 
 /**
  * Clip embeddings of an encoder.
@@ -59,7 +62,7 @@ export function encoderSource(
 ): FeatureSource {
   return {
     identity: { kind: "encoder", weights, heads: encoder.geometry.heads, ...options },
-    size: encoder.stepSize(options.bands),
+    size: encoder.embeddingSize(options),
     async *compute(clips) {
       for await (const [key, { values }] of encoder.embedEach(clips, options)) yield [key, values];
     },

@@ -7,6 +7,7 @@ import { flag, group, option, type Values } from "../../cli/option.ts";
 import {
   adapter,
   bands,
+  blocks,
   checkpoint,
   dataset,
   heads,
@@ -99,7 +100,8 @@ export const PROBE_OPTIONS = {
   }),
   ...group("Features", {
     mode: option(choice(["precise", "fast"]), "Embeddings: see embed.", { default: "precise" }),
-    pool,
+    pool: { ...pool, defaultText: "as the encoder's file says; with --protocol: mean" },
+    blocks,
     bands: { ...bands, defaultText: "concat; finetune with patch-out: mean" },
     seconds: option(
       number({ from: 0.025, to: 1e5, unit: "seconds" }),
@@ -126,7 +128,7 @@ export type ProbeValues = Values<typeof PROBE_OPTIONS>;
 
 /** Options of other probes that mean nothing with --finetune. */
 export const NOT_WITH_FINETUNE: readonly string[] = [
-  ...["protocol", "standardise", "mode", "pool", "seconds", "cache"],
+  ...["protocol", "standardise", "mode", "pool", "blocks", "seconds", "cache"],
   ...["untrained", "tuned", "no-baseline"],
   ...Object.keys(HEAR_OPTIONS),
 ];

@@ -8,6 +8,7 @@ import type { CheckpointFile } from "../../../model/formats/checkpoint_file.ts";
 import { listed, printable } from "../../../engine/formats/printable.ts";
 import { bytesOf, encodeHeader } from "../../../engine/formats/safetensors.ts";
 import { wholeBytes } from "../../../model/formats/stored_tensor.ts";
+import { CLIP_POOLS } from "../../../model/encoder/pooling.ts";
 import { NoDataError, UsageError } from "../../errors.ts";
 import { openCheckpointFile } from "../../io/checkpoint_file.ts";
 import { writeAtomic } from "../../io/atomic_write.ts";
@@ -170,8 +171,13 @@ const METADATA = v.object({
     json,
     v.strictObject({
       mode: v.picklist(["precise", "fast", "msm-mae"]),
-      pool: v.picklist(["mean", "max"]),
+      pool: v.picklist(CLIP_POOLS),
       bands: v.picklist(["concat", "mean"]),
+      blocks: v.optional(v.pipe(
+        v.array(v.pipe(v.number(), v.integer(), v.minValue(1))),
+        v.nonEmpty(),
+        v.check((them) => new Set(them).size === them.length, "a block occurs twice"),
+      )),
       seconds,
       leastSeconds: seconds,
     }),
