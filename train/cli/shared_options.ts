@@ -29,7 +29,7 @@ export const dataset = option(
 /** What is made of the time steps of an embedding. */
 export const pool = option(
   choice(CLIP_POOLS),
-  "What is made of a clip's time steps: mean, maximum, or mean and standard deviation side by side.",
+  "What is made of a clip's time steps: mean, maximum, or mean and behind it the deviation.",
   { defaultText: "as the encoder's file says, else mean" },
 );
 /** Whose outputs an embedding is. */

@@ -135,8 +135,8 @@ export const PRETRAIN_OPTIONS = {
     ),
     pool: option(
       choice(CLIP_POOLS),
-      "How embed and probe make a clip's embedding of its time steps, unless they are told: mean, " +
-        "maximum, or mean and standard deviation side by side. The encoder's file says it.",
+      "What embed and probe make of a clip's time steps unless they are told: mean, maximum, or " +
+        "mean and behind it the standard deviation. The encoder's file says it.",
       { default: "mean" },
     ),
     "no-class-token": flag("Encode the patches without a class token before them."),

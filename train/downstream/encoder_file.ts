@@ -99,7 +99,7 @@ export function refuseAbsentBlocks({ depth }: Encoder, blocks: readonly number[]
 
 /** Says how clips are pooled where the encoder's file asks for another way than the papers'. */
 export function pooledText(pool: ClipPool): string {
-  return `clips are pooled by ${pool}, as the encoder's file says; --pool mean does as the papers do`;
+  return `clips are pooled by ${pool}, as the encoder's file says; --pool mean is the papers' way`;
 }
 
 /** Runs `load`; what is wrong with the file is told with its name. */
