@@ -119,8 +119,16 @@ const OFFSETS = [
 interface Variants {
   readonly byName: ReadonlyMap<string, GemmVariant>;
   readonly names: readonly string[];
-  /** Constants of launches, frozen, by variant and {@link formOf}. */
-  readonly constants: Map<string, Map<number, Constants>>;
+  /** What launches have in common, by {@link formOf}. */
+  readonly forms: Map<number, Form>;
+}
+
+/** What launches of one problem and form have in common. */
+interface Form {
+  /** Key of {@link Tuning.pick}. */
+  readonly tunable: string;
+  /** Constants, frozen, by variant. */
+  readonly constants: Map<string, Constants>;
 }
 
 const knownVariants = new WeakMap<Device, Map<string, Variants>>();
@@ -137,7 +145,7 @@ function variantsOf(device: Device, problem: GemmProblem): Variants {
   if (!found) {
     if (known.size === MOST_PROBLEMS) known.clear();
     const byName = new Map(gemmVariants(device, problem).map((it) => [it.name, it]));
-    known.set(key, found = { byName, names: [...byName.keys()], constants: new Map() });
+    known.set(key, found = { byName, names: [...byName.keys()], forms: new Map() });
   }
   return found;
 }
@@ -225,8 +233,11 @@ function launch(
       count: part.first - start + part.count,
     });
   }
-  const imageA = imageOf(a, m, k, spans.a.first);
-  const imageB = imageOf(b, k, n, spans.b.first);
+  // Textures are no tensors: who limits the memory of these must not find more taken.
+  const mayCopy = batch[1] === 1 && k[1] % 4 === 0 && isWorthCopying(m[1], n[1], k[1]) &&
+    device.memory.limitBytes === Infinity;
+  const imageA = mayCopy ? imageOf(a, m, k, spans.a.first) : undefined;
+  const imageB = mayCopy ? imageOf(b, k, n, spans.b.first) : undefined;
   const sizes = {
     m: m[1],
     n: n[1],
@@ -236,19 +247,26 @@ function launch(
     widthB: widthOf(b.transposed ? k[1] : n[1], b.ld, params.batch_b, spans.b.first),
     transposedB: b.transposed ?? false,
     blocked: args.k > LONGEST_IN_ORDER,
-    // Textures are no tensors: who limits the memory of these must not find more taken.
-    images: imageA !== undefined && imageB !== undefined && batch[1] === 1 && k[1] % 4 === 0 &&
-      isWorthCopying(m[1], n[1], k[1]) && device.memory.limitBytes === Infinity,
+    images: imageA !== undefined && imageB !== undefined,
   };
   const results = [spans.c, spans.bias, spans.residual, spans.pre, spans.partial];
   const firsts = results.map((part) => part?.first ?? 0);
   const widthC = widthOf(n[1], c.ld, params.batch_c, ...firsts);
   const variants = variantsOf(device, sizes);
   const form = formOf(args, widthC, accumulate);
+  let known = variants.forms.get(form);
+  if (!known) {
+    const layout = `${a.transposed ? "t" : "n"}${b.transposed ? "t" : "n"}`;
+    // Loads and stores of four elements, the usual ones, go without saying.
+    const widths = [sizes.widthA, sizes.widthB, widthC].join("-");
+    const accesses = widths === "4-4-4" ? "" : `/${widths}`;
+    const shape = shapeClass(sizes, a.transposed ?? false);
+    const tunable = `gemm/${layout}/${dtype}/${shape}${accesses}`;
+    variants.forms.set(form, known = { tunable, constants: new Map() });
+  }
+  const { tunable, constants } = known;
   const constantsOf = (name: string): Constants => {
-    let byForm = variants.constants.get(name);
-    if (!byForm) variants.constants.set(name, byForm = new Map());
-    let found = byForm.get(form);
+    let found = constants.get(name);
     if (!found) {
       found = Object.freeze({
         IMAGES: false,
@@ -268,7 +286,7 @@ function launch(
         PARTIAL: args.partial !== undefined,
         ACC: accumulate,
       });
-      byForm.set(form, found);
+      constants.set(name, found);
     }
     return found;
   };
@@ -294,12 +312,8 @@ function launch(
       [Math.ceil(n[1] / columns), Math.ceil(m[1] / rows), batch[1]],
     );
   };
-  const layout = `${a.transposed ? "t" : "n"}${b.transposed ? "t" : "n"}`;
-  // Loads and stores of four elements, the usual ones, go without saying.
-  const widths = [sizes.widthA, sizes.widthB, widthC].join("-");
-  const accesses = widths === "4-4-4" ? "" : `/${widths}`;
   const picked = device.tuning.pick(
-    `gemm/${layout}/${dtype}/${shapeClass(sizes, a.transposed ?? false)}${accesses}`,
+    tunable,
     variants.names,
     () => {
       const sizes = windows.map(({ tensor, count }) => ({ count, dtype: tensor.dtype }));

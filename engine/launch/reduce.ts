@@ -19,6 +19,8 @@ const STREAM = 1024;
 const MOST_COLUMNS = 48;
 /** Slices that neighbours side by side reduce in one pass. */
 const ONCE = 128;
+/** Elements that a processor sums sooner than a second pass is launched. */
+const SMALL = 4096;
 
 /** A dense tensor seen as `[outer, reduce, inner]`. */
 export interface Extent {
@@ -193,11 +195,14 @@ function divisorUpTo(count: number, most: number): number {
  * two slices fit one binding.
  *
  * @param out what the last pass writes
+ * @param whole whether few elements may be one block, which partials of long sums may not: fewer
+ * roundings
  */
 export function choosePass(
   input: Tensor,
   out: Tensor,
   { outer, reduce, inner }: Extent,
+  whole = false,
 ): Pass | undefined {
   const { software } = input.device.info;
   const limit = windowLimit(input);
@@ -223,6 +228,9 @@ export function choosePass(
     }
     if (units <= Math.min(32, most)) return cut(units);
     const lanes = software ? 8 : 32;
+    if (software && whole && outer * reduce <= SMALL && units <= most) {
+      return cut(units, { lanes });
+    }
     const enough = Math.ceil(units * outer / ENOUGH.blocks / (8 * lanes)) * 8 * lanes;
     return cut(Math.min(enough, 2048, most, units), { lanes });
   }

@@ -51,7 +51,7 @@ export function reduceInto(
   let step = kind;
   let factor = scale;
   for (;;) {
-    const pass = choosePass(current, out, { outer, reduce, inner });
+    const pass = choosePass(current, out, { outer, reduce, inner }, current === input);
     if (!pass) {
       bySlices(out, current, { outer, reduce, inner }, step, factor);
       break;
