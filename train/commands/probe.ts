@@ -7,10 +7,11 @@
 import { command, refuse } from "../cli/command.ts";
 import { FINETUNE_OPTIONS } from "../downstream/finetune/options.ts";
 import { HEAR_OPTIONS } from "../downstream/hear/options.ts";
-import { PROBE_OPTIONS } from "../downstream/probe/options.ts";
+import { NOT_WITH_SHOTS, PROBE_OPTIONS } from "../downstream/probe/options.ts";
 import { runFineTuneCommand } from "./probe_finetune.ts";
 import { runHearCommand } from "./probe_hear.ts";
 import { runLinearCommand } from "./probe_linear.ts";
+import { runShotsCommand } from "./probe_shots.ts";
 
 /** The command as help and parsing see it. */
 export const COMMAND = command({
@@ -32,6 +33,10 @@ export const help = COMMAND.help;
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
   const { values, words } = COMMAND.read(argv);
+  if (values.shots !== undefined) {
+    refuse(words, [...NOT_WITH_SHOTS, ...Object.keys(FINETUNE_OPTIONS)], "not with --shots");
+    return await runShotsCommand({ ...values, shots: values.shots }, signal);
+  }
   if (values.finetune) return await runFineTuneCommand(values, words, signal);
   refuse(words, Object.keys(FINETUNE_OPTIONS), "belongs to --finetune");
   if (values.protocol === "hear") return await runHearCommand(values, words, signal);

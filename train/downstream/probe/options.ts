@@ -15,10 +15,11 @@ import {
   pool,
   workers,
 } from "../../cli/shared_options.ts";
-import { choice, file, folder, number, several, whole } from "../../cli/value_types.ts";
+import { choice, file, folder, number, parsed, several, whole } from "../../cli/value_types.ts";
 import { FINETUNE_DEFAULTS, FINETUNE_OPTIONS } from "../finetune/options.ts";
 import { HEAR } from "../hear/grid_search.ts";
 import { HEAR_OPTIONS } from "../hear/options.ts";
+import { DRAWS, type Shots } from "./few_shots.ts";
 import { type Protocol, PROTOCOLS } from "./protocol.ts";
 
 /** What protocols have, as a default text: the paper's value, then those that are not the same. */
@@ -47,6 +48,19 @@ export const PROBE_OPTIONS = {
   metric: option(choice(["accuracy", "balanced", "mAP", "AUC"]), "What scores are.", {
     defaultText: "accuracy, or mAP where clips have several labels",
   }),
+  shots: option(
+    several(
+      parsed(
+        "N",
+        "a whole number from 1 or all",
+        (word): Shots | undefined =>
+          word === "all" ? word : /^[1-9]\d{0,4}$/.test(word) ? Number(word) : undefined,
+      ),
+      { distinct: true },
+    ),
+    "Learns from so many clips of each class, or from all, by logistic regression and by nearest " +
+      "neighbours, each with --repeats other draws of the clips. 1,5,10,all is usual.",
+  ),
   untrained: flag("Also probes the same network as it is before training."),
   json,
   svg: option(file(), "Draws the confusion matrix."),
@@ -72,7 +86,7 @@ export const PROBE_OPTIONS = {
     repeats: option(
       whole(1, 1000),
       "Repeats with other initial values, order and validation clips.",
-      byProtocol(({ repeats }) => repeats),
+      byProtocol(({ repeats }) => repeats, `; shots: ${DRAWS}`),
     ),
     seed: option(whole(0), "Seed of the first repeat.", byProtocol(({ seed }) => seed)),
     standardise: option(
@@ -90,7 +104,7 @@ export const PROBE_OPTIONS = {
     "weight-decay": option(
       number({ from: 0, to: 1e3 }),
       "L2 penalty; of AdamW decoupled decay.",
-      byProtocol(({ weightDecay }) => weightDecay),
+      byProtocol(({ weightDecay }) => weightDecay, "; shots: 1"),
     ),
     validation: option(
       number({ from: 0.001, to: 0.9 }),
@@ -129,7 +143,14 @@ export type ProbeValues = Values<typeof PROBE_OPTIONS>;
 /** Options of other probes that mean nothing with --finetune. */
 export const NOT_WITH_FINETUNE: readonly string[] = [
   ...["protocol", "standardise", "mode", "pool", "blocks", "seconds", "cache"],
-  ...["untrained", "tuned", "no-baseline"],
+  ...["untrained", "tuned", "no-baseline", "shots"],
+  ...Object.keys(HEAR_OPTIONS),
+];
+
+/** Options of linear probes that mean nothing with --shots. */
+export const NOT_WITH_SHOTS: readonly string[] = [
+  ...["protocol", "finetune", "svg", "save", "lr", "batch", "epochs", "patience", "standardise"],
+  ...["best", "validation", "tuned"],
   ...Object.keys(HEAR_OPTIONS),
 ];
 

@@ -133,7 +133,7 @@ function initialLayer(dim: number, classes: number, random: Prng): InitialLayer 
  * Mean and deviation (of all values) of some rows; a deviation of 0 counts as 1, as scikit-learn
  * has it.
  */
-function statisticsOf(
+export function statisticsOf(
   features: Float32Array,
   dim: number,
   rows: readonly number[],

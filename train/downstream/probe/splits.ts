@@ -122,7 +122,7 @@ export function finalTrial(
 }
 
 /** Streams of random numbers that are independent of each other. */
-export const STREAMS = { split: 1, initial: 2, order: 3 } as const;
+export const STREAMS = { split: 1, initial: 2, order: 3, shots: 4 } as const;
 
 /** Draws of one repeat of one fold. */
 export function trialRandom(

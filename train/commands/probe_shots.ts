@@ -1,0 +1,129 @@
+/**
+ * `deno task probe --shots N`: how far a few labelled clips of each class go.
+ *
+ * @module
+ */
+import { openWatchedDevice } from "../cli/kernel_line.ts";
+import { lined } from "../cli/table.ts";
+import { labelledFolder } from "../data/labelled_folder.ts";
+import { WorkerPool } from "../data/worker_pool.ts";
+import {
+  encoderFrom,
+  encoderPath,
+  pooledText,
+  refuseAbsentBlocks,
+} from "../downstream/encoder_file.ts";
+import { fileDigest } from "../downstream/probe/feature_cache.ts";
+import { encoderSource, firstValues, MEL_MEANS, melSource } from "../downstream/probe/features.ts";
+import {
+  DRAWS,
+  type FewShotResult,
+  fewShots,
+  NEIGHBOURS,
+  type Shots,
+} from "../downstream/probe/few_shots.ts";
+import {
+  type FeatureTable,
+  FolderFeatures,
+  withProgress,
+} from "../downstream/probe/folder_features.ts";
+import type { ProbeValues } from "../downstream/probe/options.ts";
+import { metricFor } from "../downstream/probe/protocol.ts";
+import { METRIC_TITLES, percent, sourcesOf } from "../downstream/probe/report.ts";
+import { probeData } from "../downstream/probe/splits.ts";
+import { writeJson } from "../io/result_file.ts";
+
+/** A line of the table. */
+interface Row {
+  readonly features: string;
+  readonly shots: Shots;
+  readonly result: FewShotResult;
+}
+
+/**
+ * Runs the command.
+ *
+ * @throws {UsageError} for options that do not fit the data
+ */
+export async function runShotsCommand(
+  values: ProbeValues & { readonly shots: readonly Shots[] },
+  signal: AbortSignal,
+): Promise<number> {
+  const { mode, bands, blocks, seconds, cache, heads, workers, adapter, quiet, json } = values;
+  const { repeats: draws = DRAWS, seed = 42, "weight-decay": penalty = 1 } = values;
+  const folder = labelledFolder(values.dataset);
+  const path = encoderPath(values.checkpoint);
+  using device = await openWatchedDevice({ adapter }, quiet);
+  using encoder = await encoderFrom(device, path, heads);
+  refuseAbsentBlocks(encoder, blocks);
+  const options = { mode, pool: values.pool ?? encoder.pool, bands, blocks };
+  using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
+  const gathered = new FolderFeatures({
+    ...{ folder, pool, cache, quiet, signal },
+    ...seconds !== undefined && { seconds },
+  });
+  const weights = await fileDigest(path);
+  const own = await gathered.of("encoder", encoderSource(encoder, weights, options));
+  const usable = gathered.usable(own);
+  const data = probeData(folder, usable);
+  const metric = metricFor(data, values.metric);
+  const rows: Row[] = [];
+  const judge = async (features: string, table: FeatureTable): Promise<void> => {
+    const all = gathered.rows(usable, table);
+    for (const shots of values.shots) {
+      const result = await withProgress(
+        `${features}, ${shots} clips a class`,
+        quiet,
+        (onProgress) =>
+          fewShots({
+            ...{ device, data, metric, shots, draws, seed, penalty, signal, onProgress },
+            features: all,
+          }),
+      );
+      rows.push({ features, shots, result });
+    }
+  };
+  await judge("encoder", own);
+  if (values.untrained) {
+    await judge("encoder, untrained", await gathered.ofUntrained(encoder, path, options));
+  }
+  if (!values["no-baseline"]) {
+    const mel = await gathered.of("log-mel", melSource(device));
+    await judge("mean log-mel", firstValues(mel, MEL_MEANS));
+    await judge("mean and sd of log-mel", mel);
+  }
+  const several = values.shots.some((it) => it !== "all");
+  console.log(
+    `${folder.dir}: ${usable.length} clips, ${data.classes.length} classes` +
+      `${
+        several ? `; ${draws} draws of clips` : ""
+      }; logistic regression with penalty ${penalty} ` +
+      `and ${NEIGHBOURS} nearest neighbours (as many as there are shots if fewer) on ` +
+      "standardised features",
+  );
+  if (values.pool === undefined && options.pool !== "mean") console.log(pooledText(options.pool));
+  console.log(shotTable(METRIC_TITLES[metric], rows).join("\n"));
+  if (json !== undefined) {
+    const [{ result: { linear } }] = rows;
+    await writeJson(json, {
+      dataset: folder.dir,
+      protocol: "shots",
+      ...{ metric, ...linear },
+      rows: rows.map(({ features, shots, result }) => ({ features, shots, ...result })),
+      settings: { ...options, draws, seed, penalty, seconds: seconds ?? null },
+      ...sourcesOf(device, { path, sha256: weights }, usable.length, gathered.skipped),
+    });
+  }
+  return 0;
+}
+
+/** Scores in percent. */
+function shotTable(metric: string, rows: readonly Row[]): string[] {
+  return lined([
+    ["features", "values", "clips a class", `${metric}, linear`, "+- 95 %", "kNN", "+- 95 %"],
+    ...rows.map(({ features, shots, result: { dim, linear, knn } }) => [
+      ...[features, String(dim), String(shots)],
+      ...[linear, knn].flatMap(({ mean, ci95 }) => [percent(mean), percent(ci95)]),
+    ]),
+  ]);
+}
