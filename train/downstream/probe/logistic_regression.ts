@@ -50,7 +50,7 @@ const combined = (u: Vector, v: Vector, share: number): Vector => {
   return { a: sum(u.a, v.a), logits: sum(u.logits, v.logits), bias: sum(u.bias, v.bias) };
 };
 
-/** Logits [rows, classes] of clips with these inner products [rows, clips] with those learned from. */
+/** Logits [rows, classes] of clips by their products [rows, clips] with those learned from. */
 export function logitsFrom(
   products: ArrayLike<number>,
   { coefficients, bias }: Pick<LogisticFit, "coefficients" | "bias">,

@@ -48,19 +48,6 @@ export const PROBE_OPTIONS = {
   metric: option(choice(["accuracy", "balanced", "mAP", "AUC"]), "What scores are.", {
     defaultText: "accuracy, or mAP where clips have several labels",
   }),
-  shots: option(
-    several(
-      parsed(
-        "N",
-        "a whole number from 1 or all",
-        (word): Shots | undefined =>
-          word === "all" ? word : /^[1-9]\d{0,4}$/.test(word) ? Number(word) : undefined,
-      ),
-      { distinct: true },
-    ),
-    "Learns from so many clips of each class, or from all, by logistic regression and by nearest " +
-      "neighbours, each with --repeats other draws of the clips. 1,5,10,all is usual.",
-  ),
   untrained: flag("Also probes the same network as it is before training."),
   json,
   svg: option(file(), "Draws the confusion matrix."),
@@ -126,6 +113,21 @@ export const PROBE_OPTIONS = {
       folder(),
       "Where features are kept, by the content of encoder and audio; none keeps none.",
       { defaultText: "probe in the user's cache folder, or in $TESSERA_CACHE" },
+    ),
+  }),
+  ...group("Few labels", {
+    shots: option(
+      several(
+        parsed(
+          "N",
+          "a whole number from 1 or all",
+          (word): Shots | undefined =>
+            word === "all" ? word : /^[1-9]\d{0,4}$/.test(word) ? Number(word) : undefined,
+        ),
+        { distinct: true },
+      ),
+      "Learns from so many clips of each class, or from all, by logistic regression and nearest " +
+        "neighbours, each with --repeats other draws of the clips. 1,5,10,all is usual.",
     ),
   }),
   ...group("Baselines", {
