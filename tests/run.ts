@@ -36,6 +36,8 @@ const FURTHER: Readonly<Record<string, string>> = {
   "tests/train/cluster/": "--allow-run=mpirun.openmpi,mpirun.mpich",
   // npm's webgpu is a native library.
   "tests/engine/webgpu_test.ts": "--allow-ffi",
+  // What is exported computes in torch.
+  "tests/train/commands/huggingface_test.ts": "--allow-run=/usr/bin/python3",
   // A shell starts the browser, and clears away behind it.
   "tests/browser/": "--allow-run=/bin/sh",
 };

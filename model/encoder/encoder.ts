@@ -26,15 +26,16 @@ import { type EmbeddedStep, type StreamOptions, streamSteps } from "./embed_stre
 import type { FrontendSettings } from "../frontend/log_mel.ts";
 import { type Clip, Embedder, type Embedding, type EmbedOptions } from "./embed_queue.ts";
 import { CLIP_POOLS, type ClipPool, embeddingSize } from "./pooling.ts";
-import { imported } from "../formats/checkpoint_convert.ts";
+import { type Imported, imported } from "../formats/checkpoint_convert.ts";
 import {
   type CheckpointFile,
   modelOf,
   objectIn,
   openCheckpoint,
 } from "../formats/checkpoint_file.ts";
+import type { SystemName } from "../formats/checkpoint_names.ts";
 import { quoted } from "../../engine/formats/printable.ts";
-import { bytesAccess, countOf, type RandomAccess } from "../formats/stored_tensor.ts";
+import { bytesAccess, type RandomAccess } from "../formats/stored_tensor.ts";
 import { resample } from "../frontend/resample.ts";
 import { FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE } from "../frontend/tables.ts";
 import { classTokens } from "../vit/tokens.ts";
@@ -310,13 +311,33 @@ function encoderIn(device: Device, file: RandomAccess, options: EncoderOptions):
   return encoderOf(device, explaining(() => openCheckpoint(file)), options);
 }
 
-function encoderOf(device: Device, file: CheckpointFile, options: EncoderOptions): Encoder {
-  const { heads } = options;
-  const { tensors, metadata, sizes } = explaining(() => {
+/** An encoder in a file, before its values are read. */
+export interface EncoderContent extends Imported {
+  /** Its sizes. */
+  readonly geometry: EncoderGeometry;
+  /** Its front end, as it was asked for or else as the file says it. */
+  readonly frontend: FrontendSettings;
+  /** How clips are pooled unless something else is asked for. */
+  readonly pool: ClipPool;
+  /** What it was trained as. */
+  readonly system: SystemName;
+}
+
+/**
+ * Finds the encoder of a file.
+ *
+ * @throws {EncoderError} if there is none, or it is not whole, or its heads or the statistics of
+ * its front end are not known.
+ */
+export function encoderContent(
+  file: CheckpointFile,
+  { heads, framing, statistics }: EncoderOptions = {},
+): EncoderContent {
+  const { tensors, metadata, sizes, system } = explaining(() => {
     const model = modelOf(file, heads === undefined ? {} : { encoder: heads });
     if (!model) throw new EncoderError("its tensors are those of no model that is known here");
-    const { geometry: sizes } = model;
-    return { ...imported(file, model, { encoderOnly: true, float32: true }), sizes };
+    const { geometry: sizes, system } = model;
+    return { ...imported(file, model, { encoderOnly: true, float32: true }), sizes, system };
   });
   if (sizes.heads === null) {
     throw new EncoderError(
@@ -324,21 +345,31 @@ function encoderOf(device: Device, file: CheckpointFile, options: EncoderOptions
         "the option heads gives it",
     );
   }
-  const geometry = { ...sizes, heads: sizes.heads, cropFrames: sizes.frames };
-  const said = { ...metadata, ...file.metadata };
+  return {
+    tensors,
+    metadata,
+    geometry: { ...sizes, heads: sizes.heads, cropFrames: sizes.frames },
+    frontend: {
+      framing: framing ?? (metadata.framing === "centred" ? "centred" : "inside"),
+      statistics: statistics ?? statisticsIn(metadata, file.metadata),
+    },
+    pool: poolIn(metadata),
+    system,
+  };
+}
+
+function encoderOf(device: Device, file: CheckpointFile, options: EncoderOptions): Encoder {
+  const { tensors, geometry, frontend, pool } = encoderContent(file, options);
+  const { rows, columns } = gridOf(geometry);
   const values = (name: string) => {
     const stored = floatsOf(name, tensors.get(name)!);
     // Without a class token its row of the table may still be there, in front.
-    const unused = name === "pos_embed" && !sizes.classToken
-      ? stored.length - countOf(sizes.grid) * sizes.width
+    const unused = name === "pos_embed" && !geometry.classToken
+      ? stored.length - rows * columns * geometry.width
       : 0;
     return stored.subarray(unused);
   };
-  const frontend = {
-    framing: options.framing ?? (said.framing === "centred" ? "centred" : "inside"),
-    statistics: options.statistics ?? statisticsIn(said, file.metadata),
-  } as const;
-  return new Encoder(device, geometry, values, frontend, poolIn(said));
+  return new Encoder(device, geometry, values, frontend, pool);
 }
 
 /** How a file says that clips are to be pooled; the mean, as in the papers, where it does not. */

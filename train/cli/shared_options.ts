@@ -10,8 +10,8 @@ import { choice, file, folder, number, several, whole } from "./value_types.ts";
 /** The encoder that a command works with. */
 export const checkpoint = option(
   file("F"),
-  "The encoder: encoder.safetensors of a run or the run's folder, a checkpoint, or official " +
-    "weights (.pt).",
+  "The encoder: encoder.safetensors of a run or the run's folder, a checkpoint, official " +
+    "weights (.pt), or a Hugging Face folder.",
   { required: true },
 );
 /** Of commands that open an encoder. */

@@ -18,6 +18,7 @@ import {
   modelLines,
   valuesIn,
 } from "../downstream/checkpoint_report.ts";
+import { modelPath } from "../downstream/encoder_file.ts";
 import { formatBytes } from "../../engine/mod.ts";
 import { WaitLine } from "../cli/wait_line.ts";
 import { command } from "../cli/command.ts";
@@ -33,7 +34,8 @@ export const COMMAND = command({
   options: {
     input: option(
       file("IN"),
-      "A .pt or .pth file of torch.save, or a safetensors file with official names.",
+      "A .pt or .pth file of torch.save, a safetensors file with official names, or a folder for " +
+        "Hugging Face.",
       { positional: true, required: true },
     ),
     out: option(file(), "Where to write; .safetensors.", { required: true }),
@@ -58,8 +60,9 @@ export const help = COMMAND.help;
 
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
-  const { input, out, dtype, heads, force, "encoder-only": encoderOnly } =
+  const { input: given, out, dtype, heads, force, "encoder-only": encoderOnly } =
     COMMAND.read(argv).values;
+  const input = await modelPath(given);
   using opened = openCheckpointFile(input);
   checkOut(out, input, force);
   const { file } = opened;

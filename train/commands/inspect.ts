@@ -34,7 +34,8 @@ export const COMMAND = command({
   options: {
     checkpoint: option(
       file("F"),
-      "A safetensors file, a .pt or .pth file of torch.save, or a run's folder.",
+      "A safetensors file, a .pt or .pth file of torch.save, a run's folder, or one for Hugging " +
+        "Face.",
       {
         positional: true,
         required: true,

@@ -8,10 +8,14 @@ import { type Encoder, EncoderError, loadEncoder } from "../../model/encoder/enc
 import { explaining } from "../../model/encoder/file_values.ts";
 import type { ClipPool } from "../../model/encoder/pooling.ts";
 import { openFile } from "../../model/encoder/open_file.ts";
-import { openCheckpoint } from "../../model/formats/checkpoint_file.ts";
+import { type CheckpointFile, openCheckpoint } from "../../model/formats/checkpoint_file.ts";
+import { WEIGHT_FILES } from "../../model/formats/hugging_face.ts";
+import type { RandomAccess } from "../../model/formats/stored_tensor.ts";
 import type { PretrainedEncoder } from "../../model/pretrained/encoder.ts";
 import { loadPretrained, pretrainedSystem } from "../../model/pretrained/load.ts";
+import { join } from "../deps/path.ts";
 import { UsageError } from "../errors.ts";
+import { withFolderConfig } from "../io/checkpoint_file.ts";
 import { isFolder } from "../io/folders.ts";
 import { openRegular } from "../io/regular_file.ts";
 import { isSystemError } from "../io/result_file.ts";
@@ -19,13 +23,17 @@ import { newestCheckpoint } from "../run/checkpoint.ts";
 import { runPaths } from "../run/run_directory.ts";
 
 /**
- * The file that a path means: itself, or a run's encoder.
+ * The file that a path means: itself, or of a folder a run's encoder or the weights that Hugging
+ * Face's folders have.
  *
  * @throws {UsageError} if it cannot be read.
  */
 export function encoderPath(path: string): string {
   try {
-    const file = Deno.statSync(path).isDirectory ? runPaths(path).encoder : path;
+    const { encoder } = runPaths(path);
+    const file = !Deno.statSync(path).isDirectory
+      ? path
+      : [encoder, ...weightFiles(path)].find(isFile) ?? encoder;
     openRegular(file).close();
     return file;
   } catch (error) {
@@ -33,25 +41,32 @@ export function encoderPath(path: string): string {
   }
 }
 
+const weightFiles = (folder: string): string[] => WEIGHT_FILES.map((it) => join(folder, it));
+
 /**
  * The file that a path means: itself, or in a run's folder the encoder, and as long as that is not
- * there the newest checkpoint.
+ * there the newest checkpoint; in a Hugging Face folder the weights.
  *
- * @throws {UsageError} if it is a folder without either
+ * @throws {UsageError} if it is a folder without any of them
  */
 export async function modelPath(path: string): Promise<string> {
   if (!await isFolder(path)) return path;
   const { encoder } = runPaths(path);
-  if (await isFile(encoder)) return encoder;
-  const newest = await newestCheckpoint(path);
-  if (newest !== undefined) return newest;
+  if (isFile(encoder)) return encoder;
+  const found = await newestCheckpoint(path) ?? weightFiles(path).find(isFile);
+  if (found !== undefined) return found;
   throw new UsageError(
-    `${path}: is a folder without encoder.safetensors and without checkpoints of a run`,
+    `${path}: is a folder without encoder.safetensors, without checkpoints of a run and without ` +
+      WEIGHT_FILES.join(" or "),
   );
 }
 
-async function isFile(path: string): Promise<boolean> {
-  return await Deno.stat(path).then((it) => it.isFile, () => false);
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
 }
 
 /**
@@ -68,7 +83,7 @@ export async function pretrainedFrom(
 ): Promise<PretrainedEncoder | undefined> {
   using opened = await openFile(encoderPath(path));
   return await usable(path, async () => {
-    const file = explaining(() => openCheckpoint(opened));
+    const file = checkpointIn(opened, path);
     if (!pretrainedSystem(file.tensors)) return undefined;
     return await loadPretrained(device, file, heads === undefined ? {} : { heads });
   });
@@ -85,10 +100,16 @@ export async function encoderFrom(
   path: string,
   heads: number | undefined,
 ): Promise<Encoder> {
+  using opened = await openFile(encoderPath(path));
   return await usable(
     path,
-    () => loadEncoder(device, encoderPath(path), heads === undefined ? {} : { heads }),
+    () => loadEncoder(device, checkpointIn(opened, path), heads === undefined ? {} : { heads }),
   );
+}
+
+/** What a file holds that {@link encoderPath} found. */
+function checkpointIn(opened: RandomAccess, path: string): CheckpointFile {
+  return withFolderConfig(explaining(() => openCheckpoint(opened)), encoderPath(path));
 }
 
 /** @throws {UsageError} for `--blocks` that an encoder does not have */

@@ -3,16 +3,18 @@
  *
  * @module
  */
-import { basename } from "../deps/path.ts";
+import { basename, dirname, join } from "../deps/path.ts";
 import {
   type CheckpointFile,
   type CheckpointModel,
   modelOf,
   openCheckpoint,
 } from "../../model/formats/checkpoint_file.ts";
+import { CONFIG_FILE, WEIGHT_FILES, withConfig } from "../../model/formats/hugging_face.ts";
 import type { RandomAccess } from "../../model/formats/stored_tensor.ts";
 import { readFully } from "./bytes.ts";
-import { openRegular } from "./regular_file.ts";
+import { namesIn } from "./folders.ts";
+import { openRegular, readRegularText } from "./regular_file.ts";
 import { NoDataError, UsageError } from "../errors.ts";
 
 /** Errors of the formats: the file is at fault, not the program. */
@@ -58,7 +60,29 @@ export interface OpenCheckpoint extends Disposable {
 }
 
 /**
- * Opens a checkpoint of PyTorch or safetensors.
+ * The same file with what the config.json of a Hugging Face folder says, where it lies in one.
+ *
+ * @throws {NoDataError} if that is no JSON
+ */
+export function withFolderConfig(file: CheckpointFile, path: string): CheckpointFile {
+  if (!WEIGHT_FILES.includes(basename(path))) return file;
+  const beside = join(dirname(path), CONFIG_FILE);
+  let text: string;
+  try {
+    text = readRegularText(beside);
+  } catch {
+    return file;
+  }
+  try {
+    return withConfig(file, JSON.parse(text));
+  } catch (error) {
+    throw new NoDataError(`${beside}: ${(error as Error).message}`);
+  }
+}
+
+/**
+ * Opens a checkpoint of PyTorch or safetensors; of one in a Hugging Face folder, what config.json
+ * says beside it is part of it.
  *
  * @throws {UsageError} if there is no such file
  * @throws {NoDataError} if it is damaged or of another kind
@@ -66,7 +90,7 @@ export interface OpenCheckpoint extends Disposable {
 export function openCheckpointFile(path: string): OpenCheckpoint {
   using opened = new DisposableStack();
   const source = opened.use(openRanges(path));
-  const file = namingFile(path, () => openCheckpoint(source));
+  const file = withFolderConfig(namingFile(path, () => openCheckpoint(source)), path);
   const held = opened.move();
   return { file, path, bytes: source.size, [Symbol.dispose]: () => held.dispose() };
 }
@@ -138,6 +162,23 @@ export function checkOut(out: string, input: string, force: boolean): void {
     throw new UsageError(`--out ${out}: is the input itself`);
   }
   if (!force) throw new UsageError(`--out ${out}: is there already; --force replaces it`);
+}
+
+/**
+ * Judges a folder that a result is to be.
+ *
+ * @throws {UsageError} if `out` is a file, or a folder that holds something, without `force`
+ */
+export async function checkOutFolder(out: string, force: boolean): Promise<void> {
+  let names: string[];
+  try {
+    names = await namesIn(out);
+  } catch (error) {
+    throw new UsageError(`--out ${out}: cannot be written`, (error as Error).message);
+  }
+  if (names.length > 0 && !force) {
+    throw new UsageError(`--out ${out}: is not empty; --force replaces files in it`);
+  }
 }
 
 /**
