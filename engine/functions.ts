@@ -169,6 +169,7 @@ export * from "./ops/blend.ts";
 export * from "./ops/counting.ts";
 export * from "./ops/distance.ts";
 export * from "./ops/patches.ts";
+export * from "./ops/windows.ts";
 export * from "./ops/quantile.ts";
 export * from "./ops/searchsorted.ts";
 export { gruCell, lstmCell } from "./ops/recurrent.ts";

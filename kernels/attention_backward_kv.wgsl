@@ -66,6 +66,11 @@ fn main(
 //:if PAIR
     let lse = pair_data[pair_base + i * params.token_pair];
     let delta = pair_data[pair_base + i * params.token_pair + 1u];
+//:if GATE
+    let gate = pair_data[pair_base + i * params.token_pair + 2u];
+//:else
+    let gate = 1.0;
+//:end
 //:else
     let lse = lse_data[lse_base + i];
     let delta = delta_data[delta_base + i];
@@ -98,7 +103,7 @@ fn main(
 //:for r in 0..ROWS
     var score$r = s$r.x + s$r.y;
 //:if BIAS
-    score$r = biased(score$r, at_bias(group, i), own$r);
+    score$r = biased(score$r, gate * bias_of(at_bias(group, i), own$r));
 //:end
 //:if PAIR_MASK
     score$r = select(HIDDEN, score$r, admits(at_mask(group, i), own$r));
@@ -121,7 +126,7 @@ fn main(
 //:end
 //:if DBIAS
 //:for r in 0..ROWS
-    dbias$r += ds$r;
+    dbias$r += ds$r * gate;
 //:end
 //:else
 //:for c in 0..D4

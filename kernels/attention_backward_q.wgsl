@@ -6,10 +6,11 @@
 // - delta), dq += scale ds k. Every K and V element that is loaded serves ROWS rows, K twice.
 //
 // With PAIR the two statistics lie side by side in `pair`, delta computed before, so that what is
-// bound besides stays within 8 buffers. With DBIAS the gradient of the bias is what is added to,
-// at each query and key, and that of q is left out.
+// bound besides stays within 8 buffers. With DGATE the gradient of the gate takes the gate's place
+// there. With DBIAS the gradient of the bias is what is added to, at each query and key, and that
+// of q is left out.
 //
-// Constants as in attention_forward, PAIR, DBIAS; choices as in attention_backward_kv.
+// Constants as in attention_forward, PAIR, DGATE, DBIAS; choices as in attention_backward_kv.
 
 //:include attention_bindings
 
@@ -41,6 +42,14 @@ fn main(
 //:end
 //:if BIAS
   let bias_at$r = at_bias(group, from$r);
+//:if GATE
+  let gate$r = pair_data[at_pair(group, from$r) + 2u];
+//:else
+  let gate$r = 1.0;
+//:end
+//:end
+//:if DGATE
+  var dgate$r = 0.0;
 //:end
 //:if PAIR_MASK
   let mask_at$r = at_mask(group, from$r);
@@ -103,7 +112,8 @@ fn main(
 //:for r in 0..ROWS
     var score$r = s$r.x + s$r.y;
 //:if BIAS
-    score$r = biased(score$r, bias_at$r, j);
+    let bias$r = bias_of(bias_at$r, j);
+    score$r = biased(score$r, gate$r * bias$r);
 //:end
 //:if PAIR_MASK
     score$r = select(HIDDEN, score$r, admits(mask_at$r, j));
@@ -118,11 +128,14 @@ fn main(
 //:if MASK
     ds$r = select(0.0, ds$r, seen);
 //:end
+//:if DGATE
+    dgate$r = gate_sum(dgate$r, ds$r, bias$r);
+//:end
 //:end
 //:if DBIAS
 //:for r in 0..ROWS
     if (row$r < params.tq) {
-      dbias_data[dbias_at$r + j * params.key_dbias] += ds$r;
+      dbias_data[dbias_at$r + j * params.key_dbias] += ds$r * gate$r;
     }
 //:end
 //:else
@@ -143,6 +156,9 @@ fn main(
 //:end
 //:if !PAIR
     delta_data[at_delta(group, row$r)] = delta$r;
+//:end
+//:if DGATE
+    pair_data[at_pair(group, row$r) + 2u] = dgate$r;
 //:end
   }
 //:end

@@ -39,6 +39,11 @@ fn main(
   let q_at$r = at_q(group, min(row$r, params.tq - 1u));
 //:if BIAS
   let bias_at$r = at_bias(group, min(row$r, params.tq - 1u));
+//:if GATE
+  let gate$r = f32(gate_data[at_gate(group, min(row$r, params.tq - 1u))]);
+//:else
+  let gate$r = 1.0;
+//:end
 //:end
 //:if PAIR_MASK
   let mask_at$r = at_mask(group, min(row$r, params.tq - 1u));
@@ -103,7 +108,7 @@ fn main(
 //:for u in 0..STEP
     var s${r}_$u = dot${r}_$u.x + dot${r}_$u.y;
 //:if BIAS
-    s${r}_$u = biased(s${r}_$u, bias_at$r, key$u);
+    s${r}_$u = biased(s${r}_$u, gate$r * bias_of(bias_at$r, key$u));
 //:end
 //:if CAUSAL
     s${r}_$u = select(HIDDEN, s${r}_$u, j + ${u}u < reach$r);

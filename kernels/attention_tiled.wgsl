@@ -99,6 +99,20 @@ fn main(
   var top = vec4f(HIDDEN);
   var total = vec4f(0.0);
 //:end
+//:if GATE && PASS < 2
+  let gates = vec4f(
+//:for r in 0..4
+//:if PASS == 0
+    f32(gate_data[at_gate(group, clamped$r)]),
+//:else
+    pair_data[at_pair(group, clamped$r) + 2u],
+//:end
+//:end
+  );
+//:end
+//:if DGATE
+  var dgates = vec4f(0.0);
+//:end
 //:if PASS == 1
 //:for r in 0..4
 //:if PAIR
@@ -193,13 +207,28 @@ fn main(
 //:if SCORED
     let inner$u = min(token$u, inner - 1u);
 //:if BIAS
-    score$u = vec4f(
+    let bias$u = vec4f(
 //:for r in 0..4
 //:if PASS == 2
-      biased(score$u[$r], at_bias(group, inner$u), clamped$r),
+      bias_of(at_bias(group, inner$u), clamped$r),
 //:else
-      biased(score$u[$r], at_bias(group, clamped$r), inner$u),
+      bias_of(at_bias(group, clamped$r), inner$u),
 //:end
+//:end
+    );
+//:if GATE
+//:if PASS == 2
+    let gates$u = vec4f(pair_data[at_pair(group, inner$u) + 2u]);
+//:else
+    let gates$u = gates;
+//:end
+    let added$u = gates$u * bias$u;
+//:else
+    let added$u = bias$u;
+//:end
+    score$u = vec4f(
+//:for r in 0..4
+      biased(score$u[$r], added$u[$r]),
 //:end
     );
     seen$u &= !(score$u <= vec4f(HIDDEN));
@@ -243,6 +272,13 @@ fn main(
 //:for u in 0..4
     let p$u = exp_vec4(score$u - lse);
     let weight0_$u = select(vec4f(0.0), p$u * (x1_$u - delta), seen$u);
+//:if DGATE
+    dgates = vec4f(
+//:for r in 0..4
+      gate_sum(dgates[$r], weight0_$u[$r], bias$u[$r]),
+//:end
+    );
+//:end
 //:end
 //:end
 //:if PASS == 2
@@ -290,6 +326,14 @@ fn main(
 //:end
   }
 
+//:if DGATE
+  partial[lane] = dgates;
+  workgroupBarrier();
+  dgates = vec4f(0.0);
+//:for i in 0..8
+  dgates += partial[ty * 8u + ${i}u];
+//:end
+//:end
 //:if PASS == 0
   partial[lane] = total;
   workgroupBarrier();
@@ -338,6 +382,11 @@ fn main(
 //:if PASS == 1 && !PAIR
     if (tx == 0u) {
       delta_data[at_delta(group, own$r)] = delta[$r];
+    }
+//:end
+//:if DGATE
+    if (tx == 0u) {
+      pair_data[at_pair(group, own$r) + 2u] = dgates[$r];
     }
 //:end
   }

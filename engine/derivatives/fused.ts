@@ -6,6 +6,7 @@
 import { zerosLike } from "../creation.ts";
 import type { Derivative } from "../op.ts";
 import { split } from "../ops/assemble.ts";
+import { type AttentionAttributes, besides } from "../ops/attention_reference.ts";
 import { greater, notEqual, where } from "../ops/compare.ts";
 import { tril } from "../ops/diagonal.ts";
 import { add, div, maximum, mul, sub } from "../ops/elementwise.ts";
@@ -68,10 +69,12 @@ const gruCell: Derivative = {
   },
 };
 
-interface AttentionAttrs {
-  readonly scale: number;
-  readonly causal?: boolean | "end";
-  readonly bias?: boolean;
+/** What has fewer batches than the scores, repeated for them. */
+function forBatches(x: Tensor, batch: number): Tensor {
+  const [own, ...rest] = x.shape;
+  if (own === batch || own === 1) return x;
+  const many = expand(reshape(x, [1, own, ...rest]), [batch / own, own, ...rest]);
+  return reshape(many, [batch, ...rest]);
 }
 
 /** Heads [B, H, T, d] of keys or values for each head of queries. */
@@ -90,18 +93,23 @@ function forQueries(x: Tensor, heads: number): Tensor {
 
 function attend(
   [q, k, v, ...rest]: readonly Tensor[],
-  { scale, causal = false, bias: biased }: AttentionAttrs,
+  attrs: AttentionAttributes,
 ): Tensor {
-  const [heads, tq, tk] = [q.shape[1], q.shape[2], k.shape[2]];
-  const bias = biased ? rest[rest.length - 1] : undefined;
-  const mask = rest.length > +(biased ?? false) ? rest[0] : undefined;
+  const { scale, causal = false } = attrs;
+  const [batch, heads, tq, tk] = [...q.shape.slice(0, 3), k.shape[2]];
+  const { mask, bias: added, gate } = besides(rest, attrs);
+  const bias = added && forBatches(added, batch);
   let scores = mul(matmul(q, transpose(forQueries(k, heads))), scale);
-  if (bias) scores = add(scores, bias);
+  if (bias) {
+    const shown = gate ? where(greater(bias, -Infinity), bias, 0) : bias;
+    scores = add(scores, gate ? mul(shown, reshape(gate, [...gate.shape, 1])) : shown);
+  }
   // 1 where a query sees a key.
   const parts: Tensor[] = [];
   if (mask) {
-    const [batch] = q.shape;
-    const pairs = mask.shape.length === 2 ? reshape(mask, [batch, 1, 1, tk]) : mask;
+    const pairs = mask.shape.length === 2
+      ? reshape(mask, [batch, 1, 1, tk])
+      : forBatches(mask, batch);
     parts.push(notEqual(pairs, 0));
   }
   if (causal) parts.push(tril(q.device.full([tq, tk], 1), causal === "end" ? tk - tq : 0));
@@ -113,7 +121,7 @@ function attend(
   return matmul(mul(softmax(where(seen, scores, -1e30)), seen), values);
 }
 
-interface SelfAttentionAttrs extends AttentionAttrs {
+interface SelfAttentionAttrs extends AttentionAttributes {
   readonly heads: number;
   readonly keyHeads?: number;
 }
@@ -145,7 +153,7 @@ export const FUSED: Rules = {
   },
   attention: {
     operands: ([q, k, v, , , ...rest]) => [q, k, v, ...rest],
-    forward: (operands, attrs: AttentionAttrs) => [attend(operands, attrs)],
+    forward: (operands, attrs: AttentionAttributes) => [attend(operands, attrs)],
   },
   cosineLoss: {
     forward: ([a, b], { eps }: EpsAttrs) => [

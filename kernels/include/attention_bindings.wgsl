@@ -5,17 +5,19 @@
 // a fused qkv tensor are three operands in one buffer, and so are their gradients. Operands in
 // order: READS that are only read and then up to WIDE those that are written, all of D elements per
 // token; from WIDE to OPERANDS statistics: a few scalars per token, or f32 sums of D elements. Per
-// operand i: NAME$i, DATA$i (its buffer) and HEAD$i, the head that the query head `group.y` reads:
-// with grouped queries several of them read one of k and v. Per buffer, of which there are BUFFERS:
+// operand i: NAME$i, DATA$i (its buffer), BATCH$i, the batch of it that the batch `group.z` reads
+// (of what repeats over batches, their remainder), and HEAD$i, the head that the query head
+// `group.y` reads: with grouped queries several of them read one of k and v. Per buffer, of which there are BUFFERS:
 // BUFFER$i, ACCESS$i, TYPE$i. The first IMAGES of them are textures, a row per token and a texel
 // per vec4, which all READS are in then: offsets and heads count texels, batches rows.
 //
 // Which keys a query sees, and what is added to its scores: CAUSAL, keys below `reach(query + 1)`:
 // up to the query itself, or with OFFSET `shift` further (fewer if negative). MASK, keys whose
 // statistic `mask`, per batch and key, is not 0. PAIR_MASK, a mask per query and key. BIAS, a
-// statistic `bias` per query and key that is added to scale q k; -inf hides. Of PAIR_MASK and BIAS
-// neighbouring keys lie `key_mask` and `key_bias` apart. SCORED: PAIR_MASK or BIAS. BLIND: there
-// may be queries that see no key.
+// statistic `bias` per query and key that is added to scale q k; -inf hides. GATE, a factor of the
+// bias per query: a statistic `gate` forward, and the third of `pair` backward, whose place its
+// gradient takes with DGATE. Of PAIR_MASK and BIAS neighbouring keys lie `key_mask` and `key_bias`
+// apart. SCORED: PAIR_MASK or BIAS. BLIND: there may be queries that see no key.
 //
 // E is the scalar in memory, f32 or f16; what is loaded becomes f32. VEC: buffers of vec4 (D,
 // strides and offsets are multiples of 4; offsets and strides then count vec4), else of single
@@ -92,7 +94,7 @@ fn next_${NAME$i}() -> u32 {
 }
 
 fn at_${NAME$i}(group: vec3u, token: u32) -> u32 {
-  return params.offset_${NAME$i} + group.z * params.batch_${NAME$i} +
+  return params.offset_${NAME$i} + ${BATCH$i} * params.batch_${NAME$i} +
     ${HEAD$i} * params.head_${NAME$i} + token * params.token_${NAME$i};
 }
 //:end
@@ -146,10 +148,21 @@ fn admits(at: u32, key: u32) -> bool {
 //:end
 
 //:if BIAS
-// A score with what the query's row of the bias, which begins at `at`, adds to it.
-fn biased(score: f32, at: u32, key: u32) -> f32 {
-  let sum = score + f32(bias_data[at + key * params.key_bias]);
+// What the query's row of the bias, which begins at `at`, has for a key.
+fn bias_of(at: u32, key: u32) -> f32 {
+  return f32(bias_data[at + key * params.key_bias]);
+}
+
+// A score with what is added to it.
+fn biased(score: f32, added: f32) -> f32 {
+  let sum = score + added;
   return select(sum, HIDDEN, sum < HIDDEN);
+}
+
+// The gradient of a gate with what a pair adds to it: its score's gradient, and its bias. What is
+// hidden adds nothing, be its bias -inf.
+fn gate_sum(sum: f32, ds: f32, bias: f32) -> f32 {
+  return select(fma(ds, bias, sum), sum, ds == 0.0);
 }
 //:end
 

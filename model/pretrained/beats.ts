@@ -38,7 +38,7 @@ import {
 } from "./encoder.ts";
 import { headsOf, type PretrainedOptions } from "./options.ts";
 import { POST_NORM_EPS, postNormBlock, postNormSources } from "./post_norm.ts";
-import { type Buckets, gatedBias, relativeBias } from "./relative_positions.ts";
+import { biasGate, type Buckets, relativeBias } from "./relative_positions.ts";
 import {
   asStored,
   countBlocks,
@@ -265,13 +265,9 @@ export class Beats extends PretrainedEncoder {
           hidden = scope(() =>
             postNormBlock(own, input, {
               ...{ heads, alpha },
-              bias: (qkv) =>
-                gatedBias(
-                  within(own, "self_attn."),
-                  qkv,
-                  bias,
-                  see && ((u) => see("gate_linear", u)),
-                ),
+              bias,
+              gate: (qkv) =>
+                biasGate(within(own, "self_attn."), qkv, see && ((u) => see("gate_linear", u))),
               ...mask && { keyMask: mask },
               ...see && { trace: see },
             })

@@ -6,10 +6,10 @@
  */
 import {
   add,
-  concat,
   conv2d,
   type Device,
   frames,
+  interpolate,
   layerNorm,
   linear,
   log,
@@ -24,9 +24,9 @@ import {
   scope,
   ShapeError,
   sigmoid,
-  slice,
   square,
   type Tensor,
+  tile,
   within,
 } from "../../engine/functions.ts";
 import type { Embedding } from "../encoder/embed_queue.ts";
@@ -51,7 +51,7 @@ import {
   shapeOf,
   type Source,
 } from "./state_dict.ts";
-import { mergeNeighbours, SWIN_EPS, windowBlock } from "./windows.ts";
+import { mergeNeighbours, SWIN_EPS, windowBlock, WindowTables } from "./windows.ts";
 
 const TITLE = "HTS-AT";
 const PREFIXES = ["sed_model.", ""];
@@ -202,28 +202,23 @@ function sourcesOf({ size, bands, window, stages, width, classes }: HtsatSizes):
 }
 
 /**
- * What brings the frames of a clip onto the canvas: repeated as often as they fit, then stretched
- * by bicubic interpolation (a = -0.75) whose ends are those of the clip.
+ * Brings the frames of clips onto the canvas: repeated as often as they fit, then stretched by
+ * bicubic interpolation (a = -0.75) whose ends are those of the clip.
  *
- * @param count frames of the clip, 1 to 1024
- * @returns [1024, count]
+ * @param x [clips, frames, bands], 1 to 1024 frames
+ * @returns [clips, 1024, bands]
  */
-export function canvasMatrix(count: number): Float32Array {
-  const whole = Math.floor(CANVAS / count) * count;
-  const matrix = new Float32Array(CANVAS * count);
-  const a = -0.75;
-  const near = (x: number) => ((a + 2) * x - (a + 3)) * x * x + 1;
-  const far = (x: number) => ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
-  for (let place = 0; place < CANVAS; place++) {
-    const at = whole === CANVAS ? place : place * (whole - 1) / (CANVAS - 1);
-    const first = Math.floor(at);
-    const t = at - first;
-    [far(1 + t), near(t), near(1 - t), far(2 - t)].forEach((weight, i) => {
-      const from = Math.min(whole - 1, Math.max(0, first - 1 + i));
-      matrix[place * count + from % count] += weight;
-    });
-  }
-  return matrix;
+export function onCanvas(x: Tensor): Tensor {
+  const [clips, count, bands] = x.shape;
+  const times = Math.floor(CANVAS / count);
+  const repeated = times === 1 ? x : tile(x, [1, times, 1]);
+  if (times * count === CANVAS) return repeated;
+  const stretched = interpolate(reshape(repeated, [clips, 1, times * count, bands]), {
+    size: [CANVAS, bands],
+    mode: "bicubic",
+    alignCorners: true,
+  });
+  return reshape(stretched, [clips, CANVAS, bands]);
 }
 
 /** An encoder of HTS-AT. */
@@ -234,6 +229,7 @@ export class Htsat extends PretrainedEncoder {
   /** Samples from one frame to the next: 10 ms. */
   readonly hop: number;
   readonly #sizes: HtsatSizes;
+  readonly #tables: WindowTables;
 
   /**
    * Uploads parameters.
@@ -247,6 +243,7 @@ export class Htsat extends PretrainedEncoder {
     const { arena, unused } = loadParameters(device, plan);
     super(device, arena);
     this.#sizes = sizes;
+    this.#tables = new WindowTables(device, sizes.window);
     const { width, depth, heads, size, classes } = sizes;
     const { sampleRate = SAMPLE_RATE } = options;
     this.classes = classes;
@@ -325,18 +322,13 @@ export class Htsat extends PretrainedEncoder {
     if (tokens) throw new ShapeError(`encode: clips of ${TITLE} cannot be padded`);
     const norm = (name: string, x: Tensor) =>
       layerNorm(x, p(`${name}.weight`), p(`${name}.bias`), SWIN_EPS);
-    const one = (clip: number): Tensor =>
+    return noGrad(() =>
       scope(() => {
-        const decibels = reshape(slice(features, 0, clip, 1), [count, bands]);
-        const standardised = add(mul(decibels, p("bn0.factor")), p("bn0.summand"));
+        const standardised = add(mul(features, p("bn0.factor")), p("bn0.summand"));
         trace?.("bn0", standardised);
-        const canvas = matmul(
-          this.device.tensor(canvasMatrix(count), [CANVAS, count]),
-          standardised,
-        );
-        const side = CANVAS / SEGMENTS;
-        const folded = permute(reshape(canvas, [SEGMENTS, side, bands]), [0, 2, 1]);
-        const image = reshape(folded, [1, side, side]);
+        const high = CANVAS / SEGMENTS;
+        const parts = reshape(onCanvas(standardised), [clips, SEGMENTS, high, bands]);
+        const image = reshape(permute(parts, [0, 1, 3, 2]), [clips, high, high]);
         trace?.("image", image);
         const weight = p("patch_embed.proj.weight");
         const patches = linear(
@@ -345,14 +337,14 @@ export class Htsat extends PretrainedEncoder {
           p("patch_embed.proj.bias"),
         );
         trace?.("patch", patches);
-        let hidden = norm("patch_embed.norm", reshape(patches, [-1, weight.shape[0]]));
+        let hidden = norm("patch_embed.norm", patches);
         trace?.("tokens_in", hidden);
         stages.forEach(({ blocks, heads, side }, s) => {
           for (let b = 0; b < blocks; b++) {
             using input = hidden;
             const shifted = b % 2 === 1 && side > window;
             const own = within(p, `layers.${s}.blocks.${b}.`);
-            hidden = windowBlock(own, input, { side, window, heads, shifted });
+            hidden = windowBlock(own, input, { side, tables: this.#tables, heads, shifted });
             trace?.(`stage${s}.block${b}`, hidden);
           }
           if (s === stages.length - 1) return;
@@ -364,11 +356,9 @@ export class Htsat extends PretrainedEncoder {
         trace?.("norm", normed);
         // Segments of the canvas one behind the other again: [segment, row, column].
         const last = stages[stages.length - 1].side;
-        const grid = reshape(normed, [SEGMENTS, last / SEGMENTS, last, width]);
-        return reshape(permute(grid, [0, 2, 1, 3]), [1, last * last, width]);
-      });
-    return noGrad(() =>
-      scope(() => concat(Array.from({ length: clips }, (_, clip) => one(clip)), 0))
+        const grid = reshape(normed, [clips, SEGMENTS, last / SEGMENTS, last, width]);
+        return reshape(permute(grid, [0, 1, 3, 2, 4]), [clips, last * last, width]);
+      })
     );
   }
 
@@ -444,5 +434,11 @@ export class Htsat extends PretrainedEncoder {
       steps: times.length,
       times: Float32Array.from(times),
     };
+  }
+
+  /** @inheritdoc */
+  override [Symbol.dispose](): void {
+    this.#tables[Symbol.dispose]();
+    super[Symbol.dispose]();
   }
 }

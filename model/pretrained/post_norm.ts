@@ -60,8 +60,10 @@ export interface PostNormOptions {
   readonly alpha?: number;
   /** As of `attention`: [batch, tokens]. */
   readonly keyMask?: Tensor;
-  /** Makes the bias of the scores from the fused projections [batch, tokens, 3 width]. */
-  readonly bias?: (qkv: Tensor) => Tensor;
+  /** As of `attention`: broadcasts to [batch, heads, tokens, tokens]. */
+  readonly bias?: Tensor;
+  /** Makes the gate of the bias from the fused projections [batch, tokens, 3 width]. */
+  readonly gate?: (qkv: Tensor) => Tensor;
   /** Sees `attn_out` and `mid`. */
   readonly trace?: Trace;
 }
@@ -74,7 +76,7 @@ export interface PostNormOptions {
  * @returns the same shape
  */
 export function postNormBlock(p: Lookup, x: Tensor, options: PostNormOptions): Tensor {
-  const { heads, alpha = 1, keyMask, bias, trace } = options;
+  const { heads, alpha = 1, keyMask, bias, gate, trace } = options;
   const scaled = (it: Tensor) => alpha === 1 ? it : mul(it, alpha);
   const layered = (name: string, it: Tensor, gelu = false) =>
     linear(it, p(`${name}.weight`), p(`${name}.bias`), { gelu });
@@ -89,7 +91,8 @@ export function postNormBlock(p: Lookup, x: Tensor, options: PostNormOptions): T
   const qkv = layered("self_attn.qkv", x);
   const mixed = selfAttention(qkv, heads, {
     ...keyMask && { keyMask },
-    ...bias && { bias: bias(qkv) },
+    ...bias && { bias },
+    ...gate && { gate: gate(qkv) },
   });
   const attended = layered("self_attn.out_proj", mixed);
   trace?.("attn_out", attended);

@@ -14,7 +14,6 @@ import {
   mul,
   permute,
   reshape,
-  scope,
   sigmoid,
   slice,
   sub,
@@ -61,43 +60,33 @@ export function relativeBuckets(tokens: number, { count, maxDistance }: Buckets)
  * @returns [1, heads, tokens, tokens], query before key
  */
 export function relativeBias(table: Tensor, tokens: number, buckets: Buckets): Tensor {
-  return scope(() => {
-    const ids = [...relativeBuckets(tokens, buckets)];
-    const byDistance = permute(indexSelect(table, ids), [1, 0]);
-    // Row i of the window starts at the distance i - (tokens - 1), that of the last query.
-    const windows = frames(reshape(byDistance, [1, table.shape[1], 2 * tokens - 1]), tokens, 1);
-    return flip(windows, [2]);
-  });
+  const ids = [...relativeBuckets(tokens, buckets)];
+  const byDistance = permute(indexSelect(table, ids), [1, 0]);
+  // Row i of the window starts at the distance i - (tokens - 1), that of the last query.
+  const windows = frames(reshape(byDistance, [1, table.shape[1], 2 * tokens - 1]), tokens, 1);
+  return flip(windows, [2]);
 }
 
 /**
- * Multiplies the bias by a gate for each head and query, from the query's vector q before it is
- * scaled: with u = W q + b in two groups of four and their sums s, t, the gate is sigmoid(s)
- * (sigmoid(t) a_head - 1) + 2. Makes a tensor of the size of the scores.
+ * A gate of the bias for each head and query, from the query's vector q before it is scaled: with u
+ * = W q + b in two groups of four and their sums s, t, it is sigmoid(s) (sigmoid(t) a_head - 1) +
+ * 2.
  *
  * @param p has `grep_linear.weight` [8, width / heads], `grep_linear.bias` and `grep_a` [1, heads,
  * 1, 1]
  * @param qkv [batch, tokens, 3 width]
- * @param bias [1, heads, tokens, tokens]
  * @param see sees the results of the linear layer, [batch, heads, tokens, 8]
- * @returns [batch, heads, tokens, tokens]
+ * @returns [batch, heads, tokens]
  */
-export function gatedBias(
-  p: Lookup,
-  qkv: Tensor,
-  bias: Tensor,
-  see?: (x: Tensor) => void,
-): Tensor {
+export function biasGate(p: Lookup, qkv: Tensor, see?: (x: Tensor) => void): Tensor {
   const [batch, tokens, all] = qkv.shape;
-  const heads = bias.shape[1];
-  return scope(() => {
-    const queries = reshape(slice(qkv, 2, 0, all / 3), [batch, tokens, heads, all / 3 / heads]);
-    const u = linear(queries, p("grep_linear.weight"), p("grep_linear.bias"));
-    see?.(permute(u, [0, 2, 1, 3]));
-    const gates = sigmoid(sum(reshape(u, [batch, tokens, heads, 2, 4]), { axes: [4] }));
-    const [s, t] = [0, 1].map((i) =>
-      reshape(permute(slice(gates, 3, i, 1), [0, 2, 1, 3]), [batch, heads, tokens, 1])
-    );
-    return mul(add(mul(s, sub(mul(t, p("grep_a")), 1)), 2), bias);
-  });
+  const a = p("grep_a");
+  const heads = a.shape[1];
+  const queries = reshape(slice(qkv, 2, 0, all / 3), [batch, tokens, heads, all / 3 / heads]);
+  const u = linear(queries, p("grep_linear.weight"), p("grep_linear.bias"));
+  see?.(permute(u, [0, 2, 1, 3]));
+  const gates = sigmoid(sum(reshape(u, [batch, tokens, heads, 2, 4]), { axes: [4] }));
+  const [s, t] = [0, 1].map((i) => reshape(slice(gates, 3, i, 1), [batch, tokens, heads]));
+  const gate = add(mul(s, sub(mul(t, reshape(a, [heads])), 1)), 2);
+  return permute(gate, [0, 2, 1]);
 }

@@ -5,31 +5,30 @@
  * @module
  */
 import {
-  add,
   type Device,
   indexSelect,
+  keep,
   layerNorm,
   linear,
   permute,
   reshape,
-  roll,
   scope,
   selfAttention,
   type Tensor,
+  windowPartition,
+  windowReverse,
 } from "../../engine/functions.ts";
 import type { Lookup } from "../vit/blocks.ts";
 
 /** Epsilon of all layer norms. */
 export const SWIN_EPS = 1e-5;
-/** Added to the scores of pairs that only the roll brought together. */
-const HIDDEN = -100;
 
 /** How a block attends. */
 export interface WindowSizes {
   /** Tokens along either axis. */
   readonly side: number;
-  /** Tokens along either axis of a window. */
-  readonly window: number;
+  /** Of its windows. */
+  readonly tables: WindowTables;
   /** Attention heads. */
   readonly heads: number;
   /** Whether windows are shifted by half of their side. */
@@ -53,34 +52,60 @@ export function windowIndex(window: number): Uint32Array {
 }
 
 /**
- * What is added to scores in shifted windows: -100 between tokens that lie in different parts of
- * the image before the roll.
+ * Which pairs of tokens of shifted windows lie together in the image too: others met only as
+ * windows go on at its other end. The official program adds -100 to their scores, which leaves
+ * them e^-100 of the others' weight, nothing beside float32's 6e-8.
  *
- * @returns [windows, w^2, w^2]
+ * @returns [windows, w^2, w^2] of 1 and 0
  */
-export function shiftMask(side: number, window: number): Float32Array {
+export function shiftMask(side: number, window: number): Uint32Array<ArrayBuffer> {
   const shift = Math.floor(window / 2);
   const part = (i: number) => i < side - window ? 0 : i < side - shift ? 1 : 2;
   const [across, area] = [side / window, window * window];
-  const regionOf = (at: number, token: number) => {
-    const row = Math.floor(at / across) * window + Math.floor(token / window);
-    const column = at % across * window + token % window;
-    return 3 * part(row) + part(column);
-  };
-  return Float32Array.from({ length: across * across * area * area }, (_, i) => {
-    const [at, query, key] = [Math.floor(i / area / area), Math.floor(i / area) % area, i % area];
-    return regionOf(at, query) === regionOf(at, key) ? 0 : HIDDEN;
-  });
+  const mask = new Uint32Array(across * across * area * area);
+  for (let at = 0; at < across * across; at++) {
+    const regions = Array.from({ length: area }, (_, token) => {
+      const row = Math.floor(at / across) * window + Math.floor(token / window);
+      return 3 * part(row) + part(at % across * window + token % window);
+    });
+    regions.forEach((query, i) =>
+      regions.forEach((key, j) => mask[(at * area + i) * area + j] = +(query === key))
+    );
+  }
+  return mask;
 }
 
-/** Bias of the scores of a block's windows: [1 or windows, heads, w^2, w^2]. */
-function biasOf(device: Device, table: Tensor, { side, window, heads, shifted }: WindowSizes) {
-  const area = window * window;
-  const pairs = indexSelect(table, [...windowIndex(window)]);
-  const bias = reshape(permute(pairs, [1, 0]), [1, heads, area, area]);
-  if (!shifted) return bias;
-  const mask = device.tensor(shiftMask(side, window), [(side / window) ** 2, 1, area, area]);
-  return add(bias, mask);
+/** What blocks share that have windows of one size; made when first asked for. */
+export class WindowTables implements Disposable {
+  readonly #masks = new Map<number, Tensor>();
+  #index?: Tensor;
+
+  constructor(readonly device: Device, readonly window: number) {}
+
+  /** {@link windowIndex} as [w^4]. */
+  get index(): Tensor {
+    const { device, window } = this;
+    return this.#index ??= keep(device.tensor(windowIndex(window), [window ** 4]));
+  }
+
+  /** {@link shiftMask} as [windows, 1, w^2, w^2]. */
+  maskOf(side: number): Tensor {
+    const { device, window } = this;
+    const area = window * window;
+    let mask = this.#masks.get(side);
+    if (!mask) {
+      const shape = [(side / window) ** 2, 1, area, area];
+      this.#masks.set(side, mask = keep(device.tensor(shiftMask(side, window), shape)));
+    }
+    return mask;
+  }
+
+  /** Frees them. */
+  [Symbol.dispose](): void {
+    [this.#index, ...this.#masks.values()].forEach((it) => it?.dispose());
+    this.#index = undefined;
+    this.#masks.clear();
+  }
 }
 
 /**
@@ -88,36 +113,29 @@ function biasOf(device: Device, table: Tensor, { side, window, heads, shifted }:
  *
  * @param p has `norm1.*`, `attn.relative_position_bias_table`, `attn.qkv.*`, `attn.proj.*`,
  * `norm2.*`, `mlp.fc1.*` and `mlp.fc2.*`
- * @param x [side^2, width], row by row
+ * @param x [clips, side^2, width], row by row
  * @returns the same shape
  */
 export function windowBlock(p: Lookup, x: Tensor, sizes: WindowSizes): Tensor {
-  const { side, window, heads, shifted } = sizes;
-  const [tokens, width] = x.shape;
-  const across = side / window;
-  const shift = Math.floor(window / 2);
+  const { side, tables, heads, shifted } = sizes;
+  const { window } = tables;
+  const [clips, , width] = x.shape;
+  const area = window * window;
+  const shift = shifted ? Math.floor(window / 2) : 0;
   const normed = (name: string, it: Tensor) =>
     layerNorm(it, p(`${name}.weight`), p(`${name}.bias`), SWIN_EPS);
   const layered = (name: string, it: Tensor, options: { gelu?: boolean; residual?: Tensor } = {}) =>
     linear(it, p(`${name}.weight`), p(`${name}.bias`), options);
   return scope(() => {
-    const image = reshape(normed("norm1", x), [side, side, width]);
-    const rolled = shifted ? roll(image, [-shift, -shift], [0, 1]) : image;
-    const squares = permute(reshape(rolled, [across, window, across, window, width]), [
-      0,
-      2,
-      1,
-      3,
-      4,
-    ]);
-    const cut = reshape(squares, [across * across, window * window, width]);
-    const mixed = selfAttention(layered("attn.qkv", cut), heads, {
-      bias: biasOf(x.device, p("attn.relative_position_bias_table"), sizes),
+    const image = reshape(normed("norm1", x), [clips, side, side, width]);
+    const qkv = layered("attn.qkv", windowPartition(image, window, { shift }));
+    const pairs = indexSelect(p("attn.relative_position_bias_table"), tables.index);
+    const mixed = selfAttention(qkv, heads, {
+      bias: reshape(permute(pairs, [1, 0]), [heads, area, area]),
+      ...shifted && { mask: tables.maskOf(side) },
     });
-    const parts = reshape(mixed, [across, across, window, window, width]);
-    const joined = reshape(permute(parts, [0, 2, 1, 3, 4]), [side, side, width]);
-    const back = shifted ? roll(joined, [shift, shift], [0, 1]) : joined;
-    const attended = layered("attn.proj", reshape(back, [tokens, width]), { residual: x });
+    const back = windowReverse(mixed, side, window, { shift });
+    const attended = layered("attn.proj", reshape(back, x.shape), { residual: x });
     const inner = layered("mlp.fc1", normed("norm2", attended), { gelu: true });
     return layered("mlp.fc2", inner, { residual: attended });
   });
@@ -127,15 +145,15 @@ export function windowBlock(p: Lookup, x: Tensor, sizes: WindowSizes): Tensor {
  * Four neighbours become one token of twice the width.
  *
  * @param p has `norm.*` and `reduction.weight`
- * @param x [side^2, width], row by row
- * @returns [side^2 / 4, 2 width]
+ * @param x [clips, side^2, width], row by row
+ * @returns [clips, side^2 / 4, 2 width]
  */
 export function mergeNeighbours(p: Lookup, x: Tensor, side: number): Tensor {
-  const width = x.shape[1];
+  const [clips, , width] = x.shape;
   return scope(() => {
-    const parts = reshape(x, [side / 2, 2, side / 2, 2, width]);
+    const parts = reshape(x, [clips, side / 2, 2, side / 2, 2, width]);
     // The left column of the four first, the upper row first in each.
-    const four = reshape(permute(parts, [0, 2, 3, 1, 4]), [side * side / 4, 4 * width]);
+    const four = reshape(permute(parts, [0, 1, 3, 4, 2, 5]), [clips, side * side / 4, 4 * width]);
     const normed = layerNorm(four, p("norm.weight"), p("norm.bias"), SWIN_EPS);
     return linear(normed, p("reduction.weight"));
   });

@@ -157,6 +157,8 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
   tripletMarginLoss: [[x, x, x, {}], [3]],
   unfold: [[image, 2, {}], [2]],
   fold: [[device.zeros([1, 4, 9]), 4, 2, {}], [3]],
+  windowPartition: [[device.zeros([1, 4, 6, 2]), 2, {}], [2]],
+  windowReverse: [[device.zeros([6, 4, 2]), [4, 6], 2, {}], [3]],
   pixelShuffle: [[device.zeros([1, 4, 2, 2]), 2]],
   pixelUnshuffle: [[image, 2]],
   elu: [[x, 1], [1]],

@@ -1,5 +1,5 @@
 /**
- * Attention with masks and biases per query and key, grouped queries, causality aligned to the end
+ * Attention with masks, biases and their gates per query and key, repeated over batches, grouped queries, causality aligned to the end
  * and rotary positions: in every variant, in blocks, in layers.
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
@@ -24,7 +24,10 @@ import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
 import { full, fullOnly, test } from "../support/tier.ts";
 
-/** Heads of q and of k, queries, keys, head size, causal, shapes of mask and bias. */
+/**
+ * Heads of q and of k, queries, keys, head size, causal, shapes of mask, bias and gate beside 4
+ * batches.
+ */
 type Case = readonly [
   heads: readonly [number, number],
   tq: number,
@@ -33,42 +36,50 @@ type Case = readonly [
   causal: boolean | "end",
   mask?: readonly number[],
   bias?: readonly number[],
+  gate?: readonly number[],
 ];
 
 const CASES: readonly Case[] = [
-  [[4, 2], 35, 71, 4, "end", [1, 1, 35, 71], [1, 4, 35, 71]],
-  [[2, 2], 71, 35, 12, "end", [2, 1, 71, 1], [2, 2, 1, 35]],
+  [[4, 2], 35, 71, 4, "end", [1, 1, 35, 71], [1, 4, 35, 71], [4, 4, 35]],
+  [[2, 2], 71, 35, 12, "end", [2, 1, 71, 1], [2, 2, 1, 35], [1, 2, 71]],
   [[2, 1], 33, 34, 36, true, undefined, [2, 1, 33, 34]],
+  [[3, 3], 33, 37, 20, false, undefined, [1, 3, 33, 37], [4, 3, 33]],
   [[6, 3], 9, 65, 5, "end"],
 ];
 
 // As in the samples of the op: a logit of size L is off by some 1e-7 L in f32; sums over blocks of
 // keys go in another order.
 const TOLERANCE = 4e-6;
+// A result is off by 2^-11 of itself, and so is what backward reads of it.
+const HALF_TOLERANCE = 2 ** -10;
 
 /** Asserts result and gradients of one case on a device. */
 async function matches(
   device: Device,
   label: string,
-  [heads, tq, tk, d, causal, mask, bias]: Case,
+  [heads, tq, tk, d, causal, mask, bias, gate]: Case,
+  dtype: "f32" | "f16" = "f32",
 ) {
   const [h, own] = heads;
-  const arrays = [[2, h, tq, d], [2, own, tk, d], [2, own, tk, d], [2, h, tq, d]]
-    .map((shape, seed) => refRandom(shape, seed));
+  const random = (shape: readonly number[], seed: number): RefArray => {
+    const { data } = refRandom(shape, seed);
+    return refFrom(shape, (i) => dtype === "f16" ? Math.f16round(data[i]) : Math.fround(data[i]));
+  };
+  const arrays = [[4, h, tq, d], [4, own, tk, d], [4, own, tk, d], [4, h, tq, d]].map(random);
   const dy = arrays.pop()!;
   const masks = mask ? [refFrom(mask, (i) => +((i * 5) % 11 < 7))] : [];
-  const biases = bias ? [refRandom(bias, 9)] : [];
-  const upload = ({ shape, data }: RefArray) => device.tensor(Float32Array.from(data), shape);
-  const [q, k, v] = arrays.map((x) => upload(x).trainable());
-  const [added] = biases.map((x) => upload(x).trainable());
-  const options = { causal, mask: masks.map(upload)[0], bias: added };
+  const biases = [...bias ? [random(bias, 9)] : [], ...gate ? [random(gate, 10)] : []];
+  const Host = dtype === "f16" ? Float16Array : Float32Array;
+  const upload = ({ shape, data }: RefArray) => device.tensor(Host.from(data), shape);
+  const [q, k, v, ...added] = [...arrays, ...biases].map((x) => upload(x).trainable());
+  const [seen] = masks.map((x) => device.tensor(Uint32Array.from(x.data), x.shape));
+  const options = { causal, mask: seen, bias: added[0], gate: added[1] };
   const y = attention(q, k, v, options);
   const result = y.view(y.shape);
   backward(y, upload(dy));
-  const wanted = [q, k, v, ...added ? [added] : []];
-  const actual = await device.read([result, ...wanted.map((x) => x.grad!)]);
+  const actual = await device.read([result, ...[q, k, v, ...added].map((x) => x.grad!)]);
   const { reference } = registry().get("attention")!;
-  const attrs = { scale: d ** -0.5, causal, bias: bias !== undefined };
+  const attrs = { scale: d ** -0.5, causal, bias: bias !== undefined, gate: gate !== undefined };
   const inputs = [...arrays, ...masks, ...biases];
   const grads = reference.backward!(inputs, attrs, [dy]).filter((x) => x !== undefined);
   const expected = [...reference.forward(inputs, attrs), ...grads];
@@ -77,18 +88,24 @@ async function matches(
     const largest = data.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
     const error = data.reduce((a, b, j) => Math.max(a, Math.abs(b - actual[i][j])), 0);
     assert(
-      error <= (i > 0 ? 2 : 1) * TOLERANCE * largest,
-      `${label}, ${heads} heads, ${tq}x${tk}x${d}: ${["o", "dq", "dk", "dv", "dbias"][i]} is off ` +
-        `by ${error / largest}`,
+      error <= (i > 0 ? 2 : 1) * (dtype === "f16" ? HALF_TOLERANCE : TOLERANCE) * largest,
+      `${label}, ${heads} heads, ${tq}x${tk}x${d}, ${dtype}: ${
+        ["o", "dq", "dk", "dv", "dbias", "dgate"][i]
+      } is off by ${error / largest}`,
     );
   });
 }
 
 // The op test takes "rows".
 for (const variant of ["single", "tiled", "tiled-64"]) {
-  fullOnly(`masks, biases, grouped queries and causality to the end: "${variant}"`, async () => {
+  fullOnly(`masks, biases, gates, grouped queries and causality: "${variant}"`, async () => {
     using device = await openDevice({ variants: { attention: variant } });
-    for (const it of CASES) await matches(device, variant, it);
+    for (const it of CASES) {
+      await matches(device, variant, it);
+      // Element types change little of the text, which takes long to compile.
+      const [bias, gate] = it.slice(6);
+      if (bias && gate && device.features.f16) await matches(device, variant, it, "f16");
+    }
   });
 }
 
@@ -227,6 +244,12 @@ test("what does not fit is named", () => {
     [() => attention(q, device.zeros([2, 3, 7, 8]), device.zeros([2, 3, 7, 8])), "[2, 3, 7, 8]"],
     [() => attention(q, k, k, { mask: device.zeros([7, 5]) }), "mask is [7, 5] of f32"],
     [() => attention(q, k, k, { bias: device.zeros([3, 5, 7]) }), "broadcasts to [2, 4, 5, 7]"],
+    [() => attention(q, k, k, { bias: device.zeros([4, 1, 5, 7]) }), "bias is [4, 1, 5, 7]"],
+    [() => attention(q, k, k, { gate: device.zeros([4, 5]) }), "gate is without a bias"],
+    [
+      () => attention(q, k, k, { bias: device.zeros([5, 7]), gate: device.zeros([4, 7]) }),
+      "gate is [4, 7] of f32: a shape that broadcasts to [2, 4, 5]",
+    ],
     [() => attention(q, k, k, { causal: "start" as "end" }), 'causal is "start"'],
     [() => selfAttention(device.zeros([1, 2, 30]), 4, { keyHeads: 2 }), "4 heads and 2 of keys"],
     [() => new MultiHeadAttention(device, 12, 4, 1, { keyHeads: 3 }), "3 heads of keys"],

@@ -47,32 +47,42 @@ function maskedSamples(): Sample[] {
 
 /** What else there may be, and [heads, heads of keys], [queries, keys], head size. */
 interface Beside {
+  /** Default 2. */
+  readonly batch?: number;
   readonly heads?: readonly [number, number];
   readonly tokens: readonly [number, number];
   readonly d: number;
   readonly causal?: boolean | "end";
   readonly mask?: readonly number[];
   readonly bias?: readonly number[];
+  readonly gate?: readonly number[];
   /** Whether some of the bias is -infinity. */
   readonly hiding?: boolean;
   readonly quick?: boolean;
 }
 
-/** Masks that let about half of the keys through, and biases. */
-function besides({ mask, bias, hiding }: Beside, seed: number): RefArray[] {
+/** Masks that let about half of the keys through, biases, and gates, positive where one hides. */
+function besides({ mask, bias, gate, hiding }: Beside, seed: number): RefArray[] {
   const random = bias && refRandom(bias, seed + 900);
+  const factors = gate && refRandom(gate, seed + 1000);
   return [
     ...mask ? [refFrom(mask, (i) => +((i * 7 + seed) % 13 < 7))] : [],
     ...random
       ? [refFrom(random.shape, (i) => hiding && i % 5 === 0 ? -Infinity : random.data[i])]
       : [],
+    ...factors
+      ? [refFrom(factors.shape, (i) => hiding ? Math.abs(factors.data[i]) + 0.1 : factors.data[i])]
+      : [],
   ];
 }
 
-const labelOf = ({ heads: [h, own] = [2, 2], tokens: [tq, tk], d, causal, mask, bias }: Beside) =>
-  `${h} heads of ${d} over ${own}, ${tq} x ${tk}` +
+const labelOf = (
+  { batch = 2, heads: [h, own] = [2, 2], tokens: [tq, tk], d, causal, mask, bias, gate }: Beside,
+) =>
+  `${batch} times ${h} heads of ${d} over ${own}, ${tq} x ${tk}` +
   (causal ? `, causal${causal === "end" ? " to the end" : ""}` : "") +
-  (mask ? `, mask [${mask}]` : "") + (bias ? `, bias [${bias}]` : "");
+  (mask ? `, mask [${mask}]` : "") + (bias ? `, bias [${bias}]` : "") +
+  (gate ? `, gate [${gate}]` : "");
 
 const BESIDE: readonly Beside[] = [
   {
@@ -82,29 +92,37 @@ const BESIDE: readonly Beside[] = [
     causal: "end",
     mask: [5, 9],
     bias: [1, 2, 5, 9],
+    gate: [2, 2, 5],
     quick: true,
   },
   { tokens: [9, 37], d: 6, mask: [2, 1, 1, 37], bias: [1, 1, 9, 37], hiding: true },
   { heads: [4, 2], tokens: [35, 71], d: 20, mask: [2, 1, 1, 71], bias: [2, 1, 1, 71] },
   { tokens: [7, 11], d: 4, causal: "end", mask: [7, 11], bias: [2, 2, 7, 1] },
+  { tokens: [35, 33], d: 7, bias: [1, 2, 35, 33], gate: [2, 1, 35], hiding: true },
+  { heads: [2, 1], tokens: [5, 35], d: 4, bias: [2, 2, 1, 35], gate: [2, 1] },
+  // Two windows of two clips.
+  { batch: 4, tokens: [9, 9], d: 5, mask: [2, 1, 9, 9], bias: [2, 2, 9, 9], gate: [4, 2, 9] },
+  { batch: 6, tokens: [4, 9], d: 4, bias: [3, 1, 1, 9] },
   // The first queries see nothing.
   { heads: [4, 1], tokens: [34, 9], d: 16, causal: "end" },
 ];
 
 function besideSamples(): Sample[] {
   return BESIDE.map((it, seed): Sample => {
-    const { heads: [h, own] = [2, 2], tokens: [tq, tk], d, causal = false } = it;
-    const bias = it.bias !== undefined;
+    const { batch = 2, heads: [h, own] = [2, 2], tokens: [tq, tk], d, causal = false } = it;
+    const [bias, gate] = [it.bias !== undefined, it.gate !== undefined];
+    const axes = (shape: readonly number[] | undefined, count: number) =>
+      shape && [...Array(count - shape.length).fill(1), ...shape];
     return {
       label: labelOf(it),
       inputs: [
-        refRandom([2, h, tq, d], seed + 600),
-        refRandom([2, own, tk, d], seed + 700),
-        refRandom([2, own, tk, d], seed + 800),
-        ...besides({ ...it, mask: it.mask?.length === 2 ? [1, 1, ...it.mask] : it.mask }, seed),
+        refRandom([batch, h, tq, d], seed + 600),
+        refRandom([batch, own, tk, d], seed + 700),
+        refRandom([batch, own, tk, d], seed + 800),
+        ...besides({ ...it, mask: axes(it.mask, 4), gate: axes(it.gate, 3) }, seed),
       ],
       ...it.mask && { integer: { 3: "u32" } },
-      attrs: { scale: d ** -0.5, causal, bias },
+      attrs: { scale: d ** -0.5, causal, bias, gate },
       tolerance: ORDINARY,
       skipDifferences: it.hiding,
       quick: it.quick,
@@ -127,7 +145,10 @@ function besideItself(): Sample[] {
         ...besides({ ...it, mask, bias }, seed),
       ],
       ...mask && { integer: { 1: "u32" } },
-      attrs: { heads: h, keyHeads: own, scale: d ** -0.5, causal, bias: bias !== undefined },
+      attrs: {
+        ...{ heads: h, keyHeads: own, scale: d ** -0.5, causal },
+        ...{ bias: bias !== undefined, gate: it.gate !== undefined },
+      },
       tolerance: ORDINARY,
     };
   });

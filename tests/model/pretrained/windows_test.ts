@@ -5,8 +5,13 @@
 import { assertAlmostEquals, assertEquals } from "@std/assert";
 import { openDevice } from "../../../engine/mod.ts";
 import { Prng } from "../../../engine/prng.ts";
-import { canvasMatrix } from "../../../model/pretrained/htsat.ts";
-import { mergeNeighbours, windowBlock, windowIndex } from "../../../model/pretrained/windows.ts";
+import { onCanvas } from "../../../model/pretrained/htsat.ts";
+import {
+  mergeNeighbours,
+  windowBlock,
+  windowIndex,
+  WindowTables,
+} from "../../../model/pretrained/windows.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();
@@ -109,20 +114,26 @@ function reference(x: Float32Array, shifted: boolean): number[] {
 }
 
 Deno.test("blocks of windows, shifted and not, are those of float64", async () => {
-  const x = draw(TOKENS * WIDTH);
+  const clips = 2;
+  const x = draw(clips * TOKENS * WIDTH);
+  using tables = new WindowTables(device, WINDOW);
   for (const shifted of [false, true]) {
-    const sizes = { side: SIDE, window: WINDOW, heads: HEADS, shifted };
-    using y = windowBlock(p, device.tensor(x, [TOKENS, WIDTH]), sizes);
+    const sizes = { side: SIDE, tables, heads: HEADS, shifted };
+    using y = windowBlock(p, device.tensor(x, [clips, TOKENS, WIDTH]), sizes);
     const found = await y.data();
-    // Sums of some 24 float32 products of about 1.
-    reference(x, shifted).forEach((it, i) => assertAlmostEquals(found[i], it, 3e-6));
+    for (let clip = 0; clip < clips; clip++) {
+      const first = clip * TOKENS * WIDTH;
+      // Sums of some 24 float32 products of about 1.
+      reference(x.subarray(first, first + TOKENS * WIDTH), shifted)
+        .forEach((it, i) => assertAlmostEquals(found[first + i], it, 3e-6));
+    }
   }
 });
 
 Deno.test("neighbours are merged left column first, and normalised before", async () => {
   const x = draw(TOKENS * WIDTH);
-  using y = mergeNeighbours(p, device.tensor(x, [TOKENS, WIDTH]), SIDE);
-  assertEquals(y.shape, [TOKENS / 4, 2 * WIDTH]);
+  using y = mergeNeighbours(p, device.tensor(x, [1, TOKENS, WIDTH]), SIDE);
+  assertEquals(y.shape, [1, TOKENS / 4, 2 * WIDTH]);
   const found = await y.data();
   for (let i = 0; i < TOKENS / 4; i++) {
     const [row, column] = [2 * Math.floor(i / (SIDE / 2)), 2 * (i % (SIDE / 2))];
@@ -139,31 +150,43 @@ Deno.test("relative positions of a window count from its lower right corner", ()
   assertEquals([...windowIndex(2)], [4, 3, 1, 0, 5, 4, 2, 1, 7, 6, 4, 3, 8, 7, 5, 4]);
 });
 
-Deno.test("clips fill the canvas by repetition, then bicubically from end to end", () => {
-  const rowsOf = (count: number) => {
-    const matrix = canvasMatrix(count);
-    return (place: number) => [...matrix.subarray(place * count, (place + 1) * count)];
+Deno.test("clips fill the canvas by repetition, then bicubically from end to end", async () => {
+  const bands = 3;
+  const placesOf = async (count: number) => {
+    const frames = draw(2 * count * bands);
+    using y = onCanvas(device.tensor(frames, [2, count, bands]));
+    assertEquals(y.shape, [2, 1024, bands]);
+    const found = await y.data();
+    const at = (values: Float32Array, clip: number, place: number, of: number) => [
+      ...values.subarray((clip * of + place) * bands, (clip * of + place + 1) * bands),
+    ];
+    return {
+      place: (clip: number, place: number) => at(found, clip, place, 1024),
+      frame: (clip: number, frame: number) => at(frames, clip, frame, count),
+    };
   };
-  const [whole, half] = [rowsOf(1024), rowsOf(512)];
-  const one = (count: number, at: number) => Array.from({ length: count }, (_, i) => +(i === at));
-  for (const place of [0, 1, 511, 512, 1023]) {
-    assertEquals(whole(place), one(1024, place));
-    assertEquals(half(place), one(512, place % 512));
-  }
+  const [whole, half] = [await placesOf(1024), await placesOf(512)];
   // 341 frames fit three times, 1023 of them are stretched by one place.
-  const [three, long] = [rowsOf(341), rowsOf(700)];
-  assertEquals([three(0), three(1023)], [one(341, 0), one(341, 340)]);
-  for (const place of [1, 300, 777]) {
-    const at = place * 699 / 1023;
-    const expected = one(700, -1);
-    for (let i = Math.floor(at) - 1; i < Math.floor(at) + 3; i++) {
-      const x = Math.abs(at - i);
-      // Keys' kernel with a = -0.75.
-      const weight = x <= 1
-        ? 1.25 * x ** 3 - 2.25 * x ** 2 + 1
-        : -0.75 * (x ** 3 - 5 * x ** 2 + 8 * x - 4);
-      expected[Math.max(0, i)] += weight;
+  const [three, long] = [await placesOf(341), await placesOf(700)];
+  for (const clip of [0, 1]) {
+    for (const place of [0, 1, 511, 512, 1023]) {
+      assertEquals(whole.place(clip, place), whole.frame(clip, place));
+      assertEquals(half.place(clip, place), half.frame(clip, place % 512));
     }
-    long(place).forEach((it, i) => assertAlmostEquals(it, expected[i], 1e-6));
+    assertEquals(three.place(clip, 0), three.frame(clip, 0));
+    assertEquals(three.place(clip, 1023), three.frame(clip, 340));
+    for (const place of [1, 300, 777]) {
+      const at = place * 699 / 1023;
+      const expected = new Array<number>(bands).fill(0);
+      for (let i = Math.floor(at) - 1; i < Math.floor(at) + 3; i++) {
+        const x = Math.abs(at - i);
+        // Keys' kernel with a = -0.75.
+        const weight = x <= 1
+          ? 1.25 * x ** 3 - 2.25 * x ** 2 + 1
+          : -0.75 * (x ** 3 - 5 * x ** 2 + 8 * x - 4);
+        long.frame(clip, Math.max(0, i)).forEach((it, band) => expected[band] += weight * it);
+      }
+      long.place(clip, place).forEach((it, i) => assertAlmostEquals(it, expected[i], 1e-6));
+    }
   }
 });
