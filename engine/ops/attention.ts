@@ -348,10 +348,10 @@ function beside(
 }
 
 /**
- * `softmax(scale q k^T + gate bias) v` per batch and head (Vaswani et al., "Attention is all you need",
- * section 3.2.1). Strided views are read in place as long as the last axis is dense. With fewer
- * heads of k and v than of q, neighbouring query heads share one (grouped queries, Ainslie et al.,
- * arXiv:2305.13245).
+ * `softmax(scale q k^T + gate bias) v` per batch and head (Vaswani et al., "Attention is all you
+ * need", section 3.2.1). Strided views are read in place as long as the last axis is dense. With
+ * fewer heads of k and v than of q, neighbouring query heads share one (grouped queries, Ainslie et
+ * al., arXiv:2305.13245).
  *
  * @param q [B, H, Tq, d], d from 1 to 128
  * @param k [B, H, Tk, d], or as many heads as divide H; without keys the result is zero

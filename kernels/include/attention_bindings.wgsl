@@ -7,9 +7,10 @@
 // token; from WIDE to OPERANDS statistics: a few scalars per token, or f32 sums of D elements. Per
 // operand i: NAME$i, DATA$i (its buffer), BATCH$i, the batch of it that the batch `group.z` reads
 // (of what repeats over batches, their remainder), and HEAD$i, the head that the query head
-// `group.y` reads: with grouped queries several of them read one of k and v. Per buffer, of which there are BUFFERS:
-// BUFFER$i, ACCESS$i, TYPE$i. The first IMAGES of them are textures, a row per token and a texel
-// per vec4, which all READS are in then: offsets and heads count texels, batches rows.
+// `group.y` reads: with grouped queries several of them read one of k and v. Per buffer, of which
+// there are BUFFERS: BUFFER$i, ACCESS$i, TYPE$i. The first IMAGES of them are textures, a row per
+// token and a texel per vec4, which all READS are in then: offsets and heads count texels, batches
+// rows.
 //
 // Which keys a query sees, and what is added to its scores: CAUSAL, keys below `reach(query + 1)`:
 // up to the query itself, or with OFFSET `shift` further (fewer if negative). MASK, keys whose

@@ -1,6 +1,7 @@
 /**
- * Attention with masks, biases and their gates per query and key, repeated over batches, grouped queries, causality aligned to the end
- * and rotary positions: in every variant, in blocks, in layers.
+ * Attention with masks, biases and their gates per query and key, repeated over batches, grouped
+ * queries, causality aligned to the end and rotary positions: in every variant, in blocks, in
+ * layers.
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Device } from "../../engine/device.ts";
