@@ -18,8 +18,10 @@ import { stopwatch } from "./stopwatch.ts";
 /**
  * Operations of one clip's update: the student three times (forward, two backward), the teacher
  * once.
+ *
+ * @param masks of the clip; the teacher sees the whole clip where there are several
  */
-export function stepFlops(geometry: Geometry): number {
+export function stepFlops(geometry: Geometry, masks = 1): number {
   const {
     width: d,
     depth,
@@ -37,10 +39,11 @@ export function stepFlops(geometry: Geometry): number {
   const layer = (tokens: number, size: number) =>
     12 * size * size * tokens + 2 * tokens * tokens * size;
   const head = d * h + h * h + h * bottleneck + bottleneck * prototypes;
-  const student = high * wide * d * patches + depth * layer(1 + visible, d) +
-    (1 + visible) * d * w +
+  const seen = depth * layer(1 + visible, d) + (1 + visible) * d * w +
     predictorDepth * layer(1 + patches, w) + masked * (w * d + head);
-  const teacher = depth * layer(1 + masked, d) + masked * head;
+  const student = high * wide * d * patches + masks * seen;
+  const targets = masks > 1 ? patches : masked;
+  const teacher = depth * layer(1 + targets, d) + targets * head;
   return 2 * (3 * student + teacher);
 }
 
@@ -58,15 +61,16 @@ function benchmark(
   geometry: Geometry,
   batch: number,
   tier: Benchmark["tier"],
+  masks = 1,
 ): Benchmark {
   return {
     name,
     tier,
     bound: "fma",
-    flops: batch * stepFlops(geometry),
+    flops: batch * stepFlops(geometry, masks),
     count: 3,
     prepare(device) {
-      const recipe = RECIPES.paper;
+      const recipe = { ...RECIPES.paper, ...masks > 1 && { teacherView: "clip" } as const };
       const model = new Matpac(device, geometry, recipe);
       const prng = new Prng(1);
       initialise(model, prng);
@@ -74,7 +78,8 @@ function benchmark(
       const trainer = new Trainer(device, model, SCHEDULES, { ...STEP_DEFAULTS, weights });
       const input = random(device, [batch, geometry.melBands, geometry.cropFrames]);
       const { patches } = patchGrid(geometry);
-      const mask = randomMask(() => prng.uniform(), batch, patches, geometry.maskRatio);
+      const rows = batch * masks;
+      const mask = randomMask(() => prng.uniform(), rows, patches, geometry.maskRatio);
       const submits = stopwatch(device.gpu.queue, "submit");
       let script = Infinity;
       let dispatches = 0;
@@ -92,7 +97,7 @@ function benchmark(
           return [];
         },
         extra: (ms) => ({
-          samples_per_s: batch * 1000 / ms,
+          samples_per_s: rows * 1000 / ms,
           peak_bytes: device.memory.liveBytes,
           us_per_dispatch: script * 1000 / dispatches,
         }),
@@ -108,9 +113,17 @@ function benchmark(
 
 const { tiny, base } = PRESETS;
 
-/** The presets' steps; crops of 608 frames are the paper's. */
+/**
+ * The presets' steps; crops of 608 frames are the paper's. Of `masks-M` as many crops with a mask
+ * make an update as of `tiny`, and those count as samples: M masks for each of fewer clips, which
+ * the teacher encodes once.
+ */
 export const STEP_BENCHMARKS: readonly Benchmark[] = [
   benchmark("step/tiny", tiny.geometry, tiny.training.batch, "quick"),
+  ...[2, 4, 8].map((masks) => {
+    const { batch } = tiny.training;
+    return benchmark(`step/tiny/masks-${masks}`, tiny.geometry, batch / masks, "full", masks);
+  }),
   benchmark("step/tiny/608x16", { ...tiny.geometry, cropFrames: 608 }, 16, "full"),
   benchmark("step/base", base.geometry, 4, "full"),
 ];

@@ -7,7 +7,6 @@
  */
 import {
   add,
-  batchedIndexSelect,
   contiguous,
   cosineLoss,
   type Device,
@@ -33,15 +32,16 @@ import {
 } from "./masked_model.ts";
 import type { Geometry } from "../vit/geometry.ts";
 import type { Recipe } from "./recipe.ts";
+import { type MaskedRows, rowsOfMasks, selectEach } from "./several_masks.ts";
 import { classTokens, type TokenView } from "../vit/tokens.ts";
 import { dense, standardised } from "../vit/blocks.ts";
 import { encoderSpecs } from "../vit/parameter_specs.ts";
 
 /** What the forward pass of an objective with a teacher computes; letters as in {@link Forward}. */
 export interface LatentForward extends Forward {
-  /** [B, M, D] masked patches with positions: the teacher's input. */
+  /** [B, M, D] masked patches with positions: the teacher's input, unless it sees whole clips. */
   readonly maskedTokens: Tensor;
-  /** [B, 1 + M, D] teacher's view of the masked patches, class token first. */
+  /** [B, 1 + M, D] teacher's view of the masked patches (or of all), class token first. */
   readonly teacherTokens: Tensor;
 }
 
@@ -59,8 +59,12 @@ export interface Prediction {
 
 /** The latent pass, before losses are weighed. */
 export type LatentPass = Omit<LatentForward, "loss"> & {
-  /** [B, M, D] the teacher's latents as they were computed. */
+  /**
+   * [B, M, D] the teacher's latents as they were computed; [clips, L, D] if it saw whole clips.
+   */
   readonly targetLatents: Tensor;
+  /** Picks what is computed of each of {@link targetLatents} for the masked tokens. */
+  readonly ofMasked: (x: Tensor) => Tensor;
   /** [B, M, D] the predicted latents as they were computed. */
   readonly latents: Tensor;
 };
@@ -90,29 +94,32 @@ export class M2d extends MaskedModel {
   }
 
   /**
-   * The teacher's view of the masked patches. It has no patch embedding and no class token of its
-   * own: both are the student's as they are.
+   * The teacher's view of the masked patches, or of whole clips, once for all their masks. It has
+   * no patch embedding and no class token of its own: both are the student's as they are.
+   *
+   * @param view of the clips
+   * @param rows the same for each mask
    */
   #teacherPass(
     view: TokenView,
-    mask: DeviceMask,
-  ): Pick<LatentPass, "maskedTokens" | "teacherTokens" | "target" | "targetLatents"> {
+    rows: MaskedRows,
+  ): Pick<LatentPass, "maskedTokens" | "teacherTokens" | "target" | "targetLatents" | "ofMasked"> {
+    const { mask } = rows;
     const masked = mask.shuffle.shape[1] - mask.visible;
-    return scope(() =>
+    const { targetLayers, clipCentredTargets, teacherView = "masked" } = this.recipe;
+    const whole = teacherView === "clip";
+    const asIs = (x: Tensor) => x;
+    const chosen = (x: Tensor) => selectEach(x, slice(mask.shuffle, 1, mask.visible, masked));
+    // A mean over a mask's tokens is not a whole clip's.
+    const ofMasked = whole && !clipCentredTargets ? chosen : asIs;
+    const found = scope(() =>
       noGrad(() => {
-        const maskedTokens = batchedIndexSelect(
-          view.tokens,
-          slice(mask.shuffle, 1, mask.visible, masked),
-          {
-            unique: true,
-          },
-        );
-        const { targetLayers, clipCentredTargets } = this.recipe;
+        const maskedTokens = chosen(view.tokens);
         let layers: Tensor | undefined;
         const teacherTokens = this.encode(
           this.teacherParameter("encoder"),
-          view,
-          maskedTokens,
+          whole ? view : rows.view,
+          whole ? view.tokens : maskedTokens,
           (block, y) => {
             if (!targetLayers?.includes(block)) return;
             const share = mul(standardised(y), 1 / targetLayers.length);
@@ -122,23 +129,34 @@ export class M2d extends MaskedModel {
         const prefix = classTokens(this.geometry);
         const outputs = layers ?? teacherTokens;
         // Losses read it row by row, so it is made dense once.
-        let targetLatents = prefix ? contiguous(slice(outputs, 1, 1, masked)) : outputs;
+        const tokens = outputs.shape[1] - prefix;
+        let targetLatents = prefix ? contiguous(slice(outputs, 1, 1, tokens)) : outputs;
         if (clipCentredTargets) {
+          if (whole) targetLatents = chosen(targetLatents);
           targetLatents = standardised(
             sub(targetLatents, mean(targetLatents, { axes: [1], keepDims: true })),
           );
         }
-        return { maskedTokens, teacherTokens, targetLatents, target: widened(targetLatents) };
+        const target = widened(ofMasked(targetLatents));
+        return { maskedTokens, teacherTokens, targetLatents, target };
       })
     );
+    return { ...found, ofMasked };
   }
 
-  /** Student, predictor and teacher, and the prediction loss of each token. */
+  /**
+   * Student, predictor and teacher, and the prediction loss of each token.
+   *
+   * @param mask of several masks for each clip, the indices of one behind those of the other,
+   * [B, masks · L]: what student and predictor give has a row for each mask then, those of a clip
+   * next to each other
+   */
   protected latentPass(input: Tensor, mask: DeviceMask, values: StepInputs): LatentPass {
     const view = this.view(input);
-    const studentTokens = this.encodeVisible(view, mask);
-    const hidden = this.decode(studentTokens, mask);
-    const teacher = this.#teacherPass(view, mask);
+    const rows = rowsOfMasks(view, mask);
+    const studentTokens = this.encodeVisible(rows.view, rows.mask);
+    const hidden = this.decode(studentTokens, rows.mask);
+    const teacher = this.#teacherPass(view, rows);
     const { patchTokens } = view;
     return {
       patchTokens,
@@ -178,7 +196,7 @@ export class M2d extends MaskedModel {
     values: StepInputs,
     weights: LossWeights,
   ): LatentForward {
-    const pass = this.latentPass(input, mask, values);
+    const { ofMasked: _, ...pass } = this.latentPass(input, mask, values);
     return { ...pass, loss: mul(mean(pass.predictionLoss), weights.pred) };
   }
 }

@@ -34,9 +34,12 @@ import {
 
 /** A mask on the GPU. */
 export interface DeviceMask {
-  /** u32 [batch, patches]; visible patches first. */
+  /**
+   * u32 [batch, patches]; visible patches first. Where clips have several masks (M2D and those that
+   * build on it), [batch, masks · patches], one mask behind the other.
+   */
   readonly shuffle: Tensor;
-  /** u32 [batch, patches]; inverse of each row of `shuffle`. */
+  /** u32, the same shape; inverse of each mask's part of `shuffle`. */
   readonly restore: Tensor;
   /** Visible patches per clip. */
   readonly visible: number;

@@ -109,10 +109,10 @@ export class Matpac extends M2d {
     values: StepInputs,
     weights: LossWeights,
   ): MatpacForward {
-    const pass = this.latentPass(input, mask, values);
+    const { ofMasked, ...pass } = this.latentPass(input, mask, values);
     const studentLogits = widened(headLogits(within(this.parameter, STUDENT_HEAD), pass.latents));
     const teacherLogits = scope(() =>
-      noGrad(() => widened(headLogits(this.teacherParameter("head"), pass.targetLatents)))
+      noGrad(() => widened(ofMasked(headLogits(this.teacherParameter("head"), pass.targetLatents))))
     );
     const classified = this.#classify(studentLogits, teacherLogits, values);
     const loss = add(

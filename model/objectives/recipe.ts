@@ -34,6 +34,11 @@ export interface Recipe {
    * data2vec does so over time.
    */
   readonly clipCentredTargets?: boolean;
+  /**
+   * What the teacher encodes: the masked patches (default, as published), or the whole clip, of
+   * which the masked patches' latents are the targets (as data2vec), shared by its masks.
+   */
+  readonly teacherView?: "masked" | "clip";
   /** Row 6: a clip's loss is the sum over its masked tokens, or their mean. */
   readonly reduction: "sum" | "mean";
   /**

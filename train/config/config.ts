@@ -62,6 +62,8 @@ export interface ResolvedConfig {
   readonly pool: ClipPool;
   /** Length of the run; epochs become updates once the number of clips is known. */
   readonly length: { readonly steps: number } | { readonly epochs: number };
+  /** Masks that each clip is seen with in an update. */
+  readonly masksPerClip: number;
   /** Clips per update. */
   readonly batch: number;
   /** Clips per forward and backward pass; divides {@link batch}. */
@@ -347,6 +349,7 @@ function complete(given: Options, now: Date): ResolvedConfig {
     masking,
     pool: given.pool,
     length,
+    masksPerClip: given["masks-per-clip"],
     batch,
     microBatch,
     precision: given.precision,

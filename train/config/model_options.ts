@@ -80,8 +80,16 @@ function choicesOf(given: Options): Recipe {
       `--target-layers ${layers}: must be different blocks from 1 to ${depth}`,
     );
   }
+  const { "masks-per-clip": masks } = given;
+  if (!teacher && (masks > 1 || given["teacher-view"] !== undefined)) {
+    throw new UsageError(
+      `--${masks > 1 ? "masks-per-clip" : "teacher-view"}: ${objective} has no teacher to share`,
+    );
+  }
+  const view = given["teacher-view"] ?? (masks > 1 ? "clip" : "masked");
   return {
     ...choices,
+    ...(view === "clip" && { teacherView: view }),
     ...(given["norm-pix"] && { targets: "standardised" }),
     ...(layers && { targetLayers: layers }),
     ...(centre === "clip" && { clipCentredTargets: true }),

@@ -161,6 +161,18 @@ export const PRETRAIN_OPTIONS = {
       "Share of the patches that the student does not see.",
       { defaultText: "0.75 for msm-mae, else 0.7" },
     ),
+    "masks-per-clip": option(
+      whole(1, 64),
+      "m2d, matpac, matpac-plus: masks that each clip of the batch is seen with in an update; a " +
+        "clip is read and, by the teacher, encoded once for all of them.",
+      { default: 1 },
+    ),
+    "teacher-view": option(
+      choice(["masked", "clip"]),
+      "m2d, matpac, matpac-plus: what the teacher encodes: the masked patches, or the whole " +
+        "clip, once for all its masks.",
+      { defaultText: "masked, as published; with several --masks-per-clip: clip" },
+    ),
     "mask-run": option(
       whole(1),
       "Under --mask time: neighbouring columns that are masked together; such runs may overlap.",

@@ -242,7 +242,7 @@ class Run implements Disposable {
   }
 
   async #update(): Promise<{ epoch: number; loaderWait: number }> {
-    const { device, config: { microBatch, geometry, masking } } = this.#context;
+    const { device, config: { microBatch, masksPerClip, geometry, masking } } = this.#context;
     const grid = patchGrid(geometry);
     const notes: { epoch?: number; loaderWait: number } = { loaderWait: 0 };
     let anomaly: unknown;
@@ -251,7 +251,8 @@ class Run implements Disposable {
       notes.loaderWait += loaderWait;
       const first = notes.epoch ??= epoch;
       const uniform = () => this.masks.uniform();
-      const mask = drawMask(masking, uniform, microBatch, grid, geometry.maskRatio);
+      const masks = microBatch * masksPerClip;
+      const mask = drawMask(masking, uniform, masks, grid, geometry.maskRatio);
       const complete = this.trainer.step(input, mask);
       input.dispose();
       // Each pass that waits holds its clips.

@@ -82,7 +82,7 @@ export const MEMORY_HINT = "--micro-batch, --crop-frames and a smaller --preset 
  * @throws {OutOfMemoryError} if one of its tensors is beyond what the adapter can bind.
  */
 export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
-  const { geometry, microBatch: batch } = config;
+  const { geometry, microBatch: batch, masksPerClip } = config;
   const { patches } = patchGrid(geometry);
   const { visible } = maskCounts(config);
   const settings = stepSettings(config);
@@ -97,7 +97,7 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
     // own.
     const waves = device.empty([batch, cropSamples(geometry)]);
     const images = [1, 2].map(() => device.empty([batch, geometry.melBands, geometry.cropFrames]));
-    const ids = [1, 2].map(() => device.empty([batch, patches], "u32"));
+    const ids = [1, 2].map(() => device.empty([batch, masksPerClip * patches], "u32"));
     known = { ...model.bytes, optimizer: bytesOf(trainer.m) + bytesOf(trainer.v) };
     const parts = [trainer, model, frontend, waves, ...images, ...ids];
     return {
@@ -136,7 +136,7 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
 /** What an evaluation takes beside the model: to embed, and then to probe, whichever is more. */
 function bytesOfEvaluation(
   device: Device,
-  { geometry, eval: folder }: ResolvedConfig,
+  { geometry, eval: folder, pool }: ResolvedConfig,
 ): { readonly all: number; readonly largest: number } {
   if (folder === undefined) return { all: 0, largest: 0 };
   const bytes = (elements: number) => 4 * CHUNKS_AT_ONCE * elements;
@@ -144,7 +144,8 @@ function bytesOfEvaluation(
   const input = bytes(cropSamples(geometry) + 2 * geometry.melBands * geometry.cropFrames);
   const { clips, protocol } = labelledFolder(folder);
   const parts = [...Map.groupBy(clips, ({ part }) => part).values()];
-  const dim = geometry.melBands / patchSides(geometry)[0] * geometry.width;
+  const step = geometry.melBands / patchSides(geometry)[0] * geometry.width;
+  const dim = pool === "mean-std" ? 2 * step : step;
   const sizes = {
     clips: clips.length,
     dim,
