@@ -28,6 +28,11 @@ export class UsageError extends Error {
 export class InterruptedError extends Error {
   /** Stable name, used to pick the exit code. */
   override name = "InterruptedError";
+
+  /** `together` says that all processes of a run end for it, after the same update. */
+  constructor(message: string, readonly together = false) {
+    super(message);
+  }
 }
 
 /** Nothing to train on, or data that cannot be read; the message names the source (exit 4). */

@@ -9,7 +9,13 @@ import { EXIT_INTERRUPTED, reportError, UsageError } from "./errors.ts";
 import { restrictThreads } from "./data/thread_permissions.ts";
 import { lossNow } from "./io/unfinished_work.ts";
 import { outliveReaders } from "./cli/live_line.ts";
-import { END_SIGNALS, SIGNAL_ECHO, sinceInterrupted, watchSignals } from "./io/interruption.ts";
+import {
+  END_SIGNALS,
+  NOTICE_SIGNAL,
+  SIGNAL_ECHO,
+  sinceInterrupted,
+  watchSignals,
+} from "./io/interruption.ts";
 import { gitCommit } from "./io/git.ts";
 
 /**
@@ -71,14 +77,14 @@ const LOOK_INTERVAL = 250;
 const LONGEST_END = 8_500;
 
 /**
- * Aborts at the first SIGINT, SIGTERM or SIGHUP (a closed terminal). From then on SIGINT and
+ * Aborts at the first SIGINT, SIGTERM, SIGHUP (a closed terminal) or SIGUSR1. From then on SIGINT and
  * SIGTERM do what they do by default: a second one ends the process at once, also while the script
  * waits for the GPU and could not run a listener. A terminal sends Ctrl-C to this process and to
  * the `deno task` above it, which passes it on: so the first signal is waited out before another
  * counts. Further SIGHUPs count for nothing, as shells and terminals send several.
  *
  * A command that then still waits, such as for a file system that does not answer, is ended after
- * 8.5 s, and says what is lost by that.
+ * 8.5 s, and says what is lost by that; not after SIGUSR1, which leaves it its time.
  *
  * @param exit ends the process
  */
@@ -86,11 +92,14 @@ export function listen(
   controller: AbortController,
   exit: (code: number) => void = Deno.exit,
 ): void {
-  const stop = (): void => {
+  const stop = (signal: Deno.Signal): void => {
     if (controller.signal.aborted) return;
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SIGNAL_ECHO);
-    for (const it of END_SIGNALS) if (it !== "SIGHUP") Deno.removeSignalListener(it, stop);
+    for (const [it, hear] of listeners) {
+      if (it !== "SIGHUP" && it !== NOTICE_SIGNAL) Deno.removeSignalListener(it, hear);
+    }
     controller.abort();
+    if (signal === NOTICE_SIGNAL) return;
     const before = sinceInterrupted();
     const start = performance.now();
     const timer = setInterval(() => {
@@ -101,7 +110,8 @@ export function listen(
     }, LOOK_INTERVAL);
     Deno.unrefTimer(timer);
   };
-  for (const it of END_SIGNALS) Deno.addSignalListener(it, stop);
+  const listeners = END_SIGNALS.map((it) => [it, () => stop(it)] as const);
+  for (const [it, hear] of listeners) Deno.addSignalListener(it, hear);
 }
 
 if (import.meta.main) {

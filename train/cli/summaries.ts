@@ -9,6 +9,7 @@
 export const SUMMARIES = {
   setup: "Finds a WebGPU adapter; installs Mesa's software Vulkan driver where none exists.",
   pretrain: "Pre-trains an encoder on audio and leaves a run directory.",
+  "pretrain:mpi": "As pretrain, in each of several processes that mpirun or srun starts.",
   runs: "Lists runs: their state, steps, losses, evaluation and time.",
   studio: "Opens a local page on which runs are watched and sounds are looked at with a model.",
   prepare: "Turns a folder of audio into a store of log-mel spectrograms; can be repeated.",

@@ -22,6 +22,7 @@ export interface CommandModule {
 /** By name. */
 export const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = {
   pretrain: () => import("./pretrain.ts"),
+  "pretrain:mpi": () => import("./pretrain_mpi.ts"),
   runs: () => import("./runs.ts"),
   studio: () => import("./studio.ts"),
   prepare: () => import("./prepare.ts"),

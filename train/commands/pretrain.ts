@@ -17,8 +17,11 @@ import { damageText, JsonLines, readJsonLines } from "../io/json_lines.ts";
 import { dryRunText } from "../run/dry_run.ts";
 import { pretrain } from "../run/loop.ts";
 import { waiting } from "../cli/wait_line.ts";
-import { Progress } from "../cli/progress.ts";
-import { openRunDirectory, writeRunConfig } from "../run/run_directory.ts";
+import { compareConfiguration } from "../cluster/agreement.ts";
+import { type Group, groupOfOne } from "../cluster/group.ts";
+import { Progress, type ProgressOutput } from "../cli/progress.ts";
+import { resumeCommand } from "../run/failure_advice.ts";
+import { openRunDirectory, runPaths, writeRunConfig } from "../run/run_directory.ts";
 import { cropSamples } from "../run/schedule.ts";
 
 /** Clips of the built-in corpus; each is made anew whenever it is drawn. */
@@ -30,12 +33,26 @@ export const COMMAND = PRETRAIN;
 /** Text of `--help`. */
 export const help = COMMAND.help;
 
-/** Trains; train/README.md says what it leaves behind. */
-export async function run(argv: string[], signal: AbortSignal): Promise<number> {
-  const config = resolveConfig(argv);
+/**
+ * Trains; train/README.md says what it leaves behind.
+ *
+ * @param group processes that train together, this one among them; the first one alone writes
+ */
+export async function run(
+  argv: string[],
+  signal: AbortSignal,
+  group: Group = groupOfOne(),
+): Promise<number> {
+  const isFirst = group.rank === 0;
+  // A name made of the time is the same for all.
+  const [time] = await group.gather(String(Date.now()));
+  const resolved = resolveConfig(argv, new Date(Number(time)), group.size);
+  const config = isFirst ? resolved : { ...resolved, quiet: true };
   // What can be wrong without a run is found before there is a run directory.
   const log: { skipped?: JsonLines<SkippedClip> } = {};
   const listed = new Set<string>();
+  /** Clips that other processes could not use. */
+  const foreign = new Set<string>();
   /** Found while there is no run directory. */
   const early: SkippedClip[] = [];
   const onSkip = (path: string, reason: string): void => {
@@ -44,7 +61,8 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     if (log.skipped) log.skipped.write({ path, reason });
     else early.push({ path, reason });
   };
-  const workers = config.data.length > 0 ? config.workers ?? defaultWorkers() : 0;
+  const here = group.hosts.filter((it) => it === group.hosts[group.rank]).length;
+  const workers = config.data.length > 0 ? config.workers ?? defaultWorkers(here) : 0;
   using pool = new WorkerPool(workers, config.maxHours);
   const source = await waiting(
     () => `looking through ${config.data.join(", ")}`,
@@ -59,12 +77,22 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     variants: config.variants,
     deterministic: config.deterministic,
   });
+  await compareConfiguration(group, config, source);
   if (isDryRun(argv)) {
-    console.log(dryRunText(device, config, source).join("\n"));
+    if (isFirst) console.log(dryRunText(device, config, source).join("\n"));
+    return 0;
+  }
+  if (!isFirst) {
+    // The directory is there and clean.
+    await group.gather("");
+    using progress = new Progress({ quiet: true, output: NO_OUTPUT });
+    const paths = runPaths(config.out);
+    await pretrain({ device, config, paths, source, progress, signal, group });
     return 0;
   }
   using paths = await openRunDirectory(config);
   if (!config.resume) await writeRunConfig(paths, config, device.info);
+  await group.gather("");
   const before = readJsonLines<SkippedClip>(paths.skipped);
   using skipped = JsonLines.append<SkippedClip>(paths.skipped);
   for (const { path } of before.rows) listed.add(path);
@@ -85,6 +113,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   if (!config.quiet) {
     const { objective, preset, recipe, geometry, batch } = config;
     progress.note(`adapter ${device.info.description}`);
+    if (group.size > 1) progress.note(groupText(group, config));
     progress.note(`${source.name}: ${source.size} clips`);
     progress.note(
       `objective ${objective}, preset ${preset}, recipe ${recipe}, batch ${batch}, crops of ${
@@ -94,15 +123,20 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   }
   try {
     await pretrain({
-      ...{ device, config, paths, source, progress, signal },
+      ...{ device, config, paths, source, progress, signal, group },
+      onSkip: ({ path, reason }) => {
+        foreign.add(path);
+        onSkip(path, reason);
+      },
       ...(folder && { evaluation: { folder, onSkip } }),
       // Options that do not fit the run leave those that it was started with.
       onResumed: () => writeRunConfig(paths, config, device.info),
     });
   } finally {
-    if (source.skipped.length > 0) {
+    const unusable = new Set([...source.skipped.map(({ path }) => path), ...foreign]).size;
+    if (unusable > 0) {
       progress.note(
-        `${source.skipped.length} of ${source.size} inputs could not be used; see ${paths.skipped}`,
+        `${unusable} of ${source.size} inputs could not be used; see ${paths.skipped}`,
       );
     }
   }
@@ -116,6 +150,21 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     );
   }
   return 0;
+}
+
+/** Nothing is shown. */
+const NO_OUTPUT: ProgressOutput = { write: () => {}, columns: () => undefined, now: Date.now };
+
+/** Who trains together, and how the run goes on should the job end. */
+function groupText(
+  { size, hosts, library }: Group,
+  { batch, microBatch, out }: ResolvedConfig,
+): string {
+  const machines = new Set(hosts).size;
+  const passes = batch / size / microBatch;
+  return `${size} ranks on ${machines} ${machines === 1 ? "machine" : "machines"}, ` +
+    `${batch / size} clips of an update each${passes > 1 ? ` in ${passes} passes` : ""}; ` +
+    `${library}; should the job end: ${resumeCommand({ out, ranks: size })}`;
 }
 
 async function sourceOf(

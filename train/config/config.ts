@@ -66,8 +66,10 @@ export interface ResolvedConfig {
   readonly masksPerClip: number;
   /** Clips per update. */
   readonly batch: number;
-  /** Clips per forward and backward pass; divides {@link batch}. */
+  /** Clips per forward and backward pass; divides each process's part of {@link batch}. */
   readonly microBatch: number;
+  /** Processes that share each update. */
+  readonly ranks: number;
   /** Number format of forward and backward passes. */
   readonly precision: Precision;
   /** Peak learning rate. */
@@ -195,11 +197,17 @@ export function pretrainHelp(): string {
 
 /**
  * Reads `argv` (without the command's name), the file it names and, under `--resume`, the
- * configuration of that run. `now` names the default run directory.
+ * configuration of that run.
  *
+ * @param now names the default run directory
+ * @param ranks processes that share each update
  * @throws UsageError naming key, value and what is allowed
  */
-export function resolveConfig(argv: readonly string[], now: Date = new Date()): ResolvedConfig {
+export function resolveConfig(
+  argv: readonly string[],
+  now: Date = new Date(),
+  ranks = 1,
+): ResolvedConfig {
   const { config: file, "dry-run": _, studio: __, ...words } = parseArguments(
     PRETRAIN.program,
     PRETRAIN.options,
@@ -221,7 +229,7 @@ export function resolveConfig(argv: readonly string[], now: Date = new Date()): 
     }
     layers.unshift(inherited(out));
   }
-  return complete(check(layers), now);
+  return complete(check(layers), now, ranks);
 }
 
 function last(layers: readonly Layer[], key: OptionName): unknown {
@@ -312,13 +320,17 @@ function check(layers: readonly Layer[]): Options {
   return judge(PRETRAIN_OPTIONS, merged, { sourceOf: (name) => ` (${sources.get(name)})` });
 }
 
-function complete(given: Options, now: Date): ResolvedConfig {
+function complete(given: Options, now: Date, ranks: number): ResolvedConfig {
   const { objective } = given;
   const training = trainingFor(objective, given.preset);
   const batch = given.batch ?? training.batch;
-  const microBatch = given["micro-batch"] ?? batch;
-  if (batch % microBatch !== 0) {
-    throw new UsageError(`--micro-batch ${microBatch}: must divide --batch (${batch})`);
+  if (batch % ranks !== 0) {
+    throw new UsageError(`--batch ${batch}: ${ranks} ranks cannot share it equally`);
+  }
+  const microBatch = given["micro-batch"] ?? batch / ranks;
+  if (batch % (microBatch * ranks) !== 0) {
+    const what = ranks === 1 ? "--batch" : `a rank's part of --batch`;
+    throw new UsageError(`--micro-batch ${microBatch}: must divide ${what} (${batch / ranks})`);
   }
   const { choices, geometry, masking } = modelOptions(given);
   const length = given.steps !== undefined
@@ -352,6 +364,7 @@ function complete(given: Options, now: Date): ResolvedConfig {
     masksPerClip: given["masks-per-clip"],
     batch,
     microBatch,
+    ranks,
     precision: given.precision,
     lr,
     warmup: given.warmup === undefined ? training.warmup : { steps: given.warmup },

@@ -4,6 +4,7 @@
  * @module
  */
 import { MEL_80 } from "../../model/frontend/tables.ts";
+import type { Group } from "../cluster/group.ts";
 import { NoDataError } from "../errors.ts";
 import { samplesOf } from "./crop.ts";
 import { Prng } from "../../engine/prng.ts";
@@ -60,12 +61,39 @@ export interface LoaderOptions {
   readonly seed: number;
   /** Batches whose rows are read ahead; default 2, or more where that is fewer than 32 rows. */
   readonly ahead?: number;
+  /** Other processes with which the rows are shared; default none. */
+  readonly share?: LoaderShare;
+}
+
+/**
+ * Processes that share one sequence of rows, each as many batches in a row as an update has of it,
+ * in the order of ranks. All have the same source and call `next` equally often.
+ */
+export interface LoaderShare {
+  /** The processes. */
+  readonly group: Pick<Group, "rank" | "size" | "gather">;
+  /** Batches of this process in a row. */
+  readonly passes: number;
+  /** Called with clips that other processes could not use. */
+  readonly onSkip: (clip: SkippedClip) => void;
 }
 
 interface Row {
   readonly clip: number;
   readonly crop: Crop;
 }
+
+/** Consecutive rows of all processes, of which some are this one's. */
+interface Window {
+  /** All of them. */
+  readonly rows: number;
+  /** This process's: from `start` on, before `end`. */
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A place whose clip cannot be used. */
+type BadPlace = readonly [part: number, place: number];
 
 /** Crops asked for and not used yet. Places count a part's clips through all epochs. */
 interface Reading {
@@ -107,6 +135,10 @@ export class Loader {
   #state: LoaderState;
   /** Where reading ahead stands; replaced when the loader is restored. */
   #reading: Reading;
+  /** This process's rows, taken and not handed out; none between updates. */
+  #ready: { readonly row: Row; readonly epoch: number }[] = [];
+  /** Unusable clips that the other processes have heard of. */
+  #told = 0;
   /** The call to {@link next} under way. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -195,29 +227,113 @@ export class Loader {
       );
     }
     this.#state = state;
+    this.#ready = [];
     this.#reading = this.#readingFrom(state);
   }
 
   async #next(): Promise<Batch> {
-    const { source, batch, ahead = Math.max(2, Math.ceil(LEAST_AHEAD / batch)) } = this.#options;
+    const { batch, share } = this.#options;
+    if (this.#ready.length === 0) this.#ready = await this.#take();
+    const [first] = this.#ready;
+    const rows = this.#ready.splice(0, share ? batch : this.#ready.length);
+    return { ...this.#assemble(rows.map(({ row }) => row)), epoch: first.epoch };
+  }
+
+  /** The rows of one batch, or of all that this process has in a row. */
+  get #window(): Window {
+    const { batch, share } = this.#options;
+    const own = batch * (share?.passes ?? 1);
+    const { rank, size } = share?.group ?? { rank: 0, size: 1 };
+    return { rows: own * size, start: rank * own, end: (rank + 1) * own };
+  }
+
+  /** Takes this process's rows of the next window, once all processes know which clips they are. */
+  async #take(): Promise<{ readonly row: Row; readonly epoch: number }[]> {
+    const { source, batch, ahead = Math.max(2, Math.ceil(LEAST_AHEAD / batch)), share } =
+      this.#options;
     const from = this.#state;
     const { seed } = from;
-    const picks = Array.from({ length: batch }, (_, i) => this.#partOf(seed, from.rows + i));
-    const counts = this.#parts.map((_, part) => picks.filter((it) => it === part).length);
-    const taking = Promise.all(
-      counts.map((count, part) => this.#take(seed, part, from.parts[part], count)),
+    const { rows, start, end } = this.#window;
+    const picks = Array.from({ length: rows }, (_, i) => this.#partOf(seed, from.rows + i));
+    const bad = this.#parts.map(() => new Set<number>());
+    const crops = this.#parts.map(() => new Map<number, Promise<Row | undefined>>());
+    for (;;) {
+      const next = from.parts.map((it, part) => this.#placeOf(part, it));
+      const places = picks.map((part) => {
+        while (bad[part].has(next[part]) || share && this.#isKnownBad(seed, part, next[part])) {
+          next[part]++;
+        }
+        return next[part]++;
+      });
+      const asked = picks.slice(start, end).map((part, i) => {
+        const place = places[start + i];
+        const crop = crops[part].get(place) ?? this.#taken(seed, part, place);
+        crops[part].set(place, crop);
+        return crop;
+      });
+      const ends = this.#reading.next;
+      next.forEach((place, part) => ends[part] = Math.max(ends[part], place));
+      this.#readAhead(seed, from.rows + rows, share ? 2 * rows : ahead * batch);
+      const taken = await Promise.all(asked);
+      const failed = taken.flatMap((row, i): BadPlace[] =>
+        row ? [] : [[picks[start + i], places[start + i]]]
+      );
+      const all = share ? await this.#agree(seed, share, failed) : failed;
+      for (const [part, place] of all) bad[part].add(place);
+      if (all.length > 0) {
+        // What others were to read may be this process's now.
+        if (share) this.#reading = this.#readingFrom(from);
+        continue;
+      }
+      const drawn = from.parts.reduce((sum, it, part) => sum + this.#placeOf(part, it), 0);
+      const epoch = Math.floor(drawn / source.size);
+      this.#state = {
+        ...from,
+        rows: from.rows + rows,
+        parts: next.map((place, part) => this.#stateAt(part, place)),
+      };
+      // Of other windows' rows, once clips were left out.
+      this.#reading.crops.forEach((known, part) => {
+        for (const place of known.keys()) if (place < next[part]) known.delete(place);
+      });
+      return taken.map((row) => ({ row: row!, epoch }));
+    }
+  }
+
+  #stateAt(part: number, place: number): PartState {
+    const { size } = this.#parts[part];
+    return { epoch: Math.floor(place / size), position: place % size };
+  }
+
+  /** Whether another process, or this one, has found that the clip at a place cannot be used. */
+  #isKnownBad(seed: number, part: number, place: number): boolean {
+    const failing = this.#failing[part];
+    return failing.size > 0 && failing.has(this.#clipAt(seed, part, place));
+  }
+
+  /** Tells the other processes of clips that cannot be used, and hears of theirs. */
+  async #agree(
+    seed: number,
+    { group, onSkip }: LoaderShare,
+    places: readonly BadPlace[],
+  ): Promise<readonly BadPlace[]> {
+    const skipped = this.skipped.slice(this.#told);
+    this.#told = this.skipped.length;
+    const told = { places, skipped };
+    const texts = await group.gather(
+      places.length + skipped.length > 0 ? JSON.stringify(told) : "",
     );
-    this.#readAhead(seed, from.rows + batch, ahead * batch);
-    const taken = await taking;
-    const queues = taken.map(({ rows }) => rows.values());
-    const rows = picks.map((part) => queues[part].next().value!);
-    const drawn = from.parts.reduce((sum, it, part) => sum + this.#placeOf(part, it), 0);
-    this.#state = {
-      ...from,
-      rows: from.rows + batch,
-      parts: taken.map(({ after }) => after),
-    };
-    return { ...this.#assemble(rows), epoch: Math.floor(drawn / source.size) };
+    const all: BadPlace[] = [];
+    for (const [rank, text] of texts.entries()) {
+      if (text === "") continue;
+      const heard: typeof told = JSON.parse(text);
+      all.push(...heard.places);
+      if (rank !== group.rank) heard.skipped.forEach(onSkip);
+    }
+    for (const [part, place] of all) {
+      this.#noteUnusable(part, this.#clipAt(seed, part, place));
+    }
+    return all;
   }
 
   #assemble(rows: readonly Row[]): Omit<Batch, "epoch"> {
@@ -237,47 +353,50 @@ export class Loader {
     };
   }
 
-  /** The next `count` usable crops of a part, in the order of its epochs. */
-  async #take(
-    seed: number,
-    part: number,
-    from: PartState,
-    count: number,
-  ): Promise<{ rows: Row[]; after: PartState }> {
-    const rows: Row[] = [];
-    let place = this.#placeOf(part, from);
-    while (rows.length < count) {
-      const crops = Array.from({ length: count - rows.length }, () => {
-        const asked = this.#reading.crops[part].get(place) ?? this.#ask(seed, part, place);
-        this.#reading.crops[part].delete(place++);
-        return asked;
-      });
-      for (const row of await Promise.all(crops)) if (row) rows.push(row);
-    }
-    const { size } = this.#parts[part];
-    return { rows, after: { epoch: Math.floor(place / size), position: place % size } };
+  /** The crop at a place, which is read ahead or not. */
+  #taken(seed: number, part: number, place: number): Promise<Row | undefined> {
+    const known = this.#reading.crops[part];
+    const crop = known.get(place) ?? this.#ask(seed, part, place);
+    known.delete(place);
+    return crop;
   }
 
-  /** Asks for the crops of rows from `first` on, as far as that was not done before. */
+  /**
+   * Asks for the crops of this process's rows from `first` on, as far as that was not done before.
+   */
   #readAhead(seed: number, first: number, count: number): void {
     const reading = this.#reading;
+    const { share } = this.#options;
+    const { rows, start, end } = this.#window;
     for (reading.rows = Math.max(reading.rows, first); reading.rows < first + count;) {
-      const part = this.#partOf(seed, reading.rows++);
-      this.#ask(seed, part, reading.next[part]);
+      const row = reading.rows++;
+      const part = this.#partOf(seed, row);
+      if (!share) {
+        this.#ask(seed, part, reading.next[part]);
+        continue;
+      }
+      while (this.#isKnownBad(seed, part, reading.next[part])) reading.next[part]++;
+      const place = reading.next[part]++;
+      const at = (row - first) % rows;
+      if (at >= start && at < end) this.#ask(seed, part, place);
     }
+  }
+
+  #clipAt(seed: number, part: number, place: number): number {
+    const { size, first } = this.#parts[part];
+    return first + this.#orderOf(seed, part, Math.floor(place / size))[place % size];
   }
 
   #ask(seed: number, part: number, place: number): Promise<Row | undefined> {
     const reading = this.#reading;
-    const { size, first } = this.#parts[part];
-    const epoch = Math.floor(place / size);
-    const clip = first + this.#orderOf(seed, part, epoch)[place % size];
-    const row = this.#crop(seed, part, epoch, clip);
+    const epoch = Math.floor(place / this.#parts[part].size);
+    const row = this.#crop(seed, part, epoch, this.#clipAt(seed, part, place));
     reading.next[part] = Math.max(reading.next[part], place + 1);
     reading.crops[part].set(place, row);
     row.then((it) => {
-      // As many rows stay ahead.
-      if (!it && reading === this.#reading) void this.#ask(seed, part, reading.next[part]);
+      // As many rows stay ahead; with other processes, all have to hear of it first.
+      if (it || reading !== this.#reading || this.#options.share) return;
+      void this.#ask(seed, part, reading.next[part]);
     }).catch(() => {
       // Whoever needs the row reports it.
     });
@@ -288,21 +407,25 @@ export class Loader {
     const { source } = this.#options;
     const position = new Prng(seed, STREAMS.crops, epoch, clip).uniform();
     const crop = await source.crop(clip, { frames: this.#frames, position });
-    const failing = this.#failing[part];
     if (crop) {
-      failing.delete(clip);
+      // With other processes, what cannot be used is what all have heard of.
+      if (!this.#options.share) this.#failing[part].delete(clip);
       return { clip, crop };
     }
-    failing.add(clip);
-    const { name, size } = this.#parts[part];
-    if (failing.size === size) {
-      const [first] = source.skipped;
-      throw new NoDataError(
-        `no usable audio in ${name}: all ${size} files were skipped` +
-          (first ? `, the first one ${first.path}: ${first.reason}` : ""),
-      );
-    }
+    if (!this.#options.share) this.#noteUnusable(part, clip);
     return undefined;
+  }
+
+  /** @throws {NoDataError} if that was the last clip of its part */
+  #noteUnusable(part: number, clip: number): void {
+    const failing = this.#failing[part].add(clip);
+    const { name, size } = this.#parts[part];
+    if (failing.size < size) return;
+    const [first] = this.#options.source.skipped;
+    throw new NoDataError(
+      `no usable audio in ${name}: all ${size} files were skipped` +
+        (first ? `, the first one ${first.path}: ${first.reason}` : ""),
+    );
   }
 
   /** Which part a row comes from. */

@@ -72,9 +72,14 @@ const ORDERS_PER_WORKER: Readonly<Record<ReaderName, number>> = {
 /** Each thread takes some 30 MB. */
 const MOST_WORKERS = 16;
 
-/** Threads worth having beside training: all cores but the one that feeds the GPU. */
-export function defaultWorkers(): number {
-  return Math.max(1, Math.min(MOST_WORKERS, navigator.hardwareConcurrency - 1));
+/**
+ * Threads worth having beside training: all cores but the one that feeds the GPU.
+ *
+ * @param processes that train on this machine and share its cores
+ */
+export function defaultWorkers(processes = 1): number {
+  const cores = Math.floor(navigator.hardwareConcurrency / processes);
+  return Math.max(1, Math.min(MOST_WORKERS, cores - 1));
 }
 
 /**

@@ -6,10 +6,16 @@
  */
 import { InterruptedError } from "../errors.ts";
 
+/**
+ * The signal by which batch systems announce that time is up in some minutes (`sbatch
+ * --signal=USR1@120`): the command ends as by others, but may take its time.
+ */
+export const NOTICE_SIGNAL: Deno.Signal = "SIGUSR1";
+
 /** Signals that end a command. */
 export const END_SIGNALS: readonly Deno.Signal[] = Deno.build.os === "windows"
   ? ["SIGINT"]
-  : ["SIGINT", "SIGTERM", "SIGHUP"];
+  : ["SIGINT", "SIGTERM", "SIGHUP", NOTICE_SIGNAL];
 
 /** Milliseconds after a signal in which another counts as the same. */
 export const SIGNAL_ECHO = 200;

@@ -9,7 +9,6 @@ import {
   addScaled,
   concat,
   type Device,
-  fill,
   l2Normalize,
   log,
   mean,
@@ -148,8 +147,8 @@ export interface Statistics {
 
 /** Losses and statistics of an update's batch, which comes in one micro-batch or in several. */
 export interface BatchStatistics extends Disposable {
-  /** Starts a batch. */
-  clear(): void;
+  /** What each micro-batch adds to, from 0 on; nothing where there is only one. */
+  readonly sums: readonly Tensor[];
   /** Adds a micro-batch. */
   add(forward: Forward): void;
   /** Those of the whole batch. */
@@ -179,9 +178,8 @@ export function batchStatistics(
 
 /** A single forward pass sees the whole batch: nothing needs to be added up. */
 class WholeStatistics implements BatchStatistics {
+  readonly sums = [];
   #values: Statistics | undefined;
-
-  clear(): void {}
 
   add(forward: Forward): void {
     const { target, prediction, probabilities, winners } = forward;
@@ -236,13 +234,9 @@ class SummedStatistics implements BatchStatistics {
     if (mclHeads > 0) this.#winners = device.empty([mclHeads]);
   }
 
-  get #all(): Tensor[] {
+  get sums(): readonly Tensor[] {
     const targets = Object.values(this.#targets ?? {});
     return [this.#losses, ...this.#moments, ...targets, ...this.#winners ? [this.#winners] : []];
-  }
-
-  clear(): void {
-    for (const tensor of this.#all) fill(tensor, 0);
   }
 
   add(forward: Forward): void {
@@ -286,6 +280,6 @@ class SummedStatistics implements BatchStatistics {
   }
 
   [Symbol.dispose](): void {
-    for (const tensor of this.#all) tensor.dispose();
+    for (const tensor of this.sums) tensor.dispose();
   }
 }

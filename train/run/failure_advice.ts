@@ -10,7 +10,9 @@ import { MEMORY_HINT } from "./memory.ts";
 export interface FailedRun {
   /** Run directory. */
   readonly out: string;
-  /** The newest complete checkpoint. */
+  /** Processes of it. */
+  readonly ranks: number;
+  /** The newest complete checkpoint, as far as this process knows. */
   readonly saved: { readonly step: number; readonly path: string } | undefined;
   /** What to say before anything else. */
   readonly report?: string;
@@ -26,8 +28,18 @@ const HINTS: Readonly<Record<string, string | undefined>> = {
   OutOfMemoryError: MEMORY_HINT,
 };
 
+/** The words that go on with a run. */
+export function resumeCommand({ out, ranks }: Pick<FailedRun, "out" | "ranks">): string {
+  const words = `--resume --out ${out}`;
+  return ranks === 1
+    ? `deno task pretrain ${words}`
+    : `mpirun -n ${ranks} deno task pretrain:mpi ${words} (any number of ranks; srun likewise)`;
+}
+
 /** The error with `details`: where to go on from and how. */
-export function withAdvice(thrown: unknown, { out, saved, report }: FailedRun): unknown {
+export function withAdvice(thrown: unknown, run: FailedRun): unknown {
+  const { out, saved, report } = run;
+  const again = resumeCommand(run);
   const error = nameDiskFull(thrown, `a file in ${out}`);
   if (!(error instanceof Error) || !Object.hasOwn(HINTS, error.name)) return error;
   const hint = HINTS[error.name];
@@ -36,13 +48,11 @@ export function withAdvice(thrown: unknown, { out, saved, report }: FailedRun): 
     ...saved
       ? [
         `the checkpoint of step ${saved.step} is safe: ${saved.path}`,
-        `go on with: deno task pretrain --resume --out ${out}`,
+        `go on with: ${again}`,
       ]
       : [
         "no checkpoint had been written yet" +
-        (error instanceof DiskFullError
-          ? ""
-          : `; from the start: deno task pretrain --resume --out ${out}`),
+        (error instanceof DiskFullError ? "" : `; from the start: ${again}`),
       ],
     ...hint === undefined ? [] : [hint],
   ];

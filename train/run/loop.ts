@@ -6,7 +6,7 @@
 import type { Device, Tensor } from "../../engine/mod.ts";
 import { LogMel, MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
 import { initialise } from "../../model/objectives/initialise.ts";
-import { drawMask } from "../../model/objectives/masking.ts";
+import { drawMask, type Mask } from "../../model/objectives/masking.ts";
 import type { MaskedModel } from "../../model/objectives/masked_model.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
 import { readSafetensors } from "../../engine/formats/safetensors.ts";
@@ -23,7 +23,7 @@ import {
 } from "./checkpoint.ts";
 import { lastingOptions, type ResolvedConfig } from "../config/config.ts";
 import { batchLogMel } from "../data/batch_logmel.ts";
-import type { ClipSource } from "../data/clip_source.ts";
+import type { ClipSource, SkippedClip } from "../data/clip_source.ts";
 import { Loader, type LoaderState } from "../data/loader.ts";
 import { Prng, type PrngState } from "../../engine/prng.ts";
 import {
@@ -38,6 +38,8 @@ import type { MetricsRow } from "../metrics/metrics_row.ts";
 import { LEAST_LOSS_SCALE } from "./loss_scale.ts";
 import { measureRun, memoryText, refuseUnfit } from "./memory.ts";
 import { MetricsLog, refuseDivergence } from "./metrics_log.ts";
+import { compareState } from "../cluster/agreement.ts";
+import { type Group, groupOfOne } from "../cluster/group.ts";
 import { prepareKernels } from "./kernel_choice.ts";
 import { RunProfile } from "./profiling.ts";
 import type { Progress } from "../cli/progress.ts";
@@ -74,6 +76,10 @@ export interface RunContext {
   readonly signal: AbortSignal;
   /** What the encoder is tried on under `--eval`. */
   readonly evaluation?: Pick<EvaluatorOptions, "folder" | "onSkip">;
+  /** The processes that share each update; default this one alone. */
+  readonly group?: Group;
+  /** Called with clips that other processes could not use. */
+  readonly onSkip?: (clip: SkippedClip) => void;
   /** Called under `--resume` when the run has been found to fit what it goes on from. */
   readonly onResumed?: () => Promise<void>;
 }
@@ -107,6 +113,7 @@ class Run implements Disposable {
       restore: (state: GeneratorState) => {
         this.#generators = state;
         this.masks = Prng.fromState(state.masks);
+        this.#masks = [];
         this.loader.restore(state.loader);
       },
     } satisfies SavedPart<GeneratorState>,
@@ -125,16 +132,21 @@ class Run implements Disposable {
   #generators: GeneratorState;
   /** What becomes of an update when a signal comes. */
   readonly watch: UpdateWatch;
+  readonly group: Group;
+  /** Masks of micro-batches of the update under way that are still to come. */
+  #masks: Mask[] = [];
   readonly #context: RunContext;
 
   constructor(context: RunContext) {
-    const { config, device, source } = context;
+    const { config, device, source, group = groupOfOne(), onSkip = () => {} } = context;
     this.#context = context;
+    this.group = group;
     this.schedules = schedulesOf(config, source.size);
     this.model = buildModel(device, config);
     initialise(this.model, new Prng(config.seed, STREAMS.parameters));
     this.trainer = new Trainer(device, this.model, this.schedules, {
       ...stepSettings(config),
+      group,
       // Anomalies are looked for op by op as they run, which a recorded update does not do.
       get capture() {
         return device.anomalies === undefined;
@@ -145,6 +157,7 @@ class Run implements Disposable {
       batch: config.microBatch,
       cropSamples: cropSamples(config.geometry),
       seed: config.seed,
+      ...(group.size > 1 && { share: { group, passes: this.#passes, onSkip } }),
     });
     this.frontend = new LogMel(device, {
       statistics: source.statistics ?? MATPAC_STATISTICS,
@@ -152,6 +165,12 @@ class Run implements Disposable {
     this.masks = new Prng(config.seed, STREAMS.masks);
     this.#generators = this.#drawn();
     this.watch = new UpdateWatch(context.signal);
+  }
+
+  /** Micro-batches of this process in an update. */
+  get #passes(): number {
+    const { batch, microBatch } = this.#context.config;
+    return batch / microBatch / this.group.size;
   }
 
   #drawn(): GeneratorState {
@@ -224,9 +243,30 @@ class Run implements Disposable {
   async nextInput(): Promise<{ input: Tensor; epoch: number; loaderWait: number }> {
     const { device } = this.#context;
     const before = performance.now();
-    const batch = await this.watch.patience(this.loader.next());
+    // What others are waiting for cannot be given up alone.
+    const next = this.loader.next();
+    const batch = await (this.group.size > 1 ? next : this.watch.patience(next));
     const loaderWait = (performance.now() - before) / 1000;
     return { input: batchLogMel(device, this.frontend, batch), epoch: batch.epoch, loaderWait };
+  }
+
+  /**
+   * The mask of the next pass. Those of all processes are drawn, in the order of their clips: a
+   * clip's mask does not depend on who has it.
+   */
+  #nextMask(): Mask {
+    const { config: { batch, microBatch, masksPerClip, geometry, masking } } = this.#context;
+    if (this.#masks.length === 0) {
+      const grid = patchGrid(geometry);
+      const uniform = () => this.masks.uniform();
+      const all = Array.from(
+        { length: batch / microBatch },
+        () => drawMask(masking, uniform, microBatch * masksPerClip, grid, geometry.maskRatio),
+      );
+      const first = this.group.rank * this.#passes;
+      this.#masks = all.slice(first, first + this.#passes);
+    }
+    return this.#masks.shift()!;
   }
 
   /**
@@ -242,18 +282,14 @@ class Run implements Disposable {
   }
 
   async #update(): Promise<{ epoch: number; loaderWait: number }> {
-    const { device, config: { microBatch, masksPerClip, geometry, masking } } = this.#context;
-    const grid = patchGrid(geometry);
+    const { device } = this.#context;
     const notes: { epoch?: number; loaderWait: number } = { loaderWait: 0 };
     let anomaly: unknown;
     for (let pass = 1;; pass++) {
       const { input, epoch, loaderWait } = await this.nextInput();
       notes.loaderWait += loaderWait;
       const first = notes.epoch ??= epoch;
-      const uniform = () => this.masks.uniform();
-      const masks = microBatch * masksPerClip;
-      const mask = drawMask(masking, uniform, masks, grid, geometry.maskRatio);
-      const complete = this.trainer.step(input, mask);
+      const complete = await this.trainer.stepTogether(input, this.#nextMask());
       input.dispose();
       // Each pass that waits holds its clips.
       if (device.anomalies) anomaly ??= await this.#anomaly();
@@ -283,6 +319,11 @@ class Run implements Disposable {
   async #skipped(): Promise<boolean> {
     const [{ skipped = false, loss_scale = 0 }] = await this.trainer.recent(1).values();
     return skipped && loss_scale >= LEAST_LOSS_SCALE;
+  }
+
+  /** Takes notice that another process writes a checkpoint. */
+  noteSaved(): void {
+    this.#saved = this.trainer.updates;
   }
 
   /**
@@ -332,7 +373,8 @@ class Run implements Disposable {
  * Such an error's `details` name the last complete checkpoint and how to go on from it.
  */
 export async function pretrain(context: RunContext): Promise<void> {
-  const { config, device, paths, progress } = context;
+  const { config, device, paths, progress, group = groupOfOne() } = context;
+  const isFirst = group.rank === 0;
   progress.stage("measuring the run's memory");
   const memory = await prepareKernels(context, () => measureRun(device, config));
   refuseUnfit(device, memory);
@@ -354,19 +396,23 @@ export async function pretrain(context: RunContext): Promise<void> {
   try {
     using run = new Run(context);
     await run.begin(config.resume);
+    await compareState(group, run, config.out);
     if (config.resume) await context.onResumed?.();
-    if (run.from) await writer.goOnFrom(run.from);
+    if (run.from && isFirst) await writer.goOnFrom(run.from);
     await train(context, run, writer);
+    if (!isFirst) return;
     await writeTensors(paths.encoder, await encoderTensors(run.model), {
       ...modelMetadata(context),
       step: String(run.trainer.updates),
     });
   } catch (error) {
     if (isSystemError(error)) refuseRemoved(paths);
-    const report = error instanceof DivergedError && !device.anomalies
+    // Several processes would have to work the updates again together.
+    const report = error instanceof DivergedError && !device.anomalies && group.size === 1
       ? await anomalyReport(context, error.step)
       : undefined;
-    throw withAdvice(error, { out: config.out, saved: writer.saved, report });
+    const { out, ranks } = config;
+    throw withAdvice(error, { out, ranks, saved: writer.saved, report });
   }
 }
 
@@ -389,7 +435,17 @@ function modelMetadata({ config, source }: RunContext): Record<string, string> {
 /** Trains from where the run is to its end. */
 async function train(context: RunContext, run: Run, writer: CheckpointWriter): Promise<void> {
   const { config, paths, progress } = context;
-  const { trainer, schedules } = run;
+  const { trainer, schedules, group } = run;
+  if (group.rank > 0) {
+    const nowhere = { write: () => {} };
+    const records = { file: nowhere, events: nowhere };
+    const metrics = new MetricsLog({ config, schedules, trainer, ...records, progress });
+    await updates(context, run, metrics, writer, async () => {
+      await metrics.drain();
+      run.noteSaved();
+    });
+    return;
+  }
   using file = JsonLines.resume<MetricsRow>(paths.metrics, trainer.updates);
   const damage = damageText(paths.metrics, file.damaged);
   if (damage !== "") progress.note(damage);
@@ -443,34 +499,43 @@ async function updates(
   writer: CheckpointWriter,
   save: () => Promise<void>,
 ): Promise<void> {
-  const { trainer, schedules, watch } = run;
+  const { trainer, schedules, watch, group } = run;
   const { quiet } = config;
+  const isFirst = group.rank === 0;
   const start = trainer.updates;
   device.watchKernels((done, total) => {
     if (!quiet && total !== undefined) progress.stage("compiling kernels", done, total);
     // Later updates would be lost.
     if (trainer.updates === start) refuseInterrupted();
   });
-  device.watchWork(watch.ask);
-  const profile = new RunProfile({ device, updates: config.profile, paths, progress, quiet });
-  const evaluations = evaluation && new RunEvaluation({
+  // What others are waiting for cannot be given up alone.
+  if (group.size === 1) device.watchWork(watch.ask);
+  const profiled = isFirst ? config.profile : undefined;
+  const profile = new RunProfile({ device, updates: profiled, paths, progress, quiet });
+  const evaluations = evaluation && isFirst && new RunEvaluation({
     ...{ ...evaluation, device, metrics, model: run.model, frontend: run.frontend, signal },
     every: config.evalEvery,
     pool: config.pool,
     ...(!quiet && { progress }),
   });
   const evaluate = async () => {
-    await watch.evaluation(async () => await evaluations?.run(trainer.updates));
+    await watch.evaluation(async () => evaluations && await evaluations.run(trainer.updates));
   };
   if (trainer.updates === 0) await evaluate();
   let queued = 0;
   using _ = unfinishedWork(() => lossText(trainer.updates, writer.saved));
+  /** Whether any process was told to end: all do after the same update. */
+  const isAnyTold = async () => {
+    if (group.size === 1) return watch.told;
+    return (await group.gather(watch.told ? "told" : "")).includes("told");
+  };
   /** Ends the run between two updates. */
   const interrupt = async (what: string) => {
     if (!run.isSaved) await save();
     await writer.finish();
     throw new InterruptedError(
       `interrupted after step ${trainer.updates}; ${what}the checkpoint is written`,
+      true,
     );
   };
   while (trainer.updates < schedules.total) {
@@ -489,7 +554,7 @@ async function updates(
           `${trainer.dispatches} dispatches per update`,
       );
     }
-    const evaluates = evaluations?.isDue(trainer.updates, schedules.total) ?? false;
+    const evaluates = evaluations ? evaluations.isDue(trainer.updates, schedules.total) : false;
     if (await metrics.afterUpdate({ ...notes, logged: evaluates })) {
       queued = 0;
       refuseRemoved(paths);
@@ -502,7 +567,7 @@ async function updates(
     writer.check();
     const last = trainer.updates === schedules.total;
     if (last || trainer.updates % config.saveEvery === 0) await save();
-    if (watch.told && !last) await interrupt("");
+    if (!last && await isAnyTold()) await interrupt("");
   }
   await writer.finish();
   refuseRemoved(paths);

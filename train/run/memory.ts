@@ -85,9 +85,11 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
   const { geometry, microBatch: batch, masksPerClip } = config;
   const { patches } = patchGrid(geometry);
   const { visible } = maskCounts(config);
-  const settings = stepSettings(config);
+  // Nothing is exchanged.
+  const group = { size: config.ranks, sum: () => Promise.resolve() };
+  const settings = { ...stepSettings(config), group };
   const { microBatches = 1 } = settings;
-  const recorded = microBatches > 1 ? ["first", "each", "last"] : ["each"];
+  const recorded = microBatches > 1 ? ["begin", "pass", "finish"] : ["pass"];
   let known: Pick<RunMemory, "parameters" | "gradients" | "optimizer" | "teachers"> | undefined;
   const build = () => {
     const model = buildModel(device, config);
@@ -113,7 +115,7 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
       device,
       build,
       ...recorded.map((part) => ({ trainer, input, ids: [shuffle, restore] }: Built) => {
-        const { run } = trainer.parts().find(({ due }) => due === part)!;
+        const { run } = trainer.parts().find(({ role }) => role === part)!;
         run(input, { shuffle, restore, visible });
       }),
     );

@@ -25,9 +25,9 @@ export interface MetricsLogOptions {
   /** Makes the metrics. */
   readonly trainer: Trainer;
   /** Receives the rows. */
-  readonly file: JsonLines<MetricsRow>;
+  readonly file: Pick<JsonLines<MetricsRow>, "write">;
   /** Receives them for TensorBoard. */
-  readonly events: EventFile;
+  readonly events: Pick<EventFile, "write">;
   /** Shows them. */
   readonly progress: Progress;
 }

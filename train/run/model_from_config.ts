@@ -42,7 +42,7 @@ export function maskCounts(
 
 /** Settings of a run's updates. */
 export function stepSettings(config: ResolvedConfig): StepSettings {
-  const { objective, choices, alpha, batch, microBatch } = config;
+  const { objective, choices, alpha, batch, microBatch, deterministic } = config;
   const { clipNorm, has } = OBJECTIVES[objective];
   const { masked } = maskCounts(config);
   return {
@@ -54,5 +54,6 @@ export function stepSettings(config: ResolvedConfig): StepSettings {
       ? lossWeights(choices, alpha, masked)
       : lossWeights({ ...choices, alpha: "weights" }, 1, masked),
     microBatches: batch / microBatch,
+    tree: deterministic,
   };
 }

@@ -9,15 +9,22 @@ import type { Mask } from "../../model/objectives/masking.ts";
 
 /** A part of an update that is recorded on its own. */
 export interface UpdatePart {
-  /** Whether it runs before the first micro-batch, with each, or after the last one. */
-  readonly due: "first" | "each" | "last";
-  /** Its work; only parts that are due with each micro-batch may read it. */
+  /**
+   * What it is: what comes before the micro-batches, the passes of one (it alone may read it), what
+   * adds micro-batches up, and what follows once the sums are those of the whole batch.
+   */
+  readonly role: "begin" | "pass" | "sum" | "finish";
+  /** Whether it is due with a micro-batch of the update, counted from 0. */
+  readonly isDue: (pass: number) => boolean;
+  /** Its work. */
   readonly run: (input: Tensor, mask: DeviceMask) => void;
 }
 
+type RecordedPart = Omit<UpdatePart, "run"> & { readonly plan: Plan<void> };
+
 /** The parts of an update, recorded for micro-batches of one shape. */
 export class RecordedUpdate implements Disposable {
-  readonly #parts: readonly (Pick<UpdatePart, "due"> & { readonly plan: Plan<void> })[];
+  readonly #parts: readonly RecordedPart[];
   readonly #shapes: string;
 
   /** Records; nothing runs yet. Input and mask give shapes alone. */
@@ -26,11 +33,11 @@ export class RecordedUpdate implements Disposable {
     const [batch] = input.shape;
     const { shuffle: ids, visible } = mask;
     using indices = device.tensor(ids, [batch, ids.length / batch]);
-    this.#parts = parts.map(({ due, run }) => ({
-      due,
+    this.#parts = parts.map(({ run, ...part }) => ({
+      ...part,
       plan: capture(
         device,
-        due === "each" ? [input, indices, indices] : [],
+        part.role === "pass" ? [input, indices, indices] : [],
         (x, shuffle, restore) => run(x, { shuffle, restore, visible }),
       ),
     }));
@@ -43,26 +50,27 @@ export class RecordedUpdate implements Disposable {
     return this.#shapes === shapesOf(input, mask);
   }
 
-  /** Replays the parts that are due with a micro-batch. */
+  /** Replays some of the parts with a micro-batch. */
   replay(
     input: Tensor,
     { shuffle, restore }: Mask,
-    isDue: (due: UpdatePart["due"]) => boolean,
+    isDue: (part: Omit<UpdatePart, "run">) => boolean,
   ): void {
-    for (const { due, plan } of this.#parts.filter(({ due }) => isDue(due))) {
-      plan.replay(due === "each" ? [input, shuffle, restore] : []);
+    for (const { role, plan } of this.#parts.filter(isDue)) {
+      plan.replay(role === "pass" ? [input, shuffle, restore] : []);
     }
   }
 
   /** What is replayed with each micro-batch: its memory is that of the activations. */
   get plan(): Plan<void> {
-    return this.#parts.find(({ due }) => due === "each")!.plan;
+    return this.#parts.find(({ role }) => role === "pass")!.plan;
   }
 
   /** Dispatches of an update of so many micro-batches. */
   dispatches(microBatches: number): number {
+    const passes = Array.from({ length: microBatches }, (_, pass) => pass);
     return this.#parts.reduce(
-      (sum, { due, plan }) => sum + (due === "each" ? microBatches : 1) * plan.dispatches,
+      (sum, { isDue, plan }) => sum + passes.filter(isDue).length * plan.dispatches,
       0,
     );
   }

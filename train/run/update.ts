@@ -28,6 +28,8 @@ import type {
   MaskedModel,
   SharedCentre,
 } from "../../model/objectives/masked_model.ts";
+import { type Group, groupOfOne } from "../cluster/group.ts";
+import { UpdateSums } from "../cluster/update_sums.ts";
 import { LOSS_SCALE } from "./loss_scale.ts";
 import { RecordedUpdate, type UpdatePart } from "./recorded_update.ts";
 import type { Schedules } from "./schedule.ts";
@@ -46,8 +48,18 @@ export interface StepSettings extends OptimizerSettings {
   readonly weights: LossWeights;
   /** Largest global gradient norm; 0 leaves gradients as they are. */
   readonly clipNorm: number;
-  /** Equal parts in which an update's batch comes; default 1. */
+  /** Equal parts in which an update's batch comes, those of all processes; default 1. */
   readonly microBatches?: number;
+  /**
+   * Processes that share each update: each has `microBatches / group.size` of its micro-batches, in
+   * the order of ranks; default this one alone.
+   */
+  readonly group?: Pick<Group, "size" | "sum">;
+  /**
+   * Add micro-batches up as a binary tree where their number is a power of two, and not one after
+   * the other: then the bits do not depend on how many processes share them.
+   */
+  readonly tree?: boolean;
   /** Record the update once and replay it; default true. The bits are the same either way. */
   readonly capture?: boolean;
 }
@@ -72,9 +84,16 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
   updates = 0;
   /** Under mixed precision. */
   readonly lossScale: LossScale | undefined;
+  /** Of all processes. */
   readonly #microBatches: number;
+  /** Of this one. */
+  readonly #passes: number;
   /** Micro-batches done of the update under way. */
   #done = 0;
+  /** What the micro-batches of an update add to; undefined where there is one. */
+  readonly #sums: UpdateSums | undefined;
+  /** Milliseconds that the newest update waited for other processes. */
+  exchangeWait = 0;
   readonly #values: UpdateValues;
   readonly #statistics: BatchStatistics;
   readonly #rows: MetricsRing;
@@ -95,20 +114,24 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
     private readonly settings: StepSettings,
   ) {
     const { values, grads, decayedSize, trainedSize } = model.student;
-    const { microBatches = 1 } = settings;
+    const { microBatches = 1, group = groupOfOne(), tree = false } = settings;
     this.#microBatches = microBatches;
+    this.#passes = microBatches / group.size;
+    if (!Number.isInteger(this.#passes)) {
+      throw new RangeError(`${group.size} processes cannot share ${microBatches} micro-batches`);
+    }
     this.m = device.zeros(values.shape);
     this.v = device.zeros(values.shape);
     this.#values = new UpdateValues(device, model, schedules, settings);
     const { adamDecayed, adamPlain } = this.#values.slots;
-    const group = (hyper: Tensor, start: number, size: number) => {
+    const moved = (hyper: Tensor, start: number, size: number) => {
       const part = (t: Tensor) => t.view([size], undefined, t.offset + start);
       const state = { values: part(values), grads: part(grads!), m: part(this.m), v: part(this.v) };
       return { hyper, state };
     };
-    this.#groups = model.recipe.weightDecayOn === "all" ? [group(adamDecayed, 0, trainedSize)] : [
-      group(adamDecayed, 0, decayedSize),
-      group(adamPlain, decayedSize, trainedSize - decayedSize),
+    this.#groups = model.recipe.weightDecayOn === "all" ? [moved(adamDecayed, 0, trainedSize)] : [
+      moved(adamDecayed, 0, decayedSize),
+      moved(adamPlain, decayedSize, trainedSize - decayedSize),
     ];
     if (model.precision === "mixed") {
       this.lossScale = new LossScale(device, UpdateValues.width, LOSS_SCALE);
@@ -126,24 +149,41 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
     const outputs = model.student.get("decoder.decoder_pred.bias").size;
     const sizes = { classification, prototypes, mclHeads, outputs };
     this.#statistics = batchStatistics(device, sizes, microBatches);
+    if (microBatches > 1) {
+      const tensors = [
+        model.student.grads!,
+        ...this.#centre ? [this.#centre.batchMean] : [],
+        ...this.#statistics.sums,
+      ];
+      this.#sums = new UpdateSums(device, {
+        ...{ tensors, passes: this.#passes, group },
+        tree: tree && Number.isInteger(Math.log2(microBatches)),
+      });
+    }
     const mixed = this.lossScale !== undefined;
     const names = metricNames({ classification, competingHeads: mclHeads > 0, mixed });
     this.#rows = new MetricsRing(device, names);
   }
 
-  /** Step values, the centre that all micro-batches use, and empty sums. */
+  /** Step values and the centre that all micro-batches use. */
   #begin(): void {
     const { model, lossScale } = this;
     const { slots } = this.#values;
     lossScale?.take(slots.all);
     model.refreshCopies();
     if (this.#centre) {
-      const { used, batchMean } = this.#centre;
+      const { used } = this.#centre;
       assign(used, model.centre!);
       emaStep(used, model.pendingCentre!, slots.centre);
-      fill(batchMean, 0);
     }
-    this.#statistics.clear();
+    // Else #sums does.
+    if (!this.#sums) this.#clear();
+  }
+
+  /** Empty sums. */
+  #clear(): void {
+    const { model } = this;
+    if (this.#centre) fill(this.#centre.batchMean, 0);
     if (model.trained !== model.student) fill(model.student.grads!, 0);
   }
 
@@ -211,19 +251,40 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
    * all of it.
    */
   parts(inspect?: Inspect<Model>): readonly UpdatePart[] {
-    if (this.#microBatches > 1) {
-      return [
-        { due: "first", run: () => this.#begin() },
-        { due: "each", run: (input, mask) => void this.#accumulate(input, mask) },
-        { due: "last", run: () => this.#finish() },
-      ];
+    const sums = this.#sums;
+    if (!sums) {
+      const run = (input: Tensor, mask: DeviceMask) => {
+        this.#begin();
+        const forward = this.#accumulate(input, mask);
+        this.#finish(() => inspect?.(forward));
+      };
+      return [{ role: "pass", isDue: () => true, run }];
     }
-    const run = (input: Tensor, mask: DeviceMask) => {
-      this.#begin();
-      const forward = this.#accumulate(input, mask);
-      this.#finish(() => inspect?.(forward));
-    };
-    return [{ due: "each", run }];
+    const last = this.#passes - 1;
+    const isFirst = (pass: number) => pass === 0;
+    // As a binary counter carries: a micro-batch joins those that wait at its trailing ones.
+    const carry = (pass: number) => 31 - Math.clz32((pass + 1) & ~pass);
+    const levels = Array.from({ length: sums.levels }, (_, level) => level);
+    return [
+      { role: "begin", isDue: isFirst, run: () => this.#begin() },
+      {
+        role: "sum",
+        isDue: levels.length > 0 ? () => true : isFirst,
+        run: () => sums.clear(),
+      },
+      { role: "pass", isDue: () => true, run: (input, mask) => void this.#accumulate(input, mask) },
+      ...levels.map((level): UpdatePart => ({
+        role: "sum",
+        isDue: (pass) => carry(pass) > level,
+        run: () => sums.join(level),
+      })),
+      ...levels.map((level): UpdatePart => ({
+        role: "sum",
+        isDue: (pass) => carry(pass) === level && pass < last,
+        run: () => sums.leave(level),
+      })),
+      { role: "finish", isDue: (pass) => pass === last, run: () => this.#finish() },
+    ];
   }
 
   /**
@@ -234,17 +295,46 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
    * @param input [micro-batch, bands, frames] standardised log-mel
    * @param inspect makes the update run op by op; for updates of one micro-batch
    * @returns whether this completed an update
-   * @throws {RangeError} if `inspect` is given and an update has several micro-batches.
+   * @throws {RangeError} if `inspect` is given and an update has several micro-batches, or if other
+   * processes have a part in it: {@link stepTogether} waits for them.
    */
   step(input: Tensor, mask: Mask, inspect?: Inspect<Model>): boolean {
-    const { device, settings: { capture = true } } = this;
-    if (inspect && this.#microBatches > 1) {
+    if (this.#passes < this.#microBatches) {
+      throw new RangeError("other processes have a part in the update: call stepTogether");
+    }
+    if (inspect && this.#sums) {
       throw new RangeError(`inspect sees whole batches, not ${this.#microBatches} micro-batches`);
     }
-    const first = this.#done === 0;
-    const last = ++this.#done === this.#microBatches;
-    const isDue = (due: UpdatePart["due"]) => due === "each" || (due === "first" ? first : last);
-    if (first) this.#values.write(this.updates, MetricsRing.place(this.updates), this.lossScale);
+    this.#work(input, mask, () => true, inspect);
+    return this.#isComplete();
+  }
+
+  /**
+   * As {@link step}; the last micro-batch of an update waits for those of other processes, if there
+   * are any.
+   */
+  async stepTogether(input: Tensor, mask: Mask): Promise<boolean> {
+    if (this.#passes === this.#microBatches) return this.step(input, mask);
+    this.#work(input, mask, (role) => role !== "finish");
+    if (this.#done + 1 === this.#passes) {
+      this.exchangeWait = await this.#sums!.exchange();
+      this.#work(input, mask, (role) => role === "finish");
+    }
+    return this.#isComplete();
+  }
+
+  /** Submits what is due with the micro-batch, of the roles that are chosen. */
+  #work(
+    input: Tensor,
+    mask: Mask,
+    chosen: (role: UpdatePart["role"]) => boolean,
+    inspect?: Inspect<Model>,
+  ): void {
+    const { device, settings: { capture = true } } = this;
+    const isDue = ({ role, isDue }: Omit<UpdatePart, "run">) => chosen(role) && isDue(this.#done);
+    if (this.#done === 0 && chosen("pass")) {
+      this.#values.write(this.updates, MetricsRing.place(this.updates), this.lossScale);
+    }
     if (capture && !inspect) {
       if (!this.#recorded?.fits(input, mask)) {
         this.#recorded?.[Symbol.dispose]();
@@ -255,13 +345,17 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
     } else {
       scope(() => {
         const onDevice = maskOnDevice(device, mask, input.shape[0]);
-        for (const { due, run } of this.parts(inspect)) {
-          if (isDue(due)) scope(() => run(input, onDevice));
+        for (const part of this.parts(inspect)) {
+          if (isDue(part)) scope(() => part.run(input, onDevice));
         }
       });
       device.flush();
     }
-    if (!last) return false;
+  }
+
+  /** Counts a micro-batch that is done. */
+  #isComplete(): boolean {
+    if (++this.#done < this.#passes) return false;
     this.#done = 0;
     this.updates++;
     // A replay runs no script, so what forward notes is noted here.
@@ -301,7 +395,7 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
 
   /** Dispatches of a recorded update. */
   get dispatches(): number | undefined {
-    return this.#recorded?.dispatches(this.#microBatches);
+    return this.#recorded?.dispatches(this.#passes);
   }
 
   /** Frees optimizer state and step values; the model is its owner's. */
@@ -310,7 +404,8 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
     const { used, batchMean } = this.#centre ?? {};
     for (
       const part of [
-        ...[this.#recorded, this.lossScale, this.#statistics, used, batchMean, ...views],
+        ...[this.#recorded, this.#sums, this.lossScale, this.#statistics, used, batchMean],
+        ...views,
         ...[this.#values, this.#rows, this.m, this.v],
       ]
     ) part?.[Symbol.dispose]();

@@ -10,7 +10,12 @@ import {
   syntheticSource,
   waveformCrop,
 } from "../../../train/data/clip_source.ts";
-import { type Batch, Loader, type LoaderState } from "../../../train/data/loader.ts";
+import {
+  type Batch,
+  Loader,
+  type LoaderShare,
+  type LoaderState,
+} from "../../../train/data/loader.ts";
 import { NoDataError } from "../../../train/errors.ts";
 
 const GOLDEN = new URL("../../golden/audio/", import.meta.url).pathname;
@@ -449,4 +454,85 @@ Deno.test({
       },
     );
   },
+});
+
+/** Groups of processes, as so many loaders in this one see them. */
+function groupsOf(size: number): LoaderShare["group"][] {
+  let round = Promise.withResolvers<string[]>();
+  let texts: string[] = [];
+  let given = 0;
+  return Array.from({ length: size }, (_, rank) => ({
+    rank,
+    size,
+    gather: (text: string) => {
+      const { promise } = round;
+      texts[rank] = text;
+      if (++given === size) {
+        round.resolve(texts);
+        round = Promise.withResolvers();
+        [texts, given] = [[], 0];
+      }
+      return promise;
+    },
+  }));
+}
+
+Deno.test("processes that share rows have those of one among them, and hear of unusable clips", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.record({
+        clips: fc.integer({ min: 3, max: 12 }),
+        bad: fc.uniqueArray(fc.nat(11), { maxLength: 8 }),
+        size: fc.integer({ min: 1, max: 4 }),
+        passes: fc.integer({ min: 1, max: 3 }),
+        batch: fc.integer({ min: 1, max: 3 }),
+        weights: fc.boolean(),
+        seed: fc.nat(1000),
+      }),
+      async ({ clips, bad, size, passes, batch, weights, seed }) => {
+        // One clip of each part stays usable.
+        const unusable = bad.filter((it) => it !== 0 && it !== clips - 1);
+        const half = Math.ceil(clips / 2);
+        const parts = [
+          { name: "a", size: half, weight: 1 },
+          { name: "b", size: clips - half, weight: 2 },
+        ];
+        const source = () => ({
+          ...countingSource(Array(clips).fill(4000), unusable),
+          ...weights && { parts },
+        });
+        const alone = source();
+        const one = new Loader({ source: alone, batch, cropSamples: CROP, seed });
+        const groups = groupsOf(size);
+        const sources = groups.map(source);
+        const heard: string[][] = groups.map(() => []);
+        const loaders = groups.map((group, rank) =>
+          new Loader({
+            ...{ source: sources[rank], batch, cropSamples: CROP, seed },
+            share: { group, passes, onSkip: ({ path }) => heard[rank].push(path) },
+          })
+        );
+        const isOver = () => one.state().parts.every(({ epoch }) => epoch > 0);
+        for (let update = 0; update < 6 || !isOver(); update++) {
+          const expected = await take(one, size * passes);
+          const found = (await Promise.all(loaders.map((it) => take(it, passes)))).flat();
+          assertEquals(found.map(({ clips }) => clips), expected.map(({ clips }) => clips));
+          assertEquals(found.map(({ samples }) => samples), expected.map(({ samples }) => samples));
+          for (const loader of loaders) assertEquals(loader.state(), one.state());
+          if (update === 4) {
+            // As after a resume: what was found unusable is forgotten.
+            const state = one.state();
+            for (const loader of loaders) loader.restore(state);
+          }
+        }
+        // Every clip came up.
+        const bads = unusable.filter((it) => it < clips).map((it) => `clip ${it}`);
+        for (const [rank, { skipped }] of sources.entries()) {
+          const known = new Set([...heard[rank], ...skipped.map(({ path }) => path)]);
+          assertEquals([...known].sort(), bads.sort());
+        }
+      },
+    ),
+    { numRuns: 30 },
+  );
 });

@@ -318,7 +318,7 @@ test("a run that needs too much memory exits 5 and says what lowers the need", (
     assertStringIncludes(detailsOf(error), "--recompute");
   }));
 
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"] as const) {
   fullOnly(
     `${signal} writes a checkpoint, exits 130, and the run can be resumed`,
     () =>

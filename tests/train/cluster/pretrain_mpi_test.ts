@@ -1,0 +1,170 @@
+/** Whole runs by several ranks against runs by one; what ends them, and how they go on. */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { join } from "@std/path";
+import { readSafetensors } from "../../../engine/formats/safetensors.ts";
+import { Prng } from "../../../engine/prng.ts";
+import { syntheticClip } from "../../../train/data/synthetic.ts";
+import { MEASURED_FIELDS } from "../../../train/metrics/metrics_row.ts";
+import { inTempDir, wav } from "../../support/audio_files.ts";
+import { deno } from "../../support/deno_process.ts";
+import {
+  GROUP_PERMISSIONS,
+  type JobOutcome,
+  type Launcher,
+  mpiTest,
+  outcomeOf,
+  startJob,
+} from "../../support/mpi.ts";
+import { runWords } from "../../support/tasks.ts";
+import { fullOnly } from "../../support/tier.ts";
+
+const PROGRAM = "tests/train/cluster/rank_program.ts";
+const RUN = [
+  ...["--batch", "4", "--crop-frames", "48", "--seed", "5"],
+  ...["--log-every", "1", "--save-every", "2", "--keep", "9"],
+];
+
+const rowsOf = (out: string): Record<string, unknown>[] =>
+  Deno.readTextFileSync(join(out, "metrics.jsonl")).trim().split("\n").map((line) => {
+    const row = JSON.parse(line);
+    for (const field of MEASURED_FIELDS) delete row[field];
+    return row;
+  });
+
+/** Files of a run directory, with those of its folder of checkpoints. */
+const filesOf = (out: string): string[] =>
+  [out, join(out, "checkpoints")].flatMap((dir) => [...Deno.readDirSync(dir)])
+    .map(({ name }) => name.replace(/\d{10}/, "TIME")).sort();
+
+function assertSameState(actual: string, expected: string, files: readonly string[]): void {
+  for (const file of files) {
+    const [a, b] = [actual, expected].map((out) =>
+      readSafetensors(Deno.readFileSync(join(out, file)))
+    );
+    assertEquals([...a.tensors.keys()], [...b.tensors.keys()]);
+    for (const [name, tensor] of a.tensors) assertEquals(tensor, b.tensors.get(name), name);
+  }
+}
+
+/** A job of `pretrain:mpi`; `kill` is the rank that is killed, and after how many milliseconds. */
+function start(
+  launcher: Launcher,
+  ranks: number,
+  words: readonly string[],
+  kill: readonly [rank: number, after: number] = [0, -1],
+): Deno.ChildProcess {
+  const permissions = [...GROUP_PERMISSIONS, "--allow-write", "--allow-run"];
+  return startJob(launcher, ranks, [...permissions, PROGRAM, ...kill.map(String), ...words]);
+}
+
+const job = (...args: Parameters<typeof start>): Promise<JobOutcome> => outcomeOf(start(...args));
+
+const once = (name: string, fn: () => Promise<void>) =>
+  (name.startsWith("mpirun.openmpi") ? Deno.test : fullOnly)(name, fn);
+
+mpiTest(
+  "two ranks leave what one process leaves, of good and bad files",
+  (launcher) =>
+    inTempDir(async (dir) => {
+      const data = join(dir, "data");
+      await Deno.mkdir(data);
+      for (let i = 0; i < 5; i++) {
+        await Deno.writeFile(join(data, `${i}.wav`), wav(syntheticClip(1, i, 12_000).waveform));
+      }
+      for (const name of ["bad", "worse"]) {
+        await Deno.writeTextFile(join(data, `${name}.wav`), name);
+      }
+      const [one, two] = ["one", "two"].map((name) => join(dir, name));
+      const words = [...RUN, "--data", data, "--steps", "2", "--quiet"];
+      const single = [...runWords("pretrain:mpi"), ...words, "--micro-batch", "2", "--out", one];
+      const alone = await deno(["run", "--no-check", ...single.slice(1)]);
+      assertStringIncludes(alone.out, "2 of 7 inputs could not be used");
+      const { code, lines, err } = await job(launcher, 2, [...words, "--out", two]);
+      assertEquals(code, 0, err);
+      assertStringIncludes(lines.join("\n"), "2 of 7 inputs could not be used");
+      assertEquals(rowsOf(two), rowsOf(one));
+      assertEquals(filesOf(two), filesOf(one));
+      const skips = (out: string) =>
+        Deno.readTextFileSync(join(out, "skipped.jsonl")).split("\n").sort();
+      assertEquals(skips(two), skips(one));
+      const last = join("checkpoints", "step-00000002.safetensors");
+      assertSameState(two, one, ["encoder.safetensors", last]);
+    }),
+  once,
+);
+
+const DETERMINISTIC = [...RUN, "--micro-batch", "1", "--deterministic", "--steps", "8"];
+
+mpiTest(
+  "SIGUSR1 checkpoints and ends with 130; other ranks go on, to the same bytes",
+  (launcher) =>
+    inTempDir(async (dir) => {
+      const [one, some] = ["one", "some"].map((name) => join(dir, name));
+      const single = [...runWords("pretrain:mpi"), ...DETERMINISTIC, "--quiet", "--out", one];
+      await deno(["run", "--no-check", ...single.slice(1)]);
+      const child = start(launcher, 2, [...DETERMINISTIC, "--out", some]);
+      const outcome = outcomeOf(child);
+      while (!filesOfRun(some).includes("latest")) await sleep(50);
+      child.kill("SIGUSR1");
+      const { code, err } = await outcome;
+      assertEquals(code, 130, err);
+      const said = err.split("\n").filter((line) => line.startsWith("error:"));
+      assertEquals(said.length, 1, err);
+      assertMatch(said[0], /^error: interrupted after step \d; the checkpoint is written$/);
+      const again = await job(launcher, 4, ["--resume", "--out", some]);
+      assertEquals(again.code, 0, again.err);
+      assertStringIncludes(again.lines.join("\n"), "resumed after step");
+      assertEquals(rowsOf(some), rowsOf(one));
+      const last = join("checkpoints", "step-00000008.safetensors");
+      assertSameState(some, one, ["encoder.safetensors", last]);
+    }),
+  fullOnly,
+);
+
+const sleep = (milliseconds: number) => new Promise<void>((done) => setTimeout(done, milliseconds));
+
+function filesOfRun(out: string): string[] {
+  try {
+    return filesOf(out);
+  } catch {
+    return [];
+  }
+}
+
+mpiTest("a rank that is killed at any moment ends the job, which goes on to the same bytes", (
+  launcher,
+) =>
+  inTempDir(async (dir) => {
+    const [one, some] = ["one", "some"].map((name) => join(dir, name));
+    const single = [...runWords("pretrain:mpi"), ...DETERMINISTIC, "--quiet", "--out", one];
+    await deno(["run", "--no-check", ...single.slice(1)]);
+    const random = new Prng(2026, launcher.name.length);
+    let kills = 0;
+    for (let attempt = 0; attempt < 40; attempt++) {
+      const isThere = filesOfRun(some).includes("config.json");
+      const words = isThere ? ["--resume", "--out", some] : [...DETERMINISTIC, "--out", some];
+      const kill = [random.integer(2), kills < 4 ? 300 + random.integer(9000) : -1] as const;
+      const { code, err } = await job(launcher, 2, words, kill);
+      if (code === 0) break;
+      assert(kill[1] >= 0, err);
+      kills++;
+    }
+    assert(kills > 0, "no kill came in time");
+    assertEquals(rowsOf(some), rowsOf(one));
+    const last = join("checkpoints", "step-00000008.safetensors");
+    assertSameState(some, one, ["encoder.safetensors", last]);
+    assertEquals(filesOf(some).filter((name) => name.endsWith(".tmp")), []);
+  }), fullOnly);
+
+mpiTest(
+  "ranks with other options or another number of clips are told apart at the start",
+  (launcher) =>
+    inTempDir(async (dir) => {
+      const words = [...RUN, "--steps", "1", "--out", join(dir, "run")];
+      const odd = await job(launcher, 3, words);
+      assertEquals(odd.code, 2, odd.err);
+      assertStringIncludes(odd.err, "--batch 4: 3 ranks cannot share it equally");
+      assertEquals(odd.err.split("\n").filter((line) => line.startsWith("error:")).length, 1);
+    }),
+  fullOnly,
+);

@@ -1,0 +1,126 @@
+/**
+ * Training by several processes against one process with as many micro-batches.
+ *
+ * With a micro-batch a rank, ranks are added as one process adds its micro-batches, so that for
+ * powers of two all bits are the same. Thirds are rounded, unless one process multiplies and adds
+ * in one step (fma); and with several micro-batches a rank, sums of each come first, unless all is
+ * a tree. Sums then differ by 6e-8 of the sum of magnitudes for each addition: as in
+ * accumulation_test.ts, three updates make less than 1e-5 of a tensor's largest value of it.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { openDevice } from "../../../engine/mod.ts";
+import { groupOfOne } from "../../../train/cluster/group.ts";
+import { inTempDir } from "../../support/audio_files.ts";
+import {
+  GROUP_PERMISSIONS,
+  type Launcher,
+  mpiTest,
+  outcomeOf,
+  startJob,
+} from "../../support/mpi.ts";
+import { OBJECTIVE_NAMES } from "../../support/small_geometry.ts";
+import { full, fullOnly } from "../../support/tier.ts";
+import { digest } from "./group_values.ts";
+import { type TrainingSpec, trainTogether } from "./training_run.ts";
+
+const PROGRAM = "tests/train/cluster/training_program.ts";
+const device = await openDevice();
+
+/** The quick tier has one library: sums are the same in both (group_test.ts). */
+const once = (name: string, fn: () => Promise<void>) =>
+  (name.startsWith("mpirun.openmpi") ? Deno.test : fullOnly)(name, fn);
+
+/** Digests of each spec, the same on all ranks, and values by name. */
+async function jobOf(
+  launcher: Launcher,
+  ranks: number,
+  specs: readonly TrainingSpec[],
+): Promise<{ digests: string[]; values: Record<string, (number | string)[]>[] }> {
+  let values: Record<string, (number | string)[]>[] = [];
+  const digests: string[] = [];
+  await inTempDir(async (dir) => {
+    const program = [...GROUP_PERMISSIONS, `--allow-write=${dir}`, PROGRAM];
+    const job = startJob(launcher, ranks, [...program, JSON.stringify(specs), dir]);
+    const { code, lines, err } = await outcomeOf(job);
+    assertEquals(code, 0, err);
+    const said = lines.map((line) => line.split(" "));
+    for (const i of specs.keys()) {
+      const found = said.filter(([, spec]) => spec === String(i)).map(([, , it]) => it);
+      assertEquals(found.length, ranks);
+      assertEquals(new Set(found).size, 1, `ranks differ in ${JSON.stringify(specs[i])}`);
+      digests.push(found[0]);
+    }
+    values = await Promise.all(
+      specs.map(async (_, i) => JSON.parse(await Deno.readTextFile(`${dir}/${i}.json`))),
+    );
+  });
+  return { digests, values };
+}
+
+async function alone(spec: TrainingSpec) {
+  const named = await trainTogether(device, groupOfOne(), spec);
+  const digests = await Promise.all([...named.values()].map(digest));
+  return { named, digest: await digest(digests.join()) };
+}
+
+function assertClose(
+  actual: Readonly<Record<string, readonly (number | string)[]>>,
+  expected: ReadonlyMap<string, Float32Array>,
+): void {
+  assertEquals(Object.keys(actual), [...expected.keys()]);
+  for (const [name, values] of expected) {
+    const scale = values.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    values.forEach((x, i) => {
+      const y = Number(actual[name][i]);
+      assert(x === y || Math.abs(x - y) <= 1e-5 * scale, `${name}[${i}]: ${y} for ${x}`);
+    });
+  }
+}
+
+const PLAIN = { objective: "matpac", precision: "f32", recipe: "paper", microBatches: 4 } as const;
+const ALL: readonly TrainingSpec[] = OBJECTIVE_NAMES.flatMap((objective) =>
+  (["f32", "mixed"] as const).flatMap((precision) =>
+    (["paper", "released"] as const).map((recipe) => ({ ...PLAIN, objective, precision, recipe }))
+  )
+);
+
+mpiTest("a micro-batch a rank: the bits of one process, whatever is trained", async (launcher) => {
+  for (const ranks of full ? [2, 4] : [2]) {
+    const specs = (full ? ALL : [PLAIN]).map((spec) => ({ ...spec, microBatches: ranks }));
+    const expected: string[] = [];
+    for (const spec of specs) expected.push((await alone(spec)).digest);
+    assertEquals((await jobOf(launcher, ranks, specs)).digests, expected);
+  }
+}, once);
+
+mpiTest("three ranks, or several passes of each, are the same up to rounding", async (launcher) => {
+  for (const [ranks, microBatches] of [[3, 3], [2, 6]]) {
+    const specs = ALL.map((spec) => ({ ...spec, microBatches }));
+    const { values } = await jobOf(launcher, ranks, specs);
+    for (const [i, spec] of specs.entries()) assertClose(values[i], (await alone(spec)).named);
+  }
+}, fullOnly);
+
+mpiTest("a tree gives the same bits on one, two and four ranks", async (launcher) => {
+  const specs = [
+    { ...PLAIN, microBatches: 8, tree: true },
+    { ...PLAIN, objective: "matpac-plus", precision: "mixed", microBatches: 8, tree: true },
+  ] as const;
+  const [tree, mixed] = [await alone(specs[0]), await alone(specs[1])];
+  for (const ranks of [2, 4]) {
+    assertEquals((await jobOf(launcher, ranks, specs)).digests, [tree.digest, mixed.digest]);
+  }
+  // It is another order of the same sum.
+  const sequence = await alone({ ...specs[0], tree: false });
+  assert(sequence.digest !== tree.digest);
+  const values = Object.fromEntries([...sequence.named].map(([name, it]) => [name, [...it]]));
+  assertClose(values, tree.named);
+}, fullOnly);
+
+mpiTest("what overflows on one rank is left out by all", async (launcher) => {
+  const spec = { ...PLAIN, precision: "mixed", microBatches: 2, overflow: 1 } as const;
+  const { named, digest } = await alone(spec);
+  assertEquals([...named.get("skipped of update 1")!], [1]);
+  assertEquals([...named.get("skipped of update 2")!], [0]);
+  assertEquals((await jobOf(launcher, 2, [spec])).digests, [digest]);
+}, fullOnly);
