@@ -38,6 +38,7 @@ export {
   type Batch,
   Loader,
   type LoaderOptions,
+  type LoaderShare,
   type LoaderState,
   type PartState,
 } from "./data/loader.ts";
@@ -97,6 +98,8 @@ export {
   InterruptedError,
   UsageError,
 } from "./errors.ts";
+export { type Group, groupOfOne, type GroupOptions, openGroup } from "./cluster/group.ts";
+export type { SumOrder } from "./cluster/exchange.ts";
 export { type EvaluationScore, MEASURED_FIELDS, type MetricsRow } from "./metrics/metrics_row.ts";
 export { JsonLines } from "./io/json_lines.ts";
 export { type Embedded, Evaluator, type EvaluatorOptions } from "./run/evaluate.ts";
