@@ -77,8 +77,8 @@ const LOOK_INTERVAL = 250;
 const LONGEST_END = 8_500;
 
 /**
- * Aborts at the first SIGINT, SIGTERM, SIGHUP (a closed terminal) or SIGUSR1. From then on SIGINT and
- * SIGTERM do what they do by default: a second one ends the process at once, also while the script
+ * Aborts at the first SIGINT, SIGTERM, SIGHUP (a closed terminal) or SIGUSR1. From then on SIGINT
+ * and SIGTERM do what they do by default: a second one ends the process at once, also while the script
  * waits for the GPU and could not run a listener. A terminal sends Ctrl-C to this process and to
  * the `deno task` above it, which passes it on: so the first signal is waited out before another
  * counts. Further SIGHUPs count for nothing, as shells and terminals send several.
