@@ -78,10 +78,10 @@ const LONGEST_END = 8_500;
 
 /**
  * Aborts at the first SIGINT, SIGTERM, SIGHUP (a closed terminal) or SIGUSR1. From then on SIGINT
- * and SIGTERM do what they do by default: a second one ends the process at once, also while the script
- * waits for the GPU and could not run a listener. A terminal sends Ctrl-C to this process and to
- * the `deno task` above it, which passes it on: so the first signal is waited out before another
- * counts. Further SIGHUPs count for nothing, as shells and terminals send several.
+ * and SIGTERM do what they do by default: a second one ends the process at once, also while the
+ * script waits for the GPU and could not run a listener. A terminal sends Ctrl-C to this process
+ * and to the `deno task` above it, which passes it on: so the first signal is waited out before
+ * another counts. Further SIGHUPs count for nothing, as shells and terminals send several.
  *
  * A command that then still waits, such as for a file system that does not answer, is ended after
  * 8.5 s, and says what is lost by that; not after SIGUSR1, which leaves it its time.
