@@ -5,8 +5,11 @@
  * @module
  */
 import type { Tensor } from "../tensor.ts";
-import type { TensorWindow } from "../device.ts";
+import type { Device, TensorWindow } from "../device.ts";
 import { ROW_BYTES } from "../images.ts";
+import type { Kernel } from "../kernel.ts";
+import type { Params } from "../recorder.ts";
+import type { Constants } from "../template.ts";
 import type { AttentionVariant, PassKind, Problem } from "./attention_variants.ts";
 
 /** A tensor addressed by batch, head and token; strides in elements. */
@@ -232,6 +235,55 @@ function imagesOf(
   return images.size <= device.gpu.limits.maxStorageTexturesPerShaderStage ? images : undefined;
 }
 
+/** A launch but for the memory that its windows are in. */
+interface Known {
+  readonly kernel: Kernel;
+  readonly constants: Constants;
+  readonly params: Params;
+  readonly groups: readonly [number, number, number];
+  /** Each in the memory of operand `of`, in elements from the beginning of the buffer. */
+  readonly windows: readonly {
+    readonly of: number;
+    readonly first: number;
+    readonly count: number;
+  }[];
+}
+
+const knownLaunches = new WeakMap<Device, WeakMap<AttentionVariant, Map<string, Known>>>();
+/** Launches that are kept of each variant. */
+const MOST_LAUNCHES = 1024;
+
+/** Small launches of a variant by {@link keyOf}: they come by the thousand. */
+function launchesOf(device: Device, variant: AttentionVariant): Map<string, Known> {
+  let byVariant = knownLaunches.get(device);
+  if (!byVariant) knownLaunches.set(device, byVariant = new WeakMap());
+  let launches = byVariant.get(variant);
+  if (!launches) byVariant.set(variant, launches = new Map());
+  return launches;
+}
+
+/** Everything that a launch depends on but for its memory. */
+function keyOf(
+  { tq, tk, d, scale, causal, shift, shared, scored }: Problem,
+  { kind, statistics, gated }: Pass,
+  all: readonly (readonly [name: string, operand: Operand])[],
+  batches: Range,
+  heads: Range,
+): string {
+  let key = `${kind},${tq},${tk},${d},${scale},${causal},${shift},${shared},${scored},${gated},` +
+    `${batches[0]},${batches[1]},${heads[0]},${heads[1]}`;
+  for (let i = 0; i < all.length; i++) {
+    const [name, { tensor, start, batch, head, token, tokens, width, ...more }] = all[i];
+    const { key: step, keys, shared, period } = more;
+    let same = 0;
+    while (all[same][1].tensor.storage !== tensor.storage) same++;
+    key +=
+      `;${name},${statistics[name]?.written},${same},${tensor.dtype},${tensor.offset + start},` +
+      `${batch},${head},${token},${tokens},${width},${step},${keys},${shared},${period}`;
+  }
+  return key;
+}
+
 /**
  * Runs one pass over all batches and heads, split where they are too many for a launch or a window
  * would exceed the binding limit.
@@ -251,6 +303,18 @@ export function launch(
   ];
   const { d } = problem;
   const { device, dtype } = all[0][1].tensor;
+  const small = batches[1] * heads[1] * problem.tq * problem.tk * d < WORTH_COPYING;
+  const launches = small ? launchesOf(device, variant) : undefined;
+  const key = launches && keyOf(problem, pass, all, batches, heads);
+  const known = key !== undefined && launches!.get(key);
+  if (known) {
+    const operands = known.windows.map(({ of, first, count }): TensorWindow => {
+      const { tensor } = all[of][1];
+      return { tensor, start: first - tensor.offset, count };
+    });
+    device.run(known.kernel, known.constants, operands, known.params, known.groups);
+    return;
+  }
   const launchPart = (b: Range, h: Range) => launch(variant, problem, pass, b, h);
   for (const [, { period = Infinity }] of all) {
     // What repeats begins with its first batch, or does not end within.
@@ -349,41 +413,46 @@ export function launch(
   const tokens = pass.kind === "backwardKv" || pass.kind === "biasKv" ? tk : tq;
   const total = "sum" in statistics ? "sum" : "dq";
   const perPairMask = statistics.mask?.operand.key !== undefined;
-  device.run(
-    chosen.kernel,
-    {
-      D: d,
-      D4: Math.ceil(d / 4),
-      VEC: vector,
-      E: dtype,
-      CAUSAL: causal,
-      OFFSET: offset,
-      MASK: "mask" in statistics && !perPairMask,
-      PAIR_MASK: perPairMask,
-      BIAS: "bias" in statistics,
-      GATE: "gate" in statistics || pass.gated === true,
-      DBIAS: "dbias" in statistics,
-      PAIR: "pair" in statistics,
-      DGATE: pass.gated === true && statistics.pair.written,
-      SCORED: scored,
-      BLIND: scored || offset || "mask" in statistics,
-      READS: Object.keys(reads).length,
-      WIDE: Object.keys(reads).length + Object.keys(writes).length,
-      OPERANDS: all.length,
-      BUFFERS: windows.length,
-      IMAGES: images?.size ?? 0,
-      SUMS: total === "sum",
-      TOTAL: total,
-      TOTAL_DATA: windowOf[total] ? `${windowOf[total].name}_data` : "",
-      ...names,
-      ...chosen.constants,
-    },
-    windows.map((window) => {
-      const { tensor, first, end } = window;
-      return images?.get(window) ??
-        { tensor, start: first - tensor.offset, count: end - first };
-    }),
-    params,
-    [Math.ceil(tokens / chosen.tokens), heads[1], batches[1]],
-  );
+  const constants: Constants = Object.freeze({
+    D: d,
+    D4: Math.ceil(d / 4),
+    VEC: vector,
+    E: dtype,
+    CAUSAL: causal,
+    OFFSET: offset,
+    MASK: "mask" in statistics && !perPairMask,
+    PAIR_MASK: perPairMask,
+    BIAS: "bias" in statistics,
+    GATE: "gate" in statistics || pass.gated === true,
+    DBIAS: "dbias" in statistics,
+    PAIR: "pair" in statistics,
+    DGATE: pass.gated === true && statistics.pair.written,
+    SCORED: scored,
+    BLIND: scored || offset || "mask" in statistics,
+    READS: Object.keys(reads).length,
+    WIDE: Object.keys(reads).length + Object.keys(writes).length,
+    OPERANDS: all.length,
+    BUFFERS: windows.length,
+    IMAGES: images?.size ?? 0,
+    SUMS: total === "sum",
+    TOTAL: total,
+    TOTAL_DATA: windowOf[total] ? `${windowOf[total].name}_data` : "",
+    ...names,
+    ...chosen.constants,
+  });
+  const groups = [Math.ceil(tokens / chosen.tokens), heads[1], batches[1]] as const;
+  const { kernel } = chosen;
+  if (launches) {
+    const found = windows.map(({ name, first, end }) => {
+      const of = all.findIndex(([it]) => it === name);
+      return { of, first, count: end - first };
+    });
+    if (launches.size === MOST_LAUNCHES) launches.clear();
+    launches.set(key!, { kernel, constants, params, groups, windows: found });
+  }
+  const operands = windows.map((window) => {
+    const { tensor, first, end } = window;
+    return images?.get(window) ?? { tensor, start: first - tensor.offset, count: end - first };
+  });
+  device.run(kernel, constants, operands, params, groups);
 }
