@@ -11,9 +11,11 @@ import {
   div,
   matmul,
   mul,
+  noGrad,
   sqrt,
   sub,
   type Tensor,
+  TransformerBlock,
 } from "../engine/mod.ts";
 import { type CaseSpec, prepared, random } from "./case.ts";
 import type { Benchmark } from "./harness.ts";
@@ -23,6 +25,16 @@ import { stopwatch } from "./stopwatch.ts";
 export function chain(x: Tensor, y: Tensor): Tensor {
   const part = sub(mul(add(mul(x, y), x), 0.5), y);
   return div(x, sqrt(add(mul(part, part), 1)));
+}
+
+/** A transformer block, by which an eager program's mix of ops is told: 7 dispatches. */
+const BLOCK = { tokens: 16, width: 64, heads: 4 };
+
+function block(device: Device): CaseSpec {
+  const layer = new TransformerBlock(device, BLOCK.width, BLOCK.heads, 1);
+  const x = random(device, [1, BLOCK.tokens, BLOCK.width]);
+  const spec = mapped(device, [x], (x) => noGrad(() => layer.apply(x)), false);
+  return { ...spec, close: () => layer[Symbol.dispose]() };
 }
 
 /** Elements of the chain's operands: beyond all caches. */
@@ -108,6 +120,14 @@ const ENTRIES: readonly SmallEntry[] = [
     calls: 100,
     make: (device) =>
       mapped(device, [random(device, [64, 64]), random(device, [64, 64])], matmul, false),
+  },
+  {
+    name: `small/block/${BLOCK.tokens}x${BLOCK.width}`,
+    tier: "quick",
+    bound: "fma",
+    flops: 20 * 4 * BLOCK.tokens * BLOCK.width * (6 * BLOCK.width + BLOCK.tokens),
+    calls: 20,
+    make: block,
   },
   {
     name: `fused/eight/${LARGE}`,
