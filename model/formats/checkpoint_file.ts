@@ -110,7 +110,8 @@ function settingIn(
   return settingOf(keys.reduce(entryOf, configuration));
 }
 
-function settingOf(value: unknown): Setting | undefined {
+/** A value that is a setting; undefined for others. */
+export function settingOf(value: unknown): Setting | undefined {
   return typeof value === "number" || typeof value === "string" || typeof value === "boolean"
     ? value
     : undefined;

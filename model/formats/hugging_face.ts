@@ -3,12 +3,14 @@
  *
  * @module
  */
-import { type CheckpointFile, count } from "./checkpoint_file.ts";
+import { type CheckpointFile, count, settingOf } from "./checkpoint_file.ts";
 
 /** What weights are called in such folders; the first that is there is taken. */
 export const WEIGHT_FILES: readonly string[] = ["model.safetensors", "pytorch_model.bin"];
 /** What sizes and settings are called in them. */
 export const CONFIG_FILE = "config.json";
+/** What settings of the front end are called in them. */
+export const PROCESSOR_FILE = "preprocessor_config.json";
 /** `model_type` of folders that this project writes. */
 export const MODEL_TYPE = "tessera";
 
@@ -42,6 +44,8 @@ export interface HuggingFaceConfig {
  * `transformers` has for them, and from folders of this project system, framing and
  * standardisation, which files lose when `transformers` saves them anew.
  *
+ * Whatever else they say are settings of the file.
+ *
  * @param config the object in config.json; anything else says nothing
  */
 export function withConfig(file: CheckpointFile, config: unknown): CheckpointFile {
@@ -49,7 +53,10 @@ export function withConfig(file: CheckpointFile, config: unknown): CheckpointFil
   const said = config as Partial<Record<keyof HuggingFaceConfig, unknown>>;
   const encoder = count(said.num_attention_heads);
   const heads = encoder === undefined ? file.heads : { ...file.heads, encoder };
-  if (said.model_type !== MODEL_TYPE) return { ...file, heads };
+  const values = new Map(Object.entries(said));
+  const setting: CheckpointFile["setting"] = (...keys) =>
+    (keys.length === 1 ? settingOf(values.get(keys[0])) : undefined) ?? file.setting(...keys);
+  if (said.model_type !== MODEL_TYPE) return { ...file, heads, setting };
   const { system, framing, pool, mean, std } = said;
   const metadata = {
     ...file.metadata,
@@ -60,5 +67,5 @@ export function withConfig(file: CheckpointFile, config: unknown): CheckpointFil
       ? { standardisation: JSON.stringify({ mean, std }) }
       : {}),
   };
-  return { ...file, heads, metadata };
+  return { ...file, heads, setting, metadata };
 }

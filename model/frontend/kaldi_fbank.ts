@@ -106,10 +106,14 @@ export class KaldiFbank implements Disposable {
   readonly #window: Tensor;
   readonly #filters: Tensor;
 
-  /** Uploads window and filters. */
-  constructor(readonly device: Device) {
-    // Its first value is 0: no frame needs its first sample but for the mean.
-    this.#window = device.tensor(poveyWindow(KALDI_128.frame).subarray(1));
+  /**
+   * Uploads window and filters.
+   *
+   * @param window default {@link poveyWindow}; its first value is 0
+   */
+  constructor(readonly device: Device, window: Float32Array = poveyWindow(KALDI_128.frame)) {
+    // As that is 0, no frame needs its first sample but for the mean.
+    this.#window = device.tensor(window.slice(1));
     const { bands, size } = KALDI_128;
     this.#filters = device.tensor(kaldiMelFilterbank(KALDI_128), [bands, size / 2 + 1]);
   }

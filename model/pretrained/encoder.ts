@@ -26,7 +26,14 @@ import type { Lookup } from "../vit/blocks.ts";
 import type { ParameterArena } from "../vit/parameter_arena.ts";
 
 /** Which system an encoder is of. */
-export type PretrainedSystem = "mae-ast" | "beats" | "atst" | "passt" | "htsat";
+export type PretrainedSystem =
+  | "mae-ast"
+  | "beats"
+  | "atst"
+  | "passt"
+  | "htsat"
+  | "ast"
+  | "audiomae";
 
 /** Sizes that every encoder has. */
 export interface PretrainedSizes {

@@ -10,7 +10,9 @@ import { openFile } from "../encoder/open_file.ts";
 import { type CheckpointFile, openCheckpoint, type Setting } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import { bytesAccess, countOf } from "../formats/stored_tensor.ts";
+import { Ast, astPlan, isAst } from "./ast.ts";
 import { Atst, atstPlan, isAtst } from "./atst.ts";
+import { AudioMae, audioMaePlan, isAudioMae } from "./audiomae.ts";
 import { Beats, beatsPlan, isBeats } from "./beats.ts";
 import type { PretrainedEncoder, PretrainedSizes, PretrainedSystem } from "./encoder.ts";
 import { Htsat, htsatPlan, isHtsat } from "./htsat.ts";
@@ -18,6 +20,9 @@ import { isMaeAst, MaeAst, maeAstPlan } from "./mae_ast.ts";
 import { isPasst, Passt, passtPlan } from "./passt.ts";
 import type { PretrainedOptions } from "./options.ts";
 import { findTensors, type Plan } from "./state_dict.ts";
+
+/** What people call the systems that are known here. */
+export const PRETRAINED_TITLES = "MAE-AST, BEATs, ATST, PaSST, HTS-AT, AST, SSAST and AudioMAE";
 
 /** A system that is known here. */
 interface Known {
@@ -39,6 +44,8 @@ const KNOWN: Readonly<Record<PretrainedSystem, Known>> = {
   htsat: { is: isHtsat, plan: htsatPlan, load: (...of) => new Htsat(...of) },
   passt: { is: isPasst, plan: passtPlan, load: (...of) => new Passt(...of) },
   atst: { is: isAtst, plan: atstPlan, load: (...of) => new Atst(...of) },
+  ast: { is: isAst, plan: astPlan, load: (...of) => new Ast(...of) },
+  audiomae: { is: isAudioMae, plan: audioMaePlan, load: (...of) => new AudioMae(...of) },
 };
 
 /** Which system the tensors of a file are of; undefined for none of those here. */
@@ -112,8 +119,8 @@ export function importPretrained(
 }
 
 /**
- * Loads an encoder from an official file of MAE-AST, BEATs, ATST, PaSST or HTS-AT, or from one
- * that was imported.
+ * Loads an encoder from an official file of one of {@link PRETRAINED_TITLES}, or from one that was
+ * imported.
  *
  * ```ts
  * using encoder = await loadPretrained(device, "BEATs_iter3.pt");
@@ -146,9 +153,7 @@ function loaded(
 ): PretrainedEncoder {
   const system = pretrainedSystem(file.tensors);
   if (!system) {
-    throw new EncoderError(
-      "its tensors are those of none of MAE-AST, BEATs, ATST, PaSST and HTS-AT",
-    );
+    throw new EncoderError(`its tensors are those of none of ${PRETRAINED_TITLES}`);
   }
   return explaining(() => KNOWN[system].load(device, file, options));
 }

@@ -62,19 +62,21 @@ function moments(x: Row, less: 0 | 1): [mean: number, variance: number] {
   return [mean, sum(x.map((v) => (v - mean) ** 2)) / (x.length - less)];
 }
 
-function norm(p: Values, name: string, x: Row): Row {
+/** A layer norm of one token. */
+export function norm(p: Values, name: string, x: Row, eps = 1e-6): Row {
   const [mean, variance] = moments(x, 0);
   const [weight, bias] = [p.get(`${name}.weight`)!, p.get(`${name}.bias`)!];
-  return x.map((v, i) => (v - mean) / Math.sqrt(variance + 1e-6) * weight[i] + bias[i]);
+  return x.map((v, i) => (v - mean) / Math.sqrt(variance + eps) * weight[i] + bias[i]);
 }
 
-function block(p: Values, name: string, x: Row[], heads: number): Row[] {
+/** A pre-norm block. */
+export function block(p: Values, name: string, x: Row[], heads: number, eps = 1e-6): Row[] {
   const width = x[0].length;
   const each = width / heads;
   const q = p.get(`${name}attn.q_bias`);
   const bias = q &&
     Float64Array.of(...q, ...new Float64Array(width), ...p.get(`${name}attn.v_bias`)!);
-  const qkv = x.map((row) => affine(p, `${name}attn.qkv`, norm(p, `${name}norm1`, row), bias));
+  const qkv = x.map((row) => affine(p, `${name}attn.qkv`, norm(p, `${name}norm1`, row, eps), bias));
   const part = (row: Row, which: number, head: number) =>
     row.subarray(which * width + head * each, which * width + (head + 1) * each);
   const attended = qkv.map((row, i) => {
@@ -93,7 +95,7 @@ function block(p: Values, name: string, x: Row[], heads: number): Row[] {
     return plus(x[i], affine(p, `${name}attn.proj`, out));
   });
   return attended.map((row) => {
-    const hidden = affine(p, `${name}mlp.fc1`, norm(p, `${name}norm2`, row)).map((x) =>
+    const hidden = affine(p, `${name}mlp.fc1`, norm(p, `${name}norm2`, row, eps)).map((x) =>
       x * refPhi(x)
     );
     return plus(row, affine(p, `${name}mlp.fc2`, hidden));

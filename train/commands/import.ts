@@ -1,7 +1,7 @@
 /** `deno task import`: an official checkpoint to safetensors in this project's names. */
 
 import { asFloat32 } from "../../model/formats/stored_tensor.ts";
-import { importPretrained } from "../../model/pretrained/load.ts";
+import { importPretrained, PRETRAINED_TITLES } from "../../model/pretrained/load.ts";
 import { imported } from "../../model/formats/checkpoint_convert.ts";
 import { safetensorsChunks } from "../../model/formats/safetensors_stream.ts";
 import {
@@ -52,7 +52,7 @@ export const COMMAND = command({
     "Tensors get MATPAC's names, whatever the system; what has no counterpart there keeps its " +
     "own. MSM-MAE's q_bias and v_bias become qkv.bias. The file's metadata says system, sizes, " +
     "front end and what was done; deno task export turns it back. Optimizer state is left out. " +
-    "Of MAE-AST, BEATs, ATST, PaSST and HTS-AT the encoder alone is taken, under its own names.",
+    `Of ${PRETRAINED_TITLES} the encoder alone is taken, under its own names.`,
 });
 
 /** Text of `--help`. */

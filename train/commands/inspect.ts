@@ -6,7 +6,11 @@ import {
   modelOf,
   SYSTEM_TITLES,
 } from "../../model/formats/checkpoint_file.ts";
-import { inspectPretrained, type PretrainedFindings } from "../../model/pretrained/load.ts";
+import {
+  inspectPretrained,
+  PRETRAINED_TITLES,
+  type PretrainedFindings,
+} from "../../model/pretrained/load.ts";
 import { printable } from "../../engine/formats/printable.ts";
 import { bytesIn, type StoredTensor } from "../../model/formats/stored_tensor.ts";
 import { formatBytes } from "../../engine/mod.ts";
@@ -98,7 +102,7 @@ function judged(file: CheckpointFile): Judgement {
     if (encoder) return { encoder };
     const model = modelOf(file);
     return model ? { model } : {
-      reason: "none of MATPAC, MATPAC++, M2D, MSM-MAE, MAE-AST, BEATs, ATST, PaSST and HTS-AT",
+      reason: `none of MATPAC, MATPAC++, M2D, MSM-MAE, ${PRETRAINED_TITLES}`,
     };
   } catch (error) {
     // What is wrong with the model is what inspect is asked for.

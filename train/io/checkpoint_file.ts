@@ -10,7 +10,12 @@ import {
   modelOf,
   openCheckpoint,
 } from "../../model/formats/checkpoint_file.ts";
-import { CONFIG_FILE, WEIGHT_FILES, withConfig } from "../../model/formats/hugging_face.ts";
+import {
+  CONFIG_FILE,
+  PROCESSOR_FILE,
+  WEIGHT_FILES,
+  withConfig,
+} from "../../model/formats/hugging_face.ts";
 import type { RandomAccess } from "../../model/formats/stored_tensor.ts";
 import { readFully } from "./bytes.ts";
 import { namesIn } from "./folders.ts";
@@ -60,24 +65,28 @@ export interface OpenCheckpoint extends Disposable {
 }
 
 /**
- * The same file with what the config.json of a Hugging Face folder says, where it lies in one.
+ * The same file with what preprocessor_config.json and config.json of a Hugging Face folder say,
+ * where it lies in one.
  *
- * @throws {NoDataError} if that is no JSON
+ * @throws {NoDataError} if one of them is no JSON
  */
 export function withFolderConfig(file: CheckpointFile, path: string): CheckpointFile {
   if (!WEIGHT_FILES.includes(basename(path))) return file;
-  const beside = join(dirname(path), CONFIG_FILE);
-  let text: string;
-  try {
-    text = readRegularText(beside);
-  } catch {
-    return file;
-  }
-  try {
-    return withConfig(file, JSON.parse(text));
-  } catch (error) {
-    throw new NoDataError(`${beside}: ${(error as Error).message}`);
-  }
+  const said = [PROCESSOR_FILE, CONFIG_FILE].map((name) => {
+    const beside = join(dirname(path), name);
+    let text: string;
+    try {
+      text = readRegularText(beside);
+    } catch {
+      return {};
+    }
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw new NoDataError(`${beside}: ${(error as Error).message}`);
+    }
+  });
+  return withConfig(file, Object.assign({}, ...said));
 }
 
 /**

@@ -1,0 +1,351 @@
+/**
+ * What AST, SSAST and AudioMAE have in common (model/README.md, Encoders of others): Kaldi's filter
+ * bank under a Hann window on a canvas of fixed length, patches with a table of positions behind
+ * one or two tokens of their own, pre-norm blocks.
+ *
+ * @module
+ */
+import {
+  add,
+  concat,
+  conv2d,
+  type Device,
+  expand,
+  LayerNorm,
+  mean,
+  mul,
+  noGrad,
+  pad,
+  permute,
+  reshape,
+  scope,
+  ShapeError,
+  slice,
+  sub,
+  type Tensor,
+  TransformerBlock,
+  within,
+} from "../../engine/functions.ts";
+import type { Embedding } from "../encoder/embed_queue.ts";
+import { KALDI_128, KaldiFbank, kaldiFrames } from "../frontend/kaldi_fbank.ts";
+import { hannSymmetric } from "../frontend/passt_mel.ts";
+import {
+  type EncodeOptions,
+  type PretrainedEmbedOptions,
+  PretrainedEncoder,
+  type PretrainedInfo,
+  type PretrainedSizes,
+} from "./encoder.ts";
+import { loadParameters, type Plan, type Source, type Stored } from "./state_dict.ts";
+
+/** Statistics of log-mel over AudioSet that these systems standardise with. */
+export const AUDIOSET_STATISTICS = { mean: -4.2677393, std: 4.5689974 } as const;
+/** Frames of the canvas of models for AudioSet. */
+export const CANVAS = 1024;
+
+/** Frequency and time. */
+type Pair = readonly [bands: number, frames: number];
+
+/** Sizes of an encoder. */
+export interface VitSizes extends PretrainedSizes {
+  /** Bands and frames of a patch. */
+  readonly patch: Pair;
+  /** Bands and frames from one patch to the next. */
+  readonly stride: Pair;
+  /** Patches along frequency and time. */
+  readonly grid: readonly [rows: number, columns: number];
+  /** Frames of the canvas, and of a chunk. */
+  readonly frames: number;
+  /** Names of the tokens before the patches. */
+  readonly own: readonly string[];
+  /** Epsilon of every layer norm. */
+  readonly eps: number;
+  /** What log-mel values are standardised with: (x - mean) / (2 std). */
+  readonly mean: number;
+  /** See {@link mean}. */
+  readonly std: number;
+  /**
+   * Whether images have time first: patches go through time-major and their kernels have frames
+   * before bands.
+   */
+  readonly timeFirst: boolean;
+  /** Name of the last norm: `norm` of tokens, `fc_norm` of their mean. */
+  readonly norm: "norm" | "fc_norm";
+}
+
+/** Patches along an axis. */
+export function patchesAlong(size: number, patch: number, stride: number): number {
+  return Math.floor((size - patch) / stride) + 1;
+}
+
+/**
+ * Parameters under timm's names.
+ *
+ * @param named what the file calls them: names of the tensors that are one behind the other
+ */
+export function vitSources(
+  { width, depth, patch, grid, own, timeFirst, norm }: VitSizes,
+  named: (name: string) => readonly string[],
+): Source[] {
+  const one = (name: string, shape: readonly number[]): Source => {
+    const names = named(name);
+    const part = [shape[0] / names.length, ...shape.slice(1)];
+    return { name, shape, from: names.map((it): Stored => ({ name: it, shape: part })) };
+  };
+  const layer = (name: string, weight: readonly number[]): Source[] => [
+    one(`${name}.weight`, weight),
+    one(`${name}.bias`, [weight[0]]),
+  ];
+  const [bands, frames] = patch;
+  return [
+    ...own.map((it) => one(it, [1, 1, width])),
+    one("pos_embed", [1, own.length + grid[0] * grid[1], width]),
+    ...layer("patch_embed.proj", [width, 1, ...(timeFirst ? [frames, bands] : [bands, frames])]),
+    ...Array.from({ length: depth }, (_, i) => {
+      const name = `blocks.${i}`;
+      return [
+        ...layer(`${name}.norm1`, [width]),
+        ...layer(`${name}.attn.qkv`, [3 * width, width]),
+        ...layer(`${name}.attn.proj`, [width, width]),
+        ...layer(`${name}.norm2`, [width]),
+        ...layer(`${name}.mlp.fc1`, [4 * width, width]),
+        ...layer(`${name}.mlp.fc2`, [width, 4 * width]),
+      ];
+    }).flat(),
+    ...layer(norm, [width]),
+  ];
+}
+
+/** How a clip is embedded, beside what all encoders know. */
+export interface VitEmbedOptions extends PretrainedEmbedOptions {
+  /**
+   * What an embedding is: the mean of the tokens before the patches, or of the patches; default the
+   * system's. Time steps are of patches.
+   */
+  readonly vector?: "tokens" | "patches";
+}
+
+/** An encoder of such a system. */
+export abstract class SpectrogramVit extends PretrainedEncoder {
+  readonly info: PretrainedInfo;
+  readonly #sizes: VitSizes;
+  readonly #fbank: KaldiFbank;
+  readonly #vector: "tokens" | "patches";
+
+  /**
+   * Uploads parameters.
+   *
+   * @param vector the default of {@link VitEmbedOptions}
+   * @throws {EncoderError} if one is missing or has another shape.
+   */
+  protected constructor(
+    device: Device,
+    plan: Plan<VitSizes>,
+    info: Pick<PretrainedInfo, "system" | "source" | "licence">,
+    vector: "tokens" | "patches",
+  ) {
+    const { arena, unused } = loadParameters(device, plan);
+    super(device, arena);
+    const { width, depth, heads, grid, stride } = this.#sizes = plan.sizes;
+    this.#fbank = new KaldiFbank(device, hannSymmetric(KALDI_128.frame));
+    this.#vector = vector;
+    this.info = {
+      ...info,
+      title: plan.title,
+      frontend: "Kaldi filter bank under a Hann window, 128 bands from 20 to 8000 Hz, 25 ms " +
+        "every 10 ms",
+      sampleRate: KALDI_128.sampleRate,
+      minSamples: KALDI_128.frame,
+      hopSamples: stride[1] * KALDI_128.hop,
+      ...{ rows: grid[0], width, depth, heads, unused },
+    };
+  }
+
+  /** @inheritdoc The log-mel is not standardised yet: {@link encode} does so. */
+  features(waves: Tensor): Tensor {
+    return this.#fbank.apply(waves);
+  }
+
+  /** Steps whose patches begin in so many frames of a chunk. */
+  #steps(frames: number): number {
+    const { grid, stride } = this.#sizes;
+    return Math.min(grid[1], Math.ceil(frames / stride[1]));
+  }
+
+  /** @inheritdoc Those whose patches begin in the clip, chunk by chunk. */
+  stepsOf(samples: number): number {
+    return this.#chunks(samples).reduce((all, { frames }) => all + this.#steps(frames), 0);
+  }
+
+  /** Chunks as long as the canvas. */
+  #chunks(samples: number): { first: number; frames: number }[] {
+    const { frames } = this.#sizes;
+    const total = kaldiFrames(samples);
+    return Array.from({ length: Math.ceil(total / frames) }, (_, i) => ({
+      first: i * frames,
+      frames: Math.min(frames, total - i * frames),
+    }));
+  }
+
+  /**
+   * Outputs of the last blocks: tokens of its own, then patches in the system's order.
+   *
+   * @param features [clips, frames, 128]; what is missing to the canvas is filled with zeros before
+   * they are standardised, as these systems do
+   * @param count how many blocks
+   * @returns [clips, own tokens + patches, width] each, before the last norm
+   * @throws {ShapeError} if they are of no frame or longer than the canvas, or tokens of padding
+   * are told.
+   */
+  encodeBlocks(features: Tensor, count: number, { tokens, trace }: EncodeOptions = {}): Tensor[] {
+    const { depth, heads, width, stride, own, eps, timeFirst, ...sizes } = this.#sizes;
+    const p = this.parameter;
+    const [clips, given, bands] = features.shape;
+    if (
+      features.shape.length !== 3 || bands !== KALDI_128.bands || given < 1 || given > sizes.frames
+    ) {
+      throw new ShapeError(
+        `encode: features [${features.shape}] are not [clips, frames, ${KALDI_128.bands}] of up ` +
+          `to ${sizes.frames} frames`,
+      );
+    }
+    if (tokens) throw new ShapeError(`encode: clips of ${this.info.title} fill a canvas`);
+    return noGrad(() =>
+      scope(() => {
+        const canvas = pad(features, [[0, 0], [0, sizes.frames - given], [0, 0]]);
+        const standardised = mul(sub(canvas, sizes.mean), 1 / (2 * sizes.std));
+        const sides = [sizes.frames, bands];
+        const image = timeFirst ? standardised : permute(standardised, [0, 2, 1]);
+        const cut = conv2d(
+          reshape(image, [clips, 1, ...(timeFirst ? sides : sides.toReversed())]),
+          p("patch_embed.proj.weight"),
+          p("patch_embed.proj.bias"),
+          { stride: timeFirst ? [stride[1], stride[0]] : stride },
+        );
+        const patches = permute(reshape(cut, [clips, width, -1]), [0, 2, 1]);
+        trace?.("patch", patches);
+        const before = own.map((name) => expand(p(name), [clips, 1, width]));
+        let hidden = add(concat([...before, patches], 1), p("pos_embed"));
+        trace?.("tokens_in", hidden);
+        const outputs: Tensor[] = [];
+        for (let i = 0; i < depth; i++) {
+          // One block's intermediate results at a time: depth must not count in the memory.
+          using input = hidden;
+          const source = within(p, `blocks.${i}.`);
+          hidden = scope(() =>
+            new TransformerBlock(this.device, width, heads, source, { eps }).apply(input)
+          );
+          trace?.(`block${i}`, hidden);
+          if (i >= depth - count) outputs.push(mul(hidden, 1));
+        }
+        return outputs;
+      })
+    );
+  }
+
+  /** The last norm. */
+  #norm(x: Tensor): Tensor {
+    const { width, eps, norm } = this.#sizes;
+    return new LayerNorm(this.device, width, eps, within(this.parameter, `${norm}.`)).apply(x);
+  }
+
+  /** Patches of an output, time-major: [clips, columns, rows, width]. */
+  #grid(output: Tensor): Tensor {
+    const { grid: [rows, columns], own, timeFirst, width } = this.#sizes;
+    const patches = slice(output, 1, own.length, rows * columns);
+    return timeFirst
+      ? reshape(patches, [-1, columns, rows, width])
+      : permute(reshape(patches, [-1, rows, columns, width]), [0, 2, 1, 3]);
+  }
+
+  /** @inheritdoc All of the canvas, through the last norm. */
+  encode(features: Tensor, options: EncodeOptions = {}): Tensor {
+    return noGrad(() =>
+      scope(() => {
+        const [last] = this.encodeBlocks(features, 1, options);
+        return reshape(this.#grid(this.#norm(last)), [features.shape[0], -1, this.info.width]);
+      })
+    );
+  }
+
+  /** [1, values] of a chunk, or [steps, values]. */
+  #read(output: Tensor, steps: number, options: VitEmbedOptions): Tensor {
+    const { pool = "mean", bands = "mean", vector = this.#vector } = options;
+    const { own, norm, grid: [rows], width } = this.#sizes;
+    const inFront = norm === "norm";
+    if (pool === "none") {
+      const all = reshape(slice(this.#grid(this.#norm(output)), 1, 0, steps), [steps, rows, width]);
+      return bands === "mean" ? mean(all, { axes: [1] }) : reshape(all, [steps, rows * width]);
+    }
+    const tokens = inFront ? this.#norm(output) : output;
+    const pooled = vector === "tokens"
+      ? mean(slice(tokens, 1, 0, own.length), { axes: [1] })
+      : mean(this.#grid(tokens), { axes: bands === "mean" ? [1, 2] : [1] });
+    const read = inFront ? pooled : this.#norm(pooled);
+    return reshape(read, [1, -1]);
+  }
+
+  /**
+   * Embeds a clip in chunks of the canvas, each filled up as these systems do, which count by their
+   * frames.
+   *
+   * @returns without pooling, the steps whose patches begin in the clip; `times` are their starts.
+   * `layers` are the same of each block, through the last norm
+   * @throws as the others' `embed`; {@link ShapeError} for `bands: "concat"` of tokens, which have
+   * none.
+   */
+  override async embed(audio: Float32Array, options: VitEmbedOptions = {}): Promise<Embedding> {
+    const { pool = "mean", bands = "mean", layers = false, vector = this.#vector } = options;
+    if (pool === "mean" && vector === "tokens" && bands !== "mean") {
+      throw new ShapeError("embed: tokens before the patches have no bands");
+    }
+    const wave = this.waveOf(audio, options);
+    const { frame, hop } = KALDI_128;
+    const { stride } = this.#sizes;
+    const size = this.embeddingSize(options);
+    const depth = layers ? this.depth : 1;
+    const chunks = this.#chunks(wave.length);
+    const total = chunks.reduce((all, it) => all + it.frames, 0);
+    const sums = Array.from({ length: depth }, () => new Float64Array(size));
+    const rows: Float32Array[][] = Array.from({ length: depth }, () => []);
+    const times: number[] = [];
+    for (const { first, frames } of chunks) {
+      const part = wave.subarray(first * hop, (first + frames - 1) * hop + frame);
+      const steps = this.#steps(frames);
+      const outputs = noGrad(() =>
+        scope(() =>
+          this.encodeBlocks(this.features(this.device.tensor(part, [1, part.length])), depth)
+            .map((it) => this.#read(it, steps, { pool, bands, vector }))
+        )
+      );
+      const values = await Promise.all(outputs.map((it) => it.data()));
+      for (const it of outputs) it.dispose();
+      for (const [block, found] of (values as Float32Array[]).entries()) {
+        if (pool === "none") rows[block].push(found);
+        else found.forEach((it, i) => sums[block][i] += it * frames / total);
+      }
+      for (let i = 0; i < steps; i++) times.push((first + i * stride[1]) * 10);
+    }
+    const all = pool === "none"
+      ? rows.map((it) => Float32Array.from(it.flatMap((part) => [...part])))
+      : sums.map((it) => Float32Array.from(it));
+    return {
+      values: all[depth - 1],
+      shape: pool === "none" ? [times.length, size] : [size],
+      steps: times.length,
+      ...pool === "none" && { times: Float32Array.from(times) },
+      ...layers && { layers: Float32Array.from(all.flatMap((it) => [...it])) },
+    };
+  }
+
+  /** @inheritdoc */
+  override embeddingSize({ bands }: VitEmbedOptions = {}): number {
+    return this.stepSize(bands);
+  }
+
+  /** @inheritdoc */
+  override [Symbol.dispose](): void {
+    this.#fbank[Symbol.dispose]();
+    super[Symbol.dispose]();
+  }
+}
