@@ -16,14 +16,17 @@ import type { Benchmark } from "./harness.ts";
 /** Frames of a clip: the paper's crops. */
 export const EMBED_FRAMES = 608;
 
+/** Operations of so many blocks over a sequence. */
+export function transformerFlops(width: number, depth: number, tokens: number): number {
+  return 2 * depth * (12 * width * width * tokens + 2 * tokens * tokens * width);
+}
+
 /** Operations of one clip's embedding. */
 export function embedFlops(geometry: Geometry): number {
-  const { width: d, depth } = geometry;
+  const { width, depth } = geometry;
   const [high, wide] = patchSides(geometry);
   const { patches } = patchGrid(geometry);
-  const tokens = 1 + patches;
-  const layer = 12 * d * d * tokens + 2 * tokens * tokens * d;
-  return 2 * (high * wide * d * patches + depth * layer);
+  return 2 * high * wide * width * patches + transformerFlops(width, depth, 1 + patches);
 }
 
 function benchmark(preset: PresetName, batch: number): Benchmark {

@@ -10,6 +10,7 @@ import { FRONTEND_BENCHMARKS } from "./frontend.ts";
 import { GEMM_BENCHMARKS } from "./gemm.ts";
 import type { Benchmark } from "./harness.ts";
 import { MEMORY_BENCHMARKS } from "./memory.ts";
+import { PRETRAINED_BENCHMARKS } from "./pretrained.ts";
 import { SMALL_BENCHMARKS } from "./small.ts";
 import { STEP_BENCHMARKS } from "./step.ts";
 
@@ -22,6 +23,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   ...SMALL_BENCHMARKS,
   ...STEP_BENCHMARKS,
   ...EMBED_BENCHMARKS,
+  ...PRETRAINED_BENCHMARKS,
 ];
 
 /** What is asked for of {@link BENCHMARKS}. */

@@ -357,7 +357,8 @@ function imageOf(
   const [height, length] = transposed ? [columns, rows] : [rows, columns];
   const width = Math.ceil(length / 4);
   const bytesPerRow = ld * itemSize;
-  const whole = dtype === "f32" && length % 4 === 0 && first % 4 === 0 &&
+  // Rows may overlap in memory, not in an image.
+  const whole = dtype === "f32" && length <= ld && length % 4 === 0 && first % 4 === 0 &&
     bytesPerRow % ROW_BYTES === 0;
   if (!whole) return undefined;
   const most = device.gpu.limits.maxTextureDimension2D;

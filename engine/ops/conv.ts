@@ -12,6 +12,7 @@ import { denseStrides, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { materialize } from "../launch/copy.ts";
 import { elementwise } from "../launch/elementwise.ts";
+import { convolveRow, isRow } from "./conv_row.ts";
 import { multiply } from "./matmul.ts";
 import { sumTo } from "./reduce.ts";
 import { reshape } from "./view.ts";
@@ -188,6 +189,7 @@ export const perChannel = (bias: Tensor, places: Shape): Tensor =>
 
 /** The convolution, channels first: [outputs, batch, ...]. */
 export function convolve(x: Tensor, weight: Tensor, attrs: ConvAttrs, sizes: Sizes): Tensor {
+  if (isRow(attrs, sizes)) return convolveRow(x, weight, attrs, sizes);
   const { outputs, patch, places } = sizes;
   const columns = unfold(x, attrs, sizes);
   const product = x.device.empty([outputs, sizes.batch, ...sizes.result]);
@@ -551,7 +553,8 @@ export const oneAxis = ({ padding, ...rest }: Conv1dOptions): AnyOptions => ({
 });
 
 /**
- * Cross-correlation of sequences with kernels, as torch's `conv1d`.
+ * Cross-correlation of sequences with kernels, as torch's `conv1d`. Patches that overlap are copied
+ * out only where groups have few outputs, or for gradients.
  *
  * @param x [batch, in, length]
  * @param weight [out, in / groups, k]

@@ -96,7 +96,8 @@ export interface AtstSizes extends PretrainedSizes {
   readonly kind: "clip" | "frame";
 }
 
-function sourcesOf({ width, depth, positions, kind }: AtstSizes): Source[] {
+/** Parameters of an encoder of such sizes, and what of a file they are made of. */
+export function sourcesOf({ width, depth, positions, kind }: AtstSizes): Source[] {
   return [
     ...layer(EMBED, [width, ATST_MEL.bands * PATCH]),
     asStored("pos_embed", [1, positions, width]),

@@ -130,7 +130,8 @@ function sizesOf({ tensors, setting }: CheckpointFile, options: PretrainedOption
   };
 }
 
-function sourcesOf(sizes: BeatsSizes): Source[] {
+/** Parameters of an encoder of such sizes, and what of a file they are made of. */
+export function sourcesOf(sizes: BeatsSizes): Source[] {
   const { width, embedding, depth, hidden, heads, patch, patchBias, buckets, classes } = sizes;
   const [channels, length] = sizes.kernel;
   const weight = (old: string, index: 0 | 1, shape: readonly number[]): Stored => ({

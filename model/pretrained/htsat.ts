@@ -153,7 +153,8 @@ export function htsatPlan(file: CheckpointFile, _options: PretrainedOptions): Pl
   return { title: TITLE, sizes, tensors, sources: sourcesOf(sizes), beside };
 }
 
-function sourcesOf({ size, bands, window, stages, width, classes }: HtsatSizes): Source[] {
+/** Parameters of an encoder of such sizes, and what of a file they are made of. */
+export function sourcesOf({ size, bands, window, stages, width, classes }: HtsatSizes): Source[] {
   const bins = Math.floor(size / 2) + 1;
   const norm = (name: string) => ({ name: `bn0.${name}`, shape: [bands] });
   const deviation = (variance: number) => Math.sqrt(variance + EPS);

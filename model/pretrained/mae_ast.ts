@@ -107,7 +107,8 @@ function sizesOf(file: CheckpointFile, options: PretrainedOptions): MaeAstSizes 
   return { width, depth, hidden, heads, positions, patch: [high, wide] };
 }
 
-function sourcesOf({ width, depth, hidden, positions, patch }: MaeAstSizes): Source[] {
+/** Parameters of an encoder of such sizes, and what of a file they are made of. */
+export function sourcesOf({ width, depth, hidden, positions, patch }: MaeAstSizes): Source[] {
   const statistic = (name: string): Stored => ({ name: `batch_norm.running_${name}`, shape: [1] });
   return [
     // The batch norm without weights that the log-mel goes through.

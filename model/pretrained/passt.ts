@@ -113,7 +113,8 @@ export function passtPlan(file: CheckpointFile, options: PretrainedOptions): Pla
   return { title: TITLE, sizes, tensors, sources: sourcesOf(sizes), beside };
 }
 
-function sourcesOf({ width, depth, rows, columns, classes }: PasstSizes): Source[] {
+/** Parameters of an encoder of such sizes, and what of a file they are made of. */
+export function sourcesOf({ width, depth, rows, columns, classes }: PasstSizes): Source[] {
   return [
     ...["cls_token", "dist_token"].map((it) => asStored(it, [1, 1, width])),
     asStored("new_pos_embed", [1, OWN, width]),

@@ -95,14 +95,15 @@ const BESIDE: readonly Beside[] = [
     gate: [2, 2, 5],
     quick: true,
   },
-  { tokens: [9, 37], d: 6, mask: [2, 1, 1, 37], bias: [1, 1, 9, 37], hiding: true },
+  {
+    ...{ tokens: [9, 37], d: 6, hiding: true },
+    ...{ mask: [2, 1, 1, 37], bias: [1, 1, 9, 37], gate: [2, 1, 9] },
+  },
   { heads: [4, 2], tokens: [35, 71], d: 20, mask: [2, 1, 1, 71], bias: [2, 1, 1, 71] },
   { tokens: [7, 11], d: 4, causal: "end", mask: [7, 11], bias: [2, 2, 7, 1] },
-  { tokens: [35, 33], d: 7, bias: [1, 2, 35, 33], gate: [2, 1, 35], hiding: true },
-  { heads: [2, 1], tokens: [5, 35], d: 4, bias: [2, 2, 1, 35], gate: [2, 1] },
-  // Two windows of two clips.
+  // Two windows of several clips.
+  { batch: 6, heads: [2, 1], tokens: [5, 35], d: 4, bias: [2, 2, 1, 35], gate: [2, 1] },
   { batch: 4, tokens: [9, 9], d: 5, mask: [2, 1, 9, 9], bias: [2, 2, 9, 9], gate: [4, 2, 9] },
-  { batch: 6, tokens: [4, 9], d: 4, bias: [3, 1, 1, 9] },
   // The first queries see nothing.
   { heads: [4, 1], tokens: [34, 9], d: 16, causal: "end" },
 ];

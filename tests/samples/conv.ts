@@ -30,6 +30,18 @@ export const samples: Samples = {
         dilation: [1, 1],
         groups: 1,
       }],
+      ["1 x 5, many outputs", [2, 8, 1, 23], [32, 4, 1, 5], true, {
+        stride: [1, 1],
+        padding: [[0, 0], [2, 1]],
+        dilation: [1, 1],
+        groups: 2,
+      }],
+      ["1 x 4 by 2, many outputs", [3, 6, 1, 17], [20, 6, 1, 4], false, {
+        stride: [1, 2],
+        padding: [[0, 0], [0, 0]],
+        dilation: [1, 1],
+        groups: 1,
+      }],
       ["uneven", [1, 1, 6, 11], [2, 1, 2, 3], true, {
         stride: [2, 1],
         padding: [[1, 1], [0, 0]],
