@@ -7,7 +7,8 @@ import { fullOnly } from "../support/tier.ts";
 
 /**
  * Published counts, without mask tokens and heads that encoders do not use, but with what is no
- * parameter: MAE-AST's positions and two statistics, HTS-AT's transform, filters and 128 statistics.
+ * parameter: MAE-AST's positions and two statistics, HTS-AT's transform, filters and 128
+ * statistics.
  */
 const PARAMETERS: Readonly<Record<string, number>> = {
   "atst-clip": 85_420_032 - 768,
