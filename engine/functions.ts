@@ -135,6 +135,7 @@ export * from "./ops/bitwise.ts";
 export * from "./ops/any_all.ts";
 export * from "./ops/unary.ts";
 export { linear, type LinearOptions, matmul } from "./ops/matmul.ts";
+export { mlp, type MlpLayer } from "./ops/mlp.ts";
 export * from "./ops/einsum.ts";
 export * from "./ops/view.ts";
 export { at, type Index, type Slice } from "./ops/at.ts";

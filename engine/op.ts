@@ -196,6 +196,7 @@ function promotedBackward<A>(
       ...context,
       grads: context.grads.map((grad) => grad && widen(grad)),
       into: (i) => dtypes[i] === "f16" ? undefined : context.into(i),
+      arrived: (i) => dtypes[i] === "f16" ? undefined : context.arrived(i),
     },
     attrs,
   );

@@ -44,6 +44,12 @@ export interface BackwardContext {
    * is empty. Returning that very tensor saves a copy.
    */
   into(i: number): Tensor | undefined;
+  /**
+   * What has arrived so far of the gradient that input `i` gets from all that was made of it;
+   * dense, of the input's type. Who asks for it and gets it returns the sum of it and of the own
+   * gradient, which saves a pass over both.
+   */
+  arrived(i: number): Tensor | undefined;
 }
 
 /** The function behind a node: gradients of the inputs, undefined where none flows. */
@@ -212,12 +218,16 @@ export class Node {
    * @param needs which gradients are asked for
    * @param slots memory of leaves that may be written directly
    * @param inPlace takes the inputs whose gradient was
+   * @param arrived gradients that inputs have so far
+   * @param included takes the inputs whose result has them in it
    */
   compute(
     given: readonly (Tensor | undefined)[],
     needs: readonly boolean[],
     slots: readonly (GradientSlot | undefined)[] = [],
     inPlace: Set<number> = new Set(),
+    arrived: readonly (Tensor | undefined)[] = [],
+    included: Set<number> = new Set(),
   ): (Tensor | undefined)[] {
     const grads = given.map((g) => g && !this.#strided ? materialize(g) : g);
     const results = scope(() => {
@@ -233,6 +243,13 @@ export class Node {
           slots[i]?.known === false && slots.indexOf(slots[i]) === i && isBindable(slots[i].tensor)
             ? slots[i].tensor
             : undefined,
+        // Likewise; what comes of the other edge is added to the sum.
+        arrived: (i) => {
+          const before = arrived[i];
+          if (!before || !needs[i] || arrived.indexOf(before) !== i) return undefined;
+          included.add(i);
+          return materialize(before);
+        },
       });
       if (this.#site) this.#check(grads, returned, this.#site);
       // A result may be the incoming gradient itself or appear twice; each edge gets a handle of
@@ -262,14 +279,22 @@ export class Node {
     );
     const needs = this.edges.map((edge) => edge !== undefined && (!pass || pass.wants(edge)));
     const inPlace = new Set<number>();
-    const results = this.compute(this.grads, needs, slots, inPlace);
+    const arrived = this.edges.map((edge, i) =>
+      edge && "node" in edge
+        ? edge.node.grads[edge.output]
+        : slots[i]?.known
+        ? slots[i].tensor
+        : undefined
+    );
+    const included = new Set<number>();
+    const results = this.compute(this.grads, needs, slots, inPlace, arrived, included);
     this.edges.forEach((edge, i) => {
       const slot = slots[i];
       const grad = results[i];
       if (slot && inPlace.has(i)) slot.note(true);
       else if (!grad || !edge) return;
-      else if (slot) fillSlot(slot, grad);
-      else if ("node" in edge) addGrad(edge.node, edge.output, grad);
+      else if (slot) fillSlot(slot, grad, included.has(i));
+      else if ("node" in edge) addGrad(edge.node, edge.output, grad, included.has(i));
       else pass!.put(edge.leaf, grad);
     });
     if (pass?.retain) this.rest();
@@ -300,21 +325,19 @@ export class Node {
   }
 }
 
-function fillSlot(slot: GradientSlot, grad: Tensor): void {
-  slot.put((filled) => accumulate(slot.tensor, grad, filled));
+/** Adds to the gradient of a leaf, unless what it was is `included`. */
+function fillSlot(slot: GradientSlot, grad: Tensor, included = false): void {
+  slot.put((filled) => accumulate(slot.tensor, grad, filled && !included));
   grad.dispose();
 }
 
-/** Adds to the gradient of an output. Records nothing. */
-function addGrad(node: Node, output: number, grad: Tensor): void {
+/** Adds to the gradient of an output, unless what it was is `included`. Records nothing. */
+function addGrad(node: Node, output: number, grad: Tensor, included: boolean): void {
   const before = node.grads[output];
-  if (!before) {
-    node.grads[output] = grad;
-    return;
-  }
-  node.grads[output] = sumOf(before, grad);
+  node.grads[output] = before && !included ? sumOf(before, grad) : grad;
+  if (!before) return;
   before.dispose();
-  grad.dispose();
+  if (!included) grad.dispose();
 }
 
 let recording = true;

@@ -19,7 +19,9 @@
 // Constants: E (f32 or f16: what is stored; sums are f32), TA, TB, VA, VB, VC (gemm_bindings.wgsl),
 // TAIL, BLOCKED (gemm_blocks.wgsl), ROWS (a multiple of 4), VECS, WX, WY, STORE (rows unrolled in
 // gemm_store.wgsl), DOWN = ACROSS = 4 for it, BIAS, GELU (stores gelu(c) and keeps c in `pre`),
-// RESIDUAL, PARTIAL (adds the f32 sum of products before, laid out like C), ACC.
+// SLOPE (multiplies c by the derivative of GELU at `pre`), RESIDUAL, PARTIAL (adds the f32 sum of
+// products before, laid out like C), ACC, SUMS (with TA and without BLOCKED: stores the sums of A
+// over K, each as four sums of every fourth step; their order is that of gemm_subgroup.wgsl too).
 // gemm_subgroup.wgsl is faster where subgroups have a known size, gemm_tiled.wgsl is meant for
 // GPUs.
 
@@ -41,6 +43,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
 //:for r in 0..ROWS
 //:for j in 0..VECS
   var acc${r}_$j = vec4f(0.0);
+//:end
+//:end
+//:if SUMS
+//:for q in 0..4
+//:for i in 0..ROWS/4
+  var part${q}_$i = vec4f(0.0);
+//:end
 //:end
 //:end
 //:if TA
@@ -73,6 +82,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
 //:for q in 0..4
 //:for i in 0..ROWS/4
     let a${q}_${i} = load_a(a_at$i + (k * 4u + ${q}u) * lda);
+//:if SUMS
+    part${q}_$i += a${q}_$i;
+//:end
 //:end
 //:end
 //:else
@@ -158,5 +170,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) lane:
   }
 //:end
 
+//:if SUMS
+  if (column == 0u) {
+//:for i in 0..ROWS/4
+//:if TAIL
+//:for q in 0..3
+    part${q}_$i +=
+      select(vec4f(0.0), load_a(a_at$i + (whole * 4u + ${q}u) * lda), ${q}u < params.k % 4u);
+//:end
+//:end
+    let sum$i = (part0_$i + part1_$i) + (part2_$i + part3_$i);
+//:for r in 0..4
+    if (row + ${i*4+r}u < params.m) {
+      sums_data[params.offset_sums + row + ${i*4+r}u] = $E(sum$i[$r]);
+    }
+//:end
+//:end
+  }
+//:end
 //:include gemm_store
 }

@@ -17,9 +17,9 @@
 //
 // Edges as in gemm.wgsl; all lanes stay active.
 //
-// Constants: E, TA, TB, VA, VB, VC, TAIL, BLOCKED, BIAS, GELU, RESIDUAL, PARTIAL, ACC as in
-// gemm.wgsl; LANES (a multiple of 4), ROWS (a multiple of LANES), VECS; STORE, DOWN, ACROSS as in
-// gemm_store.wgsl; IMAGES as in gemm_bindings.wgsl, with a whole number of fours in K.
+// Constants: E, TA, TB, VA, VB, VC, TAIL, BLOCKED, BIAS, GELU, SLOPE, RESIDUAL, PARTIAL, ACC, SUMS
+// as in gemm.wgsl; LANES (a multiple of 4), ROWS (a multiple of LANES), VECS; STORE, DOWN, ACROSS
+// as in gemm_store.wgsl; IMAGES as in gemm_bindings.wgsl, with a whole number of fours in K.
 //
 // Three times as fast as gemm.wgsl on lavapipe, as the lanes of a subgroup load nothing twice;
 // which ROWS and VECS are fastest depends on the shape (kernels/README.md, Laboratory notebook,
@@ -42,6 +42,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:for r in 0..ROWS
 //:for j in 0..VECS
   var acc${r}_$j = vec4f(0.0);
+//:end
+//:end
+//:if SUMS
+//:for i in 0..ROWS/LANES
+  var part$i = vec4f(0.0);
 //:end
 //:end
 //:for i in 0..ROWS/LANES
@@ -131,6 +136,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     // Each group of rows is loaded just before its use: shorter blocks of code compile faster.
 //:for i in 0..ROWS/LANES
     let a$i = load_a(a_at$i + a_step);
+//:if SUMS
+    part$i += a$i;
+//:end
 //:for r in i*LANES..i*LANES+LANES
 //:for q in 0..4
 //:if TA
@@ -203,5 +211,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   }
 //:end
 
+//:if SUMS
+//:for i in 0..ROWS/LANES
+//:if TAIL
+  part$i += select(vec4f(0.0), load_a(a_at$i + whole * 4u * lda), lane % 4u < params.k % 4u);
+//:end
+  part$i += subgroupShuffleXor(part$i, 1u);
+  part$i += subgroupShuffleXor(part$i, 2u);
+  if (group.x == 0u && row + ${i*LANES}u + lane < params.m) {
+    let pair = select(part$i.xy, part$i.zw, lane % 4u > 1u);
+    sums_data[params.offset_sums + row + ${i*LANES}u + lane] =
+      $E(select(pair.x, pair.y, lane % 2u == 1u));
+  }
+//:end
+//:end
 //:include gemm_store
 }

@@ -28,9 +28,9 @@
 // Edges: rows and columns past the edge are clamped on load and dropped on store, as in gemm.wgsl;
 // steps past the end of K are zero in both operands (TAIL: they may lie within a group of four).
 //
-// Constants: E, TA, TB, VA, VB, VC, TAIL, BLOCKED, BIAS, GELU, RESIDUAL, PARTIAL, ACC as in
-// gemm.wgsl; ROWS, VECS, BK
-// as in the table; STORE = ROWS, DOWN = ACROSS = 64 for gemm_store.wgsl.
+// Constants: E, TA, TB, VA, VB, VC, TAIL, BLOCKED, BIAS, GELU, SLOPE, RESIDUAL, PARTIAL, ACC as in
+// gemm.wgsl; ROWS, VECS, BK as in the table; STORE = ROWS, DOWN = ACROSS = 64 for gemm_store.wgsl;
+// SUMS is not served.
 //
 // The speed on a GPU is unmeasured; the scheme is distilled from others' reports
 // (kernels/README.md, Laboratory notebook, gemm_tiled).

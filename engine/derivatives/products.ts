@@ -7,6 +7,7 @@
 import { materialize } from "../launch/copy.ts";
 import type { Derivative, DerivativeContext, Op } from "../op.ts";
 import { linear } from "../ops/matmul.ts";
+import { layersOf, type MlpAttributes } from "../ops/mlp.ts";
 import { sum } from "../ops/reduce.ts";
 import { gelu } from "../ops/unary.ts";
 import { scope } from "../scope.ts";
@@ -31,6 +32,7 @@ function valueOf(op: Op<unknown>, attrs: unknown, by: 0 | 1 | 2, [a, b, c]: Thre
     dtypes: [a.dtype, b.dtype],
     needs: [by === 0, by === 1],
     into: () => undefined,
+    arrived: () => undefined,
   }, attrs)[by]!;
 }
 
@@ -102,10 +104,22 @@ const withGelu: Derivative<LinearAttrs> = {
   forward: ([x, weight, bias]) => [gelu(linear(x, weight, bias))],
 };
 
+const mlp: Derivative<MlpAttributes> = {
+  forward(operands, attrs) {
+    const [x] = operands;
+    const layers = layersOf(operands, attrs);
+    return [layers.reduce((y, { weight, bias, residual }, i) => {
+      const z = linear(y, weight, bias, { residual });
+      return i < layers.length - 1 ? gelu(z) : z;
+    }, x)];
+  },
+};
+
 /** The rules for ops that are products. */
 export const PRODUCTS: Rules = {
   matmul: (context, attrs) => product(context, attrs, []),
   linear: { choose: (attrs: LinearAttrs) => attrs.gelu ? withGelu : linearRule },
+  mlp,
   conv2d: convolution,
   conv3d: convolution,
   convTranspose2d: convolution,

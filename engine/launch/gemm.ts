@@ -32,7 +32,10 @@ export interface MatrixOperand {
   readonly batchStride?: number;
 }
 
-/** `c = alpha * a b (+ bias) (+ residual)`; `a` is m x k, `b` is k x n, `c` is m x n. */
+/**
+ * `c = alpha * a b (+ bias) (+ residual)`, perhaps GELU or a factor after it; `a` is m x k, `b` is
+ * k x n, `c` is m x n.
+ */
 export interface GemmArguments {
   /** Left operand. */
   readonly a: MatrixOperand;
@@ -56,6 +59,10 @@ export interface GemmArguments {
   readonly residual?: Tensor;
   /** Laid out like `c`: receives the value before GELU, which is then applied. */
   readonly pre?: Tensor;
+  /** Laid out like `c`, which is multiplied by the derivative of GELU there. Not with `pre`. */
+  readonly slopeAt?: Tensor;
+  /** [m], of the type of `a`: receives the sums of the rows of `a`, where {@link gemm} can. */
+  readonly rowSums?: Tensor;
   /** Add to `c` instead of overwriting it. */
   readonly accumulate?: boolean;
 }
@@ -72,12 +79,27 @@ const LONGEST_LAUNCH = 32768;
  * them in order may be off by 2e-4.
  *
  * @param args all tensors f32, or all f16
+ * @returns whether the row sums that were asked for are there
  * @throws {RangeError} if a single row of an operand exceeds the adapter's binding limit.
  */
-export function gemm(args: GemmArguments): void {
+export function gemm(args: GemmArguments): boolean {
   const { m, n, k, batch = 1 } = args;
-  if (m === 0 || n === 0 || batch === 0) return;
-  launch(args, [0, m], [0, n], [0, k], [0, batch], args.accumulate ?? false);
+  if (m === 0 || n === 0 || batch === 0) return false;
+  const rowSums = sumsRows(args) ? args.rowSums : undefined;
+  launch({ ...args, rowSums }, [0, m], [0, n], [0, k], [0, batch], args.accumulate ?? false);
+  return rowSums !== undefined;
+}
+
+/**
+ * Whether the kernels can sum the rows of `a` on the way: those that start on software adapters,
+ * whose lanes load rows side by side then, if a launch has all of k.
+ */
+function sumsRows({ a, b, c, k, batch = 1, rowSums }: GemmArguments): boolean {
+  const { bindingLimit, offsetAlignment, info } = c.tensor.device;
+  const fits = ({ tensor, ld }: MatrixOperand) =>
+    k * ld * tensor.itemSize <= bindingLimit - offsetAlignment;
+  return rowSums !== undefined && info.software && a.transposed === true && !b.transposed &&
+    batch === 1 && k <= LONGEST_IN_ORDER && fits(a) && fits(b);
 }
 
 type Range = readonly [first: number, count: number];
@@ -113,6 +135,7 @@ const OFFSETS = [
   ["residual", "offset_residual"],
   ["pre", "offset_pre"],
   ["partial", "offset_partial"],
+  ["rowSums", "offset_sums"],
 ] as const;
 
 /** What was found for a problem: small products come by the thousand. */
@@ -139,8 +162,10 @@ const MOST_PROBLEMS = 1024;
 function variantsOf(device: Device, problem: GemmProblem): Variants {
   let known = knownVariants.get(device);
   if (!known) knownVariants.set(device, known = new Map());
-  const { m, n, k, batch, widthA, widthB, transposedB, images, blocked } = problem;
-  const key = `${m},${n},${k},${batch},${widthA},${widthB},${transposedB},${images},${blocked}`;
+  const { m, n, k, batch, widthA, widthB, ...flags } = problem;
+  const { transposedB, images, blocked, rowSums } = flags;
+  const key = `${m},${n},${k},${batch},${widthA},${widthB},` +
+    `${transposedB},${images},${blocked},${rowSums}`;
   let found = known.get(key);
   if (!found) {
     if (known.size === MOST_PROBLEMS) known.clear();
@@ -179,8 +204,10 @@ function launch(
     c: span(c, m, n),
     bias: args.bias && { tensor: args.bias, first: args.bias.offset + n[0], count: n[1] },
     residual: args.residual && like(args.residual),
-    pre: args.pre && like(args.pre),
+    pre: (args.pre ?? args.slopeAt) && like((args.pre ?? args.slopeAt)!),
     partial: args.partial && span(args.partial, m, n),
+    rowSums: args.rowSums &&
+      { tensor: args.rowSums, first: args.rowSums.offset + m[0], count: m[1] },
   };
   const tooLarge = (part: { tensor: Tensor; count: number } | undefined) =>
     part !== undefined &&
@@ -220,6 +247,7 @@ function launch(
     offset_residual: 0,
     offset_pre: 0,
     offset_partial: 0,
+    offset_sums: 0,
   };
   const windows: TensorWindow[] = [];
   for (const [name, offset] of OFFSETS) {
@@ -247,6 +275,7 @@ function launch(
     widthB: widthOf(b.transposed ? k[1] : n[1], b.ld, params.batch_b, spans.b.first),
     transposedB: b.transposed ?? false,
     blocked: args.k > LONGEST_IN_ORDER,
+    rowSums: args.rowSums !== undefined,
     images: imageA !== undefined && imageB !== undefined,
   };
   const results = [spans.c, spans.bias, spans.residual, spans.pre, spans.partial];
@@ -259,7 +288,7 @@ function launch(
     const layout = `${a.transposed ? "t" : "n"}${b.transposed ? "t" : "n"}`;
     // Loads and stores of four elements, the usual ones, go without saying.
     const widths = [sizes.widthA, sizes.widthB, widthC].join("-");
-    const accesses = widths === "4-4-4" ? "" : `/${widths}`;
+    const accesses = (widths === "4-4-4" ? "" : `/${widths}`) + (sizes.rowSums ? "/sums" : "");
     const shape = shapeClass(sizes, a.transposed ?? false);
     const tunable = `gemm/${layout}/${dtype}/${shape}${accesses}`;
     variants.forms.set(form, known = { tunable, constants: new Map() });
@@ -282,9 +311,11 @@ function launch(
         TB: b.transposed ?? false,
         BIAS: args.bias !== undefined,
         GELU: args.pre !== undefined,
+        SLOPE: args.slopeAt !== undefined,
         RESIDUAL: args.residual !== undefined,
         PARTIAL: args.partial !== undefined,
         ACC: accumulate,
+        SUMS: sizes.rowSums,
       });
       constants.set(name, found);
     }
@@ -331,9 +362,10 @@ function launch(
 
 /** What the constants of a launch depend on beside its problem, as one number. */
 function formOf(args: Launch, widthC: number, accumulate: boolean): number {
-  const { a, b, c, bias, pre, residual, partial } = args;
+  const { a, b, c, bias, pre, slopeAt, residual, partial, rowSums } = args;
   const half = (operand: MatrixOperand) => operand.tensor.dtype === "f16";
-  const bits = [half(a), half(c), a.transposed, b.transposed, bias, pre, residual, partial];
+  const types = [half(a), half(c), a.transposed, b.transposed];
+  const bits = [...types, bias, pre, slopeAt, residual, partial, rowSums];
   return bits.reduce((all, bit) => 2 * all + (bit ? 1 : 0), accumulate ? 1 : 0) * 8 + widthC;
 }
 
@@ -381,8 +413,8 @@ function shapeClass({ m, n, k, batch }: GemmProblem, gradient: boolean): string 
 }
 
 /**
- * Splits K: the first part writes, the others add; bias and residual ride on the first. Where f16
- * or GELU forbid adding to the result, all but the last add up in f32 elsewhere.
+ * Splits K: the first part writes, the others add; bias and residual ride on the first. Where f16,
+ * GELU or its derivative forbid adding to the result, all but the last add up in f32 elsewhere.
  */
 function splitInner(
   args: Launch,
@@ -396,10 +428,13 @@ function splitInner(
     throw new RangeError("gemm: one row of an operand exceeds the adapter's binding limit");
   }
   const parts = k[1] > LONGEST_LAUNCH ? blocks(k) : halves(k);
-  const plain = { ...args, bias: undefined, residual: undefined, pre: undefined };
+  const plain = {
+    ...args,
+    ...{ bias: undefined, residual: undefined, pre: undefined, slopeAt: undefined },
+  };
   const { c } = args;
   const { device, dtype } = c.tensor;
-  if (dtype === "f32" && !args.pre) {
+  if (dtype === "f32" && !args.pre && !args.slopeAt) {
     parts.forEach((part, i) => launch(i ? plain : args, m, n, part, batch, i > 0 || accumulate));
     return;
   }

@@ -20,8 +20,10 @@ const insight: KernelInsight = {
       c.E === "f16" && "f16",
       c.BIAS && "bias",
       c.GELU && "gelu",
+      c.SLOPE && "gelu'",
       c.RESIDUAL && "residual",
       c.ACC && "add",
+      c.SUMS && "row sums",
     ].filter(Boolean).join(" "),
 };
 /** Rounds over K, `step` at a time and its end one by one, over its blocks, and of the stores. */
@@ -152,6 +154,8 @@ export interface GemmProblem {
   readonly images?: boolean;
   /** Whether sums go in blocks, with which large tiles take long to compile; default false. */
   readonly blocked?: boolean;
+  /** Whether the rows of the left operand are summed as well; default false. */
+  readonly rowSums?: boolean;
 }
 
 const tilesOf = ({ rows, columns }: GemmVariant, { m, n, batch }: GemmProblem): number =>
@@ -218,7 +222,7 @@ export function gemmVariants(device: Device, problem: GemmProblem): readonly Gem
     REGISTER,
     ...(problem.images && device.info.software ? images : []),
     ...buffers,
-    ...SHARED_TILES,
+    ...(problem.rowSums ? [] : SHARED_TILES),
   ].filter(({ rows, columns }) => problem.m <= most * rows && problem.n <= most * columns);
   const first = startWith(device, problem, fitting);
   return [first, ...fitting.filter((variant) => variant !== first)];

@@ -8,6 +8,7 @@ import { needOptions, needWhole } from "../arguments.ts";
 import { KernelError, ShapeError } from "../errors.ts";
 import { attention, type AttentionOptions, selfAttention } from "../ops/attention.ts";
 import { linear, type LinearOptions } from "../ops/matmul.ts";
+import { mlp } from "../ops/mlp.ts";
 import { rotary } from "../ops/rotary.ts";
 import { concat, permute, reshape, slice } from "../ops/view.ts";
 import { keep, scope } from "../scope.ts";
@@ -227,7 +228,7 @@ export class Mlp extends Module {
 
   /** [..., width] to the same shape; `residual` is added in the last kernel. */
   apply(x: Tensor, options: Pick<LinearOptions, "residual"> = {}): Tensor {
-    return this.fc2.apply(this.fc1.apply(x, { gelu: true }), options);
+    return mlp(x, [this.fc1, this.fc2], options);
   }
 }
 

@@ -107,7 +107,7 @@ export interface NormGradients {
   readonly stats: Tensor;
   /** Gradient of the normalised rows. */
   readonly dy: Tensor;
-  /** Gradient of the sum, which is added to dx. */
+  /** Gradient of the sum or another one of x, which is added to dx. */
   readonly dtotal?: Tensor;
   /** Receives the gradient of x, if one is needed. */
   readonly dx?: Tensor;
@@ -274,10 +274,12 @@ const layerNormOp = /* @__PURE__ */ defineOp<NormAttrs>({
     save(stats);
     return [y];
   },
-  backward({ grads: [dy], saved: [x, gamma, stats], needs, into }) {
+  backward({ grads: [dy], saved: [x, gamma, stats], needs, into, arrived }) {
     const dx = needs[0] ? writable(into(0), x) : undefined;
     const parameters = parameterGradients(gamma, needs[1] || needs[2], [into(1), into(2)]);
-    normBackward({ x, gamma, stats, dy: dy!, dx, parameters, centre: true });
+    // Of a pre-norm block: the gradient of the residual connection around it.
+    const dtotal = arrived(0);
+    normBackward({ x, gamma, stats, dy: dy!, dtotal, dx, parameters, centre: true });
     return [dx, ...parameters];
   },
   reference: {

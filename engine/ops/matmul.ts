@@ -43,10 +43,15 @@ function refProduct(
   return c;
 }
 
-/** A product over all tensors of it, zeros where nothing is summed. */
-export function multiply(product: GemmArguments): void {
-  if (product.k > 0) gemm(product);
-  else fill(product.c.tensor, 0);
+/**
+ * A product over all tensors of it, zeros where nothing is summed.
+ *
+ * @returns whether the row sums that were asked for are there
+ */
+export function multiply(product: GemmArguments): boolean {
+  if (product.k > 0) return gemm(product);
+  fill(product.c.tensor, 0);
+  return false;
 }
 
 interface LinearAttributes {
@@ -58,14 +63,18 @@ interface LinearAttributes {
   readonly residual: boolean;
 }
 
-const refGelu = {
+/** GELU and its derivative in float64. */
+export const refGelu = {
+  /** The function. */
   value: (x: number): number => x * refPhi(x),
+  /** Its derivative. */
   slope: (x: number): number => refPhi(x) + x * Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI),
 };
 
-function refLinear(
+/** A linear layer in float64, before GELU. */
+export function refLinear(
   [x, weight, ...rest]: readonly RefArray[],
-  { bias, residual }: LinearAttributes,
+  { bias, residual }: Omit<LinearAttributes, "gelu">,
 ): RefArray {
   const [n, k] = weight.shape;
   const m = sizeOf(x.shape.slice(0, -1));
@@ -75,48 +84,145 @@ function refLinear(
   return refFrom(shape, (i) => y[i] + (bias ? rest[0].data[i % n] : 0) + (extra ? extra[i] : 0));
 }
 
+/** Gradients of input, weight and bias of a linear layer for one of its result, in float64. */
+export function refLinearBackward(x: RefArray, weight: RefArray, dz: RefArray): RefArray[] {
+  const [n, k] = weight.shape;
+  const m = sizeOf(x.shape.slice(0, -1));
+  return [
+    { shape: x.shape, data: refProduct(dz.data, weight.data, m, k, n) },
+    { shape: weight.shape, data: refProduct(dz.data, x.data, n, k, m, { a: true }) },
+    refUnbroadcast(dz.data, [m, n], [n]),
+  ];
+}
+
+/** Operands of {@link linearForward}. */
+export interface LinearOperands {
+  /** Name of the op in messages. */
+  readonly name: string;
+  /** [..., in] */
+  readonly x: Tensor;
+  /** [out, in] */
+  readonly weight: Tensor;
+  /** [out] */
+  readonly bias?: Tensor;
+  /** [..., out] */
+  readonly residual?: Tensor;
+  /** Whether GELU follows. */
+  readonly gelu: boolean;
+}
+
+/**
+ * A linear layer's result, and what it was before GELU. Records nothing.
+ *
+ * @throws {ShapeError} if sizes do not fit.
+ */
+export function linearForward(
+  { name, x, weight, bias, residual, gelu }: LinearOperands,
+): { y: Tensor; pre?: Tensor } {
+  const [n, k] = weight.shape;
+  if (weight.shape.length !== 2 || x.shape[x.shape.length - 1] !== k) {
+    throw new ShapeError(
+      `${name}: input ${show(x.shape)} against weight ${show(weight.shape)} [out, in]`,
+    );
+  }
+  const shape = [...x.shape.slice(0, -1), n];
+  if (bias && !sameShape(bias.shape, [n])) {
+    throw new ShapeError(
+      `${name}: bias ${show(bias.shape)} against weight ${show(weight.shape)} [out, in]`,
+    );
+  }
+  if (residual && !sameShape(residual.shape, shape)) {
+    throw new ShapeError(
+      `${name}: residual ${show(residual.shape)} against result ${show(shape)}`,
+    );
+  }
+  const y = x.device.empty(shape, x.dtype);
+  const pre = gelu ? x.device.empty(shape, x.dtype) : undefined;
+  if (k === 0) {
+    // A sum of nothing, and what is added to it.
+    const added = [bias, residual].filter((it) => it !== undefined);
+    elementwise(pre ?? y, added, { expression: ["T(0.0)", "a", "a + b"][added.length] });
+    if (pre) elementwise(y, [pre], { expression: "gelu_$V(a)" });
+  } else {
+    gemm({
+      a: { tensor: x, ld: k },
+      b: { tensor: weight, ld: k, transposed: true },
+      c: { tensor: y, ld: n },
+      m: sizeOf(x.shape.slice(0, -1)),
+      n,
+      k,
+      bias,
+      residual,
+      pre,
+    });
+  }
+  return { y, pre };
+}
+
+/** Operands of {@link linearBackward}. */
+export interface LinearGradients {
+  /** [..., in] */
+  readonly x: Tensor;
+  /** [out, in] */
+  readonly weight: Tensor;
+  /** Gradient of the result before GELU, [..., out]. */
+  readonly dz: Tensor;
+  /** Whether gradients of input, weight and bias are asked for. */
+  readonly needs: readonly [x: boolean, weight: boolean, bias: boolean];
+  /** Where those of weight and bias go; default new memory. */
+  readonly into: readonly [weight?: Tensor, bias?: Tensor];
+  /** Added to the gradient of the input. */
+  readonly arrived?: Tensor;
+  /** What the input was before GELU, whose gradient is then asked for instead. */
+  readonly pre?: Tensor;
+}
+
+/** Gradients of input, weight and bias of a linear layer. Records nothing. */
+export function linearBackward(
+  { x, weight, dz, needs, into, arrived, pre }: LinearGradients,
+): [dx?: Tensor, dweight?: Tensor, dbias?: Tensor] {
+  const { device, dtype } = x;
+  const [n, k] = weight.shape;
+  const m = sizeOf(x.shape.slice(0, -1));
+  const dx = needs[0] ? device.empty(x.shape, dtype) : undefined;
+  if (dx) {
+    multiply({
+      a: { tensor: dz, ld: n },
+      b: { tensor: weight, ld: k },
+      c: { tensor: dx, ld: k },
+      m,
+      n: k,
+      k: n,
+      residual: arrived,
+      slopeAt: pre,
+    });
+  }
+  const dweight = needs[1] ? into[0] ?? device.empty(weight.shape, dtype) : undefined;
+  const dbias = needs[2] ? into[1] ?? device.empty([n], dtype) : undefined;
+  // The product for the weight reads what the bias gets the sums of.
+  const summed = dweight && multiply({
+    a: { tensor: dz, ld: n, transposed: true },
+    b: { tensor: x, ld: k },
+    c: { tensor: dweight, ld: k },
+    m: n,
+    n: k,
+    k: m,
+    rowSums: dbias,
+  });
+  if (dbias && !summed) sumTo(dz, [n], dbias);
+  return [dx, dweight, dbias];
+}
+
 const linearOp = /* @__PURE__ */ defineOp<LinearAttributes>({
   name: "linear",
   savedFor: [[1], [0], [0, 1, 2], []],
   half: true,
   forward([x, weight, ...rest], { gelu, bias, residual }, save) {
-    const [n, k] = weight.shape;
-    if (weight.shape.length !== 2 || x.shape[x.shape.length - 1] !== k) {
-      throw new ShapeError(
-        `linear: input ${show(x.shape)} against weight ${show(weight.shape)} [out, in]`,
-      );
-    }
-    const shape = [...x.shape.slice(0, -1), n];
-    if (bias && !sameShape(rest[0].shape, [n])) {
-      throw new ShapeError(
-        `linear: bias ${show(rest[0].shape)} against weight ${show(weight.shape)} [out, in]`,
-      );
-    }
-    const residualTensor = residual ? rest[rest.length - 1] : undefined;
-    if (residualTensor && !sameShape(residualTensor.shape, shape)) {
-      throw new ShapeError(
-        `linear: residual ${show(residualTensor.shape)} against result ${show(shape)}`,
-      );
-    }
-    const y = x.device.empty(shape, x.dtype);
-    const pre = gelu ? x.device.empty(shape, x.dtype) : undefined;
-    if (k === 0) {
-      // A sum of nothing, and what is added to it.
-      elementwise(pre ?? y, rest, { expression: ["T(0.0)", "a", "a + b"][rest.length] });
-      if (pre) elementwise(y, [pre], { expression: "gelu_$V(a)" });
-    } else {
-      gemm({
-        a: { tensor: x, ld: k },
-        b: { tensor: weight, ld: k, transposed: true },
-        c: { tensor: y, ld: n },
-        m: sizeOf(x.shape.slice(0, -1)),
-        n,
-        k,
-        bias: bias ? rest[0] : undefined,
-        residual: residualTensor,
-        pre,
-      });
-    }
+    const added = {
+      bias: bias ? rest[0] : undefined,
+      residual: residual ? rest[rest.length - 1] : undefined,
+    };
+    const { y, pre } = linearForward({ name: "linear", x, weight, ...added, gelu });
     save(x);
     save(weight);
     if (pre) save(pre);
@@ -125,40 +231,22 @@ const linearOp = /* @__PURE__ */ defineOp<LinearAttributes>({
     return [y];
   },
   backward(
-    { grads: [dy], saved: [x, weight, pre], needs, shapes, into },
+    { grads: [dy], saved: [x, weight, pre], needs, into, arrived },
     { gelu, bias, residual },
   ) {
-    const [n, k] = weight.shape;
-    const m = sizeOf(x.shape.slice(0, -1));
     let dz = dy!;
     if (gelu) {
       dz = dy!.device.empty(dy!.shape, dy!.dtype);
       elementwise(dz, [pre, dy!], { expression: "b * gelu_grad_$V(a)" });
     }
-    const result: (Tensor | undefined)[] = [undefined, undefined];
-    if (needs[0]) {
-      result[0] = x.device.empty(x.shape, x.dtype);
-      multiply({
-        a: { tensor: dz, ld: n },
-        b: { tensor: weight, ld: k },
-        c: { tensor: result[0], ld: k },
-        m,
-        n: k,
-        k: n,
-      });
-    }
-    if (needs[1]) {
-      result[1] = into(1) ?? x.device.empty(weight.shape, x.dtype);
-      multiply({
-        a: { tensor: dz, ld: n, transposed: true },
-        b: { tensor: x, ld: k },
-        c: { tensor: result[1], ld: k },
-        m: n,
-        n: k,
-        k: m,
-      });
-    }
-    if (bias) result.push(needs[2] ? sumTo(dz, shapes[2], into(2)) : undefined);
+    const [dx, dweight, dbias] = linearBackward({
+      ...{ x, weight, dz },
+      needs: [needs[0], needs[1], bias && needs[2]],
+      into: [into(1), bias ? into(2) : undefined],
+      arrived: weight.shape[0] > 0 ? arrived(0) : undefined,
+    });
+    const result: (Tensor | undefined)[] = [dx, dweight];
+    if (bias) result.push(dbias);
     if (residual) result.push(dy);
     return result;
   },
@@ -169,16 +257,12 @@ const linearOp = /* @__PURE__ */ defineOp<LinearAttributes>({
     },
     backward(inputs, attrs, [dy]) {
       const [x, weight] = inputs;
-      const [n, k] = weight.shape;
-      const m = sizeOf(x.shape.slice(0, -1));
       const z = refLinear(inputs, attrs);
-      const dz = attrs.gelu ? dy.data.map((g, i) => g * refGelu.slope(z.data[i])) : dy.data;
-      const result: RefArray[] = [
-        { shape: x.shape, data: refProduct(dz, weight.data, m, k, n) },
-        { shape: weight.shape, data: refProduct(dz, x.data, n, k, m, { a: true }) },
-      ];
-      if (attrs.bias) result.push(refUnbroadcast(dz, [m, n], [n]));
-      if (attrs.residual) result.push({ shape: dy.shape, data: dz });
+      const dz = attrs.gelu ? refFrom(z.shape, (i) => dy.data[i] * refGelu.slope(z.data[i])) : dy;
+      const [dx, dweight, dbias] = refLinearBackward(x, weight, dz);
+      const result = [dx, dweight];
+      if (attrs.bias) result.push(dbias);
+      if (attrs.residual) result.push(dz);
       return result;
     },
   },

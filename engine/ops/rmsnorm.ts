@@ -34,10 +34,11 @@ const rmsNormOp = /* @__PURE__ */ defineOp<RmsAttrs>({
     save(stats);
     return [y];
   },
-  backward({ grads: [dy], saved: [x, gamma, stats], needs, into }) {
+  backward({ grads: [dy], saved: [x, gamma, stats], needs, into, arrived }) {
     const dx = needs[0] ? writable(into(0), x) : undefined;
     const parameters = needs[1] ? [into(1) ?? gamma.device.empty(gamma.shape, gamma.dtype)] : [];
-    normBackward({ x, gamma, stats, dy: dy!, dx, parameters, centre: false });
+    const dtotal = arrived(0);
+    normBackward({ x, gamma, stats, dy: dy!, dtotal, dx, parameters, centre: false });
     return [dx, ...parameters];
   },
   reference: {

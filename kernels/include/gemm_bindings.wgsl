@@ -8,12 +8,13 @@
 // out of bounds, which WebGPU allows to read. What comes of them is dropped.
 //
 // Constants: E (f32 or f16: what is stored; everything is computed in f32), EC (that of C: f32
-// where it holds a partial sum of f16 products), VA, VB, VC, BIAS, RESIDUAL, GELU, PARTIAL; IMAGES
-// (A and B are textures of four elements per texel, which lavapipe reads three times as fast).
+// where it holds a partial sum of f16 products), VA, VB, VC, BIAS, RESIDUAL, GELU, SLOPE, PARTIAL,
+// SUMS; IMAGES (A and B are textures of four elements per texel, which lavapipe reads three times
+// as fast).
 //
 // Items of 2 or 1 cost a tenth on lavapipe (kernels/README.md, Laboratory notebook, gemm).
 
-//:if GELU
+//:if GELU || SLOPE
 //:include math
 //:end
 
@@ -31,6 +32,7 @@ struct Params {
   offset_residual: u32,
   offset_pre: u32,
   offset_partial: u32,
+  offset_sums: u32,
   batch_a: u32, // elements between neighbouring matrices
   batch_b: u32,
   batch_c: u32,
@@ -77,8 +79,15 @@ alias WideC = vec${VC}f;
 //:if GELU
 @group(0) @binding(${4+BIAS+RESIDUAL}) var<storage, read_write> pre_data: array<ItemC>;
 //:end
+//:if SLOPE
+@group(0) @binding(${4+BIAS+RESIDUAL}) var<storage, read> pre_data: array<ItemC>;
+//:end
 //:if PARTIAL
-@group(0) @binding(${4+BIAS+RESIDUAL+GELU}) var<storage, read> partial_data: array<WideC>;
+@group(0) @binding(${4+BIAS+RESIDUAL+GELU+SLOPE}) var<storage, read> partial_data: array<WideC>;
+//:end
+//:if SUMS
+@group(0) @binding(${4+BIAS+RESIDUAL+GELU+SLOPE+PARTIAL}) var<storage, read_write> sums_data:
+  array<$E>;
 //:end
 
 //:if IMAGES

@@ -55,6 +55,13 @@
       let before = v;
       v = gelu_vec4(v);
 //:end
+//:if SLOPE
+      v *= gelu_grad_vec4(vec4f(
+//:for i in 0..4/VC
+        WideC(pre_data[params.offset_pre / VC + at + ${i}u]),
+//:end
+      ));
+//:end
 //:if ACC
       v += vec4f(
 //:for i in 0..4/VC

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { l2Normalize, linear, mul, type Tensor } from "../../engine/functions.ts";
+import { l2Normalize, linear, mlp, mul, type Tensor } from "../../engine/functions.ts";
 import type { ParameterSpec } from "./parameter_arena.ts";
 import type { Geometry } from "./geometry.ts";
-import { dense, type Lookup } from "./blocks.ts";
+import type { Lookup } from "./blocks.ts";
 import { linearSpecs } from "./parameter_specs.ts";
 
 /**
@@ -44,8 +44,11 @@ export function headSpecs(
  * @returns [..., prototypes]
  */
 export function headLogits(p: Lookup, x: Tensor): Tensor {
-  const hidden = dense(p, "mlp.2", dense(p, "mlp.0", x, { gelu: true }), { gelu: true });
-  return linear(l2Normalize(dense(p, "mlp.4", hidden)), weightNorm(p));
+  const layers = ["mlp.0", "mlp.2", "mlp.4"].map((name) => ({
+    weight: p(`${name}.weight`),
+    bias: p(`${name}.bias`),
+  }));
+  return linear(l2Normalize(mlp(x, layers)), weightNorm(p));
 }
 
 /** Rows w_k = g_k v_k / ||v_k||. */

@@ -90,6 +90,7 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
   all: [[x, {}], [1]],
   matmul: [[x, device.zeros([3, 2])]],
   linear: [[x, x, device.zeros([2]), {}], [2, 3]],
+  mlp: [[x, [{ weight: x }], {}], [2]],
   reshape: [[x, [3, 2]]],
   permute: [[x, [1, 0]]],
   slice: [[x, 0, 0, 1]],

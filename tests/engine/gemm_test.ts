@@ -2,6 +2,7 @@
  * Matrix products against float64, for every layout, tile and epilogue, with and without subgroups.
  */
 import { assert, assertEquals } from "@std/assert";
+import type { Device } from "../../engine/device.ts";
 import { registry } from "../../engine/op.ts";
 import { gemm } from "../../engine/launch/gemm.ts";
 import "../../engine/ops/unary.ts";
@@ -83,6 +84,7 @@ Deno.test("epilogues match float64 with both kernels", async () => {
     { accumulate: true },
     { bias: true, accumulate: true },
     { bias: true, gelu: true },
+    { residual: true, slope: true, accumulate: true },
   ];
   if (!full) return await holds({ m: 13, n: 20, k: 12, tb: true, bias: true, gelu: true });
   for (const epilogue of epilogues) {
@@ -118,9 +120,13 @@ fullOnly("what lies past the end of K adds nothing to infinite sums", async () =
 const LONG = [16385, 32768 + 128 * 3 + 4 * 5 + 3, 2 * 32768 + 9];
 
 test("long sums are split: GELU and f16 are applied once, at the end", async () => {
-  const forms = [{ gelu: true, bias: true }, { half: true, residual: true, accumulate: true }];
+  const forms = [
+    { gelu: true, bias: true },
+    { half: true, residual: true, accumulate: true },
+    { slope: true, accumulate: true },
+  ];
   for (const form of fast.device.features.f16 ? forms : forms.slice(0, 1)) {
-    const p = { m: 3, n: 5, k: LONG[1], tb: true, ...form };
+    const p: Product = { m: 3, n: 5, k: LONG[1], tb: true, ...form };
     const x = prepare(p);
     verify(p, x, await compute(fast.device, p, x));
   }
@@ -136,6 +142,7 @@ fullOnly(
       { bias: true, residual: true, alpha: -0.5, batch: 2 },
       { accumulate: true, tb: true },
       { ta: true, bias: true, accumulate: true },
+      { residual: true, slope: true, accumulate: true },
     ];
     for (const epilogue of epilogues) {
       for (const half of fast.device.features.f16 ? [false, true] : [false]) {
@@ -161,6 +168,24 @@ test("rows above the binding limit are split, with GELU and in f16 as well", asy
     const x = prepare(p);
     verify(p, x, await compute(device, p, x));
   }
+});
+
+test("rows are summed where one launch has all of K", async () => {
+  const small = await watched({ bindingLimit: 8192 });
+  using _ = small.device;
+  const sums = async (device: Device, p: Product) => {
+    const x = prepare({ ta: true, ...p });
+    const values = await compute(device, { ta: true, sums: true, ...p }, x);
+    verify({ ta: true, sums: true, ...p }, x, values);
+    return values.length > 1;
+  };
+  const { software } = fast.device.info;
+  assertEquals(await sums(fast.device, { m: 33, n: 5, k: 1030 }), software);
+  // Rows in halves, each with its own sums.
+  assertEquals(await sums(small.device, { m: 100, n: 28, k: 4 }), software);
+  assertEquals(await sums(small.device, { m: 9, n: 5, k: 1030 }), false);
+  assertEquals(await sums(fast.device, { m: 3, n: 5, k: LONG[0] }), false);
+  assertEquals(await sums(fast.device, { m: 3, n: 5, k: 7, batch: 2 }), false);
 });
 
 /** Sums of equal terms are right to 5e-6, where one long sum in f32 is off by 1e-3. */

@@ -23,6 +23,8 @@ const FORMS: readonly Partial<Product>[] = [
   { tb: true, bias: true, gelu: true },
   { ta: true, accumulate: true, batch: 2 },
   { ta: true, tb: true, residual: true, batch: 3 },
+  { ta: true, sums: true },
+  { bias: true, slope: true, accumulate: true },
 ];
 
 /**
@@ -73,7 +75,7 @@ const withImages = TILES[lanes].images.map((size) => nameOf("image", size));
 const IMAGES: readonly Product[] = [
   { m: 100, n: 124, k: 252, bias: true, residual: true, accumulate: true, alpha: -0.5 },
   { m: 100, n: 132, k: 252, tb: true, bias: true, gelu: true },
-  { m: 124, n: 188, k: 100, ta: true, accumulate: true },
+  { m: 124, n: 188, k: 100, ta: true, accumulate: true, sums: true },
   { m: 124, n: 100, k: 252, ta: true, tb: true, residual: true },
 ];
 
@@ -106,11 +108,16 @@ const EXPECTED: Readonly<Record<string, Omit<Dispatch, "widths">>> = {
 /** What is computed and with which accesses. */
 function products(half: boolean): (readonly [Product, string])[] {
   if (!full) {
-    // One product that no tile divides.
-    const sizes: [Product, string] = half
-      ? [{ m: 35, n: 37, k: 9, tb: true, half }, "1 1 1"]
-      : [{ m: 68, n: 132, k: 36, ...FORMS[0], half }, "4 4 4"];
-    return [sizes];
+    // Products that no tile divides.
+    return half
+      ? [
+        [{ m: 35, n: 37, k: 9, tb: true, half }, "1 1 1"],
+        [{ m: 68, n: 20, k: 11, ta: true, sums: true, half }, "4 4 4"],
+      ]
+      : [
+        [{ m: 68, n: 132, k: 36, ...FORMS[0], half }, "4 4 4"],
+        [{ m: 20, n: 68, k: 8, slope: true, half }, "4 4 4"],
+      ];
   }
   const fitted = FORMS.flatMap((form) => {
     const aligned = [...ALIGNED];
@@ -132,14 +139,17 @@ const results = new Map<string, readonly HostArray[]>();
 async function check(variant: string, subgroups: boolean): Promise<void> {
   const { device, dispatches } = await watched({ subgroups, variants: { gemm: variant } });
   using _ = device;
-  const images = IMAGES.slice(0, full ? IMAGES.length : 2).map((it) => [it, "4 4 4"] as const);
+  const images = IMAGES.slice(0, full ? IMAGES.length : 3).map((it) => [it, "4 4 4"] as const);
   const ofBuffers = withImages.includes(variant) ? () => [] : products;
   const ofImages = withImages.includes(variant) || variant === plainest ? images : [];
   for (const half of dtypes) {
-    for (const [product, widths] of [...ofBuffers(half), ...half ? [] : ofImages]) {
+    for (const [asked, widths] of [...ofBuffers(half), ...half ? [] : ofImages]) {
+      // Shared tiles do not sum rows.
+      const product = variant.startsWith("tiled") ? { ...asked, sums: undefined } : asked;
       const operands = prepare(product);
       dispatches.length = 0;
       const values = await compute(device, product, operands);
+      assertEquals(values.length, 1 + +(product.gelu ?? false) + +(product.sums ?? false));
       assertEquals(dispatches, [{ ...EXPECTED[variant], widths }], label(product));
       verify(product, operands, values);
       const name = label(product);

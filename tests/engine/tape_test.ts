@@ -12,15 +12,22 @@ import { exp, square } from "../../engine/ops/unary.ts";
 import { layerNorm, residualLayerNorm } from "../../engine/ops/layernorm.ts";
 import { split } from "../../engine/ops/assemble.ts";
 import { mse } from "../../engine/ops/loss.ts";
+import { linear } from "../../engine/ops/matmul.ts";
+import { mlp } from "../../engine/ops/mlp.ts";
+import { rmsNorm } from "../../engine/ops/rmsnorm.ts";
+import { transpose } from "../../engine/ops/view.ts";
+import type { Shape } from "../../engine/shape.ts";
 import { mean, sum } from "../../engine/ops/reduce.ts";
 import { scope } from "../../engine/scope.ts";
 import { greater } from "../../engine/ops/compare.ts";
 import { indexSelect } from "../../engine/ops/indexing.ts";
 import { argsort } from "../../engine/ops/sort.ts";
 import { capture } from "../../engine/plan.ts";
+import { profile } from "../../engine/profile.ts";
 import { backward, checkpoint, detach, noGrad } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { openDevice } from "../support/device.ts";
+import { refRandom } from "../support/random.ts";
 
 const device = await openDevice();
 
@@ -43,6 +50,42 @@ Deno.test("a value that is used several times passes the sum of its gradients on
   });
   // 2x (2x - x) = 2x^2
   assertEquals(await gradients(x), [[4, 8, 12]]);
+});
+
+Deno.test("norms and products add what has arrived of a gradient to their own", async () => {
+  const random = (shape: Shape, seed: number) =>
+    device.tensor(Float32Array.from(refRandom(shape, seed).data), shape);
+  const [gamma, beta, weight, hidden] = [
+    ...[random([8], 1), random([8], 2), random([8, 8], 3), random([5, 8], 4)],
+  ];
+  const ops: Record<string, (x: Tensor) => Tensor> = {
+    layerNorm: (x) => layerNorm(x, gamma, beta),
+    rmsNorm: (x) => rmsNorm(x, gamma),
+    linear: (x) => linear(x, weight),
+    mlp: (x) => mlp(x, [{ weight: hidden }, { weight: transpose(hidden) }]),
+  };
+  const [dy, data] = [random([3, 8], 5), random([3, 8], 6)];
+  const dyValues = await dy.data();
+  for (const [name, op] of Object.entries(ops)) {
+    for (const made of [false, true]) {
+      using x = data.view(data.shape).trainable();
+      // What was made of the leaf, or the leaf itself.
+      const input = () => made ? mul(x, 1) : x;
+      const through = async (f: (x: Tensor) => Tensor): Promise<number[]> => {
+        x.zeroGrad();
+        scope(() => backward(f(input()), dy));
+        return (await gradients(x))[0];
+      };
+      const alone = await through(op);
+      const twice = alone.map((value, i) => Math.fround(Math.fround(dyValues[i] + value) + value));
+      const both = (x: Tensor) => add(add(op(x), op(x)), x);
+      assertEquals(await through(both), twice, name);
+      const { variants } = await profile(device, () => through(both));
+      // The two of the forward pass.
+      const sums = variants.find(({ variant }) => variant.startsWith("a + b "));
+      assertEquals(sums?.calls, 2, name);
+    }
+  }
 });
 
 Deno.test("backward passes add up until zeroGrad", async () => {

@@ -13,6 +13,7 @@ import { assert } from "@std/assert";
 import { type Device, type DeviceOptions, openDevice } from "../../engine/device.ts";
 import type { HostArray } from "../../engine/dtype.ts";
 import { gemm } from "../../engine/launch/gemm.ts";
+import { refGelu } from "../../engine/ops/matmul.ts";
 import { scope } from "../../engine/scope.ts";
 
 /** Additions that a product passes on its way: of 128 in a block, 256 of these, and the rest. */
@@ -63,6 +64,10 @@ export interface Product {
   readonly residual?: boolean;
   readonly gelu?: boolean;
   readonly accumulate?: boolean;
+  /** The result is multiplied by the derivative of GELU at further values. */
+  readonly slope?: boolean;
+  /** The rows of the left operand are summed as well, where kernels can. */
+  readonly sums?: boolean;
   /** All operands and results are f16. */
   readonly half?: boolean;
   /**
@@ -124,13 +129,14 @@ export function prepare({ m, n, k, ta, tb, batch = 1, half, gaps = [4, 4, 4] }: 
     c: stored(m, n, batch, 3, formC),
     bias: stored(1, n, 1, 4, { half }),
     residual: stored(m, n, batch, 5, formC),
+    before: stored(m, n, batch, 6, formC),
   };
 }
 
 /** See {@link prepare}. */
 export type Operands = ReturnType<typeof prepare>;
 
-/** The memory of the result and of what precedes GELU, gaps included. */
+/** The memory of the result and of what precedes GELU, gaps included; or row sums behind it. */
 export async function compute(device: Device, p: Product, x: Operands): Promise<HostArray[]> {
   const results = scope(() => {
     const upload = ({ data }: { data: HostArray }) => device.tensor(data);
@@ -145,7 +151,8 @@ export async function compute(device: Device, p: Product, x: Operands): Promise<
     // These are laid out like c, but from their own first element on.
     const like = (o: Operands["a"]) => upload({ data: o.data.subarray(o.start) });
     const pre = p.gelu ? like(x.c) : undefined;
-    gemm({
+    const rowSums = p.sums ? device.empty([p.m], p.half ? "f16" : "f32") : undefined;
+    const summed = gemm({
       a: operand(x.a, p.ta),
       b: operand(x.b, p.tb),
       c,
@@ -157,9 +164,11 @@ export async function compute(device: Device, p: Product, x: Operands): Promise<
       bias: p.bias ? device.tensor(x.bias.data.slice(x.bias.start, x.bias.start + p.n)) : undefined,
       residual: p.residual ? like(x.residual) : undefined,
       pre,
+      slopeAt: p.slope ? like(x.before) : undefined,
+      rowSums,
       accumulate: p.accumulate,
     });
-    return pre ? [c.tensor, pre] : [c.tensor];
+    return [c.tensor, ...(pre ? [pre] : []), ...(summed ? [rowSums!] : [])];
   });
   const values = await device.read(results);
   results.forEach((t) => t.dispose());
@@ -172,9 +181,27 @@ export function label(p: Product): string {
   return `${ta ? "T" : "N"}${tb ? "T" : "N"} ${m} x ${n} x ${k} ${JSON.stringify(rest)}`;
 }
 
+/**
+ * Row sums against float64. Each is four sums of a quarter of the terms, and their sum.
+ */
+function verifySums(p: Product, { a }: Operands, sums: HostArray): void {
+  for (let i = 0; i < p.m; i++) {
+    const terms = Array.from({ length: p.k }, (_, q) => a.data[a.at(0, q, i)]);
+    const sum = terms.reduce((all, it) => all + it, 0);
+    const size = terms.reduce((all, it) => all + Math.abs(it), 0);
+    const bound = (p.k / 4 + 3) * 2 ** -24 * size + (p.half ? Math.abs(sum) * 2 ** -11 : 0);
+    assert(
+      Math.abs(sums[i] - sum) <= bound,
+      `${label(p)}: row ${i} sums up to ${sums[i]}, not ${sum}`,
+    );
+  }
+}
+
 /** Holds the result against float64 and the gaps against what was there. */
-export function verify(p: Product, x: Operands, [c, pre]: readonly HostArray[]): void {
+export function verify(p: Product, x: Operands, [c, beside]: readonly HostArray[]): void {
   const { m, n, k, ta, tb, batch = 1, alpha = 1 } = p;
+  const pre = p.gelu ? beside : undefined;
+  if (p.sums && beside) verifySums(p, x, beside);
   const stores = (value: number) => p.half ? Math.max(Math.abs(value) * 2 ** -11, 2 ** -25) : 0;
   const untouched = new Set(c.keys());
   for (let z = 0; z < batch; z++) {
@@ -194,6 +221,12 @@ export function verify(p: Product, x: Operands, [c, pre]: readonly HostArray[]):
         untouched.delete(at);
         if (p.bias) add(x.bias.data[x.bias.at(0, 0, j)]);
         if (p.residual) add(x.residual.data[x.residual.at(z, i, j)]);
+        if (p.slope) {
+          const slope = refGelu.slope(x.before.data[x.before.at(z, i, j)]);
+          // The bound of kernels/include/math.wgsl, for slopes between -0.2 and 1.2.
+          size = size * Math.abs(slope) + Math.abs(sum) * 3e-7 * 2 ** 24 / (additions(k) + 6);
+          sum *= slope;
+        }
         if (p.accumulate) add(x.c.data[at]);
         const value = pre ? pre[at - x.c.start] : c[at];
         assert(
