@@ -3,6 +3,7 @@
 import { formatBytes, openDevice } from "../../engine/mod.ts";
 import {
   isDryRun,
+  plannedHours,
   PRETRAIN,
   resolveConfig,
   type ResolvedConfig,
@@ -16,6 +17,7 @@ import { UsageError } from "../errors.ts";
 import { damageText, JsonLines, readJsonLines } from "../io/json_lines.ts";
 import { dryRunText } from "../run/dry_run.ts";
 import { pretrain } from "../run/loop.ts";
+import { planRun } from "../run/plan_run.ts";
 import { waiting } from "../cli/wait_line.ts";
 import { compareConfiguration } from "../cluster/agreement.ts";
 import { type Group, groupOfOne } from "../cluster/group.ts";
@@ -46,8 +48,10 @@ export async function run(
   const isFirst = group.rank === 0;
   // A name made of the time is the same for all.
   const [time] = await group.gather(String(Date.now()));
-  const resolved = resolveConfig(argv, new Date(Number(time)), group.size);
-  const config = isFirst ? resolved : { ...resolved, quiet: true };
+  const now = new Date(Number(time));
+  const resolved = resolveConfig(argv, now, group.size);
+  let config = isFirst ? resolved : { ...resolved, quiet: true };
+  const hours = plannedHours(argv, group.size);
   // What can be wrong without a run is found before there is a run directory.
   const log: { skipped?: JsonLines<SkippedClip> } = {};
   const listed = new Set<string>();
@@ -77,6 +81,10 @@ export async function run(
     variants: config.variants,
     deterministic: config.deterministic,
   });
+  if (hours !== undefined) {
+    config = await planRun(argv, now, { hours, device, source, pool, quiet: config.quiet });
+    if (!config.quiet) { for (const reason of config.plan!) console.log(`- ${reason}`); }
+  }
   await compareConfiguration(group, config, source);
   if (isDryRun(argv)) {
     if (isFirst) console.log(dryRunText(device, config, source).join("\n"));

@@ -62,6 +62,8 @@ export interface ResolvedConfig {
   readonly pool: ClipPool;
   /** Length of the run; epochs become updates once the number of clips is known. */
   readonly length: { readonly steps: number } | { readonly epochs: number };
+  /** Painting (MSM-MAE) before the objective: updates that come before those of `length`. */
+  readonly paint?: { readonly steps: number; readonly lr: number };
   /** Masks that each clip is seen with in an update. */
   readonly masksPerClip: number;
   /** Clips per update. */
@@ -86,6 +88,8 @@ export interface ResolvedConfig {
   readonly teacherTempWarmup: Span;
   /** Weight of prediction against classification, in objectives that have both. */
   readonly alpha: number;
+  /** Why the run is as it is, where it was planned from sound, adapter and time. */
+  readonly plan?: readonly string[];
   /** Start of every random choice. */
   readonly seed: number;
   /** Whether to go on from the newest checkpoint. */
@@ -208,6 +212,70 @@ export function resolveConfig(
   now: Date = new Date(),
   ranks = 1,
 ): ResolvedConfig {
+  return completed(check(layersOf(argv)), now, ranks);
+}
+
+/** Values for options that nobody gave, and why they are so. */
+export interface PlannedValues {
+  /** By option name; file and command line win. */
+  readonly values: Readonly<Record<string, unknown>>;
+  /** For people. */
+  readonly reasons: readonly string[];
+}
+
+/** As {@link resolveConfig}, with planned values below all others. */
+export function resolvePlanned(
+  argv: readonly string[],
+  now: Date,
+  { values, reasons }: PlannedValues,
+): ResolvedConfig {
+  const layers = [{ source: "as planned", values }, ...layersOf(argv)];
+  return { ...completed(check(layers), now), plan: reasons };
+}
+
+/** Options that say nothing of how a model is trained: a run that has no others is planned. */
+const NOT_OF_TRAINING: ReadonlySet<string> = new Set<OptionName>([
+  ...["data", "data-weights", "standardise", "max-hours", "workers", "out", "eval", "resume"],
+  ...["quiet", "seed", "pool", "hours", "precision", "micro-batch", "recompute", "memory-limit"],
+  ...["anomaly", "log-every", "save-every", "eval-every", "keep", "keep-best", "profile"],
+  ...["adapter", "tune", "variant", "deterministic"],
+] as OptionName[]);
+
+/** Of a planned run that is not told otherwise. */
+const DEFAULT_HOURS = 1;
+
+/**
+ * Hours of training for a run that is to be planned; undefined where options say how to train, or
+ * there is no data to plan for.
+ *
+ * @param ranks processes that share each update: several are not planned for
+ * @throws {UsageError} for `--hours` together with what contradicts it
+ */
+export function plannedHours(argv: readonly string[], ranks = 1): number | undefined {
+  const layers = layersOf(argv);
+  const has = (name: OptionName) => last(layers, name) !== undefined;
+  const { data, hours, resume } = check(layers);
+  if (hours !== undefined) {
+    const other = (["steps", "epochs", "recipe", "paint-steps"] as const).find(has);
+    if (other) throw new UsageError(`--hours and --${other}: give one of them`);
+    if (ranks > 1) throw new UsageError("--hours: several ranks are not planned for; give --steps");
+    if (resume) throw new UsageError("--hours: a run that is resumed has its length");
+    if (data.length === 0) throw new UsageError("--hours: needs --data, sounds to plan for");
+    return hours;
+  }
+  return data.length > 0 && !resume && ranks === 1 && optionsOfTraining(argv).size === 0
+    ? DEFAULT_HOURS
+    : undefined;
+}
+
+/** Names of options that are given and say how to train. */
+export function optionsOfTraining(argv: readonly string[]): ReadonlySet<string> {
+  const given = layersOf(argv).flatMap(({ values }) => Object.keys(values));
+  return new Set(given.filter((it) => !NOT_OF_TRAINING.has(it)));
+}
+
+/** What the words and the files that they name say. */
+function layersOf(argv: readonly string[]): Layer[] {
   const { config: file, "dry-run": _, studio: __, ...words } = parseArguments(
     PRETRAIN.program,
     PRETRAIN.options,
@@ -229,7 +297,7 @@ export function resolveConfig(
     }
     layers.unshift(inherited(out));
   }
-  return complete(check(layers), now, ranks);
+  return layers;
 }
 
 function last(layers: readonly Layer[], key: OptionName): unknown {
@@ -320,7 +388,16 @@ function check(layers: readonly Layer[]): Options {
   return judge(PRETRAIN_OPTIONS, merged, { sourceOf: (name) => ` (${sources.get(name)})` });
 }
 
-function complete(given: Options, now: Date, ranks: number): ResolvedConfig {
+/**
+ * The configuration of options that were judged.
+ *
+ * @param now names the default run directory
+ * @param ranks processes that share each update
+ * @throws {UsageError} for options that do not fit each other
+ */
+export function completed(given: Options, now: Date, ranks = 1): ResolvedConfig {
+  // It is spent on the length.
+  const { hours: _, ...lasting } = given;
   const { objective } = given;
   const training = trainingFor(objective, given.preset);
   const batch = given.batch ?? training.batch;
@@ -342,6 +419,10 @@ function complete(given: Options, now: Date, ranks: number): ResolvedConfig {
     training.peakRate[choices.lrScaling === "batch" ? "paper" : "released"],
     batch,
   );
+  const { "paint-steps": paintSteps } = given;
+  if (paintSteps > 0 && objective === "msm-mae") {
+    throw new UsageError("--paint-steps: msm-mae paints anyway, give --steps");
+  }
   const logEvery = given["log-every"] ?? training.logEvery;
   const saveEvery = given["save-every"] ?? training.saveEvery;
   const evalEvery = given["eval-every"] ?? saveEvery;
@@ -362,6 +443,7 @@ function complete(given: Options, now: Date, ranks: number): ResolvedConfig {
     pool: given.pool,
     length,
     masksPerClip: given["masks-per-clip"],
+    ...(paintSteps > 0 && { paint: { steps: paintSteps, lr: given["paint-lr"] ?? lr } }),
     batch,
     microBatch,
     ranks,
@@ -392,7 +474,7 @@ function complete(given: Options, now: Date, ranks: number): ResolvedConfig {
     adapter: given.adapter,
     quiet: given.quiet,
     options: {
-      ...given,
+      ...lasting,
       ...(OBJECTIVES[objective].has.classification && { alpha: given.alpha ?? 0.5 }),
       out,
       ...length,

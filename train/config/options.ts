@@ -140,6 +140,15 @@ export const PRETRAIN_OPTIONS = {
       { default: "mean" },
     ),
     "no-class-token": flag("Encode the patches without a class token before them."),
+    "paint-steps": option(
+      whole(0),
+      "Updates in which the encoder paints spectrograms (msm-mae --norm-pix) before the " +
+        "objective goes on from it for --steps: two stages in one run, as two with --init.",
+      { default: 0 },
+    ),
+    "paint-lr": option(number({ above: 0 }), "Peak learning rate of that painting.", {
+      defaultText: "--lr",
+    }),
     "decoder-positions": option(
       choice(["1d", "2d"]),
       "Position table of the predictor: counted in one line, or by frequency and time.",
@@ -204,6 +213,13 @@ export const PRETRAIN_OPTIONS = {
     epochs: option(
       number({ above: 0, metavar: "N" }),
       "Length of the run in passes over the data, instead of --steps.",
+    ),
+    hours: option(
+      number({ above: 0, unit: "hours" }),
+      "Training time on this adapter, from which model, crops, batch, rates, stages and length " +
+        "follow, together with the hours of sound; options that are given win. Without options " +
+        "that say how to train, runs on --data take an hour so.",
+      { defaultText: "1 with --data alone" },
     ),
     lr: option(
       number({ above: 0 }),

@@ -235,11 +235,18 @@ function isRegularFile(path: string): boolean {
   }
 }
 
-/** Of some checkpoints the `count` of lowest loss, the lowest first. */
+/**
+ * Of some checkpoints, the newest first, the `count` of lowest loss, the lowest first; of a run in
+ * stages those of the newest one's objective.
+ */
 function bestOf(checkpoints: string, steps: readonly number[], count: number): number[] {
-  if (count === 0) return [];
+  if (count === 0 || steps.length === 0) return [];
+  const said = (step: number) => metadataOf(join(checkpoints, checkpointName(step)));
+  const { system } = said(steps[0]);
   const found = steps.flatMap((step) => {
-    const { loss } = metadataOf(join(checkpoints, checkpointName(step)));
+    const { loss, system: own } = said(step);
+    // Losses of another stage of the run are of something else.
+    if (own !== system) return [];
     return loss !== undefined && Number.isFinite(Number(loss))
       ? [{ step, loss: Number(loss) }]
       : [];

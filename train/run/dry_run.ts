@@ -6,6 +6,7 @@
 import type { Device } from "../../engine/mod.ts";
 import { OBJECTIVES } from "../../model/objectives/objectives.ts";
 import type { ResolvedConfig } from "../config/config.ts";
+import { stagesOf } from "../config/stages.ts";
 import type { ClipSource } from "../data/clip_source.ts";
 import { measureRun, memoryText, refuseUnfit } from "./memory.ts";
 import { schedulesOf } from "./schedule.ts";
@@ -20,8 +21,8 @@ export function dryRunText(device: Device, config: ResolvedConfig, source: ClipS
   const { total } = schedulesOf(config, source.size);
   const parameters = OBJECTIVES[objective].specs(geometry, choices)
     .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-  const memory = measureRun(device, config);
-  refuseUnfit(device, memory);
+  const stages = stagesOf(config).map((stage) => measureRun(device, stage.config));
+  for (const memory of stages) refuseUnfit(device, memory);
   const given = Object.entries(options).filter(([, it]) =>
     it !== false && it !== undefined && !(Array.isArray(it) && it.length === 0)
   );
@@ -32,10 +33,11 @@ export function dryRunText(device: Device, config: ResolvedConfig, source: ClipS
     `data: ${source.name}, ${source.size} clips`,
     `model: ${objective}, preset ${preset}, recipe ${recipe}, ` +
     `${(parameters / 1e6).toFixed(2)} M trained parameters`,
+    ...config.paint ? [`first: ${config.paint.steps} updates of painting (msm-mae)`] : [],
     `length: ${total} updates of ${batch} crops of ${geometry.cropFrames / 100} s` +
     `${microBatch < batch ? ` in passes of ${microBatch}` : ""}, ${total * batch} crops, ` +
     `${(total * batch / source.size).toPrecision(3)} passes over the data`,
-    memoryText(memory),
+    ...stages.map(memoryText),
     "dry run: nothing was trained or written",
   ];
 }

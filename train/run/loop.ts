@@ -8,6 +8,7 @@ import { LogMel, MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
 import { initialise } from "../../model/objectives/initialise.ts";
 import { drawMask, type Mask } from "../../model/objectives/masking.ts";
 import type { MaskedModel } from "../../model/objectives/masked_model.ts";
+import { OBJECTIVES } from "../../model/objectives/objectives.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
 import { readSafetensors } from "../../engine/formats/safetensors.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
@@ -22,6 +23,7 @@ import {
   writeTensors,
 } from "./checkpoint.ts";
 import { lastingOptions, type ResolvedConfig } from "../config/config.ts";
+import { stagesOf } from "../config/stages.ts";
 import { batchLogMel } from "../data/batch_logmel.ts";
 import type { ClipSource, SkippedClip } from "../data/clip_source.ts";
 import { Loader, type LoaderState } from "../data/loader.ts";
@@ -44,10 +46,16 @@ import { prepareKernels } from "./kernel_choice.ts";
 import { RunProfile } from "./profiling.ts";
 import type { Progress } from "../cli/progress.ts";
 import type { RunPaths } from "./run_directory.ts";
-import { cropSamples, type Schedules, schedulesOf } from "./schedule.ts";
+import { after, cropSamples, type Schedules, schedulesOf } from "./schedule.ts";
 import { type EvaluatorOptions, RunEvaluation } from "./evaluate.ts";
 import { EventFile, markdownTable } from "../metrics/tensorboard.ts";
-import { encoderTensors, loadWeights, restoreState, snapshotState } from "./state_dict.ts";
+import {
+  encoderPart,
+  encoderTensors,
+  loadWeights,
+  restoreState,
+  snapshotState,
+} from "./state_dict.ts";
 import { Trainer } from "./update.ts";
 import { UpdateWatch } from "./update_watch.ts";
 import { withAdvice } from "./failure_advice.ts";
@@ -74,6 +82,8 @@ export interface RunContext {
   readonly progress: Progress;
   /** Aborts the run after the update under way. */
   readonly signal: AbortSignal;
+  /** Updates before the stage that is trained; default 0. See {@link pretrain}. */
+  readonly first?: number;
   /** What the encoder is tried on under `--eval`. */
   readonly evaluation?: Pick<EvaluatorOptions, "folder" | "onSkip">;
   /** The processes that share each update; default this one alone. */
@@ -141,7 +151,7 @@ class Run implements Disposable {
     const { config, device, source, group = groupOfOne(), onSkip = () => {} } = context;
     this.#context = context;
     this.group = group;
-    this.schedules = schedulesOf(config, source.size);
+    this.schedules = after(context.first ?? 0, schedulesOf(config, source.size));
     this.model = buildModel(device, config);
     initialise(this.model, new Prng(config.seed, STREAMS.parameters));
     this.trainer = new Trainer(device, this.model, this.schedules, {
@@ -188,14 +198,16 @@ class Run implements Disposable {
    * @throws {UsageError} if it does not fit, or if none can be read.
    */
   async resume(): Promise<void> {
-    const { paths, progress } = this.#context;
+    const { paths, progress, first = 0 } = this.#context;
     const checkpoint = await loadCheckpoint(paths.dir);
     if (!checkpoint) return;
     const { tensors, metadata, passedOver, step, path } = checkpoint;
     for (const { path, reason } of passedOver) progress.note(`passed over ${path}: ${reason}`);
     try {
-      await restoreState(this, tensors);
-      for (const [name, part] of Object.entries(this.parts)) {
+      // The last checkpoint of the stage before: this one begins with its encoder.
+      if (first > 0 && step === first) loadWeights(this.model, encoderPart(tensors));
+      else await restoreState(this, tensors);
+      for (const [name, part] of first > 0 && step === first ? [] : Object.entries(this.parts)) {
         if (!Object.hasOwn(metadata, name)) throw new Error(`it does not hold ${name}`);
         part.restore(JSON.parse(metadata[name]) as never);
       }
@@ -360,7 +372,8 @@ class Run implements Disposable {
 }
 
 /**
- * Trains to the end of the run.
+ * Trains to the end of the run, stage by stage: each begins with the encoder in the last checkpoint
+ * of the one before and is otherwise a run of its own, with draws from the same seed.
  *
  * @throws {InterruptedError} when the signal aborted; a checkpoint was written, unless that was
  * while the first update's kernels were compiled
@@ -373,6 +386,27 @@ class Run implements Disposable {
  * Such an error's `details` name the last complete checkpoint and how to go on from it.
  */
 export async function pretrain(context: RunContext): Promise<void> {
+  const stages = stagesOf(context.config);
+  if (stages.length === 1) return await trainStage(context, true);
+  const { device, paths, progress, group = groupOfOne() } = context;
+  // None is to be found unfit when the others are done.
+  for (const { config } of stages) refuseUnfit(device, measureRun(device, config));
+  const done = context.config.resume ? (await loadCheckpoint(paths.dir))?.step ?? 0 : 0;
+  for (const [i, { config, first }] of stages.entries()) {
+    const next = stages[i + 1];
+    if (next && done >= next.first) continue;
+    const resume = context.config.resume || first > 0;
+    if (!config.quiet) {
+      progress.note(`stage ${i + 1} of ${stages.length}: ${OBJECTIVES[config.objective].title}`);
+    }
+    await trainStage({ ...context, config: { ...config, resume }, first }, !next);
+    // The checkpoint that all go on from is there.
+    if (next) await group.gather("");
+  }
+}
+
+/** @param isLast whether the run's encoder is written at its end */
+async function trainStage(context: RunContext, isLast: boolean): Promise<void> {
   const { config, device, paths, progress, group = groupOfOne() } = context;
   const isFirst = group.rank === 0;
   progress.stage("measuring the run's memory");
@@ -400,7 +434,7 @@ export async function pretrain(context: RunContext): Promise<void> {
     if (config.resume) await context.onResumed?.();
     if (run.from && isFirst) await writer.goOnFrom(run.from);
     await train(context, run, writer);
-    if (!isFirst) return;
+    if (!isFirst || !isLast) return;
     await writeTensors(paths.encoder, await encoderTensors(run.model), {
       ...modelMetadata(context),
       step: String(run.trainer.updates),

@@ -116,7 +116,11 @@ export async function runOf(
   const config = parsed<Partial<ResolvedConfig>>(text);
   // Other programs have files of this name as well.
   if (typeof config?.objective !== "string" && !last) return undefined;
-  const length: { readonly steps?: number; readonly epochs?: number } = config?.length ?? {};
+  const given: { readonly steps?: number; readonly epochs?: number } = config?.length ?? {};
+  // Stages before the last one count, too.
+  const length = given.steps === undefined
+    ? given
+    : { steps: given.steps + (config?.paint?.steps ?? 0) };
   const encoderStep = encoderStepOf(paths.encoder);
   const done = encoderStep !== undefined &&
     encoderStep >= (length.steps ?? last?.step ?? 0);

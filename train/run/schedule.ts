@@ -17,8 +17,10 @@ export const HARD_CHOICE = 1e-4;
 
 /** All schedules of a run. */
 export interface Schedules {
-  /** Updates of the run. */
+  /** Updates of the run, those of earlier stages included. */
   readonly total: number;
+  /** Update that this stage of the run begins with; default 0. */
+  readonly first?: number;
   /** Learning rate of update u. */
   lr(update: number): number;
   /** Teacher temperature of update u. */
@@ -68,6 +70,21 @@ export function schedulesOf(config: ScheduleConfig, dataClips: number): Schedule
     // The released code has the encoder's end value here after the run.
     emaHead: linearRamp(...config.emaHead, total),
     choiceTemperature: exponentialDecay(CHOICE_TEMPERATURE.start, CHOICE_TEMPERATURE.decay),
+  };
+}
+
+/** The schedules of a stage that begins after so many updates of the run. */
+export function after(first: number, schedules: Schedules): Schedules {
+  if (first === 0) return schedules;
+  const later = (value: (update: number) => number) => (update: number) => value(update - first);
+  return {
+    total: first + schedules.total,
+    first,
+    lr: later(schedules.lr),
+    teacherTemp: later(schedules.teacherTemp),
+    emaEncoder: later(schedules.emaEncoder),
+    emaHead: later(schedules.emaHead),
+    choiceTemperature: later(schedules.choiceTemperature),
   };
 }
 

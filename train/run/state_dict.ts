@@ -136,6 +136,11 @@ function fixedPositions(model: MaskedModel): [string, Tensor, Shape][] {
   return Object.entries(model.fixedPositions).map(([name, it]) => [name, it, it.shape]);
 }
 
+/** Of tensors those of the student's encoder. */
+export function encoderPart(tensors: Tensors): Tensors {
+  return new Map([...tensors].filter(([name]) => ENCODER_PARTS.test(name)));
+}
+
 /** The student's encoder alone: what embedding, probing and exporting need. */
 export async function encoderTensors(model: MaskedModel): Promise<[string, CheckpointTensor][]> {
   const tables = fixedPositions(model);

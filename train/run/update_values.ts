@@ -77,9 +77,10 @@ export class UpdateValues implements Disposable {
   #at(u: number, centreDecay: readonly [number, number]): Float32Array {
     const { schedules, settings: { betas, weightDecay } } = this;
     const host = new Float32Array(WIDTH);
-    const adam = { lr: schedules.lr(u), betas, step: u + 1, ...this.model.recipe.adam };
+    const { first = 0 } = schedules;
+    const adam = { lr: schedules.lr(u), betas, step: u - first + 1, ...this.model.recipe.adam };
     // MATPAC does not average at the first update: a decay of 1 changes nothing.
-    const [encoder, head] = u > 0 || this.model.averaging === "after"
+    const [encoder, head] = u > first || this.model.averaging === "after"
       ? [schedules.emaEncoder(u), schedules.emaHead(u)]
       : [1, 1];
     host.set(adamHyperValues({ ...adam, weightDecay }), SLOTS.adamDecayed * SLOT);
@@ -111,7 +112,8 @@ export class UpdateValues implements Disposable {
       const u = lossScale.latest(updates);
       this.#first ??= { update: u, pending: model.hasPendingCentre };
       // By applied updates: a skipped one leaves no batch mean.
-      const pending = u > 0 && (u > this.#first.update || this.#first.pending);
+      const pending = u > (this.schedules.first ?? 0) &&
+        (u > this.#first.update || this.#first.pending);
       lossScale.offer(updates, this.#at(u, model.centreDecay(pending)));
     } else this.device.write(this.slots.all, this.#at(updates, model.centreDecay()));
     this.device.write(this.slots.place, Float32Array.of(row));

@@ -18,6 +18,8 @@ const TRAINING_OPTIONS = omit(PRETRAIN_OPTIONS, [
   ...["objective", "seed", "out", "resume", "quiet"] as const,
   // That name is `probe`'s here.
   "pool",
+  // Runs that are compared are of one length.
+  "hours",
 ]);
 /** Names of options that go on to `pretrain`. */
 export const TRAINING_NAMES: readonly string[] = ["config", ...Object.keys(TRAINING_OPTIONS)];

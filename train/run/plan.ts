@@ -1,0 +1,290 @@
+/**
+ * What a run on real data takes where nobody says how: model, crops, batch, rates, stages and
+ * length, from the hours of sound, from how fast this adapter trains, and from the time given.
+ *
+ * The numbers of short runs are those that were measured to be better than the untrained network
+ * (bench/RESULTS.md); those of long ones lie between them and the papers', and were not.
+ *
+ * @module
+ */
+import type { Device } from "../../engine/mod.ts";
+import { Prng } from "../../engine/prng.ts";
+import { initialise } from "../../model/objectives/initialise.ts";
+import { drawMask } from "../../model/objectives/masking.ts";
+import type { ObjectiveName } from "../../model/objectives/objectives.ts";
+import { type PresetName, PRESETS } from "../../model/objectives/presets.ts";
+import { patchGrid } from "../../model/vit/geometry.ts";
+import { SAMPLE_RATE } from "../audio/decode.ts";
+import type { ResolvedConfig } from "../config/config.ts";
+import { stagesOf } from "../config/stages.ts";
+import type { ClipSource } from "../data/clip_source.ts";
+import { FileError } from "../data/clip_reading.ts";
+import { readStoreHeader } from "../data/logmel_file.ts";
+import type { WorkerPool } from "../data/worker_pool.ts";
+import { openRegular } from "../io/regular_file.ts";
+import { buildModel, stepSettings } from "./model_from_config.ts";
+import { Trainer } from "./update.ts";
+
+/** How much sound there is. */
+export interface SoundFacts {
+  /** Clips. */
+  readonly clips: number;
+  /** Estimated from some clips. */
+  readonly hours: number;
+  /** Half of those clips are longer, seconds. */
+  readonly median: number;
+}
+
+/** What is decided before the length is. */
+export interface PlannedSizes {
+  /** By option name. */
+  readonly values: Readonly<Record<string, unknown>>;
+  /** Share of the time in which the encoder paints before the objective; 0 for one stage. */
+  readonly painting: number;
+  /** Why, for people. */
+  readonly reasons: readonly string[];
+}
+
+/** Options for which the plan has values already. */
+export interface Fixed {
+  readonly preset?: PresetName;
+  readonly objective?: ObjectiveName;
+}
+
+/** Clips that are looked at for lengths. */
+const LOOKED_AT = 40;
+/** A longer clip counts as this long in the estimate: all of it would have to be decoded. */
+const MOST_SECONDS = 600;
+/** Share of the time that updates get; reading, checkpoints and kernels take the rest. */
+const FOR_UPDATES = 0.95;
+/** Crops from which on MATPAC follows painting, and crops are as long as the presets'. */
+const LONG_RUN = 1_000_000;
+/** Crops and hours of sound that a larger model is worth. */
+const WORTH: Readonly<Record<"small" | "base", { crops: number; hours: number }>> = {
+  small: { crops: 2_000_000, hours: 5 },
+  base: { crops: 20_000_000, hours: 100 },
+};
+
+/** What the rate is first measured with: `tiny` painting, the cheapest of all. */
+export const FIRST_SIZES: Readonly<Record<string, unknown>> = {
+  preset: "tiny",
+  objective: "msm-mae",
+  "norm-pix": true,
+  "crop-frames": 64,
+  batch: 32,
+  "mask-ratio": 0.5,
+  lr: 5e-4,
+};
+
+/** What a crop costs of one of `tiny`: products grow with the square of the width. */
+function costOf(preset: PresetName): number {
+  return (PRESETS[preset].geometry.width / PRESETS.tiny.geometry.width) ** 2;
+}
+
+/** A number for people. */
+const rounded = (x: number): string => Number(x.toPrecision(2)).toLocaleString("en");
+
+/**
+ * Decides on everything but the length.
+ *
+ * @param rate crops per second of {@link FIRST_SIZES}
+ * @param hours of training
+ */
+export function planSizes(
+  { hours: sound, clips, median }: SoundFacts,
+  rate: number,
+  hours: number,
+  fixed: Fixed = {},
+): PlannedSizes {
+  const crops = (preset: PresetName) => rate * hours * 3600 / costOf(preset);
+  const pays = (preset: "small" | "base") =>
+    crops(preset) >= WORTH[preset].crops && sound >= WORTH[preset].hours;
+  const preset = fixed.preset ?? (pays("base") ? "base" : pays("small") ? "small" : "tiny");
+  const isLong = crops(preset) >= LONG_RUN;
+  const frames = isLong && median >= 1 ? 208 : 64;
+  const maskRatio = frames === 64 ? 0.5 : 0.7;
+  const batch = { tiny: 32, small: 64, base: 256 }[preset];
+  const paints = fixed.objective === undefined ? !isLong : fixed.objective === "msm-mae";
+  const larger = preset === "tiny" ? "small" : "base";
+  const reasons = [
+    `${rounded(sound * 60)} min of sound in ${clips} clips, half of them longer than ` +
+    `${rounded(median)} s; ${rounded(hours)} h of training, tiny paints ${rounded(rate)} crops ` +
+    "per second here",
+    fixed.preset === undefined
+      ? `preset ${preset}: ${rounded(crops(preset))} crops in that time` +
+        (preset === "base"
+          ? ""
+          : `; ${larger} is for ${rounded(WORTH[larger].crops)} crops of its ` +
+            `own and ${WORTH[larger].hours} h of sound`)
+      : `preset ${preset}, as asked for: about ${rounded(crops(preset))} crops in that time`,
+    `crops of ${frames / 100} s, ${batch} to an update, mask ratio ${maskRatio}: ` +
+    (frames === 64
+      ? isLong ? "clips are short" : "more crops in the time given, of which a short run has few"
+      : "long enough a run for the presets' crops"),
+    paints
+      ? "the encoder paints spectrograms (MSM-MAE): in a short run the other objectives' teacher " +
+        "knows too little to ask for more"
+      : `the encoder paints spectrograms first, then ${
+        fixed.objective ?? "matpac"
+      } goes on from it, whose teacher knows something then`,
+    ...preset === "base" ? [] : [
+      "embeddings are mean and deviation over time: that says more of a small model than the mean",
+    ],
+  ];
+  return {
+    values: {
+      preset,
+      batch,
+      "crop-frames": frames,
+      "mask-ratio": maskRatio,
+      lr: paints ? 5e-4 : 3e-4,
+      ...paints
+        ? { objective: "msm-mae", "norm-pix": true }
+        : { objective: "matpac", "paint-lr": preset === "base" ? 3e-4 : 5e-4 },
+      ...preset !== "base" && { pool: "mean-std" },
+      "log-every": 20,
+    },
+    painting: paints ? 0 : 0.4,
+    reasons,
+  };
+}
+
+/**
+ * Lengths of the stages, and what depends on them.
+ *
+ * @param rates crops per second of each stage
+ * @param config of the sizes, with some length
+ */
+export function planLengths(
+  { painting }: PlannedSizes,
+  rates: readonly number[],
+  hours: number,
+  { batch, preset }: Pick<ResolvedConfig, "batch" | "preset">,
+): { readonly values: Readonly<Record<string, unknown>>; readonly reason: string } {
+  const { length } = PRESETS[preset].training;
+  const least = "steps" in length ? length.steps : PRESETS.small.training.batch;
+  const within = (share: number, rate: number) => {
+    const steps = Math.floor(share * FOR_UPDATES * hours * 3600 * rate / batch);
+    const unit = steps >= 2000 ? 100 : 10;
+    return Math.max(unit, Math.floor(steps / unit) * unit);
+  };
+  const steps = Math.max(within(1 - painting, rates.at(-1)!), least);
+  const paint = painting > 0 ? Math.max(within(painting, rates[0]), least) : 0;
+  const saveEvery = Math.max(100, Math.ceil((steps + paint) / 1000) * 100);
+  // Half-lives of a quarter of the run at first and of several runs at its end, as measured.
+  const decay = (share: number) => {
+    const lost = Number((1 - 0.5 ** (1 / (share * steps))).toPrecision(2));
+    return Number((1 - lost).toFixed(12));
+  };
+  const each = paint > 0
+    ? `${paint} updates of painting and ${steps} after it`
+    : `${steps} updates`;
+  return {
+    values: {
+      steps,
+      ...paint > 0 && { "paint-steps": paint, "ema-encoder": [decay(0.23), decay(4.6)] },
+      "save-every": saveEvery,
+    },
+    reason: `${each}: ${rates.map(rounded).join(" and ")} crops per second measured`,
+  };
+}
+
+/**
+ * How much sound there is, from clips that lie evenly over the source.
+ *
+ * @param pool decodes
+ */
+export async function soundOf(source: ClipSource, pool: WorkerPool): Promise<SoundFacts> {
+  const count = Math.min(LOOKED_AT, source.size);
+  const looked = Array.from(
+    { length: count },
+    (_, i) => source.describe(Math.floor((i + 0.5) * source.size / count)),
+  );
+  const found = await Promise.all(looked.map((path) => secondsOf(path, pool)));
+  const seconds = found.filter((it) => it !== undefined).sort((a, b) => a - b);
+  // Whether anything can be used is found by who trains.
+  if (seconds.length === 0) return { clips: source.size, hours: 0, median: 0 };
+  const mean = seconds.reduce((a, b) => a + b, 0) / seconds.length;
+  return {
+    clips: source.size,
+    hours: mean * source.size / 3600,
+    median: seconds[seconds.length >> 1],
+  };
+}
+
+async function secondsOf(path: string, pool: WorkerPool): Promise<number | undefined> {
+  try {
+    if (/\.npy$/i.test(path)) {
+      using file = openRegular(path);
+      return readStoreHeader(file).frames / 100;
+    }
+    const audio = await pool.run("waveform", { path, samples: MOST_SECONDS * SAMPLE_RATE });
+    return Math.min(audio.length / SAMPLE_RATE, MOST_SECONDS);
+  } catch (error) {
+    const { name } = error as Error;
+    if (
+      error instanceof FileError || name === "NpyError" || error instanceof Deno.errors.NotFound
+    ) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** Updates that are timed at least, and seconds. */
+const TIMED = { updates: 3, seconds: 3 } as const;
+
+/**
+ * Crops per second of each stage of a configuration, on made-up crops; its kernels are compiled
+ * then, for the run as well.
+ */
+export async function measureRates(device: Device, config: ResolvedConfig): Promise<number[]> {
+  const rates: number[] = [];
+  for (const stage of stagesOf(config)) rates.push(await measureRate(device, stage.config));
+  return rates;
+}
+
+async function measureRate(device: Device, config: ResolvedConfig): Promise<number> {
+  const { geometry, microBatch, masksPerClip, masking, batch } = config;
+  using model = buildModel(device, config);
+  const random = new Prng(config.seed);
+  initialise(model, random);
+  using trainer = new Trainer(device, model, CONSTANT, stepSettings(config));
+  const shape = [microBatch, geometry.melBands, geometry.cropFrames];
+  const values = Float32Array.from(
+    { length: shape.reduce((a, b) => a * b) },
+    () => random.normal(),
+  );
+  using input = device.tensor(values, shape);
+  const mask = drawMask(
+    masking,
+    () => random.uniform(),
+    microBatch * masksPerClip,
+    patchGrid(geometry),
+    geometry.maskRatio,
+  );
+  const update = async () => {
+    while (!trainer.step(input, mask));
+    await device.sync();
+  };
+  // Compiles and records.
+  await update();
+  const start = performance.now();
+  for (let updates = 1;; updates++) {
+    await update();
+    const seconds = (performance.now() - start) / 1000;
+    if (updates < TIMED.updates || seconds < TIMED.seconds && updates < 100) continue;
+    device.trim();
+    return batch * updates / seconds;
+  }
+}
+
+/** Schedules of updates that are only timed. */
+const CONSTANT = {
+  total: 1000,
+  lr: () => 1e-4,
+  teacherTemp: () => 0.05,
+  emaEncoder: () => 0.99,
+  emaHead: () => 0.99,
+  choiceTemperature: () => 0.1,
+} as const;

@@ -1,0 +1,72 @@
+/**
+ * From words that leave training open to a configuration: looks at the sounds, times the adapter,
+ * and asks plan.ts.
+ *
+ * @module
+ */
+import type { Device } from "../../engine/mod.ts";
+import { judge } from "../cli/option.ts";
+import { waiting } from "../cli/wait_line.ts";
+import {
+  completed,
+  optionsOfTraining,
+  type PlannedValues,
+  resolveConfig,
+  type ResolvedConfig,
+  resolvePlanned,
+} from "../config/config.ts";
+import { PRETRAIN_OPTIONS } from "../config/options.ts";
+import type { ClipSource } from "../data/clip_source.ts";
+import type { WorkerPool } from "../data/worker_pool.ts";
+import { FIRST_SIZES, measureRates, planLengths, planSizes, soundOf } from "./plan.ts";
+
+/** What {@link planRun} works with. */
+export interface PlanContext {
+  /** Of training. */
+  readonly hours: number;
+  /** Trains. */
+  readonly device: Device;
+  /** Sounds. */
+  readonly source: ClipSource;
+  /** Decodes some of them. */
+  readonly pool: WorkerPool;
+  /** Shows nothing. */
+  readonly quiet: boolean;
+}
+
+/**
+ * The configuration of a run on these sounds.
+ *
+ * @param argv words of the command line; the options that they and their file give win
+ * @param now names the default run directory
+ * @throws {UsageError} for options that do not fit what is planned
+ */
+export async function planRun(
+  argv: readonly string[],
+  now: Date,
+  { hours, device, source, pool, quiet }: PlanContext,
+): Promise<ResolvedConfig> {
+  const shown = { quiet };
+  const resolve = (values: PlannedValues["values"], reasons: readonly string[] = []) =>
+    resolvePlanned(argv, now, { values, reasons });
+  const timed = (config: ResolvedConfig) =>
+    waiting(() => "timing updates on this adapter", measureRates(device, config), shown);
+  const sound = await waiting(() => "looking at some clips", soundOf(source, pool), shown);
+  const [rate] = await timed(completed(judge(PRETRAIN_OPTIONS, FIRST_SIZES, {}), now));
+  const given = optionsOfTraining(argv);
+  const { preset, objective } = resolveConfig(argv, now);
+  const sizes = planSizes(sound, rate, hours, {
+    ...given.has("preset") && { preset },
+    ...given.has("objective") && { objective },
+  });
+  const some = resolve({
+    ...sizes.values,
+    steps: 1,
+    ...sizes.painting > 0 && { "paint-steps": 1 },
+  });
+  const isFirst = given.size === 0 &&
+    Object.entries(FIRST_SIZES).every(([name, it]) => sizes.values[name] === it);
+  const rates = isFirst ? [rate] : await timed(some);
+  const { values, reason } = planLengths(sizes, rates, hours, some);
+  return resolve({ ...sizes.values, ...values }, [...sizes.reasons, reason]);
+}
