@@ -171,6 +171,8 @@ export { reconstruct, type Reconstruction } from "./objectives/reconstruct.ts";
 // Encoders of other systems
 export { inspectPretrained, loadPretrained, type PretrainedFindings } from "./pretrained/load.ts";
 export {
+  type BlockValues,
+  type Choice,
   type EncodeOptions,
   type PretrainedEmbedOptions,
   PretrainedEncoder,

@@ -74,9 +74,9 @@ export {
   type PiecesRequest,
   type WaveformRequest,
 } from "./data/clip_reading.ts";
+export { type Choices, type ClipChoices, ClipEncoder } from "./downstream/clip_encoder.ts";
 export {
   audioFiles,
-  type ClipEncoder,
   embedFiles,
   type EmbedFilesOptions,
   type EmbedResult,

@@ -162,3 +162,15 @@ export function joined(blocks: readonly Float32Array[]): Float32Array<ArrayBuffe
   }
   return all;
 }
+
+/** A clip's waveform in one piece. @throws {ShapeError} for a log-mel spectrogram */
+export async function wholeOf(
+  audio: Audio | AsyncIterable<Float32Array>,
+): Promise<Float32Array> {
+  if (audio instanceof Float32Array) return audio;
+  if (!(Symbol.asyncIterator in audio)) {
+    throw new ShapeError("embed: a waveform is needed, not a log-mel spectrogram");
+  }
+  const blocks = await Array.fromAsync(audio);
+  return blocks.length === 1 ? blocks[0] : joined(blocks);
+}

@@ -335,7 +335,12 @@ export function encoderContent(
 ): EncoderContent {
   const { tensors, metadata, sizes, system } = explaining(() => {
     const model = modelOf(file, heads === undefined ? {} : { encoder: heads });
-    if (!model) throw new EncoderError("its tensors are those of no model that is known here");
+    if (!model) {
+      throw new EncoderError(
+        "its tensors are those of none of MATPAC, MATPAC++, M2D and MSM-MAE; loadPretrained reads " +
+          "encoders of other systems",
+      );
+    }
     const { geometry: sizes, system } = model;
     return { ...imported(file, model, { encoderOnly: true, float32: true }), sizes, system };
   });

@@ -68,7 +68,8 @@ export function recognise(tensors: StoredTensors): Recognised | undefined {
       const several = has("mcl_heads.mcl_heads.0.weight");
       return { system: several ? "matpac-plus" : "matpac", style: "matpac", prefix };
     }
-    if (!has("blocks.0.norm1.weight")) continue;
+    // PaSST's blocks are timm's as well, but it has positions of its own.
+    if (!has("blocks.0.norm1.weight") || has("freq_new_pos_embed")) continue;
     if (has("blocks.0.attn.q_bias") && !has("blocks.0.attn.qkv.bias")) {
       return { system: "msm-mae", style: "msm-mae", prefix };
     }

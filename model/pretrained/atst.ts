@@ -11,6 +11,7 @@ import {
   type Device,
   expand,
   linear,
+  mul,
   noGrad,
   permute,
   reshape,
@@ -22,18 +23,20 @@ import {
   TransformerBlock,
   within,
 } from "../../engine/functions.ts";
-import type { Embedding } from "../encoder/embed_queue.ts";
+import { joined } from "../encoder/chunks.ts";
 import { EncoderError } from "../encoder/file_values.ts";
 import type { CheckpointFile } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import { ATST_MEL, atstFrames, AtstMel } from "../frontend/htk_mel.ts";
 import { norm } from "../vit/blocks.ts";
 import {
+  type BlockValues,
   type EncodeOptions,
   type PretrainedEmbedOptions,
   PretrainedEncoder,
   type PretrainedInfo,
   type PretrainedSizes,
+  readParts,
   tokenMask,
   type Trace,
 } from "./encoder.ts";
@@ -72,22 +75,6 @@ export function isAtst(tensors: StoredTensors): boolean {
   return prefixIn(tensors) !== undefined;
 }
 
-/** How a clip is embedded, beside what all encoders know. */
-export interface AtstEmbedOptions extends PretrainedEmbedOptions {
-  /**
-   * How many of the last blocks are side by side in an embedding, each normalised; default 1 of
-   * ATST-Clip, all of ATST-Frame, as EVAR has them.
-   */
-  readonly blocks?: number;
-  /**
-   * Joins chunks as official programs do. ATST-Clip: equal weights, without a later chunk of at
-   * most half its length, and means divided by the patches that remain in the clip rather than by
-   * those of the chunk. ATST-Frame: equal weights; `downstream` is that of its probes, without a
-   * later chunk of at most half its length. Default: each chunk counts by its patches.
-   */
-  readonly official?: boolean | "downstream";
-}
-
 /** Sizes of an encoder. */
 export interface AtstSizes extends PretrainedSizes {
   /** Rows of the position table, the class token's counted. */
@@ -111,6 +98,7 @@ export function sourcesOf({ width, depth, positions, kind }: AtstSizes): Source[
         {
           name: `${name}.attn.qkv.bias`,
           shape: [3 * width],
+          frozen: true,
           from: [],
           fold: () => new Float32Array(3 * width),
         },
@@ -165,7 +153,7 @@ export class Atst extends PretrainedEncoder {
   constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
     const plan = atstPlan(file, options);
     const { sizes } = plan;
-    const { arena, unused } = loadParameters(device, plan);
+    const { arena, unused } = loadParameters(device, plan, options);
     super(device, arena);
     this.#sizes = sizes;
     this.kind = sizes.kind;
@@ -182,6 +170,11 @@ export class Atst extends PretrainedEncoder {
       minSamples: ATST_MEL.size / 2 + 1,
       hopSamples: PATCH * ATST_MEL.hop,
       rows: 1,
+      choices: [
+        "blocks",
+        "official",
+        ...this.kind === "frame" ? ["official downstream"] as const : [],
+      ],
       ...{ width, depth, heads, unused },
     };
   }
@@ -233,31 +226,29 @@ export class Atst extends PretrainedEncoder {
           `${positions - 1} patches of ${PATCH} frames`,
       );
     }
-    return noGrad(() =>
-      scope(() => {
-        const own = kind === "clip" ? 1 : 0;
-        const mask = tokens &&
-          tokenMask(this.device, tokens.map((it) => it + own), clips, patches + own);
-        let hidden = this.#tokens(features, patches, trace);
-        trace?.("tokens_in", hidden);
-        const outputs: Tensor[] = [];
-        for (let i = 0; i < depth; i++) {
-          // One block's intermediate results at a time: depth must not count in the memory.
-          using input = hidden;
-          const source = within(p, `blocks.${i}.`);
-          hidden = scope(() =>
-            new TransformerBlock(this.device, width, heads, source, { eps: EPS })
-              .apply(input, mask ? { keyMask: mask } : {})
-          );
-          trace?.(`block${i}`, hidden);
-          if (i < depth - count) continue;
-          const normed = norm(p, kind === "clip" ? "norm" : "norm_frame", hidden);
-          trace?.(`norm${i}`, normed);
-          outputs.push(normed);
-        }
-        return outputs;
-      })
-    );
+    return scope(() => {
+      const own = kind === "clip" ? 1 : 0;
+      const mask = tokens &&
+        tokenMask(this.device, tokens.map((it) => it + own), clips, patches + own);
+      let hidden = this.#tokens(features, patches, trace);
+      trace?.("tokens_in", hidden);
+      const outputs: Tensor[] = [];
+      for (let i = 0; i < depth; i++) {
+        // One block's intermediate results at a time: depth must not count in the memory.
+        using input = hidden;
+        const source = within(p, `blocks.${i}.`);
+        hidden = scope(() =>
+          new TransformerBlock(this.device, width, heads, source, { eps: EPS })
+            .apply(input, mask ? { keyMask: mask } : {})
+        );
+        trace?.(`block${i}`, hidden);
+        if (i < depth - count) continue;
+        const normed = norm(p, kind === "clip" ? "norm" : "norm_frame", hidden);
+        trace?.(`norm${i}`, normed);
+        outputs.push(normed);
+      }
+      return outputs;
+    });
   }
 
   /** Patches of all bands, band by band, embedded, with positions. */
@@ -278,27 +269,22 @@ export class Atst extends PretrainedEncoder {
   }
 
   /**
-   * Embeds a clip, chunk by chunk.
-   *
-   * @returns without pooling, steps are patches of 40 ms of all chunks, without class tokens;
-   * pooled, ATST-Clip has the class tokens of the blocks first, then the means of patches. `layers`
-   * are the same of each block alone.
-   * @throws as the others' `embed`.
+   * @inheritdoc Chunk by chunk. Steps are patches of 40 ms of all chunks, without class tokens;
+   * pooled, ATST-Clip has the class token first, then the mean of patches.
    */
-  override async embed(audio: Float32Array, options: AtstEmbedOptions = {}): Promise<Embedding> {
-    const { pool = "mean", layers = false, official = false } = options;
-    const { depth, width, hopSamples, sampleRate } = this.info;
-    const { blocks = this.kind === "clip" ? 1 : depth } = options;
-    if (!Number.isInteger(blocks) || blocks < 1 || blocks > depth) {
-      throw new ShapeError(`embed: ${blocks} blocks of ${depth}; 1 to ${depth} can be taken`);
-    }
-    const wave = this.waveOf(audio, options);
-    const frames = atstFrames(wave.length);
+  protected override async blocksOf(
+    waves: Float32Array,
+    clips: number,
+    count: number,
+    { pool = "mean", official = false }: PretrainedEmbedOptions,
+  ): Promise<BlockValues> {
+    const { width, hopSamples, sampleRate } = this.info;
+    const samples = waves.length / clips;
+    const frames = atstFrames(samples);
     const chunks = this.chunks(frames);
-    /** Of each chunk and block: sums over patches, or the patches, and class tokens. */
-    const parts: { patches: Float32Array[]; cls: Float32Array[] }[] = [];
-    using features = scope(() => this.features(this.device.tensor(wave, [1, wave.length])));
-    const count = layers ? depth : blocks;
+    using features = scope(() => this.features(this.device.tensor(waves, [clips, samples])));
+    /** Of each chunk, block and clip: class token and sum over patches, or the patches. */
+    const parts: Float32Array[][][] = [];
     for (const { first, patches } of chunks) {
       const outputs = noGrad(() =>
         scope(() => {
@@ -306,57 +292,57 @@ export class Atst extends PretrainedEncoder {
           return this.encodeBlocks(part, count).map((it) => {
             const own = it.shape[1] - patches;
             const steps = slice(it, 1, own, patches);
-            return [
-              pool === "none" ? reshape(steps, [patches, width]) : sum(steps, { axes: [0, 1] }),
-              ...(own > 0 && pool === "mean" ? [reshape(slice(it, 1, 0, 1), [width])] : []),
-            ];
+            // A copy: views of a block would be freed with it.
+            if (pool === "none") return mul(steps, 1);
+            const total = sum(steps, { axes: [1], keepDims: true });
+            return own > 0 ? concat([slice(it, 1, 0, 1), total], 1) : total;
           });
         })
       );
-      const read = await Promise.all(outputs.map((of) => Promise.all(of.map((it) => it.data()))));
-      for (const it of outputs.flat()) it.dispose();
-      parts.push({
-        patches: read.map(([it]) => it),
-        cls: read.flatMap(([, it]) => it ? [it] : []),
-      });
+      parts.push(await readParts(outputs, clips));
     }
-    const steps = chunks.reduce((all, { patches }) => all + patches, 0);
-    /** The embedding of the blocks from `first` on, among those that were read. */
-    const joined = (first: number, many: number): Float32Array => {
-      if (pool === "none") return sideBySide(parts.map((it) => it.patches), first, many, width);
-      const weights = this.#weights(frames, chunks, official);
-      const total = weights.reduce((all, { weight }) => all + weight, 0);
-      const values = new Float64Array(many * width * (this.kind === "clip" ? 2 : 1));
-      parts.forEach(({ patches, cls }, chunk) => {
-        const { weight, divisor } = weights[chunk];
-        const tensors = [
-          ...cls.slice(first, first + many).map((it) => ({ it, by: 1 })),
-          ...patches.slice(first, first + many).map((it) => ({ it, by: divisor })),
-        ];
-        tensors.forEach(({ it, by }, i) =>
-          it.forEach((x, c) => values[i * width + c] += x / by * weight / total)
-        );
+    const weights = this.#weights(frames, chunks, official);
+    const whole = weights.reduce((all, { weight }) => all + weight, 0);
+    const pooled = (block: number, clip: number): Float32Array => {
+      const values = new Float64Array(width * (this.kind === "clip" ? 2 : 1));
+      parts.forEach((chunk, c) => {
+        const { weight, divisor } = weights[c];
+        chunk[block][clip].forEach((x, i) => {
+          const isSum = i >= values.length - width;
+          values[i] += x / (isSum ? divisor : 1) * weight / whole;
+        });
       });
       return Float32Array.from(values);
     };
-    const values = joined(count - blocks, blocks);
-    const each = layers ? Array.from({ length: depth }, (_, i) => joined(i, 1)) : [];
+    const each = (of: (block: number, clip: number) => Float32Array) =>
+      Array.from(
+        { length: count },
+        (_, block) => Array.from({ length: clips }, (_, clip) => of(block, clip)),
+      );
+    const steps = chunks.reduce((all, { patches }) => all + patches, 0);
     return {
-      values,
-      shape: pool === "none" ? [steps, values.length / steps] : [values.length],
+      blocks: pool === "none"
+        ? each((block, clip) => joined(parts.map((chunk) => chunk[block][clip])))
+        : each(pooled),
       steps,
-      ...pool === "none" && {
-        times: Float32Array.from({ length: steps }, (_, i) => i * hopSamples * 1000 / sampleRate),
-      },
-      ...layers && { layers: Float32Array.from(each.flatMap((it) => [...it])) },
+      times: Float32Array.from({ length: steps }, (_, i) => i * hopSamples * 1000 / sampleRate),
     };
   }
 
   /** @inheritdoc */
-  override embeddingSize({ pool, blocks }: AtstEmbedOptions = {}): number {
-    const { width, depth } = this.info;
-    const many = blocks ?? (this.kind === "clip" ? 1 : depth);
-    return many * width * (this.kind === "clip" && pool !== "none" ? 2 : 1);
+  protected override get usualBlocks(): readonly number[] {
+    const { depth } = this.info;
+    return this.kind === "clip" ? [depth] : Array.from({ length: depth }, (_, i) => i + 1);
+  }
+
+  /** @inheritdoc Class tokens of all blocks go first. */
+  protected override cellSize(): number {
+    return this.info.width;
+  }
+
+  /** @inheritdoc */
+  protected override blockSize({ pool }: PretrainedEmbedOptions): number {
+    return this.info.width * (this.kind === "clip" && pool !== "none" ? 2 : 1);
   }
 
   /** What each chunk counts, and what its sum over patches is divided by. */
@@ -382,25 +368,4 @@ export class Atst extends PretrainedEncoder {
     this.#mel[Symbol.dispose]();
     super[Symbol.dispose]();
   }
-}
-
-/** Steps of all chunks, of some blocks side by side: [steps, blocks * width]. */
-function sideBySide(
-  chunks: readonly (readonly Float32Array[])[],
-  first: number,
-  many: number,
-  width: number,
-): Float32Array {
-  const steps = chunks.reduce((all, [it]) => all + it.length / width, 0);
-  const values = new Float32Array(steps * many * width);
-  let step = 0;
-  for (const blocks of chunks) {
-    for (let i = 0; i < blocks[0].length / width; i++, step++) {
-      for (let block = 0; block < many; block++) {
-        const from = blocks[first + block].subarray(i * width, (i + 1) * width);
-        values.set(from, (step * many + block) * width);
-      }
-    }
-  }
-  return values;
 }

@@ -158,6 +158,8 @@ export function sourcesOf(sizes: BeatsSizes): Source[] {
         weight("weight_v", 1, [width, channels, length]),
       ],
       fold: ([g, v]) => foldedLastAxis(g, v),
+      // The norm of a weight is its g, where it is its own v.
+      unfold: (w) => [Float32Array.from(squaresOfLastAxis(w, length), Math.sqrt), w],
     },
     asStored(`${POSITIONS}.bias`, [width]),
     ...layer("encoder.layer_norm", [width]),
@@ -177,9 +179,15 @@ export function sourcesOf(sizes: BeatsSizes): Source[] {
  * @returns as `v`
  */
 export function foldedLastAxis(g: Float32Array, v: Float32Array): Float32Array {
-  const squares = new Float64Array(g.length);
-  v.forEach((it, i) => squares[i % g.length] += it * it);
+  const squares = squaresOfLastAxis(v, g.length);
   return v.map((it, i) => it * g[i % g.length] / Math.sqrt(squares[i % g.length]));
+}
+
+/** Sums of squares over all axes but the last. */
+function squaresOfLastAxis(v: Float32Array, length: number): Float64Array {
+  const squares = new Float64Array(length);
+  v.forEach((it, i) => squares[i % length] += it * it);
+  return squares;
 }
 
 /**
@@ -212,7 +220,7 @@ export class Beats extends PretrainedEncoder {
   constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
     const plan = beatsPlan(file, options);
     const { sizes } = plan;
-    const { arena, unused } = loadParameters(device, plan);
+    const { arena, unused } = loadParameters(device, plan, options);
     super(device, arena);
     this.#sizes = sizes;
     this.#fbank = new KaldiFbank(device);
@@ -228,6 +236,7 @@ export class Beats extends PretrainedEncoder {
       minSamples: KALDI_128.frame + (patch - 1) * KALDI_128.hop,
       hopSamples: patch * KALDI_128.hop,
       rows: KALDI_128.bands / patch,
+      choices: ["pool", "bands concat", "blocks"],
       ...{ width, depth, heads, unused },
     };
   }
@@ -248,36 +257,34 @@ export class Beats extends PretrainedEncoder {
   encode(features: Tensor, { tokens, trace }: EncodeOptions = {}): Tensor {
     const { depth, heads, buckets, alpha } = this.#sizes;
     const p = this.parameter;
-    return noGrad(() =>
-      scope(() => {
-        const embedded = this.#embedded(features, trace);
-        const [clips, count] = embedded.shape;
-        const mask = tokens && tokenMask(this.device, tokens, clips, count);
-        let hidden = this.#placed(
-          mask ? mul(embedded, reshape(mask, [clips, count, 1])) : embedded,
-          trace,
+    return scope(() => {
+      const embedded = this.#embedded(features, trace);
+      const [clips, count] = embedded.shape;
+      const mask = tokens && tokenMask(this.device, tokens, clips, count);
+      let hidden = this.#placed(
+        mask ? mul(embedded, reshape(mask, [clips, count, 1])) : embedded,
+        trace,
+      );
+      const bias = relativeBias(p(`encoder.layers.0.${TABLE}`), count, buckets);
+      for (let i = 0; i < depth; i++) {
+        // One block's intermediate results at a time: depth must not count in the memory.
+        using input = hidden;
+        const own = within(p, `encoder.layers.${i}.`);
+        const see: Trace | undefined = trace && ((stage, x) => trace(`${stage}${i}`, x));
+        hidden = scope(() =>
+          postNormBlock(own, input, {
+            ...{ heads, alpha },
+            bias,
+            gate: (qkv) =>
+              biasGate(within(own, "self_attn."), qkv, see && ((u) => see("gate_linear", u))),
+            ...mask && { keyMask: mask },
+            ...see && { trace: see },
+          })
         );
-        const bias = relativeBias(p(`encoder.layers.0.${TABLE}`), count, buckets);
-        for (let i = 0; i < depth; i++) {
-          // One block's intermediate results at a time: depth must not count in the memory.
-          using input = hidden;
-          const own = within(p, `encoder.layers.${i}.`);
-          const see: Trace | undefined = trace && ((stage, x) => trace(`${stage}${i}`, x));
-          hidden = scope(() =>
-            postNormBlock(own, input, {
-              ...{ heads, alpha },
-              bias,
-              gate: (qkv) =>
-                biasGate(within(own, "self_attn."), qkv, see && ((u) => see("gate_linear", u))),
-              ...mask && { keyMask: mask },
-              ...see && { trace: see },
-            })
-          );
-          trace?.(`block${i}`, hidden);
-        }
-        return hidden;
-      })
-    );
+        trace?.(`block${i}`, hidden);
+      }
+      return hidden;
+    });
   }
 
   /** Patches, embedded: [clips, tokens, width]. */
@@ -333,12 +340,10 @@ export class Beats extends PretrainedEncoder {
   probabilities(tokens: Tensor): Tensor {
     if (this.classes === 0) throw new EncoderError("it has no classes: it is not fine-tuned");
     const p = this.parameter;
-    return noGrad(() =>
-      scope(() => {
-        const logits = linear(tokens, p("predictor.weight"), p("predictor.bias"));
-        return sigmoid(mean(logits, { axes: [1] }));
-      })
-    );
+    return scope(() => {
+      const logits = linear(tokens, p("predictor.weight"), p("predictor.bias"));
+      return sigmoid(mean(logits, { axes: [1] }));
+    });
   }
 
   /** @inheritdoc */

@@ -29,22 +29,25 @@ import {
   tile,
   within,
 } from "../../engine/functions.ts";
-import type { Embedding } from "../encoder/embed_queue.ts";
+import { joined } from "../encoder/chunks.ts";
 import { EncoderError } from "../encoder/file_values.ts";
 import type { CheckpointFile } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import {
+  type BlockValues,
   type EncodeOptions,
   type PretrainedEmbedOptions,
   PretrainedEncoder,
   type PretrainedInfo,
   type PretrainedSizes,
+  readParts,
   timeMajorPatches,
 } from "./encoder.ts";
 import type { PretrainedOptions } from "./options.ts";
 import {
   asStored,
   countBlocks,
+  fixed,
   layer,
   loadParameters,
   type Plan,
@@ -76,12 +79,6 @@ function prefixIn(tensors: StoredTensors): string | undefined {
 /** Whether tensors are those of HTS-AT. */
 export function isHtsat(tensors: StoredTensors): boolean {
   return prefixIn(tensors) !== undefined;
-}
-
-/** How a clip is embedded, beside what all encoders know. */
-export interface HtsatEmbedOptions extends PretrainedEmbedOptions {
-  /** Chunks count alike, as EVAR has it; default: by their length. */
-  readonly official?: boolean;
 }
 
 /** Blocks of one resolution. */
@@ -159,18 +156,20 @@ export function sourcesOf({ size, bands, window, stages, width, classes }: Htsat
   const norm = (name: string) => ({ name: `bn0.${name}`, shape: [bands] });
   const deviation = (variance: number) => Math.sqrt(variance + EPS);
   return [
-    ...["real", "imag"].map((it) => asStored(`${STFT}.conv_${it}.weight`, [bins, 1, size])),
-    asStored("logmel_extractor.melW", [bins, bands]),
+    ...["real", "imag"].map((it) => fixed(`${STFT}.conv_${it}.weight`, [bins, 1, size])),
+    fixed("logmel_extractor.melW", [bins, bands]),
     // The batch norm of bands as a factor and a summand.
     {
       name: "bn0.factor",
       shape: [bands],
+      frozen: true,
       from: [norm("weight"), norm("running_var")],
       fold: ([weight, variance]) => weight.map((it, i) => it / deviation(variance[i])),
     },
     {
       name: "bn0.summand",
       shape: [bands],
+      frozen: true,
       from: [norm("weight"), norm("running_var"), norm("bias"), norm("running_mean")],
       fold: ([weight, variance, bias, mean]) =>
         bias.map((it, i) => it - mean[i] * weight[i] / deviation(variance[i])),
@@ -241,7 +240,7 @@ export class Htsat extends PretrainedEncoder {
   constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
     const plan = htsatPlan(file, options);
     const { sizes } = plan;
-    const { arena, unused } = loadParameters(device, plan);
+    const { arena, unused } = loadParameters(device, plan, options);
     super(device, arena);
     this.#sizes = sizes;
     this.#tables = new WindowTables(device, sizes.window);
@@ -258,6 +257,7 @@ export class Htsat extends PretrainedEncoder {
       sampleRate,
       minSamples: Math.floor(size / 2) + 1,
       hopSamples: CANVAS / 32 * this.hop,
+      choices: ["bands concat", "official"],
       ...{ rows: 2, width, depth, heads, unused },
     };
   }
@@ -323,44 +323,42 @@ export class Htsat extends PretrainedEncoder {
     if (tokens) throw new ShapeError(`encode: clips of ${TITLE} cannot be padded`);
     const norm = (name: string, x: Tensor) =>
       layerNorm(x, p(`${name}.weight`), p(`${name}.bias`), SWIN_EPS);
-    return noGrad(() =>
-      scope(() => {
-        const standardised = add(mul(features, p("bn0.factor")), p("bn0.summand"));
-        trace?.("bn0", standardised);
-        const high = CANVAS / SEGMENTS;
-        const parts = reshape(onCanvas(standardised), [clips, SEGMENTS, high, bands]);
-        const image = reshape(permute(parts, [0, 1, 3, 2]), [clips, high, high]);
-        trace?.("image", image);
-        const weight = p("patch_embed.proj.weight");
-        const patches = linear(
-          timeMajorPatches(image, [PATCH, PATCH]),
-          reshape(weight, [weight.shape[0], PATCH * PATCH]),
-          p("patch_embed.proj.bias"),
-        );
-        trace?.("patch", patches);
-        let hidden = norm("patch_embed.norm", patches);
-        trace?.("tokens_in", hidden);
-        stages.forEach(({ blocks, heads, side }, s) => {
-          for (let b = 0; b < blocks; b++) {
-            using input = hidden;
-            const shifted = b % 2 === 1 && side > window;
-            const own = within(p, `layers.${s}.blocks.${b}.`);
-            hidden = windowBlock(own, input, { side, tables: this.#tables, heads, shifted });
-            trace?.(`stage${s}.block${b}`, hidden);
-          }
-          if (s === stages.length - 1) return;
+    return scope(() => {
+      const standardised = add(mul(features, p("bn0.factor")), p("bn0.summand"));
+      trace?.("bn0", standardised);
+      const high = CANVAS / SEGMENTS;
+      const parts = reshape(onCanvas(standardised), [clips, SEGMENTS, high, bands]);
+      const image = reshape(permute(parts, [0, 1, 3, 2]), [clips, high, high]);
+      trace?.("image", image);
+      const weight = p("patch_embed.proj.weight");
+      const patches = linear(
+        timeMajorPatches(image, [PATCH, PATCH]),
+        reshape(weight, [weight.shape[0], PATCH * PATCH]),
+        p("patch_embed.proj.bias"),
+      );
+      trace?.("patch", patches);
+      let hidden = norm("patch_embed.norm", patches);
+      trace?.("tokens_in", hidden);
+      stages.forEach(({ blocks, heads, side }, s) => {
+        for (let b = 0; b < blocks; b++) {
           using input = hidden;
-          hidden = mergeNeighbours(within(p, `layers.${s}.downsample.`), input, side);
-          trace?.(`stage${s}.merge`, hidden);
-        });
-        const normed = norm("norm", hidden);
-        trace?.("norm", normed);
-        // Segments of the canvas one behind the other again: [segment, row, column].
-        const last = stages[stages.length - 1].side;
-        const grid = reshape(normed, [clips, SEGMENTS, last / SEGMENTS, last, width]);
-        return reshape(permute(grid, [0, 1, 3, 2, 4]), [clips, last * last, width]);
-      })
-    );
+          const shifted = b % 2 === 1 && side > window;
+          const own = within(p, `layers.${s}.blocks.${b}.`);
+          hidden = windowBlock(own, input, { side, tables: this.#tables, heads, shifted });
+          trace?.(`stage${s}.block${b}`, hidden);
+        }
+        if (s === stages.length - 1) return;
+        using input = hidden;
+        hidden = mergeNeighbours(within(p, `layers.${s}.downsample.`), input, side);
+        trace?.(`stage${s}.merge`, hidden);
+      });
+      const normed = norm("norm", hidden);
+      trace?.("norm", normed);
+      // Segments of the canvas one behind the other again: [segment, row, column].
+      const last = stages[stages.length - 1].side;
+      const grid = reshape(normed, [clips, SEGMENTS, last / SEGMENTS, last, width]);
+      return reshape(permute(grid, [0, 1, 3, 2, 4]), [clips, last * last, width]);
+    });
   }
 
   /**
@@ -373,65 +371,65 @@ export class Htsat extends PretrainedEncoder {
     const { width, classes } = this.#sizes;
     const p = this.parameter;
     const [clips, count] = tokens.shape;
-    return noGrad(() =>
-      scope(() => {
-        const map = permute(reshape(tokens, [clips, count / 2, 2, width]), [0, 3, 2, 1]);
-        const cut = conv2d(map, p("tscam_conv.weight"), p("tscam_conv.bias"), { padding: [0, 1] });
-        return reshape(cut, [clips, classes, count / 2]);
-      })
-    );
+    return scope(() => {
+      const map = permute(reshape(tokens, [clips, count / 2, 2, width]), [0, 3, 2, 1]);
+      const cut = conv2d(map, p("tscam_conv.weight"), p("tscam_conv.bias"), { padding: [0, 1] });
+      return reshape(cut, [clips, classes, count / 2]);
+    });
   }
 
   /** Probabilities of the classes of clips. @param scores [clips, classes, 32] */
   probabilities(scores: Tensor): Tensor {
-    return noGrad(() => scope(() => sigmoid(mean(scores, { axes: [2] }))));
+    return scope(() => sigmoid(mean(scores, { axes: [2] })));
   }
 
   /**
-   * Embeds a clip, in chunks of 10 s.
-   *
-   * @returns without pooling, steps of the first repetition of each chunk; `times` are theirs in
-   * the clip
-   * @throws as the others' `embed`; {@link ShapeError} for `layers`, which have several widths.
+   * @inheritdoc In chunks of 10 s. Steps are those of the first repetition of each chunk; `times`
+   * are theirs in the clip.
    */
-  override async embed(audio: Float32Array, options: HtsatEmbedOptions = {}): Promise<Embedding> {
-    const { pool = "mean", bands = "mean", layers = false, official = false } = options;
-    if (layers) throw new ShapeError(`embed: blocks of ${TITLE} have several widths`);
-    const wave = this.waveOf(audio, options);
+  protected override async blocksOf(
+    waves: Float32Array,
+    clips: number,
+    _count: number,
+    { pool = "mean", bands = "mean", official = false }: PretrainedEmbedOptions,
+  ): Promise<BlockValues> {
     const { width, sampleRate } = this.info;
-    const size = this.embeddingSize(options);
-    const chunks = this.chunks(wave.length);
+    const samples = waves.length / clips;
+    const size = this.stepSize(bands);
+    const chunks = this.chunks(samples);
     const total = official ? chunks.length : chunks.reduce((all, it) => all + it.length, 0);
-    const sums = new Float64Array(size);
-    const rows: Float32Array[] = [];
+    const sums = Array.from({ length: clips }, () => new Float64Array(size));
+    const rows = sums.map((): Float32Array[] => []);
     const times: number[] = [];
     for (const { first, length } of chunks) {
-      using tokens = noGrad(() =>
+      const pieces = sums.map((_, i) =>
+        waves.subarray(i * samples + first, i * samples + first + length)
+      );
+      const outputs = noGrad(() =>
         scope(() => {
-          const part = this.device.tensor(wave.slice(first, first + length), [1, length]);
-          const all = reshape(this.encode(this.features(part)), [-1, 2, width]);
-          const steps = bands === "mean" ? mean(all, { axes: [1] }) : reshape(all, [-1, 2 * width]);
-          return pool === "mean" ? mean(steps, { axes: [0] }) : mul(steps, 1);
+          const part = this.device.tensor(joined(pieces), [clips, length]);
+          const all = reshape(this.encode(this.features(part)), [clips, -1, 2, width]);
+          const steps = bands === "mean"
+            ? mean(all, { axes: [2] })
+            : reshape(all, [clips, -1, 2 * width]);
+          return [pool === "mean" ? mean(steps, { axes: [1] }) : mul(steps, 1)];
         })
       );
-      const values = await tokens.data();
-      if (pool === "mean") {
-        values.forEach((it, i) => sums[i] += it * (official ? 1 : length) / total);
-        continue;
-      }
+      const [values] = await readParts(outputs, clips);
+      const weight = (official ? 1 : length) / total;
       const count = 1 + Math.floor(length / this.hop);
       const step = Math.floor(CANVAS / count) * count / 32 * this.hop;
       const steps = this.#steps(length);
-      rows.push(values.subarray(0, steps * size));
+      values.forEach((of, clip) => {
+        if (pool === "mean") of.forEach((it, i) => sums[clip][i] += it * weight);
+        else rows[clip].push(of.subarray(0, steps * size));
+      });
       for (let i = 0; i < steps; i++) times.push((first + i * step) * 1000 / sampleRate);
     }
-    if (pool === "mean") {
-      const steps = this.stepsOf(wave.length);
-      return { values: Float32Array.from(sums), shape: [size], steps };
-    }
     return {
-      values: Float32Array.from(rows.flatMap((it) => [...it])),
-      shape: [times.length, size],
+      blocks: [
+        pool === "mean" ? sums.map((it) => Float32Array.from(it)) : rows.map((it) => joined(it)),
+      ],
       steps: times.length,
       times: Float32Array.from(times),
     };

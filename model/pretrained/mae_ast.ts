@@ -10,7 +10,6 @@ import {
   layerNorm,
   linear,
   mul,
-  noGrad,
   reshape,
   scope,
   ShapeError,
@@ -34,8 +33,8 @@ import {
 import { headsOf, type PretrainedOptions } from "./options.ts";
 import { POST_NORM_EPS, postNormBlock, postNormSources } from "./post_norm.ts";
 import {
-  asStored,
   countBlocks,
+  fixed,
   layer,
   loadParameters,
   type Plan,
@@ -112,15 +111,16 @@ export function sourcesOf({ width, depth, hidden, positions, patch }: MaeAstSize
   const statistic = (name: string): Stored => ({ name: `batch_norm.running_${name}`, shape: [1] });
   return [
     // The batch norm without weights that the log-mel goes through.
-    { name: "input.mean", shape: [1], from: [statistic("mean")] },
+    { name: "input.mean", shape: [1], frozen: true, from: [statistic("mean")] },
     {
       name: "input.factor",
       shape: [1],
+      frozen: true,
       from: [statistic("var")],
       fold: ([[variance]]) => Float32Array.of(INPUT_SCALE / Math.sqrt(variance + BATCH_NORM_EPS)),
     },
     ...layer("post_extract_proj", [width, patch[0] * patch[1]]),
-    asStored("enc_sine_pos_embed.pe", [1, positions, width]),
+    fixed("enc_sine_pos_embed.pe", [1, positions, width]),
     ...layer("encoder.layer_norm", [width]),
     ...Array.from(
       { length: depth },
@@ -155,7 +155,7 @@ export class MaeAst extends PretrainedEncoder {
   constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
     const plan = maeAstPlan(file, options);
     const { sizes } = plan;
-    const { arena, unused } = loadParameters(device, plan);
+    const { arena, unused } = loadParameters(device, plan, options);
     super(device, arena);
     this.#sizes = sizes;
     this.#fbank = new KaldiFbank(device);
@@ -171,6 +171,7 @@ export class MaeAst extends PretrainedEncoder {
       minSamples: KALDI_128.frame + (frames - 1) * KALDI_128.hop,
       maxSteps: Math.floor(positions / rows),
       hopSamples: frames * KALDI_128.hop,
+      choices: ["pool", "bands concat", "blocks"],
       ...{ rows, width, depth, heads, unused },
     };
   }
@@ -189,49 +190,47 @@ export class MaeAst extends PretrainedEncoder {
   encode(features: Tensor, { tokens, trace }: EncodeOptions = {}): Tensor {
     const { depth, heads, positions, patch } = this.#sizes;
     const p = this.parameter;
-    return noGrad(() =>
-      scope(() => {
-        const standardised = mul(sub(features, p("input.mean")), p("input.factor"));
-        const patches = timeMajorPatches(standardised, patch);
-        trace?.("patch", patches);
-        const [clips, count] = patches.shape;
-        if (count > positions) {
-          throw new ShapeError(
-            `encode: ${count} tokens are more than the ${positions} positions of this encoder`,
-          );
-        }
-        const mask = tokens && tokenMask(this.device, tokens, clips, count);
-        const projected = linear(
-          patches,
-          p("post_extract_proj.weight"),
-          p("post_extract_proj.bias"),
+    return scope(() => {
+      const standardised = mul(sub(features, p("input.mean")), p("input.factor"));
+      const patches = timeMajorPatches(standardised, patch);
+      trace?.("patch", patches);
+      const [clips, count] = patches.shape;
+      if (count > positions) {
+        throw new ShapeError(
+          `encode: ${count} tokens are more than the ${positions} positions of this encoder`,
         );
-        trace?.("proj", projected);
-        // Positions follow the flattened index, over rows and steps alike.
-        const table = slice(p("enc_sine_pos_embed.pe"), 1, 0, count);
-        const placed = add(projected, mask ? mul(table, reshape(mask, [clips, count, 1])) : table);
-        let hidden = layerNorm(
-          placed,
-          p("encoder.layer_norm.weight"),
-          p("encoder.layer_norm.bias"),
-          POST_NORM_EPS,
+      }
+      const mask = tokens && tokenMask(this.device, tokens, clips, count);
+      const projected = linear(
+        patches,
+        p("post_extract_proj.weight"),
+        p("post_extract_proj.bias"),
+      );
+      trace?.("proj", projected);
+      // Positions follow the flattened index, over rows and steps alike.
+      const table = slice(p("enc_sine_pos_embed.pe"), 1, 0, count);
+      const placed = add(projected, mask ? mul(table, reshape(mask, [clips, count, 1])) : table);
+      let hidden = layerNorm(
+        placed,
+        p("encoder.layer_norm.weight"),
+        p("encoder.layer_norm.bias"),
+        POST_NORM_EPS,
+      );
+      trace?.("enc_in", hidden);
+      for (let i = 0; i < depth; i++) {
+        // One block's intermediate results at a time: depth must not count in the memory.
+        using input = hidden;
+        hidden = scope(() =>
+          postNormBlock(within(p, `encoder.layers.${i}.`), input, {
+            heads,
+            ...mask && { keyMask: mask },
+            ...trace && { trace: (stage, x) => trace(`${stage}${i}`, x) },
+          })
         );
-        trace?.("enc_in", hidden);
-        for (let i = 0; i < depth; i++) {
-          // One block's intermediate results at a time: depth must not count in the memory.
-          using input = hidden;
-          hidden = scope(() =>
-            postNormBlock(within(p, `encoder.layers.${i}.`), input, {
-              heads,
-              ...mask && { keyMask: mask },
-              ...trace && { trace: (stage, x) => trace(`${stage}${i}`, x) },
-            })
-          );
-          trace?.(`block${i}`, hidden);
-        }
-        return hidden;
-      })
-    );
+        trace?.(`block${i}`, hidden);
+      }
+      return hidden;
+    });
   }
 
   /** @inheritdoc */

@@ -14,6 +14,8 @@ export interface PretrainedOptions {
   readonly sampleRate?: number;
   /** Frames and bands of a patch, of MAE-AST; default what the file says. */
   readonly patch?: readonly [frames: number, bands: number];
+  /** Whether gradients of the parameters are collected; default false. */
+  readonly trainable?: boolean;
 }
 
 /** Width of a head in all released encoders. */

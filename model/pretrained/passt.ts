@@ -23,18 +23,20 @@ import {
   TransformerBlock,
   within,
 } from "../../engine/functions.ts";
-import type { Embedding } from "../encoder/embed_queue.ts";
+import { joined } from "../encoder/chunks.ts";
 import { EncoderError } from "../encoder/file_values.ts";
 import type { CheckpointFile } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import { PASST_MEL, PasstMel } from "../frontend/passt_mel.ts";
 import { norm } from "../vit/blocks.ts";
 import {
+  type BlockValues,
   type EncodeOptions,
   type PretrainedEmbedOptions,
   PretrainedEncoder,
   type PretrainedInfo,
   type PretrainedSizes,
+  readParts,
 } from "./encoder.ts";
 import { headsOf, type PretrainedOptions } from "./options.ts";
 import {
@@ -65,15 +67,6 @@ const TOGETHER = 64;
 /** Whether tensors are those of PaSST. */
 export function isPasst(tensors: StoredTensors): boolean {
   return tensors.has("freq_new_pos_embed") && tensors.has("time_new_pos_embed");
-}
-
-/** How a clip is embedded, beside what all encoders know. */
-export interface PasstEmbedOptions extends PretrainedEmbedOptions {
-  /**
-   * What an embedding is: `features` (default), the mean of class and distillation token; `logits`
-   * of the classes; `all`, HEAR's: both, logits first.
-   */
-  readonly vector?: "features" | "logits" | "all";
 }
 
 /** Sizes of an encoder. */
@@ -154,7 +147,7 @@ export class Passt extends PretrainedEncoder {
   constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
     const plan = passtPlan(file, options);
     const { sizes } = plan;
-    const { arena, unused } = loadParameters(device, plan);
+    const { arena, unused } = loadParameters(device, plan, options);
     super(device, arena);
     this.#sizes = sizes;
     this.#mel = new PasstMel(device);
@@ -169,6 +162,7 @@ export class Passt extends PretrainedEncoder {
       sampleRate: PASST_MEL.sampleRate,
       minSamples: (PATCH - 1) * PASST_MEL.hop + 1,
       hopSamples: STEP.hop,
+      choices: ["blocks", "vector"],
       ...{ rows, width, depth, heads, unused },
     };
   }
@@ -185,15 +179,13 @@ export class Passt extends PretrainedEncoder {
 
   /** @inheritdoc Normalised patches, without class and distillation token. */
   encode(features: Tensor, options: EncodeOptions = {}): Tensor {
-    return noGrad(() =>
-      scope(() => {
-        const [last] = this.encodeBlocks(features, 1, options);
-        const [clips, tokens, width] = last.shape;
-        const { rows } = this.#sizes;
-        const grid = reshape(slice(last, 1, OWN, tokens - OWN), [clips, rows, -1, width]);
-        return reshape(permute(grid, [0, 2, 1, 3]), [clips, tokens - OWN, width]);
-      })
-    );
+    return scope(() => {
+      const [last] = this.encodeBlocks(features, 1, options);
+      const [clips, tokens, width] = last.shape;
+      const { rows } = this.#sizes;
+      const grid = reshape(slice(last, 1, OWN, tokens - OWN), [clips, rows, -1, width]);
+      return reshape(permute(grid, [0, 2, 1, 3]), [clips, tokens - OWN, width]);
+    });
   }
 
   /**
@@ -218,39 +210,36 @@ export class Passt extends PretrainedEncoder {
       );
     }
     if (tokens) throw new ShapeError("encode: clips of PaSST cannot be padded");
-    return noGrad(() =>
-      scope(() => {
-        const image = reshape(permute(features, [0, 2, 1]), [clips, 1, bands, frames]);
-        const cut = conv2d(image, p("patch_embed.proj.weight"), p("patch_embed.proj.bias"), {
-          stride,
-        });
-        const sequence = (x: Tensor) =>
-          permute(reshape(x, [clips, width, rows * steps]), [0, 2, 1]);
-        trace?.("patch", sequence(cut));
-        const placed = add(
-          add(cut, slice(p("time_new_pos_embed"), 3, 0, steps)),
-          p("freq_new_pos_embed"),
+    return scope(() => {
+      const image = reshape(permute(features, [0, 2, 1]), [clips, 1, bands, frames]);
+      const cut = conv2d(image, p("patch_embed.proj.weight"), p("patch_embed.proj.bias"), {
+        stride,
+      });
+      const sequence = (x: Tensor) => permute(reshape(x, [clips, width, rows * steps]), [0, 2, 1]);
+      trace?.("patch", sequence(cut));
+      const placed = add(
+        add(cut, slice(p("time_new_pos_embed"), 3, 0, steps)),
+        p("freq_new_pos_embed"),
+      );
+      const own = ["cls_token", "dist_token"].map((name, i) =>
+        expand(add(p(name), slice(p("new_pos_embed"), 1, i, 1)), [clips, 1, width])
+      );
+      let hidden = concat([...own, sequence(placed)], 1);
+      trace?.("tokens_in", hidden);
+      const outputs: Tensor[] = [];
+      for (let i = 0; i < depth; i++) {
+        // One block's intermediate results at a time: depth must not count in the memory.
+        using input = hidden;
+        const source = within(p, `blocks.${i}.`);
+        hidden = scope(() =>
+          new TransformerBlock(this.device, width, heads, source, { eps: EPS }).apply(input)
         );
-        const own = ["cls_token", "dist_token"].map((name, i) =>
-          expand(add(p(name), slice(p("new_pos_embed"), 1, i, 1)), [clips, 1, width])
-        );
-        let hidden = concat([...own, sequence(placed)], 1);
-        trace?.("tokens_in", hidden);
-        const outputs: Tensor[] = [];
-        for (let i = 0; i < depth; i++) {
-          // One block's intermediate results at a time: depth must not count in the memory.
-          using input = hidden;
-          const source = within(p, `blocks.${i}.`);
-          hidden = scope(() =>
-            new TransformerBlock(this.device, width, heads, source, { eps: EPS }).apply(input)
-          );
-          trace?.(`block${i}`, hidden);
-          if (i >= depth - count) outputs.push(norm(p, "norm", hidden));
-        }
-        trace?.("norm", outputs[outputs.length - 1]);
-        return outputs;
-      })
-    );
+        trace?.(`block${i}`, hidden);
+        if (i >= depth - count) outputs.push(norm(p, "norm", hidden));
+      }
+      trace?.("norm", outputs[outputs.length - 1]);
+      return outputs;
+    });
   }
 
   /**
@@ -261,80 +250,69 @@ export class Passt extends PretrainedEncoder {
    */
   vectorOf(output: Tensor, vector: "features" | "logits" | "all" = "features"): Tensor {
     const p = this.parameter;
-    return noGrad(() =>
-      scope(() => {
-        const features = mean(slice(output, 1, 0, OWN), { axes: [1] });
-        if (vector === "features") return features;
-        const normed = layerNorm(features, p("head.0.weight"), p("head.0.bias"), HEAD_EPS);
-        const logits = linear(normed, p("head.1.weight"), p("head.1.bias"));
-        return vector === "logits" ? logits : concat([logits, features], 1);
-      })
-    );
+    return scope(() => {
+      const features = mean(slice(output, 1, 0, OWN), { axes: [1] });
+      if (vector === "features") return features;
+      const normed = layerNorm(features, p("head.0.weight"), p("head.0.bias"), HEAD_EPS);
+      const logits = linear(normed, p("head.1.weight"), p("head.1.bias"));
+      return vector === "logits" ? logits : concat([logits, features], 1);
+    });
   }
 
   /**
-   * Embeds a clip as PaSST's HEAR functions do. Pooled: at once up to 10 s; longer ones by windows
-   * of 10 s every 2.5 s over the clip with 5 s mirrored at either end, and their mean. Without
-   * pooling: windows of 160 ms every 50 ms, in whose middles `times` lie.
-   *
-   * @returns `layers` are the same of each block, through the final norm
-   * @throws as the others' `embed`; {@link ShapeError} for `bands: "concat"`, as there are none.
+   * @inheritdoc As PaSST's HEAR functions do. Pooled: at once up to 10 s; longer ones by windows of
+   * 10 s every 2.5 s over the clip with 5 s mirrored at either end, and their mean. Without
+   * pooling: windows of 160 ms every 50 ms, in whose middles `times` lie. All blocks go through the
+   * final norm.
    */
-  override async embed(audio: Float32Array, options: PasstEmbedOptions = {}): Promise<Embedding> {
-    const { pool = "mean", bands = "mean", layers = false, vector = "features" } = options;
-    if (bands !== "mean") throw new ShapeError("embed: vectors of PaSST have no bands");
-    const wave = this.waveOf(audio, options);
+  protected override async blocksOf(
+    waves: Float32Array,
+    clips: number,
+    count: number,
+    { pool = "mean", vector = "features" }: PretrainedEmbedOptions,
+  ): Promise<BlockValues> {
     const { window, hop } = pool === "none" ? STEP : SCENE;
-    const whole = pool === "mean" && wave.length <= window;
-    const size = whole ? wave.length : window;
-    const source = whole ? wave : mirrored(wave, window / 2);
-    const count = Math.floor((source.length - size) / hop) + 1;
-    const depth = layers ? this.depth : 1;
-    const read: Float32Array[][] = [];
-    const together = pool === "none" ? TOGETHER : 1;
-    for (let first = 0; first < count; first += together) {
-      const many = Math.min(together, count - first);
-      const pieces = new Float32Array(many * size);
-      for (let i = 0; i < many; i++) {
-        const from = (first + i) * hop;
-        pieces.set(source.subarray(from, from + size), i * size);
-      }
+    const samples = waves.length / clips;
+    const whole = pool === "mean" && samples <= window;
+    const size = whole ? samples : window;
+    const sources = Array.from({ length: clips }, (_, i) => {
+      const wave = waves.subarray(i * samples, (i + 1) * samples);
+      return whole ? wave : mirrored(wave, window / 2);
+    });
+    const steps = Math.floor((sources[0].length - size) / hop) + 1;
+    const windows = sources.flatMap((wave) =>
+      Array.from({ length: steps }, (_, i) => wave.subarray(i * hop, i * hop + size))
+    );
+    /** Of each block, of each window. */
+    const read: Float32Array[][] = Array.from({ length: count }, () => []);
+    const together = Math.max(1, pool === "none" ? TOGETHER : clips);
+    for (let first = 0; first < windows.length; first += together) {
+      const pieces = windows.slice(first, first + together);
       const outputs = noGrad(() =>
         scope(() => {
-          const features = this.features(this.device.tensor(pieces, [many, size]));
-          return this.encodeBlocks(features, depth).map((it) => this.vectorOf(it, vector));
+          const input = this.device.tensor(joined(pieces), [pieces.length, size]);
+          return this.encodeBlocks(this.features(input), count)
+            .map((it) => this.vectorOf(it, vector));
         })
       );
-      read.push(await Promise.all(outputs.map((it) => it.data())));
-      for (const it of outputs) it.dispose();
+      (await readParts(outputs, pieces.length)).forEach((of, block) => read[block].push(...of));
     }
-    const width = this.embeddingSize(options);
-    const of = (block: number): Float32Array => {
-      const rows = Float32Array.from(read.flatMap((it) => [...it[block]]));
-      if (pool === "none") return rows;
-      const sums = new Float64Array(width);
-      rows.forEach((it, i) => sums[i % width] += it / count);
-      return Float32Array.from(sums);
-    };
-    const steps = pool === "none" ? count : 1;
-    return {
-      values: of(depth - 1),
-      shape: pool === "none" ? [count, width] : [width],
-      steps,
-      ...pool === "none" && {
-        times: Float32Array.from(
-          { length: count },
-          (_, i) => i * hop * 1000 / this.info.sampleRate,
-        ),
-      },
-      ...layers && {
-        layers: Float32Array.from(Array.from({ length: depth }, (_, i) => [...of(i)]).flat()),
-      },
-    };
+    const blocks = read.map((vectors) =>
+      sources.map((_, clip) => {
+        const own = vectors.slice(clip * steps, (clip + 1) * steps);
+        if (pool === "none") return joined(own);
+        return own[0].map((_, i) => own.reduce((sum, it) => sum + it[i], 0) / steps);
+      })
+    );
+    const times = Float32Array.from(
+      { length: steps },
+      (_, i) => i * hop * 1000 / this.info.sampleRate,
+    );
+    return { blocks, steps: pool === "none" ? steps : 1, times };
   }
 
   /** @inheritdoc */
-  override embeddingSize({ vector = "features" }: PasstEmbedOptions = {}): number {
+  protected override blockSize({ vector = "features" }: PretrainedEmbedOptions): number {
     const { width } = this.info;
     return { features: width, logits: this.classes, all: this.classes + width }[vector];
   }

@@ -5,11 +5,13 @@
  */
 import type { Device, Shape } from "../../engine/functions.ts";
 import { listed, quoted } from "../../engine/formats/printable.ts";
+import { joined } from "../encoder/chunks.ts";
 import { EncoderError, explaining, floatsOf } from "../encoder/file_values.ts";
 import type { Setting } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import type { StoredTensor } from "../formats/stored_tensor.ts";
 import { ParameterArena } from "../vit/parameter_arena.ts";
+import type { PretrainedOptions } from "./options.ts";
 
 /** A tensor that the file must have. */
 export interface Stored {
@@ -25,15 +27,24 @@ export interface Source {
   readonly name: string;
   /** Its shape. */
   readonly shape: Shape;
+  /** Keeps its value in training. */
+  readonly frozen?: boolean;
   /** What is read for it. */
   readonly from: readonly Stored[];
   /** Makes its values of those; default: one behind the other. */
   readonly fold?: (parts: readonly Float32Array[]) => Float32Array;
+  /** Of what is trained and was folded: values from which {@link fold} makes these. */
+  readonly unfold?: (values: Float32Array) => readonly Float32Array[];
 }
 
 /** A parameter that is a tensor of the file as it stands. */
 export function asStored(name: string, shape: Shape): Source {
   return { name, shape, from: [{ name, shape }] };
+}
+
+/** The same, of what is never trained. */
+export function fixed(name: string, shape: Shape): Source {
+  return { ...asStored(name, shape), frozen: true };
 }
 
 /** Weight and bias of a layer. */
@@ -125,10 +136,11 @@ export function findTensors(
 export function loadParameters(
   device: Device,
   plan: Plan<unknown>,
+  { trainable = false }: PretrainedOptions,
 ): { arena: ParameterArena; unused: readonly string[] } {
   const { stored, unused } = findTensors(plan);
   const { sources } = plan;
-  const arena = new ParameterArena(device, sources, { trainable: false });
+  const arena = new ParameterArena(device, sources, { trainable });
   try {
     // One after the other, so that a second copy of a large model is never held.
     for (const { name, shape, from, fold = joined } of sources) {
@@ -144,16 +156,6 @@ export function loadParameters(
     throw error;
   }
   return { arena, unused };
-}
-
-function joined(parts: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(parts.reduce((sum, it) => sum + it.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 /** Most blocks that a file may speak of. */

@@ -144,6 +144,8 @@ export interface WaveformOptions {
   readonly fewest?: number;
   /** Files of more hours are refused. */
   readonly maxHours?: number;
+  /** Samples per second of the result; default 16,000. */
+  readonly sampleRate?: number;
 }
 
 /**
@@ -152,7 +154,7 @@ export interface WaveformOptions {
  *
  * @param source a path, or the content of a file.
  * @param options `maxHours` is {@link MAX_WHOLE_HOURS} by default
- * @returns Float32Array [samples] at 16 kHz, at least one sample, all finite.
+ * @returns Float32Array [samples] at `sampleRate`, at least one sample, all finite.
  * @throws AudioError when the file cannot be read or is not usable audio; the message does not
  * repeat the path.
  */
@@ -172,12 +174,12 @@ const LEAST_RESAMPLED = 1 << 16;
  * larger than memory. Where the rate changes within a file, each part is resampled by itself.
  *
  * @param options `maxHours` is {@link MAX_HOURS} by default
- * @returns blocks of mono audio at 16 kHz, behind one another the waveform; some may be empty
+ * @returns blocks of mono audio at `sampleRate`, behind one another the waveform; some may be empty
  * @throws AudioError as {@link loadWaveform}, also after some blocks.
  */
 export async function* waveformBlocks(
   source: string | Uint8Array,
-  { fewest = 1, maxHours = MAX_HOURS }: WaveformOptions = {},
+  { fewest = 1, maxHours = MAX_HOURS, sampleRate: wanted = SAMPLE_RATE }: WaveformOptions = {},
 ): AsyncGenerator<Float32Array> {
   using file = typeof source === "string" ? openFile(source) : inMemory(source);
   let resampler: Resampler | undefined;
@@ -194,7 +196,7 @@ export async function* waveformBlocks(
     if (sampleRate !== rate) {
       if (size > 0) yield resampled();
       if (resampler) yield resampler.finish();
-      resampler = resamplerFor(rate = sampleRate);
+      resampler = resamplerFor(rate = sampleRate, wanted);
     }
     const mono = toMono(channels);
     parts.push(mono);
@@ -220,9 +222,9 @@ export function joined(parts: readonly Float32Array[]): Float32Array {
   return all;
 }
 
-function resamplerFor(rate: number): Resampler {
+function resamplerFor(rate: number, wanted: number): Resampler {
   try {
-    return new Resampler(rate, SAMPLE_RATE);
+    return new Resampler(rate, wanted);
   } catch (error) {
     if (error instanceof RangeError) throw new AudioError(error.message);
     throw error;

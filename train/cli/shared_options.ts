@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { ClipChoices } from "../downstream/clip_encoder.ts";
 import { flag, option } from "./option.ts";
 import { CLIP_POOLS } from "../../model/encoder/pooling.ts";
 import { choice, file, folder, number, several, whole } from "./value_types.ts";
@@ -32,18 +33,63 @@ export const pool = option(
   "What is made of a clip's time steps: mean, maximum, or mean and behind it the deviation.",
   { defaultText: "as the encoder's file says, else mean" },
 );
-/** Whose outputs an embedding is. */
-export const blocks = option(
-  several(whole(1, 4096), { distinct: true }),
-  "Blocks, counted from 1, whose outputs are put side by side.",
-  { defaultText: "the last one" },
-);
 /** What is made of the bands of an embedding. */
 export const bands = option(
   choice(["concat", "mean"]),
   "Frequency bands of a step side by side, the low one first, or averaged.",
-  { default: "concat" },
+  { defaultText: "concat; mean of MAE-AST, BEATs and HTS-AT" },
 );
+/** How the last chunk of a clip is filled up. */
+export const mode = option(
+  choice(["precise", "fast", "msm-mae"]),
+  "Of MATPAC and its kin. precise: the last chunk is as short as the clip. fast: as in the " +
+    "official code, chunks are filled up with dataset mean, which enters the result. msm-mae: " +
+    "filled up likewise, and what was filled is dropped from the result, as MSM-MAE does.",
+  { defaultText: "precise" },
+);
+/** What else there is to choose of an embedding, by the same names for all encoders. */
+export const embeddingChoices = {
+  blocks: option(
+    several(whole(1, 4096), { distinct: true }),
+    "Blocks, counted from 1, whose outputs are put side by side (not of HTS-AT, whose blocks have " +
+      "several widths).",
+    { defaultText: "the last one; all of ATST-Frame" },
+  ),
+  join: option(choice(["concat", "mean"]), "Blocks side by side, or averaged.", {
+    defaultText: "concat",
+  }),
+  split: option(
+    number({ from: 0.1, to: 1e5, unit: "seconds" }),
+    "Cuts clips into pieces of X seconds, embeds each by itself and averages them by length.",
+    { defaultText: "chunks are the encoder's" },
+  ),
+  official: option(
+    choice(["no", "yes", "downstream"]),
+    "Chunks of ATST and HTS-AT count as in their programs, faults included, rather than by their " +
+      "length; downstream: as in those of ATST-Frame's probes.",
+    { default: "no" },
+  ),
+  vector: option(
+    choice(["features", "logits", "all"]),
+    "Of PaSST: mean of class and distillation token, logits of its classes, or both as in HEAR.",
+    { default: "features" },
+  ),
+};
+
+/** {@link Choices} by their options. */
+export function choicesOf(
+  { official, vector, mode, bands, blocks, join, split }: {
+    readonly official: "no" | "yes" | "downstream";
+    readonly vector: "features" | "logits" | "all";
+  } & Pick<ClipChoices, "mode" | "bands" | "blocks" | "join" | "split">,
+): Omit<ClipChoices, "pool"> {
+  const all = {
+    ...{ mode, bands, blocks, join, split },
+    official: official === "downstream" ? official : official === "yes" || undefined,
+    vector: vector === "features" ? undefined : vector,
+  };
+  return Object.fromEntries(Object.entries(all).filter(([, it]) => it !== undefined));
+}
 /** Threads of commands that decode audio. */
 export const workers = option(
   whole(0, 256),

@@ -1,7 +1,5 @@
 /** `deno task embed`: audio to embeddings. */
 
-import type { EmbedOptions } from "../../model/encoder/embed_queue.ts";
-import type { PretrainedEmbedOptions } from "../../model/pretrained/encoder.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { printable } from "../../engine/formats/printable.ts";
 import { command, refuse } from "../cli/command.ts";
@@ -12,26 +10,23 @@ import type { RawArguments } from "../cli/parser.ts";
 import {
   adapter,
   bands,
-  blocks,
   checkpoint,
+  choicesOf,
+  embeddingChoices,
   heads,
   maxHours,
+  mode,
   pool,
   workers,
 } from "../cli/shared_options.ts";
-import { choice, file, path, repeated, whole } from "../cli/value_types.ts";
-import { SAMPLE_RATE } from "../audio/decode.ts";
+import { file, path, repeated, whole } from "../cli/value_types.ts";
 import { AUDIO_EXTENSIONS, isFolder } from "../io/folders.ts";
 import { NoDataError, UsageError } from "../errors.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
 import { audioFiles, embedFiles, type EmbedState, skippedPath } from "../downstream/embed_files.ts";
+import type { Choices } from "../downstream/clip_encoder.ts";
 import { formOf } from "../downstream/embedding_file.ts";
-import {
-  encoderFrom,
-  pooledText,
-  pretrainedFrom,
-  refuseAbsentBlocks,
-} from "../downstream/encoder_file.ts";
+import { encoderFrom, pooledText } from "../downstream/encoder_file.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
 import { predictFiles, probeFor } from "../downstream/probe/predict.ts";
 import { RateLine } from "../cli/rate_line.ts";
@@ -53,17 +48,11 @@ const OPTIONS = {
   quiet: flag("No progress line and no summary."),
   ...group("What is written", {
     frames: flag("Every time step with the clip it is from and its start in ms."),
-    layers: flag("All layers beside the last one."),
+    layers: flag("All layers beside the last one, of which the embedding is."),
     pool,
     bands,
-    blocks,
-    mode: option(
-      choice(["precise", "fast", "msm-mae"]),
-      "precise: the last chunk is as short as the clip. fast: as in the official code, chunks " +
-        "are filled up with dataset mean, which enters the result. msm-mae: filled up likewise, " +
-        "and what was filled is dropped from the result, as MSM-MAE does.",
-      { default: "precise" },
-    ),
+    ...embeddingChoices,
+    mode,
     compat: flag(
       "With --mode fast and --frames: time steps in the order of the official code, which takes " +
         "turns between chunks.",
@@ -72,9 +61,9 @@ const OPTIONS = {
   ...group("Encoder and machine", {
     batch: option(
       whole(1, 4096),
-      "Chunks of full length that are encoded together, or as much audio in shorter ones; less " +
-        "needs less memory.",
-      { default: 32 },
+      "Chunks of full length that are encoded together, or as much audio in shorter ones; of " +
+        "encoders of other systems, clips of one length. Less needs less memory.",
+      { defaultText: "32; of other systems what 80 s hold" },
     ),
     heads,
     "max-hours": maxHours,
@@ -98,57 +87,33 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   if (values.probe !== undefined) return await predict(values.probe, values, words, signal);
   refuse(words, ["top"], "is for --probe");
   const { audio, checkpoint, out, frames, pool, quiet, heads, workers, adapter } = values;
-  const { mode, bands, blocks, layers, compat, batch } = values;
+  const { mode, layers, compat, batch } = values;
   if (out === undefined) throw new UsageError("--out: is needed, or --probe");
   if (frames) refuse(words, ["pool"], "--frames keeps every time step, there is nothing to pool");
+  if (layers) refuse(words, ["blocks", "join"], "--layers writes every block");
   if (compat && !(frames && mode === "fast")) {
     throw new UsageError("--compat: is about the order of --frames with --mode fast");
   }
-  if (layers) refuse(words, ["blocks"], "--layers has all of them");
   formOf(out);
   if (await isFolder(out)) throw new UsageError(`--out ${out}: is a folder; give a file`);
   const files = await filesIn(audio, quiet);
   using device = await openWatchedDevice({ adapter }, quiet);
-  using other = await pretrainedFrom(device, checkpoint, heads);
-  if (other) {
-    const { title } = other.info;
-    refuse(
-      words,
-      ["mode", "compat", "batch", "blocks"],
-      `is not for ${title}, which takes clips whole`,
-    );
-    if (other.info.sampleRate !== SAMPLE_RATE) {
-      throw new UsageError(
-        `--checkpoint ${checkpoint}: ${title} takes audio of ${other.info.sampleRate} Hz; this ` +
-          `command decodes to ${SAMPLE_RATE} Hz`,
-      );
-    }
-    if (pool !== undefined && pool !== "mean") {
-      throw new UsageError(`--pool ${pool}: is not for ${title}`);
-    }
-  }
-  using own = other ? undefined : await encoderFrom(device, checkpoint, heads);
-  if (own) refuseAbsentBlocks(own, blocks);
+  using encoder = await encoderFrom(device, checkpoint, heads);
+  const pooling = pool ?? encoder.pool;
+  const choices: Choices = {
+    ...choicesOf(values),
+    pool: frames ? "none" : pooling,
+    ...{ layers, compat },
+    ...batch !== undefined && { batch },
+  };
+  encoder.needChoices(choices);
   using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency, values["max-hours"]);
   using line = new RateLine({ quiet });
-  const common = {
-    ...{ pool: threads, files, out, signal },
+  const { embedded, skipped, seconds, skippedFiles } = await embedFiles({
+    ...{ encoder, pool: threads, files, out, signal, choices },
     onProgress: (it: EmbedState) => line.update(it.embedded + it.skipped, files.length, it.seconds),
-  };
-  const pooling = pool ?? own?.pool ?? "mean";
-  const kind = frames ? "none" : pooling;
-  const given: EmbedOptions = { mode, pool: kind, bands, blocks, layers, compat, batch };
-  const pretrained: PretrainedEmbedOptions = {
-    pool: frames ? "none" : "mean",
-    // Means over bands, as their probes have them, unless something else is asked for.
-    ...words.bands !== undefined && { bands },
-    layers,
-  };
-  const { embedded, skipped, seconds, skippedFiles } =
-    await (other
-      ? embedFiles<PretrainedEmbedOptions>({ encoder: other, options: pretrained, ...common })
-      : embedFiles<EmbedOptions>({ encoder: own!, options: given, ...common }));
-  const size = other ? other.embeddingSize(pretrained) : own!.embeddingSize(given);
+  });
+  const size = encoder.embeddingSize(choices);
   line.finish();
   if (!quiet) {
     console.log(
@@ -176,7 +141,8 @@ async function filesIn(paths: readonly string[], quiet: boolean): Promise<string
 
 /** What a probe decides by itself. */
 const NOT_WITH_PROBE = [
-  ...["out", "frames", "layers", "pool", "bands", "blocks", "mode", "compat", "batch"],
+  ...["out", "frames", "layers", "pool", "bands", "mode", "compat", "batch"],
+  ...Object.keys(embeddingChoices),
 ];
 
 /** `--probe`: prints classes. */

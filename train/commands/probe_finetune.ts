@@ -67,7 +67,7 @@ export async function runFineTuneCommand(
     patchOut,
     tested: values.tested,
     // Left-out rows leave nothing of a band.
-    bands: words.bands === undefined && patchOut > 0 ? "mean" : values.bands,
+    bands: words.bands === undefined && patchOut > 0 ? "mean" : values.bands ?? "concat",
     frozenPatchEmbed: values["freeze-patch-embed"],
     optimizer: values.optimizer,
     weightDecay: values["weight-decay"] ?? FINETUNE_DEFAULTS.weightDecay,

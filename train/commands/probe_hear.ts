@@ -5,13 +5,14 @@
  */
 import type { Device } from "../../engine/mod.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
-import type { Encoder } from "../../model/encoder/encoder.ts";
 import { refuse } from "../cli/command.ts";
+import { choicesOf } from "../cli/shared_options.ts";
 import type { RawArguments } from "../cli/parser.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { UsageError } from "../errors.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import { encoderFrom, encoderPath, refuseAbsentBlocks } from "../downstream/encoder_file.ts";
+import { ClipEncoder } from "../downstream/clip_encoder.ts";
+import { encoderFrom, encoderPath } from "../downstream/encoder_file.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import { encoderSource, firstValues, MEL_MEANS, melSource } from "../downstream/probe/features.ts";
 import {
@@ -35,7 +36,6 @@ import { metricFor } from "../downstream/probe/protocol.ts";
 import { probeData } from "../downstream/probe/splits.ts";
 import { trainingSeed, untrainedEncoder } from "../downstream/probe/untrained_encoder.ts";
 import { RateLine } from "../cli/rate_line.ts";
-import { SAMPLE_RATE } from "../audio/decode.ts";
 import { eventFolder, hasEvents } from "../downstream/hear/event_folder.ts";
 import { type GridPoint, HEAR, type HearProtocol } from "../downstream/hear/grid_search.ts";
 import { LINEAR_ONLY, SCENE_ONLY, TIMESTAMP_ONLY } from "../downstream/hear/options.ts";
@@ -53,7 +53,7 @@ interface Task {
   readonly values: ProbeValues;
   readonly protocol: HearProtocol;
   readonly device: Device;
-  readonly encoder: Encoder;
+  readonly encoder: ClipEncoder;
   /** Of the encoder. */
   readonly path: string;
   readonly pool: WorkerPool;
@@ -100,9 +100,8 @@ export async function runHearCommand(
 async function probeScenes(task: Task, dir: string): Promise<void> {
   const { values, protocol, device, encoder, path, pool, signal } = task;
   const folder = labelledFolder(dir);
-  const { mode, pool: pooling = "mean", bands, blocks, seconds, svg, json, quiet } = values;
-  refuseAbsentBlocks(encoder, blocks);
-  const options = { mode, pool: pooling, bands, blocks };
+  const { pool: pooling = "mean", seconds, svg, json, quiet } = values;
+  const options = { ...choicesOf(values), pool: pooling };
   const gathered = new FolderFeatures({
     ...{ folder, pool, quiet, signal, cache: values.cache },
     ...(seconds !== undefined && { seconds }),
@@ -152,7 +151,7 @@ async function probeScenes(task: Task, dir: string): Promise<void> {
       per_class: result.per_class,
       confusion: result.confusion && { classes: data.classes, counts: result.confusion },
       ...Object.fromEntries(rows.slice(1).map(({ key, result }) => [key, numbers(result)])),
-      settings: { ...protocol, ...options, seconds: seconds ?? null },
+      settings: { ...protocol, ...encoder.resolved(options), seconds: seconds ?? null },
       ...sourcesOf(device, { path, sha256: weights }, usable.length, gathered.skipped),
     });
   }
@@ -165,20 +164,22 @@ async function probeScenes(task: Task, dir: string): Promise<void> {
 async function probeEvents(task: Task, dir: string): Promise<void> {
   const { values, protocol, device, encoder, path, pool, signal } = task;
   const folder = eventFolder(dir);
-  const { mode, bands, median, tolerance, json, quiet } = values;
-  const options = { mode, bands };
+  const { median, tolerance, json, quiet } = values;
+  const options = choicesOf(values);
+  encoder.needChoices(options);
   const rules = values["min-duration"].toSorted((a, b) => a - b)
     .map((least) => ({ median, least }));
   const skipped = new Map<string, string>();
   const paths = folder.clips.map((clip) => clip.path);
-  const framesBy = async (encoder: Encoder) => {
+  const framesBy = async (encoder: ClipEncoder) => {
     using line = new RateLine({ quiet });
-    let samples = 0;
+    let heard = 0;
     const frames = await framesOf(encoder, paths, options, {
       ...{ pool, signal },
       onSkip: ({ path, reason }) => skipped.set(path, reason),
-      onAudio: (decoded) => samples += decoded,
-      onProgress: (done) => line.update(done, paths.length, samples / SAMPLE_RATE),
+      sampleRate: encoder.sampleRate,
+      onAudio: (seconds) => heard += seconds,
+      onProgress: (done) => line.update(done, paths.length, heard),
     });
     line.finish();
     return frames;
@@ -198,7 +199,9 @@ async function probeEvents(task: Task, dir: string): Promise<void> {
   };
   await judge("encoder", "encoder", own);
   if (values.untrained) {
-    using fresh = await untrainedEncoder(encoder, trainingSeed(path));
+    using fresh = new ClipEncoder(
+      await untrainedEncoder(encoder.own("--untrained"), trainingSeed(path)),
+    );
     await judge("encoder, untrained", "untrained", await framesBy(fresh));
   }
   const [{ result }] = rows;
@@ -219,7 +222,7 @@ async function probeEvents(task: Task, dir: string): Promise<void> {
     ...{ dataset: folder.dir, protocol: "hear", metric: "onset F-measure" },
     ...result,
     ...Object.fromEntries(rows.slice(1).map(({ key, result }) => [key, result])),
-    settings: { ...protocol, ...options, rules, tolerance },
+    settings: { ...protocol, ...encoder.resolved(options), rules, tolerance },
     ...sourcesOf(device, { path, sha256: await fileDigest(path) }, usable.length, skipped),
   });
 }

@@ -4,14 +4,10 @@
  * @module
  */
 import { openWatchedDevice } from "../cli/kernel_line.ts";
+import { choicesOf } from "../cli/shared_options.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import {
-  encoderFrom,
-  encoderPath,
-  pooledText,
-  refuseAbsentBlocks,
-} from "../downstream/encoder_file.ts";
+import { encoderFrom, encoderPath, pooledText } from "../downstream/encoder_file.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import { encoderSource, firstValues, MEL_MEANS, melSource } from "../downstream/probe/features.ts";
 import {
@@ -19,6 +15,7 @@ import {
   FolderFeatures,
   withProgress,
 } from "../downstream/probe/folder_features.ts";
+import { runKnn } from "../downstream/probe/knn.ts";
 import { finalProbe, type ProbeContext, runProbe } from "../downstream/probe/probe.ts";
 import { metricFor, type Protocol, PROTOCOLS } from "../downstream/probe/protocol.ts";
 import {
@@ -49,7 +46,7 @@ export async function runLinearCommand(
   signal: AbortSignal,
 ): Promise<number> {
   const { protocol: named, standardise, metric: metricName, json, svg, save } = values;
-  const { mode, bands, blocks, seconds, cache, heads, workers, adapter, quiet } = values;
+  const { seconds, cache, heads, workers, adapter, quiet } = values;
   const changes = changesOf({
     rates: values.lr,
     batch: values.batch,
@@ -69,12 +66,11 @@ export async function runLinearCommand(
 
   using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, path, heads);
-  refuseAbsentBlocks(encoder, blocks);
-  const options = { mode, pool: values.pool ?? encoder.pool, bands, blocks };
+  const choices = { ...choicesOf(values), pool: values.pool ?? encoder.pool };
   using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
   const weights = await fileDigest(path);
   const gathered = new FolderFeatures({ folder, pool, cache, quiet, signal, ...duration });
-  const own = await gathered.of("encoder", encoderSource(encoder, weights, options));
+  const own = await gathered.of("encoder", encoderSource(encoder, weights, choices));
   const usable = gathered.usable(own);
   const data = probeData(folder, usable);
   const metric = metricFor(data, metricName);
@@ -106,8 +102,12 @@ export async function runLinearCommand(
   };
   const { tuned } = values;
   await judge("encoder", "encoder", own, tuned);
+  if (values.knn) {
+    const result = await probe("nearest neighbours", own, runKnn);
+    rows.push({ name: "nearest neighbours", key: "knn", result });
+  }
   if (values.untrained) {
-    const fresh = await gathered.ofUntrained(encoder, path, options);
+    const fresh = await gathered.ofUntrained(encoder, path, choices);
     await judge("encoder, untrained", "untrained", fresh, tuned);
   }
   if (!values["no-baseline"]) {
@@ -123,7 +123,7 @@ export async function runLinearCommand(
         ...layer,
         classes: data.classes,
         multiLabel: data.multiLabel,
-        features: { ...options, ...duration },
+        features: { ...encoder.resolved(choices), ...duration },
         checkpoint: weights,
         about: {
           dataset: folder.dir,
@@ -139,8 +139,8 @@ export async function runLinearCommand(
       `protocol ${named}${Object.keys(changes).length > 0 ? " with changes" : ""}, ` +
       `${protocol.repeats} repeats`,
   );
-  if (values.pool === undefined && options.pool !== "mean") {
-    console.log(pooledText(options.pool));
+  if (values.pool === undefined && choices.pool !== "mean") {
+    console.log(pooledText(choices.pool));
   }
   console.log(scoreTable(metric, rows).join("\n"));
   if (!quiet) printClasses(data.classes, result);
@@ -153,7 +153,7 @@ export async function runLinearCommand(
       per_class: result.per_class,
       confusion: result.confusion && { classes: data.classes, counts: result.confusion },
       ...Object.fromEntries(rows.slice(1).map(({ key, result }) => [key, numbersOf(result)])),
-      settings: { ...protocol, ...options, seconds: seconds ?? null },
+      settings: { ...protocol, ...encoder.resolved(choices), seconds: seconds ?? null },
       ...sourcesOf(device, { path, sha256: weights }, usable.length, gathered.skipped),
     };
     await writeJson(json, record);

@@ -5,14 +5,10 @@
  */
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { lined } from "../cli/table.ts";
+import { choicesOf } from "../cli/shared_options.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import {
-  encoderFrom,
-  encoderPath,
-  pooledText,
-  refuseAbsentBlocks,
-} from "../downstream/encoder_file.ts";
+import { encoderFrom, encoderPath, pooledText } from "../downstream/encoder_file.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import { encoderSource, firstValues, MEL_MEANS, melSource } from "../downstream/probe/features.ts";
 import {
@@ -49,21 +45,20 @@ export async function runShotsCommand(
   values: ProbeValues & { readonly shots: readonly Shots[] },
   signal: AbortSignal,
 ): Promise<number> {
-  const { mode, bands, blocks, seconds, cache, heads, workers, adapter, quiet, json } = values;
+  const { seconds, cache, heads, workers, adapter, quiet, json } = values;
   const { repeats: draws = DRAWS, seed = 42, "weight-decay": penalty = 1 } = values;
   const folder = labelledFolder(values.dataset);
   const path = encoderPath(values.checkpoint);
   using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, path, heads);
-  refuseAbsentBlocks(encoder, blocks);
-  const options = { mode, pool: values.pool ?? encoder.pool, bands, blocks };
+  const choices = { ...choicesOf(values), pool: values.pool ?? encoder.pool };
   using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
   const gathered = new FolderFeatures({
     ...{ folder, pool, cache, quiet, signal },
     ...seconds !== undefined && { seconds },
   });
   const weights = await fileDigest(path);
-  const own = await gathered.of("encoder", encoderSource(encoder, weights, options));
+  const own = await gathered.of("encoder", encoderSource(encoder, weights, choices));
   const usable = gathered.usable(own);
   const data = probeData(folder, usable);
   const metric = metricFor(data, values.metric);
@@ -85,7 +80,7 @@ export async function runShotsCommand(
   };
   await judge("encoder", own);
   if (values.untrained) {
-    await judge("encoder, untrained", await gathered.ofUntrained(encoder, path, options));
+    await judge("encoder, untrained", await gathered.ofUntrained(encoder, path, choices));
   }
   if (!values["no-baseline"]) {
     const mel = await gathered.of("log-mel", melSource(device));
@@ -101,7 +96,7 @@ export async function runShotsCommand(
       `and ${NEIGHBOURS} nearest neighbours (as many as there are shots if fewer) on ` +
       "standardised features",
   );
-  if (values.pool === undefined && options.pool !== "mean") console.log(pooledText(options.pool));
+  if (values.pool === undefined && choices.pool !== "mean") console.log(pooledText(choices.pool));
   console.log(shotTable(METRIC_TITLES[metric], rows).join("\n"));
   if (json !== undefined) {
     const [{ result: { linear } }] = rows;
@@ -110,7 +105,7 @@ export async function runShotsCommand(
       protocol: "shots",
       ...{ metric, ...linear },
       rows: rows.map(({ features, shots, result }) => ({ features, shots, ...result })),
-      settings: { ...options, draws, seed, penalty, seconds: seconds ?? null },
+      settings: { ...encoder.resolved(choices), draws, seed, penalty, seconds: seconds ?? null },
       ...sourcesOf(device, { path, sha256: weights }, usable.length, gathered.skipped),
     });
   }

@@ -15,7 +15,8 @@ import { partOf as partOfFile } from "../data/clip_reading.ts";
 import { NoDataError, UsageError } from "../errors.ts";
 import { isFolder } from "../io/folders.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import { encoderFrom } from "../downstream/encoder_file.ts";
+import { ClipEncoder } from "../downstream/clip_encoder.ts";
+import { ownEncoderFrom } from "../downstream/encoder_file.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
 import { RateLine } from "../cli/rate_line.ts";
 import { writeResult } from "../io/result_file.ts";
@@ -143,7 +144,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   const waveform = await partOf(path, start, seconds);
 
   using device = await openWatchedDevice({ adapter }, quiet);
-  using encoder = await encoderFrom(device, checkpoint, heads);
+  using encoder = await ownEncoderFrom(device, checkpoint, heads, "visualize");
   using model = await openModel(device, checkpoint, heads);
   const { autoencoder } = model;
   const at = patch?.kind === "place" ? patch.seconds : undefined;
@@ -170,7 +171,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     const skipped: SkippedClip[] = [];
     const chosen = sampled(clips, most, seed);
     const map = await mapOf(chosen, {
-      encoder,
+      encoder: new ClipEncoder(encoder),
       pool,
       seed,
       signal,

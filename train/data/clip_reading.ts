@@ -23,6 +23,8 @@ export interface AudioRequest {
   readonly path: string;
   /** A longer file is refused; {@link MAX_HOURS} by default. */
   readonly maxHours?: number;
+  /** Samples per second of what comes; 16,000 by default. */
+  readonly sampleRate?: number;
 }
 
 /** A waveform that is to come in one piece: no more than {@link MAX_WHOLE_HOURS}. */
@@ -54,7 +56,7 @@ export interface PiecesRequest extends AudioRequest {
 
 /** A part of a waveform. */
 export interface Piece {
-  /** Mono, 16 kHz. */
+  /** Mono, at the rate that was asked for. */
   readonly samples: Float32Array;
   /** What to ask for the next piece with; undefined after the last one. */
   readonly stream?: number;
@@ -68,7 +70,7 @@ export class FileError extends Error {
 
 /** The kinds of work. Each may throw {@link FileError}. */
 export interface ClipReaders {
-  /** A file, or its start, as mono 16 kHz. */
+  /** A file, or its start, as mono. */
   waveform(request: WaveformRequest): Promise<Float32Array>;
   /** A clip, or the crop of a long one. */
   clip(request: ClipRequest): Promise<ClipAudio>;
@@ -125,10 +127,10 @@ async function asFileError<T>(work: () => Promise<T>): Promise<T> {
 }
 
 function waveformOf(request: WaveformRequest): Promise<Float32Array> {
-  const { path, samples, maxHours = MAX_HOURS } = request;
+  const { path, samples, maxHours = MAX_HOURS, sampleRate } = request;
   return samples === undefined
-    ? loadWaveform(path, { maxHours: Math.min(maxHours, MAX_WHOLE_HOURS) })
-    : partOf(path, 0, samples, { maxHours }).then((it) => it.samples);
+    ? loadWaveform(path, { maxHours: Math.min(maxHours, MAX_WHOLE_HOURS), sampleRate })
+    : partOf(path, 0, samples, { maxHours, sampleRate }).then((it) => it.samples);
 }
 
 /** Longest clip that is given as a whole, in samples: 2 minutes. */
@@ -161,6 +163,8 @@ async function clipOf(request: ClipRequest, lengths: Map<string, number>): Promi
 export interface PartOptions {
   /** As in {@link AudioRequest}. */
   readonly maxHours?: number;
+  /** As in {@link AudioRequest}. */
+  readonly sampleRate?: number;
   /** Reads no further than the part. */
   readonly stop?: boolean;
 }
@@ -175,11 +179,11 @@ export async function partOf(
   path: string,
   start: number,
   samples: number,
-  { maxHours = MAX_HOURS, stop = false }: PartOptions = {},
+  { maxHours = MAX_HOURS, sampleRate, stop = false }: PartOptions = {},
 ): Promise<{ readonly samples: Float32Array; readonly of: number }> {
   const parts: Float32Array[] = [];
   let at = 0;
-  for await (const block of waveformBlocks(path, { maxHours })) {
+  for await (const block of waveformBlocks(path, { maxHours, sampleRate })) {
     const [from, to] = [start - at, start + samples - at];
     if (to > 0 && from < block.length) parts.push(block.slice(Math.max(0, from), to));
     at += block.length;
@@ -190,11 +194,11 @@ export async function partOf(
 
 /** Cuts a waveform into pieces of `samples`; returns the last one, which is shorter or the same. */
 async function* pieces(
-  { path, samples, overlap, fewest, maxHours = MAX_HOURS }: PiecesRequest,
+  { path, samples, overlap, fewest, maxHours = MAX_HOURS, sampleRate }: PiecesRequest,
 ): AsyncGenerator<Float32Array, Float32Array> {
   let parts: Float32Array[] = [];
   let have = 0;
-  for await (const block of waveformBlocks(path, { fewest, maxHours })) {
+  for await (const block of waveformBlocks(path, { fewest, maxHours, sampleRate })) {
     parts.push(block);
     have += block.length;
     if (have <= samples) continue;

@@ -105,7 +105,7 @@ export class WorkerPool implements Disposable {
   }
 
   /**
-   * Runs one task: a file as mono 16 kHz.
+   * Runs one task: a file as mono.
    *
    * @throws {FileError} if the file cannot be used.
    */

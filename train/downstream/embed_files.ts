@@ -3,42 +3,30 @@
  *
  * @module
  */
-import type { Clip, Embedding, EmbedOptions } from "../../model/encoder/embed_queue.ts";
-import { SAMPLE_RATE } from "../audio/decode.ts";
+import { ShapeError } from "../../engine/mod.ts";
+import type { Clip } from "../../model/encoder/embed_queue.ts";
 import { InterruptedError, NoDataError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, isFolder, type OnSkip, walkFiles } from "../io/folders.ts";
 import type { WorkerPool } from "../data/worker_pool.ts";
 import { FileError } from "../data/clip_reading.ts";
 import { lineOf } from "../io/json_lines.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
+import type { Choices, ClipEncoder } from "./clip_encoder.ts";
 import { EmbeddingFile } from "./embedding_file.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
 import { removeIfThere, writeAtomic } from "../io/atomic_write.ts";
 
-/** Samples that a long file is decoded by: 80 s. */
-const BLOCK_SAMPLES = 80 * SAMPLE_RATE;
+/** Seconds that a long file is decoded by. */
+const BLOCK_SECONDS = 80;
 /** Files that are opened ahead of the GPU while they are short, that is, one block. */
 const MOST_OPEN = 32;
 /** And while there are long ones among them, which may be decoded as a whole. */
 const LEAST_OPEN = 4;
 
-/** An encoder, of this project's models or of another system. */
-export interface ClipEncoder<Options> {
-  /** Embeds clips, in any order. */
-  embedEach(
-    clips: Iterable<Clip<number>>,
-    options: Options,
-  ): AsyncGenerator<readonly [number, Embedding]>;
-  /** Values of an embedding, or of a time step. */
-  embeddingSize(options: Options): number;
-  /** Blocks. */
-  readonly depth: number;
-}
-
 /** What {@link embedFiles} works with. */
-export interface EmbedFilesOptions<Options extends Pick<EmbedOptions, "pool" | "layers">> {
+export interface EmbedFilesOptions {
   /** Computes. */
-  readonly encoder: ClipEncoder<Options>;
+  readonly encoder: ClipEncoder;
   /** Decodes. */
   readonly pool: WorkerPool;
   /** Audio files. */
@@ -46,7 +34,7 @@ export interface EmbedFilesOptions<Options extends Pick<EmbedOptions, "pool" | "
   /** File of embeddings; its ending decides its form. */
   readonly out: string;
   /** Which embeddings. */
-  readonly options: Options;
+  readonly choices: Choices;
   /** Called after every file, and after parts of long ones. */
   readonly onProgress?: (state: EmbedState) => void;
   /** Aborts. */
@@ -102,13 +90,12 @@ export async function audioFiles(
  * @throws {UsageError} if the file of embeddings cannot be made
  * @throws {InterruptedError} when the signal aborted; nothing was written then.
  */
-export async function embedFiles<Options extends Pick<EmbedOptions, "pool" | "layers">>(
-  options: EmbedFilesOptions<Options>,
-): Promise<EmbedResult> {
-  const { encoder, pool, files, out, signal, onProgress } = options;
-  const { pool: pooling, layers } = options.options;
+export async function embedFiles(options: EmbedFilesOptions): Promise<EmbedResult> {
+  const { encoder, pool, files, out, signal, onProgress, choices } = options;
+  const { pool: pooling, layers } = choices;
+  const { sampleRate } = encoder;
   using file = new EmbeddingFile(out, {
-    size: encoder.embeddingSize(options.options),
+    size: encoder.embeddingSize(choices),
     frames: pooling === "none",
     ...(layers && { layers: encoder.depth }),
   });
@@ -117,9 +104,9 @@ export async function embedFiles<Options extends Pick<EmbedOptions, "pool" | "la
   const state = () => ({
     embedded: file.clips,
     skipped: skipped.size,
-    seconds: samples / SAMPLE_RATE,
+    seconds: samples / sampleRate,
   });
-  const request = { samples: BLOCK_SAMPLES, overlap: 0, fewest: 1 };
+  const request = { samples: BLOCK_SECONDS * sampleRate, sampleRate, overlap: 0, fewest: 1 };
   let mostOpen = LEAST_OPEN;
 
   /** Begins to decode a file. */
@@ -147,7 +134,8 @@ export async function embedFiles<Options extends Pick<EmbedOptions, "pool" | "la
       }
     }
     const failed = (error: unknown) => {
-      if (!(error instanceof FileError)) throw error;
+      // Of an encoder: a clip that is longer than its positions, for instance.
+      if (!(error instanceof FileError || error instanceof ShapeError)) throw error;
       skipped.set(index, { path: files[index], reason: error.message });
       onProgress?.(state());
     };
@@ -165,7 +153,7 @@ export async function embedFiles<Options extends Pick<EmbedOptions, "pool" | "la
   }
 
   try {
-    for await (const [index, embedding] of encoder.embedEach(clips(), options.options)) {
+    for await (const [index, embedding] of encoder.embedEach(clips(), choices)) {
       file.add(index, embedding);
       await yieldToEventLoop();
       onProgress?.(state());

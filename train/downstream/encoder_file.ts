@@ -11,8 +11,8 @@ import { openFile } from "../../model/encoder/open_file.ts";
 import { type CheckpointFile, openCheckpoint } from "../../model/formats/checkpoint_file.ts";
 import { WEIGHT_FILES } from "../../model/formats/hugging_face.ts";
 import type { RandomAccess } from "../../model/formats/stored_tensor.ts";
-import type { PretrainedEncoder } from "../../model/pretrained/encoder.ts";
 import { loadPretrained, pretrainedSystem } from "../../model/pretrained/load.ts";
+import type { PretrainedOptions } from "../../model/pretrained/options.ts";
 import { join } from "../deps/path.ts";
 import { UsageError } from "../errors.ts";
 import { withFolderConfig } from "../io/checkpoint_file.ts";
@@ -21,6 +21,7 @@ import { openRegular } from "../io/regular_file.ts";
 import { isSystemError } from "../io/result_file.ts";
 import { newestCheckpoint } from "../run/checkpoint.ts";
 import { runPaths } from "../run/run_directory.ts";
+import { ClipEncoder } from "./clip_encoder.ts";
 
 /**
  * The file that a path means: itself, or of a folder a run's encoder or the weights that Hugging
@@ -70,52 +71,53 @@ function isFile(path: string): boolean {
 }
 
 /**
- * Loads an encoder of another system, where the file is one's.
+ * Loads an encoder of any kind.
  *
  * @param heads attention heads, where the file does not say them
- * @returns undefined for files of this project's models
- * @throws {UsageError} if it cannot be read or is not whole.
- */
-export async function pretrainedFrom(
-  device: Device,
-  path: string,
-  heads: number | undefined,
-): Promise<PretrainedEncoder | undefined> {
-  using opened = await openFile(encoderPath(path));
-  return await usable(path, async () => {
-    const file = checkpointIn(opened, path);
-    if (!pretrainedSystem(file.tensors)) return undefined;
-    return await loadPretrained(device, file, heads === undefined ? {} : { heads });
-  });
-}
-
-/**
- * Loads an encoder.
- *
- * @param heads attention heads, where the file does not say them
- * @throws {UsageError} if it cannot be read or holds none.
+ * @throws {UsageError} if it cannot be read, holds none or not all of one.
  */
 export async function encoderFrom(
   device: Device,
   path: string,
   heads: number | undefined,
+  { trainable = false }: PretrainedOptions = {},
+): Promise<ClipEncoder> {
+  return await usable(path, async () => {
+    using opened = await openFile(encoderPath(path));
+    const file = checkpointIn(opened, path);
+    const options = heads === undefined ? {} : { heads };
+    return new ClipEncoder(
+      pretrainedSystem(file.tensors)
+        ? await loadPretrained(device, file, { ...options, trainable })
+        : await loadEncoder(device, file, options),
+    );
+  });
+}
+
+/**
+ * Loads an encoder of this project's models.
+ *
+ * @param what needs one of these, for messages
+ * @throws {UsageError} as {@link encoderFrom}, or if it is one of another system.
+ */
+export async function ownEncoderFrom(
+  device: Device,
+  path: string,
+  heads: number | undefined,
+  what: string,
 ): Promise<Encoder> {
-  using opened = await openFile(encoderPath(path));
-  return await usable(
-    path,
-    () => loadEncoder(device, checkpointIn(opened, path), heads === undefined ? {} : { heads }),
-  );
+  const found = await encoderFrom(device, path, heads);
+  try {
+    return found.own(what);
+  } catch (error) {
+    found[Symbol.dispose]();
+    throw error;
+  }
 }
 
 /** What a file holds that {@link encoderPath} found. */
 function checkpointIn(opened: RandomAccess, path: string): CheckpointFile {
   return withFolderConfig(explaining(() => openCheckpoint(opened)), encoderPath(path));
-}
-
-/** @throws {UsageError} for `--blocks` that an encoder does not have */
-export function refuseAbsentBlocks({ depth }: Encoder, blocks: readonly number[] = []): void {
-  if (blocks.every((it) => it <= depth)) return;
-  throw new UsageError(`--blocks ${blocks}: the encoder has ${depth} blocks`);
 }
 
 /** Says how clips are pooled where the encoder's file asks for another way than the papers'. */

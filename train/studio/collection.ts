@@ -4,6 +4,7 @@
  * @module
  */
 import type { SkippedClip } from "../data/clip_source.ts";
+import { ClipEncoder } from "../downstream/clip_encoder.ts";
 import { clipsOf, featuresOf, type FolderClip, sampled } from "../visualize/folder.ts";
 import { FEWEST_FOR_UMAP, principalComponents, umapSteps } from "../visualize/projection.ts";
 import type { CollectionClip, MapAnswer, NearestAnswer } from "./api.ts";
@@ -112,7 +113,7 @@ export class Collection {
       const clips = await this.#list();
       const numbers = new Map(clips.map((it, n) => [it, n]));
       const rows = await featuresOf(clips, {
-        ...{ encoder, pool: workbench.pool, quiet: true },
+        ...{ encoder: new ClipEncoder(encoder), pool: workbench.pool, quiet: true },
         onProgress: (done, total) => busy(`embedding: ${done} of ${total} clips`, done / total),
         onSkip: (row) => skipped.push(row),
       });

@@ -8,7 +8,7 @@ import type { Device } from "../../engine/mod.ts";
 import type { Encoder } from "../../model/encoder/encoder.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import { encoderFrom, modelPath } from "../downstream/encoder_file.ts";
+import { modelPath, ownEncoderFrom } from "../downstream/encoder_file.ts";
 import { basename } from "../deps/path.ts";
 import { readRegular } from "../io/regular_file.ts";
 import { newestCheckpoint } from "../run/checkpoint.ts";
@@ -140,7 +140,7 @@ export class Workbench implements Disposable {
     const { heads } = this.#options;
     using opening = new DisposableStack();
     try {
-      const encoder = opening.use(await encoderFrom(device, path, heads));
+      const encoder = opening.use(await ownEncoderFrom(device, path, heads, "studio"));
       const model = opening.use(await openModel(device, named, heads));
       const held = opening.move();
       const title = run === undefined

@@ -147,7 +147,7 @@ async function embeddings(
   for (
     const [result, options] of [
       ["emb", { official: true }],
-      ["emb_all_blocks", { official: true, blocks: depth }],
+      ["emb_all_blocks", { official: true, blocks: every(depth) }],
       ["emb_downstream", { official: "downstream" }],
       ["frames", { pool: "none" }],
     ] as const
@@ -180,8 +180,11 @@ async function batch(
   const start = first.subarray(0, golden.json.scalars.batch_second_length);
   const values: number[] = [];
   for (const wave of [second, start]) {
-    const options = { official: true, blocks: encoder.info.depth } as const;
+    const options = { official: true, blocks: every(encoder.info.depth) } as const;
     values.push(...(await encoder.embed(wave, options)).values);
   }
   report.compare("batch.emb_all_blocks", values, expected.data, WAVEFORM.embedding);
 }
+
+/** All blocks, counted from 1. */
+const every = (depth: number): number[] => Array.from({ length: depth }, (_, i) => i + 1);

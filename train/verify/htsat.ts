@@ -19,7 +19,7 @@ import {
 import type { CheckpointFile } from "../../model/formats/checkpoint_file.ts";
 import { storedTensor } from "../../model/formats/stored_tensor.ts";
 import { hannPeriodic, slaneyMelFilterbank } from "../../model/frontend/tables.ts";
-import { Htsat } from "../../model/pretrained/htsat.ts";
+import { Htsat, isHtsat } from "../../model/pretrained/htsat.ts";
 import { loadPretrained } from "../../model/pretrained/load.ts";
 import { windowIndex } from "../../model/pretrained/windows.ts";
 import { UsageError } from "../errors.ts";
@@ -42,18 +42,22 @@ export async function verifyHtsat(
   const audio = readGolden(folder, json.wave_file);
   if (!audio) throw new UsageError(`${folder}: ${json.name} needs the set ${json.wave_file}`);
   const index = golden.tensors.get("relative_position_index");
-  const { htsat_window_size: window, full_frontend: full } = json.hyperparameters;
+  const {
+    htsat_window_size: window,
+    full_frontend: full,
+    frontend_in_checkpoint: given,
+  } = json.hyperparameters;
   if (index) {
     report.compare("relative_position_index", windowIndex(window), index.data, TOLERANCES.exact);
   }
   const files = [json.checkpoint, json.checkpoint_lightning].filter((it) => it !== undefined);
   for (const [i, file] of files.entries()) {
     using checkpoint = openCheckpointFile(join(folder, file));
-    for (const prefix of i === 0 ? ["", "full_frontend."] : [""]) {
+    for (const prefix of i === 0 && full ? ["", "full_frontend."] : [""]) {
       const sampleRate: number = prefix === "" ? json.sample_rate : full.sample_rate;
-      const source = prefix === ""
+      const source = prefix === "" && (isHtsat(checkpoint.file.tensors) || !given)
         ? checkpoint.file
-        : withFrontend(checkpoint.file, golden, report);
+        : withFrontend(checkpoint.file, prefix === "" ? given : full, golden, report);
       using encoder = await loadPretrained(device, source, { sampleRate });
       if (!(encoder instanceof Htsat)) throw new UsageError(`${file}: is not HTS-AT`);
       for (const name of ["w1", "w2"]) {
@@ -71,10 +75,22 @@ export async function verifyHtsat(
   return report.rows;
 }
 
-/** The file with the official front end at 32 kHz in the place of its own. */
-function withFrontend(file: CheckpointFile, golden: GoldenSet, report: Report): CheckpointFile {
-  const { sample_rate: sampleRate, window_size: size, mel_bins: bands, fmin, fmax } =
-    golden.json.hyperparameters.full_frontend;
+/** A front end as sets describe it. */
+interface FrontendSizes {
+  readonly sample_rate: number;
+  readonly window_size: number;
+  readonly mel_bins: number;
+  readonly fmin: number;
+  readonly fmax: number;
+}
+
+/** The file with such a front end in the place of its own, or where it has none. */
+function withFrontend(
+  file: CheckpointFile,
+  { sample_rate: sampleRate, window_size: size, mel_bins: bands, fmin, fmax }: FrontendSizes,
+  golden: GoldenSet,
+  report: Report,
+): CheckpointFile {
   const bins = size / 2 + 1;
   const mel = slaneyMelFilterbank({ bins, bands, fmin, fmax, sampleRate, order: "nnaudio" });
   const expected = golden.tensors.get("full_frontend.mel_fb");
@@ -92,8 +108,9 @@ function withFrontend(file: CheckpointFile, golden: GoldenSet, report: Report): 
       return window[n] * f(-2 * Math.PI * (bin * n % size) / size);
     });
   const tensors = new Map(file.tensors);
+  const first = tensors.has("patch_embed.norm.weight") ? "" : "sed_model.";
   const put = (name: string, values: Float32Array, shape: number[]) =>
-    tensors.set(`sed_model.${name}`, storedTensor("F32", shape, new Uint8Array(values.buffer)));
+    tensors.set(`${first}${name}`, storedTensor("F32", shape, new Uint8Array(values.buffer)));
   put("spectrogram_extractor.stft.conv_real.weight", kernel(Math.cos), [bins, 1, size]);
   put("spectrogram_extractor.stft.conv_imag.weight", kernel(Math.sin), [bins, 1, size]);
   put("logmel_extractor.melW", mel, [bins, bands]);

@@ -4,12 +4,12 @@
  * @module
  */
 import { join, relative, SEPARATOR } from "../deps/path.ts";
-import type { Encoder } from "../../model/encoder/encoder.ts";
 import { NoDataError } from "../errors.ts";
 import type { OnSkip } from "../io/folders.ts";
 import { exists } from "../datasets/dataset.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { Prng } from "../../engine/prng.ts";
+import type { ClipEncoder } from "../downstream/clip_encoder.ts";
 import { audioFiles } from "../downstream/embed_files.ts";
 import {
   audioDigests,
@@ -62,7 +62,7 @@ export interface FeaturesOptions
   /** Shows no progress of its own. */
   readonly quiet?: boolean;
   /** Computes. */
-  readonly encoder: Encoder;
+  readonly encoder: ClipEncoder;
 }
 
 /** What {@link mapOf} works with. */
@@ -74,7 +74,7 @@ export interface MapOptions extends FeaturesOptions {
 }
 
 /**
- * Embeds clips: mean over time, bands side by side.
+ * Embeds clips as the encoder does by default: mean over time, bands of MATPAC side by side.
  *
  * @throws {NoDataError} if fewer than two can be used
  */
@@ -84,7 +84,7 @@ export async function featuresOf<Clip extends FolderClip>(
 ): Promise<Map<Clip, Float32Array>> {
   const paths = clips.map(({ path }) => path);
   const digests = await audioDigests(paths, onSkip, rest);
-  const source = encoderSource(encoder, "", { mode: "precise", pool: "mean", bands: "concat" });
+  const source = encoderSource(encoder, "", {});
   const { features } = await clipFeatures({ source, paths, digests, onSkip, ...rest });
   const rows = new Map(
     clips.flatMap((clip) => {

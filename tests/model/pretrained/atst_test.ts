@@ -110,7 +110,7 @@ Deno.test("ATST-Frame: chunks count by their patches, or as official programs ha
   const equal = await encoder.embed(wave, { official: true });
   assertClose(equal.values, first.map((it, i) => (it + second[i]) / 2));
   assertClose((await encoder.embed(wave, { official: "downstream" })).values, first);
-  const last = await encoder.embed(wave, { blocks: 1 });
+  const last = await encoder.embed(wave, { blocks: [DEPTH] });
   assertEquals(last.values, weighted.values.slice(WIDTH));
 });
 
@@ -119,16 +119,16 @@ Deno.test("ATST-Clip: class token and patches; the official divisor counts what 
   assertEquals(encoder.kind, "clip");
   // 601 and 499 frames.
   const runs = [150, 124];
-  const frames = await encoder.embed(wave, { pool: "none", blocks: DEPTH });
+  const frames = await encoder.embed(wave, { pool: "none", blocks: [1, 2] });
   assertEquals(frames.shape, [274, 2 * WIDTH]);
   const [first, second] = means(frames.values, 2 * WIDTH, runs);
-  const { values } = await encoder.embed(wave, { blocks: DEPTH });
+  const { values } = await encoder.embed(wave, { blocks: [1, 2] });
   assertEquals(values.length, 4 * WIDTH);
   assertClose(
     values.slice(2 * WIDTH),
     first.map((it, i) => (it * 150 + second[i] * 124) / 274),
   );
-  const official = await encoder.embed(wave, { blocks: DEPTH, official: true });
+  const official = await encoder.embed(wave, { blocks: [1, 2], official: true });
   // 1100 frames remain before the first chunk: 275 patches for its sum over 150.
   assertClose(
     official.values.slice(2 * WIDTH),
@@ -137,7 +137,7 @@ Deno.test("ATST-Clip: class token and patches; the official divisor counts what 
   const one = await encoder.embed(wave);
   assertEquals([...one.values.slice(WIDTH)], [...values.slice(3 * WIDTH)]);
   assertEquals([...one.values.slice(0, WIDTH)], [...values.slice(WIDTH, 2 * WIDTH)]);
-  await assertRejects(() => encoder.embed(wave, { blocks: 3 }), ShapeError, "3 blocks of 2");
+  await assertRejects(() => encoder.embed(wave, { blocks: [3] }), ShapeError, "blocks [3] must be");
 });
 
 Deno.test("an imported teacher is the same encoder, its heads told by the file", async () => {

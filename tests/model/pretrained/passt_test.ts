@@ -136,7 +136,11 @@ test("PaSST: a clip's vectors, and steps from windows of 160 ms every 50 ms", as
   // Step 2 is the window of 5120 samples around sample 3200.
   const window = await encoder.embed(wave.subarray(3200 - 2560, 3200 + 2560));
   window.values.forEach((it, i) => assertAlmostEquals(steps.values[16 + i], it, 2e-6));
-  await assertRejects(() => encoder.embed(wave, { bands: "concat" }), ShapeError, "no bands");
+  await assertRejects(
+    () => encoder.embed(wave, { bands: "concat" }),
+    ShapeError,
+    "no choice of bands",
+  );
 });
 
 fullOnly("PaSST: a clip above 10 s is the mean over windows with mirrored ends", async () => {

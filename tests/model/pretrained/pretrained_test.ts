@@ -122,6 +122,50 @@ Deno.test("clips are embedded whole, however short, pooled over time and bands",
   }
 });
 
+Deno.test("clips of one length go through together, and come out as if alone", async () => {
+  using encoder = await loadPretrained(device, BEATS);
+  const lengths = [5000, 3000, 5000, 3000, 5000];
+  const clips = lengths.map((length, i) => noise(length, 20 + i));
+  const options = { blocks: [2, 3], pool: "max" } as const;
+  const all = await encoder.embed(clips, options);
+  for (const [i, clip] of clips.entries()) {
+    const alone = await encoder.embed(clip, options);
+    assertEquals(all[i].shape, [64]);
+    // Products of other sizes may sum in another order: values of about 1 in float32.
+    all[i].values.forEach((it, k) => assertAlmostEquals(it, alone.values[k], 2e-6));
+  }
+  // Pairs, and what is too long for its group fails alone.
+  const keys: number[] = [];
+  for await (
+    const [key] of encoder.embedEach(clips.map((audio, key) => ({ key, audio })), { batch: 2 })
+  ) keys.push(key);
+  assertEquals(keys, [0, 2, 1, 3, 4]);
+});
+
+Deno.test("last blocks side by side or averaged, and choices that an encoder has not", async () => {
+  using encoder = await loadPretrained(device, BEATS);
+  const wave = noise(4000, 30);
+  const { values, layers } = await encoder.embed(wave, { layers: true, blocks: [2, 3] });
+  assertEquals([...values], [...layers!.slice(32)]);
+  const { values: mean } = await encoder.embed(wave, { blocks: [1, 2, 3], join: "mean" });
+  mean.forEach((it, k) => {
+    const expected = (layers![k] + layers![32 + k] + layers![64 + k]) / 3;
+    // One rounding to float32 of a value of about 1.
+    assertAlmostEquals(it, expected, 1e-6);
+  });
+  assertEquals(encoder.embeddingSize({ blocks: [1, 2, 3], bands: "concat" }), 3 * 8 * 32);
+  for (
+    const options of [
+      { official: true },
+      { official: "downstream" },
+      { vector: "all" },
+      { blocks: [4] },
+      { blocks: [] },
+      { blocks: [2, 2] },
+    ] as const
+  ) await assertRejects(() => encoder.embed(wave, options), ShapeError);
+});
+
 Deno.test("no clip is longer than the positions of an encoder", async () => {
   using encoder = await loadPretrained(device, MAE_AST, { heads: 2 });
   assertEquals([encoder.info.heads, encoder.info.maxSteps], [2, Math.floor(700 / 8)]);

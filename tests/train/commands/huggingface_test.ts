@@ -13,7 +13,7 @@ import type { EncoderGeometry } from "../../../model/encoder/embed.ts";
 import { sinCosPositions } from "../../../model/vit/positions.ts";
 import { run as runExport } from "../../../train/commands/export.ts";
 import { run as runImport } from "../../../train/commands/import.ts";
-import { encoderFrom } from "../../../train/downstream/encoder_file.ts";
+import { ownEncoderFrom } from "../../../train/downstream/encoder_file.ts";
 import { NoDataError, UsageError } from "../../../train/errors.ts";
 import { encoderFile, HEADS } from "../../support/golden_encoder.ts";
 import { full, test } from "../../support/tier.ts";
@@ -190,8 +190,8 @@ Deno.test({
       );
       for (const [i, { name, geometry: { depth } }] of MODELS.entries()) {
         // From the file and from the folder there is one encoder.
-        using encoder = await encoderFrom(device, at(`${i}.safetensors`), undefined);
-        using again = await encoderFrom(device, folders[i], undefined);
+        using encoder = await ownEncoderFrom(device, at(`${i}.safetensors`), undefined, "this");
+        using again = await ownEncoderFrom(device, folders[i], undefined, "this");
         for (const [w, { wave, rate }] of WAVES.entries()) {
           const result = (what: string) => floats(at(`out/${i}.${what}.${w}`));
           const compare = (found: Float32Array, expected: Float32Array, what: string) => {

@@ -27,6 +27,9 @@ test("every check against the golden sets passes", async () => {
   assert(perSet("msm_mae_step") >= 115, `${perSet("msm_mae_step")} msm_mae_step checks`);
   assert(perSet("mae_ast_patch") >= 9, `${perSet("mae_ast_patch")} mae_ast_patch checks`);
   assert(perSet("beats") >= 20, `${perSet("beats")} beats checks`);
+  assert(perSet("atst_clip") >= 5, `${perSet("atst_clip")} atst_clip checks`);
+  assert(perSet("passt") >= 3, `${perSet("passt")} passt checks`);
+  assert(perSet("htsat") >= 7, `${perSet("htsat")} htsat checks`);
 });
 
 fullOnly(

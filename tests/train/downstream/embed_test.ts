@@ -15,6 +15,7 @@ import { run } from "../../../train/commands/embed.ts";
 import { loadWaveform } from "../../../train/audio/decode.ts";
 import { WorkerPool } from "../../../train/data/worker_pool.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
+import { ClipEncoder } from "../../../train/downstream/clip_encoder.ts";
 import { audioFiles, embedFiles, type EmbedState } from "../../../train/downstream/embed_files.ts";
 import { EmbeddingFile } from "../../../train/downstream/embedding_file.ts";
 import { exitCodeOf, InterruptedError } from "../../../train/errors.ts";
@@ -275,12 +276,15 @@ fullOnly(
         ]);
         assertEquals(values, expected);
       }
-      for (const words of [["--mode", "fast"], ["--batch", "2"], ["--pool", "max"]]) {
-        const error = await assertRejects(
-          () => embed(...given, ...words),
-          Error,
-          "is not for BEATs",
-        );
+      for (
+        const [words, message] of [
+          [["--mode", "fast"], "--mode: is not for BEATs"],
+          [["--official", "yes"], "BEATs has no choice of official"],
+          [["--vector", "all"], "BEATs has no choice of vector"],
+          [["--blocks", "4"], "blocks [4] must be"],
+        ] as const
+      ) {
+        const error = await assertRejects(() => embed(...given, ...words), Error, message);
         assertEquals(exitCodeOf(error), 2);
       }
     }),
@@ -294,7 +298,7 @@ test("embed: interrupted it leaves what was there", () =>
     const out = join(dir, "e.npz");
     await Deno.writeTextFile(out, "before");
     using device = await openDevice();
-    using encoder = await loadEncoder(device, model);
+    using encoder = new ClipEncoder(await loadEncoder(device, model));
     using pool = new WorkerPool(1);
     const files = await audioFiles([data]);
     for (const after of [0, 3]) {
@@ -304,9 +308,9 @@ test("embed: interrupted it leaves what was there", () =>
         if (embedded === after) controller.abort();
       };
       if (after === 0) controller.abort();
-      const options = { encoder, pool, files, out, options: { batch: 1 }, signal, onProgress };
+      const options = { encoder, pool, files, out, choices: { batch: 1 }, signal, onProgress };
       await assertRejects(
-        () => embedFiles<EmbedOptions>(options),
+        () => embedFiles(options),
         InterruptedError,
         "of 7 files; nothing was written",
       );

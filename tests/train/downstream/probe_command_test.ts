@@ -7,7 +7,7 @@ import {
   assertRejects,
   assertThrows,
 } from "@std/assert";
-import { join } from "@std/path";
+import { fromFileUrl, join } from "@std/path";
 import { run as embed } from "../../../train/commands/embed.ts";
 import { help, run } from "../../../train/commands/probe.ts";
 import { Prng } from "../../../engine/prng.ts";
@@ -289,6 +289,42 @@ Deno.test("probe: a saved probe comes back and gives probabilities", () =>
     assertEquals(exitCodeOf(error), 2);
   }));
 
+Deno.test("probe command: an encoder of another system, at its rate, and what its probe says of files", () =>
+  inTempDir(async (dir) => {
+    const data = join(dir, "data");
+    await writeFolder(data);
+    const encoder = fromFileUrl(
+      new URL("../../golden/compared/passt_encoder.safetensors", import.meta.url),
+    );
+    const [json, saved] = [join(dir, "p.json"), join(dir, "p.safetensors")];
+    const words = ["--checkpoint", encoder, "--dataset", data, "--workers", "0"];
+    const short = ["--cache", "none", "--no-baseline", "--quiet"];
+    await printed(async () => {
+      const training = ["--repeats", "1", "--epochs", "40", "--lr", "1e-2", "--standardise", "yes"];
+      const files = ["--json", json, "--save", saved, "--vector", "all", "--knn"];
+      assertEquals(await command(...words, ...short, ...training, ...files), 0);
+    });
+    const record = JSON.parse(await Deno.readTextFile(json));
+    assertEquals([record.dim, record.settings.vector, record.clips], [32 + 11, "all", 18]);
+    assert(record.mean > 0.6, `a random encoder tells tones from noise: ${record.mean}`);
+    assert(record.knn.mean > 0.6, `${record.knn.mean}`);
+    const { out } = await printed(async () => {
+      const argv = ["--checkpoint", encoder, "--probe", saved, "--top", "1", "--quiet"];
+      const files = ["--workers", "0", join(data, "audio")];
+      assertEquals(await embed([...argv, ...files], new AbortController().signal), 0);
+    });
+    assert(/: (high|low & deep|noise) \(0\.\d{3}\)$/m.test(out), out);
+    for (
+      const [more, message] of [
+        [["--untrained"], "--untrained: is for encoders of MATPAC"],
+        [["--mode", "fast"], "--mode: is not for PaSST"],
+      ] as const
+    ) {
+      const error = await assertRejects(() => command(...words, ...short, ...more), Error, message);
+      assertEquals(exitCodeOf(error), 2);
+    }
+  }));
+
 Deno.test("probe: a saved probe that is not as it should be is refused, with what is wrong", () =>
   inTempDir(async (dir) => {
     const path = join(dir, "probe.safetensors");
@@ -332,7 +368,9 @@ Deno.test("probe: a saved probe that is not as it should be is refused, with wha
       [how({ mode: "x".repeat(1 << 20) }), "features.mode"],
       [how({ mode: "\x1b[31m\n" }), "features.mode"],
       [how({ pool: "none" }), "features.pool"],
-      [how({ bands: undefined }), "features.bands"],
+      [how({ pool: undefined }), "features.pool"],
+      [how({ split: -1 }), "features.split"],
+      [how({ official: "maybe" }), "features.official"],
       [how({ seconds: -1 }), "features.seconds"],
       [how({ seconds: 1e300 }), "features.seconds"],
       [how({ leastSeconds: "2" }), "features.leastSeconds"],

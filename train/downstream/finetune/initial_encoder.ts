@@ -8,7 +8,7 @@ import type { ParameterSpec } from "../../../model/vit/parameter_arena.ts";
 import type { EncoderGeometry } from "../../../model/encoder/embed.ts";
 import { encoderFileSpecs } from "../../../model/encoder/encoder.ts";
 import { type FrontendSettings, MATPAC_STATISTICS } from "../../../model/frontend/log_mel.ts";
-import { encoderFrom } from "../encoder_file.ts";
+import { ownEncoderFrom } from "../encoder_file.ts";
 
 /** An encoder's sizes and values on the host. */
 export interface InitialEncoder {
@@ -48,7 +48,7 @@ export async function readInitialEncoder(
   path: string,
   heads: number | undefined,
 ): Promise<InitialEncoder> {
-  using encoder = await encoderFrom(device, path, heads);
+  using encoder = await ownEncoderFrom(device, path, heads, "--finetune");
   const { geometry, network, frontend } = encoder;
   const { framing = "inside", statistics = MATPAC_STATISTICS } = frontend;
   const names = initialEncoderSpecs(geometry, false).map(({ name }) => name);

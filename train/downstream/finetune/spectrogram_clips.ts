@@ -101,7 +101,7 @@ export async function spectrogramClips(
   const silence = (Math.log(LOG_OFFSET) - statistics.mean) / statistics.std;
   const clips = new Map<string, SpectrogramClip>();
   const files = [...new Set(paths)].map((path) => [path, path] as const);
-  let [done, bytes, samples] = [0, 0, 0];
+  let [done, bytes, heard] = [0, 0, 0];
   const reads: { readonly path: string; readonly frames: number; readonly read: PendingRead }[] =
     [];
   const collect = async () => {
@@ -109,7 +109,10 @@ export async function spectrogramClips(
     const [values] = await read.values();
     clips.set(path, new SpectrogramClip(values as Float32Array, frames, silence));
   };
-  const decoded = decodedClips(files, { pool, onSkip, onAudio: (count) => samples += count });
+  const decoded = decodedClips(files, {
+    ...{ pool, onSkip, sampleRate: SAMPLE_RATE },
+    onAudio: (seconds) => heard += seconds,
+  });
   for await (const { key: path, audio, failed } of decoded) {
     await yieldToEventLoop();
     if (signal?.aborted) throw new InterruptedError("interrupted");
@@ -131,7 +134,7 @@ export async function spectrogramClips(
       failed(error);
     }
     if (reads.length >= MOST_READS) await collect();
-    onProgress?.(++done, files.length, samples / SAMPLE_RATE);
+    onProgress?.(++done, files.length, heard);
   }
   while (reads.length > 0) await collect();
   return clips;

@@ -44,6 +44,7 @@ export const HEAR_OPTIONS = {
 /** Options of linear probes that mean nothing to HEAR's. */
 export const LINEAR_ONLY: readonly string[] = [
   "repeats",
+  "knn",
   "standardise",
   "best",
   "weight-decay",

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import type { EmbedOptions } from "../../../model/encoder/embed_queue.ts";
-import type { Encoder } from "../../../model/encoder/encoder.ts";
+import type { ClipChoices, ClipEncoder } from "../clip_encoder.ts";
 import { decodedClips, type DecodeOptions } from "../probe/features.ts";
 import { halfInterval, meanOf } from "../probe/metrics.ts";
 import type { ProbeData } from "../probe/splits.ts";
@@ -34,9 +33,9 @@ export interface FileFrames {
  * @throws {InterruptedError} when the signal aborted.
  */
 export async function framesOf(
-  encoder: Encoder,
+  encoder: ClipEncoder,
   paths: readonly string[],
-  options: Pick<EmbedOptions, "mode" | "bands">,
+  options: ClipChoices,
   decode: DecodeOptions & { readonly onProgress?: (done: number) => void },
 ): Promise<Map<string, FileFrames>> {
   const frames = new Map<string, FileFrames>();

@@ -3,9 +3,8 @@
  *
  * @module
  */
-import type { Device } from "../../../engine/mod.ts";
-import type { Clip, EmbedOptions } from "../../../model/encoder/embed_queue.ts";
-import type { Encoder } from "../../../model/encoder/encoder.ts";
+import { type Device, ShapeError } from "../../../engine/mod.ts";
+import type { Clip } from "../../../model/encoder/embed_queue.ts";
 import type { ClipPool } from "../../../model/encoder/pooling.ts";
 import { MATPAC_STATISTICS } from "../../../model/frontend/log_mel.ts";
 import { FRAME_SAMPLES, frameCount, HOP_SAMPLES, MEL_80 } from "../../../model/frontend/tables.ts";
@@ -18,6 +17,7 @@ import { FileError } from "../../data/clip_reading.ts";
 import { InterruptedError } from "../../errors.ts";
 import { WaitLine } from "../../cli/wait_line.ts";
 import { yieldToEventLoop } from "../../io/event_loop.ts";
+import type { ClipChoices, ClipEncoder } from "../clip_encoder.ts";
 import { FeatureRows, fileDigest } from "./feature_cache.ts";
 
 /** Files that are decoded ahead of the GPU. */
@@ -31,6 +31,8 @@ export interface FeatureSource {
   readonly identity: unknown;
   /** Values of a clip. */
   readonly size: number;
+  /** Samples per second of the clips. */
+  readonly sampleRate: number;
   /** Computes them; clips come out in any order. */
   compute<Key>(clips: AsyncIterable<Clip<Key>>): AsyncIterable<readonly [Key, Float32Array]>;
 }
@@ -44,27 +46,26 @@ export interface ClipLength {
 }
 
 /** How an encoder's output becomes features. */
-export type FeatureOptions =
-  & ClipLength
-  & Required<Pick<EmbedOptions, "mode" | "bands">>
-  & Pick<EmbedOptions, "blocks">
-  & { readonly pool: ClipPool };
+export type FeatureOptions = ClipLength & ClipChoices & { readonly pool: ClipPool };
 
 /**
  * Clip embeddings of an encoder.
  *
  * @param weights says which encoder it is: a digest
+ * @throws {UsageError} if there is no such choice.
  */
 export function encoderSource(
-  encoder: Encoder,
+  encoder: ClipEncoder,
   weights: string,
-  options: Omit<FeatureOptions, keyof ClipLength>,
+  choices: ClipChoices,
 ): FeatureSource {
+  encoder.needChoices(choices);
   return {
-    identity: { kind: "encoder", weights, heads: encoder.geometry.heads, ...options },
-    size: encoder.embeddingSize(options),
+    identity: { kind: "encoder", weights, heads: encoder.heads, ...encoder.resolved(choices) },
+    size: encoder.embeddingSize(choices),
+    sampleRate: encoder.sampleRate,
     async *compute(clips) {
-      for await (const [key, { values }] of encoder.embedEach(clips, options)) yield [key, values];
+      for await (const [key, { values }] of encoder.embedEach(clips, choices)) yield [key, values];
     },
   };
 }
@@ -78,6 +79,7 @@ export function melSource(device: Device): FeatureSource {
   return {
     identity: { kind: "log-mel mean and deviation", ...MATPAC_STATISTICS },
     size: 2 * MEL_80.bands,
+    sampleRate: SAMPLE_RATE,
     async *compute<Key>(clips: AsyncIterable<Clip<Key>>) {
       using queue = new LogMelQueue(device);
       const waiting: { readonly key: Key; readonly values: Promise<Float32Array | undefined> }[] =
@@ -232,8 +234,10 @@ export interface DecodedClip<Key> extends Clip<Key> {
 /** How files are decoded. */
 export interface DecodeOptions
   extends ClipLength, Pick<ClipFeaturesOptions, "pool" | "onSkip" | "signal"> {
-  /** Called with the samples of a file. */
-  readonly onAudio?: (samples: number) => void;
+  /** Samples per second of the clips. */
+  readonly sampleRate: number;
+  /** Called with the seconds of a file. */
+  readonly onAudio?: (seconds: number) => void;
 }
 
 /**
@@ -244,21 +248,25 @@ export interface DecodeOptions
  */
 export async function* decodedClips<Key>(
   files: Iterable<readonly [Key, string]>,
-  { pool, seconds, leastSeconds = 0, signal, onAudio, onSkip }: DecodeOptions,
+  { pool, seconds, leastSeconds = 0, sampleRate, signal, onAudio, onSkip }: DecodeOptions,
 ): AsyncGenerator<DecodedClip<Key>> {
   const open = ([key, path]: readonly [Key, string]): DecodedClip<Key> => {
-    const samples = seconds === undefined ? undefined : Math.round(seconds * SAMPLE_RATE);
-    const waveform = pool.run("waveform", { path, ...(samples !== undefined && { samples }) });
+    const samples = seconds === undefined ? undefined : Math.round(seconds * sampleRate);
+    const waveform = pool.run("waveform", {
+      ...{ path, sampleRate },
+      ...(samples !== undefined && { samples }),
+    });
     // Errors are met when it is waited for.
     waveform.catch(() => {});
     async function* whole(): AsyncGenerator<Float32Array> {
       const audio = await waveform;
-      onAudio?.(audio.length);
-      const least = Math.max(audio.length, Math.round(leastSeconds * SAMPLE_RATE));
+      onAudio?.(audio.length / sampleRate);
+      const least = Math.max(audio.length, Math.round(leastSeconds * sampleRate));
       yield cut(audio, samples ?? least);
     }
     const failed = (error: unknown) => {
-      if (!(error instanceof FileError)) throw error;
+      // Of an encoder: a clip that is longer than its positions, for instance.
+      if (!(error instanceof FileError || error instanceof ShapeError)) throw error;
       onSkip({ path, reason: error.message });
     };
     return { key, audio: whole(), failed };
@@ -302,14 +310,15 @@ export async function clipFeatures(options: ClipFeaturesOptions): Promise<ClipFe
     const digest = digests.get(path);
     if (digest !== undefined && !rows.get(digest)) missing.set(digest, path);
   }
-  let [done, computed, samples] = [0, 0, 0];
-  const report = () => onProgress?.(done, missing.size, samples / SAMPLE_RATE);
+  let [done, computed, heard] = [0, 0, 0];
+  const report = () => onProgress?.(done, missing.size, heard);
   const clips = decodedClips(missing, {
     pool,
     seconds,
     leastSeconds,
     signal,
-    onAudio: (decoded) => samples += decoded,
+    sampleRate: source.sampleRate,
+    onAudio: (seconds) => heard += seconds,
     onSkip: (row) => {
       onSkip(row);
       done++;

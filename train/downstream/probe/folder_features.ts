@@ -4,12 +4,12 @@
  * @module
  */
 import { join } from "../../deps/path.ts";
-import type { Encoder } from "../../../model/encoder/encoder.ts";
 import { cacheFolder } from "../../io/user_cache.ts";
 import type { LabelledClip, LabelledFolder } from "../../data/labelled_folder.ts";
 import type { WorkerPool } from "../../data/worker_pool.ts";
 import { LiveLine, standardOutput } from "../../cli/live_line.ts";
 import { RateLine } from "../../cli/rate_line.ts";
+import { type ClipChoices, ClipEncoder } from "../clip_encoder.ts";
 import { digestOf } from "./feature_cache.ts";
 import {
   audioDigests,
@@ -84,14 +84,15 @@ export class FolderFeatures {
 
   /** Features of the network of an encoder's file as it was before training. */
   async ofUntrained(
-    encoder: Encoder,
+    encoder: ClipEncoder,
     path: string,
-    options: Parameters<typeof encoderSource>[2],
+    choices: ClipChoices,
   ): Promise<FeatureTable> {
     const seed = trainingSeed(path);
-    using fresh = await untrainedEncoder(encoder, seed);
-    const weights = digestOf({ untrained: encoder.geometry, frontend: encoder.frontend, seed });
-    return await this.of("untrained encoder", encoderSource(fresh, weights, options));
+    const own = encoder.own("--untrained");
+    using fresh = new ClipEncoder(await untrainedEncoder(own, seed));
+    const weights = digestOf({ untrained: own.geometry, frontend: own.frontend, seed });
+    return await this.of("untrained encoder", encoderSource(fresh, weights, choices));
   }
 
   /**

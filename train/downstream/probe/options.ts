@@ -7,11 +7,12 @@ import { flag, group, option, type Values } from "../../cli/option.ts";
 import {
   adapter,
   bands,
-  blocks,
   checkpoint,
   dataset,
+  embeddingChoices,
   heads,
   json,
+  mode,
   pool,
   workers,
 } from "../../cli/shared_options.ts";
@@ -100,10 +101,10 @@ export const PROBE_OPTIONS = {
     ),
   }),
   ...group("Features", {
-    mode: option(choice(["precise", "fast"]), "Embeddings: see embed.", { default: "precise" }),
+    mode: { ...mode, help: "Embeddings of MATPAC and its kin: see embed." },
     pool: { ...pool, defaultText: "as the encoder's file says; with --protocol: mean" },
-    blocks,
-    bands: { ...bands, defaultText: "concat; finetune with patch-out: mean" },
+    bands: { ...bands, defaultText: `${bands.defaultText}; finetune with patch-out: mean` },
+    ...embeddingChoices,
     seconds: option(
       number({ from: 0.025, to: 1e5, unit: "seconds" }),
       "Cuts clips to their first X seconds and fills shorter ones up with silence.",
@@ -132,6 +133,9 @@ export const PROBE_OPTIONS = {
   }),
   ...group("Baselines", {
     tuned: flag("Also probes every encoder as the tuned baseline is probed."),
+    knn: flag(
+      "Also judges the encoder by the 20 nearest neighbours of a clip (cosine), without training.",
+    ),
     "no-baseline": flag("Leaves the log-mel baselines out."),
   }),
   ...FINETUNE_OPTIONS,
@@ -144,15 +148,16 @@ export type ProbeValues = Values<typeof PROBE_OPTIONS>;
 
 /** Options of other probes that mean nothing with --finetune. */
 export const NOT_WITH_FINETUNE: readonly string[] = [
-  ...["protocol", "standardise", "mode", "pool", "blocks", "seconds", "cache"],
-  ...["untrained", "tuned", "no-baseline", "shots"],
+  ...["protocol", "standardise", "mode", "pool", "seconds", "cache"],
+  ...["untrained", "tuned", "knn", "no-baseline", "shots"],
+  ...Object.keys(embeddingChoices),
   ...Object.keys(HEAR_OPTIONS),
 ];
 
 /** Options of linear probes that mean nothing with --shots. */
 export const NOT_WITH_SHOTS: readonly string[] = [
   ...["protocol", "finetune", "svg", "save", "lr", "batch", "epochs", "patience", "standardise"],
-  ...["best", "validation", "tuned"],
+  ...["best", "validation", "tuned", "knn"],
   ...Object.keys(HEAR_OPTIONS),
 ];
 

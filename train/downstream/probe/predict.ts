@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Encoder } from "../../../model/encoder/encoder.ts";
+import type { ClipEncoder } from "../clip_encoder.ts";
 import { encoderPath } from "../encoder_file.ts";
 import { UsageError } from "../../errors.ts";
 import { fileDigest } from "./feature_cache.ts";
@@ -44,7 +44,7 @@ export async function probeFor(path: string, checkpoint: string): Promise<Probe>
  * @throws {InterruptedError} when the signal aborted.
  */
 export async function predictFiles(
-  encoder: Encoder,
+  encoder: ClipEncoder,
   probe: Probe,
   top: number,
   options: Pick<ClipFeaturesOptions, "paths" | "pool" | "onProgress" | "onSkip" | "signal">,

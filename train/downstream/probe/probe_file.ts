@@ -170,14 +170,18 @@ const METADATA = v.object({
   features: v.pipe(
     json,
     v.strictObject({
-      mode: v.picklist(["precise", "fast", "msm-mae"]),
+      mode: v.optional(v.picklist(["precise", "fast", "msm-mae"])),
       pool: v.picklist(CLIP_POOLS),
-      bands: v.picklist(["concat", "mean"]),
+      bands: v.optional(v.picklist(["concat", "mean"])),
       blocks: v.optional(v.pipe(
         v.array(v.pipe(v.number(), v.integer(), v.minValue(1))),
         v.nonEmpty(),
         v.check((them) => new Set(them).size === them.length, "a block occurs twice"),
       )),
+      join: v.optional(v.picklist(["concat", "mean"])),
+      official: v.optional(v.union([v.boolean(), v.literal("downstream")])),
+      vector: v.optional(v.picklist(["features", "logits", "all"])),
+      split: seconds,
       seconds,
       leastSeconds: seconds,
     }),
