@@ -337,8 +337,8 @@ export function encoderContent(
     const model = modelOf(file, heads === undefined ? {} : { encoder: heads });
     if (!model) {
       throw new EncoderError(
-        "its tensors are those of none of MATPAC, MATPAC++, M2D and MSM-MAE; loadPretrained reads " +
-          "encoders of other systems",
+        "its tensors are those of none of MATPAC, MATPAC++, M2D and MSM-MAE; loadPretrained " +
+          "reads encoders of other systems",
       );
     }
     const { geometry: sizes, system } = model;

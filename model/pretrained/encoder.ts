@@ -97,9 +97,9 @@ export interface EncodeOptions {
 }
 
 /**
- * What there is to choose of an embedding that not every encoder has: other than the mean over time, bands
- * side by side, outputs of other blocks, joining of chunks as official programs do it, and of
- * ATST-Frame as its probes do it, vectors of the head.
+ * What there is to choose of an embedding that not every encoder has: another pooling than the mean
+ * over time, bands side by side, outputs of other blocks, joining of chunks as official programs do
+ * it, and of ATST-Frame as its probes do it, vectors of the head.
  */
 export type Choice =
   | "pool"
@@ -120,8 +120,8 @@ export interface PretrainedEmbedOptions {
   /** Whether all blocks' outputs are given; the last one's always are. */
   readonly layers?: boolean;
   /**
-   * Blocks that an embedding is of, counted from 1; default the last one, of ATST-Frame all, as EVAR
-   * has them.
+   * Blocks that an embedding is of, counted from 1; default the last one, of ATST-Frame all, as
+   * EVAR has them.
    */
   readonly blocks?: readonly number[];
   /** Whether these are side by side (default) or averaged. */

@@ -51,8 +51,8 @@ export const mode = option(
 export const embeddingChoices = {
   blocks: option(
     several(whole(1, 4096), { distinct: true }),
-    "Blocks, counted from 1, whose outputs are put side by side (not of HTS-AT, whose blocks have " +
-      "several widths).",
+    "Blocks, counted from 1, whose outputs are put side by side (not of HTS-AT, whose blocks " +
+      "have several widths).",
     { defaultText: "the last one; all of ATST-Frame" },
   ),
   join: option(choice(["concat", "mean"]), "Blocks side by side, or averaged.", {
