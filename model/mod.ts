@@ -180,6 +180,7 @@ export {
   type PretrainedSizes,
   type PretrainedSystem,
   type Trace,
+  type Vector,
 } from "./pretrained/encoder.ts";
 export type { PretrainedOptions } from "./pretrained/options.ts";
 

@@ -165,11 +165,17 @@ export class Ast extends SpectrogramVit {
     const [repository, paper] = plan.title === "AST"
       ? ["ast", "2104.01778"]
       : ["ssast", "2110.09784"];
-    super(device, plan, {
-      system: "ast",
-      source: `https://github.com/YuanGongND/${repository}, arXiv:${paper}`,
-      licence: "BSD-3-Clause of the code; none stated for weights",
-      // SSAST never trained the tokens in front.
-    }, plan.title === "AST" ? "tokens" : "patches");
+    super(
+      device,
+      plan,
+      {
+        system: "ast",
+        source: `https://github.com/YuanGongND/${repository}, arXiv:${paper}`,
+        licence: "BSD-3-Clause of the code; none stated for weights",
+        // SSAST never trained the tokens in front.
+      },
+      plan.title === "AST" ? "tokens" : "patches",
+      options,
+    );
   }
 }

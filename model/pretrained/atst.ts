@@ -11,6 +11,7 @@ import {
   type Device,
   expand,
   linear,
+  mean,
   mul,
   noGrad,
   permute,
@@ -327,6 +328,20 @@ export class Atst extends PretrainedEncoder {
       steps,
       times: Float32Array.from({ length: steps }, (_, i) => i * hopSamples * 1000 / sampleRate),
     };
+  }
+
+  /** @inheritdoc */
+  override vectors(features: Tensor): Tensor {
+    const { width } = this.info;
+    return scope(() => {
+      const parts = this.encodeBlocks(features, this.usualBlocks.length).flatMap((it) => {
+        const [clips, tokens] = it.shape;
+        const own = this.kind === "clip" ? 1 : 0;
+        const middle = mean(slice(it, 1, own, tokens - own), { axes: [1] });
+        return own > 0 ? [reshape(slice(it, 1, 0, 1), [clips, width]), middle] : [middle];
+      });
+      return parts.length === 1 ? parts[0] : concat(parts, 1);
+    });
   }
 
   /** @inheritdoc */

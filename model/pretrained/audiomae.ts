@@ -65,10 +65,16 @@ export class AudioMae extends SpectrogramVit {
    * @throws {EncoderError} if one is missing or has another shape.
    */
   constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
-    super(device, audioMaePlan(file, options), {
-      system: "audiomae",
-      source: "https://github.com/facebookresearch/AudioMAE, arXiv:2207.06405",
-      licence: "CC BY 4.0",
-    }, "patches");
+    super(
+      device,
+      audioMaePlan(file, options),
+      {
+        system: "audiomae",
+        source: "https://github.com/facebookresearch/AudioMAE, arXiv:2207.06405",
+        licence: "CC BY 4.0",
+      },
+      "patches",
+      options,
+    );
   }
 }

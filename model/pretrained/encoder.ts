@@ -75,6 +75,8 @@ export interface PretrainedInfo extends PretrainedSizes {
   readonly rows: number;
   /** What there is to choose of its embeddings. */
   readonly choices: readonly Choice[];
+  /** Vectors that an embedding can be, the default first, where there are several. */
+  readonly vectors?: readonly Vector[];
   /** Names of tensors in the file that no part of the encoder is. */
   readonly unused: readonly string[];
 }
@@ -99,15 +101,17 @@ export interface EncodeOptions {
 /**
  * What there is to choose of an embedding that not every encoder has: another pooling than the mean
  * over time, bands side by side, outputs of other blocks, joining of chunks as official programs do
- * it, and of ATST-Frame as its probes do it, vectors of the head.
+ * it, and of ATST-Frame as its probes do it.
  */
 export type Choice =
   | "pool"
   | "bands concat"
   | "blocks"
   | "official"
-  | "official downstream"
-  | "vector";
+  | "official downstream";
+
+/** Which vector of an output an embedding is; see {@link PretrainedEmbedOptions.vector}. */
+export type Vector = "features" | "logits" | "all" | "tokens" | "patches";
 
 /** How a clip is embedded; the same words mean the same with every encoder. */
 export interface PretrainedEmbedOptions {
@@ -136,9 +140,10 @@ export interface PretrainedEmbedOptions {
   readonly official?: boolean | "downstream";
   /**
    * Of PaSST: `features` (default), the mean of class and distillation token; `logits` of the
-   * classes; `all`, HEAR's: both, logits first.
+   * classes; `all`, HEAR's: both, logits first. Of AST, SSAST and AudioMAE: the mean of the
+   * `tokens` before the patches, or of the `patches`; default the system's.
    */
-  readonly vector?: "features" | "logits" | "all";
+  readonly vector?: Vector;
   /** Most clips of one length that go through together; default what 80 s hold. */
   readonly batch?: number;
 }
@@ -187,6 +192,31 @@ export abstract class PretrainedEncoder implements Disposable {
    * @throws {ShapeError} if they give no token, or more than the encoder has positions for.
    */
   abstract encode(features: Tensor, options?: EncodeOptions): Tensor;
+
+  /**
+   * What {@link embed} gives of clips by default, as far as they are one chunk. Gradients reach
+   * parameters where the encoder was loaded to be trained.
+   *
+   * @param features as {@link features} gives them
+   * @returns [clips, values]
+   * @throws {ShapeError} as {@link encode}
+   */
+  vectors(features: Tensor): Tensor {
+    return scope(() => mean(this.encode(features), { axes: [1] }));
+  }
+
+  /**
+   * Which layer a parameter is of: 0 what comes before the first block, then the blocks, depth + 1
+   * what follows.
+   *
+   * @returns undefined for classes of the file, which no embedding needs
+   */
+  layerOf(name: string): number | undefined {
+    if (/^(predictor|head|tscam_conv)\./.test(name)) return undefined;
+    const block = /(?:^|\.)(?:blocks|layers)\.(\d+)\./.exec(name);
+    if (block) return 1 + Number(block[1]);
+    return /^norm(_frame)?\./.test(name) ? this.depth + 1 : 0;
+  }
 
   /** Values of a time step, of a clip's embedding and of each layer. */
   stepSize(bands: Bands = "mean"): number {
@@ -318,7 +348,7 @@ export abstract class PretrainedEncoder implements Disposable {
    * @throws {ShapeError} that names the option.
    */
   needChoices(options: PretrainedEmbedOptions): void {
-    const { choices, title, depth } = this.info;
+    const { choices, vectors = [], title, depth } = this.info;
     const { pool, bands, layers, blocks, join, official, vector } = options;
     const asked: [Choice, boolean][] = [
       ["pool", pool === "max" || pool === "mean-std"],
@@ -329,10 +359,12 @@ export abstract class PretrainedEncoder implements Disposable {
       ],
       ["official downstream", official === "downstream"],
       ["official", official === true],
-      ["vector", vector !== undefined && vector !== "features"],
     ];
     const lacking = asked.find(([choice, is]) => is && !choices.includes(choice));
     if (lacking) throw new ShapeError(`embed: ${title} has no choice of ${lacking[0]}`);
+    if (vector !== undefined && !vectors.includes(vector)) {
+      throw new ShapeError(`embed: ${title} has no choice of vector ${vector}`);
+    }
     const wrong = blocks?.some((it, i) =>
       !Number.isInteger(it) || it < 1 || it > depth || blocks.indexOf(it) !== i
     );

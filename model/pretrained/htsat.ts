@@ -361,6 +361,16 @@ export class Htsat extends PretrainedEncoder {
     });
   }
 
+  /** @inheritdoc Merging is of the block before it. */
+  override layerOf(name: string): number | undefined {
+    const stage = /^layers\.(\d+)\.(?:blocks\.(\d+))?/.exec(name);
+    if (!stage) return super.layerOf(name);
+    const { stages } = this.#sizes;
+    const before = stages.slice(0, Number(stage[1])).reduce((all, { blocks }) => all + blocks, 0);
+    return before +
+      (stage[2] === undefined ? stages[Number(stage[1])].blocks : 1 + Number(stage[2]));
+  }
+
   /**
    * The head: scores of classes in each step of the canvas, before the sigmoid.
    *

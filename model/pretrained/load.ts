@@ -5,7 +5,7 @@
  * @module
  */
 import type { Device } from "../../engine/functions.ts";
-import { EncoderError, explaining } from "../encoder/file_values.ts";
+import { EncoderError, explaining, floatsOf } from "../encoder/file_values.ts";
 import { openFile } from "../encoder/open_file.ts";
 import { type CheckpointFile, openCheckpoint, type Setting } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
@@ -19,7 +19,7 @@ import { Htsat, htsatPlan, isHtsat } from "./htsat.ts";
 import { isMaeAst, MaeAst, maeAstPlan } from "./mae_ast.ts";
 import { isPasst, Passt, passtPlan } from "./passt.ts";
 import type { PretrainedOptions } from "./options.ts";
-import { findTensors, type Plan } from "./state_dict.ts";
+import { findTensors, nameOf, type Plan } from "./state_dict.ts";
 
 /** What people call the systems that are known here. */
 export const PRETRAINED_TITLES = "MAE-AST, BEATs, ATST, PaSST, HTS-AT, AST, SSAST and AudioMAE";
@@ -116,6 +116,44 @@ export function importPretrained(
   const { system, heads } = found;
   const metadata = { system, geometry: JSON.stringify({ heads }), cfg: JSON.stringify(cfg) };
   return { ...found, tensors: used, metadata };
+}
+
+/** A tensor's values with their shape. */
+interface Values {
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+/**
+ * The tensors of an encoder's file with other values of what can be trained.
+ *
+ * @param file that the encoder was loaded from
+ * @param values of its parameters, by their names in its arena
+ * @throws {EncoderError} as {@link loadPretrained}, or if a parameter is of several tensors that
+ * cannot be told from it
+ */
+export function trainedTensors(
+  file: CheckpointFile,
+  options: PretrainedOptions,
+  values: ReadonlyMap<string, Values>,
+): (readonly [string, Values])[] {
+  const plan = KNOWN[pretrainedSystem(file.tensors)!].plan(file, options);
+  const { stored } = findTensors(plan);
+  return plan.sources.flatMap(({ name, from, frozen, fold, unfold }) => {
+    const { data } = values.get(name)!;
+    let at = 0;
+    if (!frozen && fold && !unfold && from.length > 0) {
+      throw new EncoderError(`${name} was put together and cannot be taken apart again`);
+    }
+    const parts = frozen
+      ? from.map((it) => floatsOf(nameOf(it), stored.get(it)!))
+      : unfold
+      ? unfold(data)
+      : from.map(({ shape }) => data.subarray(at, at += countOf(shape)));
+    return from.map((it, i) =>
+      [nameOf(it), { shape: it.shape, data: parts[i] as Float32Array }] as const
+    );
+  });
 }
 
 /**

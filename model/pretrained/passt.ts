@@ -37,6 +37,7 @@ import {
   type PretrainedInfo,
   type PretrainedSizes,
   readParts,
+  type Vector,
 } from "./encoder.ts";
 import { headsOf, type PretrainedOptions } from "./options.ts";
 import {
@@ -162,7 +163,8 @@ export class Passt extends PretrainedEncoder {
       sampleRate: PASST_MEL.sampleRate,
       minSamples: (PATCH - 1) * PASST_MEL.hop + 1,
       hopSamples: STEP.hop,
-      choices: ["blocks", "vector"],
+      choices: ["blocks"],
+      vectors: ["features", "logits", "all"],
       ...{ rows, width, depth, heads, unused },
     };
   }
@@ -248,7 +250,7 @@ export class Passt extends PretrainedEncoder {
    * @param output [clips, tokens, width]
    * @returns [clips, values]
    */
-  vectorOf(output: Tensor, vector: "features" | "logits" | "all" = "features"): Tensor {
+  vectorOf(output: Tensor, vector: Vector = "features"): Tensor {
     const p = this.parameter;
     return scope(() => {
       const features = mean(slice(output, 1, 0, OWN), { axes: [1] });
@@ -312,9 +314,15 @@ export class Passt extends PretrainedEncoder {
   }
 
   /** @inheritdoc */
+  override vectors(features: Tensor): Tensor {
+    return scope(() => this.vectorOf(this.encodeBlocks(features, 1)[0]));
+  }
+
+  /** @inheritdoc */
   protected override blockSize({ vector = "features" }: PretrainedEmbedOptions): number {
     const { width } = this.info;
-    return { features: width, logits: this.classes, all: this.classes + width }[vector];
+    if (vector === "features") return width;
+    return vector === "all" ? this.classes + width : this.classes;
   }
 
   /** @inheritdoc */

@@ -26,16 +26,19 @@ import {
   TransformerBlock,
   within,
 } from "../../engine/functions.ts";
-import type { Embedding } from "../encoder/embed_queue.ts";
+import { joined } from "../encoder/chunks.ts";
 import { KALDI_128, KaldiFbank, kaldiFrames } from "../frontend/kaldi_fbank.ts";
 import { hannSymmetric } from "../frontend/passt_mel.ts";
 import {
+  type BlockValues,
   type EncodeOptions,
   type PretrainedEmbedOptions,
   PretrainedEncoder,
   type PretrainedInfo,
   type PretrainedSizes,
+  readParts,
 } from "./encoder.ts";
+import type { PretrainedOptions } from "./options.ts";
 import { loadParameters, type Plan, type Source, type Stored } from "./state_dict.ts";
 
 /** Statistics of log-mel over AudioSet that these systems standardise with. */
@@ -116,15 +119,6 @@ export function vitSources(
   ];
 }
 
-/** How a clip is embedded, beside what all encoders know. */
-export interface VitEmbedOptions extends PretrainedEmbedOptions {
-  /**
-   * What an embedding is: the mean of the tokens before the patches, or of the patches; default the
-   * system's. Time steps are of patches.
-   */
-  readonly vector?: "tokens" | "patches";
-}
-
 /** An encoder of such a system. */
 export abstract class SpectrogramVit extends PretrainedEncoder {
   readonly info: PretrainedInfo;
@@ -135,7 +129,7 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
   /**
    * Uploads parameters.
    *
-   * @param vector the default of {@link VitEmbedOptions}
+   * @param vector the default of {@link PretrainedEmbedOptions.vector}
    * @throws {EncoderError} if one is missing or has another shape.
    */
   protected constructor(
@@ -143,8 +137,9 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
     plan: Plan<VitSizes>,
     info: Pick<PretrainedInfo, "system" | "source" | "licence">,
     vector: "tokens" | "patches",
+    options: PretrainedOptions,
   ) {
-    const { arena, unused } = loadParameters(device, plan);
+    const { arena, unused } = loadParameters(device, plan, options);
     super(device, arena);
     const { width, depth, heads, grid, stride } = this.#sizes = plan.sizes;
     this.#fbank = new KaldiFbank(device, hannSymmetric(KALDI_128.frame));
@@ -157,6 +152,8 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
       sampleRate: KALDI_128.sampleRate,
       minSamples: KALDI_128.frame,
       hopSamples: stride[1] * KALDI_128.hop,
+      choices: ["bands concat", "blocks"],
+      vectors: vector === "tokens" ? ["tokens", "patches"] : ["patches", "tokens"],
       ...{ rows: grid[0], width, depth, heads, unused },
     };
   }
@@ -210,37 +207,35 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
       );
     }
     if (tokens) throw new ShapeError(`encode: clips of ${this.info.title} fill a canvas`);
-    return noGrad(() =>
-      scope(() => {
-        const canvas = pad(features, [[0, 0], [0, sizes.frames - given], [0, 0]]);
-        const standardised = mul(sub(canvas, sizes.mean), 1 / (2 * sizes.std));
-        const sides = [sizes.frames, bands];
-        const image = timeFirst ? standardised : permute(standardised, [0, 2, 1]);
-        const cut = conv2d(
-          reshape(image, [clips, 1, ...(timeFirst ? sides : sides.toReversed())]),
-          p("patch_embed.proj.weight"),
-          p("patch_embed.proj.bias"),
-          { stride: timeFirst ? [stride[1], stride[0]] : stride },
+    return scope(() => {
+      const canvas = pad(features, [[0, 0], [0, sizes.frames - given], [0, 0]]);
+      const standardised = mul(sub(canvas, sizes.mean), 1 / (2 * sizes.std));
+      const sides = [sizes.frames, bands];
+      const image = timeFirst ? standardised : permute(standardised, [0, 2, 1]);
+      const cut = conv2d(
+        reshape(image, [clips, 1, ...(timeFirst ? sides : sides.toReversed())]),
+        p("patch_embed.proj.weight"),
+        p("patch_embed.proj.bias"),
+        { stride: timeFirst ? [stride[1], stride[0]] : stride },
+      );
+      const patches = permute(reshape(cut, [clips, width, -1]), [0, 2, 1]);
+      trace?.("patch", patches);
+      const before = own.map((name) => expand(p(name), [clips, 1, width]));
+      let hidden = add(concat([...before, patches], 1), p("pos_embed"));
+      trace?.("tokens_in", hidden);
+      const outputs: Tensor[] = [];
+      for (let i = 0; i < depth; i++) {
+        // One block's intermediate results at a time: depth must not count in the memory.
+        using input = hidden;
+        const source = within(p, `blocks.${i}.`);
+        hidden = scope(() =>
+          new TransformerBlock(this.device, width, heads, source, { eps }).apply(input)
         );
-        const patches = permute(reshape(cut, [clips, width, -1]), [0, 2, 1]);
-        trace?.("patch", patches);
-        const before = own.map((name) => expand(p(name), [clips, 1, width]));
-        let hidden = add(concat([...before, patches], 1), p("pos_embed"));
-        trace?.("tokens_in", hidden);
-        const outputs: Tensor[] = [];
-        for (let i = 0; i < depth; i++) {
-          // One block's intermediate results at a time: depth must not count in the memory.
-          using input = hidden;
-          const source = within(p, `blocks.${i}.`);
-          hidden = scope(() =>
-            new TransformerBlock(this.device, width, heads, source, { eps }).apply(input)
-          );
-          trace?.(`block${i}`, hidden);
-          if (i >= depth - count) outputs.push(mul(hidden, 1));
-        }
-        return outputs;
-      })
-    );
+        trace?.(`block${i}`, hidden);
+        if (i >= depth - count) outputs.push(mul(hidden, 1));
+      }
+      return outputs;
+    });
   }
 
   /** The last norm. */
@@ -260,87 +255,92 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
 
   /** @inheritdoc All of the canvas, through the last norm. */
   encode(features: Tensor, options: EncodeOptions = {}): Tensor {
-    return noGrad(() =>
-      scope(() => {
-        const [last] = this.encodeBlocks(features, 1, options);
-        return reshape(this.#grid(this.#norm(last)), [features.shape[0], -1, this.info.width]);
-      })
-    );
+    return scope(() => {
+      const [last] = this.encodeBlocks(features, 1, options);
+      return reshape(this.#grid(this.#norm(last)), [features.shape[0], -1, this.info.width]);
+    });
   }
 
-  /** [1, values] of a chunk, or [steps, values]. */
-  #read(output: Tensor, steps: number, options: VitEmbedOptions): Tensor {
+  /** [clips, values] of a chunk, or [clips, steps, values]. */
+  #read(output: Tensor, steps: number, options: PretrainedEmbedOptions): Tensor {
     const { pool = "mean", bands = "mean", vector = this.#vector } = options;
     const { own, norm, grid: [rows], width } = this.#sizes;
     const inFront = norm === "norm";
+    const [clips] = output.shape;
     if (pool === "none") {
-      const all = reshape(slice(this.#grid(this.#norm(output)), 1, 0, steps), [steps, rows, width]);
-      return bands === "mean" ? mean(all, { axes: [1] }) : reshape(all, [steps, rows * width]);
+      const all = slice(this.#grid(this.#norm(output)), 1, 0, steps);
+      return bands === "mean"
+        ? mean(all, { axes: [2] })
+        : reshape(all, [clips, steps, rows * width]);
     }
     const tokens = inFront ? this.#norm(output) : output;
     const pooled = vector === "tokens"
       ? mean(slice(tokens, 1, 0, own.length), { axes: [1] })
       : mean(this.#grid(tokens), { axes: bands === "mean" ? [1, 2] : [1] });
     const read = inFront ? pooled : this.#norm(pooled);
-    return reshape(read, [1, -1]);
+    return reshape(read, [clips, -1]);
   }
 
   /**
-   * Embeds a clip in chunks of the canvas, each filled up as these systems do, which count by their
-   * frames.
-   *
-   * @returns without pooling, the steps whose patches begin in the clip; `times` are their starts.
-   * `layers` are the same of each block, through the last norm
-   * @throws as the others' `embed`; {@link ShapeError} for `bands: "concat"` of tokens, which have
-   * none.
+   * @inheritdoc In chunks of the canvas, each filled up as these systems do, which count by their
+   * frames. Steps are those whose patches begin in the clip. All blocks go through the last norm.
    */
-  override async embed(audio: Float32Array, options: VitEmbedOptions = {}): Promise<Embedding> {
-    const { pool = "mean", bands = "mean", layers = false, vector = this.#vector } = options;
+  protected override async blocksOf(
+    waves: Float32Array,
+    clips: number,
+    count: number,
+    options: PretrainedEmbedOptions,
+  ): Promise<BlockValues> {
+    const { pool = "mean", bands = "mean", vector = this.#vector } = options;
     if (pool === "mean" && vector === "tokens" && bands !== "mean") {
       throw new ShapeError("embed: tokens before the patches have no bands");
     }
-    const wave = this.waveOf(audio, options);
     const { frame, hop } = KALDI_128;
     const { stride } = this.#sizes;
-    const size = this.embeddingSize(options);
-    const depth = layers ? this.depth : 1;
-    const chunks = this.#chunks(wave.length);
+    const samples = waves.length / clips;
+    const chunks = this.#chunks(samples);
     const total = chunks.reduce((all, it) => all + it.frames, 0);
-    const sums = Array.from({ length: depth }, () => new Float64Array(size));
-    const rows: Float32Array[][] = Array.from({ length: depth }, () => []);
+    /** Of each block and clip. */
+    const rows = Array.from(
+      { length: count },
+      () => Array.from({ length: clips }, (): Float32Array[] => []),
+    );
     const times: number[] = [];
     for (const { first, frames } of chunks) {
-      const part = wave.subarray(first * hop, (first + frames - 1) * hop + frame);
+      const length = (frames - 1) * hop + frame;
+      const parts = Array.from({ length: clips }, (_, i) => {
+        const from = i * samples + first * hop;
+        return waves.subarray(from, from + length);
+      });
       const steps = this.#steps(frames);
       const outputs = noGrad(() =>
         scope(() =>
-          this.encodeBlocks(this.features(this.device.tensor(part, [1, part.length])), depth)
-            .map((it) => this.#read(it, steps, { pool, bands, vector }))
+          this.encodeBlocks(
+            this.features(this.device.tensor(joined(parts), [clips, length])),
+            count,
+          ).map((it) => this.#read(it, steps, { pool, bands, vector }))
         )
       );
-      const values = await Promise.all(outputs.map((it) => it.data()));
-      for (const it of outputs) it.dispose();
-      for (const [block, found] of (values as Float32Array[]).entries()) {
-        if (pool === "none") rows[block].push(found);
-        else found.forEach((it, i) => sums[block][i] += it * frames / total);
-      }
+      (await readParts(outputs, clips)).forEach((of, block) =>
+        of.forEach((it, clip) => {
+          rows[block][clip].push(pool === "none" ? it : it.map((x) => x * frames / total));
+        })
+      );
       for (let i = 0; i < steps; i++) times.push((first + i * stride[1]) * 10);
     }
-    const all = pool === "none"
-      ? rows.map((it) => Float32Array.from(it.flatMap((part) => [...part])))
-      : sums.map((it) => Float32Array.from(it));
-    return {
-      values: all[depth - 1],
-      shape: pool === "none" ? [times.length, size] : [size],
-      steps: times.length,
-      ...pool === "none" && { times: Float32Array.from(times) },
-      ...layers && { layers: Float32Array.from(all.flatMap((it) => [...it])) },
-    };
+    const blocks = rows.map((of) =>
+      of.map((parts) =>
+        pool === "none"
+          ? joined(parts)
+          : parts[0].map((_, i) => parts.reduce((sum, it) => sum + it[i], 0))
+      )
+    );
+    return { blocks, steps: times.length, times: Float32Array.from(times) };
   }
 
   /** @inheritdoc */
-  override embeddingSize({ bands }: VitEmbedOptions = {}): number {
-    return this.stepSize(bands);
+  override vectors(features: Tensor): Tensor {
+    return scope(() => this.#read(this.encodeBlocks(features, 1)[0], 1, {}));
   }
 
   /** @inheritdoc */

@@ -65,7 +65,8 @@ export interface Found {
   readonly unused: readonly string[];
 }
 
-const nameOf = ({ name }: Stored): string => typeof name === "string" ? name : name[0];
+/** The name of a tensor that is asked for, of several the first. */
+export const nameOf = ({ name }: Stored): string => typeof name === "string" ? name : name[0];
 
 /** Names for a message; of many, the first ones. */
 function some(names: readonly string[]): string {

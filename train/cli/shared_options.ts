@@ -70,9 +70,10 @@ export const embeddingChoices = {
     { default: "no" },
   ),
   vector: option(
-    choice(["features", "logits", "all"]),
-    "Of PaSST: mean of class and distillation token, logits of its classes, or both as in HEAR.",
-    { default: "features" },
+    choice(["features", "logits", "all", "tokens", "patches"]),
+    "Of PaSST: mean of class and distillation token (features), logits of its classes, or both " +
+      "as in HEAR. Of AST, SSAST and AudioMAE: mean of the tokens before the patches, or of these.",
+    { defaultText: "the system's" },
   ),
 };
 
@@ -80,13 +81,11 @@ export const embeddingChoices = {
 export function choicesOf(
   { official, vector, mode, bands, blocks, join, split }: {
     readonly official: "no" | "yes" | "downstream";
-    readonly vector: "features" | "logits" | "all";
-  } & Pick<ClipChoices, "mode" | "bands" | "blocks" | "join" | "split">,
+  } & Pick<ClipChoices, "mode" | "bands" | "blocks" | "join" | "split" | "vector">,
 ): Omit<ClipChoices, "pool"> {
   const all = {
-    ...{ mode, bands, blocks, join, split },
+    ...{ mode, bands, blocks, join, split, vector },
     official: official === "downstream" ? official : official === "yes" || undefined,
-    vector: vector === "features" ? undefined : vector,
   };
   return Object.fromEntries(Object.entries(all).filter(([, it]) => it !== undefined));
 }

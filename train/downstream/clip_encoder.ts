@@ -93,7 +93,7 @@ export class ClipEncoder implements Disposable {
       return;
     }
     const other = [["official", official], ["vector", vector]]
-      .find(([, it]) => it !== undefined && it !== false && it !== "features");
+      .find(([, it]) => it !== undefined && it !== false);
     if (other) throw new UsageError(`--${other[0]}: is for encoders of other systems`);
     if (blocks?.some((it) => it > encoder.depth)) {
       throw new UsageError(`--blocks ${blocks}: the encoder has ${encoder.depth} blocks`);

@@ -15,7 +15,8 @@ import {
   inspectPretrained,
   loadPretrained,
 } from "../../../model/pretrained/load.ts";
-import { SpectrogramVit, type VitEmbedOptions } from "../../../model/pretrained/spectrogram_vit.ts";
+import type { PretrainedEmbedOptions } from "../../../model/pretrained/encoder.ts";
+import { SpectrogramVit } from "../../../model/pretrained/spectrogram_vit.ts";
 import { block, norm, type Values } from "../../support/objective_reference.ts";
 import { fullOnly, test } from "../../support/tier.ts";
 
@@ -256,7 +257,7 @@ async function check(
       steps.push(meanOf(column));
     }
   }
-  const options: VitEmbedOptions = { vector };
+  const options: PretrainedEmbedOptions = { vector };
   const found = await encoder.embed(audio, options);
   const far = largest(found.values, clip);
   assert(far < TOLERANCE, `clip: ${far}`);

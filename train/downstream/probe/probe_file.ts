@@ -180,7 +180,7 @@ const METADATA = v.object({
       )),
       join: v.optional(v.picklist(["concat", "mean"])),
       official: v.optional(v.union([v.boolean(), v.literal("downstream")])),
-      vector: v.optional(v.picklist(["features", "logits", "all"])),
+      vector: v.optional(v.picklist(["features", "logits", "all", "tokens", "patches"])),
       split: seconds,
       seconds,
       leastSeconds: seconds,
