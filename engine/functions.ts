@@ -77,7 +77,7 @@ export { capture, measure, type MeasuredMemory, type Plan, type PlanMemory } fro
 export type { FirstRuns, KernelWatch } from "./first_runs.ts";
 export { grad, type GradOptions } from "./grad.ts";
 export type { Pace } from "./pace.ts";
-export { keep, scope } from "./scope.ts";
+export { composite, keep, scope } from "./scope.ts";
 export * from "./creation.ts";
 export {
   fingerprint,

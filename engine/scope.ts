@@ -42,11 +42,14 @@ export function scope<T>(body: () => T): T {
 }
 
 /**
- * The same for ops that are made of other ops: what is returned stays on the tape. Internal to ops.
+ * The same for functions that are made of ops, such as layers: what is returned stays on the tape,
+ * and what backward needs stays until then.
  *
- * @param body synchronous
+ * @throws {TypeError} if `body` returns a promise.
+ * @throws {ShapeError} if it is no function.
  */
 export function composite<T>(body: () => T): T {
+  needFunction("composite", "the body", body);
   return freeing(body, false);
 }
 

@@ -236,6 +236,7 @@ const CALLS: Readonly<Record<string, readonly [args: readonly unknown[], optiona
   jit: [[device, (x: Tensor) => add(x, 1), {}], [2]],
   measure: [[device, () => new engine.Linear(device, 3, 2, 1), () => x], [2]],
   scope: [[() => x]],
+  composite: [[() => x]],
   keep: [[device.zeros([1])]],
   noGrad: [[() => x]],
   recompute: [[(x: Tensor) => add(x, 1), x]],
