@@ -15,6 +15,7 @@ import { BUFFER_USAGE } from "./gpu_flags.ts";
 import { accumulate } from "./launch/copy.ts";
 import { canBind, dispatchOf, type MapLaunch } from "./launch/elementwise.ts";
 import { type Image, imageBytes } from "./images.ts";
+import { type Access, hoist, overlaps } from "./milestones.ts";
 import { formatBytes, type PoolBuffer } from "./memory.ts";
 import {
   type BufferWindow,
@@ -84,6 +85,7 @@ interface Condition {
 interface DispatchEvent {
   readonly when?: Condition;
   readonly whole?: boolean;
+  readonly milestone?: number;
   readonly pipeline: Pipeline;
   readonly windows: readonly BufferWindow[];
   readonly params: Params;
@@ -93,6 +95,8 @@ interface DispatchEvent {
 interface CopyEvent {
   readonly when?: Condition;
   readonly whole?: boolean;
+  /** The milestone that it is work of; see {@link milestone}. */
+  readonly milestone?: number;
   readonly from: BufferWindow;
   readonly to: BufferWindow;
 }
@@ -104,6 +108,7 @@ interface MapEvent {
   readonly when?: Condition;
   /** Whether it belongs to work that is done whole. */
   readonly whole?: boolean;
+  readonly milestone?: number;
   readonly map: MapLaunch;
 }
 
@@ -111,6 +116,15 @@ interface MapEvent {
 type Touch = Work["touches"][number];
 
 const isCopy = (event: PlanEvent): event is CopyEvent => "from" in event;
+
+/** Memory that an event reads or writes. */
+function accessesOf(event: PlanEvent): Access[] {
+  if (isCopy(event)) {
+    return [{ window: event.from, writes: false }, { window: event.to, writes: true }];
+  }
+  const { windows, pipeline } = event;
+  return windows.map((window, i) => ({ window, writes: pipeline.storage[i].writes }));
+}
 
 const isDue = ({ when }: { readonly when?: Condition }): boolean =>
   !when || when.slot.filledNow === when.filled;
@@ -146,6 +160,10 @@ class PlanRecorder implements Recorder, GradientLog {
   readonly #own = new Set<PoolBuffer>();
   readonly #maxGroups: number;
   #when: Condition | undefined;
+  #milestone: number | undefined;
+  #milestones = 0;
+  /** How many of the events have to be done for each milestone, once they are planned. */
+  ends: ReadonlyMap<number, number> = new Map();
 
   constructor(private readonly device: Device, private readonly inputs: readonly Tensor[] = []) {
     this.#maxGroups = device.gpu.limits.maxComputeWorkgroupsPerDimension;
@@ -201,6 +219,16 @@ class PlanRecorder implements Recorder, GradientLog {
     }
   }
 
+  /** Records the work of the next milestone. */
+  milestone(body: () => void): void {
+    this.#milestone = this.#milestones++;
+    try {
+      body();
+    } finally {
+      this.#milestone = undefined;
+    }
+  }
+
   isInner(tensor: Tensor): boolean {
     return tensor.isMadeBy(this) || this.inputs.includes(tensor);
   }
@@ -222,7 +250,10 @@ class PlanRecorder implements Recorder, GradientLog {
       }
       if (writes) buffer.version++;
     }
-    this.#events.push({ ...event, touches, when: this.#when, whole: this.device.pace.isHeld });
+    this.#events.push({
+      ...{ ...event, touches, when: this.#when, whole: this.device.pace.isHeld },
+      milestone: this.#milestone,
+    });
   }
 
   dispatch(
@@ -270,18 +301,23 @@ class PlanRecorder implements Recorder, GradientLog {
         if (!map) return;
         const { pipeline, windows, params, groups } = dispatchOf(device, map);
         const grid = gridOf(pipeline, windows, params, groups, this.#maxGroups)!;
-        event = { pipeline, windows, params, grid, when: recorded.when, whole: recorded.whole };
+        const { when, whole, milestone } = recorded;
+        event = { pipeline, windows, params, grid, when, whole, milestone };
       } else {
         event = recorded;
       }
-      for (const { buffer } of isCopy(event) ? [event.from, event.to] : event.windows) {
-        if (!(buffer instanceof PlanBuffer) || !this.#own.has(buffer)) continue;
-        buffer.first = Math.min(buffer.first, events.length);
-        buffer.last = events.length;
-      }
       events.push(event);
     });
-    return events;
+    const ordered = hoist(events, accessesOf);
+    this.ends = ordered.ends;
+    ordered.events.forEach((event, i) => {
+      for (const { window: { buffer } } of accessesOf(event)) {
+        if (!(buffer instanceof PlanBuffer) || !this.#own.has(buffer)) continue;
+        buffer.first = Math.min(buffer.first, i);
+        buffer.last = i;
+      }
+    });
+    return ordered.events;
   }
 
   write({ buffer, offset }: BufferWindow, data: HostArray): void {
@@ -332,6 +368,23 @@ export interface Plan<Output> extends Disposable {
    * leaf had a gradient, and now it is otherwise.
    */
   replay(inputs: readonly (Tensor | HostArray)[]): Output;
+  /**
+   * As {@link replay}, in parts: gives the numbers of {@link milestone}s, counted from 0 in the
+   * order of the recording, as their work has been submitted. What follows is submitted when the
+   * next number is asked for; all of them have to be.
+   */
+  replayInParts(inputs: readonly (Tensor | HostArray)[]): Generator<number, Output>;
+}
+
+/**
+ * Runs `body`; inside a captured function, so that its results can be had before the rest is done:
+ * its work is recorded as early as it depends on nothing behind it, and {@link Plan.replayInParts}
+ * stops there.
+ */
+export function milestone(device: Device, body: () => void): void {
+  const { recorder } = device;
+  if (recorder instanceof PlanRecorder) recorder.milestone(body);
+  else body();
 }
 
 /**
@@ -503,11 +556,6 @@ function largestLiveSum(buffers: readonly PlanBuffer[], events: number): number 
   return change.reduce((most, delta) => Math.max(most, live += delta), 0);
 }
 
-/** Whether two windows share bytes. */
-function overlaps(a: BufferWindow, b: BufferWindow): boolean {
-  return a.buffer === b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
-}
-
 /** Whether two windows become the same texture. */
 function isSame(a: BufferWindow, b: BufferWindow): boolean {
   return a.buffer === b.buffer && a.offset === b.offset &&
@@ -655,6 +703,36 @@ class CapturedPlan<Output> implements Plan<Output> {
   }
 
   replay(inputs: readonly (Tensor | HostArray)[]): Output {
+    this.#begin(inputs);
+    if (this.device.observer) this.#runObserved();
+    else this.#run(this.#steps.filter(isDue));
+    this.#note();
+    return this.outputs;
+  }
+
+  *replayInParts(inputs: readonly (Tensor | HostArray)[]): Generator<number, Output> {
+    this.#begin(inputs);
+    const observed = this.device.observer !== undefined;
+    if (observed) this.#runObserved();
+    // Conditions are those of the start.
+    const due = this.#steps.map(isDue);
+    let done = 0;
+    const runTo = (end: number) => {
+      const from = done;
+      done = Math.max(done, end);
+      if (!observed) this.#run(this.#steps.slice(from, end).filter((_, i) => due[from + i]));
+    };
+    for (const [number, end] of [...this.recorder.ends].sort(([, a], [, b]) => a - b)) {
+      runTo(end);
+      yield number;
+    }
+    runTo(this.#steps.length);
+    this.#note();
+    return this.outputs;
+  }
+
+  /** Takes the inputs of a replay. */
+  #begin(inputs: readonly (Tensor | HostArray)[]): void {
     if (this.#disposed) throw new LifetimeError("a captured plan was used after it was disposed");
     if (!Array.isArray(inputs)) {
       throw new ShapeError(`replay: ${kindOf(inputs)} is given, an array of inputs is needed`);
@@ -680,10 +758,6 @@ class CapturedPlan<Output> implements Plan<Output> {
     });
     for (const buffer of this.#own) if (!buffer.constant) this.device.recorder.poison(buffer.own!);
     this.device.recorder.poison(this.#arena);
-    if (this.device.observer) this.#runObserved();
-    else this.#run(this.#steps.filter(isDue));
-    this.#note();
-    return this.outputs;
   }
 
   /** Throws where a replay would not do what running the function would. */

@@ -3,6 +3,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows }
 import fc from "fast-check";
 import {
   add,
+  assign,
   backward,
   capture,
   type Device,
@@ -21,6 +22,7 @@ import {
   type Tensor,
   transpose,
 } from "../../engine/mod.ts";
+import { milestone } from "../../engine/plan.ts";
 import { Matpac } from "../../model/objectives/matpac.ts";
 import { type PresetName, PRESETS } from "../../model/objectives/presets.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
@@ -299,4 +301,82 @@ Deno.test("a plan above the memory limit says so", async () => {
   const twice = (input: Tensor) => mul(add(input, 1), add(input, 2));
   assertThrows(() => capture(device, [x], twice), OutOfMemoryError);
   assertEquals(device.memory.liveBytes, liveBytes);
+});
+
+Deno.test("a milestone is reached before what it does not depend on has been submitted", async () => {
+  using device = await openDevice();
+  const [first, second, early] = [1, 2, 3].map(() => device.zeros([64]));
+  using plan = capture(device, [device.empty([64])], (x) => {
+    assign(first, mul(x, 2));
+    assign(second, mul(x, 3));
+    milestone(device, () => assign(early, add(first, 1)));
+  });
+  const seen: number[][] = [];
+  for (const number of plan.replayInParts([new Float32Array(64).fill(5)])) {
+    const read = await device.read([first, second, early]);
+    seen.push([number, ...read.map(([value]) => value)]);
+  }
+  assertEquals(seen, [[0, 10, 0, 11]]);
+  assertEquals((await device.read([second]))[0][0], 15);
+});
+
+Deno.test("milestones change no bits, whatever they read and write", async () => {
+  using device = await openDevice();
+  const SLICES = 4;
+  const step = fc.record({
+    kind: fc.constantFrom("work", "milestone"),
+    from: fc.nat(SLICES - 1),
+    to: fc.nat(SLICES - 1),
+  });
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(step, { minLength: 1, maxLength: full ? 14 : 9 }),
+      async (steps) => {
+        using state = device.zeros([SLICES * 64]);
+        using out = device.zeros([steps.length * 64]);
+        const slice = (of: Tensor, i: number) => of.view([64], undefined, of.offset + i * 64);
+        let milestones = 0;
+        const body = (x: Tensor) => {
+          milestones = 0;
+          steps.forEach(({ kind, from, to }, i) => {
+            const value = () => add(mul(slice(state, from), i % 3 - 1), x);
+            if (kind === "work") return assign(slice(state, to), value());
+            milestones++;
+            milestone(device, () => {
+              assign(slice(out, i), value());
+              // It may change what others read.
+              if (i % 2 === 0) assign(slice(state, to), slice(out, i));
+            });
+          });
+        };
+        const run = async (replay: () => void | Promise<void>) => {
+          device.write(state, values(SLICES * 64, 7));
+          device.write(out, new Float32Array(out.size));
+          await replay();
+          return await device.read([state, out]);
+        };
+        const input = values(64, 3);
+        using x = device.tensor(input, [64]);
+        using plan = capture(device, [x], body);
+        const expected = await run(() => scope(() => body(x)));
+        const indices = steps.flatMap(({ kind }, i) => kind === "milestone" ? [i] : []);
+        assertEquals(await run(() => void plan.replay([input])), expected);
+        const numbers: number[] = [];
+        const inParts = await run(async () => {
+          for (const number of plan.replayInParts([input])) {
+            numbers.push(number);
+            const i = indices[number];
+            using part = slice(out, i);
+            assertEquals(await part.data(), expected[1].subarray(i * 64, (i + 1) * 64));
+          }
+        });
+        assertEquals(inParts, expected);
+        assertEquals(
+          numbers.sort((a, b) => a - b),
+          Array.from({ length: milestones }, (_, i) => i),
+        );
+      },
+    ),
+    { numRuns: full ? 100 : 15 },
+  );
 });

@@ -137,9 +137,9 @@ class MpiThread {
 }
 
 /** Milliseconds that a rank leaves to lower ones. */
-const FIRST_WORD = 300;
-const NEXT_WORD = 50;
-const LAST_WORD = 3000;
+const FIRST_WORD = 2_000;
+const NEXT_WORD = 100;
+const LAST_WORD = 10_000;
 /** Milliseconds until a process ends itself that MPI should have ended. */
 const LONGEST_ABORT = 5000;
 

@@ -3,7 +3,15 @@
  *
  * @module
  */
-import { addScaled, assign, type Device, fill, type Tensor } from "../../engine/mod.ts";
+import {
+  addScaled,
+  assign,
+  type Device,
+  fill,
+  type HostArray,
+  type Tensor,
+} from "../../engine/mod.ts";
+import { milestone } from "../../engine/plan.ts";
 import type { SumOrder } from "./exchange.ts";
 import type { Group } from "./group.ts";
 
@@ -15,8 +23,10 @@ const BUCKET = 2 ** 22;
 
 /** What is summed and by whom. */
 export interface UpdateSumsOptions {
-  /** Dense f32 tensors that each micro-batch adds to, the largest first. */
+  /** Dense f32 tensors that each micro-batch adds to, that of the gradients first. */
   readonly tensors: readonly Tensor[];
+  /** Elements of the gradients that a backward pass fills from the end on; all others are late. */
+  readonly decayedSize: number;
   /** Micro-batches of this process. */
   readonly passes: number;
   /**
@@ -26,7 +36,7 @@ export interface UpdateSumsOptions {
   readonly tree: boolean;
   /** The processes that have micro-batches. */
   readonly group: Pick<Group, "size" | "sum">;
-  /** Elements of a bucket; default 2^22. */
+  /** Elements of a bucket, a multiple of 128; default 2^22. */
   readonly bucket?: number;
 }
 
@@ -37,7 +47,8 @@ export class UpdateSums implements Disposable {
   /** Sums of 2^level micro-batches that wait for as many more, by level. */
   readonly #waiting: readonly (readonly Tensor[])[];
   /** What is exchanged together: views of one tensor, or all small ones. */
-  readonly #buckets: readonly (readonly Tensor[])[];
+  readonly #buckets: readonly (readonly Tensor[])[] = [];
+  readonly #pieces: readonly Piece[] = [];
   /** Memory that the group's thread sees, a part for each bucket. */
   #shared: Float32Array<SharedArrayBuffer>[] | undefined;
   /** Values on their way to the device. */
@@ -47,16 +58,49 @@ export class UpdateSums implements Disposable {
   constructor(device: Device, options: UpdateSumsOptions) {
     this.#device = device;
     this.#options = options;
-    const { tensors, passes, tree, group, bucket = BUCKET } = options;
+    const { tensors: [gradients, ...others], passes, tree, group, bucket = BUCKET } = options;
+    const { decayedSize } = options;
     const levels = tree ? Math.log2(passes) : 0;
     if (!Number.isInteger(levels)) {
       throw new RangeError(`a tree adds a power of two of micro-batches, not ${passes}`);
     }
     this.#waiting = Array.from(
       { length: levels },
-      () => tensors.map(({ shape }) => device.empty(shape)),
+      () => options.tensors.map(({ shape }) => device.empty(shape)),
     );
-    this.#buckets = group.size > 1 ? bucketsOf(tensors, bucket) : [];
+    if (group.size === 1) return;
+    this.#pieces = [
+      ...piecesOf(0, decayedSize, bucket),
+      ...piecesOf(decayedSize, gradients.size, bucket),
+    ];
+    this.#buckets = [
+      ...this.#pieces.map((piece) => [pieceOf(gradients, piece)]),
+      ...others.length > 0 ? [others] : [],
+    ];
+  }
+
+  /**
+   * Adds a micro-batch's gradients. Where they are the last ones and others wait for them, each
+   * bucket is a milestone of its own, as soon as the backward pass has filled it.
+   *
+   * @param finish completes the gradients after a backward pass
+   * @param add adds a part of them
+   */
+  addGradients(finish: () => void, add: (part: (whole: Tensor) => Tensor) => void): void {
+    if (!this.overlaps) {
+      finish();
+      add((whole) => whole);
+      return;
+    }
+    milestone(this.#device, finish);
+    for (const piece of this.#pieces) {
+      milestone(this.#device, () => add((whole) => pieceOf(whole, piece)));
+    }
+  }
+
+  /** Whether buckets are complete before a process's last backward pass has ended. */
+  get overlaps(): boolean {
+    return this.#pieces.length > 0 && this.levels === 0;
   }
 
   /** Levels of the tree of this process. */
@@ -80,12 +124,14 @@ export class UpdateSums implements Disposable {
   }
 
   /**
-   * Replaces the sums by those over the group. Work that fills them has been submitted; reading a
-   * bucket back, adding up the one before and writing the one before that go on at the same time.
+   * Replaces the sums by those over the group. Reading a bucket back, adding up the one before and
+   * what the device still computes go on at the same time.
    *
+   * @param milestones of {@link addGradients}, as they have been submitted, where work goes on;
+   * else all of it has been
    * @returns milliseconds that the host waited for other processes
    */
-  async exchange(): Promise<number> {
+  async exchange(milestones: Iterable<number> = []): Promise<number> {
     const { group, tree } = this.#options;
     const order: SumOrder = tree ? "tree" : "sequence";
     this.#shared ??= this.#buckets.map((tensors) =>
@@ -95,26 +141,45 @@ export class UpdateSums implements Disposable {
     );
     const largest = Math.max(0, ...this.#buckets.flat().map(({ size }) => size));
     if (this.#written.length < largest) this.#written = new Float32Array(largest);
+    const reads: Promise<HostArray[]>[] = [];
     const sums: Promise<void>[] = [];
-    for (const [i, tensors] of this.#buckets.entries()) {
-      const shared = this.#shared[i];
-      let at = 0;
-      for (const values of await this.#device.read(tensors)) {
-        shared.set(values, at);
-        at += values.length;
+    // All processes offer buckets in the same order.
+    const read = () => void reads.push(this.#device.read(this.#buckets[reads.length]));
+    const offer = async () => {
+      while (sums.length < reads.length) {
+        const i = sums.length;
+        let at = 0;
+        for (const values of await reads[i]) {
+          this.#shared![i].set(values as Float32Array, at);
+          at += values.length;
+        }
+        sums.push(group.sum(this.#shared![i], order));
       }
-      sums.push(group.sum(shared, order));
+    };
+    const complete = new Set<number>();
+    for (const number of milestones) {
+      // Its work has been submitted, so that the device is busy while the bucket before is copied.
+      await offer();
+      // The first milestone is no bucket.
+      complete.add(number - 1);
+      while (complete.has(reads.length)) read();
     }
+    while (reads.length < this.#buckets.length) {
+      read();
+      await offer();
+    }
+    await offer();
     let waited = 0;
     for (const [i, tensors] of this.#buckets.entries()) {
       const before = performance.now();
       await sums[i];
       waited += performance.now() - before;
       let at = 0;
+      const shared = this.#shared[i];
       for (const tensor of tensors) {
         // WebGPU takes no shared memory.
         const values = this.#written.subarray(0, tensor.size);
-        values.set(this.#shared[i].subarray(at, at += tensor.size));
+        values.set(shared.subarray(at, at += tensor.size));
         this.#device.write(tensor, values);
       }
     }
@@ -129,13 +194,22 @@ export class UpdateSums implements Disposable {
   }
 }
 
-/** Pieces of the first tensor, its end first, as backward passes fill it; the others together. */
-function bucketsOf([large, ...small]: readonly Tensor[], bucket: number): Tensor[][] {
-  const buckets: Tensor[][] = [];
-  for (let end = large.size; end > 0; end -= bucket) {
-    const start = Math.max(0, end - bucket);
-    buckets.push([large.view([end - start], undefined, large.offset + start)]);
+/** A part of the gradients. */
+interface Piece {
+  readonly start: number;
+  readonly size: number;
+}
+
+/** Pieces of the elements from `from` to `to`, the last first, as backward passes fill them. */
+function piecesOf(from: number, to: number, bucket: number): Piece[] {
+  const pieces: Piece[] = [];
+  for (let end = to; end > from; end -= bucket) {
+    const start = Math.max(from, end - bucket);
+    pieces.push({ start, size: end - start });
   }
-  if (small.length > 0) buckets.push([...small]);
-  return buckets;
+  return pieces;
+}
+
+function pieceOf(whole: Tensor, { start, size }: Piece): Tensor {
+  return whole.view([size], undefined, whole.offset + start);
 }

@@ -61,6 +61,18 @@ export class RecordedUpdate implements Disposable {
     }
   }
 
+  /** As {@link replay}, in parts: the passes' milestones as they have been submitted. */
+  *replayInParts(
+    input: Tensor,
+    { shuffle, restore }: Mask,
+    isDue: (part: Omit<UpdatePart, "run">) => boolean,
+  ): Generator<number> {
+    for (const { role, plan } of this.#parts.filter(isDue)) {
+      if (role === "pass") yield* plan.replayInParts([input, shuffle, restore]);
+      else plan.replay([]);
+    }
+  }
+
   /** What is replayed with each micro-batch: its memory is that of the activations. */
   get plan(): Plan<void> {
     return this.#parts.find(({ role }) => role === "pass")!.plan;

@@ -55,6 +55,8 @@ export interface StepSettings extends OptimizerSettings {
    * the order of ranks; default this one alone.
    */
   readonly group?: Pick<Group, "size" | "sum">;
+  /** Gradients that are exchanged at a time, a multiple of 128; default 2^22. */
+  readonly bucket?: number;
   /**
    * Add micro-batches up as a binary tree where their number is a power of two, and not one after
    * the other: then the bits do not depend on how many processes share them.
@@ -114,7 +116,7 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
     private readonly settings: StepSettings,
   ) {
     const { values, grads, decayedSize, trainedSize } = model.student;
-    const { microBatches = 1, group = groupOfOne(), tree = false } = settings;
+    const { microBatches = 1, group = groupOfOne(), tree = false, bucket } = settings;
     this.#microBatches = microBatches;
     this.#passes = microBatches / group.size;
     if (!Number.isInteger(this.#passes)) {
@@ -156,7 +158,7 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
         ...this.#statistics.sums,
       ];
       this.#sums = new UpdateSums(device, {
-        ...{ tensors, passes: this.#passes, group },
+        ...{ tensors, decayedSize, passes: this.#passes, group, bucket },
         tree: tree && Number.isInteger(Math.log2(microBatches)),
       });
     }
@@ -201,11 +203,15 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
     const { loss, predictionLoss: { size: tokens } } = forward;
     trained.zeroGrad();
     backward(loss, lossScale?.seed(tokens, loss.shape));
-    trained.finishGrads();
-    // Else the backward pass has filled the student's own gradients.
-    if (trained !== student) {
-      const share = 1 / this.#microBatches / (lossScale ? tokens : 1);
-      addScaled(student.grads!, trained.grads!, share, lossScale?.inverse);
+    const finish = () => void trained.finishGrads();
+    const share = 1 / this.#microBatches / (lossScale ? tokens : 1);
+    const add = (part: (whole: Tensor) => Tensor) =>
+      addScaled(part(student.grads!), part(trained.grads!), share, lossScale?.inverse);
+    if (this.#sums) this.#sums.addGradients(finish, add);
+    else {
+      finish();
+      // Else the backward pass has filled the student's own gradients.
+      if (trained !== student) add((whole) => whole);
     }
     return forward as ReturnType<Model["forward"]>;
   }
@@ -315,12 +321,39 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
    */
   async stepTogether(input: Tensor, mask: Mask): Promise<boolean> {
     if (this.#passes === this.#microBatches) return this.step(input, mask);
-    this.#work(input, mask, (role) => role !== "finish");
-    if (this.#done + 1 === this.#passes) {
-      this.exchangeWait = await this.#sums!.exchange();
-      this.#work(input, mask, (role) => role === "finish");
+    const sums = this.#sums!;
+    const isLast = this.#done + 1 === this.#passes;
+    const isDue = (role: UpdatePart["role"]) => role !== "finish";
+    if (isLast && sums.overlaps && this.#records) {
+      const recorded = this.#recordedFor(input, mask);
+      if (this.#done === 0) this.#writeValues();
+      const due = (part: Omit<UpdatePart, "run">) => isDue(part.role) && part.isDue(this.#done);
+      this.exchangeWait = await sums.exchange(recorded.replayInParts(input, mask, due));
+    } else {
+      this.#work(input, mask, isDue);
+      if (isLast) this.exchangeWait = await sums.exchange();
     }
+    if (isLast) this.#work(input, mask, (role) => role === "finish");
     return this.#isComplete();
+  }
+
+  /** Whether updates are recorded. */
+  get #records(): boolean {
+    return this.settings.capture ?? true;
+  }
+
+  #recordedFor(input: Tensor, mask: Mask): RecordedUpdate {
+    if (!this.#recorded?.fits(input, mask)) {
+      this.#recorded?.[Symbol.dispose]();
+      this.#recorded = undefined;
+      this.#recorded = new RecordedUpdate(this.device, this.parts(), input, mask);
+    }
+    return this.#recorded;
+  }
+
+  /** Hands over the values of the update that begins. */
+  #writeValues(): void {
+    this.#values.write(this.updates, MetricsRing.place(this.updates), this.lossScale);
   }
 
   /** Submits what is due with the micro-batch, of the roles that are chosen. */
@@ -330,18 +363,13 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
     chosen: (role: UpdatePart["role"]) => boolean,
     inspect?: Inspect<Model>,
   ): void {
-    const { device, settings: { capture = true } } = this;
+    const { device } = this;
     const isDue = ({ role, isDue }: Omit<UpdatePart, "run">) => chosen(role) && isDue(this.#done);
     if (this.#done === 0 && chosen("pass")) {
-      this.#values.write(this.updates, MetricsRing.place(this.updates), this.lossScale);
+      this.#writeValues();
     }
-    if (capture && !inspect) {
-      if (!this.#recorded?.fits(input, mask)) {
-        this.#recorded?.[Symbol.dispose]();
-        this.#recorded = undefined;
-        this.#recorded = new RecordedUpdate(device, this.parts(), input, mask);
-      }
-      this.#recorded.replay(input, mask, isDue);
+    if (this.#records && !inspect) {
+      this.#recordedFor(input, mask).replay(input, mask, isDue);
     } else {
       scope(() => {
         const onDevice = maskOnDevice(device, mask, input.shape[0]);

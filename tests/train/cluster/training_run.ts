@@ -22,6 +22,8 @@ export interface TrainingSpec {
   /** Of one clip each, over all processes. */
   readonly microBatches: number;
   readonly tree?: boolean;
+  /** Gradients that are exchanged at a time. */
+  readonly bucket?: number;
   /** Infinity in a clip of this micro-batch of the second update: its gradients overflow. */
   readonly overflow?: number;
 }
@@ -37,7 +39,7 @@ const SCHEDULES = constantSchedules({ lr: (u) => 1e-3 * (u + 1) });
 export async function trainTogether(
   device: Device,
   { rank, size, sum }: Pick<Group, "rank" | "size" | "sum">,
-  { objective, precision, microBatches, tree, overflow, ...spec }: TrainingSpec,
+  { objective, precision, microBatches, tree, bucket, overflow, ...spec }: TrainingSpec,
 ): Promise<Map<string, Float32Array>> {
   const base = RECIPES[spec.recipe];
   // A step with eps 1e-8 is as large for a gradient that is rounding alone as for any other.
@@ -47,7 +49,8 @@ export async function trainTogether(
   initialise(model, new Prng(3));
   using trainer = new Trainer(device, model, SCHEDULES, {
     ...STEP_DEFAULTS,
-    ...{ weights: lossWeights(recipe, 0.3, 1), microBatches, tree, group: { size, sum } },
+    ...{ weights: lossWeights(recipe, 0.3, 1), microBatches, tree, bucket },
+    group: { size, sum },
   });
   const { patches } = patchGrid(geometry);
   const passes = microBatches / size;

@@ -30,6 +30,10 @@ const device = await openDevice();
 const once = (name: string, fn: () => Promise<void>) =>
   (name.startsWith("mpirun.openmpi") ? Deno.test : fullOnly)(name, fn);
 
+const fullOnce = (name: string, fn: () => Promise<void>) => {
+  if (name.startsWith("mpirun.openmpi")) fullOnly(name, fn);
+};
+
 /** Digests of each spec, the same on all ranks, and values by name. */
 async function jobOf(
   launcher: Launcher,
@@ -77,7 +81,14 @@ function assertClose(
   }
 }
 
-const PLAIN = { objective: "matpac", precision: "f32", recipe: "paper", microBatches: 4 } as const;
+/** The model has some ten buckets of this size, which are summed while the backward pass goes on. */
+const PLAIN = {
+  objective: "matpac",
+  precision: "f32",
+  recipe: "paper",
+  microBatches: 4,
+  bucket: 4096,
+} as const;
 const ALL: readonly TrainingSpec[] = OBJECTIVE_NAMES.flatMap((objective) =>
   (["f32", "mixed"] as const).flatMap((precision) =>
     (["paper", "released"] as const).map((recipe) => ({ ...PLAIN, objective, precision, recipe }))
@@ -99,7 +110,7 @@ mpiTest("three ranks, or several passes of each, are the same up to rounding", a
     const { values } = await jobOf(launcher, ranks, specs);
     for (const [i, spec] of specs.entries()) assertClose(values[i], (await alone(spec)).named);
   }
-}, fullOnly);
+}, fullOnce);
 
 mpiTest("a tree gives the same bits on one, two and four ranks", async (launcher) => {
   const specs = [
