@@ -81,7 +81,7 @@ function assertClose(
   }
 }
 
-/** The model has some ten buckets of this size, which are summed while the backward pass goes on. */
+/** The model has some ten buckets of this size, summed while the backward pass goes on. */
 const PLAIN = {
   objective: "matpac",
   precision: "f32",
