@@ -32,25 +32,36 @@ export function ownGpu(): GPU | undefined {
   return (globalThis.navigator as Navigator | undefined)?.gpu;
 }
 
+/** Whether WGSL has storage textures that are read, an extension of the language. */
+export function readsTextures(gpu: GPU | undefined): boolean {
+  // Deno's types do not know it.
+  const { wgslLanguageFeatures: known } = (gpu ?? {}) as {
+    readonly wgslLanguageFeatures?: ReadonlySet<string>;
+  };
+  return known?.has("readonly_and_readwrite_storage_textures") ?? false;
+}
+
+/** What tells runtimes apart. Bundles for browsers replace `globalThis.Deno` and what hangs on it. */
+type Runtime = {
+  readonly Deno?: unknown;
+  readonly process?: { readonly versions?: { readonly node?: string } };
+};
+
 /** Whether what devices come from, default the runtime's own, is Deno's WebGPU. */
 export const isDenos = (gpu: GPU | undefined): boolean =>
-  "Deno" in globalThis && (gpu === undefined || gpu === ownGpu());
+  (globalThis as Runtime).Deno !== undefined && (gpu === undefined || gpu === ownGpu());
 
 /** Why there is no WebGPU, and what to do about it where this program runs. */
 function noWebGpu(): string {
-  const { Deno, process, isSecureContext } = globalThis as {
-    Deno?: unknown;
-    process?: { versions?: { node?: string } };
-    isSecureContext?: boolean;
-  };
-  if (Deno) {
+  if ((globalThis as Runtime).Deno) {
     return "this runtime has no WebGPU (navigator.gpu is missing); use Deno 2.9 or newer, or the " +
       "package webgpu: openDevice({ gpu: create([]) })";
   }
-  if (process?.versions?.node) {
+  if ((globalThis as Runtime).process?.versions?.node) {
     return "Node has no WebGPU of its own; install the package webgpu, and give " +
       "openDevice({ gpu: create([]) })";
   }
+  const { isSecureContext } = globalThis as { readonly isSecureContext?: boolean };
   return "this browser has no WebGPU (navigator.gpu is missing); " +
     (isSecureContext === false
       ? "it is only there on pages from https or localhost"
@@ -62,7 +73,7 @@ const noAdapter = (own: boolean): string =>
   !own
     ? "no WebGPU adapter where the program has its WebGPU from; Dawn (npm's webgpu) needs the " +
       "driver of a GPU, or Mesa 25 or newer for its software adapter"
-    : "document" in globalThis || "WorkerGlobalScope" in globalThis && !("Deno" in globalThis)
+    : !(globalThis as Runtime).Deno && !(globalThis as Runtime).process?.versions?.node
     ? "this browser finds no WebGPU adapter; switch its hardware acceleration on, or update the " +
       "GPU's driver"
     : "no WebGPU adapter (looked for Vulkan, Metal and Direct3D 12 drivers); " +

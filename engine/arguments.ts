@@ -6,7 +6,7 @@
  */
 import { type DType, DTYPES } from "./dtype.ts";
 import { LifetimeError, ShapeError } from "./errors.ts";
-import { show } from "./shape.ts";
+import { normalizeAxis, show } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
 
 /** A value in a few words. */
@@ -193,4 +193,13 @@ export function needFunction(op: string, name: string, value: unknown): void {
 export function needIterable<T extends Iterable<unknown>>(op: string, list: T): T {
   if (typeof list === "object" && list && Symbol.iterator in list) return list;
   throw new ShapeError(`${op}: ${kindOf(list)} is given, a list is needed`);
+}
+
+/** Some axes by their indices, none of them twice. Internal to ops. */
+export function axesOf(op: string, axes: number | readonly number[], rank: number): number[] {
+  const list = typeof axes === "number" ? [axes] : axes;
+  needWholes(op, "the axes", list);
+  const indices = list.map((axis) => normalizeAxis(op, axis, rank));
+  if (new Set(indices).size === indices.length) return indices;
+  throw new ShapeError(`${op}: the axes [${list}] name one axis twice`);
 }

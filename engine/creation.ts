@@ -16,8 +16,6 @@ import {
 import type { Device } from "./device.ts";
 import { type DType, type HostArray, hostView, isFloat, itemSizeOf } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
-import { fill } from "./launch/copy.ts";
-import { diagonalView } from "./ops/diagonal.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** A tensor of `count` numbers by place, each of which `dtype` must hold. */
@@ -136,23 +134,6 @@ export function hannWindow(device: Device, size: number): Tensor {
   needWhole("hannWindow", "the size", size, 1);
   const weight = (i: number) => 0.5 - 0.5 * Math.cos(2 * Math.PI * i / size);
   return fromPlaces("hannWindow", device, size, "f32", weight);
-}
-
-/**
- * The [rows, columns] matrix with ones on its diagonal and zeros elsewhere.
- *
- * @param columns default: as many as rows
- * @throws {ShapeError} if a size is no whole number from 0.
- */
-export function eye(device: Device, rows: number, columns = rows, dtype: DType = "f32"): Tensor {
-  needDevice("eye", device);
-  needWhole("eye", "the count of rows", rows);
-  needWhole("eye", "the count of columns", columns);
-  needDType("eye", dtype);
-  const result = device.zeros([rows, columns], dtype);
-  using target = diagonalView(result, 0);
-  fill(target, 1);
-  return result;
 }
 
 /** Checks what the functions below have in common; the element type of the result. */

@@ -4,7 +4,15 @@
  * @module
  */
 import { kindOf, needDType, needFitting, needTensorList } from "./arguments.ts";
-import { type AdapterInfo, findAdapter, isDenos, isSoftware, REQUESTED_LIMITS } from "./adapter.ts";
+import {
+  type AdapterInfo,
+  findAdapter,
+  isDenos,
+  isSoftware,
+  ownGpu,
+  readsTextures,
+  REQUESTED_LIMITS,
+} from "./adapter.ts";
 import { AnomalyDetector } from "./anomaly.ts";
 import { noteValues } from "./display.ts";
 import { type DType, dtypeOf, HAS_F16, type HostArray, hostView, itemSizeOf } from "./dtype.ts";
@@ -86,6 +94,8 @@ export interface DeviceFeatures {
   readonly f16: boolean;
   /** Timestamp queries on passes. */
   readonly timestamps: boolean;
+  /** Read-only storage textures in WGSL. */
+  readonly textures: boolean;
 }
 
 /**
@@ -218,6 +228,7 @@ export class Device implements Disposable {
       subgroups: granted.has("subgroups"),
       f16: granted.has("shader-f16"),
       timestamps: granted.has("timestamp-query"),
+      textures: readsTextures(options.gpu ?? ownGpu()),
     };
     this.info = {
       vendor: info.vendor,
@@ -235,7 +246,7 @@ export class Device implements Disposable {
     this.workgroupLimit = gpu.limits.maxComputeWorkgroupsPerDimension;
     this.tuning = new Tuning(options.variants ?? {}, options.deterministic ?? false);
     this.#pool = new BufferPool(gpu, options.memoryLimit ?? Infinity);
-    this.images = new Images(gpu, this.#pool);
+    this.images = new Images(gpu, this.#pool, this.info.software && this.features.textures);
     this.#readback = new Readback(gpu, options.fastReadback);
     this.#active = this.#recorder = new EagerRecorder(
       gpu,

@@ -79,14 +79,9 @@ export { grad, type GradOptions } from "./grad.ts";
 export type { Pace } from "./pace.ts";
 export { composite, keep, scope } from "./scope.ts";
 export * from "./creation.ts";
-export {
-  fingerprint,
-  type Tunable,
-  tune,
-  type TuneOptions,
-  Tuning,
-  type TuningEntry,
-} from "./tune.ts";
+export { eye } from "./identity.ts";
+export { fingerprint, tune, type TuneOptions } from "./measure_variants.ts";
+export { type Tunable, Tuning, type TuningEntry } from "./tune.ts";
 export type { Method, METHOD_NAMES, Methods } from "./methods.ts";
 export type { HostValues, NestedNumbers } from "./host_values.ts";
 export type { Shape } from "./shape.ts";
@@ -140,6 +135,7 @@ export * from "./ops/einsum.ts";
 export * from "./ops/view.ts";
 export { at, type Index, type Slice } from "./ops/at.ts";
 export * from "./ops/axes.ts";
+export * from "./ops/rearrange.ts";
 export { diag, diagEmbed, diagonal, tril, triu } from "./ops/diagonal.ts";
 export { batchedIndexSelect } from "./ops/batched_index_select.ts";
 export { max, mean, min, type ReduceOptions, sum } from "./ops/reduce.ts";
@@ -158,9 +154,9 @@ export {
   indexSelect,
   indexSelect as take,
   type Indices,
-  oneHot,
   scatterAdd,
 } from "./ops/indexing.ts";
+export { oneHot } from "./ops/picks.ts";
 export { scatter, type ScatterOptions } from "./ops/scatter.ts";
 export type { Fold } from "./ops/indexing.ts";
 export { maskedFill, nonzero } from "./ops/masks.ts";
@@ -220,18 +216,9 @@ export * from "./sampling.ts";
 export { layerNorm, residualLayerNorm } from "./ops/layernorm.ts";
 export { logSoftmax, softmax, type SoftmaxOptions } from "./ops/softmax.ts";
 export { l2Normalize } from "./ops/l2_normalize.ts";
-export {
-  huberLoss,
-  type HuberLossOptions,
-  klDiv,
-  type KlDivOptions,
-  l1Loss,
-  type LossOptions,
-  mse,
-  type Reduction,
-  smoothL1Loss,
-  type SmoothL1LossOptions,
-} from "./ops/loss.ts";
+export { type LossOptions, mse, type Reduction } from "./ops/loss.ts";
+export * from "./ops/regression_loss.ts";
+export * from "./ops/binary_cross_entropy.ts";
 export * from "./ops/cross_entropy.ts";
 export * from "./ops/self_distillation.ts";
 export {
@@ -262,28 +249,23 @@ export {
   xavierUniform,
 } from "./nn/init.ts";
 export {
-  BatchNorm,
-  type BatchNormOptions,
-  Embedding,
-  GroupNorm,
-  type GroupNormOptions,
-  InstanceNorm,
   LayerNorm,
   type LayerSource,
   Linear,
   Module,
   type NamedTensor,
   type ParameterSource,
-  RMSNorm,
   type Seed,
   Sequential,
   within,
 } from "./nn/layers.ts";
+export * from "./nn/embedding.ts";
+export * from "./nn/mlp.ts";
+export * from "./nn/norms.ts";
 export * from "./nn/convolution.ts";
 export {
   type AttentionInputs,
   KeyValueCache,
-  Mlp,
   MultiHeadAttention,
   type MultiHeadAttentionOptions,
   TransformerBlock,
@@ -293,14 +275,13 @@ export {
   type AdamOptions,
   AdamW,
   clipGradients,
-  LARS,
-  type LARSOptions,
   Optimizer,
   type OptimizerOptions,
   type ParameterState,
   SGD,
   type SGDOptions,
 } from "./nn/optimizers.ts";
+export { LARS, type LARSOptions } from "./nn/lars.ts";
 export {
   constantRate,
   exponentialDecay,

@@ -77,11 +77,21 @@ export class Images {
    * None yet.
    *
    * @param counters where their bytes are counted
+   * @param pay whether kernels can read them, and gain by it
    */
   constructor(
     private readonly gpu: GPUDevice,
-    private readonly counters: { textureBytes: number },
+    private readonly counters: { textureBytes: number; readonly limitBytes: number },
+    private readonly pay: boolean,
   ) {}
+
+  /**
+   * Whether operands may be copied into some. Textures are no tensors: who limits the memory of
+   * these must not find more taken.
+   */
+  get usable(): boolean {
+    return this.pay && this.counters.limitBytes === Infinity;
+  }
 
   /** The texture that a layout is copied into for a kernel's binding. */
   at(binding: number, layout: ImageLayout): Image {

@@ -3,16 +3,17 @@
  *
  * @module
  */
-import { eye } from "../creation.ts";
 import type { Derivative } from "../op.ts";
-import { flip, swapaxes, unsqueeze } from "../ops/axes.ts";
+import { eye } from "../identity.ts";
+import { unsqueeze } from "../ops/axes.ts";
+import { flip } from "../ops/rearrange.ts";
 import { equal, logicalOr, notEqual, pow, where } from "../ops/compare.ts";
 import { triu } from "../ops/diagonal.ts";
 import { div, mul, sub } from "../ops/elementwise.ts";
 import { keptShape, mean, type ReduceAttrs, reducedCount, sum } from "../ops/reduce.ts";
 import { cumprod } from "../ops/scan.ts";
 import { abs, exp, isfinite, sign } from "../ops/unary.ts";
-import { concat, reshape, slice } from "../ops/view.ts";
+import { concat, reshape, slice, swapaxes } from "../ops/view.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Rules } from "./rules.ts";
 

@@ -209,8 +209,7 @@ function imagesOf(
   windowOf: Readonly<Record<string, Window>>,
 ): Map<Window, TensorWindow> | undefined {
   const { device } = Object.values(reads)[0].tensor;
-  // Textures are no tensors: who limits the memory of these must not find more taken.
-  if (device.memory.limitBytes !== Infinity) return undefined;
+  if (!device.images.usable) return undefined;
   if (batches[1] * heads * tq * tk * d < WORTH_COPYING) return undefined;
   const most = device.gpu.limits.maxTextureDimension2D;
   const images = new Map<Window, TensorWindow>();

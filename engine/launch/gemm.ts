@@ -261,9 +261,8 @@ function launch(
       count: part.first - start + part.count,
     });
   }
-  // Textures are no tensors: who limits the memory of these must not find more taken.
   const mayCopy = batch[1] === 1 && k[1] % 4 === 0 && isWorthCopying(m[1], n[1], k[1]) &&
-    device.memory.limitBytes === Infinity;
+    device.images.usable;
   const imageA = mayCopy ? imageOf(a, m, k, spans.a.first) : undefined;
   const imageB = mayCopy ? imageOf(b, k, n, spans.b.first) : undefined;
   const sizes = {

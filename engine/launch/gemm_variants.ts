@@ -220,7 +220,7 @@ export function gemmVariants(device: Device, problem: GemmProblem): readonly Gem
   const { buffers = [], images = [] } = SUBGROUP_TILES[device.info.subgroupSize] ?? {};
   const fitting = [
     REGISTER,
-    ...(problem.images && device.info.software ? images : []),
+    ...(problem.images ? images : []),
     ...buffers,
     ...(problem.rowSums ? [] : SHARED_TILES),
   ].filter(({ rows, columns }) => problem.m <= most * rows && problem.n <= most * columns);

@@ -16,6 +16,7 @@ import { show } from "../shape.ts";
 import { noGrad } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 import { LayerNorm, type LayerSource, Linear, Module, shared, within, zeros } from "./layers.ts";
+import { Mlp } from "./mlp.ts";
 
 /** Settings of {@link MultiHeadAttention} and {@link TransformerBlock}. */
 export interface MultiHeadAttentionOptions {
@@ -199,37 +200,6 @@ function rotateHeads(qkv: Tensor, turned: number, kept: number, table: Tensor): 
   const [front, back] = [slice(heads, 2, 0, turned), slice(heads, 2, turned, kept)];
   const rotated = permute(rotary(permute(front, [0, 2, 1, 3]), table), [0, 2, 1, 3]);
   return reshape(concat([rotated, back], 2), qkv.shape);
-}
-
-/** Two linear layers with a GELU between them. */
-export class Mlp extends Module {
-  /** To the hidden layer. */
-  readonly fc1: Linear;
-  /** Back. */
-  readonly fc2: Linear;
-  /** Parameters and inner layers by name. */
-  protected readonly parts: Readonly<Record<string, Module>>;
-
-  /**
-   * Draws the weights, or looks `fc1.weight`, `fc1.bias`, `fc2.weight` and `fc2.bias` up.
-   *
-   * @param width size of a token
-   * @param hidden size between the layers
-   */
-  constructor(device: Device, width: number, hidden: number, source: LayerSource) {
-    super();
-    needWhole("Mlp", "the width", width);
-    needWhole("Mlp", "the size between the layers", hidden);
-    const from = shared(this, device, source);
-    this.fc1 = new Linear(device, width, hidden, within(from, "fc1."));
-    this.fc2 = new Linear(device, hidden, width, within(from, "fc2."));
-    this.parts = { fc1: this.fc1, fc2: this.fc2 };
-  }
-
-  /** [..., width] to the same shape; `residual` is added in the last kernel. */
-  apply(x: Tensor, options: Pick<LinearOptions, "residual"> = {}): Tensor {
-    return mlp(x, [this.fc1, this.fc2], options);
-  }
 }
 
 /** A pre-norm block: `x += Attention(LayerNorm(x)); x += Mlp(LayerNorm(x))`, exact GELU. */

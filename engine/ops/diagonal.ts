@@ -12,7 +12,7 @@ import { refFrom, refZeros } from "../reference.ts";
 import { composite } from "../scope.ts";
 import { normalizeAxis, type Shape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { moveaxis } from "./axes.ts";
+import { moveaxis } from "./view.ts";
 
 /** Which diagonal: 0 the main one, above it from 1, below it from -1. */
 interface DiagonalAttrs {

@@ -22,10 +22,10 @@ import { normalizeAxis, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { stack } from "./assemble.ts";
 import { at } from "./at.ts";
-import { moveaxis, roll } from "./axes.ts";
 import { add, mul, sub } from "./elementwise.ts";
 import { pad } from "./pad.ts";
-import { slice } from "./view.ts";
+import { roll } from "./rearrange.ts";
+import { moveaxis, slice } from "./view.ts";
 
 /** Sums behind {@link transform}, term by term. */
 export function refTransform(x: RefArray, n: number, how: TransformRows): RefArray {

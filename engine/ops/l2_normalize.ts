@@ -10,7 +10,7 @@ import { hasLongRows, rowRounds, rowsAndWidth, runRows, writable } from "../laun
 import { defineOp } from "../op.ts";
 import { refDot, refFrom, refNorm, refRows, refZeros } from "../reference.ts";
 import type { Tensor } from "../tensor.ts";
-import { longNormalize, longNormalizeGradient } from "./long_rows.ts";
+import { longNormalize, longNormalizeGradient } from "./long_lengths.ts";
 
 /** Normalises rows, alone or within the cosine loss of loss.ts. */
 export const normalizeKernel: Kernel = /* @__PURE__ */ defineKernel("normalize", source, {

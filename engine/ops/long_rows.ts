@@ -1,37 +1,47 @@
 /**
  * What the row kernels compute (softmax, layer norm, L2 norm, losses), composed of reductions and
- * elementwise maps: for rows too long for one workgroup (`hasLongRows` in launch/rows.ts). Records
- * nothing. All is computed in f32, and results are rounded once.
+ * elementwise maps: for rows too long for one workgroup (`hasLongRows` in launch/rows.ts); lengths
+ * and cosines are in long_lengths.ts. Records nothing. All is computed in f32, and results are rounded once.
  *
  * @module
  */
 import { denseStrides } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { fill } from "../launch/copy.ts";
-import { elementwise, extremum } from "../launch/elementwise.ts";
+import { elementwise } from "../launch/elementwise.ts";
 import type { NormGradients, NormOperands } from "./layernorm.ts";
 import { reduceInto, reduceRows } from "./reduce.ts";
 
 /** A new f32 tensor of the shape of `like` that holds `expression` of the operands. */
-function mapped(like: Tensor, inputs: readonly Tensor[], expression: string, alpha = 0): Tensor {
+export function mapped(
+  like: Tensor,
+  inputs: readonly Tensor[],
+  expression: string,
+  alpha = 0,
+): Tensor {
   const result = like.device.empty(like.shape);
   elementwise(result, inputs, { expression, alpha });
   return result;
 }
 
 /** Overwrites `target` by `expression` of its old value `o` and the operands. */
-function update(target: Tensor, inputs: readonly Tensor[], expression: string, alpha = 0): void {
+export function update(
+  target: Tensor,
+  inputs: readonly Tensor[],
+  expression: string,
+  alpha = 0,
+): void {
   elementwise(target, inputs, { expression, alpha, readOut: true });
 }
 
 /** Column `i` of statistics [rows, 4], seen as one value for each row of `x`. */
-function column(stats: Tensor, i: number, x: Tensor): Tensor {
+export function column(stats: Tensor, i: number, x: Tensor): Tensor {
   const shape = [...x.shape.slice(0, -1), 1];
   return stats.view(shape, denseStrides(shape).map((stride) => 4 * stride), stats.offset + i);
 }
 
 /** Sums of `a * b` over rows. */
-function dots(a: Tensor, b: Tensor): Tensor {
+export function dots(a: Tensor, b: Tensor): Tensor {
   using products = mapped(a, [a, b], "a * b");
   return reduceRows(products);
 }
@@ -144,71 +154,4 @@ export function longNormGradients(
   update(d, [normal, along], "o - a * b * params.alpha", 1 / width);
   if (dtotal) elementwise(dx, [d, rstd, dtotal], { expression: "a * b + c" });
   else elementwise(dx, [d, rstd], { expression: "a * b" });
-}
-
-/** Lengths of rows. */
-function lengths(x: Tensor): Tensor {
-  const norms = reduceRows(x, "sumOfSquares");
-  update(norms, [], "sqrt(o)");
-  return norms;
-}
-
-/** NaN stays. */
-const atLeastEps = (length: string) => extremum("max", length, "T(params.alpha)");
-
-/** `y = x / max(|x|, eps)`, and |x| into `norms` [rows]. */
-export function longNormalize(y: Tensor, norms: Tensor, x: Tensor, eps: number): void {
-  using length = lengths(x);
-  elementwise(norms, [length.view(norms.shape)], { expression: "a" });
-  elementwise(y, [x, length], { expression: `a / ${atLeastEps("b")}`, alpha: eps });
-}
-
-/** Gradient of {@link longNormalize} from its results. */
-export function longNormalizeGradient(
-  dx: Tensor,
-  y: Tensor,
-  norms: Tensor,
-  dy: Tensor,
-  eps: number,
-): void {
-  using radial = dots(y, dy);
-  const length = norms.view(radial.shape);
-  update(radial, [length], "select(o, T(0.0), a < T(params.alpha))", eps);
-  elementwise(dx, [dy, y, radial], { expression: "a - b * c" });
-  update(dx, [length], `o / ${atLeastEps("a")}`, eps);
-}
-
-/** `2 - 2 cos(a, b)` per row, and (|a|, |b|, a.b) into `stats` [rows, 4]. */
-export function longCosine(loss: Tensor, stats: Tensor, a: Tensor, b: Tensor, eps: number): void {
-  const columns = [lengths(a), lengths(b), dots(a, b)];
-  columns.forEach((it, i) => elementwise(column(stats, i, a), [it], { expression: "a" }));
-  elementwise(loss, columns.map((it) => it.view(loss.shape)), {
-    expression: `2.0 - 2.0 * (c / ${atLeastEps("a")} / ${atLeastEps("b")})`,
-    alpha: eps,
-  });
-  columns.forEach((it) => it.dispose());
-}
-
-/** Gradients of {@link longCosine}: of a and of b, where there are tensors for them. */
-export function longCosineGradients(
-  [da, db]: readonly (Tensor | undefined)[],
-  [a, b]: readonly [Tensor, Tensor],
-  stats: Tensor,
-  dloss: Tensor,
-  eps: number,
-): void {
-  const [na, nb, ab] = [0, 1, 2].map((i) => column(stats, i, a));
-  using cross = na.device.empty(na.shape);
-  elementwise(cross, [dloss.view(na.shape), na, nb], {
-    expression: `-2.0 * a / ${atLeastEps("b")} / ${atLeastEps("c")}`,
-    alpha: eps,
-  });
-  for (const [result, self, other, length] of [[da, a, b, na], [db, b, a, nb]] as const) {
-    if (!result) continue;
-    // Where eps stood in for the length, the gradient along the row itself is 0.
-    const expression = "select(a * b / c / c, T(0.0), c < T(params.alpha))";
-    using pull = mapped(cross, [cross, ab, length], expression, eps);
-    elementwise(result, [other, cross], { expression: "a * b" });
-    update(result, [self, pull], "o - a * b");
-  }
 }

@@ -14,7 +14,8 @@ import { composite } from "../scope.ts";
 import { denseStrides, normalizeAxis, sameShape, type Shape, show } from "../shape.ts";
 import { Tensor } from "../tensor.ts";
 import { bySpans, whole } from "./at.ts";
-import { type Fold, foldRows, moved, needIds, pickRows, spreadPicks } from "./indexing.ts";
+import { type Fold, foldRows, moved, spreadPicks } from "./indexing.ts";
+import { needIds, pickRows } from "./picks.ts";
 import { permute } from "./view.ts";
 
 interface ScatterAttrs {

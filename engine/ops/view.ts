@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { needTensorList, needTensors, needWhole, needWholes } from "../arguments.ts";
+import { axesOf, needTensorList, needTensors, needWhole, needWholes } from "../arguments.ts";
 import { ShapeError } from "../errors.ts";
 import { defineOp, type RefArray } from "../op.ts";
 import { refBroadcast, refFrom, refUnbroadcast, refZeros } from "../reference.ts";
@@ -111,6 +111,39 @@ export function permute(x: Tensor, order: readonly number[]): Tensor {
     );
   }
   return permuteOp.apply([x], { order: axes })[0];
+}
+
+/** Swaps two axes, without a copy; see {@link permute}. */
+export function swapaxes(x: Tensor, a: number, b: number): Tensor {
+  needTensors("swapaxes", { x });
+  const order = [...x.shape.keys()];
+  const [i, j] = [a, b].map((axis) => normalizeAxis("swapaxes", axis, order.length));
+  [order[i], order[j]] = [j, i];
+  return permute(x, order);
+}
+
+/**
+ * Moves axes to other places, without a copy; the others keep their order.
+ *
+ * @throws {ShapeError} if there are not as many places as axes.
+ */
+export function moveaxis(
+  x: Tensor,
+  from: number | readonly number[],
+  to: number | readonly number[],
+): Tensor {
+  needTensors("moveaxis", { x });
+  const rank = x.shape.length;
+  const [sources, places] = [from, to].map((axes) => axesOf("moveaxis", axes, rank));
+  if (sources.length !== places.length) {
+    throw new ShapeError(`moveaxis: the axes [${from}] and the places [${to}] differ in number`);
+  }
+  const rest = [...x.shape.keys()].filter((axis) => !sources.includes(axis));
+  const order = Array.from({ length: rank }, (_, place) => {
+    const moved = places.indexOf(place);
+    return moved === -1 ? rest.shift()! : sources[moved];
+  });
+  return permute(x, order);
 }
 
 const contiguousOp = /* @__PURE__ */ defineOp<null>({

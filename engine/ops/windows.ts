@@ -9,7 +9,7 @@ import { ShapeError } from "../errors.ts";
 import { composite } from "../scope.ts";
 import { show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { roll } from "./axes.ts";
+import { roll } from "./rearrange.ts";
 import type { PerAxis } from "./pool.ts";
 import { permute, reshape } from "./view.ts";
 

@@ -17,7 +17,7 @@ import { STEP_DEFAULTS, Trainer } from "../../train/run/update.ts";
 import { constantSchedules } from "../support/constant_schedules.ts";
 import { fullOnly, test } from "../support/tier.ts";
 
-const features = { subgroups: true, f16: true, timestamps: true };
+const features = { subgroups: true, f16: true, timestamps: true, textures: true };
 
 test("names are unique, and those the interface promises are there", () => {
   const names = BENCHMARKS.map(({ name }) => name);

@@ -11,7 +11,7 @@ import { refFrom } from "../../engine/reference.ts";
 import { scope } from "../../engine/scope.ts";
 import { backward } from "../../engine/tape.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import { tune } from "../../engine/tune.ts";
+import { tune } from "../../engine/measure_variants.ts";
 import { refRandom } from "../support/random.ts";
 import { full, fullOnly, test } from "../support/tier.ts";
 

@@ -4,14 +4,10 @@
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../engine/errors.ts";
-import {
-  bce,
-  bceWithLogits,
-  crossEntropy,
-  type CrossEntropyOptions,
-  nllLoss,
-} from "../../engine/ops/cross_entropy.ts";
-import { huberLoss, klDiv, l1Loss, mse, smoothL1Loss } from "../../engine/ops/loss.ts";
+import { crossEntropy, type CrossEntropyOptions, nllLoss } from "../../engine/ops/cross_entropy.ts";
+import { bce, bceWithLogits } from "../../engine/ops/binary_cross_entropy.ts";
+import { mse } from "../../engine/ops/loss.ts";
+import { huberLoss, klDiv, l1Loss, smoothL1Loss } from "../../engine/ops/regression_loss.ts";
 import { cosineLoss } from "../../engine/ops/self_distillation.ts";
 import { softplus } from "../../engine/ops/unary.ts";
 import { permute } from "../../engine/ops/view.ts";

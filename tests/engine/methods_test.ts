@@ -34,7 +34,15 @@ Deno.test("every method has the type of its function", () => {
 const FILES: Readonly<Record<string, readonly string[]>> = {
   ...{ unary: [], elementwise: [], compare: ["where"], bitwise: [], any_all: [], cast: [] },
   ...{ reduce: [], variance: [], softmax: [], sort: [], view: ["concat"], at: [] },
-  ...{ axes: ["meshgrid"], assemble: ["stack"], pad: [], diagonal: [], masks: [], scatter: [] },
+  ...{
+    axes: [],
+    rearrange: ["meshgrid"],
+    assemble: ["stack"],
+    pad: [],
+    diagonal: [],
+    masks: [],
+    scatter: [],
+  },
   ...{ activation: [], blend: [], quantile: [], counting: [] },
 };
 

@@ -16,18 +16,9 @@ import {
   ConvTranspose1d,
   ConvTranspose2d,
 } from "../../engine/nn/convolution.ts";
-import {
-  BatchNorm,
-  Embedding,
-  GroupNorm,
-  InstanceNorm,
-  LayerNorm,
-  Linear,
-  Module,
-  RMSNorm,
-  Sequential,
-  within,
-} from "../../engine/nn/layers.ts";
+import { Embedding } from "../../engine/nn/embedding.ts";
+import { LayerNorm, Linear, Module, Sequential, within } from "../../engine/nn/layers.ts";
+import { BatchNorm, GroupNorm, InstanceNorm, RMSNorm } from "../../engine/nn/norms.ts";
 import { MultiHeadAttention, TransformerBlock } from "../../engine/nn/transformer.ts";
 import { mul } from "../../engine/ops/elementwise.ts";
 import { relu } from "../../engine/ops/unary.ts";

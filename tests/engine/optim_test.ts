@@ -18,14 +18,8 @@ import { mul } from "../../engine/ops/elementwise.ts";
 import { gelu } from "../../engine/ops/unary.ts";
 import { mse } from "../../engine/ops/loss.ts";
 import { sum } from "../../engine/ops/reduce.ts";
-import {
-  Adam,
-  AdamW,
-  clipGradients,
-  LARS,
-  type Optimizer,
-  SGD,
-} from "../../engine/nn/optimizers.ts";
+import { Adam, AdamW, clipGradients, type Optimizer, SGD } from "../../engine/nn/optimizers.ts";
+import { LARS } from "../../engine/nn/lars.ts";
 import {
   constantRate,
   exponentialDecay,

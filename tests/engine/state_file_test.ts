@@ -7,7 +7,8 @@ import {
   writeSafetensors,
 } from "../../engine/formats/safetensors.ts";
 import { Dropout } from "../../engine/nn/dropout.ts";
-import { BatchNorm, Linear, Sequential } from "../../engine/nn/layers.ts";
+import { Linear, Sequential } from "../../engine/nn/layers.ts";
+import { BatchNorm } from "../../engine/nn/norms.ts";
 import { SGD } from "../../engine/nn/optimizers.ts";
 import { sum } from "../../engine/ops/reduce.ts";
 import { scope } from "../../engine/scope.ts";

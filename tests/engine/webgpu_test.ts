@@ -11,6 +11,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import {
+  add,
   backward,
   capture,
   defineKernel,
@@ -19,6 +20,7 @@ import {
   mul,
   openDevice,
   scope,
+  selfAttention,
   ShapeError,
   sum,
 } from "../../engine/mod.ts";
@@ -232,6 +234,29 @@ test("plans of operands in the same memory are valid WebGPU", async () => {
       plan.replay([x]);
       await device.sync().catch((error) => assert(false, `${name}, ${dtype}: ${error}`));
     }
+  }
+});
+
+test("textures are read where WGSL has such, and nothing is asked of others", async () => {
+  const gpu = ADAPTERS["a software adapter, subgroups of 8, f16"];
+  const others = { ...gpu, wgslLanguageFeatures: new Set<string>() } as unknown as GPU;
+  const firefox = { ...gpu, wgslLanguageFeatures: undefined } as unknown as GPU;
+  for (
+    const [implementation, textures] of [[gpu, true], [others, false], [firefox, false]] as const
+  ) {
+    using device = await openDevice({ gpu: implementation });
+    assertEquals(device.features.textures, textures);
+    scope(() => {
+      const [x, w] = [device.zeros([256, 256]).trainable(), device.zeros([256, 256])];
+      const tokens = device.zeros([4, 128, 3 * 64]).trainable();
+      backward(add(sum(matmul(x, w)), sum(selfAttention(tokens, 1))));
+    });
+    await device.sync();
+    assertEquals(device.memory.textureBytes > 0, textures);
+    const texts = [...declaredKernels().values()]
+      .flatMap(({ pipelines }) => [...pipelines.get(device.gpu)?.values() ?? []])
+      .map(({ wgsl }) => wgsl);
+    assertEquals(texts.some((it) => it.includes("texture_storage_2d")), textures);
   }
 });
 

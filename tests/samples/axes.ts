@@ -1,6 +1,6 @@
-/** What the functions of `engine/ops/axes.ts` are tried on. */
+/** What the functions of `engine/ops/axes.ts` and `rearrange.ts` are tried on. */
 import type { RefArray } from "../../engine/op.ts";
-import { repeatInterleave, roll } from "../../engine/ops/axes.ts";
+import { repeatInterleave, roll } from "../../engine/ops/rearrange.ts";
 import { refFrom } from "../../engine/reference.ts";
 import { denseStrides } from "../../engine/shape.ts";
 import { refRandom } from "../support/random.ts";

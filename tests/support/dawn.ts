@@ -36,7 +36,9 @@ export function validatingGpu(
   info: Partial<GPUAdapterInfo> = {},
 ): GPU {
   nothing ??= create(["backend=null"]);
+  const { wgslLanguageFeatures } = nothing as { wgslLanguageFeatures?: ReadonlySet<string> };
   return {
+    wgslLanguageFeatures,
     requestAdapter: async () => {
       const adapter = (await nothing!.requestAdapter())!;
       const own = adapter.info;

@@ -12,7 +12,8 @@ import {
   transform,
 } from "../deps/esbuild.ts";
 import { FFLATE } from "../deps/fflate.ts";
-import { fromFileUrl, resolve, SEPARATOR } from "../deps/path.ts";
+import { basename, fromFileUrl, join, resolve, SEPARATOR } from "../deps/path.ts";
+import { type Origin, originsOf, past } from "./barrel.ts";
 import { includes, withoutComments, withoutReferences } from "./reduce.ts";
 
 /** A module with all that it imports. */
@@ -21,6 +22,8 @@ export interface Bundle {
   readonly code: string;
   /** Paths of the files of which something is in it. */
   readonly files: readonly string[];
+  /** Names of the bundles beside it that it imports. */
+  readonly imports: readonly string[];
 }
 
 /** How a bundle is made. */
@@ -53,28 +56,53 @@ async function start(): Promise<void> {
 /** A module as the bundler takes it, without references unless `references`. */
 async function contentsOf(path: string, references: boolean): Promise<string> {
   const text = await Deno.readTextFile(path);
-  if (path.endsWith(".wgsl")) return withoutComments(text);
+  if (path.endsWith(".wgsl")) return kernelModule(withoutComments(text));
+  if (FRAGMENTS.test(path)) return "export const fragments = {};";
   if (!path.endsWith(".ts")) return text;
-  const { code } = await transform(text, { loader: "ts", target: "esnext", sourcefile: path });
-  return references || !/\bengine\/ops\/[^/]+$/.test(path) ? code : withoutReferences(code);
+  const code = await scriptOf(path, text);
+  if (!references && /\bengine\/ops\/[^/]+$/.test(path)) return withoutReferences(code);
+  if (path === FUNCTIONS || !code.includes("engine/functions.ts")) return code;
+  const origins =
+    await (functions ??= scriptOf(FUNCTIONS).then((it) =>
+      originsOf(it, (path) => scriptOf(resolve(FUNCTIONS, "..", path)))
+    ));
+  return past(code, (it) => resolve(path, "..", it) === FUNCTIONS, (name) => {
+    const { path, ...rest } = origins.get(name)!;
+    return { ...rest, path: resolve(FUNCTIONS, "..", path) };
+  });
 }
+
+/** JavaScript of a module. */
+async function scriptOf(path: string, text?: string): Promise<string> {
+  const source = text ?? await Deno.readTextFile(path);
+  return (await transform(source, { loader: "ts", target: "esnext", sourcefile: path })).code;
+}
+
+/** The module that exports all functions of the engine, and where it has them from. */
+const FUNCTIONS = resolve(fromFileUrl(import.meta.url), "../../../engine/functions.ts");
+let functions: Promise<Map<string, Origin>> | undefined;
 
 /** What was read, so that a second bundle is made faster. */
 const read = new Map<string, Promise<string>>();
 
-/** The index of fragments, with all of them. */
+/** The index of fragments: kernels bring those that they include. */
 const FRAGMENTS = /\bkernels\/include\/mod\.ts$/;
 
-/**
- * Reads modules, texts and the browser's variant of packages.
- *
- * @param fragments those that are needed
- */
-function sources(
-  entry: string,
-  { references = false, text }: BundleOptions,
-  fragments: ReadonlySet<string>,
-): Plugin {
+/** A module with the text of a kernel or fragment, which brings the fragments that it includes. */
+function kernelModule(text: string): string {
+  const names = [...new Set(includes(text))];
+  const folder = resolve(fromFileUrl(import.meta.url), "../../../kernels/include");
+  const imports = [
+    `import { fragments } from ${JSON.stringify(join(folder, "mod.ts"))};`,
+    ...names.map((it) => `import ${it} from ${JSON.stringify(join(folder, `${it}.wgsl`))};`),
+    `Object.assign(fragments, { ${names} });`,
+  ];
+  return `${names.length > 0 ? imports.join("\n") : ""}
+export default ${JSON.stringify(text)};`;
+}
+
+/** Reads modules, texts and the browser's variant of packages. */
+function sources(entry: string | undefined, { references = false, text }: BundleOptions): Plugin {
   return {
     name: "sources",
     setup(build) {
@@ -97,35 +125,65 @@ function sources(
         const key = `${references} ${path}`;
         let contents = read.get(key);
         if (!contents) read.set(key, contents = contentsOf(path, references));
-        const loader = path.endsWith(".wgsl") ? "text" : "js";
-        if (!FRAGMENTS.test(path)) return { contents: await contents, loader };
-        const names = [...fragments].sort();
-        const lines = names.map((it) => `import ${it} from "./${it}.wgsl";`);
-        return { contents: `${lines.join("")}export const fragments={${names}};`, loader };
+        return { contents: await contents, loader: "js" };
       });
     },
   };
 }
 
-/** Files of which something is in a build. */
-function filesOf({ metafile: { outputs } }: { readonly metafile: Metafile }): string[] {
-  const [{ inputs }] = Object.values(outputs);
-  return Object.keys(inputs).filter((it) => inputs[it].bytesInOutput > 0)
-    .map((it) => it.replace(/^source:/, ""));
-}
+/** How names of files begin that several modules share. */
+export const SHARED = "shared-";
 
-/** Names of the fragments that kernels of a build include, and those that these include. */
-async function fragmentsOf(files: readonly string[]): Promise<Set<string>> {
-  const folder = resolve(fromFileUrl(import.meta.url), "../../../kernels/include");
-  const kernels = files.filter((it) => /\bkernels\/\w+\.wgsl$/.test(it));
-  const found = new Set<string>();
-  for (let open = kernels; open.length > 0;) {
-    const texts = await Promise.all(open.map((it) => Deno.readTextFile(it)));
-    const names = texts.flatMap(includes).filter((it) => !found.has(it));
-    for (const name of names) found.add(name);
-    open = [...new Set(names)].map((it) => resolve(folder, `${it}.wgsl`));
+/** The files of which something is in a bundle. */
+const filesOf = ({ inputs }: Metafile["outputs"][string]): string[] =>
+  Object.keys(inputs).filter((it) => inputs[it].bytesInOutput > 0)
+    .map((it) => it.replace(/^source:/, ""));
+
+/** Bundles of modules by name, and of what several of them share. */
+async function bundles(
+  entries: Readonly<Record<string, string>>,
+  plugin: Plugin,
+): Promise<Map<string, Bundle>> {
+  await (ready ??= start());
+  const { outputFiles, metafile } = await build({
+    entryPoints: { ...entries },
+    bundle: true,
+    splitting: Object.keys(entries).length > 1,
+    outdir: "/",
+    chunkNames: `${SHARED}[hash]`,
+    format: "esm",
+    target: TARGET,
+    minify: true,
+    legalComments: "none",
+    charset: "utf8",
+    write: false,
+    metafile: true,
+    logLevel: "silent",
+    define: { "globalThis.Deno": "undefined", "globalThis.process": "undefined" },
+    plugins: [plugin],
+  });
+  const outputs = Object.values(metafile.outputs);
+  const foreign = outputs.flatMap((it) => it.imports.filter(({ external }) => external));
+  if (foreign.length > 0) {
+    const names = [...new Set(foreign.map(({ path }) => path))].join(", ");
+    throw new Error(`${Object.values(entries).join(", ")}: ${names} would be imported by the page`);
   }
-  return found;
+  const made = outputFiles.map(({ path, text }, i) => ({
+    ...{ name: basename(path), code: text, files: filesOf(outputs[i]) },
+    imports: outputs[i].imports.map(({ path }) => basename(path)),
+  }));
+  // Of modules that only export what others have nothing is left.
+  const empty = new Set(made.filter(({ code }) => code.trim() === "").map(({ name }) => name));
+  return new Map(
+    made.filter(({ name }) => !empty.has(name)).map(({ name, code, ...rest }) => [
+      name,
+      {
+        ...rest,
+        code: code.replace(/import"\.\/([^"]+)";/g, (it, name) => empty.has(name) ? "" : it),
+        imports: rest.imports.filter((it) => !empty.has(it)),
+      },
+    ]),
+  );
 }
 
 /**
@@ -138,28 +196,21 @@ async function fragmentsOf(files: readonly string[]): Promise<Set<string>> {
  * runtimes that are used: fflate is the only package that pages get.
  */
 export async function bundle(entry: string, options: BundleOptions = {}): Promise<Bundle> {
-  await (ready ??= start());
   const path = resolve(entry);
-  const made = (fragments: ReadonlySet<string>) =>
-    build({
-      entryPoints: [path],
-      bundle: true,
-      format: "esm",
-      target: TARGET,
-      minify: true,
-      legalComments: "none",
-      charset: "utf8",
-      write: false,
-      metafile: true,
-      logLevel: "silent",
-      define: { "globalThis.Deno": "undefined", "globalThis.process": "undefined" },
-      plugins: [sources(path, options, fragments)],
-    });
-  const first = await made(new Set());
-  const second = await made(await fragmentsOf(filesOf(first)));
-  const packages = Object.values(second.metafile.outputs)[0].imports.map(({ path }) => path);
-  if (packages.length > 0) {
-    throw new Error(`${entry}: ${[...new Set(packages)].join(", ")} would be imported by the page`);
-  }
-  return { code: second.outputFiles[0].text, files: filesOf(second) };
+  const [made] = (await bundles({ module: path }, sources(path, options))).values();
+  return made;
+}
+
+/**
+ * Several modules likewise, which import what they share from further files, so that what one makes
+ * the others can take.
+ *
+ * @param entries paths of TypeScript modules by the names of their files, without `.js`
+ * @returns files by name
+ * @throws {Error} as {@link bundle}.
+ */
+export async function bundleTogether(
+  entries: Readonly<Record<string, string>>,
+): Promise<ReadonlyMap<string, Bundle>> {
+  return await bundles(entries, sources(undefined, {}));
 }

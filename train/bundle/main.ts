@@ -1,8 +1,8 @@
 /**
- * `deno task bundle`: one file for browsers of each module.
+ * `deno task bundle`: modules for browsers, or one file of each module of one's own.
  *
  * ```
- * deno task bundle                             # bundles/engine.js and bundles/model.js
+ * deno task bundle                             # engine.js, model.js and others, into bundles/
  * deno task bundle --out web my_page.ts        # web/my_page.js, with all that it imports
  * ```
  *
@@ -10,12 +10,27 @@
  */
 import { gzipSync } from "node:zlib";
 import { basename, fromFileUrl, join } from "../deps/path.ts";
-import { bundle } from "./bundle.ts";
+import { type Bundle, bundle, bundleTogether, SHARED } from "./bundle.ts";
 
-/** What pages usually need. */
-export const ENTRIES: readonly string[] = ["engine.ts", "model.ts"].map((name) =>
-  fromFileUrl(new URL(name, import.meta.url))
+const pathOf = (name: string): string => fromFileUrl(new URL(`${name}.ts`, import.meta.url));
+
+/** Modules that share one engine: what one makes the others take. */
+export const TOGETHER: Readonly<Record<string, string>> = Object.fromEntries(
+  ["engine", "capture", "attention", "convolution", "everything", "objectives"]
+    .map((name) => [name, pathOf(name)]),
 );
+/** Modules that are one file each. */
+export const ALONE: Readonly<Record<string, string>> = { model: pathOf("model") };
+
+/** Names of the files that a page loads with one of them, itself the first. */
+export function filesWith(name: string, made: ReadonlyMap<string, Bundle>): string[] {
+  const found = new Set([name]);
+  for (const it of found) made.get(it)!.imports.forEach((other) => found.add(other));
+  return [...found];
+}
+
+/** As servers keep files. */
+export const zipped = (code: string): Uint8Array => gzipSync(code, { level: 9 });
 
 const USAGE = "usage: deno task bundle [--out FOLDER] [MODULE.ts …]";
 
@@ -31,13 +46,18 @@ async function main(words: readonly string[]): Promise<number> {
     } else modules.push(words[i]);
   }
   await Deno.mkdir(folder, { recursive: true });
-  for (const module of modules.length > 0 ? modules : ENTRIES) {
-    const { code } = await bundle(module);
-    const path = join(folder, basename(module).replace(/\.ts$/, ".js"));
-    await Deno.writeTextFile(path, code);
-    const [size, zipped] = [new TextEncoder().encode(code), gzipSync(code, { level: 9 })]
-      .map(({ length }) => (length / 1000).toFixed(1));
-    console.log(`${path}: ${size} kB, ${zipped} kB gzipped`);
+  const made = new Map(modules.length > 0 ? [] : await bundleTogether(TOGETHER));
+  const own = modules.map((it) => [basename(it).replace(/\.ts$/, ""), it]);
+  for (const [name, path] of modules.length > 0 ? own : Object.entries(ALONE)) {
+    made.set(`${name}.js`, await bundle(path));
+  }
+  for (const [name, { code }] of made) await Deno.writeTextFile(join(folder, name), code);
+  for (const name of [...made.keys()].filter((it) => !it.startsWith(SHARED))) {
+    const codes = filesWith(name, made).map((it) => made.get(it)!.code);
+    const sizes = [codes.map((it) => new TextEncoder().encode(it)), codes.map(zipped)]
+      .map((all) => (all.reduce((sum, { length }) => sum + length, 0) / 1000).toFixed(1));
+    const rest = codes.length > 1 ? ` in ${codes.length} files` : "";
+    console.log(`${join(folder, name)}: ${sizes[0]} kB, ${sizes[1]} kB gzipped${rest}`);
   }
   return 0;
 }

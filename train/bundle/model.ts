@@ -4,14 +4,10 @@
  *
  * @module
  */
-export {
-  Device,
-  DeviceLostError,
-  openDevice,
-  scope,
-  ShapeError,
-  Tensor,
-} from "../../engine/functions.ts";
+export { Device, openDevice } from "../../engine/device.ts";
+export { DeviceLostError, ShapeError } from "../../engine/errors.ts";
+export { scope } from "../../engine/scope.ts";
+export { Tensor } from "../../engine/tensor.ts";
 
 // Front end
 export {

@@ -15,6 +15,7 @@ const FEATURES = {
   subgroups: "threads of a subgroup can exchange values in registers: faster matrix kernels",
   f16: "16-bit floats in kernels: pretrain --precision mixed",
   timestamps: "the adapter itself can time single kernels",
+  textures: "kernels can read textures: faster products on software adapters",
 } as const;
 
 const LIMITS = {
