@@ -41,7 +41,7 @@ export function readsTextures(gpu: GPU | undefined): boolean {
   return known?.has("readonly_and_readwrite_storage_textures") ?? false;
 }
 
-/** What tells runtimes apart. Bundles for browsers replace `globalThis.Deno` and what hangs on it. */
+/** What tells runtimes apart; bundles for browsers have neither, and what hangs on them goes. */
 type Runtime = {
   readonly Deno?: unknown;
   readonly process?: { readonly versions?: { readonly node?: string } };

@@ -1,7 +1,8 @@
 /**
  * What the row kernels compute (softmax, layer norm, L2 norm, losses), composed of reductions and
  * elementwise maps: for rows too long for one workgroup (`hasLongRows` in launch/rows.ts); lengths
- * and cosines are in long_lengths.ts. Records nothing. All is computed in f32, and results are rounded once.
+ * and cosines are in long_lengths.ts. Records nothing. All is computed in f32, and results are
+ * rounded once.
  *
  * @module
  */
