@@ -124,16 +124,21 @@ function table(values: ArrayLike<number>, [rows, columns]: readonly number[], mo
 
 /**
  * What a notebook shows of a tensor, by MIME type: matrices from 16 x 16 on as a picture, other
- * tensors as a table; of more than two axes the first matrix. Reads values.
+ * tensors as a table; of more than two axes the first matrix. Reads values. Deno's alone asks.
  */
-export async function notebookView(tensor: Tensor): Promise<Record<string, string>> {
+export const notebookView = async (tensor: Tensor): Promise<Record<string, string>> =>
+  (globalThis as { readonly Deno?: unknown }).Deno
+    ? await drawn(tensor)
+    : { "text/plain": describe(tensor) };
+
+async function drawn(tensor: Tensor): Promise<Record<string, string>> {
   if (tensor.disposed || tensor.size === 0 || tensor.device.capturing) {
     return { "text/plain": describe(tensor) };
   }
   const [rows, columns] = [1, 1, ...tensor.shape].slice(-2);
-  const drawn = Math.min(rows, columns) >= PICTURE.least;
-  const most = drawn ? PICTURE.most : CELLS;
-  const step = (size: number) => drawn ? Math.ceil(size / most) : 1;
+  const isPicture = Math.min(rows, columns) >= PICTURE.least;
+  const most = isPicture ? PICTURE.most : CELLS;
+  const step = (size: number) => isPicture ? Math.ceil(size / most) : 1;
   const part = sample(tensor, most, [step(rows), step(columns)]);
   const { shape } = part;
   const reading = tensor.device.read([part]);
@@ -141,7 +146,7 @@ export async function notebookView(tensor: Tensor): Promise<Record<string, strin
   const [values] = await reading;
   const text = describe(tensor);
   const first = tensor.shape.length > 2 ? `, first of ${show(tensor.shape.slice(0, -2))}` : "";
-  const body = drawn
+  const body = isPicture
     ? `<img style="image-rendering: pixelated; width: ${shape[1] * Math.ceil(256 / shape[1])}px" ` +
       `alt="" src="data:image/bmp;base64,${
         btoa(

@@ -8,7 +8,6 @@ import { needOptions, needWhole } from "../arguments.ts";
 import { KernelError, ShapeError } from "../errors.ts";
 import { attention, type AttentionOptions, selfAttention } from "../ops/attention.ts";
 import { linear, type LinearOptions } from "../ops/matmul.ts";
-import { mlp } from "../ops/mlp.ts";
 import { rotary } from "../ops/rotary.ts";
 import { concat, permute, reshape, slice } from "../ops/view.ts";
 import { keep, scope } from "../scope.ts";

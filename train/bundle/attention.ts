@@ -4,6 +4,8 @@
  * @module
  */
 export * from "./engine.ts";
+export { arange } from "../../engine/creation.ts";
+export { warmupCosine } from "../../engine/nn/schedules.ts";
 export { Embedding } from "../../engine/nn/embedding.ts";
 export { Mlp } from "../../engine/nn/mlp.ts";
 export { RMSNorm } from "../../engine/nn/norms.ts";

@@ -4,13 +4,11 @@
  *
  * @module
  */
-export { arange } from "../../engine/creation.ts";
 export { Device, openDevice } from "../../engine/device.ts";
 export { DeviceLostError, KernelError, LifetimeError, ShapeError } from "../../engine/errors.ts";
 export { addScaled, assign, emaStep, sgdStep } from "../../engine/launch/in_place.ts";
 export { LayerNorm, Linear, Sequential } from "../../engine/nn/layers.ts";
 export { AdamW, SGD } from "../../engine/nn/optimizers.ts";
-export { warmupCosine } from "../../engine/nn/schedules.ts";
 export { cast } from "../../engine/ops/cast.ts";
 export { clamp, equal, greater, less, where } from "../../engine/ops/compare.ts";
 export { crossEntropy } from "../../engine/ops/cross_entropy.ts";

@@ -39,12 +39,15 @@ export function withoutReferences(code: string): string {
     out += code.slice(end, start);
     end = behind + /^\s*,?\s*/.exec(code.slice(behind))![0].length;
   };
+  let exported: unknown;
   for (const node of nodes(parsed(code))) {
+    // Other modules may import it: the bundler drops it if none does.
+    if (node.type === "ExportNamedDeclaration") exported = node.declaration;
     if (node.type === "ObjectExpression") {
       const properties = node
         .properties as (Node & { readonly key?: { readonly name?: string } })[];
       properties.filter(({ key }) => REFERENCES.has(key?.name ?? "")).forEach(cut);
-    } else if (node.type === "VariableDeclaration") {
+    } else if (node.type === "VariableDeclaration" && node !== exported) {
       const names = node.declarations as { readonly id: { readonly name?: string } }[];
       if (names.every(({ id }) => HELPER.test(id.name ?? ""))) cut(node);
     }
@@ -63,7 +66,7 @@ export function withoutComments(wgsl: string): string {
     .map((line) => line.startsWith("//:") ? line : line.replace(/\s*\/\/.*$/, ""))
     .map((line) =>
       /^\/\/:|^struct|var</.test(line) ? line : line
-        .replace(/ ([=+*/%]|[-+*/%=!<>]=|&&|\|\|) (?=[\w($])/g, "$1")
+        .replace(/(?<=[\w)\]}]) ([-=+*/%&|^]|[-+*/%=!<>]=|&&|\|\||->) (?=[\w($])/g, "$1")
         .replace(/([,:;{]) /g, "$1").replace(/ ([{}])/g, "$1")
     )
     .filter((line) => line !== "").join("\n");

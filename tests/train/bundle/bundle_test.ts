@@ -174,12 +174,14 @@ test("references leave ops, and nothing else does", () => {
     return { f: 1 }; } }, backward: () => [] });
 const rows = { sin: { wgsl: "sin(a)", f: Math.sin, df: (a) => Math.cos(a) } };
 const refSine = rows.sin.f, refCosine = rows.sin.df;
-const referee = 1;`;
+const referee = 1;
+export const refHere = 2;`;
   assertEquals(
     withoutReferences(code),
     `const op = defineOp({ name: "a", forward: ([f]) => [f], backward: () => [] });
 const rows = { sin: { wgsl: "sin(a)", } };
-const referee = 1;`,
+const referee = 1;
+export const refHere = 2;`,
   );
 });
 
