@@ -263,9 +263,8 @@ export function plannedHours(argv: readonly string[], ranks = 1): number | undef
     if (data.length === 0) throw new UsageError("--hours: needs --data, sounds to plan for");
     return hours;
   }
-  return data.length > 0 && !resume && ranks === 1 && optionsOfTraining(argv).size === 0
-    ? DEFAULT_HOURS
-    : undefined;
+  const said = [...optionsOfTraining(argv)].filter((it) => it !== "init");
+  return data.length > 0 && !resume && ranks === 1 && said.length === 0 ? DEFAULT_HOURS : undefined;
 }
 
 /** Names of options that are given and say how to train. */

@@ -10,10 +10,8 @@ import { drawMask, type Mask } from "../../model/objectives/masking.ts";
 import type { MaskedModel } from "../../model/objectives/masked_model.ts";
 import { OBJECTIVES } from "../../model/objectives/objectives.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
-import { readSafetensors } from "../../engine/formats/safetensors.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
 import { refuseInterrupted } from "../io/interruption.ts";
-import { readRegular } from "../io/regular_file.ts";
 import { unfinishedWork } from "../io/unfinished_work.ts";
 import { buildModel, precisionOn, stepSettings } from "./model_from_config.ts";
 import {
@@ -46,6 +44,7 @@ import { prepareKernels } from "./kernel_choice.ts";
 import { RunProfile } from "./profiling.ts";
 import type { Progress } from "../cli/progress.ts";
 import type { RunPaths } from "./run_directory.ts";
+import { initialTensors } from "./initial_weights.ts";
 import { after, cropSamples, type Schedules, schedulesOf } from "./schedule.ts";
 import { type EvaluatorOptions, RunEvaluation } from "./evaluate.ts";
 import { EventFile, markdownTable } from "../metrics/tensorboard.ts";
@@ -243,7 +242,7 @@ class Run implements Disposable {
    */
   initFrom(path: string): void {
     try {
-      const used = loadWeights(this.model, readSafetensors(readRegular(path)).tensors);
+      const used = loadWeights(this.model, initialTensors(path));
       if (used === 0) throw new Error("it holds no tensor of this model");
       this.#context.progress.note(`${used} tensors from ${path}`);
     } catch (error) {

@@ -22,6 +22,7 @@ import { FileError } from "../data/clip_reading.ts";
 import { readStoreHeader } from "../data/logmel_file.ts";
 import type { WorkerPool } from "../data/worker_pool.ts";
 import { openRegular } from "../io/regular_file.ts";
+import type { InitialModel } from "./initial_weights.ts";
 import { buildModel, stepSettings } from "./model_from_config.ts";
 import { Trainer } from "./update.ts";
 
@@ -41,6 +42,10 @@ export interface PlannedSizes {
   readonly values: Readonly<Record<string, unknown>>;
   /** Share of the time in which the encoder paints before the objective; 0 for one stage. */
   readonly painting: number;
+  /** Half-lives of the teacher encoder's average at first and at last, as shares of the run. */
+  readonly averaging?: readonly [start: number, end: number];
+  /** Most crops of the last stage. */
+  readonly mostCrops?: number;
   /** Why, for people. */
   readonly reasons: readonly string[];
 }
@@ -59,6 +64,8 @@ const MOST_SECONDS = 600;
 const FOR_UPDATES = 0.95;
 /** Crops from which on MATPAC follows painting, and crops are as long as the presets'. */
 const LONG_RUN = 1_000_000;
+/** Updates at least where the preset's length, or its training from nothing, is no measure. */
+const LEAST_UPDATES = 200;
 /** Crops and hours of sound that a larger model is worth. */
 const WORTH: Readonly<Record<"small" | "base", { crops: number; hours: number }>> = {
   small: { crops: 2_000_000, hours: 5 },
@@ -145,7 +152,58 @@ export function planSizes(
       "log-every": 20,
     },
     painting: paints ? 0 : 0.4,
+    // As measured after painting.
+    ...!paints && { averaging: [0.23, 4.6] as const },
     reasons,
+  };
+}
+
+/** Passes over the sound, in crops, that continued pre-training takes at most. */
+const MOST_PASSES = 100;
+
+/**
+ * Decides on everything but the length of continued pre-training, which begins with weights that
+ * were trained on much more: a low rate, a teacher that is slow from the start, few passes.
+ *
+ * None of these numbers was measured on official weights.
+ */
+export function planContinued(
+  { hours: sound, clips, median }: SoundFacts,
+  { preset, objective, frames: own, patch, classToken, choices, teacher }: InitialModel,
+  hours: number,
+): PlannedSizes {
+  const wide = patch[1];
+  const frames = median >= 5
+    ? own
+    : Math.max(2 * wide, Math.floor(Math.min(own, 208) / wide) * wide);
+  const [batch, lr] = { tiny: [32, 1e-4], small: [64, 1e-4], base: [128, 5e-5] }[preset];
+  const hasTeacher = objective !== "msm-mae";
+  const head = objective === "matpac" || objective === "matpac-plus";
+  return {
+    values: {
+      ...{ preset, objective, batch, lr, "crop-frames": frames, "log-every": 20 },
+      "mask-ratio": hasTeacher ? 0.7 : 0.75,
+      ...preset === "base" ? { "micro-batch": 32 } : { pool: "mean-std" },
+      ...!hasTeacher && { "norm-pix": true },
+      ...choices > 0 && { "mcl-heads": choices },
+      ...!(patch[0] === 16 && wide === 16) && { patch },
+      ...!classToken && { "no-class-token": true },
+      // Its rise is for prototypes that are still to be found.
+      ...head && teacher && { "teacher-temp": [0.07, 0.07] },
+    },
+    painting: 0,
+    ...hasTeacher && { averaging: teacher ? [1, 4.6] as const : [0.23, 4.6] as const },
+    mostCrops: Math.ceil(MOST_PASSES * sound * 3600 / (frames / 100)),
+    reasons: [
+      `${rounded(sound * 60)} min of sound in ${clips} clips, half of them longer than ` +
+      `${rounded(median)} s; ${rounded(hours)} h of training at most`,
+      `the file is of preset ${preset} and was trained as ${objective}, which goes on` +
+      (hasTeacher ? teacher ? ", teacher included" : "; its encoder is the first teacher" : ""),
+      `crops of ${
+        frames / 100
+      } s, ${batch} to an update, learning rate ${lr}: low, so that what it ` +
+      "knows stays",
+    ],
   };
 }
 
@@ -156,22 +214,22 @@ export function planSizes(
  * @param config of the sizes, with some length
  */
 export function planLengths(
-  { painting }: PlannedSizes,
+  { painting, averaging, mostCrops = Infinity }: PlannedSizes,
   rates: readonly number[],
   hours: number,
   { batch, preset }: Pick<ResolvedConfig, "batch" | "preset">,
 ): { readonly values: Readonly<Record<string, unknown>>; readonly reason: string } {
   const { length } = PRESETS[preset].training;
-  const least = "steps" in length ? length.steps : PRESETS.small.training.batch;
+  const least = "steps" in length && mostCrops === Infinity ? length.steps : LEAST_UPDATES;
   const within = (share: number, rate: number) => {
     const steps = Math.floor(share * FOR_UPDATES * hours * 3600 * rate / batch);
     const unit = steps >= 2000 ? 100 : 10;
     return Math.max(unit, Math.floor(steps / unit) * unit);
   };
-  const steps = Math.max(within(1 - painting, rates.at(-1)!), least);
+  const most = Math.max(10, Math.ceil(mostCrops / batch));
+  const steps = Math.min(Math.max(within(1 - painting, rates.at(-1)!), least), most);
   const paint = painting > 0 ? Math.max(within(painting, rates[0]), least) : 0;
   const saveEvery = Math.max(100, Math.ceil((steps + paint) / 1000) * 100);
-  // Half-lives of a quarter of the run at first and of several runs at its end, as measured.
   const decay = (share: number) => {
     const lost = Number((1 - 0.5 ** (1 / (share * steps))).toPrecision(2));
     return Number((1 - lost).toFixed(12));
@@ -182,10 +240,13 @@ export function planLengths(
   return {
     values: {
       steps,
-      ...paint > 0 && { "paint-steps": paint, "ema-encoder": [decay(0.23), decay(4.6)] },
+      ...paint > 0 && { "paint-steps": paint },
+      ...averaging && { "ema-encoder": averaging.map(decay) },
       "save-every": saveEvery,
     },
-    reason: `${each}: ${rates.map(rounded).join(" and ")} crops per second measured`,
+    reason: `${each}${steps === most ? `, ${MOST_PASSES} passes over the sound` : ""}: ${
+      rates.map(rounded).join(" and ")
+    } crops per second measured`,
   };
 }
 

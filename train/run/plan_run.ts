@@ -18,7 +18,15 @@ import {
 import { PRETRAIN_OPTIONS } from "../config/options.ts";
 import type { ClipSource } from "../data/clip_source.ts";
 import type { WorkerPool } from "../data/worker_pool.ts";
-import { FIRST_SIZES, measureRates, planLengths, planSizes, soundOf } from "./plan.ts";
+import { initialModel } from "./initial_weights.ts";
+import {
+  FIRST_SIZES,
+  measureRates,
+  planContinued,
+  planLengths,
+  planSizes,
+  soundOf,
+} from "./plan.ts";
 
 /** What {@link planRun} works with. */
 export interface PlanContext {
@@ -52,13 +60,17 @@ export async function planRun(
   const timed = (config: ResolvedConfig) =>
     waiting(() => "timing updates on this adapter", measureRates(device, config), shown);
   const sound = await waiting(() => "looking at some clips", soundOf(source, pool), shown);
-  const [rate] = await timed(completed(judge(PRETRAIN_OPTIONS, FIRST_SIZES, {}), now));
   const given = optionsOfTraining(argv);
-  const { preset, objective } = resolveConfig(argv, now);
-  const sizes = planSizes(sound, rate, hours, {
-    ...given.has("preset") && { preset },
-    ...given.has("objective") && { objective },
-  });
+  const { init, preset, objective } = resolveConfig(argv, now);
+  const rate = init === undefined
+    ? (await timed(completed(judge(PRETRAIN_OPTIONS, FIRST_SIZES, {}), now)))[0]
+    : 0;
+  const sizes = init === undefined
+    ? planSizes(sound, rate, hours, {
+      ...given.has("preset") && { preset },
+      ...given.has("objective") && { objective },
+    })
+    : planContinued(sound, initialModel(init), hours);
   const some = resolve({
     ...sizes.values,
     steps: 1,
