@@ -73,3 +73,12 @@ export function refuse(words: RawArguments, names: readonly string[], reason: st
   const foreign = names.find((name) => words[name] !== undefined);
   if (foreign !== undefined) throw new UsageError(`--${foreign}: ${reason}`);
 }
+
+/** A command as a shell takes it. */
+export function quotedCommand(program: string, argv: readonly string[]): string {
+  return [program, ...argv.map(quotedWord)].join(" ");
+}
+
+function quotedWord(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}

@@ -19,6 +19,7 @@ export const SUMMARIES = {
   embed: "Turns audio into embeddings, one for each clip or each time step, or into classes.",
   probe: "Trains a probe, or all of an encoder, on a labelled folder and says how good it is.",
   compare: "Trains several objectives alike and probes them on labelled folders: one table.",
+  table: "Judges encoders on labelled folders, beside published scores: a table and a page.",
   dataset: "Turns a downloaded data set into a labelled folder with the paper's split.",
   visualize: "Draws what a model sees in a sound and in a folder of sounds, on one page.",
   verify: "Holds this machine's adapter against reference numbers; exit code 1 if a check fails.",

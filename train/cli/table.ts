@@ -24,3 +24,17 @@ export function lined(cells: readonly (readonly string[])[], left = 1): string[]
     row.map((cell, i) => i < left ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ")
   );
 }
+
+/** A table in Markdown, lined up as `deno fmt` leaves it, the first column to the left and the others to the right. */
+export function markdownTable(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0].map((_, i) => Math.max(3, ...rows.map((row) => row[i].length)));
+  const line = (cells: readonly string[], fill = " ") =>
+    `| ${
+      cells.map((cell, i) =>
+        i === 0 ? cell.padEnd(widths[i], fill) : cell.padStart(widths[i], fill)
+      ).join(" | ")
+    } |`;
+  const rule = widths.map((width, i) => i === 0 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`);
+  const [head, ...body] = rows;
+  return [line(head), line(rule), ...body.map((row) => line(row))];
+}

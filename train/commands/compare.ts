@@ -1,7 +1,7 @@
 /** `deno task compare`: objectives trained alike, probed, in one table. */
 
 import { join } from "../deps/path.ts";
-import { type Command, command } from "../cli/command.ts";
+import { type Command, command, quotedCommand } from "../cli/command.ts";
 import { COMPARE_OPTIONS } from "../downstream/compare/options.ts";
 import { type Plan, type PlannedRun, planOf } from "../downstream/compare/plan.ts";
 import { probeRun, type References } from "../downstream/compare/probes.ts";
@@ -42,7 +42,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   const runs = await train(plan, signal);
   const probes = await probeAll(plan, runs, signal);
   const found = comparisonOf(plan, runs, probes);
-  const line = [COMMAND.program, ...argv.map(quoted)].join(" ");
+  const line = quotedCommand(COMMAND.program, argv);
   const { out, objectives, seeds, datasets, protocol, tuned } = plan;
   const [{ config: { preset, recipe, batch, length, geometry } }] = plan.runs;
   await writeJson(join(out, "compare.json"), {
@@ -115,9 +115,4 @@ function referencesOf(run: PlannedRun, trained: readonly PlannedRun[]): Referenc
     baseline_mel: run === trained[0],
     baseline_mel_sd: run === trained[0],
   };
-}
-
-/** A word as a shell takes it. */
-function quoted(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -32,6 +32,7 @@ export const COMMANDS: Readonly<Record<string, () => Promise<CommandModule>>> = 
   embed: () => import("./embed.ts"),
   probe: () => import("./probe.ts"),
   compare: () => import("./compare.ts"),
+  table: () => import("./table.ts"),
   dataset: () => import("./dataset.ts"),
   visualize: () => import("./visualize.ts"),
   verify: () => import("./verify.ts"),

@@ -20,6 +20,18 @@ export interface ListedClip {
   readonly part: string | undefined;
 }
 
+/** An event of a clip, as events.csv has it. */
+export interface ListedEvent {
+  /** Of the clip. */
+  readonly filename: string;
+  /** ms. */
+  readonly onset_ms: number;
+  /** ms. */
+  readonly offset_ms: number;
+  /** Its class. */
+  readonly label: string;
+}
+
 /** What the lists of a download say. */
 export interface Listing {
   /** The download: the folder that has the lists. */
@@ -30,6 +42,14 @@ export interface Listing {
   readonly folders: readonly string[];
   /** In the order of the set's own lists. */
   readonly clips: readonly ListedClip[];
+  /** Of sets that differ among themselves: what this one is called. */
+  readonly title?: string;
+  /** And which column its parts are in. */
+  readonly column?: Dataset["column"];
+  /** And how it is judged. */
+  readonly metric?: Dataset["metric"];
+  /** Events, for events.csv, where they are what is looked for. */
+  readonly events?: readonly ListedEvent[];
 }
 
 /** A data set: one file of this folder each. */
@@ -42,10 +62,10 @@ export interface Dataset {
   readonly metric: "accuracy" | "mAP";
   /** Column of meta.csv that has the parts. */
   readonly column: "fold" | "split";
-  /** Clips of a whole download that the split has. */
-  readonly clips: number;
+  /** Clips of a whole download that the split has, where that is known. */
+  readonly clips?: number;
   /** Classes. */
-  readonly classes: number;
+  readonly classes?: number;
   /**
    * Reads the lists.
    *

@@ -14,7 +14,7 @@ import { basename, dirname, isAbsolute, join, relative, resolve, SEPARATOR } fro
 import { nameDiskFull, NoDataError, UsageError } from "../errors.ts";
 import { AUDIO_EXTENSIONS, isFolder, type OnSkip, walkFiles } from "../io/folders.ts";
 import { replaceFile, writeAtomic } from "../io/atomic_write.ts";
-import type { Dataset, Listing } from "./dataset.ts";
+import type { Dataset, ListedEvent, Listing } from "./dataset.ts";
 
 /** A clip of meta.csv. */
 export interface MetaRow {
@@ -159,6 +159,23 @@ export async function writeLabelled(
   } catch (error) {
     throw nameDiskFull(unwritable(error, `--out ${out}`), out);
   }
+}
+
+/** Writes events.csv: the events of clips that are in meta.csv. */
+export async function writeEvents(
+  out: string,
+  events: readonly ListedEvent[],
+  rows: readonly MetaRow[],
+): Promise<void> {
+  const ending = /\.[^./]*$/;
+  const names = new Map(rows.map(({ filename }) => [filename.replace(ending, ""), filename]));
+  const own = events.flatMap((it) => {
+    const filename = names.get(it.filename.replace(ending, ""));
+    return filename === undefined ? [] : [{ ...it, filename }];
+  });
+  const columns = ["filename", "onset_ms", "offset_ms", "label"];
+  const text = stringify(own, { columns }).replaceAll("\r\n", "\n");
+  await writeAtomic(join(out, "events.csv"), [new TextEncoder().encode(text)]);
 }
 
 /** Whether a real path is that of a folder or below it. */

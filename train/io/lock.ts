@@ -29,7 +29,10 @@ export function lockFile(file: Deno.FsFile): boolean {
  * @param what the folder is, for the message
  * @throws {UsageError} when another process is writing it.
  */
-export function lockFolder(dir: string, what: "run" | "store" | "comparison"): Disposable {
+export function lockFolder(
+  dir: string,
+  what: "run" | "store" | "comparison" | "table",
+): Disposable {
   const file = openWritten(join(dir, LOCK_FILE), { write: true, create: true });
   if (lockFile(file)) return file;
   file.close();

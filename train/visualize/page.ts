@@ -43,11 +43,12 @@ export interface Section {
   readonly sounds?: readonly Player[];
 }
 
-/** A page; facts stand under its heading. */
+/** A page; facts stand under its heading. @param style rules beside those of all pages */
 export function page(
   title: string,
   facts: readonly (readonly [name: string, value: string])[],
   sections: readonly Section[],
+  style = "",
 ): string {
   const list = facts.map(([name, value]) => `<dt>${escaped(name)}</dt><dd>${escaped(value)}</dd>`);
   const body = sections.map(({ title, words, drawings = [], sounds = [] }) =>
@@ -67,7 +68,7 @@ export function page(
     '<html lang="en">',
     `<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${
       escaped(title)
-    }</title><style>${STYLE}</style></head>`,
+    }</title><style>${STYLE}${style}</style></head>`,
     "<body>",
     `<h1>${escaped(title)}</h1>`,
     `<dl>${list.join("")}</dl>`,

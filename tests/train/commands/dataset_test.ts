@@ -552,7 +552,7 @@ Deno.test("dataset: the task's permissions are reading and writing, and suffice"
     await Deno.remove(out, { recursive: true });
   }));
 
-Deno.test("dataset: sets have the paper's clips, classes and metrics", () => {
+Deno.test("dataset: sets have the published clips, classes and metrics", () => {
   const table = Object.entries(DATASETS).map(([name, it]) => [
     name,
     it.clips,
@@ -568,5 +568,13 @@ Deno.test("dataset: sets have the paper's clips, classes and metrics", () => {
     ["openmic", 20_000, 20, "split", "mAP"],
     ["mtt", 25_863, 50, "split", "mAP"],
     ["fsd50k", 51_197, 200, "split", "mAP"],
+    // EVAR's and HEAR's.
+    ["spcv1", 64_721, 30, "split", "accuracy"],
+    ["spcv2", 105_829, 35, "split", "accuracy"],
+    ["cremad", 7438, 6, "split", "accuracy"],
+    ["voxforge", 176_428, 6, "split", "accuracy"],
+    ["surge", 183_392, 88, "split", "accuracy"],
+    ["vc1", 153_516, 1251, "split", "accuracy"],
+    ["hear", undefined, undefined, "split", "accuracy"],
   ]);
 });

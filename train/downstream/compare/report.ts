@@ -5,6 +5,7 @@
  */
 import { DEVIATIONS } from "../../../model/objectives/recipe.ts";
 import { type Estimate, isClear } from "./intervals.ts";
+import { markdownTable } from "../../cli/table.ts";
 import type { Plan } from "./plan.ts";
 import type { Column, Comparison, Differences, Row } from "./results.ts";
 import { isFailure } from "./runs.ts";
@@ -26,20 +27,6 @@ function differenceText(score: Estimate | null): string {
 }
 
 const points = (share: number): string => (100 * share).toFixed(1);
-
-/** Lined up as `deno fmt` leaves it, the first column to the left and the others to the right. */
-function table(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0].map((_, i) => Math.max(3, ...rows.map((row) => row[i].length)));
-  const line = (cells: readonly string[], fill = " ") =>
-    `| ${
-      cells.map((cell, i) =>
-        i === 0 ? cell.padEnd(widths[i], fill) : cell.padStart(widths[i], fill)
-      ).join(" | ")
-    } |`;
-  const rule = widths.map((width, i) => i === 0 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`);
-  const [head, ...body] = rows;
-  return [line(head), line(rule), ...body.map((row) => line(row))];
-}
 
 const columnTitle = ({ dataset, metric, tuned }: Column): string =>
   `${dataset}, ${metric}${tuned ? ", tuned" : ""}`;
@@ -149,9 +136,9 @@ export function markdownOf(plan: Plan, found: Comparison, command: string): stri
     ...["# Comparison of objectives", ""],
     ...["```sh", command, "```", ""],
     ...[trainingText(plan, found), ""],
-    ...[...table(scoreRows(found, plan.seeds)), ""],
+    ...[...markdownTable(scoreRows(found, plan.seeds)), ""],
     ...differences.filter(({ rows }) => rows.length > 0).flatMap((it) => [
-      ...table(differenceRows(found, it)),
+      ...markdownTable(differenceRows(found, it)),
       "",
     ]),
     ...readingText(plan, found),
