@@ -1,8 +1,8 @@
 /**
  * Folders of HEAR 2021's tasks as hear-preprocess writes them and https://hearbenchmark.com has
- * them: `task_metadata.json`, `labelvocabulary.csv`, a JSON file for each part or fold, and audio in
- * a folder for each sample rate, in it one for each part. Files of scene tasks have labels; those of
- * timestamp tasks have events, and `events.csv` is written for them.
+ * them: `task_metadata.json`, `labelvocabulary.csv`, a JSON file for each part or fold, and audio
+ * in a folder for each sample rate, in it one for each part. Files of scene tasks have labels;
+ * those of timestamp tasks have events, and `events.csv` is written for them.
  *
  * @module
  */

@@ -1,4 +1,4 @@
-/** `deno task dataset`: Speech Commands, VoxCeleb1, EVAR's lists, HEAR's folders, WebDataset tars. */
+/** `deno task dataset`: Speech Commands, VoxCeleb1, EVAR's lists, HEAR's folders, tars. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { dirname, join } from "@std/path";
 import { run } from "../../../train/commands/dataset.ts";

@@ -31,7 +31,8 @@ export const TABLE_OPTIONS = {
   ),
   out: option(
     folder("FOLDER"),
-    "Folder of table.md, table.json, table.html and scores.csv; one that was begun is gone on with.",
+    "Folder of table.md, table.json, table.html and scores.csv; one that was begun is gone on " +
+      "with.",
     { required: true },
   ),
   protocol: option(

@@ -45,7 +45,7 @@ function lines({ rows }: Table): { readonly encoder: string; readonly variant: s
 const titleOf = ({ encoder, variant }: Pick<TableRow, "encoder" | "variant">): string =>
   variant === "" ? encoder : `${encoder}, ${variant}`;
 
-/** A table of one kind of numbers: a line for each encoder, a column for each set, the mean last. */
+/** A table of one kind of numbers: encoders are lines, sets are columns, the mean is the last. */
 function grid(
   table: Table,
   corner: string,
@@ -91,23 +91,23 @@ function readingText({ protocol, encoders, rows }: Table): string[] {
     "the 95 % interval over repeats (1.96 sd / sqrt(n)): it says nothing of other clips.",
     ...protocol === "matpac" && of(encoders.map(({ title }) => title))
       ? [
-        "- Encoders of other systems stand here twice: by pieces of 6 s, as the paper has it, and " +
-        "by whole clips in each system's own chunks. Which vectors, crops and pooling the paper " +
+        "- Encoders of other systems stand here twice: by pieces of 6 s, as the paper has it, " +
+        "and by whole clips in each system's own chunks. Which vectors, crops and pooling the paper " +
         "took for them is not known.",
       ]
       : [],
     ...of(rows.map(({ knn }) => knn as undefined | string))
       ? [
-        "- Nearest neighbours: the 20 training clips of largest cosine vote with exp((cosine - 1) / " +
-        "0.07); nothing is trained.",
+        "- Nearest neighbours: the 20 training clips of largest cosine vote with exp((cosine - " +
+        "1) / 0.07); nothing is trained.",
       ]
       : [],
     ...of(rows.map(({ published }) => published?.source))
       ? [
         "- Published: ours minus theirs, in points. † is a figure that the table took from the " +
         "system's own paper, with other vectors and another protocol. Which published encoder a " +
-        "file is follows from its digest, or else from system, sizes and, of BEATs, its name. The " +
-        "same model differs by up to 1.9 points between papers. BEATs iter3+ counts as " +
+        "file is follows from its digest, or else from system, sizes and, of BEATs, its name. " +
+        "The same model differs by up to 1.9 points between papers. BEATs iter3+ counts as " +
         "supervised: its tokenizer was distilled from a fine-tuned model.",
       ]
       : [],
