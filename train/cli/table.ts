@@ -25,7 +25,7 @@ export function lined(cells: readonly (readonly string[])[], left = 1): string[]
   );
 }
 
-/** A table in Markdown as `deno fmt` leaves it, the first column to the left, others to the right. */
+/** A table in Markdown as `deno fmt` leaves it, the first column to the left, others right. */
 export function markdownTable(rows: readonly (readonly string[])[]): string[] {
   const widths = rows[0].map((_, i) => Math.max(3, ...rows.map((row) => row[i].length)));
   const line = (cells: readonly string[], fill = " ") =>

@@ -92,8 +92,8 @@ function readingText({ protocol, encoders, rows }: Table): string[] {
     ...protocol === "matpac" && of(encoders.map(({ title }) => title))
       ? [
         "- Encoders of other systems stand here twice: by pieces of 6 s, as the paper has it, " +
-        "and by whole clips in each system's own chunks. Which vectors, crops and pooling the paper " +
-        "took for them is not known.",
+        "and by whole clips in each system's own chunks. Which vectors, crops and pooling the " +
+        "paper took for them is not known.",
       ]
       : [],
     ...of(rows.map(({ knn }) => knn as undefined | string))
