@@ -103,7 +103,9 @@ export const RELEASED: Readonly<Record<string, Released>> = {
 const PIECE = 1 << 18;
 
 /** A file of these tensors: norms and variances are 1, all else is uniform within 0.05. */
-export function releasedFile({ sources, settings }: Released): CheckpointFile {
+export function releasedFile(
+  { sources, settings }: Pick<Released, "sources" | "settings">,
+): CheckpointFile {
   const prng = new Prng(1);
   const uniform = Float32Array.from({ length: PIECE }, () => 0.1 * prng.uniform() - 0.05);
   const ones = new Float32Array(PIECE).fill(1);

@@ -7,6 +7,7 @@
  */
 import {
   add,
+  composite,
   concat,
   type Device,
   expand,
@@ -201,7 +202,7 @@ export class Atst extends PretrainedEncoder {
 
   /** @inheritdoc Normalised, without the class token. */
   encode(features: Tensor, options: EncodeOptions = {}): Tensor {
-    return scope(() => {
+    return composite(() => {
       const blocks = this.encodeBlocks(features, 1, options);
       const last = blocks[0];
       return this.kind === "clip" ? slice(last, 1, 1, last.shape[1] - 1) : last;
@@ -227,7 +228,7 @@ export class Atst extends PretrainedEncoder {
           `${positions - 1} patches of ${PATCH} frames`,
       );
     }
-    return scope(() => {
+    return composite(() => {
       const own = kind === "clip" ? 1 : 0;
       const mask = tokens &&
         tokenMask(this.device, tokens.map((it) => it + own), clips, patches + own);
@@ -238,7 +239,7 @@ export class Atst extends PretrainedEncoder {
         // One block's intermediate results at a time: depth must not count in the memory.
         using input = hidden;
         const source = within(p, `blocks.${i}.`);
-        hidden = scope(() =>
+        hidden = composite(() =>
           new TransformerBlock(this.device, width, heads, source, { eps: EPS })
             .apply(input, mask ? { keyMask: mask } : {})
         );
@@ -333,7 +334,7 @@ export class Atst extends PretrainedEncoder {
   /** @inheritdoc */
   override vectors(features: Tensor): Tensor {
     const { width } = this.info;
-    return scope(() => {
+    return composite(() => {
       const parts = this.encodeBlocks(features, this.usualBlocks.length).flatMap((it) => {
         const [clips, tokens] = it.shape;
         const own = this.kind === "clip" ? 1 : 0;

@@ -6,6 +6,7 @@
  */
 import {
   add,
+  composite,
   conv1d,
   type Device,
   div,
@@ -257,7 +258,7 @@ export class Beats extends PretrainedEncoder {
   encode(features: Tensor, { tokens, trace }: EncodeOptions = {}): Tensor {
     const { depth, heads, buckets, alpha } = this.#sizes;
     const p = this.parameter;
-    return scope(() => {
+    return composite(() => {
       const embedded = this.#embedded(features, trace);
       const [clips, count] = embedded.shape;
       const mask = tokens && tokenMask(this.device, tokens, clips, count);
@@ -271,7 +272,7 @@ export class Beats extends PretrainedEncoder {
         using input = hidden;
         const own = within(p, `encoder.layers.${i}.`);
         const see: Trace | undefined = trace && ((stage, x) => trace(`${stage}${i}`, x));
-        hidden = scope(() =>
+        hidden = composite(() =>
           postNormBlock(own, input, {
             ...{ heads, alpha },
             bias,
@@ -340,7 +341,7 @@ export class Beats extends PretrainedEncoder {
   probabilities(tokens: Tensor): Tensor {
     if (this.classes === 0) throw new EncoderError("it has no classes: it is not fine-tuned");
     const p = this.parameter;
-    return scope(() => {
+    return composite(() => {
       const logits = linear(tokens, p("predictor.weight"), p("predictor.bias"));
       return sigmoid(mean(logits, { axes: [1] }));
     });

@@ -6,6 +6,7 @@
  * @module
  */
 import {
+  composite,
   concat,
   type Device,
   keep,
@@ -202,7 +203,7 @@ export abstract class PretrainedEncoder implements Disposable {
    * @throws {ShapeError} as {@link encode}
    */
   vectors(features: Tensor): Tensor {
-    return scope(() => mean(this.encode(features), { axes: [1] }));
+    return composite(() => mean(this.encode(features), { axes: [1] }));
   }
 
   /**
@@ -317,7 +318,7 @@ export abstract class PretrainedEncoder implements Disposable {
     const { rows, width } = this.info;
     const [clips, tokens] = x.shape;
     const steps = tokens / rows;
-    return scope(() => {
+    return composite(() => {
       const grid = reshape(x, [clips, steps, rows, width]);
       const joined = bands === "mean"
         ? (rows === 1 ? reshape(grid, [clips, steps, width]) : mean(grid, { axes: [2] }))
@@ -586,7 +587,7 @@ export function timeMajorPatches(
         `frames and ${wide} bands fit`,
     );
   }
-  return scope(() => {
+  return composite(() => {
     const whole = steps * high === frames ? x : slice(x, 1, 0, steps * high);
     const parts = reshape(whole, [clips, steps, high, rows, wide]);
     return reshape(permute(parts, [0, 1, 3, 2, 4]), [clips, steps * rows, high * wide]);

@@ -6,6 +6,7 @@
  */
 import {
   add,
+  composite,
   conv2d,
   type Device,
   frames,
@@ -323,7 +324,7 @@ export class Htsat extends PretrainedEncoder {
     if (tokens) throw new ShapeError(`encode: clips of ${TITLE} cannot be padded`);
     const norm = (name: string, x: Tensor) =>
       layerNorm(x, p(`${name}.weight`), p(`${name}.bias`), SWIN_EPS);
-    return scope(() => {
+    return composite(() => {
       const standardised = add(mul(features, p("bn0.factor")), p("bn0.summand"));
       trace?.("bn0", standardised);
       const high = CANVAS / SEGMENTS;
@@ -381,7 +382,7 @@ export class Htsat extends PretrainedEncoder {
     const { width, classes } = this.#sizes;
     const p = this.parameter;
     const [clips, count] = tokens.shape;
-    return scope(() => {
+    return composite(() => {
       const map = permute(reshape(tokens, [clips, count / 2, 2, width]), [0, 3, 2, 1]);
       const cut = conv2d(map, p("tscam_conv.weight"), p("tscam_conv.bias"), { padding: [0, 1] });
       return reshape(cut, [clips, classes, count / 2]);
@@ -390,7 +391,7 @@ export class Htsat extends PretrainedEncoder {
 
   /** Probabilities of the classes of clips. @param scores [clips, classes, 32] */
   probabilities(scores: Tensor): Tensor {
-    return scope(() => sigmoid(mean(scores, { axes: [2] })));
+    return composite(() => sigmoid(mean(scores, { axes: [2] })));
   }
 
   /**

@@ -6,12 +6,12 @@
  */
 import {
   add,
+  composite,
   type Device,
   layerNorm,
   linear,
   mul,
   reshape,
-  scope,
   ShapeError,
   slice,
   sub,
@@ -190,7 +190,7 @@ export class MaeAst extends PretrainedEncoder {
   encode(features: Tensor, { tokens, trace }: EncodeOptions = {}): Tensor {
     const { depth, heads, positions, patch } = this.#sizes;
     const p = this.parameter;
-    return scope(() => {
+    return composite(() => {
       const standardised = mul(sub(features, p("input.mean")), p("input.factor"));
       const patches = timeMajorPatches(standardised, patch);
       trace?.("patch", patches);
@@ -220,7 +220,7 @@ export class MaeAst extends PretrainedEncoder {
       for (let i = 0; i < depth; i++) {
         // One block's intermediate results at a time: depth must not count in the memory.
         using input = hidden;
-        hidden = scope(() =>
+        hidden = composite(() =>
           postNormBlock(within(p, `encoder.layers.${i}.`), input, {
             heads,
             ...mask && { keyMask: mask },

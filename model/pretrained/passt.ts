@@ -6,6 +6,7 @@
  */
 import {
   add,
+  composite,
   concat,
   conv2d,
   type Device,
@@ -181,7 +182,7 @@ export class Passt extends PretrainedEncoder {
 
   /** @inheritdoc Normalised patches, without class and distillation token. */
   encode(features: Tensor, options: EncodeOptions = {}): Tensor {
-    return scope(() => {
+    return composite(() => {
       const [last] = this.encodeBlocks(features, 1, options);
       const [clips, tokens, width] = last.shape;
       const { rows } = this.#sizes;
@@ -212,7 +213,7 @@ export class Passt extends PretrainedEncoder {
       );
     }
     if (tokens) throw new ShapeError("encode: clips of PaSST cannot be padded");
-    return scope(() => {
+    return composite(() => {
       const image = reshape(permute(features, [0, 2, 1]), [clips, 1, bands, frames]);
       const cut = conv2d(image, p("patch_embed.proj.weight"), p("patch_embed.proj.bias"), {
         stride,
@@ -233,7 +234,7 @@ export class Passt extends PretrainedEncoder {
         // One block's intermediate results at a time: depth must not count in the memory.
         using input = hidden;
         const source = within(p, `blocks.${i}.`);
-        hidden = scope(() =>
+        hidden = composite(() =>
           new TransformerBlock(this.device, width, heads, source, { eps: EPS }).apply(input)
         );
         trace?.(`block${i}`, hidden);
@@ -252,7 +253,7 @@ export class Passt extends PretrainedEncoder {
    */
   vectorOf(output: Tensor, vector: Vector = "features"): Tensor {
     const p = this.parameter;
-    return scope(() => {
+    return composite(() => {
       const features = mean(slice(output, 1, 0, OWN), { axes: [1] });
       if (vector === "features") return features;
       const normed = layerNorm(features, p("head.0.weight"), p("head.0.bias"), HEAD_EPS);
@@ -315,7 +316,7 @@ export class Passt extends PretrainedEncoder {
 
   /** @inheritdoc */
   override vectors(features: Tensor): Tensor {
-    return scope(() => this.vectorOf(this.encodeBlocks(features, 1)[0]));
+    return composite(() => this.vectorOf(this.encodeBlocks(features, 1)[0]));
   }
 
   /** @inheritdoc */

@@ -7,6 +7,7 @@
  */
 import {
   add,
+  composite,
   concat,
   conv2d,
   type Device,
@@ -207,7 +208,7 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
       );
     }
     if (tokens) throw new ShapeError(`encode: clips of ${this.info.title} fill a canvas`);
-    return scope(() => {
+    return composite(() => {
       const canvas = pad(features, [[0, 0], [0, sizes.frames - given], [0, 0]]);
       const standardised = mul(sub(canvas, sizes.mean), 1 / (2 * sizes.std));
       const sides = [sizes.frames, bands];
@@ -228,7 +229,7 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
         // One block's intermediate results at a time: depth must not count in the memory.
         using input = hidden;
         const source = within(p, `blocks.${i}.`);
-        hidden = scope(() =>
+        hidden = composite(() =>
           new TransformerBlock(this.device, width, heads, source, { eps }).apply(input)
         );
         trace?.(`block${i}`, hidden);
@@ -255,7 +256,7 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
 
   /** @inheritdoc All of the canvas, through the last norm. */
   encode(features: Tensor, options: EncodeOptions = {}): Tensor {
-    return scope(() => {
+    return composite(() => {
       const [last] = this.encodeBlocks(features, 1, options);
       return reshape(this.#grid(this.#norm(last)), [features.shape[0], -1, this.info.width]);
     });
@@ -340,7 +341,7 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
 
   /** @inheritdoc */
   override vectors(features: Tensor): Tensor {
-    return scope(() => this.#read(this.encodeBlocks(features, 1)[0], 1, {}));
+    return composite(() => this.#read(this.encodeBlocks(features, 1)[0], 1, {}));
   }
 
   /** @inheritdoc */

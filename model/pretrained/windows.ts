@@ -5,6 +5,7 @@
  * @module
  */
 import {
+  composite,
   type Device,
   indexSelect,
   keep,
@@ -12,7 +13,6 @@ import {
   linear,
   permute,
   reshape,
-  scope,
   selfAttention,
   type Tensor,
   windowPartition,
@@ -126,7 +126,7 @@ export function windowBlock(p: Lookup, x: Tensor, sizes: WindowSizes): Tensor {
     layerNorm(it, p(`${name}.weight`), p(`${name}.bias`), SWIN_EPS);
   const layered = (name: string, it: Tensor, options: { gelu?: boolean; residual?: Tensor } = {}) =>
     linear(it, p(`${name}.weight`), p(`${name}.bias`), options);
-  return scope(() => {
+  return composite(() => {
     const image = reshape(normed("norm1", x), [clips, side, side, width]);
     const qkv = layered("attn.qkv", windowPartition(image, window, { shift }));
     const pairs = indexSelect(p("attn.relative_position_bias_table"), tables.index);
@@ -150,7 +150,7 @@ export function windowBlock(p: Lookup, x: Tensor, sizes: WindowSizes): Tensor {
  */
 export function mergeNeighbours(p: Lookup, x: Tensor, side: number): Tensor {
   const [clips, , width] = x.shape;
-  return scope(() => {
+  return composite(() => {
     const parts = reshape(x, [clips, side / 2, 2, side / 2, 2, width]);
     // The left column of the four first, the upper row first in each.
     const four = reshape(permute(parts, [0, 1, 3, 4, 2, 5]), [clips, side * side / 4, 4 * width]);
