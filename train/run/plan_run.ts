@@ -76,7 +76,8 @@ export async function planRun(
     steps: 1,
     ...sizes.painting > 0 && { "paint-steps": 1 },
   });
-  const isFirst = given.size === 0 &&
+  const isFirst = given.size === 0 && some.precision === "f32" && !some.recompute &&
+    some.microBatch === some.batch &&
     Object.entries(FIRST_SIZES).every(([name, it]) => sizes.values[name] === it);
   const rates = isFirst ? [rate] : await timed(some);
   const { values, reason } = planLengths(sizes, rates, hours, some);
