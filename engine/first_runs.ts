@@ -4,6 +4,8 @@
  *
  * @module
  */
+import type { Pipeline } from "./kernel.ts";
+import type { Params } from "./recorder.ts";
 
 /**
  * Hears how many kernels have run for the first time: of `total` of a captured function, or so far.
@@ -11,10 +13,21 @@
  */
 export type KernelWatch = (ready: number, total?: number) => void;
 
+/** A kernel that is known to run, with the parameters of its first launch. */
+export interface ExpectedKernel {
+  /** The kernel. */
+  readonly pipeline: Pipeline;
+  /** Drivers may compile it for some of them. */
+  readonly params: Params;
+}
+
 /** Which kernels of a device have run while somebody watched. */
 export class FirstRuns {
   /** Who watches. */
   watch: KernelWatch | undefined;
+  /** Who may compile kernels too: called before one of them runs for the first time. */
+  before: ((pipeline: GPUComputePipeline) => void) | undefined;
+  readonly #expected = new Map<Pipeline, Params>();
   readonly #ran = new WeakSet<GPUComputePipeline>();
   #count = 0;
 
@@ -23,7 +36,24 @@ export class FirstRuns {
 
   /** Whether the next run of a kernel has to be submitted on its own and waited for. */
   isAwaited(pipeline: GPUComputePipeline): boolean {
-    return this.watch !== undefined && !this.#ran.has(pipeline);
+    return this.watch !== undefined && !this.hasRun(pipeline);
+  }
+
+  /** Whether it has run while somebody watched. */
+  hasRun(pipeline: GPUComputePipeline): boolean {
+    return this.#ran.has(pipeline);
+  }
+
+  /** Notes what work that was recorded without being done will run. */
+  expect(pipeline: Pipeline, params: Params): void {
+    if (!this.#expected.has(pipeline)) this.#expected.set(pipeline, { ...params });
+  }
+
+  /** What has been noted since the last call, in the order of first use. */
+  takeExpected(): ExpectedKernel[] {
+    const expected = [...this.#expected].map(([pipeline, params]) => ({ pipeline, params }));
+    this.#expected.clear();
+    return expected;
   }
 
   /** Waits for a kernel that was submitted, and says so. */

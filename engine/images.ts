@@ -22,12 +22,15 @@ export interface ImageLayout {
 export const ROW_BYTES = 256;
 /** Texels hold four f32. */
 export const TEXEL_BYTES = 16;
-/** Rows of textures come in multiples, so that batches of nearly one size share them. */
-const ROWS = 64;
+/**
+ * Rows of textures come in multiples, so that batches of nearly one size share them. Not of a power
+ * of two: lavapipe compiles a kernel anew where width or height of a texture is one and was not.
+ */
+const ROWS = 96;
 
 /**
- * Texels of a cache line. Rows are an odd number of lines apart, so that what neighbouring lanes
- * read of many rows falls into different sets of the cache.
+ * Texels of a cache line. Rows are an odd number of lines apart, more than one, so that what
+ * neighbouring lanes read of many rows falls into different sets of the cache.
  */
 const LINE_TEXELS = 4;
 
@@ -49,7 +52,7 @@ export interface Image {
 function sizeOf({ width, height }: ImageLayout) {
   const rows = Math.ceil(height / ROWS) * ROWS;
   const lines = Math.ceil(width / LINE_TEXELS);
-  const columns = (lines + 1 - lines % 2) * LINE_TEXELS;
+  const columns = Math.max(3, lines + 1 - lines % 2) * LINE_TEXELS;
   return { rows, columns, bytes: columns * rows * TEXEL_BYTES, key: `${width},${rows}` };
 }
 

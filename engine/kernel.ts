@@ -83,7 +83,15 @@ export interface Pipeline {
   readonly storage: readonly StorageBinding[];
   /** The WGSL that was compiled. */
   readonly wgsl: string;
+  /** Whether every storage buffer is bound for writing; see {@link pipelineFor}. */
+  readonly aliasing: boolean;
 }
+
+/** What is compiled, whatever it was made of: another thread can do it. */
+export type PipelineText = Pick<
+  Pipeline,
+  "name" | "wgsl" | "storage" | "paramBytes" | "aliasing"
+>;
 
 /**
  * Rounds of loops that a launch may take per invocation. lavapipe ends all loops of an invocation
@@ -264,6 +272,40 @@ function keyOf(constants: Constants): string {
   return key;
 }
 
+/** What a pipeline is made from. */
+export function partsOf(
+  gpu: GPUDevice,
+  { name, wgsl, storage, paramBytes, aliasing }: PipelineText,
+): {
+  module: GPUShaderModule;
+  layout: GPUBindGroupLayout;
+  descriptor: GPUComputePipelineDescriptor;
+} {
+  const module = gpu.createShaderModule({ code: wgsl, label: name });
+  const layout = gpu.createBindGroupLayout({
+    entries: [
+      {
+        binding: 0,
+        visibility: COMPUTE_STAGE,
+        buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: paramBytes },
+      },
+      ...storage.map((binding, i): GPUBindGroupLayoutEntry => ({
+        binding: i + 1,
+        visibility: COMPUTE_STAGE,
+        ...(binding.image
+          ? { storageTexture: { access: "read-only", format: "rgba32float" } }
+          : { buffer: { type: aliasing || binding.writes ? "storage" : "read-only-storage" } }),
+      })),
+    ],
+  });
+  const descriptor: GPUComputePipelineDescriptor = {
+    label: name,
+    layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    compute: { module, entryPoint: "main" },
+  };
+  return { module, layout, descriptor };
+}
+
 /**
  * The pipeline of a kernel for these constants, compiled on first use.
  *
@@ -288,34 +330,16 @@ export function pipelineFor(
   const known = byConstants.get(key);
   if (known) return known;
 
-  const text = generate(kernel, constants, enableSubgroups);
-  const wgsl = aliasing ? text.replaceAll("var<storage, read>", "var<storage, read_write>") : text;
+  const plain = generate(kernel, constants, enableSubgroups);
+  const wgsl = aliasing
+    ? plain.replaceAll("var<storage, read>", "var<storage, read_write>")
+    : plain;
   const fields = parseFields(kernel.name, wgsl);
-  const storage = parseStorage(text);
+  const storage = parseStorage(plain);
   const paramBytes = Math.max(16, Math.ceil(fields.length / 4) * 16);
   gpu.pushErrorScope("validation");
-  const module = gpu.createShaderModule({ code: wgsl, label: kernel.name });
-  const layout = gpu.createBindGroupLayout({
-    entries: [
-      {
-        binding: 0,
-        visibility: COMPUTE_STAGE,
-        buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: paramBytes },
-      },
-      ...storage.map((binding, i): GPUBindGroupLayoutEntry => ({
-        binding: i + 1,
-        visibility: COMPUTE_STAGE,
-        ...(binding.image
-          ? { storageTexture: { access: "read-only", format: "rgba32float" } }
-          : { buffer: { type: aliasing || binding.writes ? "storage" : "read-only-storage" } }),
-      })),
-    ],
-  });
-  const descriptor: GPUComputePipelineDescriptor = {
-    label: kernel.name,
-    layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
-    compute: { module, entryPoint: "main" },
-  };
+  const text = { name: kernel.name, wgsl, storage, paramBytes, aliasing };
+  const { module, layout, descriptor } = partsOf(gpu, text);
   let compiled = beside ? undefined : gpu.createComputePipeline(descriptor);
   const pipeline: Pipeline = {
     id: nextPipelineId++,
@@ -330,6 +354,7 @@ export function pipelineFor(
     paramBytes,
     storage,
     wgsl,
+    aliasing,
   };
   let failure: Promise<{ readonly message: string } | null> = gpu.popErrorScope();
   if (beside) {

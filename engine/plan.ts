@@ -498,7 +498,11 @@ export function measure<State extends Disposable>(
       const recorder = new MeasuringRecorder(device);
       const results = device.recordInto(recorder, () => {
         const results = memoryOf(scope(() => body(state)));
-        for (const it of recorder.finish(device, results)) if (!isCopy(it)) dispatches.push(it);
+        for (const it of recorder.finish(device, results)) {
+          if (isCopy(it)) continue;
+          dispatches.push(it);
+          device.firstRuns.expect(it.pipeline, it.params);
+        }
         return results;
       });
       const used = recorder.buffers.filter((buffer) => buffer.last >= 0);
@@ -811,9 +815,15 @@ class CapturedPlan<Output> implements Plan<Output> {
         submit();
         pace.ask();
       }
+      const awaited = total > 0 && isNew(step);
+      if (awaited && firstRuns.before) {
+        // What comes before it is computed meanwhile.
+        submit();
+        firstRuns.before(step.pipeline);
+      }
       part.push(step);
       if (!("from" in step)) pace.add();
-      if (total === 0 || !isNew(step)) continue;
+      if (!awaited) continue;
       submit();
       pace.rest();
       firstRuns.wait(step.pipeline, ++ready, total);

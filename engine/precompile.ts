@@ -9,7 +9,8 @@ import { needDevice, needFunction, needOptions } from "./arguments.ts";
 import type { Device } from "./device.ts";
 import { KernelError } from "./errors.ts";
 import type { PoolBuffer } from "./memory.ts";
-import type { Recorder } from "./recorder.ts";
+import type { Pipeline } from "./kernel.ts";
+import type { BufferWindow, Params, Recorder } from "./recorder.ts";
 import { scope } from "./scope.ts";
 
 /** How kernels are compiled ahead. */
@@ -25,6 +26,8 @@ class IdleRecorder implements Recorder {
   readonly compiling: Promise<void>[] = [];
   readonly compile = (done: Promise<void>): void => void this.compiling.push(done);
   #buffers = 0;
+
+  constructor(private readonly device: Device) {}
 
   allocate(bytes: number): PoolBuffer {
     return {
@@ -42,7 +45,11 @@ class IdleRecorder implements Recorder {
 
   release(): void {}
   poison(): void {}
-  dispatch(): void {}
+
+  dispatch(pipeline: Pipeline, _: readonly BufferWindow[], params: Params): void {
+    this.device.firstRuns.expect(pipeline, params);
+  }
+
   copy(): void {}
   write(): void {}
 
@@ -71,7 +78,7 @@ export async function precompile(
   needDevice("precompile", device);
   needFunction("precompile", "body", body);
   needOptions("precompile", options, ["onProgress"]);
-  const recorder = new IdleRecorder();
+  const recorder = new IdleRecorder(device);
   device.recordInto(recorder, () =>
     scope(() => {
       const result = body();

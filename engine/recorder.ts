@@ -378,6 +378,7 @@ export class EagerRecorder implements Recorder, RecorderCounters {
     pace.add();
     observer?.afterDispatch();
     if (!this.firstRuns.isAwaited(pipeline.gpu)) return;
+    this.firstRuns.before?.(pipeline.gpu);
     this.flush();
     pace.rest();
     this.firstRuns.wait(pipeline.gpu);

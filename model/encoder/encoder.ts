@@ -252,6 +252,16 @@ export class Encoder implements Disposable {
   }
 
   /**
+   * Makes the kernels that so many clips of full length need together, and computes nothing. Where
+   * drivers compile when a kernel first runs, that is still to come.
+   */
+  async precompile(clips: number, options: EmbedOptions = {}): Promise<void> {
+    const samples = (this.geometry.cropFrames - 1) * HOP_SAMPLES + FRAME_SAMPLES;
+    const silence = Array.from({ length: clips }, () => new Float32Array(samples));
+    await this.#embedder.precompile(silence, options, () => {});
+  }
+
+  /**
    * Compiles what clips of these lengths need, alone and together, by embedding silence, so that
    * the first caller does not wait for it.
    */

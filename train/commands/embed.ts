@@ -29,6 +29,7 @@ import { formOf } from "../downstream/embedding_file.ts";
 import { encoderFrom, pooledText } from "../downstream/encoder_file.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
 import { predictFiles, probeFor } from "../downstream/probe/predict.ts";
+import { compileAhead } from "../run/compile_ahead.ts";
 import { RateLine } from "../cli/rate_line.ts";
 
 const OPTIONS = {
@@ -107,6 +108,8 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     ...batch !== undefined && { batch },
   };
   encoder.needChoices(choices);
+  await encoder.precompile(files.length, choices);
+  using _ = compileAhead(device);
   using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency, values["max-hours"]);
   using line = new RateLine({ quiet });
   const { embedded, skipped, seconds, skippedFiles } = await embedFiles({

@@ -6,7 +6,8 @@
  */
 import { ShapeError } from "../../engine/mod.ts";
 import { joined, wholeOf } from "../../model/encoder/chunks.ts";
-import type { Clip, Embedding, EmbedOptions } from "../../model/encoder/embed_queue.ts";
+import { BATCH, type Clip } from "../../model/encoder/embed_queue.ts";
+import type { Embedding, EmbedOptions } from "../../model/encoder/embed_queue.ts";
 import { Encoder } from "../../model/encoder/encoder.ts";
 import { FRAME_SAMPLES } from "../../model/frontend/tables.ts";
 import type { PretrainedEmbedOptions, PretrainedEncoder } from "../../model/pretrained/encoder.ts";
@@ -118,6 +119,18 @@ export class ClipEncoder implements Disposable {
     const { join, ...rest } = choices;
     const size = encoder.embeddingSize({ ...rest, pool: rest.pool ?? encoder.pool });
     return join === "mean" ? size / (rest.blocks?.length ?? 1) : size;
+  }
+
+  /**
+   * Makes the kernels that so many clips of full length need, and computes nothing; none of other
+   * systems' encoders.
+   */
+  async precompile(clips: number, choices: Choices): Promise<void> {
+    const { encoder } = this;
+    if (!(encoder instanceof Encoder)) return;
+    const { split: _split, join: _join, batch = BATCH, ...rest } = choices;
+    const together = Math.min(clips, batch);
+    await encoder.precompile(together, { ...rest, batch, pool: rest.pool ?? encoder.pool });
   }
 
   /**

@@ -40,6 +40,7 @@ import { measureRun, memoryText, refuseUnfit } from "./memory.ts";
 import { MetricsLog, refuseDivergence } from "./metrics_log.ts";
 import { compareState } from "../cluster/agreement.ts";
 import { type Group, groupOfOne } from "../cluster/group.ts";
+import { compileAhead } from "./compile_ahead.ts";
 import { prepareKernels } from "./kernel_choice.ts";
 import { RunProfile } from "./profiling.ts";
 import type { Progress } from "../cli/progress.ts";
@@ -411,6 +412,7 @@ async function trainStage(context: RunContext, isLast: boolean): Promise<void> {
   progress.stage("measuring the run's memory");
   const memory = await prepareKernels(context, () => measureRun(device, config));
   refuseUnfit(device, memory);
+  using _ = compileAhead(device);
   if (precisionOn(device, config.precision) !== config.precision) {
     progress.note(
       `warning: the adapter "${device.info.description}" has no 16-bit floats (shader-f16): ` +

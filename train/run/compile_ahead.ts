@@ -1,0 +1,67 @@
+/**
+ * Compiling kernels in further threads while the main thread loads data and computes. Software
+ * drivers compile when a kernel first runs, for a dozen seconds in all of an update, on one core.
+ *
+ * @module
+ */
+import type { Device } from "../../engine/mod.ts";
+import { packParams, parameterBytes } from "../../engine/recorder.ts";
+import { threadOptions } from "../data/thread_permissions.ts";
+import { COMPILE_NAME, COMPILE_URL, type CompileOrder, STATE } from "./compile_thread.ts";
+
+/** Threads beside the main one; each has a device of its own. */
+const MOST_THREADS = 3;
+/** Longest that the main thread waits for a kernel that another one compiles, ms. */
+const PATIENCE = 20_000;
+/** Fewer kernels are compiled sooner than a thread has started. */
+const WORTH_A_THREAD = 8;
+
+/**
+ * Has kernels compiled that work is known to run, because it was recorded without being done
+ * (`measure`, `precompile`), by threads that take them in the order of their first use. The main
+ * thread takes those that are left when it comes to them, and waits for one that is under way. Does
+ * nothing where the driver compiles by itself beforehand, on a GPU, or on one core.
+ *
+ * @returns ends the threads
+ */
+export function compileAhead(device: Device): Disposable {
+  const { firstRuns } = device;
+  const expected = firstRuns.takeExpected()
+    .filter(({ pipeline }) => !firstRuns.hasRun(pipeline.gpu));
+  const threads = Math.min(MOST_THREADS, navigator.hardwareConcurrency - 1);
+  if (!device.info.software || threads < 1 || expected.length < WORTH_A_THREAD) {
+    return { [Symbol.dispose]: () => {} };
+  }
+  const count = expected.length;
+  const shared = new SharedArrayBuffer(4 * (count + 1));
+  const states = new Int32Array(shared);
+  const places = new Map(expected.map(({ pipeline }, i) => [pipeline.gpu, i]));
+  const order: CompileOrder = {
+    tasks: expected.map(({ pipeline, params }) => {
+      const { name, wgsl, storage, paramBytes, aliasing } = pipeline;
+      const bytes = parameterBytes(paramBytes);
+      packParams(pipeline, params, bytes, 0);
+      return { name, wgsl, storage, paramBytes, aliasing, params: bytes.u32 };
+    }),
+    states,
+  };
+  const workers = Array.from({ length: threads }, () => {
+    const worker = new Worker(COMPILE_URL, threadOptions(COMPILE_NAME));
+    // The main thread compiles what a thread does not.
+    worker.onerror = (event) => event.preventDefault();
+    worker.postMessage(order);
+    return worker;
+  });
+  const end = () => {
+    firstRuns.before = undefined;
+    for (const worker of workers) worker.terminate();
+  };
+  firstRuns.before = (pipeline) => {
+    const i = places.get(pipeline);
+    if (i === undefined || Atomics.load(states, count) !== 0) return;
+    const known = Atomics.compareExchange(states, i, STATE.free, STATE.main);
+    if (known !== STATE.thread) return;
+    if (Atomics.wait(states, i, STATE.thread, PATIENCE) === "timed-out") end();
+  };
+  return { [Symbol.dispose]: end };
+}
