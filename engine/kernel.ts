@@ -9,7 +9,7 @@
  */
 import { fragments } from "../kernels/include/mod.ts";
 import { KernelError } from "./errors.ts";
-import { COMPUTE_STAGE } from "./gpu_flags.ts";
+import { partsOf } from "./pipeline_parts.ts";
 import { type Constants, expand } from "./template.ts";
 
 /** Type of a field of `Params`. */
@@ -86,12 +86,6 @@ export interface Pipeline {
   /** Whether every storage buffer is bound for writing; see {@link pipelineFor}. */
   readonly aliasing: boolean;
 }
-
-/** What is compiled, whatever it was made of: another thread can do it. */
-export type PipelineText = Pick<
-  Pipeline,
-  "name" | "wgsl" | "storage" | "paramBytes" | "aliasing"
->;
 
 /**
  * Rounds of loops that a launch may take per invocation. lavapipe ends all loops of an invocation
@@ -270,40 +264,6 @@ function keyOf(constants: Constants): string {
     if (frozen) frozenKeys.set(constants, key);
   }
   return key;
-}
-
-/** What a pipeline is made from. */
-export function partsOf(
-  gpu: GPUDevice,
-  { name, wgsl, storage, paramBytes, aliasing }: PipelineText,
-): {
-  module: GPUShaderModule;
-  layout: GPUBindGroupLayout;
-  descriptor: GPUComputePipelineDescriptor;
-} {
-  const module = gpu.createShaderModule({ code: wgsl, label: name });
-  const layout = gpu.createBindGroupLayout({
-    entries: [
-      {
-        binding: 0,
-        visibility: COMPUTE_STAGE,
-        buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: paramBytes },
-      },
-      ...storage.map((binding, i): GPUBindGroupLayoutEntry => ({
-        binding: i + 1,
-        visibility: COMPUTE_STAGE,
-        ...(binding.image
-          ? { storageTexture: { access: "read-only", format: "rgba32float" } }
-          : { buffer: { type: aliasing || binding.writes ? "storage" : "read-only-storage" } }),
-      })),
-    ],
-  });
-  const descriptor: GPUComputePipelineDescriptor = {
-    label: name,
-    layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
-    compute: { module, entryPoint: "main" },
-  };
-  return { module, layout, descriptor };
 }
 
 /**

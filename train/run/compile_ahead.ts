@@ -5,6 +5,7 @@
  * @module
  */
 import type { Device } from "../../engine/mod.ts";
+import { REQUESTED_LIMITS } from "../../engine/adapter.ts";
 import { packParams, parameterBytes } from "../../engine/recorder.ts";
 import { threadOptions } from "../data/thread_permissions.ts";
 import { COMPILE_NAME, COMPILE_URL, type CompileOrder, STATE } from "./compile_thread.ts";
@@ -29,14 +30,24 @@ export function compileAhead(device: Device): Disposable {
   const expected = firstRuns.takeExpected()
     .filter(({ pipeline }) => !firstRuns.hasRun(pipeline.gpu));
   const threads = Math.min(MOST_THREADS, navigator.hardwareConcurrency - 1);
-  if (!device.info.software || threads < 1 || expected.length < WORTH_A_THREAD) {
+  const own = device.gpu instanceof GPUDevice;
+  if (!own || !device.info.software || threads < 1 || expected.length < WORTH_A_THREAD) {
     return { [Symbol.dispose]: () => {} };
   }
   const count = expected.length;
   const shared = new SharedArrayBuffer(4 * (count + 1));
   const states = new Int32Array(shared);
   const places = new Map(expected.map(({ pipeline }, i) => [pipeline.gpu, i]));
+  const { f16, subgroups } = device.features;
+  const { limits } = device.gpu;
   const order: CompileOrder = {
+    device: {
+      requiredFeatures: [
+        ...f16 ? ["shader-f16" as const] : [],
+        ...subgroups ? ["subgroups" as const] : [],
+      ],
+      requiredLimits: Object.fromEntries(REQUESTED_LIMITS.map((name) => [name, limits[name]])),
+    },
     tasks: expected.map(({ pipeline, params }) => {
       const { name, wgsl, storage, paramBytes, aliasing } = pipeline;
       const bytes = parameterBytes(paramBytes);

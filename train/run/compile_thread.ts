@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { openDevice } from "../../engine/device.ts";
-import { partsOf, type PipelineText } from "../../engine/kernel.ts";
+import { findAdapter } from "../../engine/adapter.ts";
+import { partsOf, type PipelineText } from "../../engine/pipeline_parts.ts";
 import { BUFFER_USAGE, TEXTURE_USAGE } from "../../engine/gpu_flags.ts";
 
 /** Where this module is. */
@@ -24,6 +24,8 @@ export interface CompileTask extends PipelineText {
 
 /** What a thread gets. */
 export interface CompileOrder {
+  /** Features and limits of the main thread's device. */
+  readonly device: GPUDeviceDescriptor;
   readonly tasks: readonly CompileTask[];
   /** {@link STATE} of each task, then 1 if compiling is of no use. */
   readonly states: Int32Array;
@@ -44,10 +46,13 @@ if (thread.name === COMPILE_NAME) {
   };
 }
 
-/** A kernel that takes so long tells whether the driver keeps what it compiles, ms. */
+/** A kernel that takes so long tells whether the driver keeps what it compiles, ms … */
 const TELLING = 250;
-/** Share of that time that a kernel takes no more when it is on the disk. */
+/** … and does not take this share of it when it comes from there. */
 const MOST_OF_IT = 0.7;
+/** Where this many kernels take no longer than that, ms, all are in the cache already. */
+const SAMPLE = 8;
+const CACHED = 25;
 /** Until what was compiled is on the disk, ms. */
 const SETTLED = 20;
 /** Of every kind of binding; nothing is read or written. */
@@ -55,13 +60,19 @@ const BINDING_BYTES = 1 << 16;
 
 async function compileAll(order: CompileOrder): Promise<void> {
   const { tasks, states } = order;
-  using device = await openDevice({ adapter: "software" });
-  const { gpu } = device;
+  const gpu = await (await findAdapter("software")).requestDevice(order.device);
+  // The main thread tells of what does not compile.
+  gpu.addEventListener("uncapturederror", (event) => event.preventDefault());
   let known = false;
+  let done = 0;
+  let longest = 0;
   for (const [i, task] of tasks.entries()) {
+    if (done === SAMPLE && longest < CACHED) return giveUp(order);
     if (Atomics.compareExchange(states, i, STATE.free, STATE.thread) !== STATE.free) continue;
+    done++;
     const first = await compile(gpu, task);
-    await new Promise((resolve) => setTimeout(resolve, SETTLED));
+    longest = Math.max(longest, first);
+    if (first > CACHED) await new Promise((resolve) => setTimeout(resolve, SETTLED));
     Atomics.store(states, i, STATE.compiled);
     Atomics.notify(states, i);
     if (known || first < TELLING) continue;

@@ -82,7 +82,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) { ${body} }`,
   const states = new Int32Array(new SharedArrayBuffer(4 * (bodies.length + 1)));
   states[1] = STATE.main;
   const worker = new Worker(COMPILE_URL, { type: "module", name: COMPILE_NAME });
-  worker.postMessage({ tasks: bodies.map(text), states });
+  worker.postMessage({ device: {}, tasks: bodies.map(text), states });
   const { free, thread, compiled, main } = STATE;
   const isDone = () => states.every((it, i) => i === bodies.length || it !== free && it !== thread);
   for (let i = 0; i < 600 && !isDone(); i++) await new Promise((done) => setTimeout(done, 50));
