@@ -74,7 +74,7 @@ export {
 export { jit, type JitOptions, type Jitted } from "./jit.ts";
 export { precompile, type PrecompileOptions } from "./precompile.ts";
 export { capture, measure, type MeasuredMemory, type Plan, type PlanMemory } from "./plan.ts";
-export type { FirstRuns, KernelWatch } from "./first_runs.ts";
+export type { ExpectedKernel, FirstRuns, KernelWatch } from "./first_runs.ts";
 export { grad, type GradOptions } from "./grad.ts";
 export type { Pace } from "./pace.ts";
 export { composite, keep, scope } from "./scope.ts";

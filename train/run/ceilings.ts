@@ -26,9 +26,12 @@ export interface Load extends Disposable {
 }
 
 /** Vectors of four that each thread carries: enough independent chains to fill the units. */
-const CHAINS = 8;
-/** Multiply-adds per chain between two tests of the loop's counter. */
-const UNROLL = 16;
+const CHAINS = 16;
+/**
+ * Multiply-adds per chain between two tests of the loop's counter. More of them would be slower on
+ * lavapipe, which compiles one chain after the other, so that each waits for its own results.
+ */
+const UNROLL = 4;
 const THREADS = 64;
 /** Milliseconds a measurement must last for its start and end not to matter. */
 const LONG_ENOUGH = 80;
