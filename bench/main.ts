@@ -23,6 +23,7 @@ import {
 import { type Benchmark, Harness, isNoisy, NOISE_LIMIT, REPEATS, type Row } from "./harness.ts";
 import { html } from "./html.ts";
 import { ceilingLines, noiseLine, type Report, reportOf, rowLine } from "./report.ts";
+import { CLUSTER, clusterLines, measureCluster } from "./cluster.ts";
 import { measureStartup, STARTUP, startupLines } from "./startup.ts";
 import { choose } from "./suite.ts";
 
@@ -132,8 +133,10 @@ async function main(argv: readonly string[]): Promise<number> {
     const unknown = all.filter((it) => !chosen.includes(it)).map(({ name }) => name);
     console.log(`check: not in the baseline, so not judged: ${unknown.join(", ")}`);
   }
-  const startsUp = pattern.test(STARTUP) && !values.check && values.learn === undefined;
-  if (chosen.length === 0 && !startsUp) {
+  const isJudged = values.check || values.learn !== undefined;
+  const startsUp = pattern.test(STARTUP) && !isJudged;
+  const hasCluster = CLUSTER.some((it) => pattern.test(it)) && !isJudged && !values.quick;
+  if (chosen.length === 0 && !startsUp && !hasCluster) {
     throw new UsageError("--filter: no benchmark has such a name");
   }
   using harness = await Harness.open(device, REPEATS[values.quick ? "quick" : "full"]);
@@ -163,11 +166,14 @@ async function main(argv: readonly string[]): Promise<number> {
     ? await measureStartup(["tessera", ...values.peers ? ["jax-js"] : []])
     : undefined;
   if (startup) console.log(startupLines(startup));
+  const cluster = hasCluster ? await measureCluster() : undefined;
+  if (cluster) console.log(clusterLines(cluster));
 
   const rows = runs[runs.length - 1];
   const report: Report = {
     ...reportOf(device.info, ceilings, harness.noise, rows, new Date()),
     ...startup && { startup },
+    ...cluster && { cluster },
   };
   if (values.json) await Deno.writeTextFile(values.json, `${JSON.stringify(report, null, 1)}\n`);
   if (values.html) await Deno.writeTextFile(values.html, html(report));

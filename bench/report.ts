@@ -6,6 +6,7 @@
 import { type AdapterInfo, formatBytes } from "../engine/mod.ts";
 import type { Ceilings } from "../train/run/ceilings.ts";
 import type { Noise, Row } from "./harness.ts";
+import type { ClusterRow } from "./cluster.ts";
 import type { StartupTimes } from "./peers/workloads.ts";
 
 /** What `--json` writes (bench/README.md, The JSON file). */
@@ -27,6 +28,8 @@ export interface Report {
   readonly results: readonly Row[];
   /** Of fresh processes, by engine; absent where it was not asked for. */
   readonly startup?: Readonly<Record<string, StartupTimes>>;
+  /** Of several ranks on this machine; absent where it was not asked for. */
+  readonly cluster?: readonly ClusterRow[];
 }
 
 /** Puts a run together. */

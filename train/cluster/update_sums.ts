@@ -129,7 +129,7 @@ export class UpdateSums implements Disposable {
    *
    * @param milestones of {@link addGradients}, as they have been submitted, where work goes on;
    * else all of it has been
-   * @returns milliseconds that the host waited for other processes
+   * @returns seconds that the host waited for the sums
    */
   async exchange(milestones: Iterable<number> = []): Promise<number> {
     const { group, tree } = this.#options;
@@ -183,7 +183,7 @@ export class UpdateSums implements Disposable {
         this.#device.write(tensor, values);
       }
     }
-    return waited;
+    return waited / 1000;
   }
 
   /** Frees what it made; the tensors are their owner's. */

@@ -59,6 +59,11 @@ export interface MetricsRow extends EvaluationScore {
   readonly samples_per_s: number;
   /** Seconds that the updates since the row before waited for their batches. */
   readonly loader_wait: number;
+  /**
+   * Of several ranks, on the first: seconds that the updates since the row before waited for sums
+   * over the others.
+   */
+  readonly exchange_wait?: number;
   /** Bytes of GPU memory in use. */
   readonly gpu_live_bytes: number;
   /** The most that were in use so far. */
@@ -76,6 +81,7 @@ export interface MetricsRow extends EvaluationScore {
 export const MEASURED_FIELDS: readonly (keyof MetricsRow)[] = [
   "samples_per_s",
   "loader_wait",
+  "exchange_wait",
   "gpu_live_bytes",
   "gpu_peak_bytes",
   "process_bytes",

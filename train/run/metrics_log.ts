@@ -19,7 +19,7 @@ import type { EventFile } from "../metrics/tensorboard.ts";
 /** What rows are made of and who is told. */
 export interface MetricsLogOptions {
   /** Batch size and rhythm. */
-  readonly config: Pick<ResolvedConfig, "objective" | "batch" | "logEvery">;
+  readonly config: Pick<ResolvedConfig, "objective" | "batch" | "logEvery" | "ranks">;
   /** Values that change from update to update. */
   readonly schedules: Schedules;
   /** Makes the metrics. */
@@ -38,6 +38,7 @@ interface Pending {
   readonly update: number;
   readonly epoch: number;
   readonly loaderWait: number;
+  readonly exchangeWait: number;
   /** Of the evaluation after that update, if there was one. */
   score?: EvaluationScore;
   /**
@@ -101,6 +102,8 @@ export class MetricsLog {
   #rate = 0;
   /** Seconds waited for batches since the last row was asked for. */
   #loaderWait = 0;
+  /** Seconds that sums had been waited for when the last row was asked for. */
+  #exchangeWait = 0;
 
   /** Starts at the trainer's present update. */
   constructor(options: MetricsLogOptions) {
@@ -123,7 +126,11 @@ export class MetricsLog {
     this.#loaderWait += loaderWait;
     if (logged || updates % config.logEvery === 0 || updates === schedules.total) {
       const { values } = trainer.recent(updates - this.#asked);
-      this.#pending = { update: updates - 1, epoch, loaderWait: this.#loaderWait, values };
+      this.#pending = {
+        ...{ update: updates - 1, epoch, loaderWait: this.#loaderWait, values },
+        exchangeWait: trainer.exchangeWait - this.#exchangeWait,
+      };
+      this.#exchangeWait = trainer.exchangeWait;
       this.#asked = updates;
       this.#loaderWait = 0;
     }
@@ -158,7 +165,8 @@ export class MetricsLog {
     return true;
   }
 
-  #write({ update: u, epoch, loaderWait, score }: Pending, values: StepValues): void {
+  #write(pending: Pending, values: StepValues): void {
+    const { update: u, epoch, loaderWait, exchangeWait, score } = pending;
     const { config, schedules, trainer, file, events, progress } = this.#options;
     const { clip_coefficient: _, skipped = false, ...logged } = values;
     const { has } = OBJECTIVES[config.objective];
@@ -185,6 +193,7 @@ export class MetricsLog {
       ...score,
       samples_per_s: this.#rate,
       loader_wait: loaderWait,
+      ...(config.ranks > 1 && { exchange_wait: exchangeWait }),
       gpu_live_bytes: trainer.device.memory.liveBytes,
       gpu_peak_bytes: trainer.device.memory.peakBytes,
       process_bytes: Deno.memoryUsage().rss,

@@ -94,7 +94,7 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
   #done = 0;
   /** What the micro-batches of an update add to; undefined where there is one. */
   readonly #sums: UpdateSums | undefined;
-  /** Milliseconds that the newest update waited for other processes. */
+  /** Seconds so far that the host waited for sums over other processes. */
   exchangeWait = 0;
   readonly #values: UpdateValues;
   readonly #statistics: BatchStatistics;
@@ -328,10 +328,10 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
       const recorded = this.#recordedFor(input, mask);
       if (this.#done === 0) this.#writeValues();
       const due = (part: Omit<UpdatePart, "run">) => isDue(part.role) && part.isDue(this.#done);
-      this.exchangeWait = await sums.exchange(recorded.replayInParts(input, mask, due));
+      this.exchangeWait += await sums.exchange(recorded.replayInParts(input, mask, due));
     } else {
       this.#work(input, mask, isDue);
-      if (isLast) this.exchangeWait = await sums.exchange();
+      if (isLast) this.exchangeWait += await sums.exchange();
     }
     if (isLast) this.#work(input, mask, (role) => role === "finish");
     return this.#isComplete();

@@ -50,6 +50,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   choice_temp: { title: "Choice temperature", about: "At which predictor heads compete." },
   samples_per_s: { title: "Samples per second", about: "Clips." },
   loader_wait: { title: "Wait for data", about: "Seconds since the row before." },
+  exchange_wait: { title: "Wait for other ranks", about: "Seconds since the row before." },
   gpu_live_bytes: { title: "GPU memory", about: "Bytes in use." },
   gpu_peak_bytes: { title: "GPU memory, peak", about: "The most bytes in use so far." },
   process_bytes: { title: "Memory of the process", about: "Resident bytes." },
