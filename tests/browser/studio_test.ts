@@ -110,7 +110,7 @@ Deno.test({
             ["Evaluation", "75.0 % accuracy"],
             ["Skipped files", "no audio"],
             ["Go on", "deno task pretrain --resume --out"],
-            ["Batch", "batch 1; masks drawn as in training (random, 60 % hidden)"],
+            ["Batch", "clips 1 to 4; the masks are the run's (random, 60 % hidden)"],
           ]
         ) {
           await click(tab);

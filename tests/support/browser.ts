@@ -23,12 +23,18 @@ const ARGUMENTS: readonly string[] = [
   "--remote-debugging-pipe",
 ];
 
-/** Runs its arguments with a new folder, which goes when they have ended. */
+/** Runs its arguments with a new folder, which goes when they have ended; SIGTERM kills them. */
 const SCRIPT = String.raw`folder=$(mktemp -d) || exit
-trap : INT TERM HUP
+exec 3<&0 4>&1
 HOME=$folder TMPDIR=$folder XDG_CONFIG_HOME=$folder XDG_CACHE_HOME=$folder \
-  "$@" --user-data-dir="$folder/data" 3<&0 4>&1 </dev/null >/dev/null 2>&1
+  "$@" --user-data-dir="$folder/data" </dev/null >/dev/null 2>&1 &
+trap : INT HUP
+trap 'kill -KILL $!' TERM
+while kill -0 $! 2>/dev/null; do wait $!; done
 rm -rf "$folder"`;
+
+/** How long it may take to end before it is killed. */
+const END_MS = 10_000;
 
 /** The installed Chromium; undefined where there is none. */
 export function findChromium(): string | undefined {
@@ -146,10 +152,12 @@ export class Chromium implements AsyncDisposable {
     return result.value;
   }
 
-  /** Ends it; its folder is gone then. */
+  /** Ends it; its folder is gone then. One that does not end is killed. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#writer.close().catch(() => {});
+    const timer = setTimeout(() => this.#process.kill("SIGTERM"), END_MS);
     await this.#process.status;
+    clearTimeout(timer);
   }
 }
 

@@ -121,7 +121,7 @@ function differences(
 }
 
 /** A composed function as ops are, so that the same tests hold it. */
-function asOp(name: string, { of, floats, trial }: Composed): SampledOp {
+export function asOp(name: string, { of, floats, trial }: Composed): SampledOp {
   const parts = of.map((part) => {
     const op = registry().get(part);
     if (!op) throw new Error(`tests/samples/: ${name} is made of "${part}", which is no op`);

@@ -90,7 +90,7 @@ export async function openGroup(options: GroupOptions): Promise<Group> {
 }
 
 /** 1 + the exit code with which the job is to end. */
-const ending = new Int32Array(new SharedArrayBuffer(4));
+const ending = /* @__PURE__ */ new Int32Array(/* @__PURE__ */ new SharedArrayBuffer(4));
 
 type Unnumbered<T> = T extends unknown ? Omit<T, "id"> : never;
 

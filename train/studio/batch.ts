@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { binaryMask, drawMask, type Masking } from "../../model/objectives/masking.ts";
+import { binaryMask, drawMask, type Mask, type Masking } from "../../model/objectives/masking.ts";
+import type { PatchGrid } from "../../model/vit/geometry.ts";
 import { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { reconstruct } from "../../model/objectives/reconstruct.ts";
 import { Prng } from "../../engine/prng.ts";
@@ -13,6 +14,7 @@ import { samplesOf } from "../data/crop.ts";
 import { dataSource } from "../data/data_source.ts";
 import { Loader } from "../data/loader.ts";
 import type { WorkerPool } from "../data/worker_pool.ts";
+import { STREAMS } from "../run/loop.ts";
 import { runPaths } from "../run/run_directory.ts";
 import { clipInput, statisticsOf } from "../visualize/clip.ts";
 import { decibels, FRAME_SECONDS, rangeOf } from "../visualize/spectrogram.ts";
@@ -117,9 +119,9 @@ export async function batchOf(
   const { samples, logmels, kinds, clips } = await loader.next();
   const grid = { rows: melBands / patch[0], columns: Math.floor(cropFrames / patch[1]) };
   const frames = grid.columns * patch[1];
-  const masking = maskingOf(config.masking);
-  const ratio = ratioOf(config.geometry);
-  const random = new Prng(seed, number);
+  const masks = masksOf(config, seed, grid);
+  const known = state.clips.length === 1;
+  if (known) { for (let row = 0; row < number * count; row++) masks.next(); }
   const statistics = statisticsOf(encoder);
   const { autoencoder } = model;
   const answers: BatchClip[] = [];
@@ -127,7 +129,7 @@ export async function batchOf(
     const values = kinds[row] === "waveform"
       ? (await clipInput(encoder, rowOf(samples!, row, count), 0, 0)).chunk
       : cut(rowOf(logmels!, row, count), melBands, frames);
-    const mask = drawMask(masking, () => random.uniform(), 1, grid, ratio);
+    const mask = masks.next().value;
     const input = decibels(values, statistics);
     const range = rangeOf({ values: input, frames, bands: melBands, start: 0 });
     const painted = autoencoder instanceof MsmMae
@@ -147,9 +149,28 @@ export async function batchOf(
     clips: answers,
     grid,
     length: frames * FRAME_SECONDS,
-    words: `Crops of ${words} in the run's order, batch ${number + 1}; masks drawn as in ` +
-      `training (${masking.kind}, ${(100 * ratio).toFixed(0)} % hidden).${missing}`,
+    words: `Crops of ${words} in the run's order, clips ${number * count + 1} to ` +
+      `${(number + 1) * count}; ` +
+      (known && config.seed === seed ? "the masks are the run's" : "masks drawn as in training") +
+      ` (${maskingOf(config.masking).kind}, ${(100 * ratioOf(config.geometry)).toFixed(0)} % ` +
+      `hidden).${missing}`,
   };
+}
+
+/**
+ * The masks of a run's clips, the first of those that a clip has, in the order in which the run
+ * meets them.
+ */
+export function* masksOf(config: Loose, seed: number, grid: PatchGrid): Generator<Mask, never> {
+  const [masking, ratio] = [maskingOf(config.masking), ratioOf(config.geometry)];
+  const each = Number.isInteger(config.masksPerClip) ? Number(config.masksPerClip) : 1;
+  const random = new Prng(seed, STREAMS.masks);
+  for (;;) {
+    yield drawMask(masking, () => random.uniform(), 1, grid, ratio);
+    for (let more = 1; more < each; more++) {
+      drawMask(masking, () => random.uniform(), 1, grid, ratio);
+    }
+  }
 }
 
 function rowOf(values: Float32Array, row: number, rows: number): Float32Array {

@@ -75,6 +75,36 @@ export function admitted(
   return path;
 }
 
+/**
+ * What a request sends, which need not say how long it is.
+ *
+ * @param most bytes that are read
+ * @param what it is, in words
+ * @throws {RequestError} if it is longer: the rest is not read.
+ */
+export async function bodyOf(
+  request: Request,
+  most: number,
+  what: string,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const tooLong = () => new RequestError(413, `${what} is above ${most >> 20} MB`);
+  if (Number(request.headers.get("content-length") ?? 0) > most) throw tooLong();
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  let length = 0;
+  for await (const part of request.body ?? []) {
+    length += part.length;
+    if (length > most) throw tooLong();
+    parts.push(part);
+  }
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
 /** An answer with the headers of all answers. */
 export function answer(
   body: BodyInit | null,

@@ -9,11 +9,12 @@ import { loadProbe, type Probe } from "../downstream/probe/probe_file.ts";
 import type { BatchAnswer, SoundAnswer } from "./api.ts";
 import { batchOf } from "./batch.ts";
 import { Collection } from "./collection.ts";
-import { answer, json, RequestError } from "./guard.ts";
+import { answer, bodyOf, json, RequestError } from "./guard.ts";
 import { attentionOf, decoded, type Heard, listenTo, paintedOf } from "./listening.ts";
 import { engineModule } from "./engine_module.ts";
 import type { Library } from "./library.ts";
 import type { SoundAnswers } from "./server.ts";
+import { MODEL_KEY } from "./page/client.ts";
 import { Workbench, type WorkbenchOptions } from "./workbench.ts";
 
 /** What was named on the command line. */
@@ -24,8 +25,10 @@ export interface SoundsOptions extends WorkbenchOptions {
   readonly clips: number;
 }
 
-/** Bytes of a sound that is sent. */
-const MOST_BYTES = 100 << 20;
+/** Bytes of a sound that is sent, and of an embedding. */
+const [MOST_BYTES, MOST_EMBEDDING] = [100 << 20, 1 << 20];
+/** Batches of a run that can be asked for: the masks of all before are drawn. */
+const MOST_BATCHES = 10_000;
 /** Sounds that are kept, the newest. */
 const MOST_KEPT = 8;
 
@@ -110,21 +113,25 @@ export class Sounds implements SoundAnswers, Disposable {
         if (!sound) throw new RequestError(404, "there is no such sound");
         return partOf(sound.wav, "audio/wav", request);
       }
-      case "api/encoder":
-        return answer(
-          await this.#workbench.encoder(library, model),
-          "application/octet-stream",
-        );
+      case "api/encoder": {
+        const known = query.get("key");
+        const { key, bytes } = await this.#workbench.encoder(library, model, known);
+        return answer(bytes ?? null, "application/octet-stream", {
+          status: bytes ? 200 : 204,
+          headers: { [MODEL_KEY]: key },
+        });
+      }
       case "modules/model.js":
         return answer(await engineModule(), "text/javascript; charset=utf-8");
       case "api/near": {
         if (request.method !== "POST") throw new RequestError(405, "an embedding is to be sent");
-        const bytes = await request.arrayBuffer();
-        if (bytes.byteLength === 0 || bytes.byteLength % 4 !== 0 || bytes.byteLength > 1 << 20) {
+        const { buffer, byteLength } = await bodyOf(request, MOST_EMBEDDING, "the embedding");
+        if (byteLength === 0 || byteLength % 4 !== 0) {
           throw new RequestError(400, "an embedding is some values of f32");
         }
-        const values = new Float32Array(bytes);
-        return json(await this.#folder().nearest(this.#workbench, library, model, values));
+        const values = new Float32Array(buffer);
+        const key = query.get("key") ?? undefined;
+        return json(await this.#folder().nearest(this.#workbench, library, model, values, key));
       }
       case "api/nearest": {
         const { model, embedding, key } = this.#known(query);
@@ -162,7 +169,7 @@ export class Sounds implements SoundAnswers, Disposable {
       ...await batchOf(opened, {
         ...{ dir, collection, pool: this.#workbench.pool },
         folders: [folder, ...collection === undefined ? [] : [collection]],
-        number: wholeOf(query, "number", 0, 1e6),
+        number: wholeOf(query, "number", 0, MOST_BATCHES),
         count: wholeOf(query, "count", 1, 16, 4),
       }),
       model: opened.title,
@@ -172,12 +179,7 @@ export class Sounds implements SoundAnswers, Disposable {
   }
 
   async #listen(request: Request, library: Library, model: string): Promise<SoundAnswer> {
-    if (Number(request.headers.get("content-length") ?? 0) > MOST_BYTES) {
-      throw new RequestError(413, "the sound is above 100 MB");
-    }
-    const bytes = new Uint8Array(await request.arrayBuffer());
-    if (bytes.length > MOST_BYTES) throw new RequestError(413, "the sound is above 100 MB");
-    const waveform = await decoded(bytes);
+    const waveform = await decoded(await bodyOf(request, MOST_BYTES, "the sound"));
     const start = performance.now();
     return await this.#workbench.use(library, model, async (opened, device) => {
       const about = { id: crypto.randomUUID(), model, key: opened.key };

@@ -47,6 +47,12 @@ export interface Opened {
 /** By which the model of the command line is asked for. */
 export const NAMED = "";
 
+/** What tells a model from others, and from what its file held before. */
+async function keyOf(id: string, path: string): Promise<string> {
+  const info = await Deno.stat(path).catch(() => undefined);
+  return encodeURIComponent([id, path, info?.ino, info?.mtime?.getTime()].join("\n"));
+}
+
 /** Computes. Ends when it is disposed. */
 export class Workbench implements Disposable {
   readonly #options: WorkbenchOptions;
@@ -101,11 +107,21 @@ export class Workbench implements Disposable {
     return result;
   }
 
-  /** The bytes of a model's encoder. @throws {RequestError} as {@link use} */
-  async encoder(library: Library, id: string): Promise<Uint8Array<ArrayBuffer>> {
+  /**
+   * The bytes of a model's encoder and its key; none if that is `known`.
+   *
+   * @throws {RequestError} as {@link use}
+   */
+  async encoder(
+    library: Library,
+    id: string,
+    known: string | null,
+  ): Promise<{ readonly key: string; readonly bytes?: Uint8Array<ArrayBuffer> }> {
     const { path } = await this.#pathOf(library, id);
+    const key = await keyOf(id, path);
+    if (key === known) return { key };
     try {
-      return readRegular(path);
+      return { key, bytes: readRegular(path) };
     } catch (error) {
       throw new RequestError(404, `${basename(path)}: ${(error as Error).message}`);
     }
@@ -132,8 +148,7 @@ export class Workbench implements Disposable {
 
   async #model(library: Library, id: string, device: Device): Promise<Opened> {
     const { path, named, run } = await this.#pathOf(library, id);
-    const info = await Deno.stat(path).catch(() => undefined);
-    const key = `${id}\n${path}\n${info?.ino}\n${info?.mtime?.getTime()}`;
+    const key = await keyOf(id, path);
     if (this.#opened?.key === key) return this.#opened;
     this.#opened?.[Symbol.dispose]();
     this.#opened = undefined;

@@ -5,8 +5,8 @@
  */
 import type { Device } from "../../../engine/device.ts";
 import { registry } from "../../../engine/op.ts";
-import { dense, launch, seedsFor } from "../../support/sample_runs.ts";
-import { quickSamples, type Samples } from "../../support/samples.ts";
+import { capturedSample, dense, launch, seedsFor } from "../../support/sample_runs.ts";
+import { asOp, type ComposedFunctions, quickSamples, type Samples } from "../../support/samples.ts";
 
 /** As ops_test.ts has it: a few f32 ulp after a short sum, twice that for gradients. */
 const TOLERANCE = 2e-6;
@@ -40,14 +40,29 @@ function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): 
     : most / (scale || 1);
 }
 
-/** Runs the quick samples of every op of the tables, or its second where none is quick. */
-export async function runOps(device: Device, tables: readonly Samples[]): Promise<OpsOutcome> {
+/** What a file of samples exports. */
+export interface Table {
+  readonly samples?: Samples;
+  readonly composed?: ComposedFunctions;
+}
+
+/**
+ * Runs the quick samples of every op of the tables, or its second where none is quick; those of
+ * composed functions also captured, which must give the same bits.
+ */
+export async function runOps(device: Device, tables: readonly Table[]): Promise<OpsOutcome> {
   const ops: string[] = [];
   const faults: string[] = [];
   let compared = 0;
-  for (const [name, samples] of tables.flatMap((it) => Object.entries(it))) {
-    const op = registry().get(name)!;
-    const all = samples();
+  const sampled = tables.flatMap(({ samples = {}, composed = {} }) => [
+    ...Object.entries(samples).map(([name, it]) => ({
+      ...{ op: registry().get(name)!, samples: it(), composed: false },
+    })),
+    ...Object.entries(composed).filter(([, { trial }]) => trial)
+      .map(([name, it]) => ({ ...asOp(name, it), composed: true })),
+  ]);
+  for (const { op, samples: all, composed } of sampled) {
+    const { name } = op;
     const quick = quickSamples(all);
     const before = compared;
     for (const sample of quick.length > 0 ? quick : all.slice(0, 2).slice(-1)) {
@@ -76,6 +91,19 @@ export async function runOps(device: Device, tables: readonly Samples[]): Promis
           compared++;
           tensor.dispose();
         });
+        if (!composed) continue;
+        const { inputs, plan } = capturedSample(device, op, sample, seeds);
+        plan.replay(inputs);
+        const again = plan.replay(inputs);
+        const replayed = await device.read(
+          [...again.outputs, ...again.grads].filter((it) => it !== undefined),
+        );
+        const same = replayed.length === read.length &&
+          replayed.every((it, i) => it.every((value, k) => Object.is(value, read[i][k])));
+        if (!same) faults.push(`${name} (${sample.label}), captured: other bits`);
+        compared++;
+        plan[Symbol.dispose]();
+        inputs.forEach((it) => it.dispose());
       } catch (error) {
         // Samples of a cast to f16 are for adapters that have it.
         if (!device.features.f16 && /shader-f16/.test(String(error))) continue;

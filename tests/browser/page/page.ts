@@ -22,8 +22,7 @@ import {
   scalarRows,
 } from "../../../train/verify/training_step.ts";
 import { verifyVitOps } from "../../../train/verify/vit_ops.ts";
-import type { Samples } from "../../support/samples.ts";
-import { type OpsOutcome, runOps } from "./ops.ts";
+import { type OpsOutcome, runOps, type Table } from "./ops.ts";
 
 const devices: Promise<Device>[] = [];
 /** The page's device, its memory full of NaN where nothing was written. */
@@ -66,7 +65,7 @@ async function capturedUpdates(): Promise<CheckRow[]> {
 /** By name. */
 export const TESTS = {
   adapter: async () => ({ ...(await device()).info, ...(await device()).features }),
-  ops: async (tables: readonly Samples[]): Promise<OpsOutcome> =>
+  ops: async (tables: readonly Table[]): Promise<OpsOutcome> =>
     await runOps(await device(), tables),
   vit_ops: async () => outcome(await verifyVitOps(await device(), await golden("vit_ops"))),
   frontend: async () => outcome(await verifyFrontend(await device(), await golden("frontend"))),

@@ -1,8 +1,19 @@
 /** Answers of the studio about sounds: what they hold, and what is refused. */
-import { assert, assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { join } from "@std/path";
 import type { MapAnswer, SoundAnswer } from "../../../train/studio/api.ts";
-import { confined } from "../../../train/studio/batch.ts";
+import { Prng } from "../../../engine/prng.ts";
+import { binaryMask, drawMask } from "../../../model/objectives/masking.ts";
+import { STREAMS } from "../../../train/run/loop.ts";
+import { confined, masksOf } from "../../../train/studio/batch.ts";
+import { bodyOf, type RequestError } from "../../../train/studio/guard.ts";
+import { MODEL_KEY } from "../../../train/studio/page/client.ts";
 import { cosine } from "../../../train/studio/collection.ts";
 import { isInside } from "../../../train/studio/confined.ts";
 import { openStudio, type Studio } from "../../../train/studio/server.ts";
@@ -125,6 +136,22 @@ Deno.test("studio: a sound, its attention and its neighbours; the map; faults ar
       assertEquals(answer.status, status, `${path}: ${text}`);
       assertStringIncludes(text, words);
     }
+    // What the page embeds itself says by which model: its key is that of the encoder's file.
+    const encoder = await fetch(`${studio.address}api/encoder?model=`);
+    const key = encoder.headers.get(MODEL_KEY)!;
+    assertEquals(await encoder.bytes(), encoderFile());
+    const same = await fetch(`${studio.address}api/encoder?model=&key=${encodeURIComponent(key)}`);
+    assertEquals([same.status, same.headers.get(MODEL_KEY)], [204, key]);
+    const near = (body: BodyInit, by = key) =>
+      fetch(`${studio.address}api/near?model=&key=${encodeURIComponent(by)}`, {
+        method: "POST",
+        body,
+      });
+    const wrong = await near(new Float32Array(3));
+    assertStringIncludes((await wrong.json()).error, "the embedding has 3 values");
+    const other = await near(new Float32Array(3), "another");
+    assertEquals(other.status, 409);
+    assertStringIncludes((await other.json()).error, "choose the sound again");
     // A foreign file in the model's place is said, and a good one is taken again.
     Deno.writeTextFileSync(join(dir, "encoder.safetensors"), "no checkpoint");
     const foreign = await fetch(`${studio.address}api/listen`, { method: "POST", body });
@@ -137,6 +164,44 @@ Deno.test("studio: a sound, its attention and its neighbours; the map; faults ar
     assertEquals(old.status, 409);
     assertStringIncludes((await old.json()).error, "choose the sound again");
   }));
+
+Deno.test("studio: what does not say how long it is is read up to a limit", async () => {
+  let read = 0;
+  const endless = () =>
+    new ReadableStream<Uint8Array>({
+      pull(controller) {
+        read += 1 << 16;
+        controller.enqueue(new Uint8Array(1 << 16));
+      },
+    }, { highWaterMark: 0 });
+  const post = (body: BodyInit) => new Request("http://x/", { method: "POST", body });
+  const error = await assertRejects(() => bodyOf(post(endless()), 1 << 20, "the sound"));
+  assertStringIncludes((error as Error).message, "the sound is above 1 MB");
+  assertEquals((error as RequestError).status, 413);
+  // One part is above the limit, and perhaps one more is on its way.
+  assert(read <= (1 << 20) + 3 * (1 << 16), `${read} bytes`);
+  assertEquals(await bodyOf(post(Uint8Array.of(1, 2, 3)), 3, "it"), Uint8Array.of(1, 2, 3));
+  assertEquals(await bodyOf(new Request("http://x/"), 3, "it"), new Uint8Array());
+});
+
+Deno.test("studio: the masks of a batch are those that the run has drawn", () => {
+  const grid = { rows: 5, columns: 7 };
+  for (const kind of ["random", "structured", "time"] as const) {
+    for (const masksPerClip of [1, 2]) {
+      const masking = kind === "time" ? { kind, run: 2 } : { kind };
+      // As the run draws them: two passes of three clips.
+      const random = new Prng(9, STREAMS.masks);
+      const uniform = () => random.uniform();
+      const wanted = [0, 1].flatMap(() => {
+        const hidden = binaryMask(drawMask(masking, uniform, 3 * masksPerClip, grid, 0.6));
+        return [0, 1, 2].map((clip) => hidden.slice(35 * masksPerClip * clip).subarray(0, 35));
+      });
+      const config = { masking, masksPerClip, geometry: { maskRatio: 0.6 } };
+      const masks = masksOf(config, 9, grid);
+      assertEquals(wanted.map(() => binaryMask(masks.next().value)), wanted, kind);
+    }
+  }
+});
 
 Deno.test("studio: a file is inside a folder if it really is", () =>
   inTempDir(async (dir) => {

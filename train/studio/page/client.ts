@@ -6,6 +6,9 @@
 import type { Overview, RunDetails, SeriesQuery, StudioEvent } from "../api.ts";
 import type { Series } from "./series.ts";
 
+/** Header of what tells a model from others, and from what its file held before. */
+export const MODEL_KEY = "x-model-key";
+
 /** Where data come from. */
 export interface Source {
   /** Whether there is a server. */

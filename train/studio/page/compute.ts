@@ -7,7 +7,7 @@ import type * as Model from "../../bundle/model.ts";
 import type { AttentionMaps } from "../../../model/encoder/attention_maps.ts";
 import type { AttentionAnswer, Picture, SoundAnswer } from "../api.ts";
 import { loudestChunk } from "../../visualize/chunk_choice.ts";
-import { address, ask } from "./client.ts";
+import { address, ask, MODEL_KEY } from "./client.ts";
 
 const RATE = 16_000;
 const MOST_SECONDS = 60;
@@ -18,6 +18,8 @@ export interface Seen {
   readonly answer: SoundAnswer;
   /** Mean over time. */
   readonly embedding: Float32Array;
+  /** Of the model that made it. */
+  readonly key: string;
   /** Whom a token attends to. */
   attention(patch: number | "class"): Promise<AttentionAnswer>;
 }
@@ -38,7 +40,9 @@ export async function pageAdapter(): Promise<
 }
 
 let engine: Promise<{ readonly model: typeof Model; readonly device: Model.Device }> | undefined;
-let opened: { readonly id: string; readonly encoder: Promise<Model.Encoder> } | undefined;
+let opened:
+  | { readonly id: string; readonly key: string; readonly encoder: Model.Encoder }
+  | undefined;
 
 async function load(): Promise<{ readonly model: typeof Model; readonly device: Model.Device }> {
   const path = "../../model.js";
@@ -46,22 +50,21 @@ async function load(): Promise<{ readonly model: typeof Model; readonly device: 
   return { model, device: await model.openDevice() };
 }
 
+/** The engine and a model, which is loaded anew where its file is another by now. */
 async function encoderOf(id: string) {
   engine ??= load();
   engine.catch(() => engine = undefined);
   const { model, device } = await engine;
-  if (opened?.id !== id) {
-    void opened?.encoder.then((it) => it[Symbol.dispose](), () => {});
-    const encoder = (async () => {
-      const bytes = await (await ask(address("api/encoder", { model: id }))).bytes();
-      return await model.loadEncoder(device, bytes);
-    })();
-    const own = opened = { id, encoder };
-    encoder.catch(() => {
-      if (opened === own) opened = undefined;
-    });
+  const known = opened?.id === id ? opened.key : undefined;
+  const answer = await ask(address("api/encoder", { model: id, key: known }));
+  if (answer.status !== 204) {
+    const key = answer.headers.get(MODEL_KEY) ?? "";
+    const encoder = await model.loadEncoder(device, await answer.bytes());
+    opened?.encoder[Symbol.dispose]();
+    opened = { id, key, encoder };
   }
-  return { model, device, encoder: await opened.encoder };
+  const { key, encoder } = opened!;
+  return { model, device, encoder, key };
 }
 
 /** A file as mono of 16 kHz, decoded by the browser. */
@@ -152,7 +155,7 @@ export async function listenHere(
 ): Promise<Seen> {
   const waveform = await waveformOf(file);
   onStage("loading the engine and the model");
-  const { model, device, encoder } = await encoderOf(id);
+  const { model, device, encoder, key } = await encoderOf(id);
   const start = performance.now();
   onStage("compiling kernels the first time, then computing");
   const { geometry, frontend } = encoder;
@@ -231,6 +234,7 @@ export async function listenHere(
   return {
     answer,
     embedding,
+    key,
     async attention(token) {
       const found = await (maps ??= all());
       const query = queries.indexOf(token);

@@ -155,18 +155,18 @@ function Labels({ sound, time }: {
   );
 }
 
-function Nearest({ sound, model, embedding }: {
+function Nearest({ sound, model, here }: {
   readonly sound: SoundAnswer;
   readonly model: string;
-  /** Of the sound, where the page has it. */
-  readonly embedding: Float32Array | undefined;
+  /** Where the page has computed. */
+  readonly here: Seen | undefined;
 }): JSX.Element {
   const { value, error, busy } = useAnswer(
     () =>
-      embedding
-        ? askJson<NearestAnswer>(address("api/near", { model }), {
+      here
+        ? askJson<NearestAnswer>(address("api/near", { model, key: here.key }), {
           method: "POST",
-          body: embedding as Float32Array<ArrayBuffer>,
+          body: here.embedding as Float32Array<ArrayBuffer>,
         })
         : askJson<NearestAnswer>(address("api/nearest", { id: sound.id })),
     [sound],
@@ -374,7 +374,7 @@ function Sound({ chosen, model, overview, adapter }: {
             h(Path, { sound: value, time }),
           ),
           overview.collection === null ? null : h(Nearest, {
-            ...{ sound: value, model, embedding: here?.embedding },
+            ...{ sound: value, model, here },
           }),
         ),
         whole?.paints ? h(Painted, { key: `painted ${whole.id}`, sound: whole }) : null,
