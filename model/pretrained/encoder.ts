@@ -40,7 +40,8 @@ export type PretrainedSystem =
   | "passt"
   | "htsat"
   | "ast"
-  | "audiomae";
+  | "audiomae"
+  | "eat";
 
 /** Sizes that every encoder has. */
 export interface PretrainedSizes {

@@ -15,6 +15,7 @@ import { Atst, atstPlan, isAtst } from "./atst.ts";
 import { AudioMae, audioMaePlan, isAudioMae } from "./audiomae.ts";
 import { Beats, beatsPlan, isBeats } from "./beats.ts";
 import type { PretrainedEncoder, PretrainedSizes, PretrainedSystem } from "./encoder.ts";
+import { Eat, eatPlan, isEat } from "./eat.ts";
 import { Htsat, htsatPlan, isHtsat } from "./htsat.ts";
 import { isMaeAst, MaeAst, maeAstPlan } from "./mae_ast.ts";
 import { isPasst, Passt, passtPlan } from "./passt.ts";
@@ -22,7 +23,8 @@ import type { PretrainedOptions } from "./options.ts";
 import { findTensors, nameOf, type Plan } from "./state_dict.ts";
 
 /** What people call the systems that are known here. */
-export const PRETRAINED_TITLES = "MAE-AST, BEATs, ATST, PaSST, HTS-AT, AST, SSAST and AudioMAE";
+export const PRETRAINED_TITLES =
+  "MAE-AST, BEATs, ATST, PaSST, HTS-AT, AST, SSAST, AudioMAE, EAT and SSLAM";
 
 /** A system that is known here. */
 interface Known {
@@ -46,6 +48,7 @@ const KNOWN: Readonly<Record<PretrainedSystem, Known>> = {
   atst: { is: isAtst, plan: atstPlan, load: (...of) => new Atst(...of) },
   ast: { is: isAst, plan: astPlan, load: (...of) => new Ast(...of) },
   audiomae: { is: isAudioMae, plan: audioMaePlan, load: (...of) => new AudioMae(...of) },
+  eat: { is: isEat, plan: eatPlan, load: (...of) => new Eat(...of) },
 };
 
 /** Which system the tensors of a file are of; undefined for none of those here. */

@@ -58,6 +58,8 @@ export interface PostNormOptions {
   readonly heads: number;
   /** DeepNorm's factor of the residual; default 1. */
   readonly alpha?: number;
+  /** Epsilon of the layer norms; default {@link POST_NORM_EPS}. */
+  readonly eps?: number;
   /** As of `attention`: [batch, tokens]. */
   readonly keyMask?: Tensor;
   /** As of `attention`: broadcasts to [batch, heads, tokens, tokens]. */
@@ -76,7 +78,7 @@ export interface PostNormOptions {
  * @returns the same shape
  */
 export function postNormBlock(p: Lookup, x: Tensor, options: PostNormOptions): Tensor {
-  const { heads, alpha = 1, keyMask, bias, gate, trace } = options;
+  const { heads, alpha = 1, eps = POST_NORM_EPS, keyMask, bias, gate, trace } = options;
   const scaled = (it: Tensor) => alpha === 1 ? it : mul(it, alpha);
   const layered = (name: string, it: Tensor, gelu = false) =>
     linear(it, p(`${name}.weight`), p(`${name}.bias`), { gelu });
@@ -86,7 +88,7 @@ export function postNormBlock(p: Lookup, x: Tensor, options: PostNormOptions): T
       scaled(residual),
       p(`${name}.weight`),
       p(`${name}.bias`),
-      POST_NORM_EPS,
+      eps,
     ).y;
   const qkv = layered("self_attn.qkv", x);
   const mixed = selfAttention(qkv, heads, {

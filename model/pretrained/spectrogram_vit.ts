@@ -1,7 +1,7 @@
 /**
- * What AST, SSAST and AudioMAE have in common (model/README.md, Encoders of others): Kaldi's filter
- * bank under a Hann window on a canvas of fixed length, patches with a table of positions behind
- * one or two tokens of their own, pre-norm blocks.
+ * What AST, SSAST, AudioMAE and EAT have in common (model/README.md, Encoders of others): Kaldi's
+ * filter bank under a Hann window on a canvas of fixed length, patches with a table of positions
+ * behind one or two tokens of their own, transformer blocks.
  *
  * @module
  */
@@ -30,6 +30,7 @@ import {
 import { joined } from "../encoder/chunks.ts";
 import { KALDI_128, KaldiFbank, kaldiFrames } from "../frontend/kaldi_fbank.ts";
 import { hannSymmetric } from "../frontend/passt_mel.ts";
+import type { Lookup } from "../vit/blocks.ts";
 import {
   type BlockValues,
   type EncodeOptions,
@@ -40,6 +41,7 @@ import {
   readParts,
 } from "./encoder.ts";
 import type { PretrainedOptions } from "./options.ts";
+import { postNormBlock } from "./post_norm.ts";
 import { loadParameters, type Plan, type Source, type Stored } from "./state_dict.ts";
 
 /** Statistics of log-mel over AudioSet that these systems standardise with. */
@@ -73,8 +75,10 @@ export interface VitSizes extends PretrainedSizes {
    * before bands.
    */
   readonly timeFirst: boolean;
-  /** Name of the last norm: `norm` of tokens, `fc_norm` of their mean. */
-  readonly norm: "norm" | "fc_norm";
+  /** The last norm: `norm` of tokens, `fc_norm` of their mean, none behind post-norm blocks. */
+  readonly norm?: "norm" | "fc_norm";
+  /** Whether tokens go through a norm, `norm_pre`, and then post-norm blocks; default pre-norm. */
+  readonly postNorm?: boolean;
 }
 
 /** Patches along an axis. */
@@ -88,7 +92,7 @@ export function patchesAlong(size: number, patch: number, stride: number): numbe
  * @param named what the file calls them: names of the tensors that are one behind the other
  */
 export function vitSources(
-  { width, depth, patch, grid, own, timeFirst, norm }: VitSizes,
+  { width, depth, patch, grid, own, timeFirst, norm, postNorm }: VitSizes,
   named: (name: string) => readonly string[],
 ): Source[] {
   const one = (name: string, shape: readonly number[]): Source => {
@@ -116,8 +120,23 @@ export function vitSources(
         ...layer(`${name}.mlp.fc2`, [width, 4 * width]),
       ];
     }).flat(),
-    ...layer(norm, [width]),
+    ...(postNorm ? layer("norm_pre", [width]) : []),
+    ...(norm ? layer(norm, [width]) : []),
   ];
+}
+
+/** Names of timm's blocks for those of {@link postNormBlock}. */
+function timmName(name: string): string {
+  const [module] = name.split(/\.(?=weight$|bias$)/);
+  const timm: Readonly<Record<string, string>> = {
+    "self_attn.qkv": "attn.qkv",
+    "self_attn.out_proj": "attn.proj",
+    self_attn_layer_norm: "norm1",
+    fc1: "mlp.fc1",
+    fc2: "mlp.fc2",
+    final_layer_norm: "norm2",
+  };
+  return timm[module] + name.slice(module.length);
 }
 
 /** An encoder of such a system. */
@@ -196,7 +215,7 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
    * are told.
    */
   encodeBlocks(features: Tensor, count: number, { tokens, trace }: EncodeOptions = {}): Tensor[] {
-    const { depth, heads, width, stride, own, eps, timeFirst, ...sizes } = this.#sizes;
+    const { depth, width, stride, own, timeFirst, postNorm, ...sizes } = this.#sizes;
     const p = this.parameter;
     const [clips, given, bands] = features.shape;
     if (
@@ -222,16 +241,15 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
       const patches = permute(reshape(cut, [clips, width, -1]), [0, 2, 1]);
       trace?.("patch", patches);
       const before = own.map((name) => expand(p(name), [clips, 1, width]));
-      let hidden = add(concat([...before, patches], 1), p("pos_embed"));
+      const placed = add(concat([...before, patches], 1), p("pos_embed"));
+      let hidden = postNorm ? this.#norm(placed, "norm_pre") : placed;
       trace?.("tokens_in", hidden);
       const outputs: Tensor[] = [];
       for (let i = 0; i < depth; i++) {
         // One block's intermediate results at a time: depth must not count in the memory.
         using input = hidden;
         const source = within(p, `blocks.${i}.`);
-        hidden = composite(() =>
-          new TransformerBlock(this.device, width, heads, source, { eps }).apply(input)
-        );
+        hidden = composite(() => this.#block(source, input));
         trace?.(`block${i}`, hidden);
         if (i >= depth - count) outputs.push(mul(hidden, 1));
       }
@@ -239,10 +257,18 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
     });
   }
 
-  /** The last norm. */
-  #norm(x: Tensor): Tensor {
-    const { width, eps, norm } = this.#sizes;
-    return new LayerNorm(this.device, width, eps, within(this.parameter, `${norm}.`)).apply(x);
+  #block(p: Lookup, x: Tensor): Tensor {
+    const { heads, width, eps, postNorm } = this.#sizes;
+    return postNorm
+      ? postNormBlock((name) => p(timmName(name)), x, { heads, eps })
+      : new TransformerBlock(this.device, width, heads, p, { eps }).apply(x);
+  }
+
+  /** The last norm, where there is one, or another. */
+  #norm(x: Tensor, name: string | undefined = this.#sizes.norm): Tensor {
+    const { width, eps } = this.#sizes;
+    if (name === undefined) return x;
+    return new LayerNorm(this.device, width, eps, within(this.parameter, `${name}.`)).apply(x);
   }
 
   /** Patches of an output, time-major: [clips, columns, rows, width]. */
@@ -266,7 +292,7 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
   #read(output: Tensor, steps: number, options: PretrainedEmbedOptions): Tensor {
     const { pool = "mean", bands = "mean", vector = this.#vector } = options;
     const { own, norm, grid: [rows], width } = this.#sizes;
-    const inFront = norm === "norm";
+    const inFront = norm !== "fc_norm";
     const [clips] = output.shape;
     if (pool === "none") {
       const all = slice(this.#grid(this.#norm(output)), 1, 0, steps);

@@ -69,17 +69,17 @@ export function norm(p: Values, name: string, x: Row, eps = 1e-6): Row {
   return x.map((v, i) => (v - mean) / Math.sqrt(variance + eps) * weight[i] + bias[i]);
 }
 
-/** A pre-norm block. */
-export function block(p: Values, name: string, x: Row[], heads: number, eps = 1e-6): Row[] {
+/** Multi-head attention of some tokens to themselves. */
+function attend(p: Values, name: string, x: readonly Row[], heads: number): Row[] {
   const width = x[0].length;
   const each = width / heads;
   const q = p.get(`${name}attn.q_bias`);
   const bias = q &&
     Float64Array.of(...q, ...new Float64Array(width), ...p.get(`${name}attn.v_bias`)!);
-  const qkv = x.map((row) => affine(p, `${name}attn.qkv`, norm(p, `${name}norm1`, row, eps), bias));
+  const qkv = x.map((row) => affine(p, `${name}attn.qkv`, row, bias));
   const part = (row: Row, which: number, head: number) =>
     row.subarray(which * width + head * each, which * width + (head + 1) * each);
-  const attended = qkv.map((row, i) => {
+  return qkv.map((row) => {
     const out = new Float64Array(width);
     for (let head = 0; head < heads; head++) {
       const scores = qkv.map((other) => dot(part(row, 0, head), part(other, 1, head)));
@@ -92,14 +92,28 @@ export function block(p: Values, name: string, x: Row[], heads: number, eps = 1e
         for (let k = 0; k < each; k++) out[head * each + k] += weight * value[k];
       });
     }
-    return plus(x[i], affine(p, `${name}attn.proj`, out));
+    return affine(p, `${name}attn.proj`, out);
   });
-  return attended.map((row) => {
-    const hidden = affine(p, `${name}mlp.fc1`, norm(p, `${name}norm2`, row, eps)).map((x) =>
-      x * refPhi(x)
-    );
-    return plus(row, affine(p, `${name}mlp.fc2`, hidden));
-  });
+}
+
+/** The two layers of a block's MLP. */
+function mlp(p: Values, name: string, x: Row): Row {
+  const hidden = affine(p, `${name}mlp.fc1`, x).map((it) => it * refPhi(it));
+  return affine(p, `${name}mlp.fc2`, hidden);
+}
+
+/** A pre-norm block. */
+export function block(p: Values, name: string, x: Row[], heads: number, eps = 1e-6): Row[] {
+  const normed = x.map((row) => norm(p, `${name}norm1`, row, eps));
+  const attended = attend(p, name, normed, heads).map((row, i) => plus(x[i], row));
+  return attended.map((row) => plus(row, mlp(p, name, norm(p, `${name}norm2`, row, eps))));
+}
+
+/** A post-norm block. */
+export function postBlock(p: Values, name: string, x: Row[], heads: number, eps: number): Row[] {
+  const attended = attend(p, name, x, heads)
+    .map((row, i) => norm(p, `${name}norm1`, plus(x[i], row), eps));
+  return attended.map((row) => norm(p, `${name}norm2`, plus(row, mlp(p, name, row)), eps));
 }
 
 /** Outputs of all blocks. */

@@ -1,5 +1,5 @@
 /**
- * AST, SSAST and AudioMAE: small random models under the names of the authors' programs, of
+ * AST, SSAST, AudioMAE and EAT: small random models under the names of the authors' programs, of
  * transformers and of timm, against the same in float64. No released file was opened for these
  * tests: names, shapes and constants are those of the published programs.
  */
@@ -17,7 +17,7 @@ import {
 } from "../../../model/pretrained/load.ts";
 import type { PretrainedEmbedOptions } from "../../../model/pretrained/encoder.ts";
 import { SpectrogramVit } from "../../../model/pretrained/spectrogram_vit.ts";
-import { block, norm, type Values } from "../../support/objective_reference.ts";
+import { block, norm, postBlock, type Values } from "../../support/objective_reference.ts";
 import { fullOnly, test } from "../../support/tier.ts";
 
 /** One for all tests: pipelines are compiled once. */
@@ -39,7 +39,9 @@ interface Spec {
   readonly std: number;
   /** Whether time comes first in kernels and in the order of patches. */
   readonly timeFirst: boolean;
-  readonly norm: "norm" | "fc_norm";
+  readonly norm?: "norm" | "fc_norm";
+  /** A norm before blocks that have theirs behind each sum. */
+  readonly postNorm?: boolean;
 }
 
 const AST: Spec = {
@@ -85,18 +87,19 @@ function parametersOf(spec: Spec, seed: number): Map<string, Float32Array> {
     layer(`blocks.${i}.mlp.fc1`, 4 * WIDTH, WIDTH);
     layer(`blocks.${i}.mlp.fc2`, WIDTH, 4 * WIDTH);
   }
-  scale(spec.norm);
+  if (spec.norm) scale(spec.norm);
+  if (spec.postNorm) scale("norm_pre");
   return all;
 }
 
 /** Shapes of what is not a matrix or a vector of the width. */
 function shapeOf(name: string, size: number, { patch, timeFirst }: Spec): number[] {
-  if (name.endsWith("_token") || name.endsWith("mask_embed")) return [1, 1, WIDTH];
+  if (/_tokens?$|mask_embed$/.test(name)) return [1, 1, WIDTH];
   if (name === "pos_embed") return [1, size / WIDTH, WIDTH];
   if (name === "patch_embed.proj.weight") {
     return [WIDTH, 1, ...(timeFirst ? [patch[1], patch[0]] : patch)];
   }
-  if (!name.endsWith(".weight") || /norm\d?\.weight$/.test(name)) return [size];
+  if (!name.endsWith(".weight") || /norm(\d|_pre)?\.weight$/.test(name)) return [size];
   const inputs = name.endsWith("fc2.weight") ? 4 * WIDTH : WIDTH;
   return [size / inputs, inputs];
 }
@@ -193,7 +196,10 @@ function reference(
   let hidden: Float64Array<ArrayBufferLike>[] = tokens.map((it, i) =>
     it.map((x, k) => x + table[i * WIDTH + k])
   );
-  for (let i = 0; i < DEPTH; i++) hidden = block(values, `blocks.${i}.`, hidden, HEADS, eps);
+  if (spec.postNorm) hidden = hidden.map((x) => norm(values, "norm_pre", x, eps));
+  for (let i = 0; i < DEPTH; i++) {
+    hidden = (spec.postNorm ? postBlock : block)(values, `blocks.${i}.`, hidden, HEADS, eps);
+  }
   return hidden;
 }
 
@@ -236,7 +242,7 @@ async function check(
   const { frames, own, eps, norm: last } = spec;
   const [rows, columns] = gridOf(spec);
   const total = 1 + Math.floor((audio.length - 400) / 160);
-  const normed = (x: Float64Array) => norm(values, last, x, eps);
+  const normed = (x: Float64Array) => last ? norm(values, last, x, eps) : x;
   const clip = new Float64Array(WIDTH);
   const steps: Float64Array[] = [];
   for (let first = 0; first < total; first += frames) {
@@ -247,7 +253,7 @@ async function check(
     const tokens = reference(spec, values, await features.data() as Float32Array);
     const patches = tokens.slice(own.length);
     const pooled = vector === "tokens" ? tokens.slice(0, own.length) : patches;
-    const one = last === "norm" ? meanOf(pooled.map(normed)) : normed(meanOf(pooled));
+    const one = last === "fc_norm" ? normed(meanOf(pooled)) : meanOf(pooled.map(normed));
     one.forEach((x, k) => clip[k] += x * count / total);
     for (let t = 0; t < Math.min(columns, Math.ceil(count / spec.stride[1])); t++) {
       const column = Array.from(
@@ -344,6 +350,42 @@ fullOnly("AudioMAE, pre-trained and fine-tuned", async () => {
     assertEquals([encoder.info.title, encoder.info.rows], ["AudioMAE", 8]);
     await check(spec, encoder, doubled(parameters), "patches", wave(20_000));
   }
+});
+
+fullOnly("EAT and SSLAM, as fairseq and as their folders name them", async () => {
+  const spec: Spec = { ...AUDIOMAE, own: ["extra_tokens"], postNorm: true, norm: undefined };
+  const parameters = parametersOf(spec, 6);
+  // In the file the token in front has no position.
+  const [rows, columns] = gridOf(spec);
+  const table = parameters.get("pos_embed")!.fill(0, 0, WIDTH);
+  const stored = new Map([...parameters].map(([name, it]) => [name, it]));
+  stored.set("pos_embed", table.slice(WIDTH));
+  const base = "modality_encoders.IMAGE.";
+  const fairseq: Named = (name) => [
+    name.startsWith("blocks.") ? name : base + name
+      .replace("pos_embed", "fixed_positional_encoder.positions")
+      .replace("patch_embed", "local_encoder")
+      .replace("norm_pre", "context_encoder.norm"),
+  ];
+  const file = fileOf(spec, stored, fairseq);
+  using encoder = await opened(file);
+  assertEquals([encoder.info.title, encoder.info.rows], ["EAT or SSLAM", 8]);
+  await check(spec, encoder, doubled(parameters), "tokens", wave(12_000));
+  assertEquals(encoder.info.unused, []);
+  // The folders' table is for longer clips.
+  const longer = new Float32Array((rows * columns + 64) * WIDTH);
+  longer.set(table.subarray(WIDTH));
+  stored.set("pos_embed", longer);
+  const folder: Named = (name) => [
+    `model.${
+      name.replace("pos_embed", "fixed_positional_encoder.positions")
+        .replace("patch_embed", "local_encoder")
+        .replace("norm_pre", "pre_norm")
+    }`,
+  ];
+  using other = await opened(fileOf(spec, stored, folder));
+  const clip = wave(8_000);
+  assertEquals((await other.embed(clip)).values, (await encoder.embed(clip)).values);
 });
 
 test("the front end of AST and AudioMAE is that of float64", async () => {

@@ -42,8 +42,9 @@ export function publishedEncoder(
   if (found) {
     if (found.width !== WIDTH || found.depth !== DEPTH) return undefined;
     if (found.system === "atst") return found.title === "ATST-Clip" ? "atst-clip" : "atst-frame";
-    if (found.system === "ast" || found.system === "audiomae") return undefined;
-    if (found.system !== "beats") return found.system;
+    const { system } = found;
+    if (system === "ast" || system === "audiomae" || system === "eat") return undefined;
+    if (system !== "beats") return system;
     const name = basename(path).toLowerCase();
     if (/finetuned|fine.tuned/.test(found.title + name) || !name.includes("iter3")) {
       return undefined;
