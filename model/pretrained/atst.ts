@@ -22,8 +22,6 @@ import {
   slice,
   sum,
   type Tensor,
-  TransformerBlock,
-  within,
 } from "../../engine/functions.ts";
 import { joined } from "../encoder/chunks.ts";
 import { EncoderError } from "../encoder/file_values.ts";
@@ -43,6 +41,7 @@ import {
   type Trace,
 } from "./encoder.ts";
 import { headsOf, type PretrainedOptions } from "./options.ts";
+import { preNormBlocks, preNormSources } from "./pre_norm.ts";
 import {
   asStored,
   countBlocks,
@@ -91,25 +90,10 @@ export function sourcesOf({ width, depth, positions, kind }: AtstSizes): Source[
     ...layer(EMBED, [width, ATST_MEL.bands * PATCH]),
     asStored("pos_embed", [1, positions, width]),
     ...(kind === "clip" ? [asStored("cls_token", [1, 1, width])] : []),
-    ...Array.from({ length: depth }, (_, i) => {
-      const name = `blocks.${i}`;
-      return [
-        ...layer(`${name}.norm1`, [width]),
-        ...layer(`${name}.attn.qkv`, [3 * width, width], false),
-        // They have none.
-        {
-          name: `${name}.attn.qkv.bias`,
-          shape: [3 * width],
-          frozen: true,
-          from: [],
-          fold: () => new Float32Array(3 * width),
-        },
-        ...layer(`${name}.attn.proj`, [width, width]),
-        ...layer(`${name}.norm2`, [width]),
-        ...layer(`${name}.mlp.fc1`, [4 * width, width]),
-        ...layer(`${name}.mlp.fc2`, [width, 4 * width]),
-      ];
-    }).flat(),
+    ...Array.from(
+      { length: depth },
+      (_, i) => preNormSources(`blocks.${i}`, width, { qkvBias: false }),
+    ).flat(),
     ...layer(kind === "clip" ? "norm" : "norm_frame", [width]),
   ];
 }
@@ -218,7 +202,7 @@ export class Atst extends PretrainedEncoder {
    * @throws {ShapeError} if they give no patch, or more than there are positions for.
    */
   encodeBlocks(features: Tensor, count: number, { tokens, trace }: EncodeOptions = {}): Tensor[] {
-    const { depth, heads, width, positions, kind } = this.#sizes;
+    const { positions, kind } = this.#sizes;
     const p = this.parameter;
     const [clips, frames, bands] = features.shape;
     const patches = Math.floor(frames / PATCH);
@@ -232,24 +216,14 @@ export class Atst extends PretrainedEncoder {
       const own = kind === "clip" ? 1 : 0;
       const mask = tokens &&
         tokenMask(this.device, tokens.map((it) => it + own), clips, patches + own);
-      let hidden = this.#tokens(features, patches, trace);
-      trace?.("tokens_in", hidden);
-      const outputs: Tensor[] = [];
-      for (let i = 0; i < depth; i++) {
-        // One block's intermediate results at a time: depth must not count in the memory.
-        using input = hidden;
-        const source = within(p, `blocks.${i}.`);
-        hidden = composite(() =>
-          new TransformerBlock(this.device, width, heads, source, { eps: EPS })
-            .apply(input, mask ? { keyMask: mask } : {})
-        );
-        trace?.(`block${i}`, hidden);
-        if (i < depth - count) continue;
-        const normed = norm(p, kind === "clip" ? "norm" : "norm_frame", hidden);
+      const sequence = this.#tokens(features, patches, trace);
+      trace?.("tokens_in", sequence);
+      const run = { sizes: this.#sizes, eps: EPS, count, keyMask: mask, trace };
+      return preNormBlocks(p, sequence, run, (output, i) => {
+        const normed = norm(p, kind === "clip" ? "norm" : "norm_frame", output);
         trace?.(`norm${i}`, normed);
-        outputs.push(normed);
-      }
-      return outputs;
+        return normed;
+      });
     });
   }
 

@@ -45,6 +45,7 @@ import {
   timeMajorPatches,
 } from "./encoder.ts";
 import type { PretrainedOptions } from "./options.ts";
+import { preNormSources } from "./pre_norm.ts";
 import {
   asStored,
   countBlocks,
@@ -181,13 +182,8 @@ export function sourcesOf({ size, bands, window, stages, width, classes }: Htsat
       ...Array.from({ length: blocks }, (_, b) => {
         const name = `layers.${s}.blocks.${b}`;
         return [
-          ...layer(`${name}.norm1`, [width]),
+          ...preNormSources(name, width, { hidden }),
           asStored(`${name}.attn.relative_position_bias_table`, [(2 * window - 1) ** 2, heads]),
-          ...layer(`${name}.attn.qkv`, [3 * width, width]),
-          ...layer(`${name}.attn.proj`, [width, width]),
-          ...layer(`${name}.norm2`, [width]),
-          ...layer(`${name}.mlp.fc1`, [hidden, width]),
-          ...layer(`${name}.mlp.fc2`, [width, hidden]),
         ];
       }).flat(),
       ...(s < stages.length - 1

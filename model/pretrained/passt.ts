@@ -21,8 +21,6 @@ import {
   ShapeError,
   slice,
   type Tensor,
-  TransformerBlock,
-  within,
 } from "../../engine/functions.ts";
 import { joined } from "../encoder/chunks.ts";
 import { EncoderError } from "../encoder/file_values.ts";
@@ -41,6 +39,7 @@ import {
   type Vector,
 } from "./encoder.ts";
 import { headsOf, type PretrainedOptions } from "./options.ts";
+import { preNormBlocks, preNormSources } from "./pre_norm.ts";
 import {
   asStored,
   countBlocks,
@@ -116,17 +115,7 @@ export function sourcesOf({ width, depth, rows, columns, classes }: PasstSizes):
     asStored("freq_new_pos_embed", [1, width, rows, 1]),
     asStored("time_new_pos_embed", [1, width, 1, columns]),
     ...layer("patch_embed.proj", [width, 1, PATCH, PATCH]),
-    ...Array.from({ length: depth }, (_, i) => {
-      const name = `blocks.${i}`;
-      return [
-        ...layer(`${name}.norm1`, [width]),
-        ...layer(`${name}.attn.qkv`, [3 * width, width]),
-        ...layer(`${name}.attn.proj`, [width, width]),
-        ...layer(`${name}.norm2`, [width]),
-        ...layer(`${name}.mlp.fc1`, [4 * width, width]),
-        ...layer(`${name}.mlp.fc2`, [width, 4 * width]),
-      ];
-    }).flat(),
+    ...Array.from({ length: depth }, (_, i) => preNormSources(`blocks.${i}`, width)).flat(),
     ...layer("norm", [width]),
     ...layer("head.0", [width]),
     ...layer("head.1", [classes, width]),
@@ -202,7 +191,7 @@ export class Passt extends PretrainedEncoder {
    * padding are told: clips of one length alone go together.
    */
   encodeBlocks(features: Tensor, count: number, { tokens, trace }: EncodeOptions = {}): Tensor[] {
-    const { depth, heads, width, rows, columns, stride } = this.#sizes;
+    const { width, rows, columns, stride } = this.#sizes;
     const p = this.parameter;
     const [clips, frames, bands] = features.shape;
     const steps = Math.floor((frames - PATCH) / stride) + 1;
@@ -227,19 +216,10 @@ export class Passt extends PretrainedEncoder {
       const own = ["cls_token", "dist_token"].map((name, i) =>
         expand(add(p(name), slice(p("new_pos_embed"), 1, i, 1)), [clips, 1, width])
       );
-      let hidden = concat([...own, sequence(placed)], 1);
-      trace?.("tokens_in", hidden);
-      const outputs: Tensor[] = [];
-      for (let i = 0; i < depth; i++) {
-        // One block's intermediate results at a time: depth must not count in the memory.
-        using input = hidden;
-        const source = within(p, `blocks.${i}.`);
-        hidden = composite(() =>
-          new TransformerBlock(this.device, width, heads, source, { eps: EPS }).apply(input)
-        );
-        trace?.(`block${i}`, hidden);
-        if (i >= depth - count) outputs.push(norm(p, "norm", hidden));
-      }
+      const tokens = concat([...own, sequence(placed)], 1);
+      trace?.("tokens_in", tokens);
+      const run = { sizes: this.#sizes, eps: EPS, count, trace };
+      const outputs = preNormBlocks(p, tokens, run, (output) => norm(p, "norm", output));
       trace?.("norm", outputs[outputs.length - 1]);
       return outputs;
     });
