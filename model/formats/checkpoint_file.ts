@@ -54,6 +54,11 @@ export interface CheckpointFile {
    * it is no number, text or truth value.
    */
   readonly setting: (...keys: readonly string[]) => Setting | undefined;
+  /**
+   * Names of classes by their numbers: `label_dict`, which BEATs' fine-tuned files have beside the
+   * state dict and imported ones in their metadata.
+   */
+  readonly labels?: Readonly<Record<string, string>>;
 }
 
 /** A value of a configuration. */
@@ -83,6 +88,7 @@ export function openCheckpoint(source: RandomAccess): CheckpointFile {
     return {
       ...{ format: "safetensors", tensors, container: "", beside: new Map(), metadata, heads },
       setting,
+      ...labelsOf(Object.entries(objectIn(metadata, "label_dict"))),
     };
   }
   const { value } = openTorch(source);
@@ -100,6 +106,7 @@ export function openCheckpoint(source: RandomAccess): CheckpointFile {
     metadata: {},
     heads: headsInFairseq(value),
     setting: (...keys) => settingIn(entryOf(value, "cfg"), keys),
+    ...labelsOf(entriesOf(entryOf(value, "label_dict"))),
   };
 }
 
@@ -115,6 +122,19 @@ export function settingOf(value: unknown): Setting | undefined {
   return typeof value === "number" || typeof value === "string" || typeof value === "boolean"
     ? value
     : undefined;
+}
+
+function entriesOf(value: PickleValue | undefined): Iterable<readonly [unknown, unknown]> {
+  return value instanceof PickleDict ? value : [];
+}
+
+function labelsOf(
+  entries: Iterable<readonly [unknown, unknown]>,
+): { readonly labels?: Readonly<Record<string, string>> } {
+  const labels = [...entries].flatMap(([key, name]) =>
+    typeof name === "string" ? [[String(key), name] as const] : []
+  );
+  return labels.length > 0 ? { labels: Object.fromEntries(labels) } : {};
 }
 
 function entryOf(value: PickleValue | undefined, key: string): PickleValue | undefined {

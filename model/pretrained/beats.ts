@@ -209,6 +209,8 @@ export class Beats extends PretrainedEncoder {
   readonly info: PretrainedInfo;
   /** Classes of a fine-tuned file's head; 0 without one. */
   readonly classes: number;
+  /** Names of the classes, AudioSet's ids, in the order of the head; undefined without them. */
+  readonly labels: readonly string[] | undefined;
   readonly #sizes: BeatsSizes;
   readonly #fbank: KaldiFbank;
 
@@ -227,6 +229,9 @@ export class Beats extends PretrainedEncoder {
     this.#fbank = new KaldiFbank(device);
     const { width, depth, heads, patch, classes } = sizes;
     this.classes = classes;
+    const { labels } = file;
+    this.labels = labels &&
+      Array.from({ length: classes }, (_, i) => labels[i] ?? `class ${i}`);
     this.info = {
       system: "beats",
       title: classes > 0 ? `${TITLE}, fine-tuned for ${classes} classes` : TITLE,

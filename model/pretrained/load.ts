@@ -117,7 +117,10 @@ export function importPretrained(
   if (!found) return undefined;
   const { used } = findTensors(KNOWN[found.system].plan(listening, options));
   const { system, heads } = found;
-  const metadata = { system, geometry: JSON.stringify({ heads }), cfg: JSON.stringify(cfg) };
+  const metadata = {
+    ...{ system, geometry: JSON.stringify({ heads }), cfg: JSON.stringify(cfg) },
+    ...file.labels && { label_dict: JSON.stringify(file.labels) },
+  };
   return { ...found, tensors: used, metadata };
 }
 

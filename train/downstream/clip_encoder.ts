@@ -53,6 +53,11 @@ export class ClipEncoder implements Disposable {
     return this.encoder.sampleRate;
   }
 
+  /** Least samples that give a time step. */
+  get least(): number {
+    return this.encoder instanceof Encoder ? FRAME_SAMPLES : this.encoder.info.minSamples;
+  }
+
   /** Blocks. */
   get depth(): number {
     return this.encoder.depth;
@@ -183,9 +188,8 @@ export class ClipEncoder implements Disposable {
     split: number,
     choices: Omit<Choices, "split">,
   ): AsyncGenerator<readonly [Key, Embedding]> {
-    const { encoder, sampleRate } = this;
+    const { sampleRate, least } = this;
     const size = Math.max(1, Math.round(split * sampleRate));
-    const least = encoder instanceof Encoder ? FRAME_SAMPLES : encoder.info.minSamples;
     async function* pieces() {
       for await (const { key, audio, failed } of clips) {
         let wave: Float32Array;

@@ -11,13 +11,18 @@ import {
   openCheckpoint,
   type Setting,
 } from "../../../model/formats/checkpoint_file.ts";
+import { safetensorsChunks } from "../../../model/formats/safetensors_stream.ts";
 import {
   bytesAccess,
   type StoredTensor,
   storedTensor,
 } from "../../../model/formats/stored_tensor.ts";
-import { foldedLastAxis } from "../../../model/pretrained/beats.ts";
-import { inspectPretrained, loadPretrained } from "../../../model/pretrained/load.ts";
+import { type Beats, foldedLastAxis } from "../../../model/pretrained/beats.ts";
+import {
+  importPretrained,
+  inspectPretrained,
+  loadPretrained,
+} from "../../../model/pretrained/load.ts";
 import {
   biasGate,
   relativeBias,
@@ -209,6 +214,21 @@ Deno.test("an encoder of released sizes has the tensors and values that were pub
     ...{ parameters: 90_311_792, unused: [] },
   });
   assertEquals(inspectPretrained(MAE_AST)?.unused, []);
+});
+
+Deno.test("names of classes survive import", async () => {
+  const head = new Map(BEATS.tensors);
+  head.set("predictor.weight", storedTensor("F32", [2, 32], new Uint8Array(256)));
+  head.set("predictor.bias", storedTensor("F32", [2], new Uint8Array(8)));
+  const file = { ...BEATS, tensors: head, labels: { "0": "/m/0dog", "1": "/m/0cat" } };
+  const { tensors, metadata } = importPretrained(file)!;
+  const bytes = await Array.fromAsync(safetensorsChunks([...tensors], metadata));
+  const whole = new Uint8Array(await new Blob(bytes as BlobPart[]).arrayBuffer());
+  using encoder = await loadPretrained(device, openCheckpoint(bytesAccess(whole)));
+  const { classes, labels } = encoder as Beats;
+  assertEquals([classes, labels], [2, ["/m/0dog", "/m/0cat"]]);
+  using plain = await loadPretrained(device, BEATS);
+  assertEquals((plain as Beats).labels, undefined);
 });
 
 Deno.test("weight norm over all axes but the last", () => {

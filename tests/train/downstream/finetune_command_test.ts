@@ -1,8 +1,10 @@
 /** `deno task probe --finetune` as users run it, and what it saves. */
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
-import { join } from "@std/path";
+import { fromFileUrl, join } from "@std/path";
 import { openDevice } from "../../../engine/mod.ts";
 import { loadEncoder } from "../../../model/encoder/encoder.ts";
+import { loadPretrained } from "../../../model/pretrained/load.ts";
+import { loadWaveform } from "../../../train/audio/decode.ts";
 import { initialise } from "../../../model/objectives/initialise.ts";
 import { Matpac } from "../../../model/objectives/matpac.ts";
 import { RECIPES } from "../../../model/objectives/recipe.ts";
@@ -237,3 +239,62 @@ test("probe --finetune: wrong words, and an end before the end", () =>
     );
     assertEquals(exitCodeOf(error), 130);
   }));
+
+fullOnly(
+  "probe --finetune: an encoder of another system learns, with layer decay, and is saved",
+  () =>
+    inTempDir(async (dir) => {
+      const data = join(dir, "data");
+      const parts = ["train", "train", "train", "test", "validation"];
+      const lines = await writeFolder(data, 30, (i) => parts[Math.floor(i / 3) % 5]);
+      await Deno.writeTextFile(
+        join(data, "meta.csv"),
+        `filename,split,label\n${lines.join("\n")}\n`,
+      );
+      const encoder = fromFileUrl(new URL("../../golden/compared/beats.pt", import.meta.url));
+      const [json, saved] = [join(dir, "t.json"), join(dir, "t.safetensors")];
+      await printed(() =>
+        command(
+          ...["--finetune", "--checkpoint", encoder, "--dataset", data, "--workers", "0"],
+          ...["--json", json, "--save", saved, "--quiet", "--batch", "6", "--warmup", "1"],
+          ...["--epochs", "8", "--lr", "1e-2", "--layer-decay", "0.8", "--mixup", "0"],
+        )
+      );
+      const record = await read(json);
+      assertEquals([record.protocol, record.clips, record.dim], ["finetune", 30, 32]);
+      const [history] = record.history;
+      assert(history.at(-1).loss < 0.85 * history[0].loss, JSON.stringify(history));
+      assertEquals(record.settings.samples, 9000 + 4 * 400);
+
+      // What was saved is a whole encoder of the same system, and not what it began with.
+      using device = await openDevice();
+      using before = await loadPretrained(device, encoder);
+      using after = await loadPretrained(device, saved);
+      assertEquals(
+        { ...after.info, unused: [] },
+        { ...before.info, unused: [] },
+      );
+      const sound = wav(Float32Array.from({ length: 9000 }, (_, n) => Math.sin(0.2 * n)));
+      await Deno.writeFile(join(dir, "a.wav"), sound);
+      const wave = await loadWaveform(join(dir, "a.wav"));
+      const [old, trained] = [await before.embed(wave), await after.embed(wave)];
+      assert(old.values.some((x, i) => Math.abs(x - trained.values[i]) > 1e-3));
+      const named = await printed(() =>
+        embed([
+          ...["--checkpoint", saved, "--probe", join(dir, "t.probe.safetensors"), "--top", "1"],
+          ...["--workers", "0", "--quiet", join(data, "audio", "0.wav")],
+        ], new AbortController().signal)
+      );
+      assert(/0\.wav: (low|middle|high) \(0\.\d+\)/.test(named), named);
+      const error = await assertRejects(
+        () =>
+          command(
+            ...["--finetune", "--checkpoint", encoder, "--dataset", data],
+            ...["--patch-out", "0.3", "--quiet"],
+          ),
+        Error,
+        "--patch-out: is for encoders of MATPAC",
+      );
+      assertEquals(exitCodeOf(error), 2);
+    }),
+);

@@ -4,18 +4,18 @@
  *
  * Read on in this order: initial_encoder.ts reads the encoder, spectrogram_clips.ts the clips;
  * augment.ts draws mixup and patch-out; model.ts is encoder and head with their loss, trainer.ts
- * the update; output_files.ts writes what was trained. Splits and scores are those of ../probe.
+ * the update, own_trainee.ts all of it; pretrained_trainee.ts is the same of encoders of other
+ * systems; output_files.ts writes what was trained. Splits and scores are those of ../probe.
  *
  * @module
  */
-import { type Device, type PendingRead, warmupCosine } from "../../../engine/mod.ts";
-import { type Bands, stepSize } from "../../../model/encoder/embed.ts";
+import { type PendingRead, warmupCosine } from "../../../engine/mod.ts";
+import type { Bands } from "../../../model/encoder/embed.ts";
 import { yieldToEventLoop } from "../../io/event_loop.ts";
 import type { CheckpointTensor } from "../../run/checkpoint.ts";
 import { DivergedError, InterruptedError, NoDataError } from "../../errors.ts";
 import type { Prng } from "../../../engine/prng.ts";
-import { UNKNOWN } from "../known_labels.ts";
-import { classTargets, type ClipClasses, meanLoss, type Scores } from "../probe/metrics.ts";
+import { type ClipClasses, meanLoss, type Scores } from "../probe/metrics.ts";
 import { type Metric, PROTOCOLS } from "../probe/protocol.ts";
 import { type ProbeResult, scorer, summaryOf, type TestedTrial } from "../probe/summary.ts";
 import type { ProbeFile } from "../probe/probe_file.ts";
@@ -28,11 +28,7 @@ import {
   trialRandom,
   trialsOf,
 } from "../probe/splits.ts";
-import { drawMix, drawPatches, mixedRows, mixedSpectrograms } from "./augment.ts";
-import { secondsOf, type SpectrogramClip } from "./spectrogram_clips.ts";
-import { FineTuneModel } from "./model.ts";
-import { type InitialEncoder, initialEncoderSpecs } from "./initial_encoder.ts";
-import { FineTuner, type HostBatch, type UpdateSettings } from "./trainer.ts";
+import type { UpdateSettings } from "./trainer.ts";
 
 /** How an encoder is fine-tuned. */
 export interface FineTuneSettings extends UpdateSettings {
@@ -86,20 +82,53 @@ export interface FineTuneProgress {
   readonly validation?: number;
 }
 
+/** An encoder with a head in training. */
+export interface Trainee extends Disposable {
+  /**
+   * One update. Work is submitted, not awaited.
+   *
+   * @param clips by number
+   * @param random draws crops and mixtures
+   * @param rate of the head
+   * @returns the loss before the update, on its way
+   */
+  step(clips: readonly number[], random: Prng, rate: number): PendingRead;
+  /** Logits of clips by number, [clips, classes], with running statistics. */
+  logits(clips: readonly number[]): Promise<Float32Array>;
+  /** Keeps parameters and running statistics as they are. */
+  keep(): void;
+  /** Brings back what was kept. */
+  restore(): void;
+  /** What was trained. */
+  finished(): Promise<FineTuned>;
+}
+
+/** What of the settings the course of a fold follows. */
+export type FineTuneCourse = Pick<
+  FineTuneSettings,
+  | "epochs"
+  | "batch"
+  | "rate"
+  | "warmup"
+  | "criterion"
+  | "patience"
+  | "repeats"
+  | "seed"
+  | "heldOut"
+>;
+
 /** What {@link runFineTune} works with. */
 export interface FineTuneContext {
-  /** Trains. */
-  readonly device: Device;
-  /** Where each fold begins. */
-  readonly encoder: InitialEncoder;
+  /** Begins anew for a fold; `random` draws the head. */
+  readonly begin: (random: Prng) => Trainee | Promise<Trainee>;
+  /** Values that the head sees. */
+  readonly dim: number;
   /** Clips and classes. */
   readonly data: ProbeData;
-  /** Their sound, in order. */
-  readonly sounds: readonly SpectrogramClip[];
   /** What tells how good it is. */
   readonly metric: Metric;
   /** How. */
-  readonly settings: FineTuneSettings;
+  readonly settings: FineTuneCourse;
   /** Called after every update and epoch. */
   readonly onProgress?: (progress: FineTuneProgress) => void;
   /** Aborts. */
@@ -157,7 +186,7 @@ export async function runFineTune(
   context: FineTuneContext,
   keep: boolean,
 ): Promise<FineTuneResult> {
-  const { data, settings, encoder, metric, onProgress } = context;
+  const { data, settings, dim, metric, onProgress } = context;
   const protocol = { ...PROTOCOLS.evar, ...settings };
   const trials = trialsOf(data, protocol);
   const split = data.protocol === "split";
@@ -170,7 +199,6 @@ export async function runFineTune(
     trained.push(await trainTrial(context, trial, keep && i === kept, report));
   }
   const tested = trained.slice(0, trials.length);
-  const dim = stepSize(encoder.geometry, settings.bands);
   return {
     result: summaryOf({ data, metric, dim }, trials, tested),
     history: tested.map(({ history }) => history),
@@ -184,28 +212,17 @@ async function trainTrial(
   keep: boolean,
   report: (progress: Omit<FineTuneProgress, "trial">) => void,
 ): Promise<TrainedTrial> {
-  const { device, encoder, data, sounds, settings, signal } = context;
-  const { epochs, rate, warmup, criterion, patience, frames, tested } = settings;
+  const { begin, data, settings, signal } = context;
+  const { epochs, rate, warmup, criterion, patience } = settings;
   const { truth, classes, multiLabel } = data;
   const batch = Math.min(settings.batch, trial.train.length);
   if (batch < 2) throw new NoDataError("--finetune: needs two training clips or more");
   const random = trialRandom(settings, trial, BATCHES);
-  using model = new FineTuneModel(
-    device,
-    encoder,
-    { ...settings, classes: classes.length, multiLabel },
-    trialRandom(settings, trial, STREAMS.initial),
-  );
-  using tuner = new FineTuner(model, settings);
-  const file = { classes, multiLabel, features: featuresOf(context) };
-  const scores = async (clips: readonly number[]): Promise<Scores> => {
-    const values = await tuner.logits(
-      clips.map((clip) => sounds[clip]),
-      ({ frames: own }) => tested === "start" ? frames : Math.max(frames, own),
-      file,
-    );
-    return { values, classes: classes.length };
-  };
+  using trainee = await begin(trialRandom(settings, trial, STREAMS.initial));
+  const scores = async (clips: readonly number[]): Promise<Scores> => ({
+    values: await trainee.logits(clips),
+    classes: classes.length,
+  });
   const known: ClipClasses = trial.validation.map((clip) => truth[clip]);
   const judge = scorer(context.metric);
   const steps = Math.floor(trial.train.length / batch);
@@ -227,8 +244,7 @@ async function trainTrial(
       if (signal?.aborted) throw new InterruptedError("interrupted");
       const clips = order.slice(step * batch, (step + 1) * batch);
       const update = (epoch - 1) * steps + step;
-      const loss = tuner.step(hostBatch(context, model, clips, random), schedule(update));
-      const read = device.readLater([loss]);
+      const read = trainee.step(clips, random, schedule(update));
       // The device works on this one meanwhile.
       if (pending) await collect();
       pending = read;
@@ -251,17 +267,17 @@ async function trainTrial(
     history.push(now);
     if (best === 0 || isBetter(now, history[best - 1], criterion)) {
       best = epoch;
-      tuner.keep();
+      trainee.keep();
     }
     report({ epoch, ...now });
   }
-  tuner.restore();
+  trainee.restore();
   return {
     test: await scores(trial.test),
     epoch: best,
     rate,
     history,
-    kept: keep ? await fineTuned(model) : undefined,
+    kept: keep ? await trainee.finished() : undefined,
   };
 }
 
@@ -275,62 +291,4 @@ function isBetter(
     return now.validation > before.validation;
   }
   return now.validation_loss < before.validation_loss;
-}
-
-/** Crops, mixes, and draws the patches that stay. */
-function hostBatch(
-  { encoder: { frontend, geometry }, data, sounds, settings }: FineTuneContext,
-  model: FineTuneModel,
-  clips: readonly number[],
-  random: Prng,
-): HostBatch {
-  const { frames, mixup, patchOut, bands } = settings;
-  const size = geometry.melBands * frames;
-  const count = data.classes.length;
-  let input = new Float32Array(clips.length * size);
-  let targets = classTargets(clips.map((clip) => data.truth[clip]), count);
-  clips.forEach((clip, i) => {
-    const first = random.integer(Math.max(0, sounds[clip].frames - frames) + 1);
-    sounds[clip].copyTo(input.subarray(i * size, (i + 1) * size), first, frames);
-  });
-  if (mixup > 0) {
-    const mix = drawMix(random, clips.length, mixup);
-    input = mixedSpectrograms(input, mix, frontend.statistics);
-    // Of what one of two clips leaves unknown nothing is known.
-    const unknown = mixedRows(targets.map((it) => +(it === UNKNOWN)), mix);
-    targets = Float32Array.from(
-      mixedRows(targets, mix),
-      (it, i) => unknown[i] > 0 ? UNKNOWN : it,
-    );
-  }
-  const patches = drawPatches(random, clips.length, model.gridOf(frames), patchOut, bands);
-  return { input, targets, ...patches };
-}
-
-/** How `embed --probe` makes what the head sees. */
-export function featuresOf(
-  { settings: { bands, frames, tested }, encoder: { frontend } }: Pick<
-    FineTuneContext,
-    "settings" | "encoder"
-  >,
-): ProbeFile["features"] {
-  // What is shorter than a crop has silence behind it, as in training.
-  const seconds = secondsOf(frames, frontend);
-  return {
-    mode: "precise",
-    pool: "mean",
-    bands,
-    ...(tested === "start" ? { seconds } : { leastSeconds: seconds }),
-  };
-}
-
-async function fineTuned(model: FineTuneModel): Promise<FineTuned> {
-  const { arena, network: { geometry } } = model;
-  const all = await arena.read();
-  return {
-    tensors: initialEncoderSpecs(geometry, false).map(({ name }) =>
-      [name, all.get(name)!] as const
-    ),
-    head: await model.head(),
-  };
 }

@@ -30,7 +30,7 @@ import type { ProbeFile } from "../probe/probe_file.ts";
 import { type InitialEncoder, initialEncoderSpecs } from "./initial_encoder.ts";
 
 /** Deviation of the head's initial weights. */
-const HEAD_STD = 0.01;
+export const HEAD_STD = 0.01;
 
 /** What the head is for. */
 export interface HeadSettings {
