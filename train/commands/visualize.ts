@@ -2,7 +2,7 @@
 
 import { basename } from "../deps/path.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
-import { command } from "../cli/command.ts";
+import { command, refuse } from "../cli/command.ts";
 import { LiveLine, standardOutput } from "../cli/live_line.ts";
 import { waiting } from "../cli/wait_line.ts";
 import { listSkipped } from "../cli/listing.ts";
@@ -15,8 +15,9 @@ import { partOf as partOfFile } from "../data/clip_reading.ts";
 import { NoDataError, UsageError } from "../errors.ts";
 import { isFolder } from "../io/folders.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import { ClipEncoder } from "../downstream/clip_encoder.ts";
-import { ownEncoderFrom } from "../downstream/encoder_file.ts";
+import { Encoder } from "../../model/encoder/encoder.ts";
+import type { ClipEncoder } from "../downstream/clip_encoder.ts";
+import { encoderFrom } from "../downstream/encoder_file.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
 import { RateLine } from "../cli/rate_line.ts";
 import { writeResult } from "../io/result_file.ts";
@@ -29,6 +30,7 @@ import {
   trajectoryOf,
 } from "../visualize/clip.ts";
 import { clipsOf, mapOf, sampled } from "../visualize/folder.ts";
+import { otherSections } from "../visualize/other_encoder.ts";
 import { page, type Section } from "../visualize/page.ts";
 import {
   attentionSection,
@@ -126,7 +128,7 @@ export const help = COMMAND.help;
 
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
-  const { values } = COMMAND.read(argv);
+  const { values, words } = COMMAND.read(argv);
   const { audio, checkpoint, out, wav, start, seconds, seed, clips: most } = values;
   const { layer, head, patch, "mask-ratio": ratio, heads, workers, adapter, quiet } = values;
   for (const [name, path] of [["out", out], ["wav", wav]] as const) {
@@ -141,10 +143,27 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     : await waiting(() => `looking through ${folder}`, clipsOf(folder, onSkip), { quiet });
   const path = file ?? clips[0]?.path;
   if (path === undefined) throw new NoDataError(`no audio in ${folder}`);
-  const waveform = await partOf(path, start, seconds);
+  const waveform = await partOf(path, start, seconds, SAMPLE_RATE);
 
   using device = await openWatchedDevice({ adapter }, quiet);
-  using encoder = await ownEncoderFrom(device, checkpoint, heads, "visualize");
+  using any = await encoderFrom(device, checkpoint, heads);
+  if (!(any.encoder instanceof Encoder)) {
+    const { info } = any.encoder;
+    const absent =
+      `is not for ${info.title}: attention, masks and sounds are of MATPAC and its kin`;
+    refuse(words, ["patch", "layer", "head", "mask-ratio", "wav"], absent);
+    const own = await partOf(path, start, seconds, info.sampleRate);
+    const sections = await otherSections(any.encoder, { waveform, own }, start);
+    await addMap(any, sections);
+    await write(`${info.title}: ${basename(path)}`, [
+      ["sound", path],
+      ["checkpoint", checkpoint],
+      ["model", `${info.title}: width ${info.width}, ${info.depth} blocks, ${info.heads} heads`],
+      ["source", `${info.source}; weights: ${info.licence}`],
+    ], sections);
+    return 0;
+  }
+  const encoder = any.encoder;
   using model = await openModel(device, checkpoint, heads);
   const { autoencoder } = model;
   const at = patch?.kind === "place" ? patch.seconds : undefined;
@@ -163,31 +182,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   signal.throwIfAborted();
   sections.push(trajectorySection(encoder, input, await trajectoryOf(encoder, input)));
   signal.throwIfAborted();
-  if (folder !== undefined) {
-    using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
-    using line = new RateLine({ quiet });
-    const output = standardOutput();
-    const layout = quiet ? undefined : new LiveLine(output, output.now());
-    const skipped: SkippedClip[] = [];
-    const chosen = sampled(clips, most, seed);
-    const map = await mapOf(chosen, {
-      encoder: new ClipEncoder(encoder),
-      pool,
-      seed,
-      signal,
-      quiet,
-      onProgress: (done, total, seconds) => line.update(done, total, seconds),
-      onEpoch: (done, total) => {
-        line.finish();
-        layout?.update(`UMAP: ${done} of ${total} epochs`, done === total);
-      },
-      onSkip: (row) => skipped.push(row),
-    });
-    line.finish();
-    layout?.finish();
-    listSkipped(`${skipped.length} of ${chosen.length} files skipped:`, skipped);
-    sections.push(mapSection(encoder, basename(folder), map, clips.length, chosen.length));
-  }
+  await addMap(any, sections);
   signal.throwIfAborted();
   if (wav !== undefined) {
     const sounds = await chunkSounds(encoder, waveform, input, painted, seed);
@@ -196,13 +191,52 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   }
   const title = `${model.title}: ${basename(path)}`;
   const facts = factsOf({ encoder, model, input, path, folder, checkpoint });
-  const html = new TextEncoder().encode(page(title, facts, sections));
-  await writeResult(out, html);
-  if (!quiet) {
-    const names = sections.map(({ title }) => title.toLowerCase()).join(", ");
-    console.log(`${names}: ${out} (${(html.length / 2 ** 20).toFixed(1)} MB)`);
-  }
+  await write(title, facts, sections);
   return 0;
+
+  /** The map of the folder, where there is one. */
+  async function addMap(encoder: ClipEncoder, sections: Section[]): Promise<void> {
+    if (folder !== undefined) {
+      using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
+      using line = new RateLine({ quiet });
+      const output = standardOutput();
+      const layout = quiet ? undefined : new LiveLine(output, output.now());
+      const skipped: SkippedClip[] = [];
+      const chosen = sampled(clips, most, seed);
+      const map = await mapOf(chosen, {
+        encoder,
+        pool,
+        seed,
+        signal,
+        quiet,
+        onProgress: (done, total, seconds) => line.update(done, total, seconds),
+        onEpoch: (done, total) => {
+          line.finish();
+          layout?.update(`UMAP: ${done} of ${total} epochs`, done === total);
+        },
+        onSkip: (row) => skipped.push(row),
+      });
+      line.finish();
+      layout?.finish();
+      listSkipped(`${skipped.length} of ${chosen.length} files skipped:`, skipped);
+      const size = { timestampEmbeddingSize: encoder.embeddingSize({}) };
+      sections.push(mapSection(size, basename(folder), map, clips.length, chosen.length));
+    }
+  }
+
+  /** Writes the page. */
+  async function write(
+    title: string,
+    facts: Parameters<typeof page>[1],
+    sections: readonly Section[],
+  ): Promise<void> {
+    const html = new TextEncoder().encode(page(title, facts, sections));
+    await writeResult(out, html);
+    if (!quiet) {
+      const names = sections.map(({ title }) => title.toLowerCase()).join(", ");
+      console.log(`${names}: ${out} (${(html.length / 2 ** 20).toFixed(1)} MB)`);
+    }
+  }
 }
 
 /** The file and the folder that were given. @throws {UsageError} for two of a kind */
@@ -224,12 +258,18 @@ async function audioIn(
 /**
  * @throws {NoDataError} if the file cannot be used @throws {UsageError} if it ends before `start`
  */
-async function partOf(path: string, start: number, seconds: number): Promise<Float32Array> {
-  const first = Math.round(start * SAMPLE_RATE);
-  const part = await partOfFile(path, first, Math.round(seconds * SAMPLE_RATE)).catch((error) => {
+async function partOf(
+  path: string,
+  start: number,
+  seconds: number,
+  sampleRate: number,
+): Promise<Float32Array> {
+  const first = Math.round(start * sampleRate);
+  const samples = Math.round(seconds * sampleRate);
+  const part = await partOfFile(path, first, samples, { sampleRate }).catch((error) => {
     throw error instanceof AudioError ? new NoDataError(`${path}: ${error.message}`) : error;
   });
   if (part.samples.length > 0) return part.samples;
-  const length = (part.of / SAMPLE_RATE).toFixed(2);
+  const length = (part.of / sampleRate).toFixed(2);
   throw new UsageError(`--start ${start}: ${path} has ${length} s`);
 }

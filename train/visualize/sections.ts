@@ -201,7 +201,7 @@ export function trajectorySection(
  * @param tried clips that were drawn from it
  */
 export function mapSection(
-  encoder: Encoder,
+  encoder: Pick<Encoder, "timestampEmbeddingSize">,
   name: string,
   map: EmbeddingMap,
   all: number,
