@@ -135,7 +135,7 @@ export function planSizes(
         fixed.objective ?? "matpac"
       } goes on from it, whose teacher knows something then`,
     ...preset === "base" ? [] : [
-      "embeddings are mean and deviation over time: that says more of a small model than the mean",
+      "embeddings are mean and deviation over time: what a sound is, and how steady it is",
     ],
   ];
   return {
