@@ -380,8 +380,8 @@ test("encoder: files without a usable encoder are refused with the reason", asyn
   const cases: [Uint8Array, string][] = [
     [new Uint8Array(3), "too short"],
     [new TextEncoder().encode("PK\x03\x04 and more text than eight bytes"), "no zip archive"],
-    [writeSafetensors([]), "no model that is known"],
-    [without("student_encoder."), "no model that is known"],
+    [writeSafetensors([]), "its tensors are those of none of MATPAC"],
+    [without("student_encoder."), "its tensors are those of none of MATPAC"],
     [without("student_encoder.blocks.1.mlp.fc2.bias"), "blocks.1.mlp.fc2.bias"],
     [encoderFile({}), "nothing in it tells the number of attention heads of width 16"],
     [encoderFile({ geometry: '{"heads":3}' }), "3 attention heads"],
