@@ -147,7 +147,10 @@ mpiTest("a rank that is killed at any moment ends the job, which goes on to the 
     for (let attempt = 0; attempt < 40; attempt++) {
       const isThere = filesOf(some).includes("config.json");
       const words = isThere ? ["--resume", "--out", some] : [...DETERMINISTIC, "--out", some];
-      const kill = [random.integer(2), kills < 4 ? 200 + random.integer(whole) : -1] as const;
+      const kill = [
+        random.integer(2),
+        kills < 4 ? 200 + random.integer(Math.ceil(kills === 0 ? whole / 4 : whole)) : -1,
+      ] as const;
       const { code, err } = await job(launcher, 2, words, kill);
       if (code === 0) break;
       assert(kill[1] >= 0, err);
