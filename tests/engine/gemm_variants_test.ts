@@ -114,10 +114,7 @@ function products(half: boolean): (readonly [Product, string])[] {
         [{ m: 35, n: 37, k: 9, tb: true, half }, "1 1 1"],
         [{ m: 68, n: 20, k: 11, ta: true, sums: true, half }, "4 4 4"],
       ]
-      : [
-        [{ m: 68, n: 132, k: 36, ...FORMS[0], half }, "4 4 4"],
-        [{ m: 20, n: 68, k: 8, slope: true, half }, "4 4 4"],
-      ];
+      : [[{ m: 68, n: 132, k: 36, ...FORMS[0], half }, "4 4 4"]];
   }
   const fitted = FORMS.flatMap((form) => {
     const aligned = [...ALIGNED];
