@@ -129,7 +129,7 @@ function prepare(device: Device, product: Product, name: string): Prepared {
   const b = random(device, [batch, k, n], k ** -0.5);
   const bias = epilogue === "" ? undefined : random(device, [n]);
   const residual = epilogue.endsWith("residual") ? random(device, [m, n]) : undefined;
-  const pre = epilogue.endsWith("gelu") ? device.empty([m, n]) : undefined;
+  const slope = epilogue.endsWith("gelu") ? device.empty([m, n]) : undefined;
   const c = device.empty([batch, m, n]);
   const outputs = () => {
     gemm({
@@ -142,7 +142,7 @@ function prepare(device: Device, product: Product, name: string): Prepared {
       batch,
       bias,
       residual,
-      pre,
+      slope,
     });
     return [c];
   };
@@ -163,11 +163,11 @@ function prepare(device: Device, product: Product, name: string): Prepared {
         tb,
         bias,
         residual,
-        gelu: pre !== undefined,
+        gelu: slope !== undefined,
       }),
     ],
   };
-  const operands = [a, b, c, bias, residual, pre].filter((it) => it !== undefined);
+  const operands = [a, b, c, bias, residual, slope].filter((it) => it !== undefined);
   return prepared(name, { operands, outputs, naive });
 }
 

@@ -18,8 +18,8 @@
 //
 // Constants: E (f32 or f16: what is stored; sums are f32), TA, TB, VA, VB, VC (gemm_bindings.wgsl),
 // TAIL, BLOCKED (gemm_blocks.wgsl), ROWS (a multiple of 4), VECS, WX, WY, STORE (rows unrolled in
-// gemm_store.wgsl), DOWN = ACROSS = 4 for it, BIAS, GELU (stores gelu(c) and keeps c in `pre`),
-// SLOPE (multiplies c by the derivative of GELU at `pre`), RESIDUAL, PARTIAL (adds the f32 sum of
+// gemm_store.wgsl), DOWN = ACROSS = 4 for it, BIAS, GELU (stores gelu(c), and its derivative
+// in `slope`), FACTOR (multiplies c by what is there), RESIDUAL, PARTIAL (adds the f32 sum of
 // products before, laid out like C), ACC, SUMS (with TA and without BLOCKED: stores the sums of A
 // over K, each as four sums of every fourth step; their order is that of gemm_subgroup.wgsl too).
 // gemm_subgroup.wgsl is faster where subgroups have a known size, gemm_tiled.wgsl is meant for

@@ -17,7 +17,7 @@
 //
 // Edges as in gemm.wgsl; all lanes stay active.
 //
-// Constants: E, TA, TB, VA, VB, VC, TAIL, BLOCKED, BIAS, GELU, SLOPE, RESIDUAL, PARTIAL, ACC, SUMS
+// Constants: E, TA, TB, VA, VB, VC, TAIL, BLOCKED, BIAS, GELU, FACTOR, RESIDUAL, PARTIAL, ACC, SUMS
 // as in gemm.wgsl; LANES (a multiple of 4), ROWS (a multiple of LANES), VECS; STORE, DOWN, ACROSS
 // as in gemm_store.wgsl; IMAGES as in gemm_bindings.wgsl, with a whole number of fours in K.
 //

@@ -28,7 +28,7 @@
 // Edges: rows and columns past the edge are clamped on load and dropped on store, as in gemm.wgsl;
 // steps past the end of K are zero in both operands (TAIL: they may lie within a group of four).
 //
-// Constants: E, TA, TB, VA, VB, VC, TAIL, BLOCKED, BIAS, GELU, SLOPE, RESIDUAL, PARTIAL, ACC as in
+// Constants: E, TA, TB, VA, VB, VC, TAIL, BLOCKED, BIAS, GELU, FACTOR, RESIDUAL, PARTIAL, ACC as in
 // gemm.wgsl; ROWS, VECS, BK as in the table; STORE = ROWS, DOWN = ACROSS = 64 for gemm_store.wgsl;
 // SUMS is not served.
 //

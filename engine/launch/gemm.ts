@@ -57,10 +57,10 @@ export interface GemmArguments {
   readonly bias?: Tensor;
   /** Laid out like `c`, added to it. */
   readonly residual?: Tensor;
-  /** Laid out like `c`: receives the value before GELU, which is then applied. */
-  readonly pre?: Tensor;
-  /** Laid out like `c`, which is multiplied by the derivative of GELU there. Not with `pre`. */
-  readonly slopeAt?: Tensor;
+  /** Laid out like `c`: receives the derivative of GELU at the result, to which GELU is applied. */
+  readonly slope?: Tensor;
+  /** Laid out like `c`, which is multiplied by it. Not with `slope`. */
+  readonly factor?: Tensor;
   /** [m], of the type of `a`: receives the sums of the rows of `a`, where {@link gemm} can. */
   readonly rowSums?: Tensor;
   /** Add to `c` instead of overwriting it. */
@@ -133,7 +133,7 @@ const OFFSETS = [
   ["c", "offset_c"],
   ["bias", "offset_bias"],
   ["residual", "offset_residual"],
-  ["pre", "offset_pre"],
+  ["slope", "offset_slope"],
   ["partial", "offset_partial"],
   ["rowSums", "offset_sums"],
 ] as const;
@@ -197,6 +197,7 @@ function launch(
     const count = (batch[1] - 1) * step + (outer[1] - 1) * operand.ld + inner[1];
     return { tensor: operand.tensor, first, count };
   };
+  const slopes = args.slope ?? args.factor;
   const like = (tensor: Tensor) => span({ ...c, tensor, start: 0 }, m, n);
   const spans = {
     a: span(a, m, k),
@@ -204,7 +205,7 @@ function launch(
     c: span(c, m, n),
     bias: args.bias && { tensor: args.bias, first: args.bias.offset + n[0], count: n[1] },
     residual: args.residual && like(args.residual),
-    pre: (args.pre ?? args.slopeAt) && like((args.pre ?? args.slopeAt)!),
+    slope: slopes && like(slopes),
     partial: args.partial && span(args.partial, m, n),
     rowSums: args.rowSums &&
       { tensor: args.rowSums, first: args.rowSums.offset + m[0], count: m[1] },
@@ -245,7 +246,7 @@ function launch(
     alpha: args.alpha ?? 1,
     offset_bias: 0,
     offset_residual: 0,
-    offset_pre: 0,
+    offset_slope: 0,
     offset_partial: 0,
     offset_sums: 0,
   };
@@ -277,7 +278,7 @@ function launch(
     rowSums: args.rowSums !== undefined,
     images: imageA !== undefined && imageB !== undefined,
   };
-  const results = [spans.c, spans.bias, spans.residual, spans.pre, spans.partial];
+  const results = [spans.c, spans.bias, spans.residual, spans.slope, spans.partial];
   const firsts = results.map((part) => part?.first ?? 0);
   const widthC = widthOf(n[1], c.ld, params.batch_c, ...firsts);
   const variants = variantsOf(device, sizes);
@@ -309,8 +310,8 @@ function launch(
         TA: a.transposed ?? false,
         TB: b.transposed ?? false,
         BIAS: args.bias !== undefined,
-        GELU: args.pre !== undefined,
-        SLOPE: args.slopeAt !== undefined,
+        GELU: args.slope !== undefined,
+        FACTOR: args.factor !== undefined,
         RESIDUAL: args.residual !== undefined,
         PARTIAL: args.partial !== undefined,
         ACC: accumulate,
@@ -361,10 +362,10 @@ function launch(
 
 /** What the constants of a launch depend on beside its problem, as one number. */
 function formOf(args: Launch, widthC: number, accumulate: boolean): number {
-  const { a, b, c, bias, pre, slopeAt, residual, partial, rowSums } = args;
+  const { a, b, c, bias, slope, factor, residual, partial, rowSums } = args;
   const half = (operand: MatrixOperand) => operand.tensor.dtype === "f16";
   const types = [half(a), half(c), a.transposed, b.transposed];
-  const bits = [...types, bias, pre, slopeAt, residual, partial, rowSums];
+  const bits = [...types, bias, slope, factor, residual, partial, rowSums];
   return bits.reduce((all, bit) => 2 * all + (bit ? 1 : 0), accumulate ? 1 : 0) * 8 + widthC;
 }
 
@@ -413,7 +414,7 @@ function shapeClass({ m, n, k, batch }: GemmProblem, gradient: boolean): string 
 
 /**
  * Splits K: the first part writes, the others add; bias and residual ride on the first. Where f16,
- * GELU or its derivative forbid adding to the result, all but the last add up in f32 elsewhere.
+ * GELU or a factor forbid adding to the result, all but the last add up in f32 elsewhere.
  */
 function splitInner(
   args: Launch,
@@ -429,11 +430,11 @@ function splitInner(
   const parts = k[1] > LONGEST_LAUNCH ? blocks(k) : halves(k);
   const plain = {
     ...args,
-    ...{ bias: undefined, residual: undefined, pre: undefined, slopeAt: undefined },
+    ...{ bias: undefined, residual: undefined, slope: undefined, factor: undefined },
   };
   const { c } = args;
   const { device, dtype } = c.tensor;
-  if (dtype === "f32" && !args.pre && !args.slopeAt) {
+  if (dtype === "f32" && !args.slope && !args.factor) {
     parts.forEach((part, i) => launch(i ? plain : args, m, n, part, batch, i > 0 || accumulate));
     return;
   }

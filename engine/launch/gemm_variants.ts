@@ -20,7 +20,7 @@ const insight: KernelInsight = {
       c.E === "f16" && "f16",
       c.BIAS && "bias",
       c.GELU && "gelu",
-      c.SLOPE && "gelu'",
+      c.FACTOR && "factor",
       c.RESIDUAL && "residual",
       c.ACC && "add",
       c.SUMS && "row sums",

@@ -112,13 +112,13 @@ export interface LinearOperands {
 }
 
 /**
- * A linear layer's result, and what it was before GELU. Records nothing.
+ * A linear layer's result, and the derivative of GELU at what it was before. Records nothing.
  *
  * @throws {ShapeError} if sizes do not fit.
  */
 export function linearForward(
   { name, x, weight, bias, residual, gelu }: LinearOperands,
-): { y: Tensor; pre?: Tensor } {
+): { y: Tensor; slope?: Tensor } {
   const [n, k] = weight.shape;
   if (weight.shape.length !== 2 || x.shape[x.shape.length - 1] !== k) {
     throw new ShapeError(
@@ -137,12 +137,13 @@ export function linearForward(
     );
   }
   const y = x.device.empty(shape, x.dtype);
-  const pre = gelu ? x.device.empty(shape, x.dtype) : undefined;
+  const slope = gelu ? x.device.empty(shape, x.dtype) : undefined;
   if (k === 0) {
     // A sum of nothing, and what is added to it.
     const added = [bias, residual].filter((it) => it !== undefined);
-    elementwise(pre ?? y, added, { expression: ["T(0.0)", "a", "a + b"][added.length] });
-    if (pre) elementwise(y, [pre], { expression: "gelu_$V(a)" });
+    const sum = ["T(0.0)", "a", "a + b"][added.length];
+    elementwise(y, added, { expression: gelu ? `gelu_$V(${sum})` : sum });
+    if (slope) elementwise(slope, added, { expression: `gelu_grad_$V(${sum})` });
   } else {
     gemm({
       a: { tensor: x, ld: k },
@@ -153,10 +154,10 @@ export function linearForward(
       k,
       bias,
       residual,
-      pre,
+      slope,
     });
   }
-  return { y, pre };
+  return { y, slope };
 }
 
 /** Operands of {@link linearBackward}. */
@@ -173,13 +174,13 @@ export interface LinearGradients {
   readonly into: readonly [weight?: Tensor, bias?: Tensor];
   /** Added to the gradient of the input. */
   readonly arrived?: Tensor;
-  /** What the input was before GELU, whose gradient is then asked for instead. */
-  readonly pre?: Tensor;
+  /** Factor of the gradient of the input: the derivative of GELU before it. */
+  readonly factor?: Tensor;
 }
 
 /** Gradients of input, weight and bias of a linear layer. Records nothing. */
 export function linearBackward(
-  { x, weight, dz, needs, into, arrived, pre }: LinearGradients,
+  { x, weight, dz, needs, into, arrived, factor }: LinearGradients,
 ): [dx?: Tensor, dweight?: Tensor, dbias?: Tensor] {
   const { device, dtype } = x;
   const [n, k] = weight.shape;
@@ -194,7 +195,7 @@ export function linearBackward(
       n: k,
       k: n,
       residual: arrived,
-      slopeAt: pre,
+      factor,
     });
   }
   const dweight = needs[1] ? into[0] ?? device.empty(weight.shape, dtype) : undefined;
@@ -222,22 +223,22 @@ const linearOp = /* @__PURE__ */ defineOp<LinearAttributes>({
       bias: bias ? rest[0] : undefined,
       residual: residual ? rest[rest.length - 1] : undefined,
     };
-    const { y, pre } = linearForward({ name: "linear", x, weight, ...added, gelu });
+    const { y, slope } = linearForward({ name: "linear", x, weight, ...added, gelu });
     save(x);
     save(weight);
-    if (pre) save(pre);
+    if (slope) save(slope);
     // For gradients of gradients alone.
-    if (pre && bias) save(rest[0]);
+    if (slope && bias) save(rest[0]);
     return [y];
   },
   backward(
-    { grads: [dy], saved: [x, weight, pre], needs, into, arrived },
+    { grads: [dy], saved: [x, weight, slope], needs, into, arrived },
     { gelu, bias, residual },
   ) {
     let dz = dy!;
     if (gelu) {
       dz = dy!.device.empty(dy!.shape, dy!.dtype);
-      elementwise(dz, [pre, dy!], { expression: "b * gelu_grad_$V(a)" });
+      elementwise(dz, [slope, dy!], { expression: "b * a" });
     }
     const [dx, dweight, dbias] = linearBackward({
       ...{ x, weight, dz },

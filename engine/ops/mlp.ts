@@ -68,7 +68,7 @@ const mlpOp = /* @__PURE__ */ defineOp<MlpAttributes>({
     const made: Tensor[] = [];
     layers.forEach((layer, i) => {
       const done = linearForward({ name: "mlp", x: y, ...layer, gelu: i < layers.length - 1 });
-      if (done.pre) made.push(done.pre, done.y);
+      if (done.slope) made.push(done.slope, done.y);
       y = done.y;
     });
     // Biases are for gradients of gradients alone.
@@ -91,7 +91,7 @@ const mlpOp = /* @__PURE__ */ defineOp<MlpAttributes>({
         needs: [needs.slice(0, at).some((it) => it), needs[at], bias && needs[at + 1]],
         into: [into(at), bias ? into(at + 1) : undefined],
         arrived: isFirst && weight.shape[0] > 0 ? arrived(0) : undefined,
-        pre: isFirst ? undefined : made[2 * i - 2],
+        factor: isFirst ? undefined : made[2 * i - 2],
       });
       result[at] = dweight;
       if (bias) result[at + 1] = dbias;

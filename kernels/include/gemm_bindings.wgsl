@@ -2,19 +2,19 @@
 // serves them.
 //
 // Each operand is an array of items of VA, VB or VC elements (4, 2 or 1), VC being that of C, bias,
-// residual, pre and partial: the most that divides its row's length and all its offsets and
+// residual, slope and partial: the most that divides its row's length and all its offsets and
 // distances. Kernels load four neighbours at a time, as 4 / VA items. They do so up to the edge of
 // a matrix: then the last three elements may lie behind it, in the next row or, as items are whole,
 // out of bounds, which WebGPU allows to read. What comes of them is dropped.
 //
 // Constants: E (f32 or f16: what is stored; everything is computed in f32), EC (that of C: f32
-// where it holds a partial sum of f16 products), VA, VB, VC, BIAS, RESIDUAL, GELU, SLOPE, PARTIAL,
+// where it holds a partial sum of f16 products), VA, VB, VC, BIAS, RESIDUAL, GELU, FACTOR, PARTIAL,
 // SUMS; IMAGES (A and B are textures of four elements per texel, which lavapipe reads three times
 // as fast).
 //
 // Items of 2 or 1 cost a tenth on lavapipe (kernels/README.md, Laboratory notebook, gemm).
 
-//:if GELU || SLOPE
+//:if GELU
 //:include math
 //:end
 
@@ -30,7 +30,7 @@ struct Params {
   offset_c: u32,
   offset_bias: u32,
   offset_residual: u32,
-  offset_pre: u32,
+  offset_slope: u32,
   offset_partial: u32,
   offset_sums: u32,
   batch_a: u32, // elements between neighbouring matrices
@@ -77,16 +77,16 @@ alias WideC = vec${VC}f;
 @group(0) @binding(${4+BIAS}) var<storage, read> residual_data: array<ItemC>;
 //:end
 //:if GELU
-@group(0) @binding(${4+BIAS+RESIDUAL}) var<storage, read_write> pre_data: array<ItemC>;
+@group(0) @binding(${4+BIAS+RESIDUAL}) var<storage, read_write> slope_data: array<ItemC>;
 //:end
-//:if SLOPE
-@group(0) @binding(${4+BIAS+RESIDUAL}) var<storage, read> pre_data: array<ItemC>;
+//:if FACTOR
+@group(0) @binding(${4+BIAS+RESIDUAL}) var<storage, read> slope_data: array<ItemC>;
 //:end
 //:if PARTIAL
-@group(0) @binding(${4+BIAS+RESIDUAL+GELU+SLOPE}) var<storage, read> partial_data: array<WideC>;
+@group(0) @binding(${4+BIAS+RESIDUAL+GELU+FACTOR}) var<storage, read> partial_data: array<WideC>;
 //:end
 //:if SUMS
-@group(0) @binding(${4+BIAS+RESIDUAL+GELU+SLOPE+PARTIAL}) var<storage, read_write> sums_data:
+@group(0) @binding(${4+BIAS+RESIDUAL+GELU+FACTOR+PARTIAL}) var<storage, read_write> sums_data:
   array<$E>;
 //:end
 

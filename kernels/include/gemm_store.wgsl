@@ -31,7 +31,7 @@
   if (top + ${r/4*DOWN+r%4}u < params.m) {
 //:for j in 0..VECS
     if (column + ${j*ACROSS}u < params.n) {
-      // Items from the first of C, residual or pre on.
+      // Items from the first of C, residual or slope on.
       let at = (c_start + (top + ${r/4*DOWN+r%4}u) * params.ldc + column + ${j*ACROSS}u) / VC;
       var v = acc${r}_${j} * params.alpha;
 //:if PARTIAL
@@ -52,15 +52,16 @@
       );
 //:end
 //:if GELU
-      let before = v;
+      // They share an exponential and a polynomial.
+      let slope = gelu_grad_vec4(v);
       v = gelu_vec4(v);
 //:end
-//:if SLOPE
-      v *= gelu_grad_vec4(vec4f(
+//:if FACTOR
+      v *= vec4f(
 //:for i in 0..4/VC
-        WideC(pre_data[params.offset_pre / VC + at + ${i}u]),
+        WideC(slope_data[params.offset_slope / VC + at + ${i}u]),
 //:end
-      ));
+      );
 //:end
 //:if ACC
       v += vec4f(
@@ -72,9 +73,9 @@
 //:for i in 0..4/VC
       if (column + ${j*ACROSS+i*VC}u < params.n) {
 //:if GELU
-        pre_data[params.offset_pre / VC + at + ${i}u] = ItemC(
+        slope_data[params.offset_slope / VC + at + ${i}u] = ItemC(
 //:for e in i*VC..i*VC+VC
-          $EC(before[$e]),
+          $EC(slope[$e]),
 //:end
         );
 //:end

@@ -3,9 +3,8 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import type { Device } from "../../engine/device.ts";
-import { registry } from "../../engine/op.ts";
 import { gemm } from "../../engine/launch/gemm.ts";
-import "../../engine/ops/unary.ts";
+import { refGelu } from "../../engine/ops/matmul.ts";
 import {
   compute,
   label,
@@ -84,7 +83,7 @@ Deno.test("epilogues match float64 with both kernels", async () => {
     { accumulate: true },
     { bias: true, accumulate: true },
     { bias: true, gelu: true },
-    { residual: true, slope: true, accumulate: true },
+    { residual: true, factor: true, accumulate: true },
   ];
   if (!full) return await holds({ m: 13, n: 20, k: 12, tb: true, bias: true, gelu: true });
   for (const epilogue of epilogues) {
@@ -123,7 +122,7 @@ test("long sums are split: GELU and f16 are applied once, at the end", async () 
   const forms = [
     { gelu: true, bias: true },
     { half: true, residual: true, accumulate: true },
-    { slope: true, accumulate: true },
+    { factor: true, accumulate: true },
   ];
   for (const form of fast.device.features.f16 ? forms : forms.slice(0, 1)) {
     const p: Product = { m: 3, n: 5, k: LONG[1], tb: true, ...form };
@@ -142,7 +141,7 @@ fullOnly(
       { bias: true, residual: true, alpha: -0.5, batch: 2 },
       { accumulate: true, tb: true },
       { ta: true, bias: true, accumulate: true },
-      { residual: true, slope: true, accumulate: true },
+      { residual: true, factor: true, accumulate: true },
     ];
     for (const epilogue of epilogues) {
       for (const half of fast.device.features.f16 ? [false, true] : [false]) {
@@ -207,26 +206,25 @@ Deno.test("sums of 131,072 and 300,000 equal terms", async () => {
   }
 });
 
-Deno.test("GELU is applied to what `pre` keeps", async () => {
-  const gelu = registry().get("gelu")!;
+Deno.test("GELU and its derivative are those of the product", async () => {
   for (const [m, n, k] of full ? [[5, 7, 3], [13, 20, 12], [196, 68, 8]] : [[13, 20, 12]]) {
-    const p = { m, n, k, tb: !full, gelu: true, bias: true };
+    const p = { m, n, k, tb: !full, bias: true };
     const x = prepare(p);
     for (const { device } of [fast, plain]) {
-      const [c, pre] = await compute(device, p, x);
-      const [expected] = gelu.reference.forward([{
-        shape: [pre.length],
-        data: Float64Array.from(pre),
-      }], undefined);
+      const [before] = await compute(device, p, x);
+      const [c, slope] = await compute(device, { ...p, gelu: true }, x);
       for (let i = 0; i < m; i++) {
         for (let j = 0; j < n; j++) {
           const at = x.c.at(0, i, j);
-          const wanted = expected.data[at - x.c.start];
-          // The bound of kernels/include/math.wgsl and the rounding of the result.
+          const value = refGelu.value(before[at]);
+          // The bounds of kernels/include/math.wgsl and the rounding of the result.
           assert(
-            Math.abs(c[at] - wanted) <= 7e-7 * Math.abs(wanted) + 1e-37,
-            `${c[at]}, not ${wanted}`,
+            Math.abs(c[at] - value) <= 7e-7 * Math.abs(value) + 1e-37,
+            `${c[at]}, not ${value}`,
           );
+          const wanted = refGelu.slope(before[at]);
+          const given = slope[at - x.c.start];
+          assert(Math.abs(given - wanted) <= 4e-7, `${given}, not ${wanted}`);
         }
       }
     }

@@ -24,7 +24,7 @@ const FORMS: readonly Partial<Product>[] = [
   { ta: true, accumulate: true, batch: 2 },
   { ta: true, tb: true, residual: true, batch: 3 },
   { ta: true, sums: true },
-  { bias: true, slope: true, accumulate: true },
+  { bias: true, factor: true, accumulate: true },
 ];
 
 /**

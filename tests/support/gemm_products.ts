@@ -64,8 +64,8 @@ export interface Product {
   readonly residual?: boolean;
   readonly gelu?: boolean;
   readonly accumulate?: boolean;
-  /** The result is multiplied by the derivative of GELU at further values. */
-  readonly slope?: boolean;
+  /** The result is multiplied by further values. */
+  readonly factor?: boolean;
   /** The rows of the left operand are summed as well, where kernels can. */
   readonly sums?: boolean;
   /** All operands and results are f16. */
@@ -129,14 +129,14 @@ export function prepare({ m, n, k, ta, tb, batch = 1, half, gaps = [4, 4, 4] }: 
     c: stored(m, n, batch, 3, formC),
     bias: stored(1, n, 1, 4, { half }),
     residual: stored(m, n, batch, 5, formC),
-    before: stored(m, n, batch, 6, formC),
+    factor: stored(m, n, batch, 6, formC),
   };
 }
 
 /** See {@link prepare}. */
 export type Operands = ReturnType<typeof prepare>;
 
-/** The memory of the result and of what precedes GELU, gaps included; or row sums behind it. */
+/** The memory of the result and of GELU's derivative, gaps included; or row sums behind it. */
 export async function compute(device: Device, p: Product, x: Operands): Promise<HostArray[]> {
   const results = scope(() => {
     const upload = ({ data }: { data: HostArray }) => device.tensor(data);
@@ -150,7 +150,7 @@ export async function compute(device: Device, p: Product, x: Operands): Promise<
     const c = operand(x.c);
     // These are laid out like c, but from their own first element on.
     const like = (o: Operands["a"]) => upload({ data: o.data.subarray(o.start) });
-    const pre = p.gelu ? like(x.c) : undefined;
+    const slope = p.gelu ? like(x.c) : undefined;
     const rowSums = p.sums ? device.empty([p.m], p.half ? "f16" : "f32") : undefined;
     const summed = gemm({
       a: operand(x.a, p.ta),
@@ -163,12 +163,12 @@ export async function compute(device: Device, p: Product, x: Operands): Promise<
       alpha: p.alpha,
       bias: p.bias ? device.tensor(x.bias.data.slice(x.bias.start, x.bias.start + p.n)) : undefined,
       residual: p.residual ? like(x.residual) : undefined,
-      pre,
-      slopeAt: p.slope ? like(x.before) : undefined,
+      slope,
+      factor: p.factor ? like(x.factor) : undefined,
       rowSums,
       accumulate: p.accumulate,
     });
-    return [c.tensor, ...(pre ? [pre] : []), ...(summed ? [rowSums!] : [])];
+    return [c.tensor, ...(slope ? [slope] : []), ...(summed ? [rowSums!] : [])];
   });
   const values = await device.read(results);
   results.forEach((t) => t.dispose());
@@ -200,7 +200,7 @@ function verifySums(p: Product, { a }: Operands, sums: HostArray): void {
 /** Holds the result against float64 and the gaps against what was there. */
 export function verify(p: Product, x: Operands, [c, beside]: readonly HostArray[]): void {
   const { m, n, k, ta, tb, batch = 1, alpha = 1 } = p;
-  const pre = p.gelu ? beside : undefined;
+  const slopes = p.gelu ? beside : undefined;
   if (p.sums && beside) verifySums(p, x, beside);
   const stores = (value: number) => p.half ? Math.max(Math.abs(value) * 2 ** -11, 2 ** -25) : 0;
   const untouched = new Set(c.keys());
@@ -221,24 +221,32 @@ export function verify(p: Product, x: Operands, [c, beside]: readonly HostArray[
         untouched.delete(at);
         if (p.bias) add(x.bias.data[x.bias.at(0, 0, j)]);
         if (p.residual) add(x.residual.data[x.residual.at(z, i, j)]);
-        if (p.slope) {
-          const slope = refGelu.slope(x.before.data[x.before.at(z, i, j)]);
-          // The bound of kernels/include/math.wgsl, for slopes between -0.2 and 1.2.
-          size = size * Math.abs(slope) + Math.abs(sum) * 3e-7 * 2 ** 24 / (additions(k) + 6);
-          sum *= slope;
+        if (p.factor) {
+          const factor = x.factor.data[x.factor.at(z, i, j)];
+          size *= Math.abs(factor);
+          sum *= factor;
         }
         if (p.accumulate) add(x.c.data[at]);
-        const value = pre ? pre[at - x.c.start] : c[at];
-        assert(
-          Math.abs(value - sum) <= (additions(k) + 6) * 2 ** -24 * size + stores(sum),
-          `${label(p)}: [${z}, ${i}, ${j}] is ${value}, not ${sum}`,
-        );
+        const bound = (additions(k) + 6) * 2 ** -24 * size;
+        const holds = (value: number, wanted: number, most: number) =>
+          assert(
+            Math.abs(value - wanted) <= most + stores(wanted),
+            `${label(p)}: [${z}, ${i}, ${j}] is ${value}, not ${wanted}`,
+          );
+        if (!slopes) {
+          holds(c[at], sum, bound);
+          continue;
+        }
+        // No steeper than 1.13 and 0.8; the bounds of kernels/include/math.wgsl.
+        const wanted = refGelu.value(sum);
+        holds(c[at], wanted, 1.13 * bound + 7e-7 * Math.abs(wanted));
+        holds(slopes[at - x.c.start], refGelu.slope(sum), 0.8 * bound + 3e-7);
       }
     }
   }
   for (const at of untouched) {
     const kept = c[at] === x.c.data[at] &&
-      (!pre || at < x.c.start || pre[at - x.c.start] === x.c.data[at]);
+      (!slopes || at < x.c.start || slopes[at - x.c.start] === x.c.data[at]);
     assert(kept, `${label(p)}: wrote outside of the matrix at ${at}`);
   }
 }
