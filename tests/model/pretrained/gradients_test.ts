@@ -14,7 +14,7 @@ import { loadPretrained } from "../../../model/pretrained/load.ts";
 import { sourcesOf as maeAstSources } from "../../../model/pretrained/mae_ast.ts";
 import { sourcesOf as passtSources } from "../../../model/pretrained/passt.ts";
 import type { Source } from "../../../model/pretrained/state_dict.ts";
-import { full } from "../../support/tier.ts";
+import { full, fullOnly } from "../../support/tier.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();
@@ -77,8 +77,8 @@ function draw(size: number, seed: number): Float32Array {
 }
 
 for (const [system, { sources, settings = {}, input }] of Object.entries(CASES)) {
-  Deno.test(
-    { name: `${system}: gradients are differences`, ignore: !full && system !== "beats" },
+  fullOnly(
+    `${system}: gradients are differences`,
     async () => {
       const file = releasedFile({ sources, settings });
       const options = { heads: system === "htsat" ? undefined : SMALL.heads, trainable: true };

@@ -67,9 +67,6 @@ function start(
 
 const job = (...args: Parameters<typeof start>): Promise<JobOutcome> => outcomeOf(start(...args));
 
-const once = (name: string, fn: () => Promise<void>) =>
-  (name.startsWith("mpirun.openmpi") ? Deno.test : fullOnly)(name, fn);
-
 mpiTest(
   "two ranks leave what one process leaves, of good and bad files",
   (launcher) =>
@@ -100,7 +97,7 @@ mpiTest(
       const last = join("checkpoints", "step-00000002.safetensors");
       assertSameState(two, one, ["encoder.safetensors", last]);
     }),
-  once,
+  fullOnly,
 );
 
 const DETERMINISTIC = [...RUN, "--micro-batch", "1", "--deterministic", "--steps", "8"];

@@ -33,6 +33,7 @@ import {
   type TrainSettings,
 } from "../../../train/downstream/probe/train_probes.ts";
 import { probeData, shuffled, trialsOf } from "../../../train/downstream/probe/splits.ts";
+import { scorer } from "../../../train/downstream/probe/summary.ts";
 import { readGolden } from "../../../train/verify/golden.ts";
 import { verifyProbe } from "../../../train/verify/probe.ts";
 
@@ -117,6 +118,7 @@ Deno.test("probe: clips of which a class is unknown are in none of its numbers",
   // Class 1 has clips 3, 2, 0 by their scores, of which 3 and 0 are of it.
   assertEquals(classPrecisions(scores, truth), [1, (1 + 2 / 3) / 2]);
   assertEquals(macroAuc(scores, truth), (1 + 1 / 2) / 2);
+  assertEquals(scorer("AUC")(scores, truth), (1 + 1 / 2) / 2);
   const each = (x: number, target: number) => Math.log(1 + Math.exp(x)) - x * target;
   assertAlmostEquals(
     meanLoss(scores, truth, "binary"),

@@ -20,7 +20,7 @@ import { initialModel, initialTensors } from "../../../train/run/initial_weights
 import { planContinued, planLengths } from "../../../train/run/plan.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 import { smallFor } from "../../support/small_geometry.ts";
-import { test } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
 const asFile = (tensors: Iterable<readonly [string, CheckpointTensor]>) =>
   new Map([...tensors].map(([name, { shape, data }]): [string, SafetensorsTensor] => [
@@ -82,7 +82,7 @@ for (const objective of ["m2d", "matpac", "matpac-plus"] as const) {
 
 const signal = new AbortController().signal;
 
-test("--init takes official files: student, teachers, heads and centre, in a planned run as well", () =>
+fullOnly("--init takes official files: student, teachers, heads and centre, in a planned run as well", () =>
   inTempDir(async (dir) => {
     const { log } = console;
     console.log = () => {};

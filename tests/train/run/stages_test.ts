@@ -40,7 +40,7 @@ function rowsOf(out: string): Record<string, number>[] {
   });
 }
 
-test("stages: one run is the two runs that it stands for", () =>
+fullOnly("stages: one run is the two runs that it stands for", () =>
   inTempDir(async (dir) => {
     const [painted, after, both] = ["painted", "after", "both"].map((it) => join(dir, it));
     assertEquals(await command(...PAINT, "--steps", "3", "--out", painted), 0);

@@ -11,6 +11,7 @@ import {
   type ClipClasses,
   confusionOf,
   halfInterval,
+  macroAuc,
   meanAveragePrecision,
   meanOf,
   type Scores,
@@ -59,11 +60,18 @@ export interface ProbeResult {
   readonly rates: Readonly<Record<string, number>>;
 }
 
+type Score = (scores: Scores, truth: ClipClasses) => number;
+
+const SCORES: Readonly<Record<Metric, Score>> = {
+  accuracy: (scores, truth) => accuracyOf(confusionOf(scores, truth)),
+  balanced: (scores, truth) => balancedAccuracyOf(confusionOf(scores, truth)),
+  mAP: meanAveragePrecision,
+  AUC: macroAuc,
+};
+
 /** The metric of some clips. */
-export function scorer(metric: Metric): (scores: Scores, truth: ClipClasses) => number {
-  if (metric === "mAP") return meanAveragePrecision;
-  const judge = metric === "accuracy" ? accuracyOf : balancedAccuracyOf;
-  return (scores, truth) => judge(confusionOf(scores, truth));
+export function scorer(metric: Metric): Score {
+  return SCORES[metric];
 }
 
 /** What was found in a trial. */
