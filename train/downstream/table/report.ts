@@ -9,6 +9,7 @@ import { escaped, tag } from "../../visualize/markup.ts";
 import { page, type Section } from "../../visualize/page.ts";
 import { METRIC_TITLES } from "../probe/report.ts";
 import type { TableEncoder, TableProtocol, TableRow, TableSet } from "./results.ts";
+import { BASELINES } from "./results.ts";
 
 /** A probe that came to nothing. */
 export interface MissingCell {
@@ -184,9 +185,10 @@ const STYLE = `
   background: linear-gradient(var(--ink), var(--ink)) center / 100% 2px no-repeat; }
 .bar .knn { width: 3px; background: var(--second); }
 .bar .published { width: 3px; background: var(--third); }
+.bars > .words { grid-column: 2 / -1; color: var(--faint); margin-top: -0.3rem; }
 .key { display: inline-block; width: 0.8rem; height: 0.8rem; vertical-align: -0.1rem; }
 @media (max-width: 40rem) { .bars { grid-template-columns: 1fr max-content; }
-  .bars > span:nth-child(3n + 1) { grid-column: 1 / -1; margin-top: 0.4rem; } }
+  .bars > .name, .bars > .words { grid-column: 1 / -1; } .bars > .name { margin-top: 0.4rem; } }
 `;
 
 const place = (share: number): string => `${(100 * Math.min(1, Math.max(0, share))).toFixed(2)}%`;
@@ -217,7 +219,10 @@ function bar({ mean, ci95, knn, published }: TableRow): string {
 }
 
 function setSection(table: Table, set: TableSet): Section[] {
-  const rows = table.rows.filter(({ dataset }) => dataset === set.name);
+  const baselines: readonly string[] = Object.values(BASELINES);
+  const isBaseline = ({ encoder }: TableRow) => baselines.includes(encoder);
+  const rows = table.rows.filter(({ dataset }) => dataset === set.name)
+    .toSorted((a, b) => Number(isBaseline(a)) - Number(isBaseline(b)));
   if (rows.length === 0) return [];
   const cells = rows.map((row) => {
     const theirs = row.published
@@ -227,12 +232,12 @@ function setSection(table: Table, set: TableSet): Section[] {
       : "";
     const knn = row.knn === undefined ? "" : `, kNN ${percent(row.knn)}`;
     return [
-      tag("span", {}, escaped(titleOf(row))),
+      tag("span", { class: "name" }, escaped(titleOf(row))),
       bar(row),
       tag("span", {}, escaped(`${percent(row.mean)}${half(row.ci95)}`)),
-    ].join("") + (knn + theirs === "" ? "" : tag("span", {}, "&#160;") +
-      tag("span", { style: "color:var(--faint)" }, escaped((knn + theirs).slice(2))) +
-      tag("span", {}, "&#160;"));
+    ].join("") + (knn + theirs === ""
+      ? ""
+      : tag("span", { class: "words" }, escaped((knn + theirs).slice(2))));
   });
   return [{
     title: `${set.name}, ${metricTitle(rows[0].metric)}`,
@@ -265,7 +270,7 @@ export function pageOf(table: Table): string {
             [
               key("first", "linear probe, 0 to 100 %, with its interval"),
               key("second", "nearest neighbours"),
-              key("third", "published"),
+              ...table.rows.some((it) => it.published) ? [key("third", "published")] : [],
             ].join(" &#160; "),
           ),
           ...sources(table).map((it) => tag("p", {}, escaped(`Published figures: ${it}.`))),
