@@ -11,9 +11,9 @@ import { defineOp } from "../op.ts";
 import { refZeros } from "../reference.ts";
 import { denseStrides, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { fill, materialize, partOf, writePart } from "../launch/copy.ts";
+import { accumulate, denseCopy, fill, materialize, partOf, writePart } from "../launch/copy.ts";
 import { reduceInto } from "./reduce.ts";
-import { rowChunks, rowsOf } from "../launch/elementwise.ts";
+import { alignedRows, rowChunks, rowsOf } from "../launch/elementwise.ts";
 
 const padKernel = /* @__PURE__ */ defineKernel("pad", padSource);
 const WORKGROUP = 64;
@@ -53,7 +53,21 @@ function padAxis(
   if (y.size === 0) return y;
   const inner = sizeOf(shape.slice(axis + 1));
   const [from, to] = [shape[axis] * inner, target * inner];
-  for (const [first, count] of rowChunks(device, sizeOf(shape.slice(0, axis)), [from, to])) {
+  const outer = sizeOf(shape.slice(0, axis));
+  const together = Math.max(...[from, to].map((width) => alignedRows(device, width, 4)));
+  if (outer > 1 && together * Math.max(from, to) * 4 > device.bindingLimit) {
+    // No two rows begin aligned within a binding: each is copied to where it does.
+    const rest = shape.slice(axis);
+    for (let i = 0; i < outer; i++) {
+      const row = denseCopy(x.view([1, ...rest], denseStrides([1, ...rest]), x.offset + i * from));
+      const padded = padAxis(row, 1, [before, after], mode, adjoint);
+      const place = y.view(padded.shape, denseStrides(padded.shape), y.offset + i * to);
+      accumulate(place, padded, false);
+      [row, padded, place].forEach((it) => it.dispose());
+    }
+    return y;
+  }
+  for (const [first, count] of rowChunks(device, outer, [from, to])) {
     device.run(
       padKernel,
       { WG: WORKGROUP, E: dtype, MODE: PAD_MODES[mode], ADJOINT: adjoint },

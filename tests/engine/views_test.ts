@@ -13,6 +13,7 @@ import {
   flip,
   type Index,
   moveaxis,
+  pad,
   repeatInterleave,
   roll,
   scope,
@@ -159,4 +160,17 @@ Deno.test("triangles and diagonals", async () => {
   ]);
   assertThrows(() => diag(x, 5), ShapeError, "no diagonal 5");
   assertThrows(() => tril(device.zeros([3])), ShapeError, "no matrix");
+});
+
+Deno.test("pad: rows none of which begin aligned with another in one binding", async () => {
+  using small = await openDevice({ bindingLimit: 4096, offsetAlignment: 256 });
+  const [rows, length] = [3, 601];
+  const values = Float32Array.from({ length: rows * length }, (_, i) => i);
+  using x = small.tensor(values, [rows, length]);
+  using y = pad(x, [[0, 0], [5, 7]], "reflect");
+  const expected = Array.from({ length: rows * (length + 12) }, (_, i) => {
+    const [row, at] = [Math.floor(i / (length + 12)), Math.abs(i % (length + 12) - 5)];
+    return row * length + (at < length ? at : 2 * (length - 1) - at);
+  });
+  assertEquals([...await y.data()], expected);
 });

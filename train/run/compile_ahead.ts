@@ -14,6 +14,8 @@ import { COMPILE_NAME, COMPILE_URL, type CompileOrder, STATE } from "./compile_t
 const MOST_THREADS = 3;
 /** Longest that the main thread waits for a kernel that another one compiles, ms. */
 const PATIENCE = 20_000;
+/** Longest that it waits at the end for what others have begun, ms. */
+const LAST_PATIENCE = 5000;
 /** Fewer kernels are compiled sooner than a thread has started. */
 const WORTH_A_THREAD = 8;
 
@@ -35,7 +37,7 @@ export function compileAhead(device: Device): Disposable {
     return { [Symbol.dispose]: () => {} };
   }
   const count = expected.length;
-  const shared = new SharedArrayBuffer(4 * (count + 1));
+  const shared = new SharedArrayBuffer(4 * (count + 2));
   const states = new Int32Array(shared);
   const places = new Map(expected.map(({ pipeline }, i) => [pipeline.gpu, i]));
   const { f16, subgroups } = device.features;
@@ -63,7 +65,9 @@ export function compileAhead(device: Device): Disposable {
     worker.postMessage(order);
     return worker;
   });
+  let ended = false;
   const end = () => {
+    ended = true;
     firstRuns.before = undefined;
     for (const worker of workers) worker.terminate();
   };
@@ -74,5 +78,19 @@ export function compileAhead(device: Device): Disposable {
     if (known !== STATE.thread) return;
     if (Atomics.wait(states, i, STATE.thread, PATIENCE) === "timed-out") end();
   };
-  return { [Symbol.dispose]: end };
+  return {
+    [Symbol.dispose]: () => {
+      if (ended) return;
+      Atomics.store(states, count, 1);
+      // The driver does not bear that the process ends within it.
+      const until = performance.now() + LAST_PATIENCE;
+      for (;;) {
+        const busy = Atomics.load(states, count + 1);
+        const left = until - performance.now();
+        if (busy === 0 || left <= 0) break;
+        Atomics.wait(states, count + 1, busy, left);
+      }
+      end();
+    },
+  };
 }

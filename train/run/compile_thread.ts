@@ -27,7 +27,7 @@ export interface CompileOrder {
   /** Features and limits of the main thread's device. */
   readonly device: GPUDeviceDescriptor;
   readonly tasks: readonly CompileTask[];
-  /** {@link STATE} of each task, then 1 if compiling is of no use. */
+  /** {@link STATE} of each task, 1 if compiling is of no use, and how many threads are at work. */
   readonly states: Int32Array;
 }
 
@@ -41,7 +41,12 @@ interface Thread {
 const thread = globalThis as unknown as Thread;
 if (thread.name === COMPILE_NAME) {
   thread.onmessage = async ({ data }) => {
+    const { states, tasks } = data;
+    const working = tasks.length + 1;
+    Atomics.add(states, working, 1);
     await compileAll(data).catch(() => giveUp(data));
+    Atomics.sub(states, working, 1);
+    Atomics.notify(states, working);
     thread.close();
   };
 }
@@ -60,6 +65,8 @@ const BINDING_BYTES = 1 << 16;
 
 async function compileAll(order: CompileOrder): Promise<void> {
   const { tasks, states } = order;
+  const isOver = () => Atomics.load(states, tasks.length) !== 0;
+  if (isOver()) return;
   const gpu = await (await findAdapter("software")).requestDevice(order.device);
   // The main thread tells of what does not compile.
   gpu.addEventListener("uncapturederror", (event) => event.preventDefault());
@@ -67,6 +74,7 @@ async function compileAll(order: CompileOrder): Promise<void> {
   let done = 0;
   let longest = 0;
   for (const [i, task] of tasks.entries()) {
+    if (isOver()) return;
     if (done === SAMPLE && longest < CACHED) return giveUp(order);
     if (Atomics.compareExchange(states, i, STATE.free, STATE.thread) !== STATE.free) continue;
     done++;

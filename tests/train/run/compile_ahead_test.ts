@@ -79,13 +79,15 @@ fn main(@builtin(global_invocation_id) id: vec3u) { ${body} }`,
     params: new Uint32Array(4),
   });
   const bodies = ["y[id.x] = 1.0;", "y[id.x] *= params.factor;", "y[id.x] = none;", "y[0] = 2.0;"];
-  const states = new Int32Array(new SharedArrayBuffer(4 * (bodies.length + 1)));
+  const states = new Int32Array(new SharedArrayBuffer(4 * (bodies.length + 2)));
   states[1] = STATE.main;
   const worker = new Worker(COMPILE_URL, { type: "module", name: COMPILE_NAME });
   worker.postMessage({ device: {}, tasks: bodies.map(text), states });
   const { free, thread, compiled, main } = STATE;
-  const isDone = () => states.every((it, i) => i === bodies.length || it !== free && it !== thread);
+  const own = states.subarray(0, bodies.length);
+  const isDone = () =>
+    states[bodies.length + 1] === 0 && own.every((it) => it !== free && it !== thread);
   for (let i = 0; i < 600 && !isDone(); i++) await new Promise((done) => setTimeout(done, 50));
   worker.terminate();
-  assertEquals([...states], [compiled, main, compiled, compiled, 0]);
+  assertEquals([...states], [compiled, main, compiled, compiled, 0, 0]);
 });

@@ -82,72 +82,75 @@ for (const objective of ["m2d", "matpac", "matpac-plus"] as const) {
 
 const signal = new AbortController().signal;
 
-fullOnly("--init takes official files: student, teachers, heads and centre, in a planned run as well", () =>
-  inTempDir(async (dir) => {
-    const { log } = console;
-    console.log = () => {};
-    try {
-      // A model of preset tiny after two updates, in the layout of fairseq's checkpoints.
-      const run = join(dir, "run");
-      const short = ["--batch", "2", "--crop-frames", "48", "--quiet", "--steps", "2"];
-      assertEquals(await pretrainCommand([...short, "--seed", "9", "--out", run], signal), 0);
-      const checkpoint = join(run, "checkpoints", "step-00000002.safetensors");
-      const official = join(dir, "official.pt");
-      await exportCommand([checkpoint, "--out", official, "--format", "fairseq"], signal);
+fullOnly(
+  "--init takes official files: student, teachers, heads and centre, in a planned run as well",
+  () =>
+    inTempDir(async (dir) => {
+      const { log } = console;
+      console.log = () => {};
+      try {
+        // A model of preset tiny after two updates, in the layout of fairseq's checkpoints.
+        const run = join(dir, "run");
+        const short = ["--batch", "2", "--crop-frames", "48", "--quiet", "--steps", "2"];
+        assertEquals(await pretrainCommand([...short, "--seed", "9", "--out", run], signal), 0);
+        const checkpoint = join(run, "checkpoints", "step-00000002.safetensors");
+        const official = join(dir, "official.pt");
+        await exportCommand([checkpoint, "--out", official, "--format", "fairseq"], signal);
 
-      const tensors = initialTensors(official);
-      using device = await openDevice();
-      const config = resolveConfig(["--crop-frames", "48"]);
-      using model = OBJECTIVES.matpac.create(device, config.geometry, config.choices);
-      initialise(model, new Prng(1));
-      loadWeights(model, tensors);
-      const loaded = [
-        ...(await model.student.read()),
-        ...(await Promise.all(model.teachers.map(async ({ name, arena }) => {
-          const prefix = { encoder: "_ema.", head: "_cls_head_ema." }[name];
-          return [...await arena.read()].map(([own, it]) => [prefix + own, it] as const);
-        }))).flat(),
-      ];
-      assert(loaded.length > 300, `${loaded.length}`);
-      for (const [name, { data }] of loaded) assertEquals(tensors.get(name)?.data, data, name);
-      const centre = await model.centre!.data() as Float32Array;
-      assertEquals(tensors.get("cls_head_loss.center")!.data, centre);
-      assert(centre.some((x) => x !== 0));
-      const own = initialTensors(checkpoint);
-      for (const [name, { data }] of own) assertEquals(tensors.get(name)?.data, data, name);
+        const tensors = initialTensors(official);
+        using device = await openDevice();
+        const config = resolveConfig(["--crop-frames", "48"]);
+        using model = OBJECTIVES.matpac.create(device, config.geometry, config.choices);
+        initialise(model, new Prng(1));
+        loadWeights(model, tensors);
+        const loaded = [
+          ...(await model.student.read()),
+          ...(await Promise.all(model.teachers.map(async ({ name, arena }) => {
+            const prefix = { encoder: "_ema.", head: "_cls_head_ema." }[name];
+            return [...await arena.read()].map(([own, it]) => [prefix + own, it] as const);
+          }))).flat(),
+        ];
+        assert(loaded.length > 300, `${loaded.length}`);
+        for (const [name, { data }] of loaded) assertEquals(tensors.get(name)?.data, data, name);
+        const centre = await model.centre!.data() as Float32Array;
+        assertEquals(tensors.get("cls_head_loss.center")!.data, centre);
+        assert(centre.some((x) => x !== 0));
+        const own = initialTensors(checkpoint);
+        for (const [name, { data }] of own) assertEquals(tensors.get(name)?.data, data, name);
 
-      const started = join(dir, "started");
-      assertEquals(
-        await pretrainCommand([...short, "--init", official, "--out", started], signal),
-        0,
-      );
+        const started = join(dir, "started");
+        assertEquals(
+          await pretrainCommand([...short, "--init", official, "--out", started], signal),
+          0,
+        );
 
-      const known = initialModel(official);
-      assertEquals(known, {
-        ...{ preset: "tiny", objective: "matpac", frames: 48, patch: [16, 16], classToken: true },
-        ...{ choices: 0, teacher: true },
-      });
-      const words = ["--init", official, "--data", dir];
-      assertEquals(plannedHours(words), 1);
-      const sizes = planContinued({ clips: 9, hours: 0.1, median: 3 }, known, 1);
-      const of = (values: Record<string, unknown>) =>
-        resolvePlanned(words, new Date(0), { values, reasons: [] });
-      const { values, reason } = planLengths(
-        sizes,
-        [1000],
-        1,
-        of({ ...sizes.values, steps: 1 }),
-      );
-      const planned = of({ ...sizes.values, ...values });
-      // A hundred passes over 6 minutes in crops of 0.48 s, not an hour.
-      assertEquals(planned.length, { steps: Math.ceil(100 * 360 / 0.48 / 32) });
-      assert(reason.includes("100 passes"), reason);
-      assertEquals([planned.objective, planned.lr, planned.init], ["matpac", 1e-4, official]);
-      assertEquals(planned.teacherTemp, [0.07, 0.07]);
-    } finally {
-      console.log = log;
-    }
-  }));
+        const known = initialModel(official);
+        assertEquals(known, {
+          ...{ preset: "tiny", objective: "matpac", frames: 48, patch: [16, 16], classToken: true },
+          ...{ choices: 0, teacher: true },
+        });
+        const words = ["--init", official, "--data", dir];
+        assertEquals(plannedHours(words), 1);
+        const sizes = planContinued({ clips: 9, hours: 0.1, median: 3 }, known, 1);
+        const of = (values: Record<string, unknown>) =>
+          resolvePlanned(words, new Date(0), { values, reasons: [] });
+        const { values, reason } = planLengths(
+          sizes,
+          [1000],
+          1,
+          of({ ...sizes.values, steps: 1 }),
+        );
+        const planned = of({ ...sizes.values, ...values });
+        // A hundred passes over 6 minutes in crops of 0.48 s, not an hour.
+        assertEquals(planned.length, { steps: Math.ceil(100 * 360 / 0.48 / 32) });
+        assert(reason.includes("100 passes"), reason);
+        assertEquals([planned.objective, planned.lr, planned.init], ["matpac", 1e-4, official]);
+        assertEquals(planned.teacherTemp, [0.07, 0.07]);
+      } finally {
+        console.log = log;
+      }
+    }),
+);
 
 test("--init turns half precision into floats, and says which sizes are of no preset", () => {
   const golden = (name: string) => fromFileUrl(new URL(`../../golden/${name}`, import.meta.url));

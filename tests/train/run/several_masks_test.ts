@@ -131,40 +131,43 @@ for (const objective of ["m2d", "matpac", "matpac-plus"] as const) {
   );
 }
 
-fullOnly("several masks: the teacher sees a clip once, its latents are those of the masked patches", async () => {
-  const geometry = smallFor("matpac");
-  const { patches } = patchGrid(geometry);
-  using model = OBJECTIVES.matpac.create(device, geometry, {
-    ...recipeFor("matpac", "paper"),
-    teacherView: "clip",
-  });
-  initialise(model, new Prng(3));
-  const weights = { pred: 0.5, cls: 0.5 };
-  using trainer = new Trainer(device, model, SCHEDULES, { ...STEP_DEFAULTS, weights });
-  const random = new Prng(5);
-  const mask = randomMask(() => random.uniform(), 2 * 3, patches, geometry.maskRatio);
-  const size = 2 * 80 * geometry.cropFrames;
-  const clips = Float32Array.from({ length: size }, () => random.normal());
-  using input = device.tensor(clips, [2, 80, geometry.cropFrames]);
-  let pending: ReturnType<typeof device.readLater> | undefined;
-  trainer.step(input, mask, (forward) => {
-    const { teacherTokens, target } = forward as LatentForward;
-    assertEquals(teacherTokens.shape, [2, 1 + patches, geometry.width]);
-    assertEquals(target.shape, [2 * 3, patches - mask.visible, geometry.width]);
-    pending = device.readLater([teacherTokens, target]);
-  });
-  const [seen, targets] = await pending!.values() as Float32Array[];
-  const { width } = geometry;
-  const masked = patches - mask.visible;
-  for (let row = 0; row < 6; row++) {
-    for (let i = 0; i < masked; i++) {
-      const patch = mask.shuffle[row * patches + mask.visible + i];
-      const from = (Math.floor(row / 3) * (1 + patches) + 1 + patch) * width;
-      const at = (row * masked + i) * width;
-      assertEquals(targets.slice(at, at + width), seen.slice(from, from + width));
+fullOnly(
+  "several masks: the teacher sees a clip once, its latents are those of the masked patches",
+  async () => {
+    const geometry = smallFor("matpac");
+    const { patches } = patchGrid(geometry);
+    using model = OBJECTIVES.matpac.create(device, geometry, {
+      ...recipeFor("matpac", "paper"),
+      teacherView: "clip",
+    });
+    initialise(model, new Prng(3));
+    const weights = { pred: 0.5, cls: 0.5 };
+    using trainer = new Trainer(device, model, SCHEDULES, { ...STEP_DEFAULTS, weights });
+    const random = new Prng(5);
+    const mask = randomMask(() => random.uniform(), 2 * 3, patches, geometry.maskRatio);
+    const size = 2 * 80 * geometry.cropFrames;
+    const clips = Float32Array.from({ length: size }, () => random.normal());
+    using input = device.tensor(clips, [2, 80, geometry.cropFrames]);
+    let pending: ReturnType<typeof device.readLater> | undefined;
+    trainer.step(input, mask, (forward) => {
+      const { teacherTokens, target } = forward as LatentForward;
+      assertEquals(teacherTokens.shape, [2, 1 + patches, geometry.width]);
+      assertEquals(target.shape, [2 * 3, patches - mask.visible, geometry.width]);
+      pending = device.readLater([teacherTokens, target]);
+    });
+    const [seen, targets] = await pending!.values() as Float32Array[];
+    const { width } = geometry;
+    const masked = patches - mask.visible;
+    for (let row = 0; row < 6; row++) {
+      for (let i = 0; i < masked; i++) {
+        const patch = mask.shuffle[row * patches + mask.visible + i];
+        const from = (Math.floor(row / 3) * (1 + patches) + 1 + patch) * width;
+        const at = (row * masked + i) * width;
+        assertEquals(targets.slice(at, at + width), seen.slice(from, from + width));
+      }
     }
-  }
-});
+  },
+);
 
 test("several masks: options, and what they need of memory", () => {
   const words = ["--preset", "tiny", "--crop-frames", "64", "--batch", "2"];
