@@ -5,6 +5,7 @@
  */
 import { kindOf, needFitting, needTensors } from "../arguments.ts";
 import padSource from "../../kernels/pad.wgsl" with { type: "text" };
+import { BYTES_PER_ELEMENT } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { defineOp } from "../op.ts";
@@ -54,8 +55,9 @@ function padAxis(
   const inner = sizeOf(shape.slice(axis + 1));
   const [from, to] = [shape[axis] * inner, target * inner];
   const outer = sizeOf(shape.slice(0, axis));
-  const together = Math.max(...[from, to].map((width) => alignedRows(device, width, 4)));
-  if (outer > 1 && together * Math.max(from, to) * 4 > device.bindingLimit) {
+  const most = device.bindingLimit / BYTES_PER_ELEMENT / Math.max(from, to);
+  const together = (width: number) => alignedRows(device, width, BYTES_PER_ELEMENT);
+  if (outer > Math.max(1, most) && Math.max(together(from), together(to)) > most) {
     // No two rows begin aligned within a binding: each is copied to where it does.
     const rest = shape.slice(axis);
     for (let i = 0; i < outer; i++) {
