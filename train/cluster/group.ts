@@ -14,6 +14,7 @@ import {
   MPI_WORKER_NAME,
   MPI_WORKER_URL,
   type Order,
+  TIME_TO_BE_READ,
 } from "./mpi_worker.ts";
 
 /** A process among its job's; all call the same methods that wait for others in the same order. */
@@ -42,8 +43,12 @@ export interface Group {
    * run into the same: the lowest speaks.
    */
   abort(error: unknown): Promise<never>;
-  /** Has to be called by all before they exit with 0. */
-  finish(): Promise<void>;
+  /**
+   * Has to be called by all before they exit without an error that {@link Group.abort} heard of.
+   *
+   * @param code that they exit with, 0 if not given
+   */
+  finish(code?: number): Promise<void>;
 }
 
 /** A group of one process, without MPI. */
@@ -155,10 +160,12 @@ class MpiGroup implements Group {
   readonly library: string;
   readonly localRank: number | undefined;
   readonly #thread: MpiThread;
+  readonly #launcher: Launched["by"];
   #advice = "";
 
-  constructor(thread: MpiThread, { localRank }: Launched, joined: Joined) {
+  constructor(thread: MpiThread, { localRank, by }: Launched, joined: Joined) {
     this.#thread = thread;
+    this.#launcher = by;
     ({ rank: this.rank, size: this.size, hosts: this.hosts, library: this.library } = joined);
     this.localRank = localRank;
   }
@@ -184,17 +191,27 @@ class MpiGroup implements Group {
     const text = describeError(error);
     const known = this.#advice !== "" && !text.includes(this.#advice) ? `\n${this.#advice}` : "";
     console.error(`${text.replace(/^error:/, `error: rank ${rank} on ${hosts[rank]}:`)}${known}`);
-    const code = exitCodeOf(error);
+    return await this.#end(exitCodeOf(error));
+  }
+
+  async finish(code = 0): Promise<void> {
+    // MPICH's launcher passes a signal on and then now and then forgets what the ranks exit with.
+    if (code !== 0 && this.#launcher === "pmi") {
+      await this.gather("");
+      if (this.rank > 0) await sleep(LONGEST_ABORT);
+      await this.#end(code);
+    }
+    await this.#thread.ask({ kind: "finish" });
+    this.#thread.end();
+  }
+
+  async #end(code: number): Promise<never> {
+    await sleep(TIME_TO_BE_READ);
     Atomics.store(ending, 0, 1 + code);
     void this.#thread.ask({ kind: "abort" });
     await sleep(LONGEST_ABORT);
     // Launchers end a job of which one process ends this way.
     Deno.exit(code);
-  }
-
-  async finish(): Promise<void> {
-    await this.#thread.ask({ kind: "finish" });
-    this.#thread.end();
   }
 }
 

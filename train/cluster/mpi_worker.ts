@@ -62,6 +62,12 @@ const [SHORTEST_NAP, LONGEST_NAP] = [0.02, 1];
 /** Milliseconds after which a rank tells of others that are behind. */
 const SECOND = 1000;
 
+/**
+ * Milliseconds between a message and `MPI_Abort`: MPICH's launcher kills the ranks at once, and what
+ * it has not read by then of their output is lost.
+ */
+export const TIME_TO_BE_READ = 500;
+
 /** MPI as a transport that gives up when others do not come, or the job is to end. */
 class MpiTransport implements Transport<Transfer> {
   readonly rank: number;
@@ -124,6 +130,7 @@ class MpiTransport implements Transport<Transfer> {
       `error: ${names.join(", ")} ${verb} sent nothing for ${this.timeout} s (--timeout), says ` +
         `rank ${this.rank} on ${this.hosts[this.rank] ?? "?"}${this.advice && `\n${this.advice}`}`,
     );
+    Atomics.wait(this.#nap, 0, 0, TIME_TO_BE_READ);
     this.library.abort(1);
   }
 }

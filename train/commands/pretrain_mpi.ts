@@ -47,7 +47,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   }
   // Rank 0 may still have been writing.
   await group.gather("");
-  await group.finish();
+  await group.finish(code);
   return code;
 }
 

@@ -114,8 +114,7 @@ mpiTest(
       while (!filesOf(some).includes("latest")) await sleep(50);
       child.kill("SIGUSR1");
       const { code, err } = await outcome;
-      // MPICH 4.0's launcher sometimes ends with 0, all ranks having ended with this code.
-      if (launcher.name === "mpirun.openmpi") assertEquals(code, 130, err);
+      assertEquals(code, 130, err);
       const said = err.split("\n").filter((line) => line.startsWith("error:"));
       assertEquals(said.length, 1, err);
       assertMatch(said[0], /^error: interrupted after step \d; the checkpoint is written$/);
