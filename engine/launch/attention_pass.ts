@@ -248,18 +248,24 @@ interface Known {
   }[];
 }
 
-const knownLaunches = new WeakMap<Device, WeakMap<AttentionVariant, Map<string, Known>>>();
-/** Launches that are kept of each variant. */
+/** What a launch depends on, and the launch. */
+type KnownLaunch = readonly [key: Key, known: Known];
+
+const knownLaunches = new WeakMap<Device, WeakMap<AttentionVariant, Map<number, KnownLaunch[]>>>();
+/** Hashes of launches that are kept of each variant. */
 const MOST_LAUNCHES = 1024;
 
-/** Small launches of a variant by {@link keyOf}: they come by the thousand. */
-function launchesOf(device: Device, variant: AttentionVariant): Map<string, Known> {
+/** Small launches of a variant by the hash of their {@link keyOf}: they come by the thousand. */
+function launchesOf(device: Device, variant: AttentionVariant): Map<number, KnownLaunch[]> {
   let byVariant = knownLaunches.get(device);
   if (!byVariant) knownLaunches.set(device, byVariant = new WeakMap());
   let launches = byVariant.get(variant);
   if (!launches) byVariant.set(variant, launches = new Map());
   return launches;
 }
+
+type Field = string | number | boolean | undefined;
+type Key = readonly Field[];
 
 /** Everything that a launch depends on but for its memory. */
 function keyOf(
@@ -268,19 +274,34 @@ function keyOf(
   all: readonly (readonly [name: string, operand: Operand])[],
   batches: Range,
   heads: Range,
-): string {
-  let key = `${kind},${tq},${tk},${d},${scale},${causal},${shift},${shared},${scored},${gated},` +
-    `${batches[0]},${batches[1]},${heads[0]},${heads[1]}`;
+): Key {
+  const key: Field[] = [kind, tq, tk, d, scale, causal, shift, shared, scored, gated];
+  key.push(batches[0], batches[1], heads[0], heads[1]);
   for (let i = 0; i < all.length; i++) {
-    const [name, { tensor, start, batch, head, token, tokens, width, ...more }] = all[i];
-    const { key: step, keys, shared, period } = more;
+    const [name, operand] = all[i];
+    const { tensor, start, batch, head, token, tokens, width } = operand;
     let same = 0;
     while (all[same][1].tensor.storage !== tensor.storage) same++;
-    key +=
-      `;${name},${statistics[name]?.written},${same},${tensor.dtype},${tensor.offset + start},` +
-      `${batch},${head},${token},${tokens},${width},${step},${keys},${shared},${period}`;
+    key.push(name, statistics[name]?.written, same, tensor.dtype, tensor.offset + start, batch);
+    key.push(head, token, tokens, width, operand.key, operand.keys, operand.shared, operand.period);
   }
   return key;
+}
+
+/** A number by which keys are found; texts and flags count for nothing. */
+function hashOf(key: Key): number {
+  let hash = key.length;
+  for (let i = 0; i < key.length; i++) {
+    const field = key[i];
+    if (typeof field === "number") hash = Math.imul(hash ^ field, 0x01000193);
+  }
+  return hash;
+}
+
+function isSame(a: Key, b: Key): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 /**
@@ -295,17 +316,17 @@ export function launch(
   heads: Range = [0, problem.heads],
 ): void {
   const { reads, writes, statistics } = pass;
-  const all = [
-    ...Object.entries(reads),
-    ...Object.entries(writes),
-    ...Object.entries(statistics).map(([name, { operand }]) => [name, operand] as const),
-  ];
+  const all: (readonly [name: string, operand: Operand])[] = [];
+  for (const name in reads) all.push([name, reads[name]]);
+  for (const name in writes) all.push([name, writes[name]]);
+  for (const name in statistics) all.push([name, statistics[name].operand]);
   const { d } = problem;
   const { device, dtype } = all[0][1].tensor;
   const small = batches[1] * heads[1] * problem.tq * problem.tk * d < WORTH_COPYING;
   const launches = small ? launchesOf(device, variant) : undefined;
   const key = launches && keyOf(problem, pass, all, batches, heads);
-  const known = key !== undefined && launches!.get(key);
+  const hash = key && hashOf(key);
+  const known = launches?.get(hash!)?.find(([it]) => isSame(it, key!))?.[1];
   if (known) {
     const operands = known.windows.map(({ of, first, count }): TensorWindow => {
       const { tensor } = all[of][1];
@@ -447,7 +468,8 @@ export function launch(
       return { of, first, count: end - first };
     });
     if (launches.size === MOST_LAUNCHES) launches.clear();
-    launches.set(key!, { kernel, constants, params, groups, windows: found });
+    const entry: KnownLaunch = [key!, { kernel, constants, params, groups, windows: found }];
+    launches.set(hash!, [...launches.get(hash!) ?? [], entry]);
   }
   const operands = windows.map((window) => {
     const { tensor, first, end } = window;
