@@ -96,6 +96,12 @@ export class Images {
     return this.pay && this.counters.limitBytes === Infinity;
   }
 
+  /** Whether the texture of a layout, which is larger, is within the adapter's limit. */
+  fits(layout: ImageLayout): boolean {
+    const { rows, columns } = sizeOf(layout);
+    return Math.max(rows, columns) <= this.gpu.limits.maxTextureDimension2D;
+  }
+
   /** The texture that a layout is copied into for a kernel's binding. */
   at(binding: number, layout: ImageLayout): Image {
     const { rows, columns, bytes, key: size } = sizeOf(layout);

@@ -211,7 +211,6 @@ function imagesOf(
   const { device } = Object.values(reads)[0].tensor;
   if (!device.images.usable) return undefined;
   if (batches[1] * heads * tq * tk * d < WORTH_COPYING) return undefined;
-  const most = device.gpu.limits.maxTextureDimension2D;
   const images = new Map<Window, TensorWindow>();
   for (const [name, operand] of Object.entries(reads)) {
     const { tensor, start, batch, head, token, tokens, width, shared = 1 } = operand;
@@ -224,7 +223,7 @@ function imagesOf(
     const first = row * token;
     const known = images.get(windowOf[name]);
     const fits = tensor.dtype === "f32" && columns <= token && batch % token === 0 &&
-      bytesPerRow % ROW_BYTES === 0 && texels + 8 <= most && height + 64 <= most &&
+      bytesPerRow % ROW_BYTES === 0 && device.images.fits(image) &&
       first + height * token <= tensor.size &&
       (!known || known.tensor === tensor && known.start === first &&
           known.image!.height === height && known.image!.bytesPerRow === bytesPerRow);

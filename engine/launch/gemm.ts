@@ -387,14 +387,11 @@ function imageOf(
 ): ImageLayout | undefined {
   const { itemSize, dtype, device } = tensor;
   const [height, length] = transposed ? [columns, rows] : [rows, columns];
-  const width = Math.ceil(length / 4);
-  const bytesPerRow = ld * itemSize;
+  const image = { width: Math.ceil(length / 4), height, bytesPerRow: ld * itemSize };
   // Rows may overlap in memory, not in an image.
   const whole = dtype === "f32" && length <= ld && length % 4 === 0 && first % 4 === 0 &&
-    bytesPerRow % ROW_BYTES === 0;
-  if (!whole) return undefined;
-  const most = device.gpu.limits.maxTextureDimension2D;
-  return width + 8 <= most && height <= most ? { width, height, bytesPerRow } : undefined;
+    image.bytesPerRow % ROW_BYTES === 0;
+  return whole && device.images.fits(image) ? image : undefined;
 }
 
 /** Whether the copies of both operands take a small part of the time of the product. */
