@@ -52,6 +52,7 @@ export {
   type PrepareState,
   prepareStore,
 } from "./store/prepare.ts";
+export { type OpenShard, type Shard, type ShardFacts, ShardFolder } from "./io/shards.ts";
 export {
   type AudioFolderOptions,
   audioFolderSource,
@@ -79,10 +80,13 @@ export {
   audioFiles,
   embedFiles,
   type EmbedFilesOptions,
+  type EmbedPart,
   type EmbedResult,
   type EmbedState,
+  mergeEmbeddings,
   skippedPath,
 } from "./downstream/embed_files.ts";
+export type { KeptClips, RowShape } from "./downstream/embedding_file.ts";
 export { Prng, type PrngState } from "../engine/prng.ts";
 export {
   type Phase,

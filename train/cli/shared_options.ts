@@ -5,8 +5,13 @@
  */
 import type { ClipChoices } from "../downstream/clip_encoder.ts";
 import { flag, option } from "./option.ts";
+import type { RawArguments } from "./parser.ts";
 import { CLIP_POOLS } from "../../model/encoder/pooling.ts";
-import { choice, file, folder, number, several, whole } from "./value_types.ts";
+import { choice, file, folder, number, parsed, several, whole } from "./value_types.ts";
+import { shardOfJob } from "../cluster/launcher.ts";
+import { UsageError } from "../errors.ts";
+import type { Shard } from "../io/shards.ts";
+import { environment } from "../io/environment.ts";
 
 /** The encoder that a command works with. */
 export const checkpoint = option(
@@ -105,6 +110,41 @@ export const maxHours = option(
 export const adapter = option(choice(["auto", "gpu", "software"]), "WebGPU adapter.", {
   default: "auto",
 });
+/** Reads `2/8`, or asks the launcher. @throws {UsageError} if that has started no others */
+function shardFrom(word: string): Shard | undefined {
+  if (word === "auto") {
+    const own = shardOfJob(environment);
+    if (own) return own;
+    throw new UsageError(
+      "--shard auto: this process is none of several that srun, mpirun or a Slurm array started",
+      "give --shard I/N with the number of the part and of all parts",
+    );
+  }
+  const [index, count] = /^([1-9]\d{0,5})\/([1-9]\d{0,5})$/.exec(word)?.slice(1).map(Number) ?? [];
+  return index <= count ? { index, count } : undefined;
+}
+/** Of commands whose work can be divided; see train/io/shards.ts. */
+export const shard = option(
+  parsed("I/N|auto", "I/N with whole numbers, I from 1 to N, or auto", shardFrom),
+  "Does part I of N of the work and ends; parts may run at the same time, on any machines that " +
+    "share the folders. auto: as the task of a Slurm array or the rank under srun or mpirun. The " +
+    "same command without --shard then puts the parts together.",
+);
+/** Options that do not change what comes of a work. */
+const PASSING: readonly string[] = ["shard", "out", "quiet", "workers", "adapter"];
+/**
+ * Options that all shards of a work have in common, by name.
+ *
+ * @param besides others that are not
+ */
+export function shardFacts(
+  words: RawArguments,
+  besides: readonly string[] = [],
+): Record<string, unknown> {
+  const names = [...PASSING, ...besides];
+  const given = Object.entries(words).filter(([name]) => !names.includes(name)).sort();
+  return Object.fromEntries(given.map(([name, value]) => [`--${name}`, value]));
+}
 /** Of commands that write a checkpoint. */
 export const force = flag("Replaces FILE where it is there already.");
 /** Of commands that show a progress line. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Shard } from "../io/shards.ts";
 
 /** A process among those of one job. */
 export interface Launched {
@@ -38,6 +39,10 @@ export const LAUNCH_VARIABLES: readonly string[] = [
   SLURM_STEP,
 ];
 
+function wholeNumber(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d{1,9}$/.test(text) ? Number(text) : undefined;
+}
+
 /**
  * Rank and size by the launcher's variables; undefined where nobody launched this process as one
  * of several.
@@ -45,10 +50,7 @@ export const LAUNCH_VARIABLES: readonly string[] = [
  * @param get reads a variable
  */
 export function launched(get: (name: string) => string | undefined): Launched | undefined {
-  const whole = (name: string): number | undefined => {
-    const text = get(name);
-    return text !== undefined && /^\d{1,9}$/.test(text) ? Number(text) : undefined;
-  };
+  const whole = (name: string) => wholeNumber(get(name));
   for (const { by, ...names } of LAUNCHERS) {
     if (by === "slurm" && whole(SLURM_STEP) === undefined) continue;
     const [rank, size] = [whole(names.rank), whole(names.size)];
@@ -56,4 +58,30 @@ export function launched(get: (name: string) => string | undefined): Launched | 
     return { by, rank, size, localRank: whole(names.local) ?? whole("SLURM_LOCALID") };
   }
   return undefined;
+}
+
+/** Variables of the tasks of a Slurm array. */
+const ARRAY = {
+  id: "SLURM_ARRAY_TASK_ID",
+  first: "SLURM_ARRAY_TASK_MIN",
+  step: "SLURM_ARRAY_TASK_STEP",
+  count: "SLURM_ARRAY_TASK_COUNT",
+} as const;
+
+/**
+ * The part of a divided work that is this process's: its rank, or its task of a Slurm array whose
+ * numbers are evenly spaced, or both; undefined where it is one of one.
+ *
+ * @param get reads a variable
+ */
+export function shardOfJob(get: (name: string) => string | undefined): Shard | undefined {
+  const { rank, size } = launched(get) ?? { rank: 0, size: 1 };
+  const [id, first = 0, step = 1, count] = [ARRAY.id, ARRAY.first, ARRAY.step, ARRAY.count]
+    .map((name) => wholeNumber(get(name)));
+  if (id === undefined || count === undefined) {
+    return size > 1 ? { index: rank + 1, count: size } : undefined;
+  }
+  const task = (id - first) / (step || 1);
+  if (!Number.isInteger(task) || task < 0 || task >= count) return undefined;
+  return { index: task * size + rank + 1, count: count * size };
 }

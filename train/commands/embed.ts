@@ -17,16 +17,29 @@ import {
   maxHours,
   mode,
   pool,
+  shard,
+  shardFacts,
   workers,
 } from "../cli/shared_options.ts";
 import { file, path, repeated, whole } from "../cli/value_types.ts";
 import { AUDIO_EXTENSIONS, isFolder } from "../io/folders.ts";
 import { NoDataError, UsageError } from "../errors.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import { audioFiles, embedFiles, type EmbedState, skippedPath } from "../downstream/embed_files.ts";
+import {
+  audioFiles,
+  embedFiles,
+  type EmbedPart,
+  type EmbedResult,
+  type EmbedState,
+  mergeEmbeddings,
+  skippedPath,
+} from "../downstream/embed_files.ts";
 import type { Choices } from "../downstream/clip_encoder.ts";
 import { formOf } from "../downstream/embedding_file.ts";
-import { encoderFrom, pooledText } from "../downstream/encoder_file.ts";
+import { encoderFrom, encoderPath, pooledText } from "../downstream/encoder_file.ts";
+import { fileDigest } from "../downstream/probe/feature_cache.ts";
+import { digestOf } from "../io/digest.ts";
+import { type Shard, ShardFolder, shardText } from "../io/shards.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
 import { predictFiles, probeFor } from "../downstream/probe/predict.ts";
 import { compileAhead } from "../run/compile_ahead.ts";
@@ -70,13 +83,16 @@ const OPTIONS = {
     "max-hours": maxHours,
     workers,
     adapter,
+    shard,
   }),
 };
 /** The command as help and parsing see it. */
 export const COMMAND = command({
   name: "embed",
   options: OPTIONS,
-  footer: "Files that cannot be used are skipped and listed in E.skipped.jsonl.",
+  footer: "Files that cannot be used are skipped and listed in E.skipped.jsonl. Parts of --shard " +
+    "are kept in E.shards until the call without it, which needs no adapter, writes E, the same " +
+    "as one process.",
 });
 
 /** Text of `--help`. */
@@ -88,7 +104,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   if (values.probe !== undefined) return await predict(values.probe, values, words, signal);
   refuse(words, ["top"], "is for --probe");
   const { audio, checkpoint, out, frames, pool, quiet, heads, workers, adapter } = values;
-  const { mode, layers, compat, batch } = values;
+  const { mode, layers, compat, batch, shard } = values;
   if (out === undefined) throw new UsageError("--out: is needed, or --probe");
   if (frames) refuse(words, ["pool"], "--frames keeps every time step, there is nothing to pool");
   if (layers) refuse(words, ["blocks", "join"], "--layers writes every block");
@@ -98,6 +114,20 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   formOf(out);
   if (await isFolder(out)) throw new UsageError(`--out ${out}: is a folder; give a file`);
   const files = await filesIn(audio, quiet);
+  const dir = `${out}.shards`;
+  const isDivided = shard !== undefined || await isFolder(dir);
+  const folder = new ShardFolder<EmbedPart>(dir, {
+    ...shardFacts(words, ["audio", "checkpoint", "batch"]),
+    // Not read without need.
+    ...isDivided && { "--checkpoint": await fileDigest(encoderPath(checkpoint)) },
+    ...{ files: files.length, "names of files": digestOf(files) },
+  });
+  const merges = isDivided && shard === undefined;
+  const merged = merges ? await mergeEmbeddings(folder, files, out) : undefined;
+  if (merged) {
+    report(merged, { files: files.length, size: merged.size, out, quiet });
+    return 0;
+  }
   using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, checkpoint, heads);
   const pooling = pool ?? encoder.pool;
@@ -108,26 +138,43 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     ...batch !== undefined && { batch },
   };
   encoder.needChoices(choices);
-  await encoder.precompile(files.length, choices);
+  await encoder.precompile(Math.ceil(files.length / (shard?.count ?? 1)), choices);
   using _ = compileAhead(device);
   using threads = new WorkerPool(workers ?? navigator.hardwareConcurrency, values["max-hours"]);
   using line = new RateLine({ quiet });
-  const { embedded, skipped, seconds, skippedFiles } = await embedFiles({
+  const result = await embedFiles({
     ...{ encoder, pool: threads, files, out, signal, choices },
+    ...shard && { part: { shard, folder } },
     onProgress: (it: EmbedState) => line.update(it.embedded + it.skipped, files.length, it.seconds),
   });
-  const size = encoder.embeddingSize(choices);
   line.finish();
+  const size = encoder.embeddingSize(choices);
+  report(result, { files: files.length, size, out, quiet, ...shard && { shard } });
+  if (!quiet && !frames && pool === undefined && pooling !== "mean") {
+    console.log(pooledText(pooling));
+  }
+  return 0;
+}
+
+/** Says what came of it. */
+function report(
+  { embedded, skipped, seconds, skippedFiles }: EmbedResult,
+  { files, size, out, quiet, shard }: {
+    readonly files: number;
+    readonly size: number;
+    readonly out: string;
+    readonly quiet: boolean;
+    readonly shard?: Shard;
+  },
+): void {
   if (!quiet) {
     console.log(
       `${embedded} files embedded (${(seconds / 3600).toFixed(2)} h of audio), ` +
-        `${size} values each: ${out}`,
+        `${size} values each: ${shard ? `shard ${shardText(shard)} is complete` : out}`,
     );
-    if (!frames && pool === undefined && pooling !== "mean") console.log(pooledText(pooling));
   }
-  const headline = `${skipped} of ${files.length} files skipped, see ${skippedPath(out)}:`;
-  listSkipped(headline, skippedFiles);
-  return 0;
+  const list = shard ? "" : `, see ${skippedPath(out)}`;
+  listSkipped(`${skipped} of ${files} files skipped${list}:`, skippedFiles);
 }
 
 /** The audio files that paths mean. @throws {NoDataError} if there are none */
@@ -144,7 +191,7 @@ async function filesIn(paths: readonly string[], quiet: boolean): Promise<string
 
 /** What a probe decides by itself. */
 const NOT_WITH_PROBE = [
-  ...["out", "frames", "layers", "pool", "bands", "mode", "compat", "batch"],
+  ...["out", "frames", "layers", "pool", "bands", "mode", "compat", "batch", "shard"],
   ...Object.keys(embeddingChoices),
 ];
 

@@ -74,8 +74,9 @@ export async function runHearCommand(
   const { dataset: dir, heads, workers, adapter } = values;
   const timestamps = hasEvents(dir);
   refuse(words, LINEAR_ONLY, "means nothing with --protocol hear");
-  if (timestamps) refuse(words, SCENE_ONLY, "means nothing with a folder with events.csv");
-  else refuse(words, TIMESTAMP_ONLY, "means nothing with a folder without events.csv");
+  if (timestamps) {
+    refuse(words, [...SCENE_ONLY, "shard"], "means nothing with a folder with events.csv");
+  } else refuse(words, TIMESTAMP_ONLY, "means nothing with a folder without events.csv");
   const changes = changesOf({
     rates: values.lr,
     batch: values.batch,
@@ -100,12 +101,16 @@ export async function runHearCommand(
 async function probeScenes(task: Task, dir: string): Promise<void> {
   const { values, protocol, device, encoder, path, pool, signal } = task;
   const folder = labelledFolder(dir);
-  const { pool: pooling = "mean", seconds, svg, json, quiet } = values;
+  const { pool: pooling = "mean", seconds, svg, json, quiet, shard } = values;
   const options = { ...choicesOf(values), pool: pooling };
   const gathered = new FolderFeatures({
-    ...{ folder, pool, quiet, signal, cache: values.cache },
+    ...{ folder, pool, quiet, signal, cache: values.cache, shard },
     ...(seconds !== undefined && { seconds }),
   });
+  if (shard) {
+    const mel = values["no-baseline"] ? undefined : melSource(device);
+    return await gathered.share(encoder, path, options, { untrained: values.untrained, mel });
+  }
   const weights = await fileDigest(path);
   const own = await gathered.of("encoder", encoderSource(encoder, weights, options));
   const usable = gathered.usable(own);

@@ -46,7 +46,7 @@ export async function runLinearCommand(
   signal: AbortSignal,
 ): Promise<number> {
   const { protocol: named, standardise, metric: metricName, json, svg, save } = values;
-  const { seconds, cache, heads, workers, adapter, quiet } = values;
+  const { seconds, cache, heads, workers, adapter, quiet, shard } = values;
   const changes = changesOf({
     rates: values.lr,
     batch: values.batch,
@@ -69,7 +69,12 @@ export async function runLinearCommand(
   const choices = { ...choicesOf(values), pool: values.pool ?? encoder.pool };
   using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
   const weights = await fileDigest(path);
-  const gathered = new FolderFeatures({ folder, pool, cache, quiet, signal, ...duration });
+  const gathered = new FolderFeatures({ folder, pool, cache, quiet, signal, shard, ...duration });
+  if (shard) {
+    const mel = values["no-baseline"] ? undefined : melSource(device);
+    await gathered.share(encoder, path, choices, { untrained: values.untrained, mel });
+    return 0;
+  }
   const own = await gathered.of("encoder", encoderSource(encoder, weights, choices));
   const usable = gathered.usable(own);
   const data = probeData(folder, usable);

@@ -45,7 +45,7 @@ export async function runShotsCommand(
   values: ProbeValues & { readonly shots: readonly Shots[] },
   signal: AbortSignal,
 ): Promise<number> {
-  const { seconds, cache, heads, workers, adapter, quiet, json } = values;
+  const { seconds, cache, heads, workers, adapter, quiet, json, shard } = values;
   const { repeats: draws = DRAWS, seed = 42, "weight-decay": penalty = 1 } = values;
   const folder = labelledFolder(values.dataset);
   const path = encoderPath(values.checkpoint);
@@ -54,9 +54,14 @@ export async function runShotsCommand(
   const choices = { ...choicesOf(values), pool: values.pool ?? encoder.pool };
   using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
   const gathered = new FolderFeatures({
-    ...{ folder, pool, cache, quiet, signal },
+    ...{ folder, pool, cache, quiet, signal, shard },
     ...seconds !== undefined && { seconds },
   });
+  if (shard) {
+    const mel = values["no-baseline"] ? undefined : melSource(device);
+    await gathered.share(encoder, path, choices, { untrained: values.untrained, mel });
+    return 0;
+  }
   const weights = await fileDigest(path);
   const own = await gathered.of("encoder", encoderSource(encoder, weights, choices));
   const usable = gathered.usable(own);

@@ -12,7 +12,9 @@ import {
   variantsOf,
 } from "../downstream/table/results.ts";
 import { describeError, exitCodeOf, InterruptedError } from "../errors.ts";
+import { shardFacts } from "../cli/shared_options.ts";
 import { lockFolder } from "../io/lock.ts";
+import { isInShard, ShardFolder, shardText } from "../io/shards.ts";
 import { readRegularText } from "../io/regular_file.ts";
 import { makeFolder, writeJson, writeResult } from "../io/result_file.ts";
 
@@ -26,7 +28,7 @@ export const COMMAND: Command<typeof TABLE_OPTIONS> = command({
     "same command goes on where it was ended, and with more encoders or folders does nothing " +
     "twice. With protocol matpac encoders of other systems are judged by pieces of 6 s and by " +
     "whole clips. A probe that fails is named in the table; the others go on, and the exit code " +
-    "is 1.",
+    "is 1. Parts of --shard make their share of the probes; the call without it writes the table.",
 });
 
 /** Text of `--help`. */
@@ -35,11 +37,18 @@ export const help = COMMAND.help;
 /** Runs the command. */
 export async function run(argv: string[], signal: AbortSignal): Promise<number> {
   const { values, words: given } = COMMAND.read(spread(argv));
-  const { checkpoints, datasets, out, protocol, heads } = values;
+  const { checkpoints, datasets, out, protocol, heads, shard } = values;
   const sets = tableSets(datasets, protocol);
   const encoders = await tableEncoders(checkpoints, heads);
   await makeFolder(out);
-  using _ = lockFolder(out, "table");
+  const shards = new ShardFolder<true>(join(out, ".shards"), {
+    ...shardFacts(given, ["checkpoints"]),
+    "--checkpoints": encoders.map(({ sha256 }) => sha256),
+  });
+  const parts = shard === undefined ? await shards.parts() : undefined;
+  using _ = lockFolder(out, "table", shard !== undefined);
+  using own = shard && await shards.begin(shard);
+  let cell = 0;
   const rows: TableRow[] = [];
   const missing: MissingCell[] = [];
   for (const set of sets) {
@@ -47,6 +56,11 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
     for (const encoder of encoders) {
       for (const variant of variantsOf(encoder, protocol, given)) {
         if (signal.aborted) throw new InterruptedError("interrupted; what is done is kept");
+        if (!isInShard(cell++, shard)) {
+          // Whoever has a set's first cell judges the baselines.
+          baselines = false;
+          continue;
+        }
         const name = [encoder.name, ...variant.name === "" ? [] : [variant.name]].join(", ");
         console.log(`${name} on ${set.name}`);
         try {
@@ -66,6 +80,11 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
       }
     }
   }
+  if (own) {
+    await own.finish(true);
+    console.log(`shard ${shardText(shard!)} is complete; ${missing.length} of its probes failed`);
+    return missing.length > 0 ? 1 : 0;
+  }
   const line = quotedCommand(COMMAND.program, argv);
   const table = { command: line, protocol, encoders, sets, rows, missing };
   const { command: _line, rows: _rows, missing: _missing, ...about } = table;
@@ -75,6 +94,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   await writeResult(join(out, "table.html"), pageOf(table));
   const scores = join(out, "scores.csv");
   await writeResult(scores, scoresCsv(table, textOf(scores)));
+  if (parts) await shards.remove();
   console.log(`\n${text}\nwritten to ${join(out, "table.md")}, table.json, table.html, scores.csv`);
   return missing.length > 0 ? 1 : 0;
 }

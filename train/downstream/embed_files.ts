@@ -12,7 +12,8 @@ import { FileError } from "../data/clip_reading.ts";
 import { lineOf } from "../io/json_lines.ts";
 import { yieldToEventLoop } from "../io/event_loop.ts";
 import type { Choices, ClipEncoder } from "./clip_encoder.ts";
-import { EmbeddingFile } from "./embedding_file.ts";
+import { EmbeddingFile, type KeptClips, type RowShape } from "./embedding_file.ts";
+import { isInShard, type Shard, type ShardFolder } from "../io/shards.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
 import { removeIfThere, writeAtomic } from "../io/atomic_write.ts";
 
@@ -39,6 +40,20 @@ export interface EmbedFilesOptions {
   readonly onProgress?: (state: EmbedState) => void;
   /** Aborts. */
   readonly signal?: AbortSignal;
+  /** The part of the files to embed, whose embeddings are kept for {@link mergeEmbeddings}. */
+  readonly part?: { readonly shard: Shard; readonly folder: ShardFolder<EmbedPart> };
+}
+
+/** What a shard leaves beside its embeddings. */
+export interface EmbedPart {
+  /** Of the rows. */
+  readonly shape: RowShape;
+  /** Clips that it embedded. */
+  readonly clips: KeptClips;
+  /** Files that it could not use. */
+  readonly skipped: readonly (readonly [index: number, row: SkippedClip])[];
+  /** Seconds of audio that it read. */
+  readonly seconds: number;
 }
 
 /** How far it is. */
@@ -91,14 +106,18 @@ export async function audioFiles(
  * @throws {InterruptedError} when the signal aborted; nothing was written then.
  */
 export async function embedFiles(options: EmbedFilesOptions): Promise<EmbedResult> {
-  const { encoder, pool, files, out, signal, onProgress, choices } = options;
+  const { encoder, pool, files, out, signal, onProgress, choices, part } = options;
   const { pool: pooling, layers } = choices;
   const { sampleRate } = encoder;
-  using file = new EmbeddingFile(out, {
+  const shape = {
     size: encoder.embeddingSize(choices),
     frames: pooling === "none",
     ...(layers && { layers: encoder.depth }),
-  });
+  };
+  using own = await part?.folder.begin(part.shard);
+  if (own?.before) return resultOf(own.before.clips.length, [own.before]);
+  using file = new EmbeddingFile(out, shape);
+  const todo = [...files.keys()].filter((i) => isInShard(i, part?.shard));
   const skipped = new Map<number, SkippedClip>();
   let samples = 0;
   const state = () => ({
@@ -144,7 +163,7 @@ export async function embedFiles(options: EmbedFilesOptions): Promise<EmbedResul
   function* clips(): Generator<Clip<number>> {
     const opened: Clip<number>[] = [];
     for (let next = 0;;) {
-      while (opened.length < mostOpen && next < files.length) opened.push(open(next++));
+      while (opened.length < mostOpen && next < todo.length) opened.push(open(todo[next++]));
       const clip = opened.shift();
       if (!clip) return;
       signal?.throwIfAborted();
@@ -162,18 +181,67 @@ export async function embedFiles(options: EmbedFilesOptions): Promise<EmbedResul
   } catch (error) {
     if (!signal?.aborted || error !== signal.reason) throw error;
     throw new InterruptedError(
-      `interrupted after ${file.clips} of ${files.length} files; nothing was written`,
+      `interrupted after ${file.clips} of ${todo.length} files; nothing was written`,
     );
   }
-  const skippedFiles = [...skipped].sort(([a], [b]) => a - b).map(([, row]) => row);
-  await writeSkipped(skippedPath(out), skippedFiles);
+  const found = { shape, skipped: [...skipped], seconds: samples / sampleRate };
+  if (!part || !own) return await finish(file, files, [found]);
+  const kept = await file.keep(partPath(part.folder, part.shard));
+  await own.finish({ ...found, clips: kept });
+  return resultOf(kept.length, [found]);
+}
+
+function partPath(folder: ShardFolder<EmbedPart>, shard: Shard): string {
+  return folder.path(shard, ".f32");
+}
+
+/**
+ * Makes the file of embeddings of what all shards left: the same bytes as {@link embedFiles}
+ * without shards.
+ *
+ * @returns undefined where there are no shards; else the values of an embedding as well
+ * @throws {UsageError} as {@link ShardFolder.parts}
+ * @throws {NoDataError} if no file can be used
+ */
+export async function mergeEmbeddings(
+  folder: ShardFolder<EmbedPart>,
+  files: readonly string[],
+  out: string,
+): Promise<EmbedResult & { readonly size: number } | undefined> {
+  const parts = await folder.parts();
+  if (!parts) return undefined;
+  const [{ part: { shape } }] = parts;
+  using file = new EmbeddingFile(out, shape);
+  for (const { shard, part } of parts) file.take(partPath(folder, shard), part.clips);
+  const result = await finish(file, files, parts.map(({ part }) => part));
+  await folder.remove();
+  return { ...result, size: shape.size };
+}
+
+/** Writes the list of skipped files and the file of embeddings. */
+async function finish(
+  file: EmbeddingFile,
+  files: readonly string[],
+  parts: readonly Outcome[],
+): Promise<EmbedResult> {
+  const result = resultOf(file.clips, parts);
+  const list = skippedPath(file.path);
+  await writeSkipped(list, result.skippedFiles);
   if (file.clips === 0) {
-    throw new NoDataError(
-      `no usable audio: all ${files.length} files were skipped; see ${skippedPath(out)}`,
-    );
+    throw new NoDataError(`no usable audio: all ${files.length} files were skipped; see ${list}`);
   }
   await file.finish(files);
-  return { ...state(), skippedFiles };
+  return result;
+}
+
+/** What is said of embedded files. */
+type Outcome = Pick<EmbedPart, "skipped" | "seconds">;
+
+function resultOf(embedded: number, parts: readonly Outcome[]): EmbedResult {
+  const skippedFiles = parts.flatMap(({ skipped }) => skipped).sort(([a], [b]) => a - b)
+    .map(([, row]) => row);
+  const seconds = parts.reduce((sum, part) => sum + part.seconds, 0);
+  return { embedded, skipped: skippedFiles.length, seconds, skippedFiles };
 }
 
 /** Writes the list, or removes that of an earlier run when there is nothing to list. */

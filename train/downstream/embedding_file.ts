@@ -14,6 +14,7 @@ import { zipChunks, type ZipContent } from "../../model/formats/zip_write.ts";
 import type { Embedding } from "../../model/encoder/embed_queue.ts";
 import { readFully, writeFully } from "../io/bytes.ts";
 import { npyHeader } from "../io/npy.ts";
+import { openRegular } from "../io/regular_file.ts";
 import { nameDiskFull, UsageError } from "../errors.ts";
 import { writeAtomic } from "../io/atomic_write.ts";
 
@@ -26,6 +27,9 @@ export interface RowShape {
   /** Whether rows are time steps rather than clips. */
   readonly frames: boolean;
 }
+
+/** Clips by index, each with its number of rows, in the order in which their rows lie. */
+export type KeptClips = readonly (readonly [index: number, rows: number])[];
 
 /** The forms a file can have, by ending. */
 const FORMS = { ".npz": npzChunks, ".safetensors": tensorChunks, ".csv": csvChunks } as const;
@@ -105,6 +109,47 @@ export class EmbeddingFile implements Disposable {
     this.#bytes += values.byteLength;
   }
 
+  /**
+   * Writes what there is as a file that {@link take} reads.
+   *
+   * @returns the clips in it and how many rows each has
+   */
+  async keep(path: string): Promise<KeptClips> {
+    const indices = this.#indices;
+    const blocks = this.#blocks(indices);
+    const bytes = function* () {
+      for (const { values } of blocks) yield new Uint8Array(values.buffer as ArrayBuffer);
+    };
+    await writeAtomic(path, bytes());
+    return indices.map((index) => [index, this.#places.get(index)!.rows]);
+  }
+
+  /** Adds the clips of a file that {@link keep} wrote. @throws {UsageError} if it is damaged */
+  take(path: string, clips: KeptClips): void {
+    const width = 4 * this.#stride;
+    using file = openRegular(path);
+    const rows = clips.reduce((sum, [, rows]) => sum + rows, 0);
+    if (file.statSync().size !== rows * width) {
+      throw new UsageError(`${path}: has not the size that its shard left`);
+    }
+    for (const [index, rows] of clips) {
+      this.#places.set(index, { start: this.#bytes, rows });
+      this.#bytes += rows * width;
+    }
+    for (let left = rows * width; left > 0; left -= PIECE_BYTES) {
+      try {
+        writeFully(this.#file, readFully(file, Math.min(left, PIECE_BYTES)));
+      } catch (error) {
+        throw nameDiskFull(error, this.path);
+      }
+    }
+  }
+
+  /** Clips in order. */
+  get #indices(): number[] {
+    return [...this.#places.keys()].sort((a, b) => a - b);
+  }
+
   /** Clips so far. */
   get clips(): number {
     return this.#places.size;
@@ -122,7 +167,7 @@ export class EmbeddingFile implements Disposable {
    * @param names of the clips by index
    */
   async finish(names: readonly string[]): Promise<void> {
-    const indices = [...this.#places.keys()].sort((a, b) => a - b);
+    const indices = this.#indices;
     const content: Content = {
       shape: this.shape,
       names: indices.map((index) => names[index]),

@@ -13,10 +13,14 @@ import { openRegular, openWritten } from "./regular_file.ts";
  */
 export const LOCK_FILE = ".lock";
 
-/** Locks an open file until it is closed; false if another process has. */
-export function lockFile(file: Deno.FsFile): boolean {
+/**
+ * Locks an open file until it is closed; false if another process has.
+ *
+ * @param shared whether others may lock it so, too
+ */
+export function lockFile(file: Deno.FsFile, shared = false): boolean {
   try {
-    return file.tryLockSync(true);
+    return file.tryLockSync(!shared);
   } catch {
     // Not every file system has locks.
     return true;
@@ -27,14 +31,16 @@ export function lockFile(file: Deno.FsFile): boolean {
  * Keeps other processes from writing a folder until the result is disposed.
  *
  * @param what the folder is, for the message
+ * @param shared whether others that say so as well may write at the same time
  * @throws {UsageError} when another process is writing it.
  */
 export function lockFolder(
   dir: string,
   what: "run" | "store" | "comparison" | "table",
+  shared = false,
 ): Disposable {
   const file = openWritten(join(dir, LOCK_FILE), { write: true, create: true });
-  if (lockFile(file)) return file;
+  if (lockFile(file, shared)) return file;
   file.close();
   throw new UsageError(
     `--out ${dir}: another process is writing this ${what}`,

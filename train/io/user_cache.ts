@@ -7,6 +7,7 @@
 import { join } from "../deps/path.ts";
 import * as v from "../deps/valibot.ts";
 import { type Device, fingerprint, type TuningEntry } from "../../engine/mod.ts";
+import { environment } from "./environment.ts";
 import { readRegularText } from "./regular_file.ts";
 
 const RECORD = v.object({
@@ -37,12 +38,6 @@ export function cacheFolder(
     ? home && join(home, "Library", "Caches")
     : variable("XDG_CACHE_HOME") || (home && join(home, ".cache"));
   return base ? join(base, "tessera") : undefined;
-}
-
-/** An environment variable, or undefined where the permission to read it is missing. */
-function environment(name: string): string | undefined {
-  const { state } = Deno.permissions.querySync({ name: "env", variable: name });
-  return state === "granted" ? Deno.env.get(name) : undefined;
 }
 
 /** File of a device's measurements within the cache folder. */

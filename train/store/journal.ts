@@ -39,6 +39,11 @@ export class ClipJournal implements Disposable {
     return this.#known.get(path);
   }
 
+  /** Writes down all that another journal has. @throws {DiskFullError} */
+  addAll(other: ClipJournal): void {
+    for (const [path, sums] of other.#known) this.add(path, sums);
+  }
+
   /** Writes down a clip, unless it is there with these sums. @throws {DiskFullError} */
   add(path: string, { frames, sum, squares }: ClipSums): void {
     const known = this.#known.get(path);

@@ -15,13 +15,15 @@ import {
   UsageError,
 } from "../errors.ts";
 import { lockFolder } from "../io/lock.ts";
-import { JsonLines } from "../io/json_lines.ts";
+import { JsonLines, lineOf } from "../io/json_lines.ts";
+import { isInShard, type Shard, type ShardFacts, ShardFolder } from "../io/shards.ts";
 import type { SkippedClip } from "../data/clip_source.ts";
 import { samplesOf } from "../data/crop.ts";
 import { writeAtomic } from "../io/atomic_write.ts";
-import { makeFolder, writeInto, writeJson } from "../io/result_file.ts";
+import { digestOf } from "../io/digest.ts";
+import { makeFolder, writeInto, writeJson, writeResult } from "../io/result_file.ts";
 import { type ClipSums, ClipWriter, existingClip, statisticsOf } from "./clip_writer.ts";
-import { AUDIO_EXTENSIONS, listAudioFiles } from "../io/folders.ts";
+import { AUDIO_EXTENSIONS, isFolder, listAudioFiles } from "../io/folders.ts";
 import { ClipJournal } from "./journal.ts";
 import { BATCH_FRAMES, LogMelQueue } from "./logmel_queue.ts";
 import { manifestChunks } from "../data/manifest.ts";
@@ -49,14 +51,31 @@ export interface PrepareOptions {
   readonly dtype: NpyDtype;
   /** Clips of fewer frames are not in the manifest. */
   readonly minFrames: number;
-  /** Computes the log-mel. */
-  readonly device: Device;
+  /** Computes the log-mel; where there is none, all clips have to be there already. */
+  readonly device: Device | undefined;
   /** Decodes. */
   readonly pool: WorkerPool;
   /** Hears of every file that is done. */
   readonly onProgress?: (state: PrepareState) => void;
   /** Aborts. */
   readonly signal?: AbortSignal;
+  /** The part of the clips to make; without it all, or what shards made is put together. */
+  readonly shard?: Shard;
+  /** What shards have in common beside {@link dtype} and the files. */
+  readonly facts?: ShardFacts;
+}
+
+/** What a shard leaves beside its clips and journal: what it skipped, by number of the file. */
+type StorePart = readonly (readonly [file: number, reason: string])[];
+
+/** Folder of the records of shards. */
+function shardDir(out: string): string {
+  return join(out, ".shards");
+}
+
+/** Whether shards have worked on a store that nobody has put together yet. */
+export async function hasShards(out: string): Promise<boolean> {
+  return await isFolder(shardDir(out));
 }
 
 /** How far a store is. */
@@ -75,25 +94,30 @@ export interface PrepareState {
 
 /** What a store holds. */
 export interface PrepareResult extends PrepareState {
-  /** Clips in the manifest. */
-  readonly listed: number;
-  /** Mean over all values. */
-  readonly mean: number;
-  /** Standard deviation over all values. */
-  readonly std: number;
+  /** What is known of all clips together; undefined of a shard. */
+  readonly whole?: {
+    /** Clips in the manifest. */
+    readonly listed: number;
+    /** Mean over all values. */
+    readonly mean: number;
+    /** Standard deviation over all values. */
+    readonly std: number;
+  };
   /** Lines of prepare.jsonl that were passed over. */
   readonly damaged: number;
 }
 
 /**
  * Makes or completes a store. It can be killed at any time and run again: what is complete is kept.
+ * Shards make their clips and no manifest; the call without one takes over what they found and
+ * makes nothing.
  *
  * @throws {NoDataError | FolderError} if there is nothing to prepare
- * @throws {UsageError} when another process is writing the store
+ * @throws {UsageError} when another process is writing the store, or as {@link ShardFolder}
  * @throws {InterruptedError} when the signal aborted.
  */
 export async function prepareStore(options: PrepareOptions): Promise<PrepareResult> {
-  const { data, out, dtype, minFrames, device, pool, onProgress, signal } = options;
+  const { data, out, dtype, minFrames, device, pool, onProgress, signal, shard } = options;
   const leftOut: SkippedClip[] = [];
   const found = await listAudioFiles(data, (path, reason) => leftOut.push({ path, reason }));
   const files = found.map((path) => relative(data, path)).filter((file) => {
@@ -117,22 +141,33 @@ export async function prepareStore(options: PrepareOptions): Promise<PrepareResu
       throw unwritable(error, out);
     }
   };
-  using _lock = open(() => lockFolder(out, "store"));
-  using journal = open(() => new ClipJournal(join(out, "prepare.jsonl"), dtype));
-  using skipped = open(() => JsonLines.create<SkippedClip>(join(out, "skipped.jsonl")));
-  for (const row of leftOut) skipped.write(row);
-  using queue = new LogMelQueue(device);
+  const shards = new ShardFolder<StorePart>(shardDir(out), {
+    ...options.facts,
+    ...{ dtype, files: files.length, "names of files": digestOf(files) },
+  });
+  const parts = shard === undefined ? await shards.parts() : undefined;
+  using _lock = open(() => lockFolder(out, "store", shard !== undefined));
+  using own = shard && await shards.begin(shard);
+  const log = (name: string, it = shard) => it ? shards.path(it, `-${name}`) : join(out, name);
+  using journal = open(() => new ClipJournal(log("prepare.jsonl"), dtype));
+  for (const { shard } of parts ?? []) {
+    using theirs = new ClipJournal(log("prepare.jsonl", shard), dtype);
+    journal.addAll(theirs);
+  }
+  /** Reasons by number of the file. */
+  const refused = new Map<number, string>(parts?.flatMap(({ part }) => part));
+  using queue = device && new LogMelQueue(device);
   const clips: (ClipSums | undefined)[] = new Array(files.length);
+  const todo = [...files.keys()].filter((i) => isInShard(i, shard));
+  const others = shard === undefined ? leftOut : [];
   const state = {
-    total: files.length + leftOut.length,
-    made: 0,
-    kept: 0,
-    skipped: leftOut.length,
-    seconds: 0,
+    ...{ total: todo.length + others.length, made: 0, kept: 0, seconds: 0 },
+    skipped: others.length + refused.size,
   };
   const folders = new Set<string>();
   const makeClip = async (name: string, source: string): Promise<ClipSums> => {
     const path = join(out, name);
+    if (!queue) throw new UsageError(`${path}: was made by a shard and is not there any more`);
     const folder = dirname(path);
     if (!folders.has(folder)) await Deno.mkdir(folder, { recursive: true });
     folders.add(folder);
@@ -153,43 +188,59 @@ export async function prepareStore(options: PrepareOptions): Promise<PrepareResu
     if (frames === 0) throw new FileError("shorter than one frame of 25 ms");
     return await writer.finish();
   };
-  let next = 0;
+  const skips = log("skipped.jsonl");
   let failure: { readonly error: unknown } | undefined;
-  const work = async (): Promise<void> => {
-    while (next < files.length && !failure && !signal?.aborted) {
-      const index = next++;
-      const name = names[index];
-      const source = join(data, files[index]);
-      if (index % YIELD_EVERY === 0) await new Promise((resolve) => setTimeout(resolve, 0));
-      try {
-        const there = existingClip(join(out, name), dtype, journal.known(name));
-        if (there) state.kept++;
-        const clip = clips[index] = there ?? await makeClip(name, source);
-        if (!there) {
-          state.made++;
-          state.seconds += clip.frames * HOP_SAMPLES / 16_000;
+  {
+    using skipped = open(() => JsonLines.create<SkippedClip>(skips));
+    for (const row of others) skipped.write(row);
+    let next = 0;
+    const work = async (): Promise<void> => {
+      while (next < todo.length && !failure && !signal?.aborted) {
+        const step = next++;
+        const index = todo[step];
+        if (step % YIELD_EVERY === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+        if (refused.has(index)) continue;
+        const name = names[index];
+        const source = join(data, files[index]);
+        try {
+          const there = existingClip(join(out, name), dtype, journal.known(name));
+          if (there) state.kept++;
+          const clip = clips[index] = there ?? await makeClip(name, source);
+          if (!there) {
+            state.made++;
+            state.seconds += clip.frames * HOP_SAMPLES / 16_000;
+          }
+          journal.add(name, clip);
+        } catch (error) {
+          const reason = error instanceof FileError ? error.message : refusedName(error, name);
+          if (reason === undefined) throw unwritable(error, out);
+          state.skipped++;
+          refused.set(index, reason);
+          skipped.write({ path: source, reason });
         }
-        journal.add(name, clip);
-      } catch (error) {
-        const reason = error instanceof FileError ? error.message : refusedName(error, name);
-        if (reason === undefined) throw unwritable(error, out);
-        state.skipped++;
-        skipped.write({ path: source, reason });
+        onProgress?.(state);
       }
-      onProgress?.(state);
-    }
-  };
-  const fail = (error: unknown): void => {
-    failure ??= { error };
-  };
-  await Promise.all(Array.from({ length: MOST_OPEN }, () => work().catch(fail)));
+    };
+    const fail = (error: unknown): void => {
+      failure ??= { error };
+    };
+    await Promise.all(Array.from({ length: MOST_OPEN }, () => work().catch(fail)));
+  }
   if (signal?.aborted) {
     throw new InterruptedError(
-      `interrupted after ${state.made + state.kept} of ${files.length} files; ` +
+      `interrupted after ${state.made + state.kept} of ${todo.length} files; ` +
         "the same command goes on from there",
     );
   }
   if (failure) throw failure.error;
+  // In the order of the files, whenever each was met.
+  const skipped = [...refused].sort(([a], [b]) => a - b);
+  if (own) {
+    await own.finish(skipped);
+    return { ...state, damaged: journal.damaged };
+  }
+  const rows = skipped.map(([i, reason]) => ({ path: join(data, files[i]), reason }));
+  await writeResult(skips, [...leftOut, ...rows].map(lineOf).join(""));
   const complete = clips.filter((clip) => clip !== undefined);
   if (complete.length === 0) {
     throw new NoDataError(
@@ -207,7 +258,9 @@ export async function prepareStore(options: PrepareOptions): Promise<PrepareResu
   const root = await Deno.realPath(out);
   const manifest = join(out, STORE_FILES.manifest);
   await writeInto(manifest, () => writeAtomic(manifest, manifestChunks(root, listed)));
-  return { ...state, ...statistics, listed: listed.length, damaged: journal.damaged };
+  if (parts) await shards.remove();
+  const { mean, std } = statistics;
+  return { ...state, whole: { listed: listed.length, mean, std }, damaged: journal.damaged };
 }
 
 /** Why a file of the store cannot have its name; undefined for errors that are not about it. */

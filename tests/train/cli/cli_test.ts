@@ -107,7 +107,11 @@ Deno.test("cli: without an adapter exit 3 and the command that installs one", as
   };
   for (const argv of [["pretrain"], ["verify"], ["doctor"]]) {
     const { code, out, err } = await cliWith(none, ...argv);
-    assertEquals([code, out], [3, ""], err);
+    assertEquals(code, 3, err);
+    // Which drivers there are is then needed most.
+    if (argv[0] === "doctor" && Deno.build.os === "linux") {
+      assertMatch(out, /^Vulkan drivers\n {2}\S/);
+    } else assertEquals(out, "");
     assertStringIncludes(err.split("\n")[0], "error: no WebGPU adapter");
     assertStringIncludes(err, INSTALL_COMMAND);
   }

@@ -2,7 +2,7 @@
  * `deno task embed`: files of embeddings, what is skipped, exit codes, permissions; the README's
  * example.
  */
-import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { openDevice } from "../../../engine/mod.ts";
 import type { Embedding, EmbedOptions } from "../../../model/encoder/embed_queue.ts";
@@ -320,12 +320,14 @@ test("embed: interrupted it leaves what was there", () =>
     assertEquals(left, ["audio", "e.npz", "encoder.safetensors"]);
   }));
 
-test("embed: the task's permissions are reading and writing, and suffice", () =>
+test("embed: the task reads, writes and asks the launcher, and that suffices", () =>
   inTempDir(async (dir) => {
     const data = audioFolder(dir);
     const model = join(dir, "encoder.safetensors");
     await Deno.writeFile(model, encoderFile());
     const words = runWords("embed");
+    const [variables] = words.splice(words.findIndex((it) => it.startsWith("-E=")), 1);
+    assertMatch(variables, /^-E=((OMPI_COMM_WORLD|PMI|SLURM)_\w+,?)+$/);
     assertEquals(words, "run --no-prompt -RW train/main.ts embed".split(" "));
     const out = join(dir, "e.npz");
     const argv = [...words, "--checkpoint", model, "--out", out, "--workers", "2", data];

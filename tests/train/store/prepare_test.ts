@@ -276,7 +276,7 @@ test("clips of fewer frames than asked for are in the store but not in the manif
   inTempDir(async (dir) => {
     const data = audioFolder(dir, 8);
     const out = join(dir, "store");
-    const { listed } = await prepare({ data, out, minFrames: 101 });
+    const { listed } = (await prepare({ data, out, minFrames: 101 })).whole!;
     const lines = Deno.readTextFileSync(join(out, "manifest.tsv")).trimEnd().split("\n").slice(1);
     assertEquals(lines.length, listed);
     assert(listed > 0 && listed < 8);

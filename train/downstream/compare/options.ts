@@ -5,7 +5,7 @@
  */
 import { type ObjectiveName, OBJECTIVES } from "../../../model/objectives/objectives.ts";
 import { flag, group, omit, option, pick } from "../../cli/option.ts";
-import { dataset } from "../../cli/shared_options.ts";
+import { dataset, shard } from "../../cli/shared_options.ts";
 import { choice, file, folder, repeated, several, whole } from "../../cli/value_types.ts";
 import { PRETRAIN_OPTIONS } from "../../config/options.ts";
 import { PROBE_OPTIONS } from "../probe/options.ts";
@@ -79,4 +79,5 @@ export const COMPARE_OPTIONS = {
     ),
     ...omit(TRAINING_OPTIONS, ["data", "preset", "steps"]),
   }),
+  ...group("Several machines", { shard }),
 };

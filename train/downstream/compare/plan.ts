@@ -7,6 +7,8 @@ import { basename, join } from "../../deps/path.ts";
 import type { ObjectiveName } from "../../../model/objectives/objectives.ts";
 import { type Arguments, refuse } from "../../cli/command.ts";
 import type { RawArguments } from "../../cli/parser.ts";
+import { shardFacts } from "../../cli/shared_options.ts";
+import type { Shard, ShardFacts } from "../../io/shards.ts";
 import { resolveConfig, type ResolvedConfig } from "../../config/config.ts";
 import { labelledFolder } from "../../data/labelled_folder.ts";
 import { UsageError } from "../../errors.ts";
@@ -67,6 +69,10 @@ export interface Plan {
   readonly keepCheckpoints: boolean;
   /** No progress. */
   readonly quiet: boolean;
+  /** The part of the runs, with their probes, that is this process's. */
+  readonly shard: Shard | undefined;
+  /** What all shards have in common. */
+  readonly facts: ShardFacts;
 }
 
 /** Words of the command line that have these options' values again. */
@@ -87,7 +93,7 @@ function wordsOf(given: RawArguments, names: readonly string[]): string[] {
  * @throws {NoDataError} for a folder to probe on that is none
  */
 export function planOf({ values, words }: CompareArguments): Plan {
-  const { out, objectives, seeds, quiet, protocol } = values;
+  const { out, objectives, seeds, quiet, protocol, shard } = values;
   const tuned = isTuned(values);
   const training = [...wordsOf(words, TRAINING_NAMES), ...quiet ? ["--quiet"] : []];
   const runs = seeds.flatMap((seed) =>
@@ -101,7 +107,8 @@ export function planOf({ values, words }: CompareArguments): Plan {
   refuseUnlike(runs);
   const datasets = named(values.dataset.map((dir) => plannedDataset({ values, words }, dir)));
   return {
-    ...{ out, objectives, seeds, runs, datasets, protocol, tuned, quiet },
+    ...{ out, objectives, seeds, runs, datasets, protocol, tuned, quiet, shard },
+    facts: shardFacts(words, ["keep-checkpoints"]),
     keepCheckpoints: values["keep-checkpoints"],
   };
 }

@@ -6,7 +6,8 @@
 import { readRegularText } from "../../io/regular_file.ts";
 import { basename, join } from "../../deps/path.ts";
 import { run as probe } from "../../commands/probe.ts";
-import { digestOf, fileDigest } from "../probe/feature_cache.ts";
+import { digestOf } from "../../io/digest.ts";
+import { fileDigest } from "../probe/feature_cache.ts";
 import { runPaths } from "../../run/run_directory.ts";
 import type { PlannedDataset, PlannedRun } from "./plan.ts";
 

@@ -12,18 +12,15 @@ import { crc32 } from "node:zlib";
 import { join } from "../../deps/path.ts";
 import { isSystemError, nameDiskFull } from "../../errors.ts";
 import { readFully, writeFully } from "../../io/bytes.ts";
+import { digestOf } from "../../io/digest.ts";
 import { lockFile } from "../../io/lock.ts";
 import { openRegular, openWritten } from "../../io/regular_file.ts";
+import type { Shard } from "../../io/shards.ts";
 
 const DIGEST_BYTES = 32;
 const CHECKSUM_BYTES = 4;
 /** Changes when features of the same name and options come out differently. */
 const VERSION = 1;
-
-/** SHA-256 of values that JSON can hold, in hexadecimal digits. */
-export function digestOf(value: unknown): string {
-  return createHash("sha256").update(JSON.stringify(value)).digest("hex");
-}
 
 /** SHA-256 of a file, read piece by piece, in hexadecimal digits. */
 export async function fileDigest(path: string): Promise<string> {
@@ -39,6 +36,8 @@ export class FeatureRows implements Disposable {
   readonly #size: number;
   readonly #path: string | undefined;
   #file: Deno.FsFile | undefined;
+  /** Into how many shards the work was divided whose rows were taken over. */
+  shards: number | undefined;
 
   /**
    * Reads what is there.
@@ -46,21 +45,28 @@ export class FeatureRows implements Disposable {
    * @param folder of all rows; made where it is missing. Without one nothing is kept
    * @param identity all that decides what the values are
    * @param size values in a row
+   * @param shard writes a file of its own beside the others', so that several processes can add
+   * rows at a time; without it the rows of such files are taken over
    */
-  constructor(folder: string | undefined, identity: unknown, size: number) {
+  constructor(folder: string | undefined, identity: unknown, size: number, shard?: Shard) {
     this.#size = size;
     if (folder === undefined) return;
     const name = digestOf({ version: VERSION, size, identity }).slice(0, 32);
-    const path = this.#path = join(folder, `${name}.rows`);
+    const part = shard ? `.${shard.index}-of-${shard.count}` : "";
+    const path = this.#path = join(folder, `${name}${part}.rows`);
     try {
       Deno.mkdirSync(folder, { recursive: true });
       this.#file = openWritten(path, { read: true, write: true, create: true });
       const own = lockFile(this.#file);
       this.#read(this.#file, own);
-      // Another process adds rows at the time; what is there serves this one, too.
-      if (own) return;
-      this.#file.close();
-      this.#file = undefined;
+      if (!own) {
+        // Another process adds rows at the time; what is there serves this one, too.
+        this.#file.close();
+        this.#file = undefined;
+      }
+      const others = [...Deno.readDirSync(folder)].map((it) => join(folder, it.name))
+        .filter((it) => it.startsWith(join(folder, `${name}.`)) && it !== path);
+      for (const other of others.sort()) this.#take(other, shard === undefined && own);
     } catch (error) {
       // A cache that cannot be used is none.
       if (!isSystemError(error)) throw error;
@@ -71,6 +77,24 @@ export class FeatureRows implements Disposable {
 
   get #rowBytes(): number {
     return DIGEST_BYTES + 4 * this.#size + CHECKSUM_BYTES;
+  }
+
+  /**
+   * Reads the rows of another process's file.
+   *
+   * @param keeps whether they are written to this one's; the other is removed then, unless it is
+   * being written
+   */
+  #take(path: string, keeps: boolean): void {
+    const known = new Set(this.#rows.keys());
+    using file = openRegular(path);
+    this.#read(file, false);
+    const [, count] = /\.\d+-of-(\d+)\.rows$/.exec(path) ?? [];
+    if (count !== undefined) this.shards = Number(count);
+    if (!keeps) return;
+    for (const [digest, values] of this.#rows) if (!known.has(digest)) this.#write(digest, values);
+    using written = openWritten(path, { write: true });
+    if (lockFile(written)) Deno.removeSync(path);
   }
 
   /** Reads whole rows until one is damaged; the file is cut off there if it is `own`. */
@@ -101,6 +125,10 @@ export class FeatureRows implements Disposable {
   add(digest: string, values: Float32Array): void {
     if (this.#rows.has(digest)) return;
     this.#rows.set(digest, values);
+    this.#write(digest, values);
+  }
+
+  #write(digest: string, values: Float32Array): void {
     if (!this.#file) return;
     const row = new Uint8Array(this.#rowBytes);
     const end = row.length - CHECKSUM_BYTES;

@@ -18,6 +18,7 @@ import { InterruptedError } from "../../errors.ts";
 import { WaitLine } from "../../cli/wait_line.ts";
 import { yieldToEventLoop } from "../../io/event_loop.ts";
 import type { ClipChoices, ClipEncoder } from "../clip_encoder.ts";
+import { isInShard, type Shard } from "../../io/shards.ts";
 import { FeatureRows, fileDigest } from "./feature_cache.ts";
 
 /** Files that are decoded ahead of the GPU. */
@@ -180,6 +181,8 @@ export interface ClipFeaturesOptions extends ClipLength {
   readonly pool: WorkerPool;
   /** Where rows are kept. */
   readonly folder?: string;
+  /** The part of the files to work on; those of others are taken where they are kept. */
+  readonly shard?: Shard;
   /**
    * Called with the files that are done, of how many that were not kept, and the seconds of audio
    * in them.
@@ -293,6 +296,8 @@ export interface ClipFeatures {
   readonly features: ReadonlyMap<string, Float32Array>;
   /** How many were computed now. */
   readonly computed: number;
+  /** Shards that should have computed some of these before, as `2/8`. */
+  readonly late: readonly string[];
 }
 
 /**
@@ -301,15 +306,20 @@ export interface ClipFeatures {
  * @throws {InterruptedError} when the signal aborted; what was computed is kept.
  */
 export async function clipFeatures(options: ClipFeaturesOptions): Promise<ClipFeatures> {
-  const { source, paths, digests, pool, folder, seconds, leastSeconds } = options;
+  const { source, paths, digests, pool, folder, seconds, leastSeconds, shard } = options;
   const { onProgress, onSkip, signal } = options;
   const identity = { ...source.identity as object, seconds, leastSeconds };
-  using rows = new FeatureRows(folder, identity, source.size);
+  using rows = new FeatureRows(folder, identity, source.size, shard);
   const missing = new Map<string, string>();
-  for (const path of paths) {
+  /** Which shard was to compute them. */
+  const shardOf = new Map<string, number>();
+  for (const [i, path] of paths.entries()) {
     const digest = digests.get(path);
-    if (digest !== undefined && !rows.get(digest)) missing.set(digest, path);
+    if (digest === undefined || rows.get(digest) || !isInShard(i, shard)) continue;
+    missing.set(digest, path);
+    if (shard === undefined && rows.shards) shardOf.set(digest, 1 + i % rows.shards);
   }
+  const late = new Set<string>();
   let [done, computed, heard] = [0, 0, 0];
   const report = () => onProgress?.(done, missing.size, heard);
   const clips = decodedClips(missing, {
@@ -327,6 +337,7 @@ export async function clipFeatures(options: ClipFeaturesOptions): Promise<ClipFe
   });
   for await (const [digest, values] of source.compute(clips)) {
     rows.add(digest, values);
+    if (shardOf.has(digest)) late.add(`${shardOf.get(digest)}/${rows.shards}`);
     done++;
     computed++;
     report();
@@ -337,7 +348,7 @@ export async function clipFeatures(options: ClipFeaturesOptions): Promise<ClipFe
     const values = digest === undefined ? undefined : rows.get(digest);
     if (values) features.set(digest!, values);
   }
-  return { features, computed };
+  return { features, computed, late: [...late].sort() };
 }
 
 function cut(waveform: Float32Array, samples: number): Float32Array {

@@ -10,7 +10,11 @@ import type { WorkerPool } from "../../data/worker_pool.ts";
 import { LiveLine, standardOutput } from "../../cli/live_line.ts";
 import { RateLine } from "../../cli/rate_line.ts";
 import { type ClipChoices, ClipEncoder } from "../clip_encoder.ts";
-import { digestOf } from "./feature_cache.ts";
+import { listSkipped } from "../../cli/listing.ts";
+import { UsageError } from "../../errors.ts";
+import { digestOf } from "../../io/digest.ts";
+import { isInShard, type Shard } from "../../io/shards.ts";
+import { fileDigest } from "./feature_cache.ts";
 import {
   audioDigests,
   clipFeatures,
@@ -34,6 +38,8 @@ export interface FolderFeaturesOptions extends Pick<ClipFeaturesOptions, "signal
   readonly cache: string | undefined;
   /** Shows no progress. */
   readonly quiet: boolean;
+  /** The part of the clips to compute; those of others are there where they are kept. */
+  readonly shard?: Shard;
 }
 
 /** The clips of a folder, and those of them that cannot be used. */
@@ -54,6 +60,10 @@ export class FolderFeatures {
     return this.#options.folder.clips.map(({ path }) => path);
   }
 
+  get #own(): string[] {
+    return this.#paths.filter((_, i) => isInShard(i, this.#options.shard));
+  }
+
   /**
    * Computes features, or finds them where they are kept.
    *
@@ -61,12 +71,16 @@ export class FolderFeatures {
    * @throws {InterruptedError} when the signal aborted.
    */
   async of(name: string, source: FeatureSource): Promise<FeatureTable> {
-    const { pool, cache, quiet, signal, seconds } = this.#options;
+    const { pool, cache, quiet, signal, seconds, shard } = this.#options;
     const kept = cache ?? cacheFolder();
-    this.#digests ??= await audioDigests(this.#paths, this.#onSkip, { signal, quiet });
+    if (shard && (kept === undefined || cache === "none")) {
+      throw new UsageError("--shard: needs --cache, a folder that all shards share");
+    }
+    this.#digests ??= await audioDigests(this.#own, this.#onSkip, { signal, quiet });
     using line = new RateLine({ quiet });
-    const { features, computed } = await clipFeatures({
+    const { features, computed, late } = await clipFeatures({
       source,
+      shard,
       paths: this.#paths,
       digests: this.#digests,
       pool,
@@ -79,7 +93,29 @@ export class FolderFeatures {
     });
     line.finish();
     if (!quiet) console.log(`${name}: ${features.size} clips, ${computed} of them embedded now`);
+    if (late.length > 0) {
+      console.error(`${name}: shard ${late.join(", ")} had not come to its end; done here`);
+    }
     return features;
+  }
+
+  /**
+   * Computes what a probe sees, this shard's part.
+   *
+   * @param untrained whether it sees the untrained network, too
+   * @param mel log-mel, unless the probe has no baselines
+   */
+  async share(
+    encoder: ClipEncoder,
+    path: string,
+    choices: ClipChoices,
+    { untrained, mel }: { readonly untrained: boolean; readonly mel: FeatureSource | undefined },
+  ): Promise<void> {
+    await this.of("encoder", encoderSource(encoder, await fileDigest(path), choices));
+    if (untrained) await this.ofUntrained(encoder, path, choices);
+    if (mel) await this.of("log-mel", mel);
+    const skipped = [...this.skipped].map(([path, reason]) => ({ path, reason }));
+    listSkipped(`${skipped.length} of ${this.#own.length} clips skipped:`, skipped);
   }
 
   /** Features of the network of an encoder's file as it was before training. */

@@ -14,6 +14,7 @@ import {
   json,
   mode,
   pool,
+  shard,
   workers,
 } from "../../cli/shared_options.ts";
 import { choice, file, folder, number, parsed, several, whole } from "../../cli/value_types.ts";
@@ -115,6 +116,13 @@ export const PROBE_OPTIONS = {
       "Where features are kept, by the content of encoder and audio; none keeps none.",
       { defaultText: "probe in the user's cache folder, or in $TESSERA_CACHE" },
     ),
+    shard: {
+      ...shard,
+      help: shard.help.replace(
+        "Does part I of N of the work and ends",
+        "Computes and keeps the features of part I of N of the clips and ends",
+      ).replace("puts the parts together", "finds them and probes"),
+    },
   }),
   ...group("Few labels", {
     shots: option(
@@ -148,7 +156,7 @@ export type ProbeValues = Values<typeof PROBE_OPTIONS>;
 
 /** Options of other probes that mean nothing with --finetune. */
 export const NOT_WITH_FINETUNE: readonly string[] = [
-  ...["protocol", "standardise", "mode", "pool", "seconds", "cache"],
+  ...["protocol", "standardise", "mode", "pool", "seconds", "cache", "shard"],
   ...["untrained", "tuned", "knn", "no-baseline", "shots"],
   ...Object.keys(embeddingChoices),
   ...Object.keys(HEAR_OPTIONS),

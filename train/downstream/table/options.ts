@@ -4,6 +4,7 @@
  * @module
  */
 import { flag, group, option, pick } from "../../cli/option.ts";
+import { shard } from "../../cli/shared_options.ts";
 import { choice, file, folder, repeated } from "../../cli/value_types.ts";
 import { PROBE_OPTIONS } from "../probe/options.ts";
 
@@ -42,7 +43,10 @@ export const TABLE_OPTIONS = {
   ),
   quiet: flag("No progress; what is done, and the table."),
   ...group("Probing", PROBING),
-  ...group("Encoders and machine", pick(PROBE_OPTIONS, ["heads", "workers", "adapter"])),
+  ...group("Encoders and machine", {
+    ...pick(PROBE_OPTIONS, ["heads", "workers", "adapter"]),
+    shard,
+  }),
 };
 
 /**

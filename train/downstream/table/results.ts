@@ -13,7 +13,8 @@ import { inspectPretrained } from "../../../model/pretrained/load.ts";
 import type { RawArguments } from "../../cli/parser.ts";
 import { encoderPath } from "../encoder_file.ts";
 import { hasEvents } from "../hear/event_folder.ts";
-import { digestOf, fileDigest } from "../probe/feature_cache.ts";
+import { digestOf } from "../../io/digest.ts";
+import { fileDigest } from "../probe/feature_cache.ts";
 import { publishedEncoder } from "./encoders.ts";
 import { PROBING_NAMES } from "./options.ts";
 import {
