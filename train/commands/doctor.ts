@@ -4,6 +4,18 @@ import { type Device, formatBytes, openDevice } from "../../engine/mod.ts";
 import { type Ceilings, measureCeilings } from "../run/ceilings.ts";
 import { command } from "../cli/command.ts";
 import { adapter, printJson } from "../cli/shared_options.ts";
+import {
+  type Card,
+  cardsOf,
+  CHOOSING,
+  type Files,
+  hasDeviceSelect,
+  missingNvidia,
+  type Variables,
+  type VulkanDriver,
+  vulkanDrivers,
+} from "../cluster/adapters.ts";
+import { environment } from "../io/environment.ts";
 
 /** The command as help and parsing see it. */
 export const COMMAND = command({
@@ -33,12 +45,95 @@ export const help = COMMAND.help;
 /** Opens the adapter, measures it and prints what was found. */
 export async function run(argv: string[], _signal: AbortSignal): Promise<number> {
   const { adapter, json } = COMMAND.read(argv).values;
-  using device = await openDevice({ adapter });
-  const ceilings = await measureCeilings(device.gpu);
-  device.check();
-  if (json) console.log(JSON.stringify(record(device, ceilings), null, 2));
-  else console.log(report(device, ceilings));
+  const vulkan = Deno.build.os === "linux" ? vulkanOf(FILES, environment) : undefined;
+  try {
+    using device = await openDevice({ adapter });
+    const ceilings = await measureCeilings(device.gpu);
+    device.check();
+    if (json) {
+      console.log(JSON.stringify({ ...record(device, ceilings), vulkan }, null, 2));
+      return 0;
+    }
+    console.log(report(device, ceilings));
+  } catch (error) {
+    // What there is to know of drivers is then needed most.
+    if (!json && vulkan) console.log(vulkanText(vulkan));
+    throw error;
+  }
+  if (vulkan) console.log(`\n${vulkanText(vulkan)}`);
   return 0;
+}
+
+/** What this process may read. */
+const FILES: Files = {
+  names: (dir) => {
+    try {
+      return [...Deno.readDirSync(dir)].map(({ name }) => name);
+    } catch {
+      return [];
+    }
+  },
+  text: (path) => {
+    try {
+      return Deno.readTextFileSync(path);
+    } catch {
+      return "";
+    }
+  },
+};
+
+/** How the Vulkan loader comes to an adapter here. */
+interface VulkanRecord {
+  readonly drivers: readonly VulkanDriver[];
+  /** Of {@link CHOOSING}, those that are set. */
+  readonly variables: Readonly<Record<string, string>>;
+  /** Whether Mesa's layer is there. */
+  readonly layer: boolean;
+  readonly cards: readonly Card[];
+  readonly missing: string | undefined;
+}
+
+/** Finds out what the loader reads. */
+export function vulkanOf(files: Files, get: Variables): VulkanRecord {
+  const set = Object.keys(CHOOSING).flatMap((name) => {
+    const value = get(name);
+    return value ? [[name, value] as const] : [];
+  });
+  return {
+    drivers: vulkanDrivers(files, get),
+    variables: Object.fromEntries(set),
+    layer: hasDeviceSelect(files, get),
+    cards: cardsOf(files),
+    missing: missingNvidia(files, get),
+  };
+}
+
+/** The same for people. */
+export function vulkanText(
+  { drivers, variables, layer, cards, missing }: VulkanRecord,
+): string {
+  const none = [["none", "there is no Vulkan driver", ""]] as const;
+  const driver = ({ path, library }: VulkanDriver) =>
+    [path, library ?? "no file of a driver", /lvp/.test(library ?? "") ? "software" : ""] as const;
+  const sections = [
+    table("Vulkan drivers", drivers.length > 0 ? drivers.map(driver) : none),
+    ...cards.length > 0
+      ? [table(
+        "Cards",
+        cards.map(({ address, vendor, device }) =>
+          [address, `${vendor.toString(16)}:${device.toString(16)}`, ""] as const
+        ),
+      )]
+      : [],
+    table("Which adapter is taken", [
+      ...entriesOf(CHOOSING).map(([name, meaning]) =>
+        [name, variables[name] ?? "not set", meaning] as const
+      ),
+      ["Mesa's layer", layer ? "yes" : "no", "pretrain:mpi gives each rank a card by it"],
+    ]),
+    ...missing === undefined ? [] : [`Missing\n  ${missing}`],
+  ];
+  return sections.join("\n\n");
 }
 
 function record(device: Device, ceilings: Ceilings): Record<string, unknown> {

@@ -14,11 +14,13 @@ import { dataSource } from "../data/data_source.ts";
 import { defaultWorkers, WorkerPool } from "../data/worker_pool.ts";
 import { type ClipSource, type SkippedClip, syntheticSource } from "../data/clip_source.ts";
 import { UsageError } from "../errors.ts";
+import { environment } from "../io/environment.ts";
 import { damageText, JsonLines, readJsonLines } from "../io/json_lines.ts";
 import { dryRunText } from "../run/dry_run.ts";
 import { pretrain } from "../run/loop.ts";
 import { planRun } from "../run/plan_run.ts";
 import { waiting } from "../cli/wait_line.ts";
+import { sharedAdapters } from "../cluster/adapters.ts";
 import { compareConfiguration } from "../cluster/agreement.ts";
 import { type Group, groupOfOne } from "../cluster/group.ts";
 import { Progress, type ProgressOutput } from "../cli/progress.ts";
@@ -86,6 +88,7 @@ export async function run(
     if (!config.quiet) { for (const reason of config.plan!) console.log(`- ${reason}`); }
   }
   await compareConfiguration(group, config, source);
+  const shared = await sharedAdapters(group, device.info, environment);
   if (isDryRun(argv)) {
     if (isFirst) console.log(dryRunText(device, config, source).join("\n"));
     return 0;
@@ -116,6 +119,7 @@ export async function run(
     : undefined;
   using progress = new Progress({ quiet: config.quiet });
   if (studio) progress.note(studio.address);
+  if (shared !== undefined) progress.note(shared);
   const damage = damageText(paths.skipped, before.damaged);
   if (damage !== "") progress.note(damage);
   if (!config.quiet) {
