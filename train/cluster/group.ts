@@ -36,6 +36,11 @@ export interface Group {
   sum(values: Float32Array<SharedArrayBuffer>, order: SumOrder): Promise<void>;
   /** Texts of all ranks, by rank. */
   gather(text: string): Promise<string[]>;
+  /**
+   * Says that the first rank works alone from here on, such as on an evaluation: it is waited for
+   * without a limit of time until the next sum or text has come.
+   */
+  waitForFirst(): void;
   /** What is to be said if others do not come: how to go on. */
   advise(advice: string): void;
   /**
@@ -57,6 +62,7 @@ export function groupOfOne(): Group {
     ...{ rank: 0, size: 1, hosts: ["this machine"], library: undefined, localRank: undefined },
     sum: () => Promise.resolve(),
     gather: (text) => Promise.resolve([text]),
+    waitForFirst: () => {},
     advise: () => {},
     abort: (error) => Promise.reject(error),
     finish: () => Promise.resolve(),
@@ -178,6 +184,10 @@ class MpiGroup implements Group {
     const bytes = new TextEncoder().encode(text);
     const all = await this.#thread.ask({ kind: "gather", bytes }) as Uint8Array[];
     return all.map((it) => new TextDecoder().decode(it));
+  }
+
+  waitForFirst(): void {
+    void this.#thread.ask({ kind: "wait for first" });
   }
 
   advise(advice: string): void {

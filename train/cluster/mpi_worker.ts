@@ -33,6 +33,7 @@ export type Order =
       readonly order: SumOrder;
     }
     | { readonly kind: "gather"; readonly bytes: Uint8Array }
+    | { readonly kind: "wait for first" }
     | { readonly kind: "advise"; readonly advice: string }
     | { readonly kind: "abort" }
     | { readonly kind: "finish" }
@@ -74,6 +75,8 @@ class MpiTransport implements Transport<Transfer> {
   readonly size: number;
   hosts: readonly string[] = [];
   advice = "";
+  /** Whether rank 0 may take any time. */
+  patient = false;
   readonly #nap = new Int32Array(new SharedArrayBuffer(4));
 
   constructor(
@@ -107,7 +110,11 @@ class MpiTransport implements Transport<Transfer> {
       }
       if (++looks < BUSY_LOOKS) continue;
       this.refuseEnd();
-      if (performance.now() - last > this.timeout * SECOND) this.#giveUp(pending, receives);
+      if (performance.now() - last > this.timeout * SECOND) {
+        if (!this.patient || pending.some(({ peer }) => peer !== 0)) {
+          this.#giveUp(pending, receives);
+        }
+      }
       Atomics.wait(this.#nap, 0, 0, nap);
       nap = Math.min(LONGEST_NAP, nap * 1.5);
     }
@@ -144,9 +151,17 @@ class MpiThread {
       case "start":
         return this.#start(order);
       case "sum":
-        return this.#exchange.sum(order.values, order.order);
-      case "gather":
-        return this.#exchange.gather(order.bytes);
+        this.#exchange.sum(order.values, order.order);
+        this.#transport.patient = false;
+        return;
+      case "gather": {
+        const all = this.#exchange.gather(order.bytes);
+        this.#transport.patient = false;
+        return all;
+      }
+      case "wait for first":
+        this.#transport.patient = true;
+        return;
       case "advise":
         this.#transport.advice = order.advice;
         return;

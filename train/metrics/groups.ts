@@ -17,8 +17,9 @@ export const GROUPS: Readonly<Record<string, readonly string[]>> = {
   ],
   optimizer: ["lr", "grad_norm", "loss_scale", "skipped_updates"],
   teacher: ["teacher_temp", "ema_encoder", "ema_head", "choice_temp"],
-  speed: ["samples_per_s", "loader_wait", "exchange_wait", "seconds"],
+  speed: ["samples_per_s", "loader_wait", "exchange_wait", "exchange_share", "seconds"],
   memory: ["gpu_live_bytes", "gpu_peak_bytes", "process_bytes"],
+  ranks: ["ranks", "slowest_rank"],
   progress: ["epoch", "samples"],
 };
 

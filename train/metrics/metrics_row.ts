@@ -64,6 +64,12 @@ export interface MetricsRow extends EvaluationScore {
    * over the others.
    */
   readonly exchange_wait?: number;
+  /** That, as a share of the time since the row before. */
+  readonly exchange_share?: number;
+  /** Of several ranks: the one that waited least for sums, for which the others wait. */
+  readonly slowest_rank?: number;
+  /** How many ranks there are, of several. */
+  readonly ranks?: number;
   /** Bytes of GPU memory in use. */
   readonly gpu_live_bytes: number;
   /** The most that were in use so far. */
@@ -82,6 +88,9 @@ export const MEASURED_FIELDS: readonly (keyof MetricsRow)[] = [
   "samples_per_s",
   "loader_wait",
   "exchange_wait",
+  "exchange_share",
+  "slowest_rank",
+  "ranks",
   "gpu_live_bytes",
   "gpu_peak_bytes",
   "process_bytes",

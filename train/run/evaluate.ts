@@ -176,8 +176,6 @@ export class Evaluator {
 
 /** What {@link RunEvaluation} needs beside an evaluator's options. */
 export interface RunEvaluationOptions extends EvaluatorOptions {
-  /** Updates between two evaluations. */
-  readonly every: number;
   /** Receives scores. */
   readonly metrics: Pick<MetricsLog, "evaluated">;
   /** Shows them, unless it is quiet. */
@@ -197,11 +195,6 @@ export class RunEvaluation {
       ...progress && { onStage: (...at) => progress.stage(...at) },
       ...options,
     });
-  }
-
-  /** Whether one follows after `updates` of `total`. */
-  isDue(updates: number, total: number): boolean {
-    return updates % this.#options.every === 0 || updates === total;
   }
 
   /**

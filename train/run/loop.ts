@@ -18,6 +18,7 @@ import {
   type CheckpointSnapshot,
   CheckpointWriter,
   loadCheckpoint,
+  newestCheckpoint,
   writeTensors,
 } from "./checkpoint.ts";
 import { lastingOptions, type ResolvedConfig } from "../config/config.ts";
@@ -447,8 +448,17 @@ async function trainStage(context: RunContext, isLast: boolean): Promise<void> {
       ? await anomalyReport(context, error.step)
       : undefined;
     const { out, ranks } = config;
-    throw withAdvice(error, { out, ranks, saved: writer.saved, report });
+    // Only the first rank writes.
+    const saved = isFirst ? writer.saved : await savedIn(paths.dir);
+    throw withAdvice(error, { out, ranks, saved, report });
   }
+}
+
+/** The newest complete checkpoint of a run that another process writes. */
+async function savedIn(dir: string): Promise<CheckpointWriter["saved"]> {
+  const path = await newestCheckpoint(dir).catch(() => undefined);
+  const step = path === undefined ? NaN : Number(/(\d+)\.safetensors$/.exec(path)?.[1]);
+  return Number.isNaN(step) ? undefined : { step, path: path! };
 }
 
 /**
@@ -478,6 +488,8 @@ async function train(context: RunContext, run: Run, writer: CheckpointWriter): P
     await updates(context, run, metrics, writer, async () => {
       await metrics.drain();
       run.noteSaved();
+      // It may wait for a slow disk.
+      group.waitForFirst();
     });
     return;
   }
@@ -549,20 +561,27 @@ async function updates(
   const profile = new RunProfile({ device, updates: profiled, paths, progress, quiet });
   const evaluations = evaluation && isFirst && new RunEvaluation({
     ...{ ...evaluation, device, metrics, model: run.model, frontend: run.frontend, signal },
-    every: config.evalEvery,
     pool: config.pool,
     ...(!quiet && { progress }),
   });
+  /** Whether rank 0 evaluates now: ranks know that without being told. */
+  const isEvaluated = () =>
+    (evaluation !== undefined || config.eval !== undefined) &&
+    (trainer.updates % config.evalEvery === 0 || trainer.updates === schedules.total);
   const evaluate = async () => {
+    if (!isFirst) return group.waitForFirst();
     await watch.evaluation(async () => evaluations && await evaluations.run(trainer.updates));
   };
-  if (trainer.updates === 0) await evaluate();
+  if (trainer.updates === 0 && isEvaluated()) await evaluate();
   let queued = 0;
   using _ = unfinishedWork(() => lossText(trainer.updates, writer.saved));
   /** Whether any process was told to end: all do after the same update. */
   const isAnyTold = async () => {
     if (group.size === 1) return watch.told;
-    return (await group.gather(watch.told ? "told" : "")).includes("told");
+    const texts = await group.gather(JSON.stringify([watch.told, trainer.exchangeWait]));
+    const all: [told: boolean, waited: number][] = texts.map((it) => JSON.parse(it));
+    metrics.noteWaits(all.map(([, waited]) => waited));
+    return all.some(([told]) => told);
   };
   /** Ends the run between two updates. */
   const interrupt = async (what: string) => {
@@ -589,7 +608,7 @@ async function updates(
           `${trainer.dispatches} dispatches per update`,
       );
     }
-    const evaluates = evaluations ? evaluations.isDue(trainer.updates, schedules.total) : false;
+    const evaluates = isEvaluated();
     if (await metrics.afterUpdate({ ...notes, logged: evaluates })) {
       queued = 0;
       refuseRemoved(paths);

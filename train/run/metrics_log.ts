@@ -39,6 +39,8 @@ interface Pending {
   readonly epoch: number;
   readonly loaderWait: number;
   readonly exchangeWait: number;
+  /** Which rank waited least, where there are several. */
+  readonly slowest: number | undefined;
   /** Of the evaluation after that update, if there was one. */
   score?: EvaluationScore;
   /**
@@ -104,11 +106,17 @@ export class MetricsLog {
   #loaderWait = 0;
   /** Seconds that sums had been waited for when the last row was asked for. */
   #exchangeWait = 0;
+  /** The same of each rank, as far as known, and as it was then. */
+  #waits: readonly number[] = [];
+  #waitsBefore: readonly number[] = [];
+  /** When the last row was written. */
+  #written: number;
 
   /** Starts at the trainer's present update. */
   constructor(options: MetricsLogOptions) {
     this.#options = options;
     this.#asked = options.trainer.updates;
+    this.#written = this.#started;
     this.#measured = { time: this.#started, updates: options.trainer.updates };
   }
 
@@ -129,12 +137,25 @@ export class MetricsLog {
       this.#pending = {
         ...{ update: updates - 1, epoch, loaderWait: this.#loaderWait, values },
         exchangeWait: trainer.exchangeWait - this.#exchangeWait,
+        slowest: this.#slowest(),
       };
+      this.#waitsBefore = this.#waits;
       this.#exchangeWait = trainer.exchangeWait;
       this.#asked = updates;
       this.#loaderWait = 0;
     }
     return waited;
+  }
+
+  /** Takes the seconds that each rank has waited for sums so far, by rank. */
+  noteWaits(waits: readonly number[]): void {
+    this.#waits = waits;
+  }
+
+  /** Others wait for the rank that waits least. */
+  #slowest(): number | undefined {
+    const waits = this.#waits.map((it, rank) => it - (this.#waitsBefore[rank] ?? 0));
+    return waits.length > 0 ? waits.indexOf(Math.min(...waits)) : undefined;
   }
 
   /**
@@ -166,7 +187,7 @@ export class MetricsLog {
   }
 
   #write(pending: Pending, values: StepValues): void {
-    const { update: u, epoch, loaderWait, exchangeWait, score } = pending;
+    const { update: u, epoch, loaderWait, exchangeWait, slowest, score } = pending;
     const { config, schedules, trainer, file, events, progress } = this.#options;
     const { clip_coefficient: _, skipped = false, ...logged } = values;
     const { has } = OBJECTIVES[config.objective];
@@ -193,12 +214,18 @@ export class MetricsLog {
       ...score,
       samples_per_s: this.#rate,
       loader_wait: loaderWait,
-      ...(config.ranks > 1 && { exchange_wait: exchangeWait }),
+      ...(config.ranks > 1 && {
+        exchange_wait: exchangeWait,
+        exchange_share: Math.min(1, exchangeWait * 1000 / (now - this.#written)),
+        ...(slowest !== undefined && { slowest_rank: slowest }),
+        ranks: config.ranks,
+      }),
       gpu_live_bytes: trainer.device.memory.liveBytes,
       gpu_peak_bytes: trainer.device.memory.peakBytes,
       process_bytes: Deno.memoryUsage().rss,
       seconds: (now - this.#started) / 1000,
     };
+    this.#written = now;
     file.write(row);
     events.write(row);
     progress.update({

@@ -53,6 +53,16 @@ switch (task) {
     if (rank === 1) await new Promise((done) => setTimeout(done, 60_000));
     await group.gather("");
     break;
+  case "alone":
+    // Rank 0 takes longer than others wait.
+    if (rank > 0) group.waitForFirst();
+    else await new Promise((done) => setTimeout(done, 4000));
+    await group.gather("");
+    if (Deno.args[2] === "again" && rank === 0) {
+      await new Promise((done) => setTimeout(done, 60_000));
+    }
+    await group.gather("");
+    break;
   case "throw":
     if (rank === 1) throw new Error("nobody catches this");
     await group.gather("");

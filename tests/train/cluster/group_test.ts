@@ -181,6 +181,15 @@ mpiTest("a rank that does not come is named after the timeout", async (launcher)
   assertStringIncludes(err, "go on with: a command");
 }, fullOnly);
 
+mpiTest("the first rank is waited for while it works alone, and no longer", async (launcher) => {
+  const { code, lines, err } = await runJob(launcher, 3, ["alone", "1"]);
+  assertEquals(code, 0, err);
+  assertEquals(lines.length, 3);
+  const again = await runJob(launcher, 2, ["alone", "1", "again"]);
+  assertEquals(again.code, 1, again.err);
+  assertStringIncludes(again.err, "has sent nothing for 1 s");
+}, fullOnly);
+
 mpiTest("a rank that is killed, or whose error nobody catches, ends all", async (launcher) => {
   for (const task of ["die", "throw"]) {
     const { code, lines, err } = await runJob(launcher, 2, [task]);

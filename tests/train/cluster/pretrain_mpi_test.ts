@@ -19,6 +19,7 @@ import { runWords } from "../../support/tasks.ts";
 import { fullOnly } from "../../support/tier.ts";
 
 const PROGRAM = "tests/train/cluster/rank_program.ts";
+const FAULTY = "tests/train/cluster/fault_program.ts";
 const RUN = [
   ...["--batch", "4", "--crop-frames", "48", "--seed", "5"],
   ...["--log-every", "1", "--save-every", "2", "--keep", "9"],
@@ -54,6 +55,8 @@ function assertSameState(actual: string, expected: string, files: readonly strin
   }
 }
 
+const PERMISSIONS = [...GROUP_PERMISSIONS, "--allow-write", "--allow-run"];
+
 /** A job of `pretrain:mpi`; `kill` is the rank that is killed, and after how many milliseconds. */
 function start(
   launcher: Launcher,
@@ -61,8 +64,18 @@ function start(
   words: readonly string[],
   kill: readonly [rank: number, after: number] = [0, -1],
 ): Deno.ChildProcess {
-  const permissions = [...GROUP_PERMISSIONS, "--allow-write", "--allow-run"];
-  return startJob(launcher, ranks, [...permissions, PROGRAM, ...kill.map(String), ...words]);
+  return startJob(launcher, ranks, [...PERMISSIONS, PROGRAM, ...kill.map(String), ...words]);
+}
+
+/** A job of two ranks with a fault in one of them. */
+function faulty(
+  launcher: Launcher,
+  rank: number,
+  fault: string,
+  words: readonly string[],
+): Promise<JobOutcome> {
+  const program = [...PERMISSIONS, FAULTY, String(rank), fault, ...words];
+  return outcomeOf(startJob(launcher, 2, program));
 }
 
 const job = (...args: Parameters<typeof start>): Promise<JobOutcome> => outcomeOf(start(...args));
@@ -88,7 +101,12 @@ mpiTest(
       assertEquals(code, 0, err);
       assertStringIncludes(lines.join("\n"), "2 of 7 inputs could not be used");
       const text = Deno.readTextFileSync(join(two, "metrics.jsonl"));
-      for (const line of text.trim().split("\n")) assert(JSON.parse(line).exchange_wait > 0, line);
+      for (const line of text.trim().split("\n")) {
+        const { exchange_wait, exchange_share, ranks } = JSON.parse(line);
+        assert(exchange_wait > 0 && exchange_share > 0 && exchange_share <= 1, line);
+        assertEquals(ranks, 2);
+      }
+      assert([0, 1].includes(JSON.parse(text.trim().split("\n").at(-1)!).slowest_rank), text);
       assertEquals(rowsOf(two), rowsOf(one));
       assertEquals(filesOf(two), filesOf(one));
       const skips = (out: string) =>
@@ -158,6 +176,55 @@ mpiTest("a rank that is killed at any moment ends the job, which goes on to the 
     const last = join("checkpoints", "step-00000008.safetensors");
     assertSameState(some, one, ["encoder.safetensors", last]);
     assertEquals(filesOf(some).filter((name) => name.endsWith(".tmp")), []);
+  }), fullOnly);
+
+/** Seconds in which a job of which a rank cannot go on has to be gone. */
+const LONGEST_END = 30;
+
+mpiTest(
+  "a rank that diverges, loses its device or its memory ends the job with one message",
+  (launcher) =>
+    inTempDir(async (dir) => {
+      const cases = [
+        // Gradients are everybody's: all ranks see it, and the lowest speaks.
+        ["nan", 1, 0, /the loss of step 4 is NaN/],
+        ["lost", 5, 1, /device/],
+        ["memory", 5, 1, /no room for another buffer/],
+      ] as const;
+      for (const [fault, exit, speaker, cause] of cases) {
+        const out = join(dir, fault);
+        const words = [...RUN, "--steps", "9", "--out", out];
+        const { code, lines, err } = await faulty(launcher, 1, fault, words);
+        const [, time] = /fault at (\d+)/.exec(lines.join("\n")) ?? [];
+        assert(Date.now() - Number(time) < LONGEST_END * 1000, `${fault}: ended too late`);
+        assertEquals(code, exit, err);
+        const said = err.split("\n").filter((line) => line.startsWith("error:"));
+        assertEquals(said.length, 1, err);
+        assertMatch(said[0], new RegExp(`^error: rank ${speaker} on \\S+: .*${cause.source}`));
+        assertStringIncludes(err, "the checkpoint of step 2 is safe");
+        assertStringIncludes(err, `pretrain:mpi --resume --out ${out}`);
+        assertEquals(filesOf(out).filter((name) => name.endsWith(".tmp")), []);
+      }
+    }),
+  fullOnly,
+);
+
+mpiTest("an evaluation may take longer than the timeout", (launcher) =>
+  inTempDir(async (dir) => {
+    const folder = join(dir, "labelled");
+    await Deno.mkdir(join(folder, "audio"), { recursive: true });
+    const rows = ["filename,label,fold"];
+    for (let i = 0; i < 8; i++) {
+      const clip = syntheticClip(1, i, 8000);
+      await Deno.writeFile(join(folder, "audio", `${i}.wav`), wav(clip.waveform));
+      rows.push(`${i}.wav,${i % 2},${i >> 2}`);
+    }
+    await Deno.writeTextFile(join(folder, "meta.csv"), rows.join("\n"));
+    const out = join(dir, "run");
+    const words = [...RUN, "--steps", "1", "--eval", folder, "--timeout", "20", "--out", out];
+    const { code, err } = await faulty(launcher, 0, "slow=30", words);
+    assertEquals(code, 0, err);
+    assertEquals(rowsOf(out).map(({ eval_accuracy }) => typeof eval_accuracy), ["number"]);
   }), fullOnly);
 
 mpiTest(

@@ -51,6 +51,12 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   samples_per_s: { title: "Samples per second", about: "Clips." },
   loader_wait: { title: "Wait for data", about: "Seconds since the row before." },
   exchange_wait: { title: "Wait for other ranks", about: "Seconds since the row before." },
+  exchange_share: {
+    title: "Wait for other ranks, share",
+    about: "Of the time since the row before.",
+  },
+  ranks: { title: "Ranks", about: "Processes that train together." },
+  slowest_rank: { title: "Slowest rank", about: "The one that waits least: others wait for it." },
   gpu_live_bytes: { title: "GPU memory", about: "Bytes in use." },
   gpu_peak_bytes: { title: "GPU memory, peak", about: "The most bytes in use so far." },
   process_bytes: { title: "Memory of the process", about: "Resident bytes." },
