@@ -4,7 +4,7 @@
  * @module
  */
 import type { ThreadOptions } from "../data/thread_permissions.ts";
-import { describeError, exitCodeOf, UsageError } from "../errors.ts";
+import { describeError, DivergedError, exitCodeOf, UsageError } from "../errors.ts";
 import type { SumOrder } from "./exchange.ts";
 import { type Launched, launched } from "./launcher.ts";
 import { libraryFiles } from "./mpi_library.ts";
@@ -154,9 +154,13 @@ const LAST_WORD = 10_000;
 /** Milliseconds until a process ends itself that MPI should have ended. */
 const LONGEST_ABORT = 5000;
 
-/** Leaves time for lower ranks to say what all have run into. */
-async function turnToSpeak(rank: number): Promise<void> {
-  if (rank > 0) await sleep(Math.min(LAST_WORD, FIRST_WORD + NEXT_WORD * rank));
+/**
+ * Leaves time for lower ranks to say what all have run into.
+ *
+ * @param byAll whether it is certain that they have: the lowest is heard, however slow it is
+ */
+async function turnToSpeak(rank: number, byAll = false): Promise<void> {
+  if (rank > 0) await sleep(byAll ? LAST_WORD : Math.min(LAST_WORD, FIRST_WORD + NEXT_WORD * rank));
 }
 
 class MpiGroup implements Group {
@@ -197,7 +201,8 @@ class MpiGroup implements Group {
 
   async abort(error: unknown): Promise<never> {
     const { rank, hosts } = this;
-    await turnToSpeak(rank);
+    // Losses are of the whole batch, and options are everybody's.
+    await turnToSpeak(rank, error instanceof DivergedError || error instanceof UsageError);
     const text = describeError(error);
     const known = this.#advice !== "" && !text.includes(this.#advice) ? `\n${this.#advice}` : "";
     console.error(`${text.replace(/^error:/, `error: rank ${rank} on ${hosts[rank]}:`)}${known}`);

@@ -64,8 +64,8 @@ const [SHORTEST_NAP, LONGEST_NAP] = [0.02, 1];
 const SECOND = 1000;
 
 /**
- * Milliseconds between a message and `MPI_Abort`: MPICH's launcher kills the ranks at once, and what
- * it has not read by then of their output is lost.
+ * Milliseconds between a message and `MPI_Abort`: MPICH's launcher kills the ranks at once, and
+ * what it has not read by then of their output is lost.
  */
 export const TIME_TO_BE_READ = 500;
 

@@ -56,7 +56,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   return code;
 }
 
-/** Has this process's card named first by the Vulkan loader, which reads variables when it starts. */
+/** Has the Vulkan loader name this process's card first: it reads variables when it starts. */
 function chooseAdapter(localRank: number | undefined): void {
   const files = systemFiles();
   const [cards, layer] = [cardsOf(files), hasDeviceSelect(files, environment)];

@@ -91,7 +91,8 @@ Deno.test("every measured field of a row has a group", () => {
   const fields = "epoch samples loss loss_pred loss_cls lr teacher_temp ema_encoder ema_head " +
     "choice_temp grad_norm target_perplexity target_std prediction_std distinct_targets " +
     "head_perplexity loss_scale skipped_updates samples_per_s loader_wait exchange_wait " +
-    "exchange_share slowest_rank ranks gpu_live_bytes gpu_peak_bytes process_bytes seconds eval_accuracy eval_map";
+    "exchange_share slowest_rank ranks " +
+    "gpu_live_bytes gpu_peak_bytes process_bytes seconds eval_accuracy eval_map";
   assertEquals(fields.split(" ").filter((it) => groupOf(it) === "other"), []);
 });
 
