@@ -170,18 +170,17 @@ export { reconstruct, type Reconstruction } from "./objectives/reconstruct.ts";
 
 // Encoders of other systems
 export { inspectPretrained, loadPretrained, type PretrainedFindings } from "./pretrained/load.ts";
-export {
-  type BlockValues,
-  type Choice,
-  type EncodeOptions,
-  type PretrainedEmbedOptions,
-  PretrainedEncoder,
-  type PretrainedInfo,
-  type PretrainedSizes,
-  type PretrainedSystem,
-  type Trace,
-  type Vector,
-} from "./pretrained/encoder.ts";
+export { type BlockValues, PretrainedEncoder } from "./pretrained/encoder.ts";
+export type {
+  Choice,
+  EncodeOptions,
+  PretrainedEmbedOptions,
+  PretrainedInfo,
+  PretrainedSizes,
+  PretrainedSystem,
+  Trace,
+  Vector,
+} from "./pretrained/info.ts";
 export type { PretrainedOptions } from "./pretrained/options.ts";
 
 // Encoders from files, and embeddings

@@ -5,7 +5,6 @@
  *
  * @module
  */
-import type { Device } from "../../engine/functions.ts";
 import { EncoderError } from "../encoder/file_values.ts";
 import type { CheckpointFile } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
@@ -15,7 +14,7 @@ import {
   AUDIOSET_STATISTICS,
   CANVAS,
   patchesAlong,
-  SpectrogramVit,
+  vitAbout,
   type VitSizes,
   vitSources,
 } from "./spectrogram_vit.ts";
@@ -150,32 +149,14 @@ export function astPlan(file: CheckpointFile, options: PretrainedOptions): Plan<
     // Not computed with, but kept: it tells what an imported file is.
     ...(mask === undefined ? [] : [asStored(mask, [1, 1, width])]),
   ];
-  return { title, sizes, tensors, sources, beside: (name) => BESIDE.test(name) };
-}
-
-/** An encoder of AST, or SSAST. */
-export class Ast extends SpectrogramVit {
-  /**
-   * Uploads parameters.
-   *
-   * @throws {EncoderError} if one is missing or has another shape, or sizes cannot be told.
-   */
-  constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
-    const plan = astPlan(file, options);
-    const [repository, paper] = plan.title === "AST"
-      ? ["ast", "2104.01778"]
-      : ["ssast", "2110.09784"];
-    super(
-      device,
-      plan,
-      {
-        system: "ast",
-        source: `https://github.com/YuanGongND/${repository}, arXiv:${paper}`,
-        licence: "BSD-3-Clause of the code; none stated for weights",
-        // SSAST never trained the tokens in front.
-      },
-      plan.title === "AST" ? "tokens" : "patches",
-      options,
-    );
-  }
+  const [repository, paper] = title === "AST" ? ["ast", "2104.01778"] : ["ssast", "2110.09784"];
+  const about = vitAbout(sizes, {
+    system: "ast",
+    title,
+    source: `https://github.com/YuanGongND/${repository}, arXiv:${paper}`,
+    licence: "BSD-3-Clause of the code; none stated for weights",
+    // SSAST never trained the tokens in front.
+    vectors: title === "AST" ? ["tokens", "patches"] : ["patches", "tokens"],
+  });
+  return { about, sizes, tensors, sources, beside: BESIDE };
 }

@@ -9,9 +9,7 @@ import {
   add,
   composite,
   concat,
-  type Device,
   expand,
-  linear,
   mean,
   mul,
   noGrad,
@@ -24,30 +22,23 @@ import {
   type Tensor,
 } from "../../engine/functions.ts";
 import { joined } from "../encoder/chunks.ts";
-import { EncoderError } from "../encoder/file_values.ts";
 import type { CheckpointFile } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import { ATST_MEL, atstFrames, AtstMel } from "../frontend/htk_mel.ts";
-import { norm } from "../vit/blocks.ts";
-import {
-  type BlockValues,
-  type EncodeOptions,
-  type PretrainedEmbedOptions,
-  PretrainedEncoder,
-  type PretrainedInfo,
-  type PretrainedSizes,
-  readParts,
-  tokenMask,
-  type Trace,
-} from "./encoder.ts";
+import { dense, norm } from "../vit/blocks.ts";
+import { type BlockValues, PretrainedEncoder } from "./encoder.ts";
+import type { EncodeOptions, PretrainedEmbedOptions, PretrainedSizes, Trace } from "./info.ts";
 import { headsOf, type PretrainedOptions } from "./options.ts";
+import { cut, eachOf, readParts, weightedMean } from "./parts.ts";
 import { preNormBlocks, preNormSources } from "./pre_norm.ts";
+import { tokenMask } from "./sequence.ts";
 import {
   asStored,
+  below,
   countBlocks,
   layer,
-  loadParameters,
   type Plan,
+  prefixOf,
   shapeOf,
   type Source,
 } from "./state_dict.ts";
@@ -66,9 +57,7 @@ const EMBED = "patch_embed.patch_embed";
 
 /** What stands before the names of the teacher's encoder; undefined if it is none of ATST. */
 function prefixIn(tensors: StoredTensors): string | undefined {
-  return PREFIXES.find((it) =>
-    tensors.has(`${it}${EMBED}.weight`) && tensors.has(`${it}pos_embed`)
-  );
+  return prefixOf(tensors, PREFIXES, [`${EMBED}.weight`, "pos_embed"]);
 }
 
 /** Whether tensors are those of ATST-Clip or ATST-Frame. */
@@ -104,12 +93,7 @@ export function sourcesOf({ width, depth, positions, kind }: AtstSizes): Source[
  * @throws {EncoderError} if sizes cannot be told.
  */
 export function atstPlan(file: CheckpointFile, options: PretrainedOptions): Plan<AtstSizes> {
-  const prefix = prefixIn(file.tensors);
-  if (prefix === undefined) throw new EncoderError(`it is no encoder of ${TITLE}`);
-  const tensors: StoredTensors = new Map(
-    [...file.tensors].filter(([name]) => name.startsWith(prefix))
-      .map(([name, it]) => [name.slice(prefix.length), it]),
-  );
+  const tensors = below(file.tensors, prefixIn(file.tensors)!);
   const [width] = shapeOf(TITLE, tensors, `${EMBED}.weight`, 2);
   const sizes: AtstSizes = {
     width,
@@ -118,52 +102,28 @@ export function atstPlan(file: CheckpointFile, options: PretrainedOptions): Plan
     positions: shapeOf(TITLE, tensors, "pos_embed", 3)[1],
     kind: tensors.has("norm_frame.weight") ? "frame" : "clip",
   };
-  const beside = (name: string) => name === "mask_embed";
-  const title = sizes.kind === "clip" ? "ATST-Clip" : "ATST-Frame";
-  return { title, sizes, tensors, sources: sourcesOf(sizes), beside };
+  const clip = sizes.kind === "clip";
+  const about = {
+    system: "atst",
+    title: clip ? "ATST-Clip" : "ATST-Frame",
+    source: "https://github.com/Audio-WestlakeU/audiossl, " +
+      (clip ? "arXiv:2204.12076" : "arXiv:2306.04186"),
+    licence: "MIT",
+    frontend: "mel decibels, 64 HTK bands from 60 to 7800 Hz, 64 ms every 10 ms",
+    sampleRate: ATST_MEL.sampleRate,
+    minSamples: ATST_MEL.size / 2 + 1,
+    hopSamples: PATCH * ATST_MEL.hop,
+    rows: 1,
+    choices: ["blocks", "official", ...clip ? [] : ["official downstream"] as const],
+  } as const;
+  return { about, sizes, tensors, sources: sourcesOf(sizes), beside: /^mask_embed$/ };
 }
 
 /** An encoder of ATST-Clip or ATST-Frame. */
-export class Atst extends PretrainedEncoder {
-  readonly info: PretrainedInfo;
+export class Atst extends PretrainedEncoder<AtstSizes> {
   /** Which of the two. */
-  readonly kind: "clip" | "frame";
-  readonly #sizes: AtstSizes;
-  readonly #mel: AtstMel;
-
-  /**
-   * Uploads the teacher's parameters.
-   *
-   * @throws {EncoderError} if one is missing or has another shape, or sizes cannot be told.
-   */
-  constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
-    const plan = atstPlan(file, options);
-    const { sizes } = plan;
-    const { arena, unused } = loadParameters(device, plan, options);
-    super(device, arena);
-    this.#sizes = sizes;
-    this.kind = sizes.kind;
-    this.#mel = new AtstMel(device);
-    const { width, depth, heads } = sizes;
-    this.info = {
-      system: "atst",
-      title: plan.title,
-      source: "https://github.com/Audio-WestlakeU/audiossl, " +
-        (this.kind === "clip" ? "arXiv:2204.12076" : "arXiv:2306.04186"),
-      licence: "MIT",
-      frontend: "mel decibels, 64 HTK bands from 60 to 7800 Hz, 64 ms every 10 ms",
-      sampleRate: ATST_MEL.sampleRate,
-      minSamples: ATST_MEL.size / 2 + 1,
-      hopSamples: PATCH * ATST_MEL.hop,
-      rows: 1,
-      choices: [
-        "blocks",
-        "official",
-        ...this.kind === "frame" ? ["official downstream"] as const : [],
-      ],
-      ...{ width, depth, heads, unused },
-    };
-  }
+  readonly kind: "clip" | "frame" = this.sizes.kind;
+  readonly #mel = this.owned(new AtstMel(this.device));
 
   /** @inheritdoc Decibels from -1 to 1; their floor is that of each clip. */
   features(waves: Tensor): Tensor {
@@ -177,11 +137,9 @@ export class Atst extends PretrainedEncoder {
 
   /** Chunks of so many frames, the first of each and their whole patches; none without a patch. */
   chunks(frames: number): { first: number; patches: number }[] {
-    const chunk = CHUNK[this.kind];
-    return Array.from({ length: Math.ceil(frames / chunk) }, (_, i) => ({
-      first: i * chunk,
-      patches: Math.floor(Math.min(chunk, frames - i * chunk) / PATCH),
-    })).filter(({ patches }) => patches > 0);
+    return cut(frames, CHUNK[this.kind])
+      .map(({ first, length }) => ({ first, patches: Math.floor(length / PATCH) }))
+      .filter(({ patches }) => patches > 0);
   }
 
   /** @inheritdoc Normalised, without the class token. */
@@ -202,7 +160,7 @@ export class Atst extends PretrainedEncoder {
    * @throws {ShapeError} if they give no patch, or more than there are positions for.
    */
   encodeBlocks(features: Tensor, count: number, { tokens, trace }: EncodeOptions = {}): Tensor[] {
-    const { positions, kind } = this.#sizes;
+    const { positions, kind } = this.sizes;
     const p = this.parameter;
     const [clips, frames, bands] = features.shape;
     const patches = Math.floor(frames / PATCH);
@@ -218,7 +176,7 @@ export class Atst extends PretrainedEncoder {
         tokenMask(this.device, tokens.map((it) => it + own), clips, patches + own);
       const sequence = this.#tokens(features, patches, trace);
       trace?.("tokens_in", sequence);
-      const run = { sizes: this.#sizes, eps: EPS, count, keyMask: mask, trace };
+      const run = { sizes: this.sizes, eps: EPS, count, keyMask: mask, trace };
       return preNormBlocks(p, sequence, run, (output, i) => {
         const normed = norm(p, kind === "clip" ? "norm" : "norm_frame", output);
         trace?.(`norm${i}`, normed);
@@ -229,12 +187,12 @@ export class Atst extends PretrainedEncoder {
 
   /** Patches of all bands, band by band, embedded, with positions. */
   #tokens(features: Tensor, patches: number, trace?: Trace): Tensor {
-    const { width, kind } = this.#sizes;
+    const { width, kind } = this.sizes;
     const p = this.parameter;
     const [clips, , bands] = features.shape;
     const whole = reshape(slice(features, 1, 0, patches * PATCH), [clips, patches, PATCH, bands]);
-    const cut = reshape(permute(whole, [0, 1, 3, 2]), [clips, patches, bands * PATCH]);
-    const embedded = linear(cut, p(`${EMBED}.weight`), p(`${EMBED}.bias`));
+    const values = reshape(permute(whole, [0, 1, 3, 2]), [clips, patches, bands * PATCH]);
+    const embedded = dense(p, EMBED, values);
     trace?.("patch", embedded);
     // The table's first row is the class token's; ATST-Frame never uses it.
     const table = p("pos_embed");
@@ -254,7 +212,7 @@ export class Atst extends PretrainedEncoder {
     count: number,
     { pool = "mean", official = false }: PretrainedEmbedOptions,
   ): Promise<BlockValues> {
-    const { width, hopSamples, sampleRate } = this.info;
+    const { width } = this.info;
     const samples = waves.length / clips;
     const frames = atstFrames(samples);
     const chunks = this.chunks(frames);
@@ -277,32 +235,16 @@ export class Atst extends PretrainedEncoder {
       );
       parts.push(await readParts(outputs, clips));
     }
-    const weights = this.#weights(frames, chunks, official);
-    const whole = weights.reduce((all, { weight }) => all + weight, 0);
-    const pooled = (block: number, clip: number): Float32Array => {
-      const values = new Float64Array(width * (this.kind === "clip" ? 2 : 1));
-      parts.forEach((chunk, c) => {
-        const { weight, divisor } = weights[c];
-        chunk[block][clip].forEach((x, i) => {
-          const isSum = i >= values.length - width;
-          values[i] += x / (isSum ? divisor : 1) * weight / whole;
-        });
-      });
-      return Float32Array.from(values);
-    };
-    const each = (of: (block: number, clip: number) => Float32Array) =>
-      Array.from(
-        { length: count },
-        (_, block) => Array.from({ length: clips }, (_, clip) => of(block, clip)),
+    const counts = this.#weights(frames, chunks, official);
+    const pooled = (of: readonly Float32Array[]) =>
+      weightedMean(
+        // The sum over patches comes last.
+        of.map((it, c) => it.map((x, i) => i < it.length - width ? x : x / counts[c].divisor)),
+        counts.map(({ weight }) => weight),
       );
     const steps = chunks.reduce((all, { patches }) => all + patches, 0);
-    return {
-      blocks: pool === "none"
-        ? each((block, clip) => joined(parts.map((chunk) => chunk[block][clip])))
-        : each(pooled),
-      steps,
-      times: Float32Array.from({ length: steps }, (_, i) => i * hopSamples * 1000 / sampleRate),
-    };
+    const blocks = eachOf(parts, pool === "none" ? joined : pooled);
+    return { blocks, steps, times: this.timesOf(steps) };
   }
 
   /** @inheritdoc */
@@ -351,11 +293,5 @@ export class Atst extends PretrainedEncoder {
         divisor: remaining + DIVISOR_EPS,
       };
     });
-  }
-
-  /** @inheritdoc */
-  override [Symbol.dispose](): void {
-    this.#mel[Symbol.dispose]();
-    super[Symbol.dispose]();
   }
 }

@@ -4,7 +4,6 @@
  *
  * @module
  */
-import type { Device } from "../../engine/functions.ts";
 import type { CheckpointFile } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import { KALDI_128 } from "../frontend/kaldi_fbank.ts";
@@ -12,7 +11,7 @@ import { headsOf, type PretrainedOptions } from "./options.ts";
 import {
   AUDIOSET_STATISTICS,
   CANVAS,
-  SpectrogramVit,
+  vitAbout,
   type VitSizes,
   vitSources,
 } from "./spectrogram_vit.ts";
@@ -54,27 +53,12 @@ export function audioMaePlan(file: CheckpointFile, options: PretrainedOptions): 
     norm: tensors.has("fc_norm.weight") ? "fc_norm" : "norm",
   };
   const sources = vitSources(sizes, (name) => [name]);
-  return { title: TITLE, sizes, tensors, sources, beside: (name) => BESIDE.test(name) };
-}
-
-/** An encoder of AudioMAE, pre-trained or fine-tuned. */
-export class AudioMae extends SpectrogramVit {
-  /**
-   * Uploads parameters.
-   *
-   * @throws {EncoderError} if one is missing or has another shape.
-   */
-  constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
-    super(
-      device,
-      audioMaePlan(file, options),
-      {
-        system: "audiomae",
-        source: "https://github.com/facebookresearch/AudioMAE, arXiv:2207.06405",
-        licence: "CC BY 4.0",
-      },
-      "patches",
-      options,
-    );
-  }
+  const about = vitAbout(sizes, {
+    system: "audiomae",
+    title: TITLE,
+    source: "https://github.com/facebookresearch/AudioMAE, arXiv:2207.06405",
+    licence: "CC BY 4.0",
+    vectors: ["patches", "tokens"],
+  });
+  return { about, sizes, tensors, sources, beside: BESIDE };
 }

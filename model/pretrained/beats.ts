@@ -8,10 +8,8 @@ import {
   add,
   composite,
   conv1d,
-  type Device,
   div,
   gelu,
-  layerNorm,
   linear,
   mean,
   mul,
@@ -28,23 +26,17 @@ import { EncoderError } from "../encoder/file_values.ts";
 import type { CheckpointFile } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import { KALDI_128, KaldiFbank, kaldiFrames } from "../frontend/kaldi_fbank.ts";
-import {
-  type EncodeOptions,
-  PretrainedEncoder,
-  type PretrainedInfo,
-  type PretrainedSizes,
-  timeMajorPatches,
-  tokenMask,
-  type Trace,
-} from "./encoder.ts";
+import { dense, norm } from "../vit/blocks.ts";
+import { PretrainedEncoder } from "./encoder.ts";
+import type { EncodeOptions, PretrainedSizes, Trace } from "./info.ts";
 import { headsOf, type PretrainedOptions } from "./options.ts";
 import { POST_NORM_EPS, postNormBlock, postNormSources } from "./post_norm.ts";
 import { biasGate, type Buckets, relativeBias } from "./relative_positions.ts";
+import { throughBlocks, timeMajorPatches, tokenMask } from "./sequence.ts";
 import {
   asStored,
   countBlocks,
   layer,
-  loadParameters,
   type Plan,
   shapeOf,
   type Source,
@@ -86,9 +78,14 @@ export interface BeatsSizes extends PretrainedSizes {
   readonly alpha: number;
   /** Classes of a fine-tuned file; 0 without. */
   readonly classes: number;
+  /** Their names, where the file has them. */
+  readonly labels?: readonly string[];
 }
 
-function sizesOf({ tensors, setting }: CheckpointFile, options: PretrainedOptions): BeatsSizes {
+function sizesOf(
+  { tensors, setting, labels }: CheckpointFile,
+  options: PretrainedOptions,
+): BeatsSizes {
   const shape = (name: string, axes: number) => shapeOf(TITLE, tensors, name, axes);
   const [width] = shape("encoder.layer_norm.weight", 1);
   const [embedding, , patch, bands] = shape("patch_embedding.weight", 4);
@@ -120,14 +117,15 @@ function sizesOf({ tensors, setting }: CheckpointFile, options: PretrainedOption
   if (typeof distance !== "number" || !(distance > count / 4)) {
     throw new EncoderError(`its max_distance ${distance} does not fit ${count} buckets`);
   }
+  const classes = tensors.get("predictor.weight")?.shape[0] ?? 0;
   return {
-    ...{ width, embedding, depth, hidden, patch },
+    ...{ width, embedding, depth, hidden, patch, classes },
+    labels: labels && Array.from({ length: classes }, (_, i) => labels[i] ?? `class ${i}`),
     heads: headsOf(width, heads, options),
     patchBias: tensors.has("patch_embedding.bias"),
     kernel: [channels, length],
     buckets: { count, maxDistance: distance },
     alpha: setting("deep_norm") === true ? (2 * depth) ** 0.25 : 1,
-    classes: tensors.get("predictor.weight")?.shape[0] ?? 0,
   };
 }
 
@@ -198,54 +196,31 @@ function squaresOfLastAxis(v: Float32Array, length: number): Float64Array {
  */
 export function beatsPlan(file: CheckpointFile, options: PretrainedOptions): Plan<BeatsSizes> {
   const sizes = sizesOf(file, options);
-  const sources = sourcesOf(sizes);
+  const { patch, classes } = sizes;
+  const about = {
+    system: "beats",
+    title: classes > 0 ? `${TITLE}, fine-tuned for ${classes} classes` : TITLE,
+    source: "https://github.com/microsoft/unilm/tree/master/beats, arXiv:2212.09058",
+    licence: "MIT",
+    frontend: "Kaldi filter bank, 128 bands from 20 to 8000 Hz, 25 ms every 10 ms",
+    sampleRate: KALDI_128.sampleRate,
+    minSamples: KALDI_128.frame + (patch - 1) * KALDI_128.hop,
+    hopSamples: patch * KALDI_128.hop,
+    rows: KALDI_128.bands / patch,
+    choices: ["pool", "bands concat", "blocks"],
+  } as const;
   // All layers' tables are that of the first.
-  const beside = (name: string) => name.endsWith(`.${TABLE}`);
-  return { title: TITLE, sizes, tensors: file.tensors, sources, beside };
+  const beside = new RegExp(`\\.${TABLE}$`);
+  return { about, sizes, tensors: file.tensors, sources: sourcesOf(sizes), beside };
 }
 
 /** An encoder of BEATs, pre-trained or fine-tuned. */
-export class Beats extends PretrainedEncoder {
-  readonly info: PretrainedInfo;
+export class Beats extends PretrainedEncoder<BeatsSizes> {
   /** Classes of a fine-tuned file's head; 0 without one. */
-  readonly classes: number;
+  readonly classes: number = this.sizes.classes;
   /** Names of the classes, AudioSet's ids, in the order of the head; undefined without them. */
-  readonly labels: readonly string[] | undefined;
-  readonly #sizes: BeatsSizes;
-  readonly #fbank: KaldiFbank;
-
-  /**
-   * Uploads parameters.
-   *
-   * @throws {EncoderError} if one is missing or has another shape, or it is of a kind that was
-   * never released.
-   */
-  constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
-    const plan = beatsPlan(file, options);
-    const { sizes } = plan;
-    const { arena, unused } = loadParameters(device, plan, options);
-    super(device, arena);
-    this.#sizes = sizes;
-    this.#fbank = new KaldiFbank(device);
-    const { width, depth, heads, patch, classes } = sizes;
-    this.classes = classes;
-    const { labels } = file;
-    this.labels = labels &&
-      Array.from({ length: classes }, (_, i) => labels[i] ?? `class ${i}`);
-    this.info = {
-      system: "beats",
-      title: classes > 0 ? `${TITLE}, fine-tuned for ${classes} classes` : TITLE,
-      source: "https://github.com/microsoft/unilm/tree/master/beats, arXiv:2212.09058",
-      licence: "MIT",
-      frontend: "Kaldi filter bank, 128 bands from 20 to 8000 Hz, 25 ms every 10 ms",
-      sampleRate: KALDI_128.sampleRate,
-      minSamples: KALDI_128.frame + (patch - 1) * KALDI_128.hop,
-      hopSamples: patch * KALDI_128.hop,
-      rows: KALDI_128.bands / patch,
-      choices: ["pool", "bands concat", "blocks"],
-      ...{ width, depth, heads, unused },
-    };
-  }
+  readonly labels: readonly string[] | undefined = this.sizes.labels;
+  readonly #fbank = this.owned(new KaldiFbank(this.device));
 
   /** @inheritdoc Standardised log-mel. */
   features(waves: Tensor): Tensor {
@@ -256,46 +231,37 @@ export class Beats extends PretrainedEncoder {
 
   /** @inheritdoc */
   stepsOf(samples: number): number {
-    return Math.floor(kaldiFrames(samples) / this.#sizes.patch);
+    return Math.floor(kaldiFrames(samples) / this.sizes.patch);
   }
 
   /** @inheritdoc */
   encode(features: Tensor, { tokens, trace }: EncodeOptions = {}): Tensor {
-    const { depth, heads, buckets, alpha } = this.#sizes;
+    const { depth, heads, buckets, alpha } = this.sizes;
     const p = this.parameter;
     return composite(() => {
       const embedded = this.#embedded(features, trace);
       const [clips, count] = embedded.shape;
       const mask = tokens && tokenMask(this.device, tokens, clips, count);
-      let hidden = this.#placed(
+      const placed = this.#placed(
         mask ? mul(embedded, reshape(mask, [clips, count, 1])) : embedded,
         trace,
       );
       const bias = relativeBias(p(`encoder.layers.0.${TABLE}`), count, buckets);
-      for (let i = 0; i < depth; i++) {
-        // One block's intermediate results at a time: depth must not count in the memory.
-        using input = hidden;
+      return throughBlocks(placed, depth, (input, i) => {
         const own = within(p, `encoder.layers.${i}.`);
         const see: Trace | undefined = trace && ((stage, x) => trace(`${stage}${i}`, x));
-        hidden = composite(() =>
-          postNormBlock(own, input, {
-            ...{ heads, alpha },
-            bias,
-            gate: (qkv) =>
-              biasGate(within(own, "self_attn."), qkv, see && ((u) => see("gate_linear", u))),
-            ...mask && { keyMask: mask },
-            ...see && { trace: see },
-          })
-        );
-        trace?.(`block${i}`, hidden);
-      }
-      return hidden;
+        return postNormBlock(own, input, {
+          ...{ heads, alpha, bias, keyMask: mask, trace: see },
+          gate: (qkv) =>
+            biasGate(within(own, "self_attn."), qkv, see && ((u) => see("gate_linear", u))),
+        });
+      }, { trace });
     });
   }
 
   /** Patches, embedded: [clips, tokens, width]. */
   #embedded(features: Tensor, trace?: Trace): Tensor {
-    const { embedding, width, patch, patchBias } = this.#sizes;
+    const { embedding, width, patch, patchBias } = this.sizes;
     const p = this.parameter;
     const patches = linear(
       timeMajorPatches(features, [patch, patch]),
@@ -303,17 +269,17 @@ export class Beats extends PretrainedEncoder {
       patchBias ? p("patch_embedding.bias") : undefined,
     );
     trace?.("patch", patches);
-    const normed = this.#norm("layer_norm", patches);
+    const normed = norm(p, "layer_norm", patches, POST_NORM_EPS);
     trace?.("patch_norm", normed);
     if (embedding === width) return normed;
-    const projected = linear(normed, p("post_extract_proj.weight"), p("post_extract_proj.bias"));
+    const projected = dense(p, "post_extract_proj", normed);
     trace?.("proj", projected);
     return projected;
   }
 
   /** With convolutional positions, normalised. */
   #placed(x: Tensor, trace?: Trace): Tensor {
-    const { width, kernel: [channels, length] } = this.#sizes;
+    const { width, kernel: [channels, length] } = this.sizes;
     const p = this.parameter;
     // Kernels of even length reach one token further back than ahead.
     const padding = [Math.floor(length / 2), Math.ceil(length / 2) - 1] as const;
@@ -325,14 +291,9 @@ export class Beats extends PretrainedEncoder {
     );
     const positions = gelu(permute(along, [0, 2, 1]));
     trace?.("pos_conv", positions);
-    const placed = this.#norm("encoder.layer_norm", add(x, positions));
+    const placed = norm(p, "encoder.layer_norm", add(x, positions), POST_NORM_EPS);
     trace?.("enc_in", placed);
     return placed;
-  }
-
-  #norm(name: string, x: Tensor): Tensor {
-    const p = this.parameter;
-    return layerNorm(x, p(`${name}.weight`), p(`${name}.bias`), POST_NORM_EPS);
   }
 
   /**
@@ -345,16 +306,8 @@ export class Beats extends PretrainedEncoder {
    */
   probabilities(tokens: Tensor): Tensor {
     if (this.classes === 0) throw new EncoderError("it has no classes: it is not fine-tuned");
-    const p = this.parameter;
-    return composite(() => {
-      const logits = linear(tokens, p("predictor.weight"), p("predictor.bias"));
-      return sigmoid(mean(logits, { axes: [1] }));
-    });
-  }
-
-  /** @inheritdoc */
-  override [Symbol.dispose](): void {
-    this.#fbank[Symbol.dispose]();
-    super[Symbol.dispose]();
+    return composite(() =>
+      sigmoid(mean(dense(this.parameter, "predictor", tokens), { axes: [1] }))
+    );
   }
 }

@@ -4,7 +4,6 @@
  *
  * @module
  */
-import type { Device } from "../../engine/functions.ts";
 import type { CheckpointFile } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import { KALDI_128 } from "../frontend/kaldi_fbank.ts";
@@ -12,7 +11,7 @@ import { headsOf, type PretrainedOptions } from "./options.ts";
 import {
   AUDIOSET_STATISTICS,
   CANVAS,
-  SpectrogramVit,
+  vitAbout,
   type VitSizes,
   vitSources,
 } from "./spectrogram_vit.ts";
@@ -90,6 +89,8 @@ export function eatPlan(file: CheckpointFile, options: PretrainedOptions): Plan<
   const sources = vitSources(sizes, named).map((it): Source =>
     it.name !== "pos_embed" ? it : {
       ...it,
+      // The program never trains them.
+      frozen: true,
       from: [{ name: table, shape: [1, positions, width] }],
       // The token in front has no position.
       fold: ([values]) => {
@@ -99,27 +100,12 @@ export function eatPlan(file: CheckpointFile, options: PretrainedOptions): Plan<
       },
     }
   );
-  return { title: TITLE, sizes, tensors, sources, beside: (name) => BESIDE.test(name) };
-}
-
-/** An encoder of EAT or SSLAM. */
-export class Eat extends SpectrogramVit {
-  /**
-   * Uploads parameters.
-   *
-   * @throws {EncoderError} if one is missing or has another shape.
-   */
-  constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
-    super(
-      device,
-      eatPlan(file, options),
-      {
-        system: "eat",
-        source: "https://github.com/cwx-worst-one/EAT, arXiv:2401.03497; SSLAM builds on it",
-        licence: "MIT of the code; none stated for weights",
-      },
-      "tokens",
-      options,
-    );
-  }
+  const about = vitAbout(sizes, {
+    system: "eat",
+    title: TITLE,
+    source: "https://github.com/cwx-worst-one/EAT, arXiv:2401.03497; SSLAM builds on it",
+    licence: "MIT of the code; none stated for weights",
+    vectors: ["tokens", "patches"],
+  });
+  return { about, sizes, tensors, sources, beside: BESIDE };
 }

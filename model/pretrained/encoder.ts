@@ -13,11 +13,9 @@ import {
   max,
   mean,
   noGrad,
-  permute,
   reshape,
   scope,
   ShapeError,
-  slice,
   sqrt,
   square,
   sub,
@@ -31,124 +29,18 @@ import { needAudio } from "../encoder/embed_service.ts";
 import { resample } from "../frontend/resample.ts";
 import type { Lookup } from "../vit/blocks.ts";
 import type { ParameterArena } from "../vit/parameter_arena.ts";
-
-/** Which system an encoder is of. */
-export type PretrainedSystem =
-  | "mae-ast"
-  | "beats"
-  | "atst"
-  | "passt"
-  | "htsat"
-  | "ast"
-  | "audiomae"
-  | "eat";
-
-/** Sizes that every encoder has. */
-export interface PretrainedSizes {
-  /** Width of a token. */
-  readonly width: number;
-  /** Blocks. */
-  readonly depth: number;
-  /** Attention heads. */
-  readonly heads: number;
-}
-
-/** What is known of an encoder. */
-export interface PretrainedInfo extends PretrainedSizes {
-  /** Which system. */
-  readonly system: PretrainedSystem;
-  /** What people call it. */
-  readonly title: string;
-  /** Where it was published. */
-  readonly source: string;
-  /** Terms of the released weights. */
-  readonly licence: string;
-  /** The front end in words. */
-  readonly frontend: string;
-  /** Samples per second of the audio it takes. */
-  readonly sampleRate: number;
-  /** Least samples that give a time step. */
-  readonly minSamples: number;
-  /** Most time steps of a clip; undefined where there is no limit but memory. */
-  readonly maxSteps?: number;
-  /** Samples from one time step to the next. */
-  readonly hopSamples: number;
-  /** Tokens of a time step: patches along frequency, the low one first. */
-  readonly rows: number;
-  /** What there is to choose of its embeddings. */
-  readonly choices: readonly Choice[];
-  /** Vectors that an embedding can be, the default first, where there are several. */
-  readonly vectors?: readonly Vector[];
-  /** Names of tensors in the file that no part of the encoder is. */
-  readonly unused: readonly string[];
-}
-
-/**
- * Sees the results of an encoder's stages by name: `patch`, `proj`, `enc_in`, `mid0`, `block0` and
- * what else a system has. They are freed soon after: who needs one later keeps a copy.
- */
-export type Trace = (stage: string, value: Tensor) => void;
-
-/** How {@link PretrainedEncoder.encode} runs. */
-export interface EncodeOptions {
-  /**
-   * Tokens of each clip that are of it; those behind are of padding: no other token sees them, and
-   * their own results mean nothing. Default: all.
-   */
-  readonly tokens?: readonly number[];
-  /** Sees each stage. */
-  readonly trace?: Trace;
-}
-
-/**
- * What there is to choose of an embedding that not every encoder has: another pooling than the mean
- * over time, bands side by side, outputs of other blocks, joining of chunks as official programs do
- * it, and of ATST-Frame as its probes do it.
- */
-export type Choice =
-  | "pool"
-  | "bands concat"
-  | "blocks"
-  | "official"
-  | "official downstream";
-
-/** Which vector of an output an embedding is; see {@link PretrainedEmbedOptions.vector}. */
-export type Vector = "features" | "logits" | "all" | "tokens" | "patches";
-
-/** How a clip is embedded; the same words mean the same with every encoder. */
-export interface PretrainedEmbedOptions {
-  /** Samples per second of the waveform, resampled as files are; default the encoder's. */
-  readonly sampleRate?: number;
-  /** Mean over time (default), maximum, mean and deviation, or every time step. */
-  readonly pool?: ClipPool | "none";
-  /** Patches of one time step averaged (default), or side by side, the low one first. */
-  readonly bands?: Bands;
-  /** Whether all blocks' outputs are given; the last one's always are. */
-  readonly layers?: boolean;
-  /**
-   * Blocks that an embedding is of, counted from 1; default the last one, of ATST-Frame all, as
-   * EVAR has them.
-   */
-  readonly blocks?: readonly number[];
-  /** Whether these are side by side (default) or averaged. */
-  readonly join?: "concat" | "mean";
-  /**
-   * Joins chunks as official programs do, which count alike however short one is. Of ATST-Clip
-   * those are left out that have at most half of the length, and means are divided by the patches
-   * that remain in the clip rather than by those of the chunk; `downstream` is what ATST-Frame's
-   * probes do, without a later chunk of at most half its length. Default: each chunk counts by its
-   * length.
-   */
-  readonly official?: boolean | "downstream";
-  /**
-   * Of PaSST: `features` (default), the mean of class and distillation token; `logits` of the
-   * classes; `all`, HEAR's: both, logits first. Of AST, SSAST and AudioMAE: the mean of the
-   * `tokens` before the patches, or of the `patches`; default the system's.
-   */
-  readonly vector?: Vector;
-  /** Most clips of one length that go through together; default what 80 s hold. */
-  readonly batch?: number;
-}
+import { equalLengths, type Waiting } from "./equal_lengths.ts";
+import type {
+  Choice,
+  EncodeOptions,
+  PretrainedEmbedOptions,
+  PretrainedInfo,
+  PretrainedSizes,
+  Trace,
+} from "./info.ts";
+import type { PretrainedOptions } from "./options.ts";
+import { joinedBlocks, readParts } from "./parts.ts";
+import { loadParameters, type Plan } from "./state_dict.ts";
 
 /** What clips of one length come to. */
 export interface BlockValues {
@@ -162,16 +54,37 @@ export interface BlockValues {
 
 /** Seconds of audio that go through together. */
 const TOGETHER_SECONDS = 80;
-/** So many times as much may wait for clips of the same length. */
-const WAITING = 4;
 
 /** An encoder on a device with its front end. */
-export abstract class PretrainedEncoder implements Disposable {
+export abstract class PretrainedEncoder<Sizes extends PretrainedSizes = PretrainedSizes>
+  implements Disposable {
   /** What is known of it. */
-  abstract readonly info: PretrainedInfo;
+  readonly info: PretrainedInfo;
+  /** Its parameters. */
+  readonly arena: ParameterArena;
+  /** Its sizes. */
+  protected readonly sizes: Sizes;
+  readonly #owned: Disposable[] = [];
 
-  /** Takes its parameters, which it owns from now on. */
-  protected constructor(readonly device: Device, readonly arena: ParameterArena) {}
+  /**
+   * Uploads parameters.
+   *
+   * @param plan what it takes from a file
+   * @throws {EncoderError} if a parameter is missing or has another shape.
+   */
+  constructor(readonly device: Device, plan: Plan<Sizes>, options: PretrainedOptions = {}) {
+    const { arena, unused } = loadParameters(device, plan, options);
+    this.arena = arena;
+    this.sizes = plan.sizes;
+    const { width, depth, heads } = plan.sizes;
+    this.info = { ...plan.about, width, depth, heads, unused };
+  }
+
+  /** What is freed with the encoder. */
+  protected owned<T extends Disposable>(it: T): T {
+    this.#owned.push(it);
+    return it;
+  }
 
   /** A parameter by name: the file's, but for those that were put together. */
   protected readonly parameter: Lookup = (name) => this.arena.get(name);
@@ -290,28 +203,44 @@ export abstract class PretrainedEncoder implements Disposable {
     count: number,
     { pool = "mean", bands = "mean" }: PretrainedEmbedOptions,
   ): Promise<BlockValues> {
-    const { depth, hopSamples, sampleRate } = this.info;
+    const { depth } = this;
     const steps = this.stepsOf(waves.length / clips);
-    const outputs = noGrad(() =>
-      scope(() => {
-        const read: Tensor[] = [];
-        const trace: Trace = (stage, x) => {
-          const block = /^block(\d+)$/.exec(stage);
-          if (block && Number(block[1]) >= depth - count && Number(block[1]) < depth - 1) {
-            read.push(keep(this.#pooled(x, pool, bands)));
-          }
-        };
-        const features = this.features(this.device.tensor(waves, [clips, waves.length / clips]));
-        const last = this.encode(features, count > 1 ? { trace } : {});
-        return [...read, this.#pooled(last, pool, bands)];
-      })
+    const blocks = await this.valuesOf(waves, clips, (features) => {
+      const read: Tensor[] = [];
+      const trace: Trace = (stage, x) => {
+        const block = /^block(\d+)$/.exec(stage);
+        if (block && Number(block[1]) >= depth - count && Number(block[1]) < depth - 1) {
+          read.push(keep(this.#pooled(x, pool, bands)));
+        }
+      };
+      const last = this.encode(features, count > 1 ? { trace } : {});
+      return [...read, this.#pooled(last, pool, bands)];
+    });
+    return { blocks, steps, times: this.timesOf(steps) };
+  }
+
+  /**
+   * Reads what is made of clips of one length without gradients.
+   *
+   * @param waves [clips, samples]
+   * @param make tensors whose first axis is the clips, of {@link features}
+   * @returns of each tensor, of each clip
+   */
+  protected async valuesOf(
+    waves: Float32Array,
+    clips: number,
+    make: (features: Tensor) => Tensor[],
+  ): Promise<Float32Array[][]> {
+    const made = noGrad(() =>
+      scope(() => make(this.features(this.device.tensor(waves, [clips, waves.length / clips]))))
     );
-    const blocks = await readParts(outputs, clips);
-    const times = Float32Array.from(
-      { length: steps },
-      (_, i) => i * hopSamples * 1000 / sampleRate,
-    );
-    return { blocks, steps, times };
+    return await readParts(made, clips);
+  }
+
+  /** Where time steps start, ms. */
+  protected timesOf(steps: number): Float32Array {
+    const { hopSamples, sampleRate } = this.info;
+    return Float32Array.from({ length: steps }, (_, i) => i * hopSamples * 1000 / sampleRate);
   }
 
   /** @param x [clips, steps * rows, width] */
@@ -408,9 +337,26 @@ export abstract class PretrainedEncoder implements Disposable {
   ): AsyncGenerator<readonly [Key, Embedding]> {
     this.needChoices(options);
     const together = TOGETHER_SECONDS * this.info.sampleRate;
-    /** By their length. */
-    const waiting = new Map<number, Waiting<Key>[]>();
-    let samples = 0;
+    for await (const group of equalLengths(this.#waves(clips, options), together, options.batch)) {
+      let found: Embedding[];
+      try {
+        found = await this.#together(group.map(({ wave }) => wave), options);
+      } catch (error) {
+        // What is wrong with a length is wrong with all clips of it.
+        for (const { failed } of group) {
+          if (!failed || !(error instanceof ShapeError)) throw error;
+          failed(error);
+        }
+        continue;
+      }
+      for (const [i, { key }] of group.entries()) yield [key, found[i]];
+    }
+  }
+
+  async *#waves<Key>(
+    clips: Iterable<Clip<Key>> | AsyncIterable<Clip<Key>>,
+    options: PretrainedEmbedOptions,
+  ): AsyncGenerator<Waiting<Key>> {
     for await (const { key, audio, failed } of clips) {
       let wave: Float32Array;
       try {
@@ -420,42 +366,8 @@ export abstract class PretrainedEncoder implements Disposable {
         failed(error);
         continue;
       }
-      const { length } = wave;
-      const group = waiting.get(length) ?? [];
-      waiting.set(length, group);
-      group.push({ key, wave, failed });
-      samples += length;
-      const most = Math.max(1, options.batch ?? Math.floor(together / length));
-      const full = group.length >= most
-        ? length
-        : samples > WAITING * together
-        ? largestOf(waiting)
-        : undefined;
-      if (full === undefined) continue;
-      const taken = waiting.get(full)!;
-      waiting.delete(full);
-      samples -= full * taken.length;
-      yield* this.#embedGroup(taken, options);
+      yield { key, wave, failed };
     }
-    for (const group of waiting.values()) yield* this.#embedGroup(group, options);
-  }
-
-  async *#embedGroup<Key>(
-    group: readonly Waiting<Key>[],
-    options: PretrainedEmbedOptions,
-  ): AsyncGenerator<readonly [Key, Embedding]> {
-    let found: Embedding[];
-    try {
-      found = await this.#together(group.map(({ wave }) => wave), options);
-    } catch (error) {
-      // What is wrong with a length is wrong with all clips of it.
-      for (const { failed } of group) {
-        if (!failed || !(error instanceof ShapeError)) throw error;
-        failed(error);
-      }
-      return;
-    }
-    for (const [i, { key }] of group.entries()) yield [key, found[i]];
   }
 
   /** Embeds clips of one length. */
@@ -465,11 +377,9 @@ export abstract class PretrainedEncoder implements Disposable {
   ): Promise<Embedding[]> {
     const { depth } = this.info;
     const { pool = "mean", layers = false, join = "concat", blocks = this.usualBlocks } = options;
-    const all = new Float32Array(waves.length * waves[0].length);
-    waves.forEach((it, i) => all.set(it, i * it.length));
     const count = layers ? depth : depth + 1 - Math.min(...blocks);
     const cell = this.cellSize(options);
-    const found = await this.blocksOf(all, waves.length, count, options);
+    const found = await this.blocksOf(joined(waves), waves.length, count, options);
     return waves.map((_, clip): Embedding => {
       const own = found.blocks.map((block) => block[clip]);
       const asked = blocks.map((it) => own[count - 1 - (depth - it)]);
@@ -486,111 +396,6 @@ export abstract class PretrainedEncoder implements Disposable {
 
   /** Frees parameters and tables. */
   [Symbol.dispose](): void {
-    this.arena[Symbol.dispose]();
+    for (const it of [this.arena, ...this.#owned]) it[Symbol.dispose]();
   }
-}
-
-/** A clip that waits for others of its length. */
-interface Waiting<Key> {
-  readonly key: Key;
-  readonly wave: Float32Array;
-  readonly failed?: (error: unknown) => void;
-}
-
-/** The length that has most samples waiting. */
-function largestOf(waiting: ReadonlyMap<number, readonly unknown[]>): number {
-  const size = ([length, group]: readonly [number, readonly unknown[]]) => length * group.length;
-  return [...waiting].reduce((a, b) => size(b) > size(a) ? b : a)[0];
-}
-
-/**
- * Reads tensors whose first axis is the clips, and frees them.
- *
- * @returns of each tensor, of each clip
- */
-export async function readParts(
-  tensors: readonly Tensor[],
-  clips: number,
-): Promise<Float32Array[][]> {
-  const all = await Promise.all(tensors.map((it) => it.data()));
-  for (const it of tensors) it.dispose();
-  return all.map((values) => {
-    const size = values.length / clips;
-    return Array.from({ length: clips }, (_, i) => values.slice(i * size, (i + 1) * size));
-  });
-}
-
-/**
- * What several blocks give, side by side or averaged.
- *
- * @param blocks of each, [vectors, width]
- */
-function joinedBlocks(
-  blocks: readonly Float32Array[],
-  width: number,
-  join: "concat" | "mean",
-): Float32Array {
-  if (blocks.length === 1) return blocks[0];
-  if (join === "mean") {
-    return blocks[0].map((_, i) => blocks.reduce((sum, it) => sum + it[i], 0) / blocks.length);
-  }
-  const values = new Float32Array(blocks.length * blocks[0].length);
-  blocks.forEach((block, b) => {
-    for (let at = 0; at < block.length; at += width) {
-      values.set(block.subarray(at, at + width), at * blocks.length + b * width);
-    }
-  });
-  return values;
-}
-
-/**
- * Which tokens of a batch count, for the attention and for what is added to or taken from tokens.
- *
- * @param counts tokens of each clip
- * @returns [clips, tokens] of 1 and 0
- * @throws {ShapeError} if a count is not from 1 to `tokens`, or there are not as many as clips.
- */
-export function tokenMask(
-  device: Device,
-  counts: readonly number[],
-  clips: number,
-  tokens: number,
-): Tensor {
-  if (
-    counts.length !== clips ||
-    counts.some((it) => !Number.isInteger(it) || it < 1 || it > tokens)
-  ) {
-    throw new ShapeError(`encode: [${counts}] are not the tokens of ${clips} clips of ${tokens}`);
-  }
-  const mask = new Float32Array(clips * tokens);
-  counts.forEach((it, clip) => mask.fill(1, clip * tokens, clip * tokens + it));
-  return device.tensor(mask, [clips, tokens]);
-}
-
-/**
- * Spectrograms as time-major patches: token = step * rows + row; inside a patch frames go first,
- * then bands. Trailing frames that fill no patch are dropped.
- *
- * @param x [clips, frames, bands]
- * @param patch frames and bands of a patch
- * @returns [clips, tokens, values of a patch]
- * @throws {ShapeError} if no patch fits.
- */
-export function timeMajorPatches(
-  x: Tensor,
-  [high, wide]: readonly [frames: number, bands: number],
-): Tensor {
-  const [clips, frames, bands] = x.shape;
-  const [steps, rows] = [Math.floor(frames / high), bands / wide];
-  if (x.shape.length !== 3 || steps < 1 || !Number.isInteger(rows)) {
-    throw new ShapeError(
-      `encode: features [${x.shape}] are not [clips, frames, bands] that patches of ${high} ` +
-        `frames and ${wide} bands fit`,
-    );
-  }
-  return composite(() => {
-    const whole = steps * high === frames ? x : slice(x, 1, 0, steps * high);
-    const parts = reshape(whole, [clips, steps, high, rows, wide]);
-    return reshape(permute(parts, [0, 1, 3, 2, 4]), [clips, steps * rows, high * wide]);
-  });
 }

@@ -8,10 +8,8 @@ import {
   add,
   composite,
   conv2d,
-  type Device,
   frames,
   interpolate,
-  layerNorm,
   linear,
   log,
   matmul,
@@ -25,6 +23,7 @@ import {
   scope,
   ShapeError,
   sigmoid,
+  slice,
   square,
   type Tensor,
   tile,
@@ -34,25 +33,21 @@ import { joined } from "../encoder/chunks.ts";
 import { EncoderError } from "../encoder/file_values.ts";
 import type { CheckpointFile } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
-import {
-  type BlockValues,
-  type EncodeOptions,
-  type PretrainedEmbedOptions,
-  PretrainedEncoder,
-  type PretrainedInfo,
-  type PretrainedSizes,
-  readParts,
-  timeMajorPatches,
-} from "./encoder.ts";
+import { norm } from "../vit/blocks.ts";
+import { type BlockValues, PretrainedEncoder } from "./encoder.ts";
+import type { EncodeOptions, PretrainedEmbedOptions, PretrainedSizes } from "./info.ts";
 import type { PretrainedOptions } from "./options.ts";
+import { type Chunk, cut, eachOf, piecesOf, weightedMean } from "./parts.ts";
 import { preNormSources } from "./pre_norm.ts";
+import { timeMajorPatches } from "./sequence.ts";
 import {
   asStored,
+  below,
   countBlocks,
   fixed,
   layer,
-  loadParameters,
   type Plan,
+  prefixOf,
   shapeOf,
   type Source,
 } from "./state_dict.ts";
@@ -73,9 +68,7 @@ const FLOOR = 1e-10;
 const STFT = "spectrogram_extractor.stft";
 
 function prefixIn(tensors: StoredTensors): string | undefined {
-  return PREFIXES.find((it) =>
-    tensors.has(`${it}${STFT}.conv_real.weight`) && tensors.has(`${it}patch_embed.norm.weight`)
-  );
+  return prefixOf(tensors, PREFIXES, [`${STFT}.conv_real.weight`, "patch_embed.norm.weight"]);
 }
 
 /** Whether tensors are those of HTS-AT. */
@@ -112,13 +105,11 @@ export interface HtsatSizes extends PretrainedSizes {
  * @throws {EncoderError} if sizes cannot be told, or do not fit the square that spectrograms are
  * folded into.
  */
-export function htsatPlan(file: CheckpointFile, _options: PretrainedOptions): Plan<HtsatSizes> {
-  const prefix = prefixIn(file.tensors);
-  if (prefix === undefined) throw new EncoderError(`it is no encoder of ${TITLE}`);
-  const tensors: StoredTensors = new Map(
-    [...file.tensors].filter(([name]) => name.startsWith(prefix))
-      .map(([name, it]) => [name.slice(prefix.length), it]),
-  );
+export function htsatPlan(
+  file: CheckpointFile,
+  { sampleRate = SAMPLE_RATE }: PretrainedOptions,
+): Plan<HtsatSizes> {
+  const tensors = below(file.tensors, prefixIn(file.tensors)!);
   const shape = (name: string, axes: number) => shapeOf(TITLE, tensors, name, axes);
   const [, , size] = shape(`${STFT}.conv_real.weight`, 3);
   const [, bands] = shape("logmel_extractor.melW", 2);
@@ -147,9 +138,20 @@ export function htsatPlan(file: CheckpointFile, _options: PretrainedOptions): Pl
     ...{ size, bands, window, stages, classes, width: last.width, heads: last.heads },
     depth: stages.reduce((all, { blocks }) => all + blocks, 0),
   };
-  const beside = (name: string) =>
-    /relative_position_index$|attn_mask$|num_batches_tracked$|^head\./.test(name);
-  return { title: TITLE, sizes, tensors, sources: sourcesOf(sizes), beside };
+  const about = {
+    system: "htsat",
+    title: TITLE,
+    source: "https://github.com/RetroCirce/HTS-Audio-Transformer, arXiv:2202.00874",
+    licence: "CC BY 4.0",
+    frontend: `mel decibels by the file's own transform of ${size} samples and filters`,
+    sampleRate,
+    minSamples: Math.floor(size / 2) + 1,
+    hopSamples: CANVAS / 32 * sampleRate / 100,
+    rows: 2,
+    choices: ["bands concat", "official"],
+  } as const;
+  const beside = /relative_position_index$|attn_mask$|num_batches_tracked$|^head\./;
+  return { about, sizes, tensors, sources: sourcesOf(sizes), beside };
 }
 
 /** Parameters of an encoder of such sizes, and what of a file they are made of. */
@@ -219,49 +221,16 @@ export function onCanvas(x: Tensor): Tensor {
 }
 
 /** An encoder of HTS-AT. */
-export class Htsat extends PretrainedEncoder {
-  readonly info: PretrainedInfo;
+export class Htsat extends PretrainedEncoder<HtsatSizes> {
   /** Classes of its head. */
-  readonly classes: number;
+  readonly classes: number = this.sizes.classes;
   /** Samples from one frame to the next: 10 ms. */
-  readonly hop: number;
-  readonly #sizes: HtsatSizes;
-  readonly #tables: WindowTables;
-
-  /**
-   * Uploads parameters.
-   *
-   * @param options `sampleRate` of files that were not trained at 32 kHz
-   * @throws {EncoderError} if one is missing or has another shape, or sizes cannot be told.
-   */
-  constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
-    const plan = htsatPlan(file, options);
-    const { sizes } = plan;
-    const { arena, unused } = loadParameters(device, plan, options);
-    super(device, arena);
-    this.#sizes = sizes;
-    this.#tables = new WindowTables(device, sizes.window);
-    const { width, depth, heads, size, classes } = sizes;
-    const { sampleRate = SAMPLE_RATE } = options;
-    this.classes = classes;
-    this.hop = sampleRate / 100;
-    this.info = {
-      system: "htsat",
-      title: TITLE,
-      source: "https://github.com/RetroCirce/HTS-Audio-Transformer, arXiv:2202.00874",
-      licence: "CC BY 4.0",
-      frontend: `mel decibels by the file's own transform of ${size} samples and filters`,
-      sampleRate,
-      minSamples: Math.floor(size / 2) + 1,
-      hopSamples: CANVAS / 32 * this.hop,
-      choices: ["bands concat", "official"],
-      ...{ rows: 2, width, depth, heads, unused },
-    };
-  }
+  readonly hop: number = this.info.sampleRate / 100;
+  readonly #tables = this.owned(new WindowTables(this.device, this.sizes.window));
 
   /** @inheritdoc Decibels. */
   features(waves: Tensor): Tensor {
-    const { size } = this.#sizes;
+    const { size } = this.sizes;
     const p = this.parameter;
     const [, samples] = waves.shape;
     const margin = Math.floor(size / 2);
@@ -295,12 +264,9 @@ export class Htsat extends PretrainedEncoder {
   }
 
   /** Chunks of 10 s; a rest that is too short for a frame is left out. */
-  chunks(samples: number): { first: number; length: number }[] {
-    const size = CHUNK * this.info.sampleRate;
-    return Array.from({ length: Math.ceil(samples / size) }, (_, i) => ({
-      first: i * size,
-      length: Math.min(size, samples - i * size),
-    })).filter(({ length }) => length >= this.info.minSamples);
+  chunks(samples: number): Chunk[] {
+    const { sampleRate, minSamples } = this.info;
+    return cut(samples, CHUNK * sampleRate).filter(({ length }) => length >= minSamples);
   }
 
   /**
@@ -308,7 +274,7 @@ export class Htsat extends PretrainedEncoder {
    * shorter clips are repeated and stretched to fill it.
    */
   encode(features: Tensor, { tokens, trace }: EncodeOptions = {}): Tensor {
-    const { bands, window, stages, width } = this.#sizes;
+    const { bands, window, stages, width } = this.sizes;
     const p = this.parameter;
     const [clips, count] = features.shape;
     if (features.shape.length !== 3 || features.shape[2] !== bands || count > CANVAS) {
@@ -318,8 +284,6 @@ export class Htsat extends PretrainedEncoder {
       );
     }
     if (tokens) throw new ShapeError(`encode: clips of ${TITLE} cannot be padded`);
-    const norm = (name: string, x: Tensor) =>
-      layerNorm(x, p(`${name}.weight`), p(`${name}.bias`), SWIN_EPS);
     return composite(() => {
       const standardised = add(mul(features, p("bn0.factor")), p("bn0.summand"));
       trace?.("bn0", standardised);
@@ -334,7 +298,7 @@ export class Htsat extends PretrainedEncoder {
         p("patch_embed.proj.bias"),
       );
       trace?.("patch", patches);
-      let hidden = norm("patch_embed.norm", patches);
+      let hidden = norm(p, "patch_embed.norm", patches, SWIN_EPS);
       trace?.("tokens_in", hidden);
       stages.forEach(({ blocks, heads, side }, s) => {
         for (let b = 0; b < blocks; b++) {
@@ -349,7 +313,7 @@ export class Htsat extends PretrainedEncoder {
         hidden = mergeNeighbours(within(p, `layers.${s}.downsample.`), input, side);
         trace?.(`stage${s}.merge`, hidden);
       });
-      const normed = norm("norm", hidden);
+      const normed = norm(p, "norm", hidden, SWIN_EPS);
       trace?.("norm", normed);
       // Segments of the canvas one behind the other again: [segment, row, column].
       const last = stages[stages.length - 1].side;
@@ -362,7 +326,7 @@ export class Htsat extends PretrainedEncoder {
   override layerOf(name: string): number | undefined {
     const stage = /^layers\.(\d+)\.(?:blocks\.(\d+))?/.exec(name);
     if (!stage) return super.layerOf(name);
-    const { stages } = this.#sizes;
+    const { stages } = this.sizes;
     const before = stages.slice(0, Number(stage[1])).reduce((all, { blocks }) => all + blocks, 0);
     return before +
       (stage[2] === undefined ? stages[Number(stage[1])].blocks : 1 + Number(stage[2]));
@@ -375,7 +339,7 @@ export class Htsat extends PretrainedEncoder {
    * @returns [clips, classes, 32]
    */
   scores(tokens: Tensor): Tensor {
-    const { width, classes } = this.#sizes;
+    const { width, classes } = this.sizes;
     const p = this.parameter;
     const [clips, count] = tokens.shape;
     return composite(() => {
@@ -401,50 +365,28 @@ export class Htsat extends PretrainedEncoder {
     { pool = "mean", bands = "mean", official = false }: PretrainedEmbedOptions,
   ): Promise<BlockValues> {
     const { width, sampleRate } = this.info;
-    const samples = waves.length / clips;
-    const size = this.stepSize(bands);
-    const chunks = this.chunks(samples);
-    const total = official ? chunks.length : chunks.reduce((all, it) => all + it.length, 0);
-    const sums = Array.from({ length: clips }, () => new Float64Array(size));
-    const rows = sums.map((): Float32Array[] => []);
+    const chunks = this.chunks(waves.length / clips);
+    const parts: Float32Array[][][] = [];
     const times: number[] = [];
-    for (const { first, length } of chunks) {
-      const pieces = sums.map((_, i) =>
-        waves.subarray(i * samples + first, i * samples + first + length)
-      );
-      const outputs = noGrad(() =>
-        scope(() => {
-          const part = this.device.tensor(joined(pieces), [clips, length]);
-          const all = reshape(this.encode(this.features(part)), [clips, -1, 2, width]);
+    for (const chunk of chunks) {
+      const { first, length } = chunk;
+      const count = this.#steps(length);
+      parts.push(
+        await this.valuesOf(piecesOf(waves, clips, chunk), clips, (features) => {
+          const all = reshape(this.encode(features), [clips, -1, 2, width]);
           const steps = bands === "mean"
             ? mean(all, { axes: [2] })
             : reshape(all, [clips, -1, 2 * width]);
-          return [pool === "mean" ? mean(steps, { axes: [1] }) : mul(steps, 1)];
-        })
+          // A copy: a view of the tokens would be freed with them.
+          return [pool === "mean" ? mean(steps, { axes: [1] }) : mul(slice(steps, 1, 0, count), 1)];
+        }),
       );
-      const [values] = await readParts(outputs, clips);
-      const weight = (official ? 1 : length) / total;
-      const count = 1 + Math.floor(length / this.hop);
-      const step = Math.floor(CANVAS / count) * count / 32 * this.hop;
-      const steps = this.#steps(length);
-      values.forEach((of, clip) => {
-        if (pool === "mean") of.forEach((it, i) => sums[clip][i] += it * weight);
-        else rows[clip].push(of.subarray(0, steps * size));
-      });
-      for (let i = 0; i < steps; i++) times.push((first + i * step) * 1000 / sampleRate);
+      const frames = 1 + Math.floor(length / this.hop);
+      const step = Math.floor(CANVAS / frames) * frames / 32 * this.hop;
+      for (let i = 0; i < count; i++) times.push((first + i * step) * 1000 / sampleRate);
     }
-    return {
-      blocks: [
-        pool === "mean" ? sums.map((it) => Float32Array.from(it)) : rows.map((it) => joined(it)),
-      ],
-      steps: times.length,
-      times: Float32Array.from(times),
-    };
-  }
-
-  /** @inheritdoc */
-  override [Symbol.dispose](): void {
-    this.#tables[Symbol.dispose]();
-    super[Symbol.dispose]();
+    const weights = chunks.map(({ length }) => official ? 1 : length);
+    const blocks = eachOf(parts, (of) => pool === "mean" ? weightedMean(of, weights) : joined(of));
+    return { blocks, steps: times.length, times: Float32Array.from(times) };
   }
 }

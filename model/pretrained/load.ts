@@ -10,16 +10,18 @@ import { openFile } from "../encoder/open_file.ts";
 import { type CheckpointFile, openCheckpoint, type Setting } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import { bytesAccess, countOf } from "../formats/stored_tensor.ts";
-import { Ast, astPlan, isAst } from "./ast.ts";
+import { astPlan, isAst } from "./ast.ts";
 import { Atst, atstPlan, isAtst } from "./atst.ts";
-import { AudioMae, audioMaePlan, isAudioMae } from "./audiomae.ts";
+import { audioMaePlan, isAudioMae } from "./audiomae.ts";
 import { Beats, beatsPlan, isBeats } from "./beats.ts";
-import type { PretrainedEncoder, PretrainedSizes, PretrainedSystem } from "./encoder.ts";
-import { Eat, eatPlan, isEat } from "./eat.ts";
+import type { PretrainedEncoder } from "./encoder.ts";
+import type { PretrainedSizes, PretrainedSystem } from "./info.ts";
+import { eatPlan, isEat } from "./eat.ts";
 import { Htsat, htsatPlan, isHtsat } from "./htsat.ts";
 import { isMaeAst, MaeAst, maeAstPlan } from "./mae_ast.ts";
 import { isPasst, Passt, passtPlan } from "./passt.ts";
 import type { PretrainedOptions } from "./options.ts";
+import { SpectrogramVit } from "./spectrogram_vit.ts";
 import { findTensors, nameOf, type Plan } from "./state_dict.ts";
 
 /** What people call the systems that are known here. */
@@ -40,15 +42,25 @@ interface Known {
   ) => PretrainedEncoder;
 }
 
+function known<Sizes extends PretrainedSizes>(
+  is: Known["is"],
+  plan: (file: CheckpointFile, options: PretrainedOptions) => Plan<Sizes>,
+  System: new (device: Device, plan: Plan<Sizes>, options: PretrainedOptions) => PretrainedEncoder,
+): Known {
+  const load: Known["load"] = (device, file, options) =>
+    new System(device, plan(file, options), options);
+  return { is, plan, load };
+}
+
 const KNOWN: Readonly<Record<PretrainedSystem, Known>> = {
-  "mae-ast": { is: isMaeAst, plan: maeAstPlan, load: (...of) => new MaeAst(...of) },
-  beats: { is: isBeats, plan: beatsPlan, load: (...of) => new Beats(...of) },
-  htsat: { is: isHtsat, plan: htsatPlan, load: (...of) => new Htsat(...of) },
-  passt: { is: isPasst, plan: passtPlan, load: (...of) => new Passt(...of) },
-  atst: { is: isAtst, plan: atstPlan, load: (...of) => new Atst(...of) },
-  ast: { is: isAst, plan: astPlan, load: (...of) => new Ast(...of) },
-  audiomae: { is: isAudioMae, plan: audioMaePlan, load: (...of) => new AudioMae(...of) },
-  eat: { is: isEat, plan: eatPlan, load: (...of) => new Eat(...of) },
+  "mae-ast": known(isMaeAst, maeAstPlan, MaeAst),
+  beats: known(isBeats, beatsPlan, Beats),
+  htsat: known(isHtsat, htsatPlan, Htsat),
+  passt: known(isPasst, passtPlan, Passt),
+  atst: known(isAtst, atstPlan, Atst),
+  ast: known(isAst, astPlan, SpectrogramVit),
+  audiomae: known(isAudioMae, audioMaePlan, SpectrogramVit),
+  eat: known(isEat, eatPlan, SpectrogramVit),
 };
 
 /** Which system the tensors of a file are of; undefined for none of those here. */
@@ -82,7 +94,7 @@ export function inspectPretrained(
   if (!system) return undefined;
   const plan = KNOWN[system].plan(file, options);
   const { unused } = findTensors(plan);
-  const { title, sizes: { width, depth, heads }, sources } = plan;
+  const { about: { title }, sizes: { width, depth, heads }, sources } = plan;
   const parameters = sources.flatMap(({ from }) => from)
     .reduce((all, { shape }) => all + countOf(shape), 0);
   return { system, title, width, depth, heads, parameters, unused };

@@ -7,9 +7,6 @@
 import {
   add,
   composite,
-  type Device,
-  layerNorm,
-  linear,
   mul,
   reshape,
   ShapeError,
@@ -22,21 +19,16 @@ import { EncoderError } from "../encoder/file_values.ts";
 import type { CheckpointFile } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import { KALDI_128, KaldiFbank, kaldiFrames } from "../frontend/kaldi_fbank.ts";
-import {
-  type EncodeOptions,
-  PretrainedEncoder,
-  type PretrainedInfo,
-  type PretrainedSizes,
-  timeMajorPatches,
-  tokenMask,
-} from "./encoder.ts";
+import { dense, norm } from "../vit/blocks.ts";
+import { PretrainedEncoder } from "./encoder.ts";
+import type { EncodeOptions, PretrainedSizes } from "./info.ts";
 import { headsOf, type PretrainedOptions } from "./options.ts";
 import { POST_NORM_EPS, postNormBlock, postNormSources } from "./post_norm.ts";
+import { throughBlocks, timeMajorPatches, tokenMask } from "./sequence.ts";
 import {
   countBlocks,
   fixed,
   layer,
-  loadParameters,
   type Plan,
   shapeOf,
   type Source,
@@ -136,45 +128,27 @@ export function sourcesOf({ width, depth, hidden, positions, patch }: MaeAstSize
  */
 export function maeAstPlan(file: CheckpointFile, options: PretrainedOptions): Plan<MaeAstSizes> {
   const sizes = sizesOf(file, options);
-  const sources = sourcesOf(sizes);
-  const { tensors } = file;
-  return { title: TITLE, sizes, tensors, sources, beside: (name) => BESIDE.test(name) };
+  const { positions, patch: [frames, bands] } = sizes;
+  const rows = KALDI_128.bands / bands;
+  const about = {
+    system: "mae-ast",
+    title: rows === 1 ? `${TITLE}, frames` : `${TITLE}, patches`,
+    source: "https://github.com/AlanBaade/MAE-AST-Public, arXiv:2203.16691",
+    licence: "none stated",
+    frontend: "Kaldi filter bank, 128 bands from 20 to 8000 Hz, 25 ms every 10 ms",
+    sampleRate: KALDI_128.sampleRate,
+    minSamples: KALDI_128.frame + (frames - 1) * KALDI_128.hop,
+    maxSteps: Math.floor(positions / rows),
+    hopSamples: frames * KALDI_128.hop,
+    rows,
+    choices: ["pool", "bands concat", "blocks"],
+  } as const;
+  return { about, sizes, tensors: file.tensors, sources: sourcesOf(sizes), beside: BESIDE };
 }
 
 /** An encoder of MAE-AST, of patches or of frames. */
-export class MaeAst extends PretrainedEncoder {
-  readonly info: PretrainedInfo;
-  readonly #sizes: MaeAstSizes;
-  readonly #fbank: KaldiFbank;
-
-  /**
-   * Uploads parameters.
-   *
-   * @throws {EncoderError} if one is missing or has another shape, or sizes cannot be told.
-   */
-  constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
-    const plan = maeAstPlan(file, options);
-    const { sizes } = plan;
-    const { arena, unused } = loadParameters(device, plan, options);
-    super(device, arena);
-    this.#sizes = sizes;
-    this.#fbank = new KaldiFbank(device);
-    const { width, depth, heads, positions, patch: [frames, bands] } = sizes;
-    const rows = KALDI_128.bands / bands;
-    this.info = {
-      system: "mae-ast",
-      title: rows === 1 ? `${TITLE}, frames` : `${TITLE}, patches`,
-      source: "https://github.com/AlanBaade/MAE-AST-Public, arXiv:2203.16691",
-      licence: "none stated",
-      frontend: "Kaldi filter bank, 128 bands from 20 to 8000 Hz, 25 ms every 10 ms",
-      sampleRate: KALDI_128.sampleRate,
-      minSamples: KALDI_128.frame + (frames - 1) * KALDI_128.hop,
-      maxSteps: Math.floor(positions / rows),
-      hopSamples: frames * KALDI_128.hop,
-      choices: ["pool", "bands concat", "blocks"],
-      ...{ rows, width, depth, heads, unused },
-    };
-  }
+export class MaeAst extends PretrainedEncoder<MaeAstSizes> {
+  readonly #fbank = this.owned(new KaldiFbank(this.device));
 
   /** @inheritdoc The log-mel is not standardised yet: {@link encode} does so. */
   features(waves: Tensor): Tensor {
@@ -183,12 +157,12 @@ export class MaeAst extends PretrainedEncoder {
 
   /** @inheritdoc */
   stepsOf(samples: number): number {
-    return Math.floor(kaldiFrames(samples) / this.#sizes.patch[0]);
+    return Math.floor(kaldiFrames(samples) / this.sizes.patch[0]);
   }
 
   /** @inheritdoc */
   encode(features: Tensor, { tokens, trace }: EncodeOptions = {}): Tensor {
-    const { depth, heads, positions, patch } = this.#sizes;
+    const { depth, heads, positions, patch } = this.sizes;
     const p = this.parameter;
     return composite(() => {
       const standardised = mul(sub(features, p("input.mean")), p("input.factor"));
@@ -201,41 +175,23 @@ export class MaeAst extends PretrainedEncoder {
         );
       }
       const mask = tokens && tokenMask(this.device, tokens, clips, count);
-      const projected = linear(
-        patches,
-        p("post_extract_proj.weight"),
-        p("post_extract_proj.bias"),
-      );
+      const projected = dense(p, "post_extract_proj", patches);
       trace?.("proj", projected);
       // Positions follow the flattened index, over rows and steps alike.
       const table = slice(p("enc_sine_pos_embed.pe"), 1, 0, count);
       const placed = add(projected, mask ? mul(table, reshape(mask, [clips, count, 1])) : table);
-      let hidden = layerNorm(
-        placed,
-        p("encoder.layer_norm.weight"),
-        p("encoder.layer_norm.bias"),
-        POST_NORM_EPS,
-      );
-      trace?.("enc_in", hidden);
-      for (let i = 0; i < depth; i++) {
-        // One block's intermediate results at a time: depth must not count in the memory.
-        using input = hidden;
-        hidden = composite(() =>
+      const sequence = norm(p, "encoder.layer_norm", placed, POST_NORM_EPS);
+      trace?.("enc_in", sequence);
+      return throughBlocks(
+        sequence,
+        depth,
+        (input, i) =>
           postNormBlock(within(p, `encoder.layers.${i}.`), input, {
-            heads,
-            ...mask && { keyMask: mask },
-            ...trace && { trace: (stage, x) => trace(`${stage}${i}`, x) },
-          })
-        );
-        trace?.(`block${i}`, hidden);
-      }
-      return hidden;
+            ...{ heads, keyMask: mask },
+            trace: trace && ((stage, x) => trace(`${stage}${i}`, x)),
+          }),
+        { trace },
+      );
     });
-  }
-
-  /** @inheritdoc */
-  override [Symbol.dispose](): void {
-    this.#fbank[Symbol.dispose]();
-    super[Symbol.dispose]();
   }
 }

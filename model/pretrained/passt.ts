@@ -9,15 +9,10 @@ import {
   composite,
   concat,
   conv2d,
-  type Device,
   expand,
-  layerNorm,
-  linear,
   mean,
-  noGrad,
   permute,
   reshape,
-  scope,
   ShapeError,
   slice,
   type Tensor,
@@ -27,28 +22,13 @@ import { EncoderError } from "../encoder/file_values.ts";
 import type { CheckpointFile } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import { PASST_MEL, PasstMel } from "../frontend/passt_mel.ts";
-import { norm } from "../vit/blocks.ts";
-import {
-  type BlockValues,
-  type EncodeOptions,
-  type PretrainedEmbedOptions,
-  PretrainedEncoder,
-  type PretrainedInfo,
-  type PretrainedSizes,
-  readParts,
-  type Vector,
-} from "./encoder.ts";
+import { dense, norm } from "../vit/blocks.ts";
+import { type BlockValues, PretrainedEncoder } from "./encoder.ts";
+import type { EncodeOptions, PretrainedEmbedOptions, PretrainedSizes, Vector } from "./info.ts";
 import { headsOf, type PretrainedOptions } from "./options.ts";
+import { weightedMean } from "./parts.ts";
 import { preNormBlocks, preNormSources } from "./pre_norm.ts";
-import {
-  asStored,
-  countBlocks,
-  layer,
-  loadParameters,
-  type Plan,
-  shapeOf,
-  type Source,
-} from "./state_dict.ts";
+import { asStored, countBlocks, layer, type Plan, shapeOf, type Source } from "./state_dict.ts";
 
 const TITLE = "PaSST";
 const EPS = 1e-6;
@@ -103,8 +83,20 @@ export function passtPlan(file: CheckpointFile, options: PretrainedOptions): Pla
     // 12, 10, 9 and 8 rows: 10, 12, 14 and 16.
     stride: Math.floor((PASST_MEL.bands - PATCH) / (rows - 1)),
   };
-  const beside = (name: string) => name.startsWith("head_dist.");
-  return { title: TITLE, sizes, tensors, sources: sourcesOf(sizes), beside };
+  const about = {
+    system: "passt",
+    title: TITLE,
+    source: "https://github.com/kkoutini/PaSST, arXiv:2110.05069",
+    licence: "Apache-2.0 of the code; none stated for weights",
+    frontend: "log-mel, 128 of Kaldi's bands up to 15 kHz, 25 ms every 10 ms at 32 kHz",
+    sampleRate: PASST_MEL.sampleRate,
+    minSamples: (PATCH - 1) * PASST_MEL.hop + 1,
+    hopSamples: STEP.hop,
+    rows,
+    choices: ["blocks"],
+    vectors: ["features", "logits", "all"],
+  } as const;
+  return { about, sizes, tensors, sources: sourcesOf(sizes), beside: /^head_dist\./ };
 }
 
 /** Parameters of an encoder of such sizes, and what of a file they are made of. */
@@ -123,41 +115,10 @@ export function sourcesOf({ width, depth, rows, columns, classes }: PasstSizes):
 }
 
 /** An encoder of PaSST. */
-export class Passt extends PretrainedEncoder {
-  readonly info: PretrainedInfo;
+export class Passt extends PretrainedEncoder<PasstSizes> {
   /** Classes of its head. */
-  readonly classes: number;
-  readonly #sizes: PasstSizes;
-  readonly #mel: PasstMel;
-
-  /**
-   * Uploads parameters.
-   *
-   * @throws {EncoderError} if one is missing or has another shape, or sizes cannot be told.
-   */
-  constructor(device: Device, file: CheckpointFile, options: PretrainedOptions = {}) {
-    const plan = passtPlan(file, options);
-    const { sizes } = plan;
-    const { arena, unused } = loadParameters(device, plan, options);
-    super(device, arena);
-    this.#sizes = sizes;
-    this.#mel = new PasstMel(device);
-    const { width, depth, heads, rows, classes } = sizes;
-    this.classes = classes;
-    this.info = {
-      system: "passt",
-      title: TITLE,
-      source: "https://github.com/kkoutini/PaSST, arXiv:2110.05069",
-      licence: "Apache-2.0 of the code; none stated for weights",
-      frontend: "log-mel, 128 of Kaldi's bands up to 15 kHz, 25 ms every 10 ms at 32 kHz",
-      sampleRate: PASST_MEL.sampleRate,
-      minSamples: (PATCH - 1) * PASST_MEL.hop + 1,
-      hopSamples: STEP.hop,
-      choices: ["blocks"],
-      vectors: ["features", "logits", "all"],
-      ...{ rows, width, depth, heads, unused },
-    };
-  }
+  readonly classes: number = this.sizes.classes;
+  readonly #mel = this.owned(new PasstMel(this.device));
 
   /** @inheritdoc */
   features(waves: Tensor): Tensor {
@@ -174,7 +135,7 @@ export class Passt extends PretrainedEncoder {
     return composite(() => {
       const [last] = this.encodeBlocks(features, 1, options);
       const [clips, tokens, width] = last.shape;
-      const { rows } = this.#sizes;
+      const { rows } = this.sizes;
       const grid = reshape(slice(last, 1, OWN, tokens - OWN), [clips, rows, -1, width]);
       return reshape(permute(grid, [0, 2, 1, 3]), [clips, tokens - OWN, width]);
     });
@@ -191,7 +152,7 @@ export class Passt extends PretrainedEncoder {
    * padding are told: clips of one length alone go together.
    */
   encodeBlocks(features: Tensor, count: number, { tokens, trace }: EncodeOptions = {}): Tensor[] {
-    const { width, rows, columns, stride } = this.#sizes;
+    const { width, rows, columns, stride } = this.sizes;
     const p = this.parameter;
     const [clips, frames, bands] = features.shape;
     const steps = Math.floor((frames - PATCH) / stride) + 1;
@@ -218,7 +179,7 @@ export class Passt extends PretrainedEncoder {
       );
       const tokens = concat([...own, sequence(placed)], 1);
       trace?.("tokens_in", tokens);
-      const run = { sizes: this.#sizes, eps: EPS, count, trace };
+      const run = { sizes: this.sizes, eps: EPS, count, trace };
       const outputs = preNormBlocks(p, tokens, run, (output) => norm(p, "norm", output));
       trace?.("norm", outputs[outputs.length - 1]);
       return outputs;
@@ -236,8 +197,7 @@ export class Passt extends PretrainedEncoder {
     return composite(() => {
       const features = mean(slice(output, 1, 0, OWN), { axes: [1] });
       if (vector === "features") return features;
-      const normed = layerNorm(features, p("head.0.weight"), p("head.0.bias"), HEAD_EPS);
-      const logits = linear(normed, p("head.1.weight"), p("head.1.bias"));
+      const logits = dense(p, "head.1", norm(p, "head.0", features, HEAD_EPS));
       return vector === "logits" ? logits : concat([logits, features], 1);
     });
   }
@@ -271,27 +231,20 @@ export class Passt extends PretrainedEncoder {
     const together = Math.max(1, pool === "none" ? TOGETHER : clips);
     for (let first = 0; first < windows.length; first += together) {
       const pieces = windows.slice(first, first + together);
-      const outputs = noGrad(() =>
-        scope(() => {
-          const input = this.device.tensor(joined(pieces), [pieces.length, size]);
-          return this.encodeBlocks(this.features(input), count)
-            .map((it) => this.vectorOf(it, vector));
-        })
+      const values = await this.valuesOf(
+        joined(pieces),
+        pieces.length,
+        (features) => this.encodeBlocks(features, count).map((it) => this.vectorOf(it, vector)),
       );
-      (await readParts(outputs, pieces.length)).forEach((of, block) => read[block].push(...of));
+      values.forEach((of, block) => read[block].push(...of));
     }
     const blocks = read.map((vectors) =>
       sources.map((_, clip) => {
         const own = vectors.slice(clip * steps, (clip + 1) * steps);
-        if (pool === "none") return joined(own);
-        return own[0].map((_, i) => own.reduce((sum, it) => sum + it[i], 0) / steps);
+        return pool === "none" ? joined(own) : weightedMean(own);
       })
     );
-    const times = Float32Array.from(
-      { length: steps },
-      (_, i) => i * hop * 1000 / this.info.sampleRate,
-    );
-    return { blocks, steps: pool === "none" ? steps : 1, times };
+    return { blocks, steps: pool === "none" ? steps : 1, times: this.timesOf(steps) };
   }
 
   /** @inheritdoc */
@@ -304,12 +257,6 @@ export class Passt extends PretrainedEncoder {
     const { width } = this.info;
     if (vector === "features") return width;
     return vector === "all" ? this.classes + width : this.classes;
-  }
-
-  /** @inheritdoc */
-  override [Symbol.dispose](): void {
-    this.#mel[Symbol.dispose]();
-    super[Symbol.dispose]();
   }
 }
 

@@ -4,15 +4,9 @@
  *
  * @module
  */
-import {
-  linear,
-  mul,
-  residualLayerNorm,
-  selfAttention,
-  type Tensor,
-} from "../../engine/functions.ts";
-import type { Lookup } from "../vit/blocks.ts";
-import type { Trace } from "./encoder.ts";
+import { mul, residualLayerNorm, selfAttention, type Tensor } from "../../engine/functions.ts";
+import { dense, type Lookup } from "../vit/blocks.ts";
+import type { Trace } from "./info.ts";
 import { layer, type Source } from "./state_dict.ts";
 
 /** Epsilon of the layer norms. */
@@ -80,8 +74,7 @@ export interface PostNormOptions {
 export function postNormBlock(p: Lookup, x: Tensor, options: PostNormOptions): Tensor {
   const { heads, alpha = 1, eps = POST_NORM_EPS, keyMask, bias, gate, trace } = options;
   const scaled = (it: Tensor) => alpha === 1 ? it : mul(it, alpha);
-  const layered = (name: string, it: Tensor, gelu = false) =>
-    linear(it, p(`${name}.weight`), p(`${name}.bias`), { gelu });
+  const layered = (name: string, it: Tensor, gelu = false) => dense(p, name, it, { gelu });
   const normed = (name: string, added: Tensor, residual: Tensor) =>
     residualLayerNorm(
       added,

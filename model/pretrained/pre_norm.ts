@@ -4,9 +4,10 @@
  *
  * @module
  */
-import { composite, type Tensor, TransformerBlock, within } from "../../engine/functions.ts";
+import { type Tensor, TransformerBlock, within } from "../../engine/functions.ts";
 import type { Lookup } from "../vit/blocks.ts";
-import type { Trace } from "./encoder.ts";
+import type { Trace } from "./info.ts";
+import { throughBlocks } from "./sequence.ts";
 import { layer, type Source } from "./state_dict.ts";
 
 /** What {@link preNormSources} has to know. */
@@ -60,8 +61,7 @@ export interface PreNormRun {
 }
 
 /**
- * All blocks one after the other; one block's intermediate results at a time, so that depth does
- * not count in the memory.
+ * All blocks, as {@link throughBlocks}.
  *
  * @param p has `blocks.0.*` and so on
  * @param x [batch, tokens, width], which is freed
@@ -74,18 +74,14 @@ export function preNormBlocks(
   { sizes: { depth, heads }, eps, count, keyMask, trace }: PreNormRun,
   result: (output: Tensor, block: number) => Tensor,
 ): Tensor[] {
-  const width = x.shape[2];
   const outputs: Tensor[] = [];
-  let hidden = x;
-  for (let i = 0; i < depth; i++) {
-    using input = hidden;
+  const each = (output: Tensor, i: number) => {
+    if (i >= depth - count) outputs.push(result(output, i));
+  };
+  throughBlocks(x, depth, (input, i) => {
     const source = within(p, `blocks.${i}.`);
-    hidden = composite(() =>
-      new TransformerBlock(x.device, width, heads, source, { eps })
-        .apply(input, keyMask ? { keyMask } : {})
-    );
-    trace?.(`block${i}`, hidden);
-    if (i >= depth - count) outputs.push(result(hidden, i));
-  }
+    return new TransformerBlock(x.device, x.shape[2], heads, source, { eps })
+      .apply(input, keyMask ? { keyMask } : {});
+  }, { trace, each });
   return outputs;
 }

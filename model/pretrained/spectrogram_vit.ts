@@ -10,16 +10,12 @@ import {
   composite,
   concat,
   conv2d,
-  type Device,
   expand,
-  LayerNorm,
   mean,
   mul,
-  noGrad,
   pad,
   permute,
   reshape,
-  scope,
   ShapeError,
   slice,
   sub,
@@ -30,19 +26,19 @@ import {
 import { joined } from "../encoder/chunks.ts";
 import { KALDI_128, KaldiFbank, kaldiFrames } from "../frontend/kaldi_fbank.ts";
 import { hannSymmetric } from "../frontend/passt_mel.ts";
-import type { Lookup } from "../vit/blocks.ts";
-import {
-  type BlockValues,
-  type EncodeOptions,
-  type PretrainedEmbedOptions,
-  PretrainedEncoder,
-  type PretrainedInfo,
-  type PretrainedSizes,
-  readParts,
-} from "./encoder.ts";
-import type { PretrainedOptions } from "./options.ts";
+import { type Lookup, norm } from "../vit/blocks.ts";
+import { type BlockValues, PretrainedEncoder } from "./encoder.ts";
+import type {
+  EncodeOptions,
+  PretrainedEmbedOptions,
+  PretrainedInfo,
+  PretrainedSizes,
+} from "./info.ts";
+import { type Chunk, cut, eachOf, piecesOf, weightedMean } from "./parts.ts";
 import { postNormBlock } from "./post_norm.ts";
-import { loadParameters, type Plan, type Source, type Stored } from "./state_dict.ts";
+import { preNormSources } from "./pre_norm.ts";
+import { throughBlocks } from "./sequence.ts";
+import { asStored, layer, type Plan, renamed, type Source } from "./state_dict.ts";
 
 /** Statistics of log-mel over AudioSet that these systems standardise with. */
 export const AUDIOSET_STATISTICS = { mean: -4.2677393, std: 4.5689974 } as const;
@@ -95,34 +91,36 @@ export function vitSources(
   { width, depth, patch, grid, own, timeFirst, norm, postNorm }: VitSizes,
   named: (name: string) => readonly string[],
 ): Source[] {
-  const one = (name: string, shape: readonly number[]): Source => {
-    const names = named(name);
-    const part = [shape[0] / names.length, ...shape.slice(1)];
-    return { name, shape, from: names.map((it): Stored => ({ name: it, shape: part })) };
-  };
-  const layer = (name: string, weight: readonly number[]): Source[] => [
-    one(`${name}.weight`, weight),
-    one(`${name}.bias`, [weight[0]]),
-  ];
-  const [bands, frames] = patch;
+  const sides = timeFirst ? patch.toReversed() : patch;
   return [
-    ...own.map((it) => one(it, [1, 1, width])),
-    one("pos_embed", [1, own.length + grid[0] * grid[1], width]),
-    ...layer("patch_embed.proj", [width, 1, ...(timeFirst ? [frames, bands] : [bands, frames])]),
-    ...Array.from({ length: depth }, (_, i) => {
-      const name = `blocks.${i}`;
-      return [
-        ...layer(`${name}.norm1`, [width]),
-        ...layer(`${name}.attn.qkv`, [3 * width, width]),
-        ...layer(`${name}.attn.proj`, [width, width]),
-        ...layer(`${name}.norm2`, [width]),
-        ...layer(`${name}.mlp.fc1`, [4 * width, width]),
-        ...layer(`${name}.mlp.fc2`, [width, 4 * width]),
-      ];
-    }).flat(),
+    ...own.map((it) => asStored(it, [1, 1, width])),
+    asStored("pos_embed", [1, own.length + grid[0] * grid[1], width]),
+    ...layer("patch_embed.proj", [width, 1, ...sides]),
+    ...Array.from({ length: depth }, (_, i) => preNormSources(`blocks.${i}`, width)).flat(),
     ...(postNorm ? layer("norm_pre", [width]) : []),
     ...(norm ? layer(norm, [width]) : []),
-  ];
+  ].map((it) => renamed(it, named));
+}
+
+/**
+ * What is known of such an encoder.
+ *
+ * @param of what is its own; of `vectors` the first is the default
+ */
+export function vitAbout(
+  { grid, stride }: VitSizes,
+  of: Pick<PretrainedInfo, "system" | "title" | "source" | "licence" | "vectors">,
+): Plan<VitSizes>["about"] {
+  return {
+    ...of,
+    frontend: "Kaldi filter bank under a Hann window, 128 bands from 20 to 8000 Hz, 25 ms " +
+      "every 10 ms",
+    sampleRate: KALDI_128.sampleRate,
+    minSamples: KALDI_128.frame,
+    hopSamples: stride[1] * KALDI_128.hop,
+    rows: grid[0],
+    choices: ["bands concat", "blocks"],
+  };
 }
 
 /** Names of timm's blocks for those of {@link postNormBlock}. */
@@ -140,43 +138,9 @@ function timmName(name: string): string {
 }
 
 /** An encoder of such a system. */
-export abstract class SpectrogramVit extends PretrainedEncoder {
-  readonly info: PretrainedInfo;
-  readonly #sizes: VitSizes;
-  readonly #fbank: KaldiFbank;
-  readonly #vector: "tokens" | "patches";
-
-  /**
-   * Uploads parameters.
-   *
-   * @param vector the default of {@link PretrainedEmbedOptions.vector}
-   * @throws {EncoderError} if one is missing or has another shape.
-   */
-  protected constructor(
-    device: Device,
-    plan: Plan<VitSizes>,
-    info: Pick<PretrainedInfo, "system" | "source" | "licence">,
-    vector: "tokens" | "patches",
-    options: PretrainedOptions,
-  ) {
-    const { arena, unused } = loadParameters(device, plan, options);
-    super(device, arena);
-    const { width, depth, heads, grid, stride } = this.#sizes = plan.sizes;
-    this.#fbank = new KaldiFbank(device, hannSymmetric(KALDI_128.frame));
-    this.#vector = vector;
-    this.info = {
-      ...info,
-      title: plan.title,
-      frontend: "Kaldi filter bank under a Hann window, 128 bands from 20 to 8000 Hz, 25 ms " +
-        "every 10 ms",
-      sampleRate: KALDI_128.sampleRate,
-      minSamples: KALDI_128.frame,
-      hopSamples: stride[1] * KALDI_128.hop,
-      choices: ["bands concat", "blocks"],
-      vectors: vector === "tokens" ? ["tokens", "patches"] : ["patches", "tokens"],
-      ...{ rows: grid[0], width, depth, heads, unused },
-    };
-  }
+export class SpectrogramVit extends PretrainedEncoder<VitSizes> {
+  readonly #fbank = this.owned(new KaldiFbank(this.device, hannSymmetric(KALDI_128.frame)));
+  readonly #vector = this.info.vectors![0];
 
   /** @inheritdoc The log-mel is not standardised yet: {@link encode} does so. */
   features(waves: Tensor): Tensor {
@@ -185,23 +149,18 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
 
   /** Steps whose patches begin in so many frames of a chunk. */
   #steps(frames: number): number {
-    const { grid, stride } = this.#sizes;
+    const { grid, stride } = this.sizes;
     return Math.min(grid[1], Math.ceil(frames / stride[1]));
   }
 
   /** @inheritdoc Those whose patches begin in the clip, chunk by chunk. */
   stepsOf(samples: number): number {
-    return this.#chunks(samples).reduce((all, { frames }) => all + this.#steps(frames), 0);
+    return this.#chunks(samples).reduce((all, { length }) => all + this.#steps(length), 0);
   }
 
-  /** Chunks as long as the canvas. */
-  #chunks(samples: number): { first: number; frames: number }[] {
-    const { frames } = this.#sizes;
-    const total = kaldiFrames(samples);
-    return Array.from({ length: Math.ceil(total / frames) }, (_, i) => ({
-      first: i * frames,
-      frames: Math.min(frames, total - i * frames),
-    }));
+  /** Chunks as long as the canvas, in frames. */
+  #chunks(samples: number): Chunk[] {
+    return cut(kaldiFrames(samples), this.sizes.frames);
   }
 
   /**
@@ -215,7 +174,7 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
    * are told.
    */
   encodeBlocks(features: Tensor, count: number, { tokens, trace }: EncodeOptions = {}): Tensor[] {
-    const { depth, width, stride, own, timeFirst, postNorm, ...sizes } = this.#sizes;
+    const { depth, width, stride, own, timeFirst, postNorm, ...sizes } = this.sizes;
     const p = this.parameter;
     const [clips, given, bands] = features.shape;
     if (
@@ -232,48 +191,48 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
       const standardised = mul(sub(canvas, sizes.mean), 1 / (2 * sizes.std));
       const sides = [sizes.frames, bands];
       const image = timeFirst ? standardised : permute(standardised, [0, 2, 1]);
-      const cut = conv2d(
+      const embedded = conv2d(
         reshape(image, [clips, 1, ...(timeFirst ? sides : sides.toReversed())]),
         p("patch_embed.proj.weight"),
         p("patch_embed.proj.bias"),
         { stride: timeFirst ? [stride[1], stride[0]] : stride },
       );
-      const patches = permute(reshape(cut, [clips, width, -1]), [0, 2, 1]);
+      const patches = permute(reshape(embedded, [clips, width, -1]), [0, 2, 1]);
       trace?.("patch", patches);
       const before = own.map((name) => expand(p(name), [clips, 1, width]));
       const placed = add(concat([...before, patches], 1), p("pos_embed"));
-      let hidden = postNorm ? this.#norm(placed, "norm_pre") : placed;
-      trace?.("tokens_in", hidden);
+      const sequence = postNorm ? this.#norm(placed, "norm_pre") : placed;
+      trace?.("tokens_in", sequence);
       const outputs: Tensor[] = [];
-      for (let i = 0; i < depth; i++) {
-        // One block's intermediate results at a time: depth must not count in the memory.
-        using input = hidden;
-        const source = within(p, `blocks.${i}.`);
-        hidden = composite(() => this.#block(source, input));
-        trace?.(`block${i}`, hidden);
-        if (i >= depth - count) outputs.push(mul(hidden, 1));
-      }
+      throughBlocks(
+        sequence,
+        depth,
+        (input, i) => this.#block(within(p, `blocks.${i}.`), input),
+        {
+          trace,
+          // A copy: the next block frees what it has read.
+          each: (output, i) => i >= depth - count && outputs.push(mul(output, 1)),
+        },
+      );
       return outputs;
     });
   }
 
   #block(p: Lookup, x: Tensor): Tensor {
-    const { heads, width, eps, postNorm } = this.#sizes;
+    const { heads, width, eps, postNorm } = this.sizes;
     return postNorm
       ? postNormBlock((name) => p(timmName(name)), x, { heads, eps })
       : new TransformerBlock(this.device, width, heads, p, { eps }).apply(x);
   }
 
   /** The last norm, where there is one, or another. */
-  #norm(x: Tensor, name: string | undefined = this.#sizes.norm): Tensor {
-    const { width, eps } = this.#sizes;
-    if (name === undefined) return x;
-    return new LayerNorm(this.device, width, eps, within(this.parameter, `${name}.`)).apply(x);
+  #norm(x: Tensor, name: string | undefined = this.sizes.norm): Tensor {
+    return name === undefined ? x : norm(this.parameter, name, x, this.sizes.eps);
   }
 
   /** Patches of an output, time-major: [clips, columns, rows, width]. */
   #grid(output: Tensor): Tensor {
-    const { grid: [rows, columns], own, timeFirst, width } = this.#sizes;
+    const { grid: [rows, columns], own, timeFirst, width } = this.sizes;
     const patches = slice(output, 1, own.length, rows * columns);
     return timeFirst
       ? reshape(patches, [-1, columns, rows, width])
@@ -291,7 +250,7 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
   /** [clips, values] of a chunk, or [clips, steps, values]. */
   #read(output: Tensor, steps: number, options: PretrainedEmbedOptions): Tensor {
     const { pool = "mean", bands = "mean", vector = this.#vector } = options;
-    const { own, norm, grid: [rows], width } = this.#sizes;
+    const { own, norm, grid: [rows], width } = this.sizes;
     const inFront = norm !== "fc_norm";
     const [clips] = output.shape;
     if (pool === "none") {
@@ -323,44 +282,25 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
       throw new ShapeError("embed: tokens before the patches have no bands");
     }
     const { frame, hop } = KALDI_128;
-    const { stride } = this.#sizes;
     const samples = waves.length / clips;
     const chunks = this.#chunks(samples);
-    const total = chunks.reduce((all, it) => all + it.frames, 0);
-    /** Of each block and clip. */
-    const rows = Array.from(
-      { length: count },
-      () => Array.from({ length: clips }, (): Float32Array[] => []),
-    );
+    const parts: Float32Array[][][] = [];
     const times: number[] = [];
-    for (const { first, frames } of chunks) {
-      const length = (frames - 1) * hop + frame;
-      const parts = Array.from({ length: clips }, (_, i) => {
-        const from = i * samples + first * hop;
-        return waves.subarray(from, from + length);
-      });
-      const steps = this.#steps(frames);
-      const outputs = noGrad(() =>
-        scope(() =>
-          this.encodeBlocks(
-            this.features(this.device.tensor(joined(parts), [clips, length])),
-            count,
-          ).map((it) => this.#read(it, steps, { pool, bands, vector }))
-        )
+    for (const { first, length } of chunks) {
+      const steps = this.#steps(length);
+      const size = (length - 1) * hop + frame;
+      const part = piecesOf(waves, clips, { first: first * hop, length: size });
+      parts.push(
+        await this.valuesOf(part, clips, (features) =>
+          this.encodeBlocks(features, count)
+            .map((it) => this.#read(it, steps, { pool, bands, vector }))),
       );
-      (await readParts(outputs, clips)).forEach((of, block) =>
-        of.forEach((it, clip) => {
-          rows[block][clip].push(pool === "none" ? it : it.map((x) => x * frames / total));
-        })
-      );
-      for (let i = 0; i < steps; i++) times.push((first + i * stride[1]) * 10);
+      for (let i = 0; i < steps; i++) times.push((first + i * this.sizes.stride[1]) * 10);
     }
-    const blocks = rows.map((of) =>
-      of.map((parts) =>
-        pool === "none"
-          ? joined(parts)
-          : parts[0].map((_, i) => parts.reduce((sum, it) => sum + it[i], 0))
-      )
+    const weights = chunks.map(({ length }) => length);
+    const blocks = eachOf(
+      parts,
+      (of) => pool === "none" ? joined(of) : weightedMean(of, weights),
     );
     return { blocks, steps: times.length, times: Float32Array.from(times) };
   }
@@ -368,11 +308,5 @@ export abstract class SpectrogramVit extends PretrainedEncoder {
   /** @inheritdoc */
   override vectors(features: Tensor): Tensor {
     return composite(() => this.#read(this.encodeBlocks(features, 1)[0], 1, {}));
-  }
-
-  /** @inheritdoc */
-  override [Symbol.dispose](): void {
-    this.#fbank[Symbol.dispose]();
-    super[Symbol.dispose]();
   }
 }

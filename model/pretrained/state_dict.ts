@@ -11,6 +11,7 @@ import type { Setting } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
 import type { StoredTensor } from "../formats/stored_tensor.ts";
 import { ParameterArena } from "../vit/parameter_arena.ts";
+import type { PretrainedInfo, PretrainedSizes } from "./info.ts";
 import type { PretrainedOptions } from "./options.ts";
 
 /** A tensor that the file must have. */
@@ -55,6 +56,38 @@ export function layer(name: string, weight: Shape, bias = true): Source[] {
   ];
 }
 
+/** The same from tensors of other names. @param named those that are one behind the other */
+export function renamed(source: Source, named: (name: string) => readonly string[]): Source {
+  const from = source.from.flatMap((it) => {
+    const names = named(nameOf(it));
+    const [first, ...rest] = it.shape;
+    return names.map((name): Stored => ({ name, shape: [first / names.length, ...rest] }));
+  });
+  return { ...source, from };
+}
+
+/**
+ * The prefix under which tensors have all of these names; undefined if there is none.
+ *
+ * @param prefixes of several the first one that fits
+ */
+export function prefixOf(
+  tensors: StoredTensors,
+  prefixes: readonly string[],
+  names: readonly string[],
+): string | undefined {
+  return prefixes.find((prefix) => names.every((it) => tensors.has(prefix + it)));
+}
+
+/** Tensors whose names begin with a prefix, by what follows. */
+export function below(tensors: StoredTensors, prefix: string): StoredTensors {
+  return new Map(
+    [...tensors].flatMap(([name, it]) =>
+      name.startsWith(prefix) ? [[name.slice(prefix.length), it]] : []
+    ),
+  );
+}
+
 /** What a file's tensors are to an encoder. */
 export interface Found {
   /** Each tensor that was asked for. */
@@ -77,16 +110,16 @@ function some(names: readonly string[]): string {
 
 /** What an encoder takes from a file. */
 export interface Plan<Sizes> {
-  /** Which encoder, for people. */
-  readonly title: string;
+  /** What is known of it beside sizes. */
+  readonly about: Omit<PretrainedInfo, keyof PretrainedSizes | "unused">;
   /** Its sizes. */
   readonly sizes: Sizes;
   /** Tensors of the file, by the names that {@link sources} have. */
   readonly tensors: StoredTensors;
   /** Parameters. */
   readonly sources: readonly Source[];
-  /** Tells which other names are known: they are of parts that encoders do not need. */
-  readonly beside: (name: string) => boolean;
+  /** Which other names are known: they are of parts that encoders do not need. */
+  readonly beside: RegExp;
 }
 
 /**
@@ -95,7 +128,7 @@ export interface Plan<Sizes> {
  * @throws {EncoderError} if one is missing or has another shape; lists those and what was not used.
  */
 export function findTensors(
-  { title, tensors, sources, beside }: Omit<Plan<unknown>, "sizes">,
+  { about, tensors, sources, beside }: Omit<Plan<unknown>, "sizes">,
 ): Found {
   const stored = new Map<Stored, StoredTensor>();
   const used = new Map<string, StoredTensor>();
@@ -113,11 +146,11 @@ export function findTensors(
     if (String(tensor.shape) === String(wanted.shape)) stored.set(wanted, tensor);
     else misshapen.push(`${name} ${listed(tensor.shape)} instead of ${listed(wanted.shape)}`);
   }
-  const unused = [...tensors.keys()].filter((it) => !used.has(it) && !beside(it));
+  const unused = [...tensors.keys()].filter((it) => !used.has(it) && !beside.test(it));
   if (missing.length + misshapen.length > 0) {
     throw new EncoderError(
       [
-        `it is not a whole encoder of ${title}`,
+        `it is not a whole encoder of ${about.title}`,
         ...(missing.length > 0 ? [`missing: ${some(missing)}`] : []),
         ...(misshapen.length > 0 ? [`of another shape: ${some(misshapen)}`] : []),
         `not used: ${unused.length > 0 ? some(unused) : "none"}`,

@@ -9,7 +9,6 @@ import {
   type Device,
   indexSelect,
   keep,
-  layerNorm,
   linear,
   permute,
   reshape,
@@ -18,7 +17,7 @@ import {
   windowPartition,
   windowReverse,
 } from "../../engine/functions.ts";
-import type { Lookup } from "../vit/blocks.ts";
+import { dense, type Lookup, norm } from "../vit/blocks.ts";
 
 /** Epsilon of all layer norms. */
 export const SWIN_EPS = 1e-5;
@@ -122,22 +121,18 @@ export function windowBlock(p: Lookup, x: Tensor, sizes: WindowSizes): Tensor {
   const [clips, , width] = x.shape;
   const area = window * window;
   const shift = shifted ? Math.floor(window / 2) : 0;
-  const normed = (name: string, it: Tensor) =>
-    layerNorm(it, p(`${name}.weight`), p(`${name}.bias`), SWIN_EPS);
-  const layered = (name: string, it: Tensor, options: { gelu?: boolean; residual?: Tensor } = {}) =>
-    linear(it, p(`${name}.weight`), p(`${name}.bias`), options);
   return composite(() => {
-    const image = reshape(normed("norm1", x), [clips, side, side, width]);
-    const qkv = layered("attn.qkv", windowPartition(image, window, { shift }));
+    const image = reshape(norm(p, "norm1", x, SWIN_EPS), [clips, side, side, width]);
+    const qkv = dense(p, "attn.qkv", windowPartition(image, window, { shift }));
     const pairs = indexSelect(p("attn.relative_position_bias_table"), tables.index);
     const mixed = selfAttention(qkv, heads, {
       bias: reshape(permute(pairs, [1, 0]), [heads, area, area]),
       ...shifted && { mask: tables.maskOf(side) },
     });
     const back = windowReverse(mixed, side, window, { shift });
-    const attended = layered("attn.proj", reshape(back, x.shape), { residual: x });
-    const inner = layered("mlp.fc1", normed("norm2", attended), { gelu: true });
-    return layered("mlp.fc2", inner, { residual: attended });
+    const attended = dense(p, "attn.proj", reshape(back, x.shape), { residual: x });
+    const inner = dense(p, "mlp.fc1", norm(p, "norm2", attended, SWIN_EPS), { gelu: true });
+    return dense(p, "mlp.fc2", inner, { residual: attended });
   });
 }
 
@@ -154,7 +149,6 @@ export function mergeNeighbours(p: Lookup, x: Tensor, side: number): Tensor {
     const parts = reshape(x, [clips, side / 2, 2, side / 2, 2, width]);
     // The left column of the four first, the upper row first in each.
     const four = reshape(permute(parts, [0, 1, 3, 4, 2, 5]), [clips, side * side / 4, 4 * width]);
-    const normed = layerNorm(four, p("norm.weight"), p("norm.bias"), SWIN_EPS);
-    return linear(normed, p("reduction.weight"));
+    return linear(norm(p, "norm", four, SWIN_EPS), p("reduction.weight"));
   });
 }

@@ -18,7 +18,7 @@ import {
 /** Looks a parameter up by its name within a module. */
 export type Lookup = (name: string) => Tensor;
 
-/** Epsilon of every layer norm. */
+/** Epsilon of layer norms where none is said. */
 const EPS = 1e-6;
 
 const widthOf = (x: Tensor): number => x.shape[x.shape.length - 1];
@@ -28,9 +28,10 @@ const widthOf = (x: Tensor): number => x.shape[x.shape.length - 1];
  *
  * @param p has `name.weight` and `name.bias`, [width] each
  * @param x [..., width]
+ * @param eps default 1e-6
  */
-export function norm(p: Lookup, name: string, x: Tensor): Tensor {
-  return new LayerNorm(x.device, widthOf(x), EPS, within(p, `${name}.`)).apply(x);
+export function norm(p: Lookup, name: string, x: Tensor, eps = EPS): Tensor {
+  return new LayerNorm(x.device, widthOf(x), eps, within(p, `${name}.`)).apply(x);
 }
 
 /**

@@ -10,7 +10,8 @@ import { BATCH, type Clip } from "../../model/encoder/embed_queue.ts";
 import type { Embedding, EmbedOptions } from "../../model/encoder/embed_queue.ts";
 import { Encoder } from "../../model/encoder/encoder.ts";
 import { FRAME_SAMPLES } from "../../model/frontend/tables.ts";
-import type { PretrainedEmbedOptions, PretrainedEncoder } from "../../model/pretrained/encoder.ts";
+import type { PretrainedEncoder } from "../../model/pretrained/encoder.ts";
+import type { PretrainedEmbedOptions } from "../../model/pretrained/info.ts";
 import type { ClipPool } from "../../model/encoder/pooling.ts";
 import { UsageError } from "../errors.ts";
 

@@ -13,6 +13,11 @@ import { sourcesOf as htsatSources } from "../../../model/pretrained/htsat.ts";
 import { loadPretrained } from "../../../model/pretrained/load.ts";
 import { sourcesOf as maeAstSources } from "../../../model/pretrained/mae_ast.ts";
 import { sourcesOf as passtSources } from "../../../model/pretrained/passt.ts";
+import {
+  AUDIOSET_STATISTICS,
+  type VitSizes,
+  vitSources,
+} from "../../../model/pretrained/spectrogram_vit.ts";
 import type { Source } from "../../../model/pretrained/state_dict.ts";
 import { full, fullOnly } from "../../support/tier.ts";
 
@@ -31,6 +36,27 @@ interface Case {
 const STAGES = [0, 1].map((s) => ({
   ...{ blocks: 2, heads: 1 + s, width: 4 * 2 ** s, hidden: 8 * 2 ** s, side: 64 / 2 ** s },
 }));
+
+/** Patches of 16 x 16 on a canvas of 48 frames. */
+const VIT: VitSizes = {
+  ...{ ...SMALL, patch: [16, 16], stride: [16, 16], grid: [8, 3], frames: 48, eps: 1e-6 },
+  ...{ own: ["cls_token", "dist_token"], timeFirst: false, norm: "norm", ...AUDIOSET_STATISTICS },
+};
+
+/** EAT in fairseq's names; in the file the token in front has no position. */
+function eatSources(): Source[] {
+  const sizes = { ...VIT, own: ["extra_tokens"], timeFirst: true, norm: undefined, postNorm: true };
+  const base = "modality_encoders.IMAGE.";
+  const named = (name: string) => [
+    name.startsWith("blocks.") ? name : base + name
+      .replace("pos_embed", "fixed_positional_encoder.positions")
+      .replace("patch_embed", "local_encoder")
+      .replace("norm_pre", "context_encoder.norm"),
+  ];
+  return vitSources(sizes, named).map((it) =>
+    it.name !== "pos_embed" ? it : { ...it, from: [{ ...it.from[0], shape: [1, 24, SMALL.width] }] }
+  );
+}
 
 const CASES: Readonly<Record<string, Case>> = {
   beats: {
@@ -66,6 +92,19 @@ const CASES: Readonly<Record<string, Case>> = {
     }),
     input: [300, 64],
   },
+  ast: {
+    sources: vitSources(VIT, (name) => [`module.v.${name}`]),
+    settings: { frequency_stride: 16, time_stride: 16, max_length: 48 },
+    input: [40, 128],
+  },
+  audiomae: {
+    sources: vitSources(
+      { ...VIT, grid: [8, 64], own: ["cls_token"], timeFirst: true },
+      (name) => [name],
+    ),
+    input: [50, 128],
+  },
+  eat: { sources: eatSources(), input: [40, 128] },
 };
 
 /** What no output of `encode` depends on. */
@@ -117,7 +156,8 @@ for (const [system, { sources, settings = {}, input }] of Object.entries(CASES))
         // Half along the gradient, whose size it tells, half anywhere.
         const direction = gradient.map((it, j) => it / own + other[j] / norm(other));
         const at = values.get(name)!;
-        const step = 0.01 * norm(at) / norm(direction);
+        // Not too far for a kernel of many values: what a norm follows bends early.
+        const step = Math.min(0.01 * norm(at), 0.05) / norm(direction);
         const losses: number[] = [];
         for (const steps of [-2, -1, 1, 2]) {
           arena.load([[name, at.map((it, j) => it + steps * step * direction[j])]]);
@@ -126,7 +166,7 @@ for (const [system, { sources, settings = {}, input }] of Object.entries(CASES))
         arena.load([[name, at]]);
         const found = (losses[0] - 8 * losses[1] + 8 * losses[2] - losses[3]) / (12 * step);
         const expected = gradient.reduce((sum, it, j) => sum + it * direction[j], 0);
-        // Differences of float32 sums, which are off by some 1e-6, over steps of a hundredth.
+        // Differences of float32 sums, which are off by some 1e-6, over small steps.
         assert(
           Math.abs(found - expected) <= 5e-3 * own + 2e-6 / step,
           `${name}: ${expected} along a direction, differences give ${found}`,

@@ -15,7 +15,7 @@ import {
   inspectPretrained,
   loadPretrained,
 } from "../../../model/pretrained/load.ts";
-import type { PretrainedEmbedOptions } from "../../../model/pretrained/encoder.ts";
+import type { PretrainedEmbedOptions } from "../../../model/pretrained/info.ts";
 import { SpectrogramVit } from "../../../model/pretrained/spectrogram_vit.ts";
 import { block, norm, postBlock, type Values } from "../../support/objective_reference.ts";
 import { fullOnly, test } from "../../support/tier.ts";
