@@ -36,6 +36,8 @@ const EPS = 1e-6;
 const HEAD_EPS = 1e-5;
 /** Bands, and frames, of a patch. */
 const PATCH = 16;
+/** Frames of the 10 s that a clip of files read here may have at once. */
+const FRAMES = 1000;
 /** Class and distillation token. */
 const OWN = 2;
 /** Samples of a window of a clip's embedding, and from one to the next. */
@@ -65,7 +67,7 @@ export interface PasstSizes extends PretrainedSizes {
 /**
  * What an encoder takes from a file.
  *
- * @throws {EncoderError} if sizes cannot be told.
+ * @throws {EncoderError} if sizes cannot be told, or it is for longer clips or more frames.
  */
 export function passtPlan(file: CheckpointFile, options: PretrainedOptions): Plan<PasstSizes> {
   const { tensors } = file;
@@ -75,13 +77,20 @@ export function passtPlan(file: CheckpointFile, options: PretrainedOptions): Pla
   if (rows < 2 || rows > PASST_MEL.bands - PATCH + 1) {
     throw new EncoderError(`${rows} patches along frequency are not those of ${TITLE}`);
   }
+  // 12, 10, 9 and 8 rows: 10, 12, 14 and 16.
+  const stride = Math.floor((PASST_MEL.bands - PATCH) / (rows - 1));
+  // 200 places are those of 20 s, or of 10 s with frames twice as often.
+  if (columns > Math.floor(FRAMES / stride)) {
+    throw new EncoderError(
+      `its ${columns} positions along time are for clips above 10 s or frames more often than ` +
+        "every 10 ms, which nothing in the file tells apart; such files are not read",
+    );
+  }
   const sizes: PasstSizes = {
     width,
     depth: countBlocks(TITLE, tensors, undefined, "blocks."),
     heads: headsOf(width, file.heads.encoder, options),
-    ...{ rows, columns, classes },
-    // 12, 10, 9 and 8 rows: 10, 12, 14 and 16.
-    stride: Math.floor((PASST_MEL.bands - PATCH) / (rows - 1)),
+    ...{ rows, columns, classes, stride },
   };
   const about = {
     system: "passt",

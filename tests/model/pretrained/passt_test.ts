@@ -161,7 +161,16 @@ fullOnly("PaSST: a clip above 10 s is the mean over windows with mirrored ends",
 test("PaSST: strides follow from positions; what is missing is told", async () => {
   const strides = [[12, 10], [10, 12], [9, 14], [8, 16]];
   for (const [rows, stride] of strides) {
-    assertEquals(passtPlan(fileOf(8, 1, rows), {}).sizes.stride, stride);
+    const columns = Math.floor(998 / stride);
+    assertEquals(passtPlan(fileOf(8, 1, rows, columns), {}).sizes.stride, stride);
+  }
+  // Files for 20 and 30 s, and for frames every 5 ms and 100 samples.
+  for (const columns of [200, 300, 320]) {
+    await assertRejects(
+      () => loadPretrained(device, fileOf(8, 1, 12, columns)),
+      EncoderError,
+      `${columns} positions along time`,
+    );
   }
   assertEquals(inspectPretrained(FILE)?.unused, []);
   const tensors = new Map(FILE.tensors);
