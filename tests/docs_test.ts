@@ -6,7 +6,7 @@ import { withTable } from "./support/markdown.ts";
 import { opTable } from "./support/op_table.ts";
 import { memoryCell } from "./support/preset_tables.ts";
 import { composedOps, sampledOps } from "./support/samples.ts";
-import { fullOnly } from "./support/tier.ts";
+import { fullOnly, test } from "./support/tier.ts";
 
 fullOnly("tables and indexes are up to date; `deno task docs` writes them", async () => {
   using device = await openDevice();
@@ -17,13 +17,13 @@ fullOnly("tables and indexes are up to date; `deno task docs` writes them", asyn
   assertMatch(manual, /^\| `base` .* 118\.3 M /m);
 });
 
-Deno.test("memory in the table of presets is written anew beyond a tenth", () => {
+test("memory in the table of presets is written anew beyond a tenth", () => {
   assertEquals(memoryCell("100.0 MiB", 109 * 2 ** 20), "100.0 MiB");
   assertEquals(memoryCell("100.0 MiB", 112 * 2 ** 20), "112.0 MiB");
   assertEquals(memoryCell(undefined, 2 ** 31), "2.0 GiB");
 });
 
-Deno.test("the table of ops says what samples and registry do", async () => {
+test("the table of ops says what samples and registry do", async () => {
   const table = opTable(await sampledOps(), await composedOps());
   const row = (name: string) => table.split("\n").find((line) => line.startsWith(`| ${name} `));
   assertMatch(row("scatterAdd")!, /\| yes +\| yes +\| beside +\| yes +\|$/);
@@ -39,7 +39,7 @@ Deno.test("the table of ops says what samples and registry do", async () => {
   assertMatch(row("conv2d")!, /\| yes +\| through f32 +\| no +\| yes +\|$/);
 });
 
-Deno.test("a table goes between its markers and nowhere else", () => {
+test("a table goes between its markers and nowhere else", () => {
   const text = "a\n<!-- t: begin -->\n\nold\n\n<!-- t: end -->\nb";
   assertEquals(
     withTable(text, "t", "new"),
@@ -63,7 +63,7 @@ function anchorsOf(text: string): Set<string> {
   );
 }
 
-Deno.test("links of manuals lead to files and headings that exist", () => {
+test("links of manuals lead to files and headings that exist", () => {
   const broken = MANUALS.flatMap((manual) => {
     const text = Deno.readTextFileSync(new URL(manual, ROOT));
     const links = [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(([, link]) => link);

@@ -6,7 +6,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { fuzz } from "./support/fuzz/fuzz.ts";
 import { fuzzInput } from "./support/fuzz/mutate.ts";
 import { FUZZ_TARGETS } from "./support/fuzz/targets.ts";
-import { full, fullOnly } from "./support/tier.ts";
+import { full, fullOnly, test } from "./support/tier.ts";
 import { inTempDir } from "./support/audio_files.ts";
 
 const INPUTS = full ? 2000 : 30;
@@ -19,7 +19,7 @@ for (const target of Object.keys(FUZZ_TARGETS)) {
   });
 }
 
-Deno.test("fuzz: seed and number make the same input, others make others", () => {
+test("fuzz: seed and number make the same input, others make others", () => {
   const corpus = { seeds: [new TextEncoder().encode("a good file, 12 bytes or more")] };
   const inputs = Array.from({ length: 200 }, (_, i) => fuzzInput(corpus, 5, i).toHex());
   assertEquals(inputs, Array.from({ length: 200 }, (_, i) => fuzzInput(corpus, 5, i).toHex()));

@@ -35,6 +35,7 @@ Deno.test("a failed test is named once, with its file, whatever failed of its st
 Deno.test("files that differ in the full tier are known by what they import", () => {
   assert(hasFullTier('import { full } from "../support/tier.ts";\nDeno.test("a", () => {});\n'));
   assert(hasFullTier('import {\n  full,\n  fullOnly,\n} from "./support/tier.ts";\n'));
+  assert(!hasFullTier('import { test } from "../support/tier.ts";\ntest("a", () => {});\n'));
   assert(!hasFullTier("const text = 'import { full } from \"../support/tier.ts\";';\n"));
   // Nor does a helper ask in the place of a test.
   for (const folder of ["support", "support/fuzz", "samples"]) {

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { learn } from "../../bench/check.ts";
 import type { Row } from "../../bench/harness.ts";
-import { fullOnly } from "../support/tier.ts";
+import { fullOnly, test } from "../support/tier.ts";
 
 const MAIN = new URL("../../bench/main.ts", import.meta.url).pathname;
 
@@ -43,7 +43,7 @@ fullOnly("no kernel has fallen below half of what the baseline expects of it", a
   assertEquals(names, [], "these fell below half of the baseline four times in a row");
 });
 
-Deno.test("wrong words are refused before anything is measured", async () => {
+test("wrong words are refused before anything is measured", async () => {
   for (
     const words of [
       ["--filter", "("],
@@ -58,7 +58,7 @@ Deno.test("wrong words are refused before anything is measured", async () => {
   }
 });
 
-Deno.test("one kernel: lines, JSON and page", async () => {
+test("one kernel: lines, JSON and page", async () => {
   const folder = await Deno.makeTempDir();
   try {
     const [json, page] = [`${folder}/a.json`, `${folder}/a.html`];

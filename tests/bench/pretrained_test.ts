@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { RELEASED, releasedEncoder, releasedFile } from "../../bench/pretrained.ts";
 import { noGrad, openDevice } from "../../engine/mod.ts";
 import { countOf } from "../../model/formats/stored_tensor.ts";
-import { fullOnly } from "../support/tier.ts";
+import { fullOnly, test } from "../support/tier.ts";
 
 /**
  * Published counts, without mask tokens and heads that encoders do not use, but with what is no
@@ -19,7 +19,7 @@ const PARAMETERS: Readonly<Record<string, number>> = {
   htsat: 30_241_687 - 527 * 528 + 1_083_456 + 128,
 };
 
-Deno.test("files of released sizes have the parameters that were published", () => {
+test("files of released sizes have the parameters that were published", () => {
   for (const [system, of] of Object.entries(RELEASED)) {
     const tensors = [...releasedFile(of).tensors.values()];
     const parameters = tensors.reduce((all, { shape }) => all + countOf(shape), 0);

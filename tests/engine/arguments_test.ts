@@ -17,7 +17,7 @@ import {
 } from "../../engine/mod.ts";
 import { BINARY } from "../../engine/ops/binary_table.ts";
 import { UNARY } from "../../engine/ops/unary_table.ts";
-import { full, fullOnly } from "../support/tier.ts";
+import { full, fullOnly, test } from "../support/tier.ts";
 
 const device = await openDevice();
 
@@ -441,7 +441,7 @@ fullOnly("what is taken runs", async () => {
   assertEquals(faults, []);
 });
 
-Deno.test("what waits refuses strangers as well", async () => {
+test("what waits refuses strangers as well", async () => {
   for (const stranger of STRANGERS) {
     await assertRejects(() => engine.profile(stranger as never, () => x), ShapeError, "profile");
     const { precompile } = engine;

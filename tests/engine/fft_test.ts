@@ -19,7 +19,7 @@ import {
 } from "../../engine/mod.ts";
 import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
-import { full, fullOnly } from "../support/tier.ts";
+import { full, fullOnly, test } from "../support/tier.ts";
 
 const device = await openDevice();
 const values = async (t: Tensor) => [...await t.data()];
@@ -77,7 +77,7 @@ Deno.test("errors of long transforms grow with the logarithm of the length", asy
   }
 });
 
-Deno.test("lengths, axes and norms are NumPy's", async () => {
+test("lengths, axes and norms are NumPy's", async () => {
   using x = device.tensor([1, 0, 2, 1, -1, 3, 0, -2, 4, 1, 0.5, 0], [3, 2, 2]);
   const close = async (t: Tensor, shape: number[], expected: number[]) => {
     assertEquals(t.shape, shape);
@@ -109,7 +109,7 @@ Deno.test("lengths, axes and norms are NumPy's", async () => {
   await close(irfft(bins, 6), [6], [5 / 6, a, a, 5 / 6, b, b]);
 });
 
-Deno.test("frames of any size are transformed", async () => {
+test("frames of any size are transformed", async () => {
   const host = Float32Array.from(refRandom([100], 3).data);
   using x = device.tensor(host);
   using y = stft(x, { size: 37, hop: 21 });
@@ -122,7 +122,7 @@ Deno.test("frames of any size are transformed", async () => {
   }
 });
 
-Deno.test("frequencies and their order are NumPy's", async () => {
+test("frequencies and their order are NumPy's", async () => {
   assertEquals(await values(fftfreq(device, 5, 0.5)), [0, 0.4, 0.8, -0.8, -0.4].map(Math.fround));
   assertEquals(await values(fftfreq(device, 4)), [0, 0.25, -0.5, -0.25]);
   assertEquals(await values(rfftfreq(device, 6, 0.5)), [0, 1 / 3, 2 / 3, 1].map(Math.fround));
@@ -132,7 +132,7 @@ Deno.test("frequencies and their order are NumPy's", async () => {
   assertEquals(await values(ifftshift(fftshift(x, [0, 1]), [0, 1])), [...Array(10).keys()]);
 });
 
-Deno.test("what is no signal is refused with what is needed", () => {
+test("what is no signal is refused with what is needed", () => {
   using x = device.zeros([3, 5]);
   using pairs = device.zeros([3, 5, 2]);
   const cases: [() => unknown, RegExp][] = [

@@ -69,7 +69,7 @@ fullOnly("300,000 places become one, and one 300,000, with their gradients", asy
   assertEquals(dx.every((v) => Math.abs(v - 1) < 1e-6) && all.every((v) => v === 2), true);
 });
 
-Deno.test('padding "same" is the padding that keeps the size, more of it at the end', async () => {
+test('padding "same" is the padding that keeps the size, more of it at the end', async () => {
   const x = device.tensor(Float32Array.from(refRandom([2, 2, 5, 6], 1).data), [2, 2, 5, 6]);
   const w = device.tensor(Float32Array.from(refRandom([3, 2, 4, 3], 2).data), [3, 2, 4, 3]);
   const same = conv2d(x, w, undefined, { padding: "same", dilation: [1, 2] });

@@ -16,12 +16,12 @@ import {
   sum,
   type Tensor,
 } from "../../engine/mod.ts";
-import { fullOnly } from "../support/tier.ts";
+import { fullOnly, test } from "../support/tier.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();
 
-Deno.test("a captured product over 300,000 places gives the eager bits and the exact sum", async () => {
+test("a captured product over 300,000 places gives the eager bits and the exact sum", async () => {
   const k = 300000;
   const a = device.full([1, k], 1);
   const b = device.full([k, 1], 1);

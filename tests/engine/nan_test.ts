@@ -105,7 +105,7 @@ test("a mask of floats chooses among integers", async () => {
   assertEquals([...(await device.read([y]))[0]], [1, 6, 3, 8]);
 });
 
-Deno.test("gradients at NaN are NaN, beside it they are what they were", async () => {
+test("gradients at NaN are NaN, beside it they are what they were", async () => {
   const check = async (f: (x: Tensor) => Tensor, values: number[], expected: number[]) => {
     using x = device.tensor(withBits(values, false)).trainable();
     using y = f(x);
@@ -223,7 +223,7 @@ function poisoned(sample: Sample, i: number): Sample | undefined {
   return { ...sample, inputs };
 }
 
-Deno.test("every op has NaN where its float64 reference has it, in results and gradients", async (t) => {
+test("every op has NaN where its float64 reference has it, in results and gradients", async (t) => {
   for (const { op, samples } of await sampledOps()) {
     await t.step(op.name, async () => {
       for (const sample of quickSamples(samples)) {

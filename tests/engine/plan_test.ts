@@ -31,7 +31,7 @@ import { randomMask } from "../../model/objectives/masking.ts";
 import { Prng } from "../../engine/prng.ts";
 import { STEP_DEFAULTS, Trainer } from "../../train/run/update.ts";
 import { constantSchedules } from "../support/constant_schedules.ts";
-import { full, fullOnly } from "../support/tier.ts";
+import { full, fullOnly, test } from "../support/tier.ts";
 import { openDevice } from "../support/device.ts";
 import { OVERLAPPING } from "../support/overlapping.ts";
 
@@ -56,7 +56,7 @@ function network(
   };
 }
 
-Deno.test("a replay gives the bits of the eager function, again and again, on new inputs", async () => {
+test("a replay gives the bits of the eager function, again and again, on new inputs", async () => {
   using device = await openDevice();
   const { weight, f } = network(device);
   const shape = [3, 7, 16];
@@ -73,7 +73,7 @@ Deno.test("a replay gives the bits of the eager function, again and again, on ne
   }
 });
 
-Deno.test("plans share the gradient of a leaf, also one that was first made in a capture, and outlive each other", async () => {
+test("plans share the gradient of a leaf, also one that was first made in a capture, and outlive each other", async () => {
   using device = await openDevice();
   const weight = device.tensor(values(5 * 3, 1), [3, 5]).trainable();
   const plans = [2, 7].map((rows) => {
@@ -108,7 +108,7 @@ Deno.test("plans share the gradient of a leaf, also one that was first made in a
   plans[1][Symbol.dispose]();
 });
 
-Deno.test("host values are inputs too, and a replay makes no buffer, bind group or pipeline", async () => {
+test("host values are inputs too, and a replay makes no buffer, bind group or pipeline", async () => {
   using device = await openDevice();
   const { f } = network(device);
   const x = device.zeros([2, 5, 16]);
@@ -169,7 +169,7 @@ Deno.test("operands in the same memory give their eager bits", async () => {
   }
 });
 
-Deno.test("intermediate results share the arena", async () => {
+test("intermediate results share the arena", async () => {
   using device = await openDevice();
   using x = device.full([1 << 16], 1);
   using plan = capture(device, [x], (input) => {
@@ -207,7 +207,7 @@ fullOnly("the plans of tiny and small are within a tenth of what is alive at onc
   }
 });
 
-Deno.test("another shape, another dtype or another count of inputs is refused", async () => {
+test("another shape, another dtype or another count of inputs is refused", async () => {
   using device = await openDevice();
   using x = device.zeros([4]);
   using y = device.zeros([5]);
@@ -218,7 +218,7 @@ Deno.test("another shape, another dtype or another count of inputs is refused", 
   assertThrows(() => plan.replay([]), ShapeError, "0 inputs for a plan of 1");
 });
 
-Deno.test("what cannot be replayed is refused while recording", async () => {
+test("what cannot be replayed is refused while recording", async () => {
   using device = await openDevice();
   using x = device.zeros([4]);
   using outside = device.zeros([4]);
@@ -241,14 +241,14 @@ Deno.test("what cannot be replayed is refused while recording", async () => {
   assertEquals(await sum.data(), Float32Array.of(3, 3, 3, 3));
 });
 
-Deno.test("constants made inside are part of the plan", async () => {
+test("constants made inside are part of the plan", async () => {
   using device = await openDevice();
   using x = device.tensor([1, 2, 3]);
   using plan = capture(device, [x], (input) => mul(input, device.tensor([10, 20, 30])));
   for (let i = 0; i < 2; i++) assertEquals([...await plan.replay([x]).data()], [10, 40, 90]);
 });
 
-Deno.test("products that read textures see what was written since the last copy", async () => {
+test("products that read textures see what was written since the last copy", async () => {
   using device = await openDevice();
   // Sizes for which gemm copies operands into textures on software adapters.
   const [w, v] = [1, 2].map((seed) => device.tensor(values(128 * 128, seed), [128, 128]));
@@ -282,7 +282,7 @@ Deno.test("products that read textures see what was written since the last copy"
   assertEquals(await eager.data(), replayed);
 });
 
-Deno.test("a disposed plan gives its memory back and is refused", async () => {
+test("a disposed plan gives its memory back and is refused", async () => {
   using device = await openDevice();
   using x = device.zeros([1000]);
   const { liveBytes } = device.memory;
@@ -294,7 +294,7 @@ Deno.test("a disposed plan gives its memory back and is refused", async () => {
   assertThrows(() => plan.replay([x]), LifetimeError, "disposed");
 });
 
-Deno.test("a plan above the memory limit says so", async () => {
+test("a plan above the memory limit says so", async () => {
   using device = await openDevice({ memoryLimit: 1 << 20 });
   using x = device.zeros([100_000]);
   const { liveBytes } = device.memory;
@@ -303,7 +303,7 @@ Deno.test("a plan above the memory limit says so", async () => {
   assertEquals(device.memory.liveBytes, liveBytes);
 });
 
-Deno.test("a milestone is reached before what it does not depend on has been submitted", async () => {
+test("a milestone is reached before what it does not depend on has been submitted", async () => {
   using device = await openDevice();
   const [first, second, early] = [1, 2, 3].map(() => device.zeros([64]));
   using plan = capture(device, [device.empty([64])], (x) => {

@@ -29,7 +29,7 @@ import { show } from "../../engine/shape.ts";
 import { openDevice } from "../support/device.ts";
 import { checkPrograms } from "../support/random_programs.ts";
 import { type SampledOp, sampledOps } from "../support/samples.ts";
-import { full } from "../support/tier.ts";
+import { full, test } from "../support/tier.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();
@@ -68,7 +68,7 @@ function inputsOf(
   };
 }
 
-Deno.test("every op refuses a disposed operand by name and shape", () =>
+test("every op refuses a disposed operand by name and shape", () =>
   misused((device) => {
     for (const sampled of OPS) {
       const { op, samples: [sample] } = sampled;
@@ -82,7 +82,7 @@ Deno.test("every op refuses a disposed operand by name and shape", () =>
     }
   }));
 
-Deno.test("every op refuses operands of two devices by name", async () => {
+test("every op refuses operands of two devices by name", async () => {
   using other = await openDevice();
   await misused((device) => {
     for (const sampled of OPS) {
@@ -93,7 +93,7 @@ Deno.test("every op refuses operands of two devices by name", async () => {
   });
 });
 
-Deno.test("shapes that do not fit are refused by name, with both sides", () =>
+test("shapes that do not fit are refused by name, with both sides", () =>
   misused((device) => {
     const zeros = (...shape: number[]) => device.zeros(shape);
     const cases: [string, () => void, ...string[]][] = [
@@ -132,7 +132,7 @@ Deno.test("shapes that do not fit are refused by name, with both sides", () =>
     }
   }));
 
-Deno.test("reading and writing disposed tensors is refused, the process goes on", async () => {
+test("reading and writing disposed tensors is refused, the process goes on", async () => {
   const x = device.tensor([1, 2]);
   x.dispose();
   x.dispose();

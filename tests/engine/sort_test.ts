@@ -18,7 +18,7 @@ import {
 } from "../../engine/mod.ts";
 import { openDevice } from "../support/device.ts";
 import { refRandom } from "../support/random.ts";
-import { full, fullOnly } from "../support/tier.ts";
+import { full, fullOnly, test } from "../support/tier.ts";
 
 const device = await openDevice();
 
@@ -63,7 +63,7 @@ Deno.test("sort, argsort and topk of any length, either way", async () => {
   }
 });
 
-Deno.test("sorting and picking along another axis, with gradients, and of integers", async () => {
+test("sorting and picking along another axis, with gradients, and of integers", async () => {
   const rows = Int32Array.from({ length: 35 * 2 }, (_, i) => (i * 37 % 23 - 11) * 1e8);
   const columns = [0, 1].map((c) => rows.filter((_, i) => i % 2 === c));
   const wanted = columns.map((column) => orderOf(column, true));
@@ -84,7 +84,7 @@ Deno.test("sorting and picking along another axis, with gradients, and of intege
   assertEquals([...await y.grad!.data()], [2, 10, 1, 0, 0, 20]);
 });
 
-Deno.test("argmax and argmin without an axis look through all elements", async () => {
+test("argmax and argmin without an axis look through all elements", async () => {
   using x = device.tensor([3, 1, 2, 5, 9, 4], [3, 2]);
   const results = [argmax(x), argmin(x), argmax(x, { keepDims: true })];
   assertEquals(results.map(({ shape }) => shape), [[], [], [1, 1]]);

@@ -24,7 +24,7 @@ import {
 } from "../../engine/mod.ts";
 import { UNARY, type UnaryRow } from "../../engine/ops/unary_table.ts";
 import { evaluate, ulp } from "../support/pointwise.ts";
-import { full } from "../support/tier.ts";
+import { full, test } from "../support/tier.ts";
 
 const device = await openDevice();
 
@@ -112,7 +112,7 @@ Deno.test("their gradients are right everywhere", async () => {
   });
 });
 
-Deno.test("integers stay whole where results are, else become f32", async () => {
+test("integers stay whole where results are, else become f32", async () => {
   const x = device.tensor(Int32Array.of(-3, 0, 2 ** 31 - 1, -(2 ** 31)));
   const results = scope(() => [neg(x), abs(x), square(x), floor(x), relu(x), sin(x), isnan(x)]);
   assertEquals(results.map(({ dtype }) => dtype), [...Array(5).fill("i32"), "f32", "f32"]);
@@ -128,7 +128,7 @@ Deno.test("integers stay whole where results are, else become f32", async () => 
   assertEquals(values[6], [0, 0, 0, 0]);
 });
 
-Deno.test("nanToNum puts numbers in place of NaN and infinities, which pass no gradient", async () => {
+test("nanToNum puts numbers in place of NaN and infinities, which pass no gradient", async () => {
   using x = device.tensor([NaN, Infinity, -Infinity, 2]).trainable();
   using y = scope(() => {
     const y = nanToNum(x);

@@ -18,7 +18,7 @@ import { fragments } from "../../kernels/include/mod.ts";
 import "../../model/frontend/log_mel.ts";
 import { type CountedRounds, countRounds } from "../support/rounds.ts";
 import { quickSamples, type Sample, sampledOps } from "../support/samples.ts";
-import { full, fullOnly } from "../support/tier.ts";
+import { full, fullOnly, test } from "../support/tier.ts";
 
 const folder = new URL("../../kernels/", import.meta.url);
 const LOOP = /\b(for|while|loop)\b\s*[({]/;
@@ -29,7 +29,7 @@ function whole(text: string): string {
     .replace(/\/\/.*/g, "");
 }
 
-Deno.test("every kernel with a loop states its rounds", () => {
+test("every kernel with a loop states its rounds", () => {
   const files = [...Deno.readDirSync(folder)].map(({ name }) => name)
     .filter((name) => name.endsWith(".wgsl")).map((name) => name.slice(0, -5)).sort();
   const looping = files.filter((name) =>
@@ -40,7 +40,7 @@ Deno.test("every kernel with a loop states its rounds", () => {
   assertEquals(silent, []);
 });
 
-Deno.test("launches whose loops are too long are refused, eagerly and in a plan", async () => {
+test("launches whose loops are too long are refused, eagerly and in a plan", async () => {
   using device = await openDevice();
   const source = "struct Params { size: u32 }\n@compute @workgroup_size(1)\nfn main() {}";
   const kernel = defineKernel("endless", source, { rounds: ({ params }) => params.size });

@@ -15,7 +15,8 @@ const beyondQuick = Deno.args.includes("--beyond-quick");
 
 /**
  * A test that is the same in both tiers, in a file that has others: `--beyond-quick` skips it, as
- * it does files that import nothing from here. `Deno.test` is for tests that ask which tier runs.
+ * it does files that import nothing else from here. `Deno.test` is for tests that ask which tier
+ * runs.
  */
 export function test(name: string, fn: (t: Deno.TestContext) => void | Promise<void>): void {
   Deno.test({ name, ignore: beyondQuick, fn });

@@ -18,7 +18,7 @@ import {
   type SafetensorsTensor,
   writeSafetensors,
 } from "../../../engine/formats/safetensors.ts";
-import { full } from "../../support/tier.ts";
+import { full, test } from "../../support/tier.ts";
 
 const encoder = new TextEncoder();
 
@@ -69,7 +69,7 @@ const entries = fc.uniqueArray(fc.tuple(name, tensor), { selector: ([it]) => it,
 const metadata = fc.dictionary(fc.string(), fc.string(), { maxKeys: 4, noNullPrototype: true })
   .filter((it) => !Object.hasOwn(it, "__proto__"));
 
-Deno.test("safetensors: what is written is read back, at any position in memory", () => {
+test("safetensors: what is written is read back, at any position in memory", () => {
   fc.assert(fc.property(entries, metadata, fc.integer({ min: 0, max: 7 }), (list, text, shift) => {
     const bytes = writeSafetensors(list, text);
     const moved = new Uint8Array(bytes.length + shift).subarray(shift);
@@ -83,7 +83,7 @@ Deno.test("safetensors: what is written is read back, at any position in memory"
   }));
 });
 
-Deno.test("safetensors: the exact bytes of a small file", () => {
+test("safetensors: the exact bytes of a small file", () => {
   const bytes = writeSafetensors(
     [["b", { dtype: "F32", shape: [1, 2], data: new Float32Array([1, -2]) }], [
       "1",
@@ -100,7 +100,7 @@ Deno.test("safetensors: the exact bytes of a small file", () => {
   assertEquals(bytes, expected);
 });
 
-Deno.test("safetensors: the header can be read alone", () => {
+test("safetensors: the header can be read alone", () => {
   const one: SafetensorsTensor = { dtype: "I16", shape: [2], data: new Int16Array([1, 2]) };
   const bytes = encodeHeader([["x", one]]);
   const length = headerLength(bytes.subarray(0, 8), bytes.length + 4);
@@ -109,7 +109,7 @@ Deno.test("safetensors: the header can be read alone", () => {
   assertEquals(slots.get("x"), { dtype: "I16", shape: [2], begin: 0, end: 4 });
 });
 
-Deno.test("safetensors: refuses to write what does not fit together", () => {
+test("safetensors: refuses to write what does not fit together", () => {
   const one: SafetensorsTensor = { dtype: "F32", shape: [2], data: new Float32Array(2) };
   const write = (list: [string, SafetensorsTensor][]) => () => writeSafetensors(list);
   assertThrows(write([["a", one], ["a", one]]), SafetensorsError, '"a" occurs twice');
@@ -122,7 +122,7 @@ Deno.test("safetensors: refuses to write what does not fit together", () => {
   assertThrows(write([["a", { ...one, dtype: "I32" }]]), SafetensorsError, "Float32Array");
 });
 
-Deno.test("safetensors: hostile headers are refused with a reason", () => {
+test("safetensors: hostile headers are refused with a reason", () => {
   const f32 = (shape: unknown, offsets: unknown) => `{"a":${slot("F32", shape, offsets)}}`;
   const cases: [bytes: Uint8Array, part: string][] = [
     [new Uint8Array(0), "it is empty"],
@@ -169,7 +169,7 @@ Deno.test("safetensors: hostile headers are refused with a reason", () => {
   assertStringIncludes(rejected(invalidUtf8), "not valid JSON");
 });
 
-Deno.test("safetensors: headers of many, long or deep values are refused before they are built", () => {
+test("safetensors: headers of many, long or deep values are refused before they are built", () => {
   const long = "x".repeat(2_000_000);
   const cases: [json: string, part: string][] = [
     ["[".repeat(2_000_000), "nests too deep"],
@@ -193,7 +193,7 @@ Deno.test("safetensors: headers of many, long or deep values are refused before 
   }
 });
 
-Deno.test("safetensors: colons and escapes in names and texts are no pairs", () => {
+test("safetensors: colons and escapes in names and texts are no pairs", () => {
   const list: [string, SafetensorsTensor][] = ["a:b", '"', '\\":', "\\"].map((it) => [
     it,
     { dtype: "U8", shape: [1], data: new Uint8Array([1]) },
@@ -202,7 +202,7 @@ Deno.test("safetensors: colons and escapes in names and texts are no pairs", () 
   assertEquals([...back.tensors.keys()], list.map(([it]) => it));
 });
 
-Deno.test("safetensors: names such as __proto__ are plain names", () => {
+test("safetensors: names such as __proto__ are plain names", () => {
   const back = readSafetensors(file(`{"__proto__":${slot("U8", [1], [0, 1])}}`, 1));
   assertEquals([...back.tensors.keys()], ["__proto__"]);
 });

@@ -16,7 +16,7 @@ import {
   type PickleValue,
 } from "../../../model/formats/pickle_values.ts";
 import { dictOf, int, raw, text, u32 } from "../../support/pickle_bytes.ts";
-import { full } from "../../support/tier.ts";
+import { full, test } from "../../support/tier.ts";
 
 const read = (...parts: readonly string[]) => unpickle(raw("\x80\x02", ...parts, "."));
 
@@ -27,7 +27,7 @@ function refused(bytes: Uint8Array, part: string): void {
   assertStringIncludes(error.message, part);
 }
 
-Deno.test("pickle: every kind of plain value", () => {
+test("pickle: every kind of plain value", () => {
   assertEquals(read("N"), null);
   assertEquals(read("\x88"), true);
   assertEquals(read(int(-7)), -7);
@@ -66,7 +66,7 @@ function namespace(): PickleDict {
   return dict;
 }
 
-Deno.test("pickle: state given to an OrderedDict stays beside its entries", () => {
+test("pickle: state given to an OrderedDict stays beside its entries", () => {
   const value = read(
     "ccollections\nOrderedDict\n)R",
     text("k"),
@@ -78,13 +78,13 @@ Deno.test("pickle: state given to an OrderedDict stays beside its entries", () =
   assertEquals([...dict(dict(value).attributes).keys()], ["_metadata"]);
 });
 
-Deno.test("pickle: names such as __proto__ are plain keys", () => {
+test("pickle: names such as __proto__ are plain keys", () => {
   const value = unpickle(dictOf({ __proto__x: "N", ["__proto__"]: int(1), constructor: int(2) }));
   assertEquals([...dict(value).keys()], ["__proto__x", "__proto__", "constructor"]);
   assertEquals(Object.getPrototypeOf(value), PickleDict.prototype);
 });
 
-Deno.test("pickle: globals that are not on the list are refused by name", () => {
+test("pickle: globals that are not on the list are refused by name", () => {
   for (
     const [module, name] of [
       ["os", "system"],
@@ -105,7 +105,7 @@ Deno.test("pickle: globals that are not on the list are refused by name", () => 
   refused(raw("\x80\x02c", "x".repeat(2000), "\ny\n."), "a name has no end");
 });
 
-Deno.test("pickle: only what may be called is called", () => {
+test("pickle: only what may be called is called", () => {
   refused(raw("\x80\x02", text("print"), ")R."), "a string that cannot be called");
   refused(raw("\x80\x02c__builtin__\nint\n)R."), "a global that cannot be called");
   refused(raw("\x80\x02cargparse\nNamespace\n)R."), "cannot be called");
@@ -119,7 +119,7 @@ Deno.test("pickle: only what may be called is called", () => {
   }
 });
 
-Deno.test("pickle: damaged and boundless programs end with an error", () => {
+test("pickle: damaged and boundless programs end with an error", () => {
   const cases: [Uint8Array, string][] = [
     [raw(""), "ends at 0"],
     [raw("\x80\x02"), "ends at 2"],
@@ -151,7 +151,7 @@ Deno.test("pickle: damaged and boundless programs end with an error", () => {
   for (const [bytes, part] of cases) refused(bytes, part);
 });
 
-Deno.test("pickle: calling with one long list again and again is bounded", () => {
+test("pickle: calling with one long list again and again is bounded", () => {
   const list = `](${"N".repeat(100_000)}eq\x00`;
   const again = "0c__builtin__\nset\nh\x00\x85R".repeat(1000);
   refused(raw("\x80\x02", list, again, "."), "go through too much");
@@ -160,7 +160,7 @@ Deno.test("pickle: calling with one long list again and again is bounded", () =>
   refused(raw("\x80\x02", path, longer, "."), "a path is too long");
 });
 
-Deno.test("pickle: what is no text is never made one, however much it stands for", () => {
+test("pickle: what is no text is never made one, however much it stands for", () => {
   // A list of two that hold the one below twice, 60 levels up: 2^60 numbers in 800 bytes.
   const level = "0](h\x00h\x00eq\x00";
   const doubled = `](K\x01K\x01eq\x00${level.repeat(60)}`;
@@ -176,7 +176,7 @@ Deno.test("pickle: what is no text is never made one, however much it stands for
   }
 });
 
-Deno.test("pickle: messages stay short and on one line, whatever the file says", () => {
+test("pickle: messages stay short and on one line, whatever the file says", () => {
   const long = "\x1b[31m\n".repeat(100_000);
   const bytes = `B${u32(1_000_000)}${"y".repeat(1_000_000)}`;
   for (
@@ -196,7 +196,7 @@ Deno.test("pickle: messages stay short and on one line, whatever the file says",
   }
 });
 
-Deno.test("pickle: deep nesting takes no stack of the host", () => {
+test("pickle: deep nesting takes no stack of the host", () => {
   const deep = 200_000;
   let value = unpickle(raw("\x80\x02", "]".repeat(deep), "a".repeat(deep - 1), "."));
   let depth = 0;

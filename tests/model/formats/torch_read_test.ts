@@ -32,7 +32,7 @@ import {
   tensor,
   text,
 } from "../../support/pickle_bytes.ts";
-import { full } from "../../support/tier.ts";
+import { full, test } from "../../support/tier.ts";
 
 const GOLDEN = fromFileUrl(new URL("../../golden/", import.meta.url));
 const golden = (name: string) => Deno.readFileSync(GOLDEN + name);
@@ -59,7 +59,7 @@ function plain(value: PickleValue | undefined): unknown {
   return value;
 }
 
-Deno.test("torch: views, strides, shared storage and every type, as torch read them", () => {
+test("torch: views, strides, shared storage and every type, as torch read them", () => {
   const reference = readSafetensors(golden("checkpoint_pt.safetensors")).tensors;
   const expected = JSON.parse(new TextDecoder().decode(golden("checkpoint_pt.json")));
   const file = openTorch(bytesAccess(golden("reader_cases.pt")));
@@ -78,7 +78,7 @@ Deno.test("torch: views, strides, shared storage and every type, as torch read t
   assertEquals(plain(dict(file.value).get("nested")), expected.reader_nested);
 });
 
-Deno.test("torch: a fairseq checkpoint's tensors have the sums that torch found", () => {
+test("torch: a fairseq checkpoint's tensors have the sums that torch found", () => {
   const bytes = golden("matpac_full.pt");
   const model = dict(openTorch(bytesAccess(bytes)).value).get("model")!;
   assertEquals(dict(dict(model).attributes).has("_metadata"), true);
@@ -98,7 +98,7 @@ Deno.test("torch: a fairseq checkpoint's tensors have the sums that torch found"
   }
 });
 
-Deno.test("torch: what training programs put beside a model, in protocols 2 and 4", () => {
+test("torch: what training programs put beside a model, in protocols 2 and 4", () => {
   for (const name of ["odds.pt", "odds_v4.pt"]) {
     const bytes = golden(`torch/${name}`);
     const { value } = openTorch(bytesAccess(bytes));
@@ -134,7 +134,7 @@ const anyTensor = fc.tuple(
   return storedTensor(dtype, shape, new Uint8Array([...stream.take(bytes)]));
 });
 
-Deno.test("torch: what is written is read back, values and nesting", () => {
+test("torch: what is written is read back, values and nesting", () => {
   const leaf = fc.oneof(
     fc.constantFrom(null, true, false),
     fc.double({ noNaN: true }).filter((it) => !Object.is(it, -0)),
@@ -159,12 +159,12 @@ Deno.test("torch: what is written is read back, values and nesting", () => {
   }));
 });
 
-Deno.test("torch: a type that torch has no storage for is refused", () => {
+test("torch: a type that torch has no storage for is refused", () => {
   const one = storedTensor("U32", [1], new Uint8Array(4));
   assertThrows(() => joined(torchChunks(one)), TorchError, "no storage for U32");
 });
 
-Deno.test("torch: any strides give what an index loop gives", () => {
+test("torch: any strides give what an index loop gives", () => {
   const axis = fc.tuple(fc.integer({ min: 1, max: 4 }), fc.integer({ min: 0, max: 9 }));
   fc.assert(fc.property(fc.array(axis, { maxLength: 4 }), fc.nat(5), (axes, offset) => {
     const shape = axes.map(([size]) => size), strides = axes.map(([, stride]) => stride);
@@ -182,7 +182,7 @@ Deno.test("torch: any strides give what an index loop gives", () => {
   }));
 });
 
-Deno.test("torch: hostile tensors are refused with a reason", () => {
+test("torch: hostile tensors are refused with a reason", () => {
   const cases: [Parameters<typeof tensor>[0], string][] = [
     [{ shape: [5] }, "reaches past its storage"],
     [{ shape: [2], strides: [4] }, "reaches past its storage"],
@@ -212,7 +212,7 @@ Deno.test("torch: hostile tensors are refused with a reason", () => {
   }
 });
 
-Deno.test("torch: values repeated beyond reason and endless containers are refused", () => {
+test("torch: values repeated beyond reason and endless containers are refused", () => {
   const wide = tensor({ shape: [2 ** 20, 2 ** 20], strides: [0, 0] });
   const refused = (pickle: Uint8Array, part: string) =>
     assertThrows(() => tensorsOf(archive(pickle)), TorchError, part);
@@ -234,7 +234,7 @@ Deno.test("torch: values repeated beyond reason and endless containers are refus
   );
 });
 
-Deno.test("torch: other archives are told apart", () => {
+test("torch: other archives are told apart", () => {
   const other = joined(torchChunks(new TorchDict([])));
   const renamed = other.map((it) => it);
   // "data.pkl" to "data.pkm" wherever it stands.
@@ -246,7 +246,7 @@ Deno.test("torch: other archives are told apart", () => {
   assertEquals(isLegacyTorch(other), false);
 });
 
-Deno.test("torch: a tensor beyond 4 GiB is read alone", () => {
+test("torch: a tensor beyond 4 GiB is read alone", () => {
   const zeros = new Uint8Array(1 << 24);
   const pieces = 257;
   const large: StoredTensor = {

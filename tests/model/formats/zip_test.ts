@@ -8,9 +8,9 @@ import { crc32, plainCrc32 } from "../../../model/formats/crc32.ts";
 import { MAX_INFLATED, ZipArchive, ZipError } from "../../../model/formats/zip_read.ts";
 import { zipChunks } from "../../../model/formats/zip_write.ts";
 import { file, joined, raw, SparseBytes, u32 } from "../../support/pickle_bytes.ts";
-import { full } from "../../support/tier.ts";
+import { full, test } from "../../support/tier.ts";
 
-Deno.test("checksums are the runtime's, and the same in plain TypeScript", () => {
+test("checksums are the runtime's, and the same in plain TypeScript", () => {
   assertEquals(crc32, runtimeCrc32);
   const check = fc.property(fc.uint8Array({ maxLength: 99 }), fc.nat(0xffff_ffff), (bytes, sum) => {
     assertEquals(plainCrc32(bytes, sum), runtimeCrc32(bytes, sum));
@@ -60,7 +60,7 @@ const noise = Uint8Array.from({ length: 3000 }, (_, i) => i * 2654435761 >>> 13)
 const two = joined(zipChunks([file("a/one", noise), file("a/two", raw("hello"))]));
 const packed = zipSync({ one: [new Uint8Array(5000), { level: 9 }], two: [noise, { level: 0 }] });
 
-Deno.test("zip: what is written, another library reads, and the other way round", () => {
+test("zip: what is written, another library reads, and the other way round", () => {
   const contents = fc.uniqueArray(
     fc.tuple(fc.string({ unit: "grapheme", minLength: 1, maxLength: 20 }), fc.uint8Array()),
     { selector: ([name]) => name, maxLength: 6 },
@@ -76,11 +76,11 @@ Deno.test("zip: what is written, another library reads, and the other way round"
   }));
 });
 
-Deno.test("zip: contents begin at multiples of 64 bytes", () => {
+test("zip: contents begin at multiples of 64 bytes", () => {
   for (const { offset } of open(two).entries.values()) assertEquals(offset % 64, 0);
 });
 
-Deno.test("zip: ranges of stored and deflated entries", () => {
+test("zip: ranges of stored and deflated entries", () => {
   for (
     const [bytes, name, content] of [
       [two, "a/one", noise],
@@ -99,7 +99,7 @@ Deno.test("zip: ranges of stored and deflated entries", () => {
   refused(() => open(two).entry("three"), 'no "three"');
 });
 
-Deno.test("zip: entries and offsets beyond 4 GiB, by ranges", () => {
+test("zip: entries and offsets beyond 4 GiB, by ranges", () => {
   const zeros = new Uint8Array(1 << 24);
   const pieces = 257;
   const large = {
@@ -118,7 +118,7 @@ Deno.test("zip: entries and offsets beyond 4 GiB, by ranges", () => {
   assertEquals(source.asked < 100_000, true, `${source.asked} bytes were read`);
 });
 
-Deno.test("zip: damage of contents is found by the checksum, also where a range misses it", () => {
+test("zip: damage of contents is found by the checksum, also where a range misses it", () => {
   const archive = open(two);
   const damaged = two.slice();
   damaged[archive.entry("a/one").offset + 2999] ^= 1;
@@ -130,7 +130,7 @@ Deno.test("zip: damage of contents is found by the checksum, also where a range 
   refused(() => open(flipped).read(open(flipped).entry("one"), 1e6), "is damaged");
 });
 
-Deno.test("zip: hostile directories are refused with a reason", () => {
+test("zip: hostile directories are refused with a reason", () => {
   const large = 0xfffffff0;
   const cases: [Uint8Array, string][] = [
     [new Uint8Array(0), "end record is missing"],
@@ -167,7 +167,7 @@ Deno.test("zip: hostile directories are refused with a reason", () => {
   refused(() => open(same), '"x" occurs twice');
 });
 
-Deno.test("zip: a bomb is stopped at the size it claims, and its claim has bounds", () => {
+test("zip: a bomb is stopped at the size it claims, and its claim has bounds", () => {
   const zeros = new Uint8Array(1 << 22);
   const bomb = zipSync({ x: [zeros, { level: 9 }] });
   // Claims a quarter of what it inflates to.

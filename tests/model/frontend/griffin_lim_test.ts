@@ -12,7 +12,7 @@ import {
 import { griffinLim, logMelToWave, melToPower } from "../../../model/frontend/griffin_lim.ts";
 import { Prng } from "../../../engine/prng.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
-import { full } from "../../support/tier.ts";
+import { full, test } from "../../support/tier.ts";
 
 /** One for all tests: pipelines are compiled once. */
 const device = await openDevice();
@@ -31,7 +31,7 @@ function sounds(): Map<string, Float32Array> {
   ]);
 }
 
-Deno.test("mel filters inverted: no bin is negative, and the bands come back", () => {
+test("mel filters inverted: no bin is negative, and the bands come back", () => {
   const random = new Prng(1);
   const frames = 7;
   // A spectrum that exists, over 8 decades.
@@ -64,7 +64,7 @@ Deno.test("mel filters inverted: no bin is negative, and the bands come back", (
   assertThrows(() => melToPower(new Float32Array(0)), ShapeError);
 });
 
-Deno.test("istft of stft is the signal where windows overlap", async () => {
+test("istft of stft is the signal where windows overlap", async () => {
   const random = new Prng(2);
   const values = Float32Array.from({ length: 400 + 9 * 160 }, () => random.normal());
   using x = device.tensor(values);
@@ -119,7 +119,7 @@ Deno.test("log-mel to sound: its log-mel is close in both framings, bits repeat"
   }
 });
 
-Deno.test("log-mel to sound: silence is silent, wrong shapes are refused", async () => {
+test("log-mel to sound: silence is silent, wrong shapes are refused", async () => {
   const silence = new Float32Array(BANDS * 5).fill(Math.log(LOG_OFFSET));
   const sound = await logMelToWave(device, silence, { statistics: null, rounds: 2 });
   assert(sound.every((it) => Math.abs(it) < 1e-3));

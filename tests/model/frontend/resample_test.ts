@@ -3,7 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { readSafetensors } from "../../../engine/formats/safetensors.ts";
 import { resample, resampleKernel } from "../../../model/frontend/resample.ts";
-import { full } from "../../support/tier.ts";
+import { full, test } from "../../support/tier.ts";
 
 const GOLDEN = new URL("../../golden/frontend", import.meta.url).pathname;
 
@@ -64,7 +64,7 @@ function resampleDirectly(
   );
 }
 
-Deno.test("kernel sizes are those of model/README.md, Data", () => {
+test("kernel sizes are those of model/README.md, Data", () => {
   const sizes = [44100, 48000, 22050, 32000, 8000].map((rate) => {
     const { orig, next, width, taps, phases } = resampleKernel(rate, 16000);
     assertEquals(phases.length, next);
@@ -79,7 +79,7 @@ Deno.test("kernel sizes are those of model/README.md, Data", () => {
   ]);
 });
 
-Deno.test("phases lie within the padded taps and leave the zero taps out", () => {
+test("phases lie within the padded taps and leave the zero taps out", () => {
   for (const rate of [44100, 22050, 8000, 12345]) {
     const { width, orig, phases } = resampleKernel(rate, 16000);
     for (const { offset, weights } of phases) {
@@ -90,7 +90,7 @@ Deno.test("phases lie within the padded taps and leave the zero taps out", () =>
   assert(phases.every(({ weights }) => weights.length <= 373));
 });
 
-Deno.test("resampling matches torchaudio's stored results", () => {
+test("resampling matches torchaudio's stored results", () => {
   const tensors = goldenTensors();
   const compared = JSON.parse(Deno.readTextFileSync(`${GOLDEN}.json`)) as {
     float32_run_vs_float64_run: Record<string, Comparison>;
@@ -131,7 +131,7 @@ Deno.test("resampling equals the direct float64 formula at odd rates", () => {
   }
 });
 
-Deno.test("output length is ceil(n * length / o) for any length and rate", () => {
+test("output length is ceil(n * length / o) for any length and rate", () => {
   fc.assert(
     fc.property(
       fc.nat(500),
@@ -146,7 +146,7 @@ Deno.test("output length is ceil(n * length / o) for any length and rate", () =>
   );
 });
 
-Deno.test("a sine below the cut-off keeps its level and frequency, one above is removed", () => {
+test("a sine below the cut-off keeps its level and frequency, one above is removed", () => {
   const sine = (hertz: number, rate: number): Float32Array =>
     Float32Array.from(
       { length: rate / 2 },
@@ -162,12 +162,12 @@ Deno.test("a sine below the cut-off keeps its level and frequency, one above is 
   }
 });
 
-Deno.test("equal rates return the input itself", () => {
+test("equal rates return the input itself", () => {
   const input = Float32Array.of(1, 2, 3);
   assert(resample(input, 16000, 16000) === input);
 });
 
-Deno.test("impossible rates are refused", () => {
+test("impossible rates are refused", () => {
   const input = new Float32Array(10);
   for (const rate of [0, -1, 44100.5, NaN, Infinity]) {
     assertThrows(() => resample(input, rate, 16000), RangeError, "positive integers");

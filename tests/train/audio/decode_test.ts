@@ -15,7 +15,7 @@ import { bytesInMemory } from "../../../train/audio/byte_source.ts";
 import { listAudioFiles } from "../../../train/io/folders.ts";
 import { Prng } from "../../../engine/prng.ts";
 import { crc, withChecksum } from "../../support/audio_bytes.ts";
-import { full } from "../../support/tier.ts";
+import { full, test } from "../../support/tier.ts";
 
 const GOLDEN = new URL("../../golden/audio/", import.meta.url).pathname;
 const REAL = new URL("../../../../shared/data/", import.meta.url).pathname;
@@ -103,7 +103,7 @@ for (const expected of expectations(GOLDEN)) {
   Deno.test(`golden ${expected.file}: ${expected.expect}`, () => checkFile(GOLDEN, expected));
 }
 
-Deno.test("lossy formats decode to the signal of the lossless file, in place", async () => {
+test("lossy formats decode to the signal of the lossless file, in place", async () => {
   const reference = await decodeGolden("flac_16bit_mono.flac");
   for (const file of ["ogg_vorbis.ogg", "mp3_vbr.mp3", "mp3_id3_album_art.mp3"]) {
     const decoded = await decodeGolden(file);
@@ -129,7 +129,7 @@ Deno.test("a cut-off MP3 or Ogg file gives the beginning of the whole one", asyn
   }
 });
 
-Deno.test("damage that a checksum shows is an error and never noise", async () => {
+test("damage that a checksum shows is an error and never noise", async () => {
   await assertRejects(
     () => decodeAudio(golden("flac_damaged_middle.flac")),
     AudioError,
@@ -149,7 +149,7 @@ Deno.test("damage that a checksum shows is an error and never noise", async () =
   }
 });
 
-Deno.test("a FLAC file cut off at a frame boundary is reported with its counts", async () => {
+test("a FLAC file cut off at a frame boundary is reported with its counts", async () => {
   const bytes = golden("flac_16bit_mono.flac");
   await assertRejects(
     () => decodeAudio(bytes.subarray(0, bytes.length - 40000)),
@@ -176,7 +176,7 @@ Deno.test("FLAC in Ogg decodes to the same samples as native FLAC", async () => 
   assertEquals(await decodeAudio(await oggFlac(native)), expected);
 });
 
-Deno.test("FLAC between an ID3v2 and an ID3v1 tag decodes", async () => {
+test("FLAC between an ID3v2 and an ID3v1 tag decodes", async () => {
   const native = golden("flac_16bit_mono.flac");
   const id3 = concatBytes([
     new TextEncoder().encode("ID3"),
@@ -191,7 +191,7 @@ Deno.test("FLAC between an ID3v2 and an ID3v1 tag decodes", async () => {
   );
 });
 
-Deno.test("junk before, between and after MP3 frames is not decoded", async () => {
+test("junk before, between and after MP3 frames is not decoded", async () => {
   const mp3 = golden("mp3_vbr.mp3");
   const expected = await decodeAudio(mp3);
   const prng = new Prng(2);
@@ -199,7 +199,7 @@ Deno.test("junk before, between and after MP3 frames is not decoded", async () =
   assertEquals(await decodeAudio(concatBytes([junk, mp3, junk])), expected);
 });
 
-Deno.test("random bytes, text and pictures are never taken for audio", async () => {
+test("random bytes, text and pictures are never taken for audio", async () => {
   const prng = new Prng(3);
   for (let trial = 0; trial < 60; trial++) {
     const size = 1 + prng.integer(40_000);
@@ -220,7 +220,7 @@ Deno.test("random bytes, text and pictures are never taken for audio", async () 
   );
 });
 
-Deno.test("mutated files end in finite samples or an AudioError", async () => {
+test("mutated files end in finite samples or an AudioError", async () => {
   const prng = new Prng(4);
   const files = ["mp3_vbr.mp3", "ogg_opus.opus", "ogg_vorbis.ogg", "ten_ms.wav"];
   for (let trial = 0; trial < 80; trial++) {
@@ -239,7 +239,7 @@ Deno.test("mutated files end in finite samples or an AudioError", async () => {
   }
 });
 
-Deno.test("a missing Ogg page is noticed", async () => {
+test("a missing Ogg page is noticed", async () => {
   const bytes = golden("ogg_vorbis.ogg");
   const starts = oggPageStarts(bytes);
   assert(starts.length >= 4);
@@ -248,7 +248,7 @@ Deno.test("a missing Ogg page is noticed", async () => {
   await assertRejects(() => decodeAudio(holed), AudioError, "missing");
 });
 
-Deno.test("an Ogg file without a known codec is named as such", async () => {
+test("an Ogg file without a known codec is named as such", async () => {
   const bytes = golden("ogg_opus.opus").subarray(0, oggPageStarts(golden("ogg_opus.opus"))[1]);
   assertEquals(oggStreams(bytesInMemory(bytes)).map(({ codec }) => codec), ["opus"]);
   const other = bytes.slice();
@@ -260,13 +260,13 @@ Deno.test("an Ogg file without a known codec is named as such", async () => {
   );
 });
 
-Deno.test("mono is the arithmetic mean of all channels", () => {
+test("mono is the arithmetic mean of all channels", () => {
   const channels = [[1, 2, -3], [0, 2, 3], [0.5, 2, 0]].map((x) => Float32Array.from(x));
   assertEquals([...toMono(channels)], [0.5, 2, 0]);
   assertEquals(toMono([channels[0]]), channels[0]);
 });
 
-Deno.test("a path that cannot be read is an AudioError", async () => {
+test("a path that cannot be read is an AudioError", async () => {
   const attempt = (): Promise<unknown> => loadWaveform(join(GOLDEN, "absent.wav"));
   const error = await assertRejects(attempt, AudioError);
   assertStringIncludes((error as Error).message, "cannot be read");

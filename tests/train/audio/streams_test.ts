@@ -25,7 +25,7 @@ import {
   withChecksum,
 } from "../../support/audio_bytes.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
-import { full, fullOnly } from "../../support/tier.ts";
+import { full, fullOnly, test } from "../../support/tier.ts";
 
 const STREAMS = new URL("../../golden/audio_streams/", import.meta.url).pathname;
 const GOLDEN = new URL("../../golden/audio/", import.meta.url).pathname;
@@ -61,20 +61,20 @@ for (const [file, samples, slack, parts] of CHAINS) {
   });
 }
 
-Deno.test("streams of one rate with different channels are one array per channel", async () => {
+test("streams of one rate with different channels are one array per channel", async () => {
   const { sampleRate, channels } = await decodeAudio(read("chained.opus"));
   // opusdec: 57,600.
   assertEquals([sampleRate, ...channels.map(({ length }) => length)], [48000, 57600, 57600]);
   await assertRejects(() => decodeAudio(read("chained_vorbis.ogg")), AudioError, "several sample");
 });
 
-Deno.test("Ogg Opus shorter than a second ends where its last page says", async () => {
+test("Ogg Opus shorter than a second ends where its last page says", async () => {
   const { sampleRate, channels } = await decodeAudio(read("short.opus"));
   // opusdec: 20,160; the packets hold 20,472 and the pre-skip.
   assertEquals([sampleRate, channels[0].length], [48000, 20160]);
 });
 
-Deno.test("the output gain of an Opus header is applied", async () => {
+test("the output gain of an Opus header is applied", async () => {
   const plain = read("short.opus");
   const louder = plain.slice();
   const view = new DataView(louder.buffer);
@@ -86,7 +86,7 @@ Deno.test("the output gain of an Opus header is applied", async () => {
   for (let i = 0; i < a.length; i += 97) assertAlmostEquals(b[i], a[i] * 10 ** 0.3, 1e-6);
 });
 
-Deno.test("FLAC frames that leave rate and bits to STREAMINFO", async () => {
+test("FLAC frames that leave rate and bits to STREAMINFO", async () => {
   const plain = Deno.readFileSync(join(GOLDEN, "flac_16bit_mono.flac"));
   const bare = namelessFlac(plain);
   assertNotEquals(bare, plain);
@@ -104,7 +104,7 @@ function floatWav(values: readonly number[], rate = 16000): Uint8Array {
   return bytes;
 }
 
-Deno.test("samples that no spectrum can hold are refused, loud ones are not", async () => {
+test("samples that no spectrum can hold are refused, loud ones are not", async () => {
   for (const bad of [NaN, Infinity, -Infinity, 1e20, -1e30, 3e38]) {
     const bytes = floatWav([0, 0.5, bad, 0]);
     await assertRejects(() => decodeAudio(bytes), AudioError, "at frame 2");
@@ -113,7 +113,7 @@ Deno.test("samples that no spectrum can hold are refused, loud ones are not", as
   assertEquals([...await loadWaveform(floatWav([0, 2 ** 31, -32768]))], [0, 2 ** 31, -32768]);
 });
 
-Deno.test("values of a store that are no log-mel are refused", async () => {
+test("values of a store that are no log-mel are refused", async () => {
   await inTempDir(async (dir) => {
     const readers = clipReaders();
     for (const bad of [NaN, Infinity, 1e37, -1e5]) {
@@ -131,7 +131,7 @@ function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
-Deno.test("what is no regular file is never waited for", async () => {
+test("what is no regular file is never waited for", async () => {
   await inTempDir(async (dir) => {
     const readers = clipReaders();
     const paths = [dir, join(dir, "zero.wav"), join(dir, "absent.wav")];
@@ -145,7 +145,7 @@ Deno.test("what is no regular file is never waited for", async () => {
   });
 });
 
-Deno.test("rates below 1 kHz are refused", async () => {
+test("rates below 1 kHz are refused", async () => {
   const quiet = new Float32Array(2000);
   await assertRejects(() => loadWaveform(wav(quiet, 1)), AudioError, "sample rate of 1 Hz");
   await assertRejects(() => loadWaveform(wav(quiet, 999)), AudioError, "at least 1000");
@@ -167,7 +167,7 @@ function rf64(frames: number, pcm: Uint8Array): Uint8Array {
   return concatBytes([header, pcm]);
 }
 
-Deno.test("RF64: sizes of 64 bits, and what follows the data is no sound", async () => {
+test("RF64: sizes of 64 bits, and what follows the data is no sound", async () => {
   const chunk = new Uint8Array(40);
   chunk.set(new TextEncoder().encode("bext"));
   chunk[4] = 32;
@@ -218,7 +218,7 @@ Deno.test("files of more hours than the limit are refused before they are decode
   await assertRejects(() => loadWaveform(vorbis, { maxHours: hours }), AudioError, "hours");
 });
 
-Deno.test("silence has the length that its frames say", async () => {
+test("silence has the length that its frames say", async () => {
   const mp3 = await loadWaveform(silentMp3(20));
   assertEquals([mp3.length, mp3.every((it) => it === 0)], [20 * 1152, true]);
   const vorbis = await decodeAudio(silentVorbis(VORBIS, 2));

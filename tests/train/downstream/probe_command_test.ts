@@ -66,7 +66,7 @@ async function printed(body: () => Promise<unknown>): Promise<{ out: string; err
   return lines;
 }
 
-Deno.test("probe command: scores, baselines, files, cache; the untrained network is training's", () =>
+test("probe command: scores, baselines, files, cache; the untrained network is training's", () =>
   inTempDir(async (dir) => {
     const [data, encoder, cache] = ["data", "encoder.safetensors", "cache"].map((it) =>
       join(dir, it)
@@ -187,7 +187,7 @@ test("probe and embed pool as the encoder's file says, unless they are told", ()
     }
   }));
 
-Deno.test("probe command: wrong words and data that cannot be used", () =>
+test("probe command: wrong words and data that cannot be used", () =>
   inTempDir(async (dir) => {
     const text = help().replace(/\s+/g, " ");
     assert(text.includes("--untrained") && text.includes("1e-4; evar: 3e-5"));
@@ -217,7 +217,7 @@ Deno.test("probe command: wrong words and data that cannot be used", () =>
     await fails(2, "no usable encoder", "--checkpoint", words, "--dataset", dir);
   }));
 
-Deno.test("probe: kept features survive a torn end and know what they are of", () =>
+test("probe: kept features survive a torn end and know what they are of", () =>
   inTempDir((dir) => {
     const identity = { kind: "test" };
     const digest = (i: number) => String(i).repeat(64);
@@ -253,7 +253,7 @@ Deno.test("probe: kept features survive a torn end and know what they are of", (
     assertEquals(none.get(digest(1))![0], 1);
   }));
 
-Deno.test("probe: a saved probe comes back and gives probabilities", () =>
+test("probe: a saved probe comes back and gives probabilities", () =>
   inTempDir(async (dir) => {
     const file: ProbeFile = {
       classes: ["a", "b", "c"],
@@ -289,7 +289,7 @@ Deno.test("probe: a saved probe comes back and gives probabilities", () =>
     assertEquals(exitCodeOf(error), 2);
   }));
 
-Deno.test("probe command: an encoder of another system, at its rate, and what its probe says of files", () =>
+test("probe command: an encoder of another system, at its rate, and what its probe says of files", () =>
   inTempDir(async (dir) => {
     const data = join(dir, "data");
     await writeFolder(data);
@@ -325,7 +325,7 @@ Deno.test("probe command: an encoder of another system, at its rate, and what it
     }
   }));
 
-Deno.test("probe: a saved probe that is not as it should be is refused, with what is wrong", () =>
+test("probe: a saved probe that is not as it should be is refused, with what is wrong", () =>
   inTempDir(async (dir) => {
     const path = join(dir, "probe.safetensors");
     const f32 = (shape: number[], ...values: number[]) =>
@@ -419,7 +419,7 @@ Deno.test("probe: a saved probe that is not as it should be is refused, with wha
     refused("a Git LFS pointer");
   }));
 
-Deno.test("probe: the picture holds every cell and its share, with many classes too", () => {
+test("probe: the picture holds every cell and its share, with many classes too", () => {
   const few = confusionSvg(["<a>", "b"], [[3, 1], [0, 0]], "a title\nand more");
   assertEquals([...few.matchAll(/<title>(.*?)<\/title>/g)].map(([, it]) => it), [
     "&#60;a&#62; taken for &#60;a&#62;: 3 of 4",

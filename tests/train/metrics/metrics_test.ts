@@ -9,7 +9,7 @@ import { pretrain } from "../../../train/run/loop.ts";
 import { Progress } from "../../../train/cli/progress.ts";
 import { openRunDirectory } from "../../../train/run/run_directory.ts";
 import { cropSamples } from "../../../train/run/schedule.ts";
-import { full } from "../../support/tier.ts";
+import { full, test } from "../../support/tier.ts";
 
 const WORDS = ["--batch", "2", "--crop-frames", "48", "--quiet", "--seed", "3"];
 
@@ -57,7 +57,7 @@ Deno.test("every rhythm of logging gives the rows of its own updates, taken at o
   assertEquals(await rows(atOnce, "--steps", "7", "--log-every", "100"), steps(7));
 });
 
-Deno.test("a loss that is not finite ends the run with the first such step, logged or not", async () => {
+test("a loss that is not finite ends the run with the first such step, logged or not", async () => {
   using device = await openDevice();
   // The second update divides by a norm of infinity.
   await assertRejects(

@@ -5,7 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { groupOf } from "../../../train/metrics/groups.ts";
 import { run as pretrainCommand } from "../../../train/commands/pretrain.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 import {
   crc32c,
   encodeEvent,
@@ -19,7 +19,7 @@ const bytes = (...values: number[]) => Uint8Array.of(...values);
 const text = (value: string) => new TextEncoder().encode(value);
 const hex = (data: Uint8Array) => [...data].map((it) => it.toString(16).padStart(2, "0")).join(" ");
 
-Deno.test("CRC-32C has the vectors of RFC 3720, B.4", () => {
+test("CRC-32C has the vectors of RFC 3720, B.4", () => {
   const count = (from: number, by: number) =>
     Uint8Array.from({ length: 32 }, (_, i) => from + by * i);
   assertEquals(crc32c(count(0, 0)), 0x8a9136aa);
@@ -31,7 +31,7 @@ Deno.test("CRC-32C has the vectors of RFC 3720, B.4", () => {
   assertEquals(crc32c(bytes()), 0);
 });
 
-Deno.test("masked CRC: TensorFlow's own event files begin with these twelve bytes", () => {
+test("masked CRC: TensorFlow's own event files begin with these twelve bytes", () => {
   // Length 24 of the version event and its masked CRC.
   const record = tfRecord(new Uint8Array(24));
   assertEquals(hex(record.subarray(0, 12)), "18 00 00 00 00 00 00 00 a3 7f 4b 22");
@@ -39,13 +39,13 @@ Deno.test("masked CRC: TensorFlow's own event files begin with these twelve byte
   assertEquals(maskedCrc32c(text("123456789")), 0xc78ab0e5);
 });
 
-Deno.test("the version event is the record that TensorFlow writes", () => {
+test("the version event is the record that TensorFlow writes", () => {
   // 09 f64, 1a 0d "brain.Event:2": 24 bytes.
   const expected = "09 00 00 00 00 00 00 f8 3f 1a 0d 62 72 61 69 6e 2e 45 76 65 6e 74 3a 32";
   assertEquals(hex(encodeEvent(1.5, 0, { fileVersion: "brain.Event:2" })), expected);
 });
 
-Deno.test("scalars and session starts, field by field", () => {
+test("scalars and session starts, field by field", () => {
   // wall_time 2.0 | step 300 = ac 02 | summary, 17 bytes: value, 8 bytes: tag "a", simple_value
   // 0.5; value, 5 bytes …
   const scalars = encodeEvent(2, 300, { scalars: { a: 0.5, bc: -2 } });
@@ -70,7 +70,7 @@ Deno.test("scalars and session starts, field by field", () => {
   );
 });
 
-Deno.test("a text is a string tensor of the text plugin, field by field", () => {
+test("a text is a string tensor of the text plugin, field by field", () => {
   // summary, 31 bytes: value, 29: tag "a"; tensor, 9: DT_STRING, scalar shape, "| b"; metadata, 8:
   // plugin data, 6: its name.
   assertEquals(
@@ -87,7 +87,7 @@ Deno.test("a text is a string tensor of the text plugin, field by field", () => 
   );
 });
 
-Deno.test("every measured field of a row has a group", () => {
+test("every measured field of a row has a group", () => {
   const fields = "epoch samples loss loss_pred loss_cls lr teacher_temp ema_encoder ema_head " +
     "choice_temp grad_norm target_perplexity target_std prediction_std distinct_targets " +
     "head_perplexity loss_scale skipped_updates samples_per_s loader_wait exchange_wait " +
@@ -111,7 +111,7 @@ function records(file: Uint8Array): Uint8Array[] {
   return found;
 }
 
-Deno.test("a resumed run starts a later file that says from which step it counts", () => {
+test("a resumed run starts a later file that says from which step it counts", () => {
   const dir = Deno.makeTempDirSync();
   try {
     const now = () => 1_700_000_000_500;

@@ -11,9 +11,9 @@ import { cropSamples } from "../../../train/run/schedule.ts";
 import { UpdateWatch } from "../../../train/run/update_watch.ts";
 import { inTempDir } from "../../support/audio_files.ts";
 import { openDevice } from "../../support/device.ts";
-import { fullOnly } from "../../support/tier.ts";
+import { fullOnly, test } from "../../support/tier.ts";
 
-Deno.test("near its end an update is completed after a signal, else it is given up", async () => {
+test("near its end an update is completed after a signal, else it is given up", async () => {
   let [time, heard] = [0, false];
   const { signal } = new AbortController();
   const watchOf = () => new UpdateWatch(signal, () => heard, () => time);

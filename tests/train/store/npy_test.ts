@@ -10,7 +10,7 @@ import {
   npyHeader,
   parseNpyHeader,
 } from "../../../train/io/npy.ts";
-import { full } from "../../support/tier.ts";
+import { full, test } from "../../support/tier.ts";
 
 /** A header put together by hand: magic, version, length, text, spaces, line feed. */
 function handmade(text: string, version = 1): Uint8Array {
@@ -38,13 +38,13 @@ function fromBits(bits: number, exponentBits: number, fractionBits: number): num
     : sign * (1 + fraction) * 2 ** (exponent - bias);
 }
 
-Deno.test("the header is what NumPy 2.4 writes for zeros((80, 5), float32)", () => {
+test("the header is what NumPy 2.4 writes for zeros((80, 5), float32)", () => {
   const text = "{'descr': '<f4', 'fortran_order': False, 'shape': (80, 5), }";
   assertEquals(npyHeader([80, 5], "f32"), handmade(text));
   assertEquals(npyHeader([80, 5], "f32").length, 128);
 });
 
-Deno.test("headers go through writing and reading, and files have their size", () => {
+test("headers go through writing and reading, and files have their size", () => {
   fc.assert(
     fc.property(
       fc.array(fc.nat(5000), { maxLength: 4 }),
@@ -61,7 +61,7 @@ Deno.test("headers go through writing and reading, and files have their size", (
   );
 });
 
-Deno.test("values are little-endian IEEE 754, bit for bit", () => {
+test("values are little-endian IEEE 754, bit for bit", () => {
   for (const [dtype, exponent, fraction] of [["f32", 8, 23], ["f16", 5, 10]] as const) {
     const width = ITEM_BYTES[dtype];
     const finite = fc.integer({ min: 0, max: 2 ** (8 * width) - 1 })
@@ -81,7 +81,7 @@ Deno.test("values are little-endian IEEE 754, bit for bit", () => {
   }
 });
 
-Deno.test("headers of other writers are read: versions 2 and 3, other order, quotes, spaces", () => {
+test("headers of other writers are read: versions 2 and 3, other order, quotes, spaces", () => {
   const dicts = [
     "{'descr': '<f4', 'fortran_order': False, 'shape': (80, 5), }",
     "{'shape':(80,5),'fortran_order':False,'descr':'<f4'}",
@@ -96,7 +96,7 @@ Deno.test("headers of other writers are read: versions 2 and 3, other order, quo
   assertEquals(parseNpyHeader(handmade(dicts[0].replace("(80, 5)", "(7,)"))).shape, [7]);
 });
 
-Deno.test("what cannot be used is refused with what is wrong", () => {
+test("what cannot be used is refused with what is wrong", () => {
   const dict = "{'descr': '<f4', 'fortran_order': False, 'shape': (80, 5), }";
   const cases: [Uint8Array, string][] = [
     [new Uint8Array(0), "not a .npy file"],
