@@ -184,11 +184,11 @@ async function check(test: Case, dtype: Float, on = device): Promise<void> {
   leaves.forEach((leaf) => leaf.dispose());
 }
 
-for (const test of CASES) {
-  const label = `${test.op} ${JSON.stringify(test.inputs.map(({ shape }) => shape))}`;
-  const tier = test.quick ? Deno.test : fullOnly;
-  tier(`beyond one invocation's loops: ${label}`, () => check(test, "f32"));
-  fullOnly(`beyond one invocation's loops, f16: ${label}`, () => check(test, "f16"));
+for (const it of CASES) {
+  const label = `${it.op} ${JSON.stringify(it.inputs.map(({ shape }) => shape))}`;
+  const tier = it.quick ? test : fullOnly;
+  tier(`beyond one invocation's loops: ${label}`, () => check(it, "f32"));
+  fullOnly(`beyond one invocation's loops, f16: ${label}`, () => check(it, "f16"));
 }
 
 const small = await openDevice({ bindingLimit: 4096 });
@@ -230,11 +230,11 @@ const UNBINDABLE: readonly Case[] = [
   { op: "l2Normalize", inputs: [refRandom([3, 2003], 1)], attrs: { eps: 1e-12 } },
 ];
 
-for (const test of UNBINDABLE) {
-  const label = `${test.op} ${JSON.stringify(test.inputs.map(({ shape }) => shape))}`;
-  const tier = test.quick ? Deno.test : fullOnly;
-  tier(`beyond a binding: ${label}`, () => check(test, "f32", small));
-  fullOnly(`beyond a binding, f16: ${label}`, () => check(test, "f16", small));
+for (const it of UNBINDABLE) {
+  const label = `${it.op} ${JSON.stringify(it.inputs.map(({ shape }) => shape))}`;
+  const tier = it.quick ? test : fullOnly;
+  tier(`beyond a binding: ${label}`, () => check(it, "f32", small));
+  fullOnly(`beyond a binding, f16: ${label}`, () => check(it, "f16", small));
 }
 
 test("what cannot be split is refused by name and rule", () => {

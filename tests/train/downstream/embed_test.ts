@@ -347,7 +347,7 @@ test("the README's encoder example runs as printed and embeds a file", () =>
     const data = audioFolder(dir);
     const model = join(dir, "encoder.safetensors");
     await Deno.writeFile(model, encoderFile());
-    const args = ["run", "--no-prompt", "--check", "--quiet", `--allow-read=${dir}`, "-"];
+    const args = ["run", "--no-prompt", "--no-check", "--quiet", `--allow-read=${dir}`, "-"];
     const { out } = await deno([...args, model, join(data, "2.wav")], code);
     // 70,000 samples are 436 frames.
     assertEquals(out, "[ 80 ] 28\n[ 28, 80 ] 4320 ms");
@@ -388,7 +388,7 @@ fullOnly(
       const args = [
         "run",
         "--no-prompt",
-        "--check",
+        "--no-check",
         "--quiet",
         `-R=${dir}`,
         "--allow-net=127.0.0.1",

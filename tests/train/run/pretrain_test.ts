@@ -75,7 +75,7 @@ fullOnly(
 test("a run leaves the directory of the interface", () =>
   inTempDir(async (dir) => {
     const out = join(dir, "run");
-    assertEquals(await command("--steps", "2", "--out", out, "--recipe", "released"), 0);
+    assertEquals(await command("--steps", "2", "--out", out), 0);
     const rows = await metricsOf(out);
     assertEquals(rows.map(({ step, samples }) => [step, samples]), [[1, 2], [2, 4]]);
     assertEquals(Object.keys(rows[0]).sort(), [
@@ -107,19 +107,19 @@ test("a run leaves the directory of the interface", () =>
     assert(encoder.tensors.has("pos_embed"));
     assert(![...encoder.tensors.keys()].some((name) => /decoder|head|_ema/.test(name)));
     const config = JSON.parse(await Deno.readTextFile(join(out, "config.json")));
-    assertEquals([config.recipe, config.seed, config.batch], ["released", 1337, 2]);
+    assertEquals([config.recipe, config.seed, config.batch], ["paper", 1337, 2]);
     assertEquals(await Deno.readTextFile(join(out, "skipped.jsonl")), "");
   }));
 
 test("a resumed run goes on from its checkpoint", () =>
   inTempDir(async (dir) => {
     const [whole, parts] = [join(dir, "whole"), join(dir, "parts")];
-    assertEquals(await command("--steps", "4", "--save-every", "2", "--out", whole), 0);
+    assertEquals(await command("--steps", "3", "--save-every", "2", "--out", whole), 0);
     const stop = new AbortController();
     stop.abort();
     // Aborted before it starts: one update, a checkpoint, and the interruption is reported.
     await assertRejects(
-      () => pretrainCommand([...QUICK, "--steps", "4", "--out", parts], stop.signal),
+      () => pretrainCommand([...QUICK, "--steps", "3", "--out", parts], stop.signal),
       Error,
       "interrupted after step 1",
     );
@@ -154,9 +154,12 @@ fullOnly(
 fullOnly("weights of another run can be started from", () =>
   inTempDir(async (dir) => {
     const [first, second] = [join(dir, "first"), join(dir, "second")];
-    assertEquals(await command("--steps", "1", "--out", first), 0);
+    const released = ["--steps", "1", "--recipe", "released"];
+    assertEquals(await command(...released, "--out", first), 0);
     const checkpoint = join(first, "checkpoints", "step-00000001.safetensors");
-    assertEquals(await command("--steps", "1", "--out", second, "--init", checkpoint), 0);
+    assertEquals(await command(...released, "--out", second, "--init", checkpoint), 0);
+    const config = JSON.parse(await Deno.readTextFile(join(second, "config.json")));
+    assertEquals(config.recipe, "released");
     await assertRejects(
       () =>
         command(
