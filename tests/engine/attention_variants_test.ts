@@ -31,14 +31,10 @@ const FEW: readonly Case[] = [
 ];
 const MANY: readonly Case[] = [
   ...FEW,
-  [2, 1, 37, 5, 20, false],
   [1, 1, 31, 29, 35, false],
   [1, 1, 9, 35, 128, false],
   [2, 2, 13, 13, 8, true],
-  [1, 1, 70, 67, 16, true],
-  [1, 1, 99, 34, 32, true],
-  [3, 1, 66, 67, 20, true, true],
-  [2, 1, 7, 9, 35, false, true],
+  [3, 1, 70, 67, 20, true, true],
 ];
 /**
  * One kernel for all gradients of fused projections: batch, heads, tokens, head size. Whole words
@@ -123,8 +119,9 @@ for (const [variant, kernels] of Object.entries(KERNELS)) {
             fn: async () => {
               // Compiling takes most of the time; dtype, tile size and subgroups change little of
               // the text.
-              const few = dtype === "f16" || variant === "tiled-64" || subgroups;
-              const cases = full ? few ? FEW : MANY : FEW.slice(2, 3);
+              const few = variant === "tiled-64" || subgroups;
+              const all = dtype === "f16" ? FEW.slice(few ? 3 : 1) : few ? FEW.slice(1) : MANY;
+              const cases = full ? all : FEW.slice(2, 3);
               for (const [b, h, tq, tk, d, causal, masked] of cases) {
                 const shapes = [[b, h, tq, d], [b, h, tk, d], [b, h, tk, d], [b, h, tq, d]];
                 const { arrays: [q, k, v, dy], tensors } = inputs(device, dtype, shapes);
@@ -171,7 +168,8 @@ Deno.test({
     using device = await openDevice({ variants: { attention: "single" } });
     const { reference } = registry().get("selfAttention")!;
     for (const dtype of full && device.features.f16 ? ["f32", "f16"] as const : ["f32"] as const) {
-      for (const [b, heads, tokens, d, causal, masked] of full ? SINGLE : SINGLE.slice(0, 1)) {
+      const some = dtype === "f16" ? SINGLE.filter((_, i) => i % 2 === 1) : SINGLE;
+      for (const [b, heads, tokens, d, causal, masked] of full ? some : SINGLE.slice(0, 1)) {
         const ran = new Set<string>();
         device.observe({
           beforeDispatch: ({ name }) => void ran.add(name),
@@ -251,7 +249,7 @@ test("attention in blocks matches the reference: causal, masked, f32 and f16", a
   }
 });
 
-Deno.test("more batches times heads than a launch has workgroups are split", async () => {
+test("more batches times heads than a launch has workgroups are split", async () => {
   using device = await openDevice();
   const q = device.full([70000, 1, 1, 1], 1).trainable();
   const y = attention(q, q, q);
@@ -309,23 +307,23 @@ for (const variant of ["rows", "single", "tiled"]) {
 
 fullOnly("every variant reads and writes fused projections in place", async () => {
   const [batch, tokens, heads, d] = [2, 41, 3, 12];
-  for (const variant of ["single", ...Object.keys(KERNELS)]) {
+  for (const [i, variant] of ["single", ...Object.keys(KERNELS)].entries()) {
     using device = await openDevice({ variants: { attention: variant } });
     const shapes = [[batch, tokens, 3 * heads * d], [batch, tokens, heads * d]];
-    for (const dtype of device.features.f16 ? ["f32", "f16"] as const : ["f32"] as const) {
-      const { arrays: [qkv, dy], tensors } = inputs(device, dtype, shapes);
-      const y = selfAttention(tensors[0].trainable(), heads);
-      const result = y.view(y.shape);
-      backward(y, tensors[1]);
-      const [actual, gradient] = await device.read([result, tensors[0].grad!]);
-      const { reference } = registry().get("selfAttention")!;
-      const attrs = { heads, scale: d ** -0.5 };
-      const [o] = reference.forward([qkv], attrs);
-      const [dqkv] = reference.backward!([qkv], attrs, [dy]);
-      const label = `${variant} ${dtype}:`;
-      assertClose(`${label} result`, actual, o, TOLERANCE[dtype]);
-      assertClose(`${label} gradient`, gradient, dqkv!, 2 * TOLERANCE[dtype]);
-    }
+    // In turns: where operands lie does not depend on the dtype.
+    const dtype = i % 2 === 0 || !device.features.f16 ? "f32" : "f16";
+    const { arrays: [qkv, dy], tensors } = inputs(device, dtype, shapes);
+    const y = selfAttention(tensors[0].trainable(), heads);
+    const result = y.view(y.shape);
+    backward(y, tensors[1]);
+    const [actual, gradient] = await device.read([result, tensors[0].grad!]);
+    const { reference } = registry().get("selfAttention")!;
+    const attrs = { heads, scale: d ** -0.5 };
+    const [o] = reference.forward([qkv], attrs);
+    const [dqkv] = reference.backward!([qkv], attrs, [dy]);
+    const label = `${variant} ${dtype}:`;
+    assertClose(`${label} result`, actual, o, TOLERANCE[dtype]);
+    assertClose(`${label} gradient`, gradient, dqkv!, 2 * TOLERANCE[dtype]);
   }
 });
 
@@ -389,7 +387,7 @@ for (const variant of ["rows", "single"]) {
   });
 }
 
-test("operands in textures give the bits of those in buffers", async () => {
+Deno.test("operands in textures give the bits of those in buffers", async () => {
   // A limit of tensors' memory keeps operands in buffers.
   const devices = [await openDevice(), await openDevice({ memoryLimit: 2 ** 40 })];
   const forms = [
@@ -398,7 +396,7 @@ test("operands in textures give the bits of those in buffers", async () => {
     { batch: 4, tokens: 58, heads: 12, keyHeads: 12, d: 32, masked: true },
   ];
   for (
-    const { batch, tokens, heads, keyHeads, d, causal, masked } of full ? forms : forms.slice(1)
+    const { batch, tokens, heads, keyHeads, d, causal, masked } of full ? forms : forms.slice(1, 2)
   ) {
     const width = (heads + 2 * keyHeads) * d;
     const results = devices.map((device) => {

@@ -58,16 +58,18 @@ const SIZES = [
 const FEW = [[3, 5, 7], [36, 132, 193]];
 const QUICK_LAYOUTS = new Set(["NT", "TN"]);
 
-for (const layout of LAYOUTS) {
+for (const [turn, layout] of LAYOUTS.entries()) {
+  // Tiles are chosen alike for all layouts, whose sizes take turns: each is a compilation.
+  const inTurn = <T>(all: readonly T[]): readonly T[] => all.filter((_, i) => i % 2 === turn % 2);
   const name = `${layout.ta ? "T" : "N"}${layout.tb ? "T" : "N"}`;
   Deno.test({
     name: `products ${name} match float64 with both kernels`,
     ignore: !full && !QUICK_LAYOUTS.has(name),
     fn: async () => {
-      for (const [m, n, k] of full ? SIZES : FEW) await holds({ m, n, k, ...layout });
+      for (const [m, n, k] of full ? inTurn(SIZES) : FEW) await holds({ m, n, k, ...layout });
       if (!full) return;
       // Batches large enough for the rows alone to decide on the tile.
-      for (const m of [4, 16, 28, 60]) {
+      for (const m of inTurn([4, 16, 28, 60])) {
         await holds({ m, n: 12, k: 8, batch: 40, alpha: -0.75, ...layout });
         await holds({ m, n: 12, k: 7, batch: 40, ...layout });
       }
@@ -87,10 +89,10 @@ Deno.test("epilogues match float64 with both kernels", async () => {
   ];
   if (!full) return await holds({ m: 13, n: 20, k: 12, tb: true, bias: true, gelu: true });
   for (const epilogue of epilogues) {
-    for (const [m, n, k] of [[5, 7, 3], [13, 20, 12], [196, 68, 8]]) {
+    for (const [m, n, k] of [[5, 7, 3], [196, 68, 8]]) {
       await holds({ m, n, k, tb: true, ...epilogue });
-      await holds({ m, n, k, batch: 3, ...epilogue });
     }
+    await holds({ m: 13, n: 20, k: 12, batch: 3, ...epilogue });
     await holds({ m: 68, n: 36, k: 13, ta: true, ...epilogue });
   }
 });
@@ -143,15 +145,15 @@ fullOnly(
       { ta: true, bias: true, accumulate: true },
       { residual: true, factor: true, accumulate: true },
     ];
-    for (const epilogue of epilogues) {
-      for (const half of fast.device.features.f16 ? [false, true] : [false]) {
-        for (const k of LONG) {
-          const p = { m: 3, n: 5, k, half, ...epilogue };
-          const x = prepare(p);
-          await holds(p, x);
-          const first = await compute(fast.device, p, x);
-          assert(sameBits(await compute(tiled.device, p, x), first), `tiled: ${label(p)}`);
-        }
+    for (const [i, epilogue] of epilogues.entries()) {
+      // In turns, as f16 is stored once, at the end.
+      const half = i % 2 === 1 && fast.device.features.f16;
+      for (const k of LONG) {
+        const p = { m: 3, n: 5, k, half, ...epilogue };
+        const x = prepare(p);
+        await holds(p, x);
+        const first = await compute(fast.device, p, x);
+        assert(sameBits(await compute(tiled.device, p, x), first), `tiled: ${label(p)}`);
       }
     }
   },
@@ -188,7 +190,7 @@ test("rows are summed where one launch has all of K", async () => {
 });
 
 /** Sums of equal terms are right to 5e-6, where one long sum in f32 is off by 1e-3. */
-Deno.test("sums of 131,072 and 300,000 equal terms", async () => {
+test("sums of 131,072 and 300,000 equal terms", async () => {
   for (const [k, term] of [[131072, 0.7], [300000, 1], [131072, 1 / 3]]) {
     const values = Float32Array.of(term);
     const a = fast.device.full([1, k], term);
@@ -207,7 +209,7 @@ Deno.test("sums of 131,072 and 300,000 equal terms", async () => {
 });
 
 Deno.test("GELU and its derivative are those of the product", async () => {
-  for (const [m, n, k] of full ? [[5, 7, 3], [13, 20, 12], [196, 68, 8]] : [[13, 20, 12]]) {
+  for (const [m, n, k] of full ? [[5, 7, 3], [196, 68, 8]] : [[13, 20, 12]]) {
     const p = { m, n, k, tb: !full, bias: true };
     const x = prepare(p);
     for (const { device } of [fast, plain]) {
@@ -234,18 +236,18 @@ Deno.test("GELU and its derivative are those of the product", async () => {
 fullOnly(
   "a product large enough for the widest tile gives the bits of the register tiles",
   async () => {
-    for (const layout of LAYOUTS) {
-      for (const extra of [{ bias: true, gelu: true }, { residual: true, accumulate: true }]) {
-        // 2^28 multiply-adds and a few, with ends of every kind.
-        const p = { m: 652, n: 700, k: layout.ta && !layout.tb ? 593 : 592, ...layout, ...extra };
-        const x = prepare(p);
-        fast.dispatches.length = 0;
-        const results = await compute(fast.device, p, x);
-        assert(sameBits(results, await compute(plain.device, p, x)), label(p));
-        // Elsewhere smaller tiles may divide better among the cores.
-        if (hasSubgroups && [2, 4, 8, 16].includes(navigator.hardwareConcurrency)) {
-          assertEquals(fast.dispatches[0].tile, "64 x 2");
-        }
+    const extras = [{ bias: true, gelu: true }, { residual: true, accumulate: true }];
+    for (const [i, layout] of LAYOUTS.entries()) {
+      // 2^28 multiply-adds and a few, with ends of every kind.
+      const k = layout.ta && !layout.tb ? 593 : 592;
+      const p = { m: 652, n: 700, k, ...layout, ...extras[i % 2] };
+      const x = prepare(p);
+      fast.dispatches.length = 0;
+      const results = await compute(fast.device, p, x);
+      assert(sameBits(results, await compute(plain.device, p, x)), label(p));
+      // Elsewhere smaller tiles may divide better among the cores.
+      if (hasSubgroups && [2, 4, 8, 16].includes(navigator.hardwareConcurrency)) {
+        assertEquals(fast.dispatches[0].tile, "64 x 2");
       }
     }
   },

@@ -15,7 +15,7 @@ import {
   verify,
   watched,
 } from "../support/gemm_products.ts";
-import { full, fullOnly } from "../support/tier.ts";
+import { full, fullOnly, test } from "../support/tier.ts";
 
 /** Every layout, with epilogues spread over them: what is fused does not depend on the layout. */
 const FORMS: readonly Partial<Product>[] = [
@@ -105,8 +105,15 @@ const EXPECTED: Readonly<Record<string, Omit<Dispatch, "widths">>> = {
   ),
 };
 
-/** What is computed and with which accesses. */
-function products(half: boolean): (readonly [Product, string])[] {
+/** Of the plainest first: the others are held against it. */
+const VARIANTS = [...everywhere, ...withSubgroups, ...withImages];
+
+/**
+ * What a variant computes and with which accesses. Each costs a compilation: the plainest takes
+ * all, of the others each takes every form with both accesses, one in f32 and one in f16, and half
+ * of the mixed ones; neighbours take turns.
+ */
+function products(variant: string, half: boolean): (readonly [Product, string])[] {
   if (!full) {
     // Products that no tile divides.
     return half
@@ -116,16 +123,20 @@ function products(half: boolean): (readonly [Product, string])[] {
       ]
       : [[{ m: 68, n: 132, k: 36, ...FORMS[0], half }, "4 4 4"]];
   }
-  const fitted = FORMS.flatMap((form) => {
+  const turn = VARIANTS.indexOf(variant);
+  const takes = (it: number) => turn === 0 || !device.features.f16 || (it + turn) % 2 === 0;
+  const fitted = FORMS.flatMap((form, f) => {
     const aligned = [...ALIGNED];
     // The one layout that loads nothing along K.
     if (form.ta && !form.tb) aligned.push([132, 36, 14], [8, 68, 33]);
-    return [[aligned, "4 4 4"] as const, [ODD, "1 1 1"] as const].flatMap(([sizes, widths]) =>
-      sizes.map(([m, n, k]) => [{ m, n, k, ...form, half }, widths] as const)
-    );
+    return [[aligned, "4 4 4"] as const, [ODD, "1 1 1"] as const]
+      .filter((_, w) => takes(f + w + Number(half)))
+      .flatMap(([sizes, widths]) =>
+        sizes.map(([m, n, k]) => [{ m, n, k, ...form, half }, widths] as const)
+      );
   });
-  // Each costs a compilation; dtypes differ in nothing that depends on the widths.
-  const mixed = MIXED.filter((p) => half === (p.half ?? false));
+  // Dtypes differ in nothing that depends on the widths.
+  const mixed = MIXED.filter((p, i) => half === (p.half ?? false) && takes(i));
   return [...fitted, ...mixed.map(({ widths, ...p }) => [p, widths] as const)];
 }
 
@@ -137,10 +148,10 @@ async function check(variant: string, subgroups: boolean): Promise<void> {
   const { device, dispatches } = await watched({ subgroups, variants: { gemm: variant } });
   using _ = device;
   const images = IMAGES.slice(0, full ? IMAGES.length : 3).map((it) => [it, "4 4 4"] as const);
-  const ofBuffers = withImages.includes(variant) ? () => [] : products;
   const ofImages = withImages.includes(variant) || variant === plainest ? images : [];
   for (const half of dtypes) {
-    for (const [asked, widths] of [...ofBuffers(half), ...half ? [] : ofImages]) {
+    const ofBuffers = withImages.includes(variant) ? [] : products(variant, half);
+    for (const [asked, widths] of [...ofBuffers, ...half ? [] : ofImages]) {
       // Shared tiles do not sum rows.
       const product = variant.startsWith("tiled") ? { ...asked, sums: undefined } : asked;
       const operands = prepare(product);
@@ -158,23 +169,16 @@ async function check(variant: string, subgroups: boolean): Promise<void> {
   }
 }
 
-// The plainest first: the others are held against it.
-for (const variant of everywhere) {
+for (const variant of VARIANTS) {
+  const subgroups = !everywhere.includes(variant);
   Deno.test({
     name: `${variant} matches float64`,
-    ignore: !full && !QUICK.has(variant),
-    fn: () => check(variant, false),
-  });
-}
-for (const variant of [...withSubgroups, ...withImages]) {
-  Deno.test({
-    name: `${variant} matches float64`,
-    ignore: !hasSubgroups || !full && !QUICK.has(variant),
-    fn: () => check(variant, true),
+    ignore: subgroups && !hasSubgroups || !full && !QUICK.has(variant),
+    fn: () => check(variant, subgroups),
   });
 }
 
-Deno.test("every variant is tested", () => {
+test("every variant is tested", () => {
   const problem = { m: 1024, n: 1024, k: 64, batch: 1, widthA: 4, widthB: 4 };
   const offered = gemmVariants(device, problem).map(({ name }) => name);
   const tested = hasSubgroups ? [...everywhere, ...withSubgroups] : everywhere;
@@ -184,7 +188,7 @@ Deno.test("every variant is tested", () => {
   assertEquals(more.toSorted(), hasSubgroups ? withImages.toSorted() : []);
 });
 
-Deno.test("on GPUs the largest shared tile that gives each multiprocessor its work comes first", () => {
+test("on GPUs the largest shared tile that gives each multiprocessor its work comes first", () => {
   const gpu = Object.create(device, { info: { value: { ...device.info, software: false } } });
   const first = (m: number, n: number, batch = 1) =>
     gemmVariants(gpu, { m, n, k: 768, batch, widthA: 4, widthB: 4 })[0].name;

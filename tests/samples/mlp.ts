@@ -22,7 +22,8 @@ export const samples: Samples = {
       const result = [...shape.slice(0, -1), widths[widths.length - 1]];
       if (rest.residual) inputs.push(refRandom(result, seed + 300));
       const attrs = { layers: widths.length, ...rest };
-      return { label: `[${shape}] to ${widths} ${JSON.stringify(rest)}`, inputs, attrs };
+      const label = `[${shape}] to ${widths} ${JSON.stringify(rest)}`;
+      return { label, inputs, attrs, quick: seed === 0 };
     });
   },
 };
