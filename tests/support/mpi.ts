@@ -77,11 +77,21 @@ export async function outcomeOf(job: Deno.ChildProcess): Promise<JobOutcome> {
 export function mpiTest(
   name: string,
   fn: (launcher: Launcher) => Promise<void>,
-  declare: (name: string, fn: () => Promise<void>) => void = Deno.test,
+  declare: Declare = Deno.test,
 ): void {
   for (const launcher of ALL) {
     const whole = `${launcher.name}: ${name}`;
     if (LAUNCHERS.includes(launcher)) declare(whole, () => fn(launcher));
     else Deno.test({ name: `${whole} (it is not installed)`, ignore: true, fn: () => {} });
   }
+}
+
+type Declare = (name: string, fn: () => Promise<void>) => void;
+
+/**
+ * Declares what is the same whatever the library is: with Open MPI, and with others as `others`
+ * does, if given.
+ */
+export function once(declare: Declare, others?: Declare): Declare {
+  return (name, fn) => (name.startsWith(ALL[0].name) ? declare : others)?.(name, fn);
 }

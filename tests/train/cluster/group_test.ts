@@ -19,6 +19,7 @@ import {
   GROUP_PERMISSIONS,
   type Launcher,
   mpiTest,
+  once,
   outcomeOf,
   startJob,
 } from "../../support/mpi.ts";
@@ -207,4 +208,4 @@ mpiTest("no library, or another launcher's, ends with 2 and says what to do", as
   const wrong = await runJob(launcher, 2, ["exchange"], { TESSERA_MPI: other });
   assertEquals(wrong.code, 2, wrong.err);
   assertStringIncludes(wrong.err, wrong.err.includes("opened") ? "opened" : "TESSERA_MPI=");
-});
+}, once(test, fullOnly));
