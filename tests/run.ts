@@ -55,7 +55,7 @@ const LONGEST: readonly string[] = [
   "tests/train/run/mixed_test.ts",
   "tests/train/run/pretrain_test.ts",
 ];
-/** Files that measure; nothing else runs beside them. */
+/** Files that measure in the full tier; nothing else runs beside them. */
 const ALONE: readonly string[] = ["tests/bench/check_test.ts"];
 const FULL = "--full";
 const BEYOND_QUICK = "--beyond-quick";
@@ -242,7 +242,8 @@ async function everything(tier: readonly string[], results: Results): Promise<vo
   const files = testFiles("tests")
     .filter((file) => !beyondQuick || hasFullTier(Deno.readTextFileSync(file)));
   const long = LONGEST.filter((file) => files.includes(file));
-  const short = files.filter((file) => !long.includes(file) && !ALONE.includes(file));
+  const alone = tier.includes(FULL) ? ALONE : [];
+  const short = files.filter((file) => !long.includes(file) && !alone.includes(file));
   const batches = long.map((file) => [file]);
   while (short.length > 0) batches.push(short.splice(0, FILES_AT_ONCE));
 
@@ -266,7 +267,7 @@ async function everything(tier: readonly string[], results: Results): Promise<vo
     }
   };
   await Promise.all(Array.from({ length: PROCESSES }, () => work(jobs)));
-  await work(ALONE.map((file) => testJob([file])));
+  await work(alone.map((file) => testJob([file])));
 }
 
 async function main(all: readonly string[]): Promise<number> {

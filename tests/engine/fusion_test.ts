@@ -160,7 +160,7 @@ Deno.test("random programs of maps and views, f32 and f16, with gradients, keep 
         assertEquals(found.replayed, found.eager);
       },
     ),
-    { numRuns: full ? 60 : 2, seed: full ? undefined : 5 },
+    { numRuns: full ? 30 : 2, seed: full ? undefined : 5 },
   );
 });
 

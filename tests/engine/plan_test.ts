@@ -150,7 +150,7 @@ Deno.test("random chains of ops replay to their eager bits", async () => {
         assertEquals(await plan.replay([x]).data(), await eager.data());
       },
     ),
-    { numRuns: full ? 40 : 5 },
+    { numRuns: full ? 25 : 3 },
   );
 });
 

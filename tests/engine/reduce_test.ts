@@ -42,7 +42,7 @@ Deno.test("sumTo undoes any broadcasting, whatever the binding limit", async () 
         assertEquals([...await result.data()], [...expected.data]);
       }
     }),
-    { numRuns: full ? 30 : 8 },
+    { numRuns: full ? 20 : 5 },
   );
 });
 
