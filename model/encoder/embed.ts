@@ -82,7 +82,7 @@ export interface Readout {
   readonly bands: Bands;
   /** All blocks' outputs, or those of {@link blocks} alone. */
   readonly layers: boolean;
-  /** Blocks, counted from 1; default the last one. */
+  /** Blocks, counted from 1, 0 for what enters the first; default the last one. */
   readonly blocks?: readonly number[];
   /** Time steps from the first that are read; default all. */
   readonly steps?: number;
@@ -133,7 +133,7 @@ export function encodeChunks(
     scope(() => {
       const view = tokenView(p, logmel, { ...geometry, grid }, p("pos_embed"));
       let hidden = behindClass(view, view.tokens);
-      const outputs: Tensor[] = [];
+      const outputs: Tensor[] = wanted.has(0) ? [read(hidden)] : [];
       for (let i = 0; i < Math.max(...wanted); i++) {
         // One block's intermediate results at a time: depth must not count in the memory.
         using input = hidden;

@@ -48,7 +48,8 @@ export interface EmbedOptions {
   /** Frequency bands of a step side by side, the low one first (default), or averaged. */
   readonly bands?: Bands;
   /**
-   * Blocks, counted from 1, whose outputs are put side by side, each pooled by itself; default the
+   * Blocks, counted from 1, 0 for what enters the first, whose outputs are put side by side, each
+   * pooled by itself; default the
    * last one. Only the last one has been through the final norm.
    */
   readonly blocks?: readonly number[];

@@ -32,10 +32,10 @@ export function embeddingSize(
 export function refuseBlocks({ depth }: EncoderGeometry, blocks?: readonly number[]): void {
   if (blocks === undefined) return;
   const wrong = blocks.some((it, i) =>
-    !Number.isInteger(it) || it < 1 || it > depth || blocks.indexOf(it) !== i
+    !Number.isInteger(it) || it < 0 || it > depth || blocks.indexOf(it) !== i
   );
   if (wrong || blocks.length === 0) {
-    throw new RangeError(`embed: blocks [${blocks}] must be different ones from 1 to ${depth}`);
+    throw new RangeError(`embed: blocks [${blocks}] must be different ones from 0 to ${depth}`);
   }
 }
 

@@ -55,9 +55,9 @@ export const mode = option(
 /** What else there is to choose of an embedding, by the same names for all encoders. */
 export const embeddingChoices = {
   blocks: option(
-    several(whole(1, 4096), { distinct: true }),
-    "Blocks, counted from 1, whose outputs are put side by side (not of HTS-AT, whose blocks " +
-      "have several widths).",
+    several(whole(0, 4096), { distinct: true }),
+    "Blocks, counted from 1, whose outputs are put side by side, 0 for what enters the first (of " +
+      "MATPAC and its kin; none of HTS-AT, whose blocks have several widths).",
     { defaultText: "the last one; all of ATST-Frame" },
   ),
   join: option(choice(["concat", "mean"]), "Blocks side by side, or averaged.", {

@@ -9,7 +9,7 @@ import type { EmbedOptions } from "../../../model/encoder/embed_queue.ts";
 import { EncoderError, loadEncoder } from "../../../model/encoder/encoder.ts";
 import { getSceneEmbeddings, loadModel } from "../../../model/encoder/hear.ts";
 import { pooledSteps } from "../../../model/encoder/pooling.ts";
-import { encoderFile } from "../../support/golden_encoder.ts";
+import { encoderFile, WEIGHTS } from "../../support/golden_encoder.ts";
 import { test } from "../../support/tier.ts";
 
 const device = await openDevice();
@@ -22,6 +22,42 @@ function noise(samples: number, seed: number): Float32Array {
     (_, i) => (random.uniform() - 0.5) * (1 + Math.sin(i / 1000 + seed)),
   );
 }
+
+test("pooling: block 0 is what enters the first one, patches with their positions", async () => {
+  using encoder = await loadEncoder(device, encoderFile());
+  const { melBands, patch: [high, wide], width } = encoder.geometry;
+  const [rows, steps] = [melBands / high, 3];
+  const frames = steps * wide;
+  const logMel = noise(melBands * frames, 3);
+  const [weight, bias, positions] = [
+    "patch_embed.proj.weight",
+    "patch_embed.proj.bias",
+    "pos_embed",
+  ]
+    .map((name) => WEIGHTS.get(name)!.data);
+  const columns = Math.floor(encoder.geometry.cropFrames / wide);
+  const token = (t: number, f: number, d: number) => {
+    // The class token's position goes first.
+    let sum = bias[d] + positions[(1 + f * columns + t) * width + d];
+    for (let i = 0; i < high * wide; i++) {
+      const at = (f * high + Math.floor(i / wide)) * frames + t * wide + i % wide;
+      sum += weight[d * high * wide + i] * logMel[at];
+    }
+    return sum;
+  };
+  const expected = Array.from(
+    { length: steps },
+    (_, t) =>
+      Array.from({ length: rows * width }, (_, i) => token(t, Math.floor(i / width), i % width)),
+  ).flat();
+  const audio = { logMel, standardised: true };
+  const found = await encoder.embed(audio, { pool: "none", blocks: [0] });
+  assertNear(found.values, expected, "steps");
+  const both = await encoder.embed(audio, { pool: "mean", blocks: [3, 0] });
+  const last = await encoder.embed(audio, { pool: "mean" });
+  const means = moments(Float32Array.from(expected), steps).subarray(0, rows * width);
+  assertNear(both.values, [...last.values, ...means], "beside the last");
+});
 
 /** Mean and deviation of each column of [steps, size], in float64. */
 function moments(values: Float32Array, steps: number): Float64Array {
@@ -107,8 +143,8 @@ test("pooling: blocks side by side, each pooled by itself", async () => {
       assertNear(found.values, pooled, `${what} from steps`);
     }
   }
-  for (const blocks of [[], [0], [4], [1, 1], [1.5]]) {
-    await assertRejects(() => encoder.embed(wave, { blocks }), RangeError, "from 1 to 3");
+  for (const blocks of [[], [-1], [4], [1, 1], [1.5]]) {
+    await assertRejects(() => encoder.embed(wave, { blocks }), RangeError, "from 0 to 3");
   }
 });
 

@@ -174,7 +174,7 @@ const METADATA = v.object({
       pool: v.picklist(CLIP_POOLS),
       bands: v.optional(v.picklist(["concat", "mean"])),
       blocks: v.optional(v.pipe(
-        v.array(v.pipe(v.number(), v.integer(), v.minValue(1))),
+        v.array(v.pipe(v.number(), v.integer(), v.minValue(0))),
         v.nonEmpty(),
         v.check((them) => new Set(them).size === them.length, "a block occurs twice"),
       )),
