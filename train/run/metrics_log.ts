@@ -39,6 +39,8 @@ interface Pending {
   readonly epoch: number;
   readonly loaderWait: number;
   readonly exchangeWait: number;
+  /** That, as a share of the host's time since the row before. */
+  readonly exchangeShare: number;
   /** Which rank waited least, where there are several. */
   readonly slowest: number | undefined;
   /** Of the evaluation after that update, if there was one. */
@@ -109,14 +111,14 @@ export class MetricsLog {
   /** The same of each rank, as far as known, and as it was then. */
   #waits: readonly number[] = [];
   #waitsBefore: readonly number[] = [];
-  /** When the last row was written. */
-  #written: number;
+  /** When the last row was asked for. */
+  #askedAt: number;
 
   /** Starts at the trainer's present update. */
   constructor(options: MetricsLogOptions) {
     this.#options = options;
     this.#asked = options.trainer.updates;
-    this.#written = this.#started;
+    this.#askedAt = this.#started;
     this.#measured = { time: this.#started, updates: options.trainer.updates };
   }
 
@@ -134,11 +136,15 @@ export class MetricsLog {
     this.#loaderWait += loaderWait;
     if (logged || updates % config.logEvery === 0 || updates === schedules.total) {
       const { values } = trainer.recent(updates - this.#asked);
+      const now = performance.now();
+      const exchangeWait = trainer.exchangeWait - this.#exchangeWait;
       this.#pending = {
         ...{ update: updates - 1, epoch, loaderWait: this.#loaderWait, values },
-        exchangeWait: trainer.exchangeWait - this.#exchangeWait,
+        exchangeWait,
+        exchangeShare: Math.min(1, exchangeWait * 1000 / (now - this.#askedAt)),
         slowest: this.#slowest(),
       };
+      this.#askedAt = now;
       this.#waitsBefore = this.#waits;
       this.#exchangeWait = trainer.exchangeWait;
       this.#asked = updates;
@@ -187,7 +193,7 @@ export class MetricsLog {
   }
 
   #write(pending: Pending, values: StepValues): void {
-    const { update: u, epoch, loaderWait, exchangeWait, slowest, score } = pending;
+    const { update: u, epoch, loaderWait, exchangeWait, exchangeShare, slowest, score } = pending;
     const { config, schedules, trainer, file, events, progress } = this.#options;
     const { clip_coefficient: _, skipped = false, ...logged } = values;
     const { has } = OBJECTIVES[config.objective];
@@ -216,7 +222,7 @@ export class MetricsLog {
       loader_wait: loaderWait,
       ...(config.ranks > 1 && {
         exchange_wait: exchangeWait,
-        exchange_share: Math.min(1, exchangeWait * 1000 / (now - this.#written)),
+        exchange_share: exchangeShare,
         ...(slowest !== undefined && { slowest_rank: slowest }),
         ranks: config.ranks,
       }),
@@ -225,7 +231,6 @@ export class MetricsLog {
       process_bytes: Deno.memoryUsage().rss,
       seconds: (now - this.#started) / 1000,
     };
-    this.#written = now;
     file.write(row);
     events.write(row);
     progress.update({
