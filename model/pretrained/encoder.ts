@@ -210,11 +210,11 @@ export abstract class PretrainedEncoder<Sizes extends PretrainedSizes = Pretrain
       const trace: Trace = (stage, x) => {
         const block = /^block(\d+)$/.exec(stage);
         if (block && Number(block[1]) >= depth - count && Number(block[1]) < depth - 1) {
-          read.push(keep(this.#pooled(x, pool, bands)));
+          read.push(keep(this.pooled(x, pool, bands)));
         }
       };
       const last = this.encode(features, count > 1 ? { trace } : {});
-      return [...read, this.#pooled(last, pool, bands)];
+      return [...read, this.pooled(last, pool, bands)];
     });
     return { blocks, steps, times: this.timesOf(steps) };
   }
@@ -243,8 +243,13 @@ export abstract class PretrainedEncoder<Sizes extends PretrainedSizes = Pretrain
     return Float32Array.from({ length: steps }, (_, i) => i * hopSamples * 1000 / sampleRate);
   }
 
-  /** @param x [clips, steps * rows, width] */
-  #pooled(x: Tensor, pool: ClipPool | "none", bands: Bands): Tensor {
+  /**
+   * Tokens pooled over time, patches of a step averaged or side by side.
+   *
+   * @param x [clips, steps * rows, width]
+   * @returns [clips, values], without pooling [clips, steps, values]
+   */
+  protected pooled(x: Tensor, pool: ClipPool | "none", bands: Bands): Tensor {
     const { rows, width } = this.info;
     const [clips, tokens] = x.shape;
     const steps = tokens / rows;

@@ -45,6 +45,7 @@ import {
   below,
   countBlocks,
   fixed,
+  frozenBatchNorm,
   layer,
   type Plan,
   prefixOf,
@@ -157,27 +158,10 @@ export function htsatPlan(
 /** Parameters of an encoder of such sizes, and what of a file they are made of. */
 export function sourcesOf({ size, bands, window, stages, width, classes }: HtsatSizes): Source[] {
   const bins = Math.floor(size / 2) + 1;
-  const norm = (name: string) => ({ name: `bn0.${name}`, shape: [bands] });
-  const deviation = (variance: number) => Math.sqrt(variance + EPS);
   return [
     ...["real", "imag"].map((it) => fixed(`${STFT}.conv_${it}.weight`, [bins, 1, size])),
     fixed("logmel_extractor.melW", [bins, bands]),
-    // The batch norm of bands as a factor and a summand.
-    {
-      name: "bn0.factor",
-      shape: [bands],
-      frozen: true,
-      from: [norm("weight"), norm("running_var")],
-      fold: ([weight, variance]) => weight.map((it, i) => it / deviation(variance[i])),
-    },
-    {
-      name: "bn0.summand",
-      shape: [bands],
-      frozen: true,
-      from: [norm("weight"), norm("running_var"), norm("bias"), norm("running_mean")],
-      fold: ([weight, variance, bias, mean]) =>
-        bias.map((it, i) => it - mean[i] * weight[i] / deviation(variance[i])),
-    },
+    ...frozenBatchNorm(["bn0"], bands, EPS),
     ...layer("patch_embed.proj", [stages[0].width, 1, PATCH, PATCH]),
     ...layer("patch_embed.norm", [stages[0].width]),
     ...stages.flatMap(({ blocks, heads, width, hidden }, s) => [

@@ -16,7 +16,8 @@ export type PretrainedSystem =
   | "htsat"
   | "ast"
   | "audiomae"
-  | "eat";
+  | "eat"
+  | "ced";
 
 /** Sizes that every encoder has. */
 export interface PretrainedSizes {

@@ -14,6 +14,7 @@ import { astPlan, isAst } from "./ast.ts";
 import { Atst, atstPlan, isAtst } from "./atst.ts";
 import { audioMaePlan, isAudioMae } from "./audiomae.ts";
 import { Beats, beatsPlan, isBeats } from "./beats.ts";
+import { Ced, cedPlan, isCed } from "./ced.ts";
 import type { PretrainedEncoder } from "./encoder.ts";
 import type { PretrainedSizes, PretrainedSystem } from "./info.ts";
 import { eatPlan, isEat } from "./eat.ts";
@@ -26,7 +27,7 @@ import { findTensors, nameOf, type Plan } from "./state_dict.ts";
 
 /** What people call the systems that are known here. */
 export const PRETRAINED_TITLES =
-  "MAE-AST, BEATs, ATST, PaSST, HTS-AT, AST, SSAST, AudioMAE, EAT and SSLAM";
+  "MAE-AST, BEATs, ATST, PaSST, HTS-AT, AST, SSAST, AudioMAE, EAT, SSLAM, CED and Dasheng";
 
 /** A system that is known here. */
 interface Known {
@@ -61,6 +62,7 @@ const KNOWN: Readonly<Record<PretrainedSystem, Known>> = {
   ast: known(isAst, astPlan, SpectrogramVit),
   audiomae: known(isAudioMae, audioMaePlan, SpectrogramVit),
   eat: known(isEat, eatPlan, SpectrogramVit),
+  ced: known(isCed, cedPlan, Ced),
 };
 
 /** Which system the tensors of a file are of; undefined for none of those here. */

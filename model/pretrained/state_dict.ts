@@ -88,6 +88,31 @@ export function below(tensors: StoredTensors, prefix: string): StoredTensors {
   );
 }
 
+/**
+ * A batch norm whose statistics stay, as a factor and a summand, `.factor` and `.summand` of its
+ * name.
+ *
+ * @param names what the file may call it, the last one its own
+ */
+export function frozenBatchNorm(names: readonly string[], size: number, eps: number): Source[] {
+  const name = names[names.length - 1];
+  const part = (of: string) => ({ name: names.map((it) => `${it}.${of}`), shape: [size] });
+  const deviation = (variance: number) => Math.sqrt(variance + eps);
+  const fixed = { shape: [size], frozen: true };
+  return [
+    {
+      ...{ ...fixed, name: `${name}.factor`, from: ["weight", "running_var"].map(part) },
+      fold: ([weight, variance]) => weight.map((it, i) => it / deviation(variance[i])),
+    },
+    {
+      ...{ ...fixed, name: `${name}.summand` },
+      from: ["weight", "running_var", "bias", "running_mean"].map(part),
+      fold: ([weight, variance, bias, mean]) =>
+        bias.map((it, i) => it - mean[i] * weight[i] / deviation(variance[i])),
+    },
+  ];
+}
+
 /** What a file's tensors are to an encoder. */
 export interface Found {
   /** Each tensor that was asked for. */

@@ -9,6 +9,7 @@ import { Prng } from "../../../engine/prng.ts";
 import type { Setting } from "../../../model/formats/checkpoint_file.ts";
 import { sourcesOf as atstSources } from "../../../model/pretrained/atst.ts";
 import { sourcesOf as beatsSources } from "../../../model/pretrained/beats.ts";
+import { sourcesOf as cedSources } from "../../../model/pretrained/ced.ts";
 import { sourcesOf as htsatSources } from "../../../model/pretrained/htsat.ts";
 import { loadPretrained } from "../../../model/pretrained/load.ts";
 import { sourcesOf as maeAstSources } from "../../../model/pretrained/mae_ast.ts";
@@ -105,6 +106,7 @@ const CASES: Readonly<Record<string, Case>> = {
     input: [50, 128],
   },
   eat: { sources: eatSources(), input: [40, 128] },
+  ced: { sources: cedSources({ ...SMALL, patch: [16, 16], columns: 3 }), input: [50, 64] },
 };
 
 /** What no output of `encode` depends on. */

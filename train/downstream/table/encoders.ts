@@ -43,7 +43,9 @@ export function publishedEncoder(
     if (found.width !== WIDTH || found.depth !== DEPTH) return undefined;
     if (found.system === "atst") return found.title === "ATST-Clip" ? "atst-clip" : "atst-frame";
     const { system } = found;
-    if (system === "ast" || system === "audiomae" || system === "eat") return undefined;
+    if (
+      system === "ast" || system === "audiomae" || system === "eat" || system === "ced"
+    ) return undefined;
     if (system !== "beats") return system;
     const name = basename(path).toLowerCase();
     if (/finetuned|fine.tuned/.test(found.title + name) || !name.includes("iter3")) {
