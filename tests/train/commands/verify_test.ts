@@ -8,8 +8,10 @@ import { UsageError } from "../../../train/errors.ts";
 import { errorsOf } from "../../../train/verify/report.ts";
 import { fullOnly, test } from "../../support/tier.ts";
 
+/** One for all tests: pipelines are compiled once. */
+const device = await openDevice();
+
 test("every check against the golden sets passes", async () => {
-  using device = await openDevice();
   const rows = await verifyFolder(device, ownGoldenFolder());
   const failed = rows.filter((row) => !row.passed).map(({ set, check, max_error, tolerance }) => ({
     set,
@@ -61,7 +63,6 @@ test("a reference that is off by more than the tolerance fails", async () => {
     });
     await Deno.writeFile(join(folder, `${name}.safetensors`), writeSafetensors(entries, {}));
     await Deno.copyFile(join(ownGoldenFolder(), `${name}.json`), join(folder, `${name}.json`));
-    using device = await openDevice();
     const rows = await verifyFolder(device, folder);
     assertEquals(rows.filter((row) => !row.passed).map((row) => row.check), ["linear1.d_weight"]);
   } finally {
@@ -72,7 +73,6 @@ test("a reference that is off by more than the tolerance fails", async () => {
 test("a folder without a known set is refused", async () => {
   const folder = await Deno.makeTempDir();
   try {
-    using device = await openDevice();
     await assertRejects(() => verifyFolder(device, folder), UsageError, "holds none of the sets");
   } finally {
     await Deno.remove(folder, { recursive: true });
