@@ -172,15 +172,18 @@ export { reconstruct, type Reconstruction } from "./objectives/reconstruct.ts";
 export { inspectPretrained, loadPretrained, type PretrainedFindings } from "./pretrained/load.ts";
 export { type BlockValues, PretrainedEncoder } from "./pretrained/encoder.ts";
 export type {
+  AttentionLayout,
   Choice,
   EncodeOptions,
   PretrainedEmbedOptions,
   PretrainedInfo,
   PretrainedSizes,
   PretrainedSystem,
+  TokenAttention,
   Trace,
   Vector,
 } from "./pretrained/info.ts";
+export type { Attend, BesideScores } from "./pretrained/token_attention.ts";
 export type { PretrainedOptions } from "./pretrained/options.ts";
 
 // Encoders from files, and embeddings

@@ -114,6 +114,10 @@ export function atstPlan(file: CheckpointFile, options: PretrainedOptions): Plan
     minSamples: ATST_MEL.size / 2 + 1,
     hopSamples: PATCH * ATST_MEL.hop,
     rows: 1,
+    attention: {
+      ...{ own: clip ? 1 : 0, timeMajor: true, columnSamples: PATCH * ATST_MEL.hop },
+      columns: Math.min(sizes.positions - 1, Math.floor(CHUNK[sizes.kind] / PATCH)),
+    },
     choices: ["blocks", "official", ...clip ? [] : ["official downstream"] as const],
   } as const;
   return { about, sizes, tensors, sources: sourcesOf(sizes), beside: /^mask_embed$/ };
@@ -159,7 +163,11 @@ export class Atst extends PretrainedEncoder<AtstSizes> {
    * @returns [clips, tokens, width] each, of ATST-Clip with the class token in front
    * @throws {ShapeError} if they give no patch, or more than there are positions for.
    */
-  encodeBlocks(features: Tensor, count: number, { tokens, trace }: EncodeOptions = {}): Tensor[] {
+  encodeBlocks(
+    features: Tensor,
+    count: number,
+    { tokens, trace, attend }: EncodeOptions = {},
+  ): Tensor[] {
     const { positions, kind } = this.sizes;
     const p = this.parameter;
     const [clips, frames, bands] = features.shape;
@@ -176,7 +184,7 @@ export class Atst extends PretrainedEncoder<AtstSizes> {
         tokenMask(this.device, tokens.map((it) => it + own), clips, patches + own);
       const sequence = this.#tokens(features, patches, trace);
       trace?.("tokens_in", sequence);
-      const run = { sizes: this.sizes, eps: EPS, count, keyMask: mask, trace };
+      const run = { sizes: this.sizes, eps: EPS, count, keyMask: mask, trace, attend };
       return preNormBlocks(p, sequence, run, (output, i) => {
         const normed = norm(p, kind === "clip" ? "norm" : "norm_frame", output);
         trace?.(`norm${i}`, normed);

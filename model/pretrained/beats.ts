@@ -207,6 +207,9 @@ export function beatsPlan(file: CheckpointFile, options: PretrainedOptions): Pla
     minSamples: KALDI_128.frame + (patch - 1) * KALDI_128.hop,
     hopSamples: patch * KALDI_128.hop,
     rows: KALDI_128.bands / patch,
+    attention: {
+      ...{ own: 0, timeMajor: true, columnSamples: patch * KALDI_128.hop, columns: Infinity },
+    },
     choices: ["pool", "bands concat", "blocks"],
   } as const;
   // All layers' tables are that of the first.
@@ -235,7 +238,7 @@ export class Beats extends PretrainedEncoder<BeatsSizes> {
   }
 
   /** @inheritdoc */
-  encode(features: Tensor, { tokens, trace }: EncodeOptions = {}): Tensor {
+  encode(features: Tensor, { tokens, trace, attend }: EncodeOptions = {}): Tensor {
     const { depth, heads, buckets, alpha } = this.sizes;
     const p = this.parameter;
     return composite(() => {
@@ -251,7 +254,7 @@ export class Beats extends PretrainedEncoder<BeatsSizes> {
         const own = within(p, `encoder.layers.${i}.`);
         const see: Trace | undefined = trace && ((stage, x) => trace(`${stage}${i}`, x));
         return postNormBlock(own, input, {
-          ...{ heads, alpha, bias, keyMask: mask, trace: see },
+          ...{ heads, alpha, bias, keyMask: mask, trace: see, attend },
           gate: (qkv) =>
             biasGate(within(own, "self_attn."), qkv, see && ((u) => see("gate_linear", u))),
         });

@@ -36,11 +36,13 @@ import type {
   PretrainedEmbedOptions,
   PretrainedInfo,
   PretrainedSizes,
+  TokenAttention,
   Trace,
 } from "./info.ts";
 import type { PretrainedOptions } from "./options.ts";
 import { joinedBlocks, readParts } from "./parts.ts";
 import { loadParameters, type Plan } from "./state_dict.ts";
+import { type Attend, tokenAttention } from "./token_attention.ts";
 
 /** What clips of one length come to. */
 export interface BlockValues {
@@ -186,6 +188,62 @@ export abstract class PretrainedEncoder<Sizes extends PretrainedSizes = Pretrain
     const padded = new Float32Array(minSamples);
     padded.set(wave);
     return padded;
+  }
+
+  /**
+   * Whom a token attends to, in all blocks and heads; weights of patches behind the clip, with
+   * which some systems fill their canvas, are left out.
+   *
+   * @param wave at `info.sampleRate`; as many columns of patches as `info.attention` has at most
+   * @param token a patch by its row and column, or the number of a token before the patches
+   * @throws {ShapeError} if `info` has no `attention`, there is no such token, or
+   * the wave has not one column of patches or too many.
+   */
+  async attention(
+    wave: Float32Array,
+    token: { readonly row: number; readonly column: number } | number,
+  ): Promise<TokenAttention> {
+    const { attention: layout, title, rows, heads, minSamples } = this.info;
+    if (!layout) throw new ShapeError(`attention: ${title} has no attention to give`);
+    const { own, timeMajor, columnSamples, columns: most } = layout;
+    const columns = Math.min(most, this.columnsOf(wave.length));
+    if (wave.length < minSamples || wave.length > (most + 1) * columnSamples) {
+      throw new ShapeError(`attention: ${wave.length} samples are not of 1 to ${most} columns`);
+    }
+    let all = 0;
+    const at = (row: number, column: number): number =>
+      own + (timeMajor ? column * rows + row : row * ((all - own) / rows) + column);
+    const weights = await this.valuesOf(wave, 1, (features) => {
+      const found: Tensor[] = [];
+      const attend: Attend = (qkv, beside) => {
+        all = qkv.shape[1];
+        const number = typeof token === "number" ? token : at(token.row, token.column);
+        const isThere = typeof token === "number"
+          ? token < own
+          : token.row < rows && token.column < columns;
+        if (!isThere || !(number >= 0)) throw new ShapeError("attention: there is no such token");
+        found.push(keep(tokenAttention(qkv, heads, number, beside)));
+      };
+      this.encode(features, { attend });
+      return found;
+    });
+    const blocks = weights.map(([values]) => {
+      const kept = new Float32Array(heads * (own + rows * columns));
+      for (let head = 0; head < heads; head++) {
+        const [from, to] = [head * all, head * (own + rows * columns)];
+        kept.set(values.subarray(from, from + own), to);
+        for (let i = 0; i < rows * columns; i++) {
+          kept[to + own + i] = values[from + at(Math.floor(i / columns), i % columns)];
+        }
+      }
+      return kept;
+    });
+    return { columns, blocks };
+  }
+
+  /** Columns of patches that begin in so many samples. */
+  columnsOf(samples: number): number {
+    return this.stepsOf(samples);
   }
 
   /** Time steps of so many samples at `info.sampleRate`. */

@@ -6,6 +6,7 @@
 import type { Tensor } from "../../engine/functions.ts";
 import type { Bands } from "../encoder/embed.ts";
 import type { ClipPool } from "../encoder/pooling.ts";
+import type { Attend } from "./token_attention.ts";
 
 /** Which system an encoder is of. */
 export type PretrainedSystem =
@@ -51,12 +52,34 @@ export interface PretrainedInfo extends PretrainedSizes {
   readonly hopSamples: number;
   /** Tokens of a time step: patches along frequency, the low one first. */
   readonly rows: number;
+  /** How tokens lie that attend to all others; undefined where no attention is given. */
+  readonly attention?: AttentionLayout;
   /** What there is to choose of its embeddings. */
   readonly choices: readonly Choice[];
   /** Vectors that an embedding can be, the default first, where there are several. */
   readonly vectors?: readonly Vector[];
   /** Names of tensors in the file that no part of the encoder is. */
   readonly unused: readonly string[];
+}
+
+/** How the tokens of a clip lie in the attention of every block. */
+export interface AttentionLayout {
+  /** Tokens before the patches. */
+  readonly own: number;
+  /** Whether patches of one time lie together, else those of one frequency; low and early first. */
+  readonly timeMajor: boolean;
+  /** Samples from one column of patches to the next. */
+  readonly columnSamples: number;
+  /** Most columns of patches. */
+  readonly columns: number;
+}
+
+/** Whom a token of a clip attends to. */
+export interface TokenAttention {
+  /** Columns of patches that begin in the clip. */
+  readonly columns: number;
+  /** Of each block: [heads, tokens before the patches + rows * columns], patches row by row. */
+  readonly blocks: readonly Float32Array[];
 }
 
 /**
@@ -74,6 +97,8 @@ export interface EncodeOptions {
   readonly tokens?: readonly number[];
   /** Sees each stage. */
   readonly trace?: Trace;
+  /** Sees what the attention of each block is computed of, where `info` has `attention`. */
+  readonly attend?: Attend;
 }
 
 /**

@@ -141,6 +141,10 @@ export function maeAstPlan(file: CheckpointFile, options: PretrainedOptions): Pl
     maxSteps: Math.floor(positions / rows),
     hopSamples: frames * KALDI_128.hop,
     rows,
+    attention: {
+      ...{ own: 0, timeMajor: true, columnSamples: frames * KALDI_128.hop },
+      columns: Math.floor(positions / rows),
+    },
     choices: ["pool", "bands concat", "blocks"],
   } as const;
   return { about, sizes, tensors: file.tensors, sources: sourcesOf(sizes), beside: BESIDE };
@@ -161,7 +165,7 @@ export class MaeAst extends PretrainedEncoder<MaeAstSizes> {
   }
 
   /** @inheritdoc */
-  encode(features: Tensor, { tokens, trace }: EncodeOptions = {}): Tensor {
+  encode(features: Tensor, { tokens, trace, attend }: EncodeOptions = {}): Tensor {
     const { depth, heads, positions, patch } = this.sizes;
     const p = this.parameter;
     return composite(() => {
@@ -187,7 +191,7 @@ export class MaeAst extends PretrainedEncoder<MaeAstSizes> {
         depth,
         (input, i) =>
           postNormBlock(within(p, `encoder.layers.${i}.`), input, {
-            ...{ heads, keyMask: mask },
+            ...{ heads, keyMask: mask, attend },
             trace: trace && ((stage, x) => trace(`${stage}${i}`, x)),
           }),
         { trace },

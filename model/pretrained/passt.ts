@@ -21,7 +21,7 @@ import { joined } from "../encoder/chunks.ts";
 import { EncoderError } from "../encoder/file_values.ts";
 import type { CheckpointFile } from "../formats/checkpoint_file.ts";
 import type { StoredTensors } from "../formats/checkpoint_names.ts";
-import { PASST_MEL, PasstMel } from "../frontend/passt_mel.ts";
+import { PASST_MEL, passtFrames, PasstMel } from "../frontend/passt_mel.ts";
 import { dense, norm } from "../vit/blocks.ts";
 import { type BlockValues, PretrainedEncoder } from "./encoder.ts";
 import type { EncodeOptions, PretrainedEmbedOptions, PretrainedSizes, Vector } from "./info.ts";
@@ -102,6 +102,9 @@ export function passtPlan(file: CheckpointFile, options: PretrainedOptions): Pla
     minSamples: (PATCH - 1) * PASST_MEL.hop + 1,
     hopSamples: STEP.hop,
     rows,
+    attention: {
+      ...{ own: OWN, timeMajor: false, columns, columnSamples: stride * PASST_MEL.hop },
+    },
     choices: ["blocks"],
     vectors: ["features", "logits", "all"],
   } as const;
@@ -139,6 +142,11 @@ export class Passt extends PretrainedEncoder<PasstSizes> {
     return Math.floor(samples / STEP.hop) + 1;
   }
 
+  /** @inheritdoc */
+  override columnsOf(samples: number): number {
+    return Math.floor((passtFrames(samples) - PATCH) / this.sizes.stride) + 1;
+  }
+
   /** @inheritdoc Normalised patches, without class and distillation token. */
   encode(features: Tensor, options: EncodeOptions = {}): Tensor {
     return composite(() => {
@@ -160,7 +168,11 @@ export class Passt extends PretrainedEncoder<PasstSizes> {
    * @throws {ShapeError} if they give no patch, more than there are positions for, or tokens of
    * padding are told: clips of one length alone go together.
    */
-  encodeBlocks(features: Tensor, count: number, { tokens, trace }: EncodeOptions = {}): Tensor[] {
+  encodeBlocks(
+    features: Tensor,
+    count: number,
+    { tokens, trace, attend }: EncodeOptions = {},
+  ): Tensor[] {
     const { width, rows, columns, stride } = this.sizes;
     const p = this.parameter;
     const [clips, frames, bands] = features.shape;
@@ -188,7 +200,7 @@ export class Passt extends PretrainedEncoder<PasstSizes> {
       );
       const tokens = concat([...own, sequence(placed)], 1);
       trace?.("tokens_in", tokens);
-      const run = { sizes: this.sizes, eps: EPS, count, trace };
+      const run = { sizes: this.sizes, eps: EPS, count, trace, attend };
       const outputs = preNormBlocks(p, tokens, run, (output) => norm(p, "norm", output));
       trace?.("norm", outputs[outputs.length - 1]);
       return outputs;

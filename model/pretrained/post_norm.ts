@@ -8,6 +8,7 @@ import { mul, residualLayerNorm, selfAttention, type Tensor } from "../../engine
 import { dense, type Lookup } from "../vit/blocks.ts";
 import type { Trace } from "./info.ts";
 import { layer, type Source } from "./state_dict.ts";
+import type { Attend } from "./token_attention.ts";
 
 /** Epsilon of the layer norms. */
 export const POST_NORM_EPS = 1e-5;
@@ -62,6 +63,8 @@ export interface PostNormOptions {
   readonly gate?: (qkv: Tensor) => Tensor;
   /** Sees `attn_out` and `mid`. */
   readonly trace?: Trace;
+  /** Sees what the attention is computed of. */
+  readonly attend?: Attend;
 }
 
 /**
@@ -72,7 +75,7 @@ export interface PostNormOptions {
  * @returns the same shape
  */
 export function postNormBlock(p: Lookup, x: Tensor, options: PostNormOptions): Tensor {
-  const { heads, alpha = 1, eps = POST_NORM_EPS, keyMask, bias, gate, trace } = options;
+  const { heads, alpha = 1, eps = POST_NORM_EPS, keyMask, bias, gate, trace, attend } = options;
   const scaled = (it: Tensor) => alpha === 1 ? it : mul(it, alpha);
   const layered = (name: string, it: Tensor, gelu = false) => dense(p, name, it, { gelu });
   const normed = (name: string, added: Tensor, residual: Tensor) =>
@@ -84,11 +87,9 @@ export function postNormBlock(p: Lookup, x: Tensor, options: PostNormOptions): T
       eps,
     ).y;
   const qkv = layered("self_attn.qkv", x);
-  const mixed = selfAttention(qkv, heads, {
-    ...keyMask && { keyMask },
-    ...bias && { bias },
-    ...gate && { gate: gate(qkv) },
-  });
+  const beside = { ...bias && { bias }, ...gate && { gate: gate(qkv) } };
+  attend?.(qkv, beside);
+  const mixed = selfAttention(qkv, heads, { ...keyMask && { keyMask }, ...beside });
   const attended = layered("self_attn.out_proj", mixed);
   trace?.("attn_out", attended);
   const mid = normed("self_attn_layer_norm", attended, x);

@@ -9,6 +9,7 @@ import type { Lookup } from "../vit/blocks.ts";
 import type { Trace } from "./info.ts";
 import { throughBlocks } from "./sequence.ts";
 import { layer, type Source } from "./state_dict.ts";
+import { type Attend, preNormProjections } from "./token_attention.ts";
 
 /** What {@link preNormSources} has to know. */
 export interface PreNormOptions {
@@ -58,6 +59,8 @@ export interface PreNormRun {
   readonly keyMask?: Tensor;
   /** Sees `block0` and so on. */
   readonly trace?: Trace;
+  /** Sees what the attention of each block is computed of. */
+  readonly attend?: Attend;
 }
 
 /**
@@ -71,7 +74,7 @@ export interface PreNormRun {
 export function preNormBlocks(
   p: Lookup,
   x: Tensor,
-  { sizes: { depth, heads }, eps, count, keyMask, trace }: PreNormRun,
+  { sizes: { depth, heads }, eps, count, keyMask, trace, attend }: PreNormRun,
   result: (output: Tensor, block: number) => Tensor,
 ): Tensor[] {
   const outputs: Tensor[] = [];
@@ -80,6 +83,7 @@ export function preNormBlocks(
   };
   throughBlocks(x, depth, (input, i) => {
     const source = within(p, `blocks.${i}.`);
+    attend?.(preNormProjections(source, input, eps), {});
     return new TransformerBlock(x.device, x.shape[2], heads, source, { eps })
       .apply(input, keyMask ? { keyMask } : {});
   }, { trace, each });

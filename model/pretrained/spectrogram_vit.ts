@@ -38,6 +38,7 @@ import { type Chunk, cut, eachOf, piecesOf, weightedMean } from "./parts.ts";
 import { postNormBlock } from "./post_norm.ts";
 import { preNormSources } from "./pre_norm.ts";
 import { throughBlocks } from "./sequence.ts";
+import { type Attend, preNormProjections } from "./token_attention.ts";
 import { asStored, layer, type Plan, renamed, type Source } from "./state_dict.ts";
 
 /** Statistics of log-mel over AudioSet that these systems standardise with. */
@@ -108,7 +109,7 @@ export function vitSources(
  * @param of what is its own; of `vectors` the first is the default
  */
 export function vitAbout(
-  { grid, stride }: VitSizes,
+  { grid, stride, own, timeFirst }: VitSizes,
   of: Pick<PretrainedInfo, "system" | "title" | "source" | "licence" | "vectors">,
 ): Plan<VitSizes>["about"] {
   return {
@@ -119,6 +120,10 @@ export function vitAbout(
     minSamples: KALDI_128.frame,
     hopSamples: stride[1] * KALDI_128.hop,
     rows: grid[0],
+    attention: {
+      ...{ own: own.length, timeMajor: timeFirst, columns: grid[1] },
+      columnSamples: stride[1] * KALDI_128.hop,
+    },
     choices: ["bands concat", "blocks"],
   };
 }
@@ -173,7 +178,11 @@ export class SpectrogramVit extends PretrainedEncoder<VitSizes> {
    * @throws {ShapeError} if they are of no frame or longer than the canvas, or tokens of padding
    * are told.
    */
-  encodeBlocks(features: Tensor, count: number, { tokens, trace }: EncodeOptions = {}): Tensor[] {
+  encodeBlocks(
+    features: Tensor,
+    count: number,
+    { tokens, trace, attend }: EncodeOptions = {},
+  ): Tensor[] {
     const { depth, width, stride, own, timeFirst, postNorm, ...sizes } = this.sizes;
     const p = this.parameter;
     const [clips, given, bands] = features.shape;
@@ -207,7 +216,7 @@ export class SpectrogramVit extends PretrainedEncoder<VitSizes> {
       throughBlocks(
         sequence,
         depth,
-        (input, i) => this.#block(within(p, `blocks.${i}.`), input),
+        (input, i) => this.#block(within(p, `blocks.${i}.`), input, attend),
         {
           trace,
           // A copy: the next block frees what it has read.
@@ -218,11 +227,13 @@ export class SpectrogramVit extends PretrainedEncoder<VitSizes> {
     });
   }
 
-  #block(p: Lookup, x: Tensor): Tensor {
+  #block(p: Lookup, x: Tensor, attend?: Attend): Tensor {
     const { heads, width, eps, postNorm } = this.sizes;
-    return postNorm
-      ? postNormBlock((name) => p(timmName(name)), x, { heads, eps })
-      : new TransformerBlock(this.device, width, heads, p, { eps }).apply(x);
+    if (postNorm) {
+      return postNormBlock((name) => p(timmName(name)), x, { heads, eps, attend });
+    }
+    attend?.(preNormProjections(p, x, eps), {});
+    return new TransformerBlock(this.device, width, heads, p, { eps }).apply(x);
   }
 
   /** The last norm, where there is one, or another. */

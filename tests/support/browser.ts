@@ -20,6 +20,9 @@ const ARGUMENTS: readonly string[] = [
   "--disable-sync",
   "--enable-unsafe-webgpu",
   "--use-webgpu-adapter=swiftshader",
+  // A microphone that beeps, and leave to use it.
+  "--use-fake-device-for-media-stream",
+  "--use-fake-ui-for-media-stream",
   "--remote-debugging-pipe",
 ];
 
@@ -150,6 +153,54 @@ export class Chromium implements AsyncDisposable {
       throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
     }
     return result.value;
+  }
+
+  /** Waits until an expression in the page is true. @throws {Error} with the page's text */
+  async until(expression: string, limit = 120_000): Promise<void> {
+    const end = performance.now() + limit;
+    while (!await this.evaluate<boolean>(`!!(${expression})`)) {
+      if (performance.now() > end) {
+        const text = await this.evaluate<string>("document.body.innerText");
+        throw new Error(`never ${expression}:\n${text}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  /** Waits until the page shows a text. */
+  async says(words: string): Promise<void> {
+    await this.until(`document.body.innerText.includes(${JSON.stringify(words)})`);
+  }
+
+  /** Clicks the button, link or label with a text, once it is there. */
+  async click(words: string): Promise<void> {
+    const button = `[...document.querySelectorAll("button, a, label")]
+      .find((it) => it.textContent.trim() === ${JSON.stringify(words)})`;
+    await this.until(button);
+    await this.evaluate(`${button}.click()`);
+  }
+
+  /** Presses a key where the element that a selector finds has the focus. */
+  async press(selector: string, key: string): Promise<void> {
+    await this.evaluate(`document.querySelector(${JSON.stringify(selector)}).dispatchEvent(
+      new KeyboardEvent("keydown", { key: ${JSON.stringify(key)}, bubbles: true }))`);
+  }
+
+  /** Gives a file to the page's first input of files. @param source of its bytes, in JavaScript */
+  async choose(source: string, name: string): Promise<void> {
+    await this.evaluate(`(async () => {
+      const data = new DataTransfer();
+      data.items.add(new File([await ${source}], ${JSON.stringify(name)}));
+      const input = document.querySelector("input[type=file]");
+      input.files = data.files;
+      input.dispatchEvent(new Event("change", { bubbles: true }));
+    })()`);
+  }
+
+  /** Makes the window as large as so many pixels. */
+  async resize(width: number, height: number): Promise<void> {
+    const metrics = { width, height, deviceScaleFactor: 1, mobile: false };
+    await this.#send("Emulation.setDeviceMetricsOverride", metrics);
   }
 
   /** Ends it; its folder is gone then. One that does not end is killed. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { SAMPLE_RATE } from "./decode.ts";
+import { SAMPLE_RATE } from "../../model/frontend/tables.ts";
 
 const HEADER = 44;
 const BYTES = 2;

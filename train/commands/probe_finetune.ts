@@ -31,7 +31,7 @@ import { NOT_WITH_FINETUNE, type ProbeValues } from "../downstream/probe/options
 import { metricFor } from "../downstream/probe/protocol.ts";
 import { type ProbeData, probeData } from "../downstream/probe/splits.ts";
 import { RateLine } from "../cli/rate_line.ts";
-import type { ProbeFile } from "../downstream/probe/probe_file.ts";
+import type { ProbeFile } from "../downstream/probe/probe_layer.ts";
 import { decodedClips } from "../downstream/probe/features.ts";
 import { spectrogramClips } from "../downstream/finetune/spectrogram_clips.ts";
 import { PretrainedTrainee } from "../downstream/finetune/pretrained_trainee.ts";

@@ -21,7 +21,8 @@ export const COMMAND = command({
     checkpoint: option(
       file("F"),
       "The model that sounds are looked at with first: a run's folder, encoder.safetensors, a " +
-        "checkpoint, or official weights (.pt). Runs of DIR can be chosen as well.",
+        "checkpoint, or official weights (.pt), also those of other systems that embed takes. " +
+        "Runs of DIR can be chosen as well.",
     ),
     collection: option(
       folder("FOLDER"),

@@ -26,6 +26,7 @@ import {
   chunkReconstruction,
   chunkSpectrogram,
   clipInput,
+  logMelOf,
   patchChoice,
   trajectoryOf,
 } from "../visualize/clip.ts";
@@ -153,7 +154,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
       `is not for ${info.title}: attention, masks and sounds are of MATPAC and its kin`;
     refuse(words, ["patch", "layer", "head", "mask-ratio", "wav"], absent);
     const own = await partOf(path, start, seconds, info.sampleRate);
-    const sections = await otherSections(any.encoder, { waveform, own }, start);
+    const sections = await otherSections(any, any.encoder, { waveform, own }, start);
     await addMap(any, sections);
     await write(`${info.title}: ${basename(path)}`, [
       ["sound", path],
@@ -180,7 +181,7 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   signal.throwIfAborted();
   sections.push(await attentionSection(encoder, input, { layer, head, patch }));
   signal.throwIfAborted();
-  sections.push(trajectorySection(encoder, input, await trajectoryOf(encoder, input)));
+  sections.push(trajectorySection(encoder, input, await trajectoryOf(any, logMelOf(input))));
   signal.throwIfAborted();
   await addMap(any, sections);
   signal.throwIfAborted();

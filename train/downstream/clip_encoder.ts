@@ -4,14 +4,17 @@
  *
  * @module
  */
-import { ShapeError } from "../../engine/mod.ts";
-import { joined, wholeOf } from "../../model/encoder/chunks.ts";
+import { type Device, ShapeError } from "../../engine/functions.ts";
+import { type Audio, joined, wholeOf } from "../../model/encoder/chunks.ts";
 import { BATCH, type Clip } from "../../model/encoder/embed_queue.ts";
 import type { Embedding, EmbedOptions } from "../../model/encoder/embed_queue.ts";
-import { Encoder } from "../../model/encoder/encoder.ts";
+import { Encoder, loadEncoder } from "../../model/encoder/encoder.ts";
+import type { CheckpointFile } from "../../model/formats/checkpoint_file.ts";
 import { FRAME_SAMPLES } from "../../model/frontend/tables.ts";
 import type { PretrainedEncoder } from "../../model/pretrained/encoder.ts";
 import type { PretrainedEmbedOptions } from "../../model/pretrained/info.ts";
+import { loadPretrained, pretrainedSystem } from "../../model/pretrained/load.ts";
+import type { PretrainedOptions } from "../../model/pretrained/options.ts";
 import type { ClipPool } from "../../model/encoder/pooling.ts";
 import { UsageError } from "../errors.ts";
 
@@ -30,6 +33,23 @@ export interface Choices
 export type ClipChoices = Omit<Choices, "pool" | "layers" | "compat" | "batch"> & {
   readonly pool?: ClipPool;
 };
+
+/**
+ * Loads an encoder of any kind.
+ *
+ * @throws {EncoderError} if the file holds none, or not all of one.
+ */
+export async function loadClipEncoder(
+  device: Device,
+  file: CheckpointFile,
+  { trainable = false, ...options }: PretrainedOptions = {},
+): Promise<ClipEncoder> {
+  return new ClipEncoder(
+    pretrainedSystem(file.tensors)
+      ? await loadPretrained(device, file, { ...options, trainable })
+      : await loadEncoder(device, file, options),
+  );
+}
 
 /** An encoder of either kind. */
 export class ClipEncoder implements Disposable {
@@ -150,6 +170,12 @@ export class ClipEncoder implements Disposable {
   ): AsyncGenerator<readonly [Key, Embedding]> {
     const { split, ...rest } = choices;
     return split === undefined ? this.#embedEach(clips, rest) : this.#inPieces(clips, split, rest);
+  }
+
+  /** Embeds one clip. @throws as the encoder's `embed` */
+  async embed(audio: Audio, choices: Choices): Promise<Embedding> {
+    const [[, embedding]] = await Array.fromAsync(this.embedEach([{ key: 0, audio }], choices));
+    return embedding;
   }
 
   #embedEach<Key>(

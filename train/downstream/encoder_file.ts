@@ -4,14 +4,13 @@
  * @module
  */
 import type { Device } from "../../engine/mod.ts";
-import { type Encoder, EncoderError, loadEncoder } from "../../model/encoder/encoder.ts";
+import { type Encoder, EncoderError } from "../../model/encoder/encoder.ts";
 import { explaining } from "../../model/encoder/file_values.ts";
 import type { ClipPool } from "../../model/encoder/pooling.ts";
 import { openFile } from "../../model/encoder/open_file.ts";
 import { type CheckpointFile, openCheckpoint } from "../../model/formats/checkpoint_file.ts";
 import { WEIGHT_FILES } from "../../model/formats/hugging_face.ts";
 import type { RandomAccess } from "../../model/formats/stored_tensor.ts";
-import { loadPretrained, pretrainedSystem } from "../../model/pretrained/load.ts";
 import type { PretrainedOptions } from "../../model/pretrained/options.ts";
 import { join } from "../deps/path.ts";
 import { UsageError } from "../errors.ts";
@@ -21,7 +20,7 @@ import { openRegular } from "../io/regular_file.ts";
 import { isSystemError } from "../io/result_file.ts";
 import { newestCheckpoint } from "../run/checkpoint.ts";
 import { runPaths } from "../run/run_directory.ts";
-import { ClipEncoder } from "./clip_encoder.ts";
+import { type ClipEncoder, loadClipEncoder } from "./clip_encoder.ts";
 
 /**
  * The file that a path means: itself, or of a folder a run's encoder or the weights that Hugging
@@ -84,13 +83,8 @@ export async function encoderFrom(
 ): Promise<ClipEncoder> {
   return await usable(path, async () => {
     using opened = await openFile(encoderPath(path));
-    const file = checkpointIn(opened, path);
-    const options = heads === undefined ? {} : { heads };
-    return new ClipEncoder(
-      pretrainedSystem(file.tensors)
-        ? await loadPretrained(device, file, { ...options, trainable })
-        : await loadEncoder(device, file, options),
-    );
+    const options = heads === undefined ? { trainable } : { heads, trainable };
+    return await loadClipEncoder(device, checkpointIn(opened, path), options);
   });
 }
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { ProbeFile } from "../downstream/probe/probe_layer.ts";
 import type { ListedRun } from "../run/run_list.ts";
 
 /** A run in the list. */
@@ -166,23 +167,43 @@ export type MapAnswer =
     readonly skipped: readonly SkippedRow[];
   } & Computed);
 
+/** The part of a sound whose patches can be chosen. */
+export interface Chunk {
+  /** Seconds. */
+  readonly start: number;
+  /** Seconds. */
+  readonly length: number;
+  readonly rows: number;
+  readonly columns: number;
+  readonly loudest: number;
+  readonly classToken: boolean;
+  readonly layers: number;
+  readonly heads: number;
+}
+
+/** A probe as the page takes it, or why its labels cannot be shown. */
+export type ProbeAnswer =
+  | { readonly lacking: string }
+  | (Pick<ProbeFile, "classes" | "multiLabel" | "features"> & {
+    /** Values of f32 in base64. */
+    readonly weight: string;
+    readonly bias: string;
+    readonly statistics?: { readonly mean: string; readonly std: string };
+  });
+
 /** What was found in a sound. */
 export interface SoundAnswer extends Computed {
   /** By which more is asked for. */
   readonly id: string;
   readonly length: number;
+  /** What the model's own front end gives. */
   readonly spectrogram: Picture;
-  /** The part whose patches can be chosen. */
-  readonly chunk: {
-    readonly start: number;
-    readonly length: number;
-    readonly rows: number;
-    readonly columns: number;
-    readonly loudest: number;
-    readonly classToken: boolean;
-    readonly layers: number;
-    readonly heads: number;
-  };
+  /** The front end in words. */
+  readonly frontend: string;
+  /** Frequencies that are marked beside it, and where: from 0 at the bottom to 1. */
+  readonly hertz: readonly (readonly [hz: number, share: number])[];
+  /** The part whose patches can be chosen; null where no attention is shown. */
+  readonly chunk: Chunk | null;
   /** Embeddings along principal components, a step each; null for fewer than three steps. */
   readonly path: {
     readonly points: readonly (readonly number[])[];
@@ -190,14 +211,16 @@ export interface SoundAnswer extends Computed {
     readonly times: readonly number[];
     readonly step: number;
   } | null;
-  /** Probabilities of the likeliest classes, step by step; null without a probe. */
+  /** Probabilities of the likeliest classes, window by window; null without a probe. */
   readonly labels: {
     readonly classes: readonly string[];
     readonly values: readonly (readonly number[])[];
+    /** Middles of the windows, seconds. */
     readonly times: readonly number[];
+    /** Seconds of a window. */
     readonly window: number;
   } | null;
-  /** What a probe or a reconstruction lacks, in words. */
+  /** What is not shown, and why, in words. */
   readonly lacking: readonly string[];
   /** Whether there is a reconstruction to ask for. */
   readonly paints: boolean;
@@ -220,6 +243,8 @@ export interface PaintedAnswer {
   readonly mask: readonly number[];
   readonly grid: { readonly rows: number; readonly columns: number };
   readonly words: string;
+  /** The chunk as it was recorded, what its log-mel keeps, the reconstruction: addresses of WAV. */
+  readonly sounds: readonly string[];
 }
 
 /** Clips near to a sound. */

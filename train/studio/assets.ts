@@ -19,7 +19,6 @@ import record from "./page/record.ts" with { type: "text" };
 import chart from "./page/chart.ts" with { type: "text" };
 import client from "./page/client.ts" with { type: "text" };
 import compute from "./page/compute.ts" with { type: "text" };
-import chunks from "../visualize/chunk_choice.ts" with { type: "text" };
 import curves from "./page/curves.ts" with { type: "text" };
 import details from "./page/details.ts" with { type: "text" };
 import elements from "./page/elements.ts" with { type: "text" };
@@ -33,7 +32,6 @@ import words from "./page/words.ts" with { type: "text" };
 /** Modules by where they are in train/, as pages import them. */
 const SOURCES: Readonly<Record<string, string>> = {
   "metrics/groups.ts": groups,
-  "visualize/chunk_choice.ts": chunks,
   "visualize/colours.ts": colours,
   "studio/page/attention.ts": attention,
   "studio/page/batch.ts": batch,

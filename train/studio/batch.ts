@@ -99,10 +99,11 @@ async function sourceOf(
 
 /** Draws a batch. */
 export async function batchOf(
-  { encoder, model }: Opened,
+  { encoder: any, model }: Opened,
   request: BatchRequest,
 ): Promise<Omit<BatchAnswer, keyof Computed>> {
   const config = configOf(runPaths(request.dir).config);
+  const encoder = any.own("a batch of training");
   const { cropFrames, patch, melBands } = encoder.geometry;
   const { source, words } = await sourceOf(config, request, cropFrames);
   const { number, count } = request;

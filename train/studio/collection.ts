@@ -4,9 +4,9 @@
  * @module
  */
 import type { SkippedClip } from "../data/clip_source.ts";
-import { ClipEncoder } from "../downstream/clip_encoder.ts";
 import { clipsOf, featuresOf, type FolderClip, sampled } from "../visualize/folder.ts";
-import { FEWEST_FOR_UMAP, principalComponents, umapSteps } from "../visualize/projection.ts";
+import { principalComponents } from "../visualize/components.ts";
+import { FEWEST_FOR_UMAP, umapSteps } from "../visualize/projection.ts";
 import type { CollectionClip, MapAnswer, NearestAnswer } from "./api.ts";
 import { isInside } from "./confined.ts";
 import { RequestError } from "./guard.ts";
@@ -54,7 +54,11 @@ export class Collection {
 
   /** The map that a model makes, or how far it is; asking begins it. */
   map(workbench: Workbench, library: Library, model: string): MapAnswer {
-    return this.#of(workbench, library, model).map;
+    const before = this.#known.get(model)?.map;
+    if (before?.state !== "failed") return this.#of(workbench, library, model).map;
+    // What failed is told once; who asks again has it tried again.
+    this.#known.delete(model);
+    return before;
   }
 
   /**
@@ -113,7 +117,7 @@ export class Collection {
       const clips = await this.#list();
       const numbers = new Map(clips.map((it, n) => [it, n]));
       const rows = await featuresOf(clips, {
-        ...{ encoder: new ClipEncoder(encoder), pool: workbench.pool, quiet: true },
+        ...{ encoder, pool: workbench.pool, quiet: true },
         onProgress: (done, total) => busy(`embedding: ${done} of ${total} clips`, done / total),
         onSkip: (row) => skipped.push(row),
       });

@@ -1,6 +1,6 @@
 /**
- * The engine and encoders as a module for the page, made in a thread of its own when a page first
- * asks for it.
+ * The module that the page computes with (page_engine.ts), made in a thread of its own when a page
+ * first asks for it.
  *
  * @module
  */
@@ -21,7 +21,7 @@ const thread = globalThis as unknown as Thread;
 if (thread.name === NAME) {
   try {
     const { bundle } = await import("../bundle/bundle.ts");
-    const { code } = await bundle(fromFileUrl(new URL("../bundle/model.ts", import.meta.url)));
+    const { code } = await bundle(fromFileUrl(new URL("./page_engine.ts", import.meta.url)));
     thread.postMessage({ code });
   } catch (error) {
     thread.postMessage({ error: (error as Error).message });

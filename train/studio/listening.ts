@@ -1,177 +1,263 @@
 /**
- * A sound that was dropped or recorded: what a model sees in it.
+ * A sound that was dropped or recorded: what a model sees in it. The server computes so, and the
+ * page itself where it has WebGPU.
  *
  * @module
  */
-import type { Device } from "../../engine/mod.ts";
-import type { Encoder } from "../../model/encoder/encoder.ts";
-import { pooledSteps } from "../../model/encoder/pooling.ts";
+import { bytesOf } from "../../engine/formats/safetensors.ts";
+import { joined } from "../../model/encoder/chunks.ts";
+import { Encoder } from "../../model/encoder/encoder.ts";
 import type { AttentionMaps, AttentionQuery } from "../../model/encoder/attention_maps.ts";
+import type { PretrainedEncoder } from "../../model/pretrained/encoder.ts";
+import { MEL_80 } from "../../model/frontend/tables.ts";
 import { MsmMae } from "../../model/objectives/msm_mae.ts";
-import { HOP_SAMPLES } from "../../model/frontend/tables.ts";
-import { resample } from "../../model/frontend/resample.ts";
 import { classTokens } from "../../model/vit/tokens.ts";
-import { decodeAudio, SAMPLE_RATE, toMono } from "../audio/decode.ts";
-import { fileDigest } from "../downstream/probe/feature_cache.ts";
-import type { Probe } from "../downstream/probe/probe_file.ts";
+import type { ClipEncoder } from "../downstream/clip_encoder.ts";
+import type { Probe } from "../downstream/probe/probe_layer.ts";
+import { UsageError } from "../errors.ts";
+import type { OpenModel } from "../visualize/autoencoder.ts";
 import {
   chunkAttention,
   chunkReconstruction,
   chunkSpectrogram,
   type ClipInput,
   clipInput,
+  logMelOf,
   statisticsOf,
   tokenOf,
   trajectoryOf,
 } from "../visualize/clip.ts";
+import { frontendOutput, MARKED_HZ } from "../visualize/other_encoder.ts";
 import { errorOf } from "../visualize/reconstruction.ts";
 import { chunkSounds, type Sound } from "../visualize/sounds.ts";
 import { decibels, FRAME_SECONDS, rangeOf } from "../visualize/spectrogram.ts";
-import type { AttentionAnswer, PaintedAnswer, SoundAnswer } from "./api.ts";
+import { bandShare } from "../visualize/svg.ts";
+import type { AttentionAnswer, Computed, PaintedAnswer, SoundAnswer } from "./api.ts";
 import { RequestError } from "./guard.ts";
-import { pictureOf, spectrogramPicture } from "./pictures.ts";
-import type { Opened } from "./workbench.ts";
+import { base64Of, pictureOf, quantileRange, spectrogramPicture } from "./pictures.ts";
 
 /** Seconds of a sound that are looked at. */
-const MOST_SECONDS = 60;
+export const MOST_SECONDS = 60;
 /** Classes that are shown over time. */
 const MOST_CLASSES = 8;
-/** Seconds over which a probe's embedding is taken. */
-const WINDOW = 1;
+/** Windows for which a probe is asked, at most, and seconds from one to the next, at least. */
+const [MOST_WINDOWS, LEAST_HOP] = [32, 0.5];
+/** Seconds of a sound whose attention is shown of other systems' encoders. */
+const MOST_PART = 10;
 /** What MSM-MAE masks in training. */
 const USUAL_RATIO = 0.75;
 
+/** A model that sounds are looked at with. */
+export interface SoundModel {
+  readonly encoder: ClipEncoder;
+  readonly model: OpenModel;
+}
+
 /** A sound that was looked at. */
-export interface Heard {
-  readonly id: string;
-  /** By which its model was asked for. */
-  readonly model: string;
-  /** Of the model as it was then. */
-  readonly key: string;
+export interface Seen {
+  /** At the encoder's rate. */
   readonly waveform: Float32Array;
-  readonly input: ClipInput;
-  /** Mean over time of the embeddings. */
+  /** Of this project's encoders. */
+  readonly input?: ClipInput;
+  /** Of other systems' encoders: the samples whose attention is shown. */
+  readonly part?: Float32Array;
+  /** As those of a collection's clips. */
   readonly embedding: Float32Array;
+  /** Once it was asked for. */
   attention?: AttentionMaps;
-  sounds?: Sound[];
 }
 
-/** Bytes of a file as mono 16 kHz. @throws {RequestError} if it is no audio */
-export async function decoded(bytes: Uint8Array): Promise<Float32Array> {
-  try {
-    const { channels, sampleRate } = await decodeAudio(bytes);
-    const kept = channels.map((it) => it.subarray(0, MOST_SECONDS * sampleRate));
-    return resample(toMono(kept), sampleRate, SAMPLE_RATE);
-  } catch (error) {
-    throw new RequestError(415, (error as Error).message);
-  }
-}
+/** What is found in a sound, but for who computed it. */
+export type Sight = Omit<SoundAnswer, "id" | keyof Computed>;
 
-/** What a model sees in a sound. */
+/**
+ * What a model sees in a sound.
+ *
+ * @param waveform at the encoder's rate
+ * @param probe names it; else why there is none, without a full stop, where one was given
+ * @throws {RequestError} if there is no sound
+ * @throws {ShapeError} if it is longer than the encoder takes
+ */
 export async function listenTo(
-  { encoder, model, path }: Opened,
-  device: Device,
+  { encoder: any, model }: SoundModel,
   waveform: Float32Array,
-  probe: Probe | undefined,
-  about: Pick<Heard, "id" | "model" | "key">,
-): Promise<{ readonly heard: Heard; readonly answer: Omit<SoundAnswer, "model" | "seconds"> }> {
+  probe: Probe | { readonly lacking: string } | undefined,
+): Promise<{ readonly seen: Seen; readonly sight: Sight }> {
   if (waveform.length === 0) throw new RequestError(415, "the sound has no samples");
-  const input = await clipInput(encoder, waveform, 0);
-  const audio = { logMel: input.logmel, standardised: true } as const;
-  // As the page does it, and the collection's clips have it.
-  const { values: embedding } = await encoder.embed(audio, { pool: "mean" });
-  const trajectory = await trajectoryOf(encoder, input);
+  const { encoder } = any;
+  const input = encoder instanceof Encoder ? await clipInput(encoder, waveform, 0) : undefined;
+  const { values: embedding } = await any.embed(waveform, {});
+  const path = await trajectoryOf(any, input ? logMelOf(input) : waveform);
   const { autoencoder } = model;
-  const { grid, chunkStart, chunkFrames } = input;
-  const lacking = autoencoder instanceof MsmMae ? [] : [`Reconstruction: ${autoencoder.missing}.`];
-  const { depth, heads } = encoder.geometry;
-  const isOurs = probe && probe.file.checkpoint === await fileDigest(path);
-  if (probe && !isOurs) lacking.push("Labels: the probe was trained on another encoder.");
-  const labels = probe && isOurs ? await labelsOf(encoder, audio, probe, lacking) : null;
+  const paints = autoencoder instanceof MsmMae;
+  const lacking = paints ? [] : [`Reconstruction: ${autoencoder.missing}.`];
+  const labels = await labelsOf(any, waveform, probe).catch((error: Error) => {
+    if (error.name !== "UsageError") throw error;
+    lacking.push(`Labels: ${error.message}.`);
+    return null;
+  });
+  const other = encoder instanceof Encoder ? undefined : await otherPicture(encoder, waveform);
+  if (other && !other.part) lacking.push(`Attention: none is shown of ${any.title}.`);
   return {
-    heard: { ...about, waveform, input, embedding },
-    answer: {
-      id: about.id,
-      by: `this server (${device.info.description})`,
-      length: waveform.length / SAMPLE_RATE,
-      spectrogram: spectrogramPicture(input.spectrogram),
-      chunk: {
-        start: chunkStart * FRAME_SECONDS,
-        length: chunkFrames * FRAME_SECONDS,
-        ...grid,
-        loudest: tokenOf({ kind: "loudest" }, encoder, input) as number,
-        classToken: classTokens(encoder.geometry) === 1,
-        layers: depth,
-        heads,
-      },
-      path: trajectory
+    seen: { waveform, embedding, ...input && { input }, ...other?.part && { part: other.part } },
+    sight: {
+      length: waveform.length / any.sampleRate,
+      ...other?.picture ?? ownPicture(encoder as Encoder, input!),
+      path: path
         ? {
-          points: trajectory.points.map((it) => [...it]),
-          shares: trajectory.shares,
-          times: trajectory.times,
-          step: trajectory.step,
+          points: path.points.map((it) => [...it]),
+          ...{ shares: path.shares, times: path.times, step: path.step },
         }
         : null,
-      labels,
-      lacking,
-      paints: autoencoder instanceof MsmMae,
+      ...{ labels, lacking, paints },
     },
   };
 }
 
-async function labelsOf(
-  encoder: Encoder,
-  audio: { readonly logMel: Float32Array; readonly standardised: true },
-  probe: Probe,
-  lacking: string[],
-): Promise<SoundAnswer["labels"]> {
-  const { mode, pool, bands, blocks } = probe.file.features;
-  const given = encoder.embeddingSize({ pool, bands, blocks });
-  if (given !== probe.dim) {
-    lacking.push(`Labels: the probe takes ${probe.dim} values, the encoder gives ${given}.`);
-    return null;
-  }
-  const { values, steps, times } = await encoder.embed(audio, {
-    ...{ mode, bands, blocks },
-    pool: "none",
-  });
-  const part = { steps: { values, size: values.length / steps }, pool, blocks: blocks?.length };
-  const half = Math.max(0, Math.round((WINDOW * 1000 / encoder.stepMs - 1) / 2));
-  const windows = Array.from({ length: steps }, (_, step) => {
-    const [first, end] = [Math.max(0, step - half), Math.min(steps, step + half + 1)];
-    return pooledSteps(part, first, end);
-  });
-  const predictions = windows.map((it) =>
-    new Map(probe.predict(it, Infinity).map(({ label, probability }) => [label, probability]))
-  );
-  const largest = (label: string) => Math.max(...predictions.map((it) => it.get(label) ?? 0));
-  const classes = [...probe.file.classes].sort((a, b) => largest(b) - largest(a))
-    .slice(0, MOST_CLASSES);
+type Picture = Pick<Sight, "spectrogram" | "frontend" | "hertz" | "chunk">;
+
+function ownPicture(encoder: Encoder, input: ClipInput): Picture {
+  const { grid, chunkStart, chunkFrames, spectrogram } = input;
+  const { geometry } = encoder;
   return {
-    classes,
-    values: classes.map((label) => predictions.map((it) => it.get(label) ?? 0)),
-    times: Array.from(times!, (ms) => ms / 1000),
-    window: WINDOW,
+    spectrogram: spectrogramPicture(spectrogram),
+    frontend: `log-mel in dB, ${geometry.melBands} bands from ${MEL_80.fmin} to ${MEL_80.fmax} ` +
+      "Hz, 25 ms every 10 ms",
+    hertz: MARKED_HZ.filter((hz) => hz < MEL_80.fmax).map((hz) => [hz, bandShare(hz)] as const),
+    chunk: {
+      start: chunkStart * FRAME_SECONDS,
+      length: chunkFrames * FRAME_SECONDS,
+      ...grid,
+      loudest: tokenOf({ kind: "loudest" }, encoder, input) as number,
+      classToken: classTokens(geometry) === 1,
+      ...{ layers: geometry.depth, heads: geometry.heads },
+    },
   };
 }
 
-/** Whom a token attends to, in all layers and heads. */
+async function otherPicture(
+  encoder: PretrainedEncoder,
+  waveform: Float32Array,
+): Promise<{ readonly picture: Picture; readonly part?: Float32Array }> {
+  const { frontend, attention, sampleRate, minSamples, rows, depth, heads } = encoder.info;
+  const { values, bands, frames, hertz } = await frontendOutput(encoder, waveform);
+  const picture = {
+    spectrogram: pictureOf(values, bands, frames, quantileRange(values)),
+    ...{ frontend, hertz, chunk: null },
+  };
+  if (!attention) return { picture };
+  const { own, columnSamples, columns: most } = attention;
+  const size = Math.min(MOST_PART * sampleRate, most * columnSamples);
+  const first = loudestPart(waveform, size);
+  const part = new Float32Array(Math.max(minSamples, Math.min(size, waveform.length)));
+  part.set(waveform.subarray(first, first + size));
+  const columns = Math.min(most, encoder.columnsOf(part.length));
+  const grid = { rows, columns };
+  const [from, wide] = [first, columns * columnSamples].map((it) =>
+    Math.min(frames, Math.round(it / waveform.length * frames))
+  );
+  const chunk = {
+    ...{ start: first / sampleRate, length: columns * columnSamples / sampleRate, ...grid },
+    loudest: loudestPatch(values, { frames, from, wide }, grid),
+    ...{ classToken: own > 0, layers: depth, heads },
+  };
+  return { picture: { ...picture, chunk }, part };
+}
+
+/** Where the part of so many samples with most power begins; the last one ends with the sound. */
+function loudestPart(waveform: Float32Array, size: number): number {
+  let [best, most] = [0, -1];
+  for (let at = 0; at < waveform.length; at += size) {
+    const first = Math.max(0, Math.min(at, waveform.length - size));
+    const power = waveform.subarray(first, first + size).reduce((sum, it) => sum + it * it, 0);
+    if (power > most) [best, most] = [first, power];
+  }
+  return best;
+}
+
+/** The patch with the largest mean of values [bands, frames], of a grid from a frame on. */
+function loudestPatch(
+  values: Float32Array,
+  { frames, from, wide }: { readonly frames: number; readonly from: number; readonly wide: number },
+  { rows, columns }: { readonly rows: number; readonly columns: number },
+): number {
+  const bands = values.length / frames;
+  const [sums, counts] = [0, 1].map(() => new Float64Array(rows * columns));
+  for (let t = from; t < Math.min(frames, from + wide); t++) {
+    const column = Math.min(columns - 1, Math.floor((t - from) / wide * columns));
+    for (let band = 0; band < bands; band++) {
+      const patch = Math.floor(band / bands * rows) * columns + column;
+      sums[patch] += values[band * frames + t];
+      counts[patch]++;
+    }
+  }
+  const means = sums.map((it, i) => counts[i] > 0 ? it / counts[i] : -Infinity);
+  return means.reduce((best, it, i) => it > means[best] ? i : best, 0);
+}
+
+/**
+ * What a probe says of windows of a sound.
+ *
+ * @throws {UsageError} if it does not belong to the encoder
+ */
+async function labelsOf(
+  encoder: ClipEncoder,
+  waveform: Float32Array,
+  probe: Probe | { readonly lacking: string } | undefined,
+): Promise<SoundAnswer["labels"]> {
+  if (!probe) return null;
+  if ("lacking" in probe) throw new UsageError(probe.lacking);
+  const { seconds: _whole, leastSeconds: _least, ...choices } = probe.file.features;
+  encoder.needChoices(choices);
+  const given = encoder.embeddingSize(choices);
+  if (given !== probe.dim) {
+    throw new UsageError(`the probe takes ${probe.dim} values, the encoder gives ${given}`);
+  }
+  const { sampleRate } = encoder;
+  const length = waveform.length / sampleRate;
+  const hop = Math.max(LEAST_HOP, length / MOST_WINDOWS);
+  const window = Math.min(2 * hop, length);
+  const count = Math.floor((length - window) / hop + 1e-9) + 1;
+  const starts = Array.from({ length: count }, (_, i) => Math.round(i * hop * sampleRate));
+  const clips = starts.map((first, key) => ({
+    key,
+    audio: waveform.subarray(first, first + Math.round(window * sampleRate)),
+  }));
+  const said: ReadonlyMap<string, number>[] = [];
+  for await (const [key, { values }] of encoder.embedEach(clips, choices)) {
+    const all = probe.predict(values, Infinity);
+    said[key] = new Map(all.map(({ label, probability }) => [label, probability]));
+  }
+  const of = (label: string) => said.map((it) => it.get(label) ?? 0);
+  const largest = new Map(probe.file.classes.map((it) => [it, Math.max(...of(it))]));
+  const classes = [...probe.file.classes].sort((a, b) => largest.get(b)! - largest.get(a)!)
+    .slice(0, MOST_CLASSES);
+  return {
+    ...{ classes, values: classes.map(of), window },
+    times: starts.map((first) => first / sampleRate + window / 2),
+  };
+}
+
+/**
+ * Whom a token attends to, in all layers and heads.
+ *
+ * @throws {RequestError} if no attention is shown of the model, or there is no such token
+ */
 export async function attentionOf(
-  { encoder }: Opened,
-  heard: Heard,
+  { encoder: { encoder } }: SoundModel,
+  seen: Seen,
   token: AttentionQuery,
 ): Promise<AttentionAnswer> {
-  const { rows, columns } = heard.input.grid;
+  if (!(encoder instanceof Encoder)) return await otherAttention(encoder, seen, token);
+  const { rows, columns } = seen.input!.grid;
   const own = classTokens(encoder.geometry);
   const patches = rows * columns;
-  if (token === "class" ? own === 0 : !(Number.isInteger(token) && token >= 0 && token < patches)) {
-    throw new RequestError(400, `patch: must be 0 to ${patches - 1}${own ? " or class" : ""}`);
-  }
+  needToken(token, own, patches);
   const queries: AttentionQuery[] = [
     ...own ? ["class" as const] : [],
     ...Array.from({ length: patches }, (_, i) => i),
   ];
-  const maps = heard.attention ??= await chunkAttention(encoder, heard.input, queries);
+  const maps = seen.attention ??= await chunkAttention(encoder, seen.input!, queries);
   const query = queries.indexOf(token);
   const tokens = own + patches;
   const weights = new Float32Array(maps.layers.length * maps.heads * tokens);
@@ -186,50 +272,77 @@ export async function attentionOf(
     heads: maps.heads,
     tokens,
     classTokens: own,
-    weights: new Uint8Array(weights.buffer).toBase64(),
+    weights: base64Of(bytesOf(weights)),
   };
 }
 
-/** Hides patches of a sound and paints them; keeps how that sounds. */
+function needToken(token: AttentionQuery, own: number, patches: number): void {
+  const isThere = token === "class"
+    ? own > 0
+    : Number.isInteger(token) && token >= 0 && token < patches;
+  if (isThere) return;
+  throw new RequestError(400, `patch: must be 0 to ${patches - 1}${own ? " or class" : ""}`);
+}
+
+async function otherAttention(
+  encoder: PretrainedEncoder,
+  { part }: Seen,
+  token: AttentionQuery,
+): Promise<AttentionAnswer> {
+  const { attention, title, rows, heads } = encoder.info;
+  if (!attention || !part) throw new RequestError(409, `no attention is shown of ${title}`);
+  const { own } = attention;
+  const columns = Math.min(attention.columns, encoder.columnsOf(part.length));
+  needToken(token, own, rows * columns);
+  const { blocks } = await encoder.attention(
+    part,
+    // Of two tokens before the patches, the second is that of distillation.
+    token === "class" ? 0 : { row: Math.floor(token / columns), column: token % columns },
+  );
+  return {
+    ...{ layers: blocks.length, heads, tokens: own + rows * columns, classTokens: own },
+    weights: base64Of(bytesOf(joined(blocks))),
+  };
+}
+
+/**
+ * Hides patches of a sound and paints them.
+ *
+ * @returns the answer without addresses of its sounds, and these
+ * @throws {RequestError} if the model does not paint, or nothing or all would be hidden
+ */
 export async function paintedOf(
-  { encoder, model }: Opened,
-  heard: Heard,
+  { encoder: { encoder }, model }: SoundModel,
+  { input: whole, waveform }: Seen,
   choice: { readonly ratio?: number; readonly seed: number },
-): Promise<PaintedAnswer> {
+): Promise<{
+  readonly answer: Omit<PaintedAnswer, "sounds">;
+  readonly sounds: readonly Sound[];
+}> {
   const { autoencoder, trained } = model;
   if (!(autoencoder instanceof MsmMae)) throw new RequestError(409, autoencoder.missing);
+  if (!(encoder instanceof Encoder) || !whole) throw new RequestError(409, "there is no decoder");
   const { seed, ratio = trained.ratio ?? USUAL_RATIO } = choice;
   const masking = trained.masking ?? { kind: "random" as const };
-  const made = await chunkReconstruction(autoencoder, heard.input, { masking, ratio, seed })
+  const made = await chunkReconstruction(autoencoder, whole, { masking, ratio, seed })
     .catch((error: Error) => {
       throw error.name === "UsageError" ? new RequestError(400, error.message) : error;
     });
   const statistics = statisticsOf(encoder);
-  const { input, chunkFrames } = {
-    input: chunkSpectrogram(heard.input),
-    chunkFrames: heard.input.chunkFrames,
-  };
+  const input = chunkSpectrogram(whole);
   const range = rangeOf(input);
   const { loss, guess, decibels: error, masked } = errorOf(made, statistics);
-  heard.sounds = await chunkSounds(
-    encoder,
-    heard.waveform,
-    heard.input,
-    made.reconstruction,
-    seed,
-  );
+  const painted = decibels(made.reconstruction, statistics);
   return {
-    input: spectrogramPicture(input, range),
-    painted: pictureOf(decibels(made.reconstruction, statistics), input.bands, chunkFrames, range),
-    mask: [...made.mask],
-    grid: made.grid,
-    words: `${(100 * masked).toFixed(0)} % of the patches are hidden and painted: mean squared ` +
-      `error ${loss.toFixed(3)} (${guess.toFixed(3)} for the mean of each band), ` +
-      `${error.toFixed(1)} dB.`,
+    sounds: await chunkSounds(encoder, waveform, whole, made.reconstruction, seed),
+    answer: {
+      input: spectrogramPicture(input, range),
+      painted: pictureOf(painted, input.bands, whole.chunkFrames, range),
+      mask: [...made.mask],
+      grid: made.grid,
+      words: `${(100 * masked).toFixed(0)} % of the patches are hidden and painted: mean squared ` +
+        `error ${loss.toFixed(3)} (${guess.toFixed(3)} for the mean of each band), ` +
+        `${error.toFixed(1)} dB.`,
+    },
   };
-}
-
-/** The samples of the chunk and their place, in seconds. */
-export function chunkSeconds({ input: { chunkStart } }: Heard): number {
-  return chunkStart * HOP_SAMPLES / SAMPLE_RATE;
 }

@@ -19,7 +19,23 @@ export function pictureOf(
   for (let i = 0; i < bytes.length; i++) {
     bytes[i] = Math.round(255 * Math.min(1, Math.max(0, (values[i] - low) / (high - low))));
   }
-  return { rows, columns, bytes: bytes.toBase64(), range };
+  return { rows, columns, bytes: base64Of(bytes), range };
+}
+
+/** Bytes in base64, in browsers that have no method for it, too. */
+export function base64Of(bytes: Uint8Array): string {
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 8192) {
+    text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+  }
+  return btoa(text);
+}
+
+/** From what few values are below, 2 in 100, to the largest: for values of any unit. */
+export function quantileRange(values: Float32Array): readonly [low: number, high: number] {
+  const sorted = values.toSorted();
+  const [low, high] = [sorted[Math.floor(0.02 * sorted.length)], sorted[sorted.length - 1]];
+  return high > low ? [low, high] : [low, low + 1];
 }
 
 /** A spectrogram in decibels. */

@@ -3,18 +3,25 @@
  *
  * @module
  */
+import { bytesOf } from "../../engine/formats/safetensors.ts";
+import { resample } from "../../model/frontend/resample.ts";
+import { decodeAudio, toMono } from "../audio/decode.ts";
 import { AUDIO_EXTENSIONS } from "../io/folders.ts";
 import { readRegular } from "../io/regular_file.ts";
-import { loadProbe, type Probe } from "../downstream/probe/probe_file.ts";
-import type { BatchAnswer, SoundAnswer } from "./api.ts";
+import { loadProbe } from "../downstream/probe/probe_file.ts";
+import { fileDigest } from "../downstream/probe/feature_cache.ts";
+import type { Probe } from "../downstream/probe/probe_layer.ts";
+import type { Sound } from "../visualize/sounds.ts";
+import type { BatchAnswer, PaintedAnswer, ProbeAnswer, SoundAnswer } from "./api.ts";
 import { batchOf } from "./batch.ts";
 import { Collection } from "./collection.ts";
 import { answer, bodyOf, json, RequestError } from "./guard.ts";
-import { attentionOf, decoded, type Heard, listenTo, paintedOf } from "./listening.ts";
+import { attentionOf, listenTo, MOST_SECONDS, paintedOf, type Seen } from "./listening.ts";
 import { engineModule } from "./engine_module.ts";
 import type { Library } from "./library.ts";
 import type { SoundAnswers } from "./server.ts";
-import { MODEL_KEY } from "./page/client.ts";
+import { address, MODEL_HEADS, MODEL_KEY } from "./page/client.ts";
+import { base64Of } from "./pictures.ts";
 import { Workbench, type WorkbenchOptions } from "./workbench.ts";
 
 /** What was named on the command line. */
@@ -40,6 +47,17 @@ const TYPES: Readonly<Record<string, string>> = {
   ".opus": "audio/ogg",
   ".mp3": "audio/mpeg",
 };
+
+/** A sound that was looked at. */
+interface Heard extends Seen {
+  readonly id: string;
+  /** By which its model was asked for. */
+  readonly model: string;
+  /** Of the model as it was then. */
+  readonly key: string;
+  /** How what was painted last sounds. */
+  sounds?: readonly Sound[];
+}
 
 /** Answers about sounds. Ends when it is disposed. */
 export class Sounds implements SoundAnswers, Disposable {
@@ -104,7 +122,16 @@ export class Sounds implements SoundAnswers, Disposable {
           ...(ratio !== null && { ratio: Number(ratio) }),
         };
         return json(
-          await this.#workbench.use(library, heard.model, (it) => paintedOf(it, heard, choice)),
+          await this.#workbench.use(library, heard.model, async (it): Promise<PaintedAnswer> => {
+            const { answer, sounds } = await paintedOf(it, heard, choice);
+            heard.sounds = sounds;
+            const { id } = heard;
+            const { seed } = choice;
+            return {
+              ...answer,
+              sounds: sounds.map((_, n) => address("api/painted.wav", { id, n, seed })),
+            };
+          }),
         );
       }
       case "api/painted.wav": {
@@ -113,15 +140,22 @@ export class Sounds implements SoundAnswers, Disposable {
         if (!sound) throw new RequestError(404, "there is no such sound");
         return partOf(sound.wav, "audio/wav", request);
       }
-      case "api/encoder": {
+      case "api/encoder":
+      case "api/autoencoder": {
+        const part = path === "api/encoder" ? "encoder" : "autoencoder";
         const known = query.get("key");
-        const { key, bytes } = await this.#workbench.encoder(library, model, known);
+        const { key, bytes } = await this.#workbench.bytes(library, model, part, known);
+        const { heads } = this.#options;
         return answer(bytes ?? null, "application/octet-stream", {
           status: bytes ? 200 : 204,
-          headers: { [MODEL_KEY]: key },
+          headers: { [MODEL_KEY]: key, ...heads !== undefined && { [MODEL_HEADS]: `${heads}` } },
         });
       }
-      case "modules/model.js":
+      case "api/probe": {
+        const probe = await this.#probeOf(await this.#workbench.path(library, model));
+        return probe ? json(probeAnswer(probe)) : answer(null, "application/json", { status: 204 });
+      }
+      case "modules/engine.js":
         return answer(await engineModule(), "text/javascript; charset=utf-8");
       case "api/near": {
         if (request.method !== "POST") throw new RequestError(405, "an embedding is to be sent");
@@ -179,17 +213,34 @@ export class Sounds implements SoundAnswers, Disposable {
   }
 
   async #listen(request: Request, library: Library, model: string): Promise<SoundAnswer> {
-    const waveform = await decoded(await bodyOf(request, MOST_BYTES, "the sound"));
+    const { mono, sampleRate } = await decoded(await bodyOf(request, MOST_BYTES, "the sound"));
     const start = performance.now();
     return await this.#workbench.use(library, model, async (opened, device) => {
-      const about = { id: crypto.randomUUID(), model, key: opened.key };
-      const { heard, answer } = await listenTo(opened, device, waveform, this.#probe, about);
-      this.#heard.set(heard.id, heard);
+      const id = crypto.randomUUID();
+      const waveform = resample(mono, sampleRate, opened.encoder.sampleRate);
+      const { seen, sight } = await listenTo(opened, waveform, await this.#probeOf(opened.path))
+        .catch((error: Error) => {
+          // Longer than the encoder has positions for, and the like.
+          throw error.name === "ShapeError" ? new RequestError(400, error.message) : error;
+        });
+      this.#heard.set(id, { ...seen, id, model, key: opened.key });
       for (const id of this.#heard.keys()) {
         if (this.#heard.size > MOST_KEPT) this.#heard.delete(id);
       }
-      return { ...answer, model: opened.title, seconds: (performance.now() - start) / 1000 };
+      return {
+        ...{ ...sight, id, model: opened.title },
+        by: `this server (${device.info.description})`,
+        seconds: (performance.now() - start) / 1000,
+      };
     });
+  }
+
+  /** The probe, or why it names nothing by the encoder in a file; undefined if none was given. */
+  async #probeOf(encoder: string): Promise<Probe | { readonly lacking: string } | undefined> {
+    if (!this.#probe || this.#probe.file.checkpoint === await fileDigest(encoder)) {
+      return this.#probe;
+    }
+    return { lacking: "the probe was trained on another encoder" };
   }
 
   async #clip(n: number, request: Request): Promise<Response> {
@@ -203,6 +254,31 @@ export class Sounds implements SoundAnswers, Disposable {
     }
     return partOf(bytes, TYPES[ending] ?? "application/octet-stream", request);
   }
+}
+
+/** A file's sound; its first minute. @throws {RequestError} if it is no audio */
+async function decoded(
+  bytes: Uint8Array,
+): Promise<{ readonly mono: Float32Array; readonly sampleRate: number }> {
+  try {
+    const { channels, sampleRate } = await decodeAudio(bytes);
+    const kept = channels.map((it) => it.subarray(0, MOST_SECONDS * sampleRate));
+    return { mono: toMono(kept), sampleRate };
+  } catch (error) {
+    throw new RequestError(415, (error as Error).message);
+  }
+}
+
+function probeAnswer(probe: Probe | { readonly lacking: string }): ProbeAnswer {
+  if ("lacking" in probe) return probe;
+  const { classes, multiLabel, features, weight, bias, statistics } = probe.file;
+  const base64 = (values: Float32Array) => base64Of(bytesOf(values));
+  return {
+    ...{ classes, multiLabel, features, weight: base64(weight), bias: base64(bias) },
+    ...statistics && {
+      statistics: { mean: base64(statistics.mean), std: base64(statistics.std) },
+    },
+  };
 }
 
 /** All of some bytes, or the part that a player asks for. */

@@ -5,18 +5,21 @@
  * @module
  */
 import type { Device } from "../../engine/mod.ts";
-import type { Encoder } from "../../model/encoder/encoder.ts";
+import { Encoder } from "../../model/encoder/encoder.ts";
+import { WEIGHT_FILES } from "../../model/formats/hugging_face.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import { modelPath, ownEncoderFrom } from "../downstream/encoder_file.ts";
+import { encoderFrom, modelPath } from "../downstream/encoder_file.ts";
 import { basename } from "../deps/path.ts";
+import { isFolder } from "../io/folders.ts";
 import { readRegular } from "../io/regular_file.ts";
 import { newestCheckpoint } from "../run/checkpoint.ts";
-import { type OpenModel, openModel } from "../visualize/autoencoder.ts";
+import { encoderAlone, openModel } from "../visualize/autoencoder.ts";
 import type { ModelItem } from "./api.ts";
 import { isInside } from "./confined.ts";
 import { RequestError } from "./guard.ts";
 import type { Library } from "./library.ts";
+import type { SoundModel } from "./listening.ts";
 
 /** What the workbench is told. */
 export interface WorkbenchOptions {
@@ -31,9 +34,7 @@ export interface WorkbenchOptions {
 }
 
 /** A model that is open. */
-export interface Opened {
-  readonly encoder: Encoder;
-  readonly model: OpenModel;
+export interface Opened extends SoundModel {
   /** In words. */
   readonly title: string;
   /** The encoder's file. */
@@ -43,6 +44,9 @@ export interface Opened {
   /** The run that it is of, where it is one's. */
   readonly run: string | undefined;
 }
+
+/** Bytes of a file that a page gets. */
+const MOST_BYTES = 1 << 30;
 
 /** By which the model of the command line is asked for. */
 export const NAMED = "";
@@ -107,20 +111,38 @@ export class Workbench implements Disposable {
     return result;
   }
 
+  /** The file of a model's encoder. @throws {RequestError} as {@link use} */
+  async path(library: Library, id: string): Promise<string> {
+    return (await this.#pathOf(library, id)).path;
+  }
+
   /**
-   * The bytes of a model's encoder and its key; none if that is `known`.
+   * The bytes of a model's encoder, or of the file that has its decoder, and a key of them; none if
+   * that is `known`.
    *
-   * @throws {RequestError} as {@link use}
+   * @throws {RequestError} as {@link use}, or if pages cannot take it
    */
-  async encoder(
+  async bytes(
     library: Library,
     id: string,
+    part: "encoder" | "autoencoder",
     known: string | null,
   ): Promise<{ readonly key: string; readonly bytes?: Uint8Array<ArrayBuffer> }> {
-    const { path } = await this.#pathOf(library, id);
+    const { path: encoder, named } = await this.#pathOf(library, id);
+    const path = part === "encoder"
+      ? encoder
+      : await isFolder(named)
+      ? await newestCheckpoint(named) ?? encoder
+      : named;
+    if (WEIGHT_FILES.includes(basename(path))) {
+      throw new RequestError(409, `${basename(path)} is read with what lies beside it`);
+    }
     const key = await keyOf(id, path);
     if (key === known) return { key };
     try {
+      if (Deno.statSync(path).size > MOST_BYTES) {
+        throw new Error(`is above ${MOST_BYTES >> 20} MB`);
+      }
       return { key, bytes: readRegular(path) };
     } catch (error) {
       throw new RequestError(404, `${basename(path)}: ${(error as Error).message}`);
@@ -155,8 +177,10 @@ export class Workbench implements Disposable {
     const { heads } = this.#options;
     using opening = new DisposableStack();
     try {
-      const encoder = opening.use(await ownEncoderFrom(device, path, heads, "studio"));
-      const model = opening.use(await openModel(device, named, heads));
+      const encoder = opening.use(await encoderFrom(device, path, heads));
+      const model = encoder.encoder instanceof Encoder
+        ? opening.use(await openModel(device, named, heads))
+        : encoderAlone(encoder.title);
       const held = opening.move();
       const title = run === undefined
         ? `${model.title}, ${basename(named)}`

@@ -50,6 +50,8 @@ export async function verifyHtsat(
   if (index) {
     report.compare("relative_position_index", windowIndex(window), index.data, TOLERANCES.exact);
   }
+  const filters = golden.tensors.get("full_frontend.mel_fb");
+  if (filters && full) report.compare("full_frontend.mel_fb", turned(full), filters.data, SLANEY);
   const files = [json.checkpoint, json.checkpoint_lightning].filter((it) => it !== undefined);
   for (const [i, file] of files.entries()) {
     using checkpoint = openCheckpointFile(join(folder, file));
@@ -57,7 +59,7 @@ export async function verifyHtsat(
       const sampleRate: number = prefix === "" ? json.sample_rate : full.sample_rate;
       const source = prefix === "" && (isHtsat(checkpoint.file.tensors) || !given)
         ? checkpoint.file
-        : withFrontend(checkpoint.file, prefix === "" ? given : full, golden, report);
+        : withFrontend(checkpoint.file, prefix === "" ? given : full);
       using encoder = await loadPretrained(device, source, { sampleRate });
       if (!(encoder instanceof Htsat)) throw new UsageError(`${file}: is not HTS-AT`);
       for (const name of ["w1", "w2"]) {
@@ -76,7 +78,7 @@ export async function verifyHtsat(
 }
 
 /** A front end as sets describe it. */
-interface FrontendSizes {
+export interface FrontendSizes {
   readonly sample_rate: number;
   readonly window_size: number;
   readonly mel_bins: number;
@@ -84,23 +86,25 @@ interface FrontendSizes {
   readonly fmax: number;
 }
 
-/** The file with such a front end in the place of its own, or where it has none. */
-function withFrontend(
-  file: CheckpointFile,
+/** Its mel filters, [bins, bands]. */
+function filtersOf(
   { sample_rate: sampleRate, window_size: size, mel_bins: bands, fmin, fmax }: FrontendSizes,
-  golden: GoldenSet,
-  report: Report,
-): CheckpointFile {
+): Float32Array {
   const bins = size / 2 + 1;
-  const mel = slaneyMelFilterbank({ bins, bands, fmin, fmax, sampleRate, order: "nnaudio" });
-  const expected = golden.tensors.get("full_frontend.mel_fb");
-  if (expected) {
-    const turned = Float32Array.from(
-      { length: mel.length },
-      (_, i) => mel[i % bins * bands + Math.floor(i / bins)],
-    );
-    report.compare("full_frontend.mel_fb", turned, expected.data, SLANEY);
-  }
+  return slaneyMelFilterbank({ bins, bands, fmin, fmax, sampleRate, order: "nnaudio" });
+}
+
+/** The same, [bands, bins]. */
+function turned(sizes: FrontendSizes): Float32Array {
+  const [mel, bins] = [filtersOf(sizes), sizes.window_size / 2 + 1];
+  const at = (i: number) => i % bins * sizes.mel_bins + Math.floor(i / bins);
+  return mel.map((_, i) => mel[at(i)]);
+}
+
+/** The file with such a front end in the place of its own, or where it has none. */
+export function withFrontend(file: CheckpointFile, sizes: FrontendSizes): CheckpointFile {
+  const { window_size: size, mel_bins: bands } = sizes;
+  const [bins, mel] = [size / 2 + 1, filtersOf(sizes)];
   const window = hannPeriodic(size, "nnaudio");
   const kernel = (f: (angle: number) => number) =>
     Float32Array.from({ length: bins * size }, (_, i) => {

@@ -54,12 +54,25 @@ export async function openModel(
   const fullest = await fullestFile(path);
   using opened = openCheckpointFile(fullest);
   const { file } = opened;
-  const found = namingFile(
-    fullest,
-    () => modelOf(file, heads === undefined ? {} : { encoder: heads }),
-  );
+  const found = namingFile(fullest, () => modelIn(device, file, heads));
   if (!found) throw new UsageError(`--checkpoint ${path}: no model that is known here`);
-  const autoencoder = namingFile(fullest, () => autoencoderOf(device, file, found));
+  return found;
+}
+
+/**
+ * As {@link openModel}, of a file that is open.
+ *
+ * @returns undefined if it holds no model that is known here
+ * @throws {CheckpointError} if sizes cannot be told
+ */
+export function modelIn(
+  device: Device,
+  file: CheckpointFile,
+  heads: number | undefined,
+): OpenModel | undefined {
+  const found = modelOf(file, heads === undefined ? {} : { encoder: heads });
+  if (!found) return undefined;
+  const autoencoder = autoencoderOf(device, file, found);
   return {
     title: SYSTEM_TITLES[found.system],
     autoencoder,
@@ -67,6 +80,16 @@ export async function openModel(
     [Symbol.dispose]: () => {
       if (autoencoder instanceof MsmMae) autoencoder[Symbol.dispose]();
     },
+  };
+}
+
+/** What there is of another system's encoder: it alone is read. */
+export function encoderAlone(title: string): OpenModel {
+  return {
+    title,
+    autoencoder: { missing: `of ${title} the encoder alone is read; there is nothing to draw` },
+    trained: {},
+    [Symbol.dispose]: () => {},
   };
 }
 

@@ -10,7 +10,8 @@ import {
   type AttentionQuery,
 } from "../../model/encoder/attention_maps.ts";
 import { gridOf } from "../../model/encoder/embed.ts";
-import type { Encoder } from "../../model/encoder/encoder.ts";
+import type { Audio, LogMelAudio } from "../../model/encoder/chunks.ts";
+import { Encoder } from "../../model/encoder/encoder.ts";
 import { LogMel, MATPAC_STATISTICS } from "../../model/frontend/log_mel.ts";
 import { CENTRE_PAD, FRAME_SAMPLES, MEL_80 } from "../../model/frontend/tables.ts";
 import { drawMask, type Masking } from "../../model/objectives/masking.ts";
@@ -19,9 +20,10 @@ import { classTokens } from "../../model/vit/tokens.ts";
 import type { MsmMae } from "../../model/objectives/msm_mae.ts";
 import { reconstruct, type Reconstruction } from "../../model/objectives/reconstruct.ts";
 import { Prng } from "../../engine/prng.ts";
+import type { ClipEncoder } from "../downstream/clip_encoder.ts";
 import { UsageError } from "../errors.ts";
 import { chunkAt, loudestChunk } from "./chunk_choice.ts";
-import { principalComponents } from "./projection.ts";
+import { principalComponents } from "./components.ts";
 import { cutFrames, decibels, FRAME_SECONDS, type Spectrogram } from "./spectrogram.ts";
 import { bandShare } from "./svg.ts";
 import type { Trajectory } from "./trajectory.ts";
@@ -109,6 +111,12 @@ export async function clipInput(
   const chunk = cutFrames({ ...spectrogram, values: logmel }, chunkStart, chunkFrames).values;
   return { logmel, frames, spectrogram, grid, chunk, chunkFrames, chunkStart };
 }
+
+/** The clip as an encoder takes it, without computing its log-mel again. */
+export const logMelOf = ({ logmel }: ClipInput): LogMelAudio => ({
+  logMel: logmel,
+  standardised: true,
+});
 
 /** The chunk of {@link ClipInput} as a spectrogram in decibels. */
 export function chunkSpectrogram({ spectrogram, chunkStart, chunkFrames }: ClipInput): Spectrogram {
@@ -207,23 +215,26 @@ export async function chunkReconstruction(
 }
 
 /**
- * Embeddings of the clip's time steps along three principal components; undefined below three
- * steps.
+ * Embeddings of a clip's time steps along three principal components, and how many values each has;
+ * undefined below three steps.
  */
 export async function trajectoryOf(
-  encoder: Encoder,
-  { logmel }: ClipInput,
-): Promise<Trajectory | undefined> {
-  const { values, steps, times } = await encoder.embed({ logMel: logmel, standardised: true }, {
-    pool: "none",
-  });
+  any: ClipEncoder,
+  audio: Audio,
+): Promise<Trajectory & { readonly size: number } | undefined> {
+  const { values, steps, times } = await any.embed(audio, { pool: "none" });
   if (steps < 3) return undefined;
   const size = values.length / steps;
   const rows = Array.from({ length: steps }, (_, i) => values.subarray(i * size, (i + 1) * size));
+  const seconds = Array.from(times!, (ms) => ms / 1000);
+  const step = seconds[1] - seconds[0];
+  const { encoder } = any;
   return {
     ...principalComponents(rows, 3),
-    times: Array.from(times!, (ms) => ms / 1000),
-    step: encoder.stepMs / 1000,
-    chunk: encoder.geometry.cropFrames * FRAME_SECONDS,
+    ...{ times: seconds, step, size },
+    // Of other systems nothing marks where chunks meet.
+    chunk: encoder instanceof Encoder
+      ? encoder.geometry.cropFrames * FRAME_SECONDS
+      : seconds[steps - 1] + step,
   };
 }

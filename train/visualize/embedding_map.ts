@@ -4,7 +4,7 @@
  * @module
  */
 import { classStyle, MOST_CLASSES } from "./colours.ts";
-import type { Components } from "./projection.ts";
+import type { Components } from "./components.ts";
 import { text } from "./markup.ts";
 import { drawing, LEFT, point, WIDTH } from "./svg.ts";
 import { componentTitle, type PointAxes, pointAxes } from "./trajectory.ts";

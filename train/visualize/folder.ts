@@ -18,7 +18,8 @@ import {
   encoderSource,
 } from "../downstream/probe/features.ts";
 import type { EmbeddingMap, MapClip } from "./embedding_map.ts";
-import { FEWEST_FOR_UMAP, principalComponents, umap } from "./projection.ts";
+import { principalComponents } from "./components.ts";
+import { FEWEST_FOR_UMAP, umap } from "./projection.ts";
 
 /** A clip of a folder. */
 export interface FolderClip extends MapClip {

@@ -1,55 +1,11 @@
 /**
- * Many values in few dimensions: principal components and UMAP.
+ * UMAP: many values in two dimensions.
  *
  * @module
  */
-import { PCA } from "../deps/pca.ts";
 import { UMAP } from "../deps/umap.ts";
 import { refuseInterrupted } from "../io/interruption.ts";
 import { Prng } from "../../engine/prng.ts";
-
-/** Points along their principal components. */
-export interface Components {
-  /** A list of coordinates for each point. */
-  readonly points: readonly (readonly number[])[];
-  /** Share of the variance that each component has. */
-  readonly shares: readonly number[];
-}
-
-/**
- * Coordinates along the components of largest variance. Each component's sign is such that its
- * largest coordinate (by size) is positive, so that pictures repeat.
- *
- * @param rows points of equally many values
- * @param count components; fewer where there are fewer points or values
- */
-export function principalComponents(rows: readonly ArrayLike<number>[], count: number): Components {
-  const most = Math.min(count, rows.length - 1, rows[0]?.length ?? 0);
-  if (most < 1) return { points: rows.map(() => []), shares: [] };
-  const values = rows.map((row) => Array.from(row));
-  // Without any spread, or with less than there are components, none can be found.
-  if (rows.every((row) => values[0].every((it, k) => it === row[k]))) {
-    return { points: rows.map(() => new Array(most).fill(0)), shares: new Array(most).fill(0) };
-  }
-  const pca = new PCA(values, { method: "NIPALS", nCompNIPALS: most });
-  const scores = pca.predict(values, { nComponents: most }).to2DArray()
-    .map((row) => row.map((it) => Number.isFinite(it) ? it : 0));
-  const total = scatter(values);
-  const columns = Array.from({ length: most }, (_, i) => scores.map((row) => row[i]));
-  const signs = columns.map((column) =>
-    Math.sign(column.reduce((a, b) => Math.abs(b) > Math.abs(a) ? b : a, 0)) || 1
-  );
-  return {
-    points: scores.map((row) => row.map((it, i) => it * signs[i])),
-    shares: columns.map((column) => total > 0 ? column.reduce((a, b) => a + b * b, 0) / total : 0),
-  };
-}
-
-/** Sum of the squared distances from the mean. */
-function scatter(rows: readonly (readonly number[])[]): number {
-  const means = rows[0].map((_, i) => rows.reduce((sum, row) => sum + row[i], 0) / rows.length);
-  return rows.reduce((sum, row) => row.reduce((a, it, i) => a + (it - means[i]) ** 2, sum), 0);
-}
 
 /** Neighbours that UMAP keeps together, as its authors' default. */
 const NEIGHBOURS = 15;

@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { FRAME_SAMPLES, HOP_SAMPLES } from "../../model/frontend/tables.ts";
-import { SAMPLE_RATE } from "../audio/decode.ts";
+import { FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE } from "../../model/frontend/tables.ts";
 import { VIRIDIS } from "./colours.ts";
 import { text } from "./markup.ts";
 import {

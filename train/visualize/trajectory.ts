@@ -4,7 +4,7 @@
  * @module
  */
 import { colourAt, VIRIDIS } from "./colours.ts";
-import type { Components } from "./projection.ts";
+import type { Components } from "./components.ts";
 import { panel, panelBox, rangeOf, secondsOf, type Spectrogram } from "./spectrogram.ts";
 import { tag, text } from "./markup.ts";
 import {

@@ -8,11 +8,7 @@ import { inflateSync } from "node:zlib";
 import { openDevice } from "../../../engine/mod.ts";
 import { attentionMaps } from "../../../model/encoder/attention_maps.ts";
 import { loadEncoder } from "../../../model/encoder/encoder.ts";
-import { writeSafetensors } from "../../../engine/formats/safetensors.ts";
 import { LogMel } from "../../../model/frontend/log_mel.ts";
-import { initialise } from "../../../model/objectives/initialise.ts";
-import { MsmMae } from "../../../model/objectives/msm_mae.ts";
-import { recipeFor } from "../../../model/objectives/objectives.ts";
 import { run } from "../../../train/commands/visualize.ts";
 import { Prng } from "../../../engine/prng.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
@@ -24,13 +20,14 @@ import { classStyle, MAGMA, MOST_CLASSES, VIRIDIS } from "../../../train/visuali
 import { labelsOf } from "../../../train/visualize/embedding_map.ts";
 import { clipsOf, sampled } from "../../../train/visualize/folder.ts";
 import { encodePng } from "../../../train/visualize/png.ts";
-import { principalComponents, umap } from "../../../train/visualize/projection.ts";
+import { principalComponents } from "../../../train/visualize/components.ts";
+import { umap } from "../../../train/visualize/projection.ts";
 import { bandShare, hzAt, ticks } from "../../../train/visualize/svg.ts";
 import { encodeWav } from "../../../train/audio/wav_write.ts";
 import { runWords } from "../../support/tasks.ts";
 import { deno } from "../../support/deno_process.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
-import { SMALL } from "../../support/small_geometry.ts";
+import { autoencoderFile } from "../../support/small_autoencoder.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { fullOnly, test } from "../../support/tier.ts";
 
@@ -347,30 +344,8 @@ fullOnly(
   "visualize: MSM-MAE's page shows mask, reconstruction and error, and lets them be heard",
   () =>
     inTempDir(async (dir) => {
-      using device = await openDevice();
-      const geometry = { ...SMALL, predictorPositions: "1d", keyBias: false } as const;
-      using model = new MsmMae(device, geometry, recipeFor("msm-mae", "paper"));
-      const random = new Prng(4);
-      initialise(model, random);
-      const tensors = await model.student.read();
-      for (const [name, table] of Object.entries(model.fixedPositions)) {
-        tensors.set(name, { shape: table.shape, data: await table.data() as Float32Array });
-      }
-      const { heads, predictorHeads } = geometry;
       const path = join(dir, "step.safetensors");
-      Deno.writeFileSync(
-        path,
-        writeSafetensors(
-          [...tensors].map(([name, it]) => [name, { dtype: "F32", ...it }] as const),
-          {
-            system: "msm-mae",
-            framing: "centred",
-            standardisation: '{"mean":-7,"std":4}',
-            geometry: JSON.stringify({ heads, predictor: { heads: predictorHeads } }),
-            config: JSON.stringify({ "mask-ratio": 0.6, "norm-pix": true }),
-          },
-        ),
-      );
+      Deno.writeFileSync(path, await autoencoderFile());
       const file = join(dir, "tone.wav");
       Deno.writeFileSync(file, wav(tone()));
       const [out, sound] = [join(dir, "r.html"), join(dir, "r.wav")];

@@ -14,12 +14,8 @@ import { Prng } from "../../../engine/prng.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import { FeatureRows, fileDigest } from "../../../train/downstream/probe/feature_cache.ts";
 import { confusionSvg } from "../../../train/downstream/probe/confusion_matrix.ts";
-import {
-  loadProbe,
-  Probe,
-  type ProbeFile,
-  saveProbe,
-} from "../../../train/downstream/probe/probe_file.ts";
+import { loadProbe, saveProbe } from "../../../train/downstream/probe/probe_file.ts";
+import { Probe, type ProbeFile } from "../../../train/downstream/probe/probe_layer.ts";
 import { type SafetensorsTensor, writeSafetensors } from "../../../engine/formats/safetensors.ts";
 import { test } from "../../support/tier.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";

@@ -5,7 +5,8 @@ import { ownGoldenFolder } from "../../../train/commands/verify.ts";
 import { Prng } from "../../../engine/prng.ts";
 import { exitCodeOf, NoDataError } from "../../../train/errors.ts";
 import { labelledFolder } from "../../../train/data/labelled_folder.ts";
-import { principalComponents, umap } from "../../../train/visualize/projection.ts";
+import { principalComponents } from "../../../train/visualize/components.ts";
+import { umap } from "../../../train/visualize/projection.ts";
 import {
   LinearProbes,
   type LinearSettings,

@@ -8,7 +8,12 @@ import {
 } from "@std/assert";
 import { join } from "@std/path";
 import type { MapAnswer, SoundAnswer } from "../../../train/studio/api.ts";
+import { openDevice } from "../../../engine/mod.ts";
 import { Prng } from "../../../engine/prng.ts";
+import { resample } from "../../../model/frontend/resample.ts";
+import { loadPretrained } from "../../../model/pretrained/load.ts";
+import { fileDigest } from "../../../train/downstream/probe/feature_cache.ts";
+import { saveProbe } from "../../../train/downstream/probe/probe_file.ts";
 import { binaryMask, drawMask } from "../../../model/objectives/masking.ts";
 import { STREAMS } from "../../../train/run/loop.ts";
 import { confined, masksOf } from "../../../train/studio/batch.ts";
@@ -17,17 +22,28 @@ import { MODEL_KEY } from "../../../train/studio/page/client.ts";
 import { cosine } from "../../../train/studio/collection.ts";
 import { isInside } from "../../../train/studio/confined.ts";
 import { openStudio, type Studio } from "../../../train/studio/server.ts";
-import { Sounds } from "../../../train/studio/sounds.ts";
+import { Sounds, type SoundsOptions } from "../../../train/studio/sounds.ts";
 import { syntheticClip } from "../../../train/data/synthetic.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { encoderFile } from "../../support/golden_encoder.ts";
+import { htsatFile } from "../../support/htsat_file.ts";
+import { fullOnly } from "../../support/tier.ts";
 
-/** A folder with an encoder, labelled sounds and an empty folder of runs, and a studio for it. */
-async function serving(body: (studio: Studio, dir: string) => Promise<void>): Promise<void> {
+/**
+ * A folder with an encoder, labelled sounds and an empty folder of runs, and a studio for it, of
+ * the encoder in `file`.
+ */
+async function serving(
+  body: (studio: Studio, dir: string) => Promise<void>,
+  file: Uint8Array = encoderFile(),
+  options: (checkpoint: string, dir: string) => Promise<Partial<SoundsOptions>> = () =>
+    Promise.resolve({}),
+): Promise<void> {
   await inTempDir(async (dir) => {
     const [runs, collection] = [join(dir, "runs"), join(dir, "clips")];
+    const checkpoint = join(dir, "encoder.safetensors");
     Deno.mkdirSync(runs);
-    Deno.writeFileSync(join(dir, "encoder.safetensors"), encoderFile());
+    Deno.writeFileSync(checkpoint, file);
     for (const [i, label] of ["low", "low", "low", "high", "high", "high"].entries()) {
       Deno.mkdirSync(join(collection, label), { recursive: true });
       const sound = wav(syntheticClip(1, i, 9_000).waveform);
@@ -37,8 +53,8 @@ async function serving(body: (studio: Studio, dir: string) => Promise<void>): Pr
     Deno.writeTextFileSync(join(dir, "secret.wav"), "SECRET");
     Deno.symlinkSync(join(dir, "secret.wav"), join(collection, "link.wav"));
     using sounds = new Sounds({
-      ...{ folder: runs, collection, checkpoint: join(dir, "encoder.safetensors") },
-      ...{ adapter: "auto", workers: 0, clips: 100 },
+      ...{ folder: runs, collection, checkpoint, adapter: "auto", workers: 0, clips: 100 },
+      ...await options(checkpoint, dir),
     });
     const studio = await openStudio({ folder: runs, sounds });
     try {
@@ -64,7 +80,7 @@ Deno.test("studio: a sound, its attention and its neighbours; the map; faults ar
     // The fourth clip of the collection, as it is there.
     const body = Deno.readFileSync(join(dir, "clips", "high", "3.wav"));
     const sound = await json<SoundAnswer>(studio, "api/listen", { method: "POST", body });
-    const { rows, columns, classToken } = sound.chunk;
+    const { rows, columns, classToken } = sound.chunk!;
     assertEquals([rows, columns, classToken], [5, 3, true]);
     assertEquals([sound.spectrogram.rows, sound.spectrogram.columns], [80, 54]);
     assertStringIncludes(sound.by, "this server (");
@@ -232,3 +248,131 @@ Deno.test("studio: a file is inside a folder if it really is", () =>
       [0, 1, 0],
     );
   }));
+
+/** The systems of the reference sets, with what is shown of them. */
+const SYSTEMS: readonly {
+  readonly file: string;
+  readonly rate: number;
+  readonly bands: number;
+  readonly frontend: string;
+  readonly hz: number;
+  readonly attention?: { readonly rows: number; readonly own: number };
+}[] = [
+  {
+    ...{ file: "beats.pt", rate: 16_000, bands: 128, hz: 4000 },
+    ...{ frontend: "Kaldi filter bank", attention: { rows: 8, own: 0 } },
+  },
+  {
+    ...{ file: "mae_ast_patch.pt", rate: 16_000, bands: 128, hz: 4000 },
+    ...{ frontend: "Kaldi filter bank", attention: { rows: 8, own: 0 } },
+  },
+  {
+    ...{ file: "atst_clip_encoder.safetensors", rate: 16_000, bands: 64, hz: 4000 },
+    ...{ frontend: "64 HTK bands", attention: { rows: 1, own: 1 } },
+  },
+  {
+    ...{ file: "passt_encoder.safetensors", rate: 32_000, bands: 128, hz: 8000 },
+    ...{ frontend: "up to 15 kHz", attention: { rows: 12, own: 2 } },
+  },
+  {
+    ...{ file: "htsat", rate: 32_000, bands: 64, hz: 8000 },
+    frontend: "mel decibels by the file's own transform",
+  },
+];
+
+fullOnly("studio: encoders of other systems through their own front ends and rates", async (t) => {
+  for (const { file, rate, bands, frontend, hz, attention } of SYSTEMS) {
+    const bytes = file === "htsat"
+      ? htsatFile()
+      : Deno.readFileSync(new URL(`../../golden/compared/${file}`, import.meta.url));
+    using device = await openDevice();
+    using encoder = await loadPretrained(device, bytes);
+    const dim = encoder.embeddingSize();
+    const random = new Prng(5);
+    const normal = (length: number) => Float32Array.from({ length }, () => random.normal());
+    const [weight, bias] = [normal(2 * dim), normal(2)];
+    const probe = async (checkpoint: string, dir: string) => {
+      await saveProbe(join(dir, "probe"), {
+        ...{ classes: ["a", "b"], multiLabel: true, features: { pool: "mean" as const } },
+        ...{ checkpoint: await fileDigest(checkpoint), about: {}, weight, bias },
+      });
+      return { probe: join(dir, "probe") };
+    };
+    await t.step(file, () =>
+      serving(
+        async (studio, dir) => {
+          const path = join(dir, "clips", "high", "3.wav");
+          // A second and a half of 16 kHz.
+          const wave = syntheticClip(1, 7, 24_000).waveform;
+          Deno.writeFileSync(path, wav(wave));
+          const body = Deno.readFileSync(path);
+          const sound = await json<SoundAnswer>(studio, "api/listen", { method: "POST", body });
+          assertEquals([sound.length, sound.spectrogram.rows], [1.5, bands]);
+          assertStringIncludes(sound.frontend, frontend);
+          assertStringIncludes(sound.model, encoder.info.title);
+          // Frequencies go up, and the highest that is marked is the highest that there can be.
+          const shares = sound.hertz.map(([, share]) => share);
+          assertEquals(shares, shares.toSorted((a, b) => a - b));
+          assertEquals([sound.hertz.at(-1)![0], new Set(shares).size], [hz, shares.length]);
+          assert(sound.lacking.some((it) => it.startsWith("Reconstruction: of ")));
+          const painted = await fetch(`${studio.address}api/painted?id=${sound.id}&seed=0`);
+          assertEquals(painted.status, 409);
+          await painted.body?.cancel();
+
+          // The sound among the collection is the sound itself.
+          const { clips } = await json<{ clips: { name: string; similarity: number }[] }>(
+            studio,
+            `api/nearest?id=${sound.id}`,
+          );
+          assertEquals(clips[0].name, "high/3.wav");
+          assertAlmostEquals(clips[0].similarity, 1, 1e-5);
+
+          // The probe on windows of a second, every half.
+          const { labels } = sound;
+          assertEquals([labels!.window, [...labels!.times]], [1, [0.5, 1]]);
+          // As the file's 16 bits have it.
+          const rounded = wave.map((it) => Math.round(it * 32767) / 32768);
+          const whole = resample(rounded, 16_000, rate);
+          for (const [i, start] of [0, 0.5].entries()) {
+            const part = whole.slice(start * rate, (start + 1) * rate);
+            const { values } = await encoder.embed(part);
+            for (const [k, label] of ["a", "b"].entries()) {
+              const logit = values.reduce((sum, it, j) => sum + it * weight[k * dim + j], bias[k]);
+              const said = labels!.values[labels!.classes.indexOf(label)][i];
+              assertAlmostEquals(said, 1 / (1 + Math.exp(-logit)), 1e-3);
+            }
+          }
+
+          const ask = (patch: string) =>
+            fetch(`${studio.address}api/attention?id=${sound.id}&patch=${patch}`);
+          if (!attention) {
+            assertEquals(sound.chunk, null);
+            assert(sound.lacking.some((it) => it.startsWith("Attention: none is shown of HTS-AT")));
+            const refused = await ask("0");
+            assertEquals(refused.status, 409);
+            await refused.body?.cancel();
+            return;
+          }
+          const { rows, columns, classToken, loudest } = sound.chunk!;
+          assertEquals([rows, classToken], [attention.rows, attention.own > 0]);
+          assert(columns > 1 && loudest < rows * columns);
+          for (const patch of [`${loudest}`, ...classToken ? ["class"] : []]) {
+            const answer = await (await ask(patch)).json();
+            assertEquals(answer.tokens, attention.own + rows * columns);
+            assertEquals([answer.layers, answer.heads], [encoder.depth, encoder.info.heads]);
+            const weights = new Float32Array(Uint8Array.fromBase64(answer.weights).buffer);
+            assertAlmostEquals(
+              weights.reduce((a, b) => a + b, 0),
+              encoder.depth * encoder.info.heads,
+              1e-3,
+            );
+          }
+          const none = await ask(`${rows * columns}`);
+          assertEquals(none.status, 400);
+          await none.body?.cancel();
+        },
+        bytes,
+        probe,
+      ));
+  }
+});

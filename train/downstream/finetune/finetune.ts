@@ -18,7 +18,7 @@ import type { Prng } from "../../../engine/prng.ts";
 import { type ClipClasses, meanLoss, type Scores } from "../probe/metrics.ts";
 import { type Metric, PROTOCOLS } from "../probe/protocol.ts";
 import { type ProbeResult, scorer, summaryOf, type TestedTrial } from "../probe/summary.ts";
-import type { ProbeFile } from "../probe/probe_file.ts";
+import type { ProbeFile } from "../probe/probe_layer.ts";
 import {
   finalTrial,
   type ProbeData,

@@ -26,7 +26,7 @@ import { blocks, norm } from "../../../model/vit/blocks.ts";
 import { linearSpecs } from "../../../model/vit/parameter_specs.ts";
 import type { Prng } from "../../../engine/prng.ts";
 import { knownCrossEntropy } from "../known_labels.ts";
-import type { ProbeFile } from "../probe/probe_file.ts";
+import type { ProbeFile } from "../probe/probe_layer.ts";
 import { type InitialEncoder, initialEncoderSpecs } from "./initial_encoder.ts";
 
 /** Deviation of the head's initial weights. */

@@ -5,7 +5,8 @@
  */
 import { writeTensors } from "../../run/checkpoint.ts";
 import { fileDigest } from "../probe/feature_cache.ts";
-import { type ProbeFile, saveProbe } from "../probe/probe_file.ts";
+import { saveProbe } from "../probe/probe_file.ts";
+import type { ProbeFile } from "../probe/probe_layer.ts";
 import type { FineTuned } from "./finetune.ts";
 
 const ENDING = /\.safetensors$/;

@@ -7,7 +7,7 @@ import type { Device, PendingRead } from "../../../engine/mod.ts";
 import type { Prng } from "../../../engine/prng.ts";
 import { UNKNOWN } from "../known_labels.ts";
 import { classTargets } from "../probe/metrics.ts";
-import type { ProbeFile } from "../probe/probe_file.ts";
+import type { ProbeFile } from "../probe/probe_layer.ts";
 import type { ProbeData } from "../probe/splits.ts";
 import { drawMix, drawPatches, mixedRows, mixedSpectrograms } from "./augment.ts";
 import type { FineTuned, FineTuneSettings, Trainee } from "./finetune.ts";

@@ -28,7 +28,7 @@ import { refuseInterrupted } from "../../io/interruption.ts";
 import { knownCrossEntropy, UNKNOWN } from "../known_labels.ts";
 import { Snapshot } from "../snapshot.ts";
 import { classTargets } from "../probe/metrics.ts";
-import { Probe, type ProbeFile } from "../probe/probe_file.ts";
+import { Probe, type ProbeFile } from "../probe/probe_layer.ts";
 import type { ProbeData } from "../probe/splits.ts";
 import { drawMix, mixedRows } from "./augment.ts";
 import type { FineTuned, Trainee } from "./finetune.ts";

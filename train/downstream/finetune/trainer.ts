@@ -15,7 +15,7 @@ import {
 import { refuseInterrupted } from "../../io/interruption.ts";
 import { Embedder } from "../../../model/encoder/embed_queue.ts";
 import { Snapshot } from "../snapshot.ts";
-import { Probe, type ProbeFile } from "../probe/probe_file.ts";
+import { Probe, type ProbeFile } from "../probe/probe_layer.ts";
 import type { SpectrogramClip } from "./spectrogram_clips.ts";
 import type { DeviceBatch, FineTuneModel } from "./model.ts";
 import type { KeptPatches } from "./augment.ts";

@@ -8,7 +8,8 @@ import { encoderPath } from "../encoder_file.ts";
 import { UsageError } from "../../errors.ts";
 import { fileDigest } from "./feature_cache.ts";
 import { clipFeatures, type ClipFeaturesOptions, encoderSource } from "./features.ts";
-import { loadProbe, type Prediction, type Probe } from "./probe_file.ts";
+import { loadProbe } from "./probe_file.ts";
+import type { Prediction, Probe } from "./probe_layer.ts";
 
 /** The likeliest classes of a file. */
 export interface FilePrediction {

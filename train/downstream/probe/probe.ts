@@ -5,7 +5,7 @@
  * which, feature_cache.ts keeps them), splits.ts makes trials of the folder's folds,
  * train_probes.ts trains them to their best epoch, all side by side in linear_probes.ts,
  * metrics.ts scores them and summary.ts sums up; report.ts and confusion_matrix.ts show it,
- * probe_file.ts and predict.ts keep a probe and put it to use.
+ * probe_layer.ts, probe_file.ts and predict.ts put a probe to use and keep it.
  *
  * @module
  */

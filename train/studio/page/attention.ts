@@ -3,21 +3,19 @@
  *
  * @module
  */
-import { h, type JSX, useEffect, useMemo, useRef, useState } from "../../deps/preact.ts";
-import type { AttentionAnswer, SoundAnswer } from "../api.ts";
+import {
+  type ComponentChildren,
+  h,
+  type JSX,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "../../deps/preact.ts";
+import type { AttentionAnswer, Chunk, SoundAnswer } from "../api.ts";
 import { address, askJson } from "./client.ts";
 import { Choice, Note, useAnswer } from "./elements.ts";
 import { ColourBar, drawBytes, floatsOf, MAPS, Raster } from "./raster.ts";
-
-/** Frequencies that are written at the side. */
-const HERTZ = [100, 500, 1000, 2000, 4000] as const;
-const mel = (hz: number): number => 1127 * Math.log(1 + hz / 700);
-
-/** Where a frequency is, from 0 at the bottom to 1. */
-function shareOf(hz: number): number {
-  const [low, high] = [mel(50), mel(8000)];
-  return ((mel(hz) - low) / (high - low) * 81 - 0.5) / 80;
-}
 
 /** Seconds of marks below a sound, about eight of them. */
 function marksOf(length: number): number[] {
@@ -64,15 +62,90 @@ function Small({ values, rows, columns, label, on, onChoose }: {
   );
 }
 
-/** The sound and its attention; `time` is where it is played. */
-export function Spectrogram({ sound, attention, time, onSeek }: {
+/** A spectrogram between its axes, and what lies over it. */
+function Axes({ sound, wide, time, children, ...rest }: {
   readonly sound: SoundAnswer;
-  /** Weights of a token; the server's where absent. */
+  /** Seconds that it is wide. */
+  readonly wide: number;
+  readonly time: number | undefined;
+  readonly children?: ComponentChildren;
+  readonly "aria-label": string;
+  readonly role: "application" | "group";
+  readonly onClick: (event: MouseEvent) => void;
+  readonly onKeyDown?: (event: KeyboardEvent) => void;
+}): JSX.Element {
+  return h(
+    "div",
+    { class: "with-axis" },
+    h(
+      "div",
+      { class: "hertz", "aria-hidden": "true" },
+      sound.hertz.map(([hz, share]) =>
+        h(
+          "span",
+          { key: hz, style: `bottom:${percent(share)}` },
+          hz < 1000 ? hz : `${hz / 1000}k`,
+        )
+      ),
+    ),
+    h(
+      "div",
+      { class: "spectrogram", ...rest.onKeyDown && { tabIndex: 0 }, ...rest },
+      h(Raster, { picture: sound.spectrogram, label: "Log-mel spectrogram" }),
+      children,
+      time === undefined
+        ? null
+        : h("div", { class: "head", style: `left:${percent(time / wide)}` }),
+    ),
+    h(
+      "div",
+      { class: "seconds", "aria-hidden": "true" },
+      marksOf(wide).map((it) =>
+        h("span", { key: it, style: `left:${percent(it / wide)}` }, `${Number(it.toFixed(2))} s`)
+      ),
+    ),
+  );
+}
+
+const percent = (it: number): string => `${(100 * it).toFixed(3)}%`;
+
+/** Where a pointer is in an element: from 0 at the left and at the bottom to 1. */
+function placeOf(event: MouseEvent): readonly [x: number, y: number] {
+  const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
+  return [(event.clientX - box.left) / box.width, 1 - (event.clientY - box.top) / box.height];
+}
+
+interface SpectrogramProps {
+  readonly sound: SoundAnswer;
+  /** Weights of a token, where the page computes; else the server's. */
   readonly attention?: (patch: number | "class") => Promise<AttentionAnswer>;
+  /** Where it is played. */
   readonly time: number | undefined;
   readonly onSeek: (seconds: number) => void;
+}
+
+/** The sound, and its attention where there is one to show. */
+export function Spectrogram(props: SpectrogramProps): JSX.Element {
+  const { sound, time, onSeek } = props;
+  const { chunk, length } = sound;
+  if (chunk) return h(Attention, { ...props, chunk });
+  return h(
+    "section",
+    { class: "card", "aria-label": "Spectrogram" },
+    h("div", { class: "tools" }, h("h2", {}, "Log-mel spectrogram")),
+    h(Axes, {
+      ...{ sound, wide: length, time, role: "group" },
+      "aria-label": `Spectrogram, ${length.toFixed(2)} seconds.`,
+      onClick: (event) => onSeek(placeOf(event)[0] * length),
+    }),
+    h("p", { class: "about" }, `As the model gets it: ${sound.frontend}.`),
+  );
+}
+
+function Attention({ sound, attention, time, onSeek, chunk }: SpectrogramProps & {
+  readonly chunk: Chunk;
 }): JSX.Element {
-  const { chunk, length, spectrogram } = sound;
+  const { length } = sound;
   const [patch, setPatch] = useState<number | "class">(chunk.loudest);
   const [layer, setLayer] = useState(chunk.layers - 1);
   const [head, setHead] = useState<number | "mean">("mean");
@@ -94,15 +167,12 @@ export function Spectrogram({ sound, attention, time, onSeek }: {
     if (!overlay.current || !shown) return;
     drawBytes(overlay.current, Array.from(shown, toByte), rows, columns, MAPS.magma);
   }, [shown, overlaid]);
-  const percent = (it: number) => `${(100 * it).toFixed(3)}%`;
   const wide = length > 0 ? Math.max(length, chunk.start + chunk.length) : chunk.length;
   const [first, span] = [chunk.start / wide, chunk.length / wide];
   const row = patch === "class" ? 0 : Math.floor(patch / columns);
   const column = patch === "class" ? 0 : patch % columns;
   const choose = (event: MouseEvent): void => {
-    const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
-    const x = (event.clientX - box.left) / box.width;
-    const y = 1 - (event.clientY - box.top) / box.height;
+    const [x, y] = placeOf(event);
     const [c, r] = [Math.floor((x - first) / span * columns), Math.floor(y * rows)];
     if (c >= 0 && c < columns && r >= 0 && r < rows) setPatch(r * columns + c);
     onSeek(x * wide);
@@ -158,55 +228,28 @@ export function Spectrogram({ sound, attention, time, onSeek }: {
     ),
     error ? h(Note, { kind: "error" }, error) : null,
     h(
-      "div",
-      { class: "with-axis" },
-      h(
-        "div",
-        { class: "hertz", "aria-hidden": "true" },
-        HERTZ.map((hz) =>
-          h(
-            "span",
-            { key: hz, style: `bottom:${percent(shareOf(hz))}` },
-            hz < 1000 ? hz : `${hz / 1000}k`,
-          )
-        ),
-      ),
-      h(
-        "div",
-        {
-          class: "spectrogram",
-          ...{ tabIndex: 0, role: "application", onClick: choose, onKeyDown: onKey },
-          "aria-label": `Spectrogram, ${length.toFixed(2)} seconds. Chosen: ${words}. ` +
-            "Arrows choose another patch.",
-        },
-        h(Raster, { picture: spectrogram, label: "Log-mel spectrogram" }),
-        overlaid === "show" && shown
-          ? h("canvas", {
-            ...{ ref: overlay, class: "overlay", "aria-hidden": "true" },
-            style: `left:${percent(first)};width:${percent(span)}`,
-          })
-          : null,
-        h("div", {
-          class: "frame",
+      Axes,
+      {
+        ...{ sound, wide, time, role: "application", onClick: choose, onKeyDown: onKey },
+        "aria-label": `Spectrogram, ${length.toFixed(2)} seconds. Chosen: ${words}. ` +
+          "Arrows choose another patch.",
+      },
+      overlaid === "show" && shown
+        ? h("canvas", {
+          ...{ ref: overlay, class: "overlay", "aria-hidden": "true" },
           style: `left:${percent(first)};width:${percent(span)}`,
-        }),
-        patch === "class" ? null : h("div", {
-          class: "patch",
-          style:
-            `left:${percent(first + column / columns * span)};width:${percent(span / columns)};` +
-            `bottom:${percent(row / rows)};height:${percent(1 / rows)}`,
-        }),
-        time === undefined
-          ? null
-          : h("div", { class: "head", style: `left:${percent(time / wide)}` }),
-      ),
-      h(
-        "div",
-        { class: "seconds", "aria-hidden": "true" },
-        marksOf(wide).map((it) =>
-          h("span", { key: it, style: `left:${percent(it / wide)}` }, `${Number(it.toFixed(2))} s`)
-        ),
-      ),
+        })
+        : null,
+      h("div", {
+        class: "frame",
+        style: `left:${percent(first)};width:${percent(span)}`,
+      }),
+      patch === "class" ? null : h("div", {
+        class: "patch",
+        style:
+          `left:${percent(first + column / columns * span)};width:${percent(span / columns)};` +
+          `bottom:${percent(row / rows)};height:${percent(1 / rows)}`,
+      }),
     ),
     h(
       "p",
@@ -215,6 +258,7 @@ export function Spectrogram({ sound, attention, time, onSeek }: {
       `Whom ${words} attends to, inside the outlined chunk, all patches visible.`,
       busy ? " computing …" : "",
     ),
+    h("p", { class: "about" }, `As the model gets it: ${sound.frontend}.`),
     value && weights
       ? h(
         "details",
@@ -224,7 +268,7 @@ export function Spectrogram({ sound, attention, time, onSeek }: {
           "div",
           {
             class: "smalls",
-            style: `grid-template-columns:repeat(${value.layers},minmax(44px,1fr))`,
+            style: `grid-template-columns:repeat(${value.layers},minmax(44px,140px))`,
           },
           Array.from({ length: value.heads * value.layers }, (_, i) => {
             const [h1, l] = [Math.floor(i / value.layers), i % value.layers];

@@ -8,6 +8,8 @@ import type { Series } from "./series.ts";
 
 /** Header of what tells a model from others, and from what its file held before. */
 export const MODEL_KEY = "x-model-key";
+/** Header of the attention heads that the command was told. */
+export const MODEL_HEADS = "x-model-heads";
 
 /** Where data come from. */
 export interface Source {

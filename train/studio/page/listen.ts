@@ -7,7 +7,7 @@ import { h, type JSX, useEffect, useRef, useState } from "../../deps/preact.ts";
 import type { NearestAnswer, Overview, PaintedAnswer, SoundAnswer } from "../api.ts";
 import { Spectrogram } from "./attention.ts";
 import { address, AnswerError, askJson } from "./client.ts";
-import { listenHere, pageAdapter, type Seen } from "./compute.ts";
+import { isServers, listenHere, pageAdapter, type SeenHere } from "./compute.ts";
 import { Choice, Note, useAnswer } from "./elements.ts";
 import { clipAddress, useModel, usePlayer } from "./map.ts";
 import { Raster } from "./raster.ts";
@@ -113,7 +113,7 @@ function Labels({ sound, time }: {
   const { classes, values, times, window } = labels;
   return h(
     "section",
-    { class: "card", "aria-label": "Labels over time" },
+    { class: "card over-time", "aria-label": "Labels over time" },
     h("h2", {}, "Labels over time"),
     h(
       "div",
@@ -149,7 +149,9 @@ function Labels({ sound, time }: {
     h(
       "p",
       { class: "about" },
-      `What the probe says of ${window} s around each step; the number is the largest. The probe ` +
+      `What the probe says of windows of ${
+        Number(window.toFixed(2))
+      } s; the number is the largest. The probe ` +
         "was trained on whole clips.",
     ),
   );
@@ -159,7 +161,7 @@ function Nearest({ sound, model, here }: {
   readonly sound: SoundAnswer;
   readonly model: string;
   /** Where the page has computed. */
-  readonly here: Seen | undefined;
+  readonly here: SeenHere | undefined;
 }): JSX.Element {
   const { value, error, busy } = useAnswer(
     () =>
@@ -202,11 +204,17 @@ function Nearest({ sound, model, here }: {
   );
 }
 
-function Painted({ sound }: { readonly sound: SoundAnswer }): JSX.Element {
+function Painted({ sound, here }: {
+  readonly sound: SoundAnswer;
+  /** Where the page has computed. */
+  readonly here: SeenHere | undefined;
+}): JSX.Element {
   const [seed, setSeed] = useState(0);
   const { value, error, busy } = useAnswer(
-    () => askJson<PaintedAnswer>(address("api/painted", { id: sound.id, seed })),
-    [sound.id, seed],
+    () =>
+      here?.painted(seed) ??
+        askJson<PaintedAnswer>(address("api/painted", { id: sound.id, seed })),
+    [sound, seed],
   );
   const players = [
     "the chunk as it was recorded",
@@ -264,11 +272,11 @@ function Painted({ sound }: { readonly sound: SoundAnswer }): JSX.Element {
           players.map((words, n) =>
             h(
               "figure",
-              { key: `${n}/${seed}` },
+              { key: value.sounds[n] },
               h("figcaption", {}, words),
               h("audio", {
                 ...{ controls: true, preload: "none", "aria-label": words },
-                src: address("api/painted.wav", { id: sound.id, n, seed }),
+                src: value.sounds[n],
               }),
             )
           ),
@@ -283,7 +291,9 @@ function Painted({ sound }: { readonly sound: SoundAnswer }): JSX.Element {
 interface Found {
   readonly sound: SoundAnswer;
   /** Where the page has computed. */
-  readonly here?: Seen;
+  readonly here?: SeenHere;
+  /** Why it has not, though it was to. */
+  readonly reason?: string;
 }
 
 function Sound({ chosen, model, overview, adapter }: {
@@ -298,19 +308,20 @@ function Sound({ chosen, model, overview, adapter }: {
     async (signal) => {
       setStage("");
       if (adapter === undefined) return { sound: await look(chosen, model, signal) };
-      const words = { model: model || (overview.checkpoint ?? ""), adapter };
-      const here = await listenHere(chosen.file, model, words, setStage);
-      return { sound: here.answer, here };
+      const words = { name: model || (overview.checkpoint ?? ""), adapter };
+      try {
+        const here = await listenHere(chosen.file, model, words, setStage);
+        return { sound: here.answer, here };
+      } catch (error) {
+        if (isServers(error)) throw error;
+        setStage("by the server: computing");
+        const sound = await look(chosen, model, signal);
+        return { sound, reason: (error as Error).message };
+      }
     },
     [chosen, model, adapter],
   );
-  const { sound: value, here } = found ?? {};
-  // What the page lacks the server adds.
-  const { value: added } = useAnswer(
-    (signal) => here ? look(chosen, model, signal) : Promise.resolve(undefined),
-    [here],
-  );
-  const whole = here ? added : value;
+  const { sound: value, here, reason } = found ?? {};
   const audio = useRef<HTMLAudioElement | null>(null);
   const [source, setSource] = useState<string | undefined>();
   const [time, setTime] = useState<number | undefined>();
@@ -357,16 +368,16 @@ function Sound({ chosen, model, overview, adapter }: {
         : null,
     ),
     error && !busy ? h(Note, { kind: "error" }, `${chosen.name}: ${error}`) : null,
-    value && !(error && !busy)
+    value && error === undefined
       ? [
         h(Spectrogram, {
           ...{ key: `${value.id} ${value.by}`, sound: value, time, onSeek: seek },
           attention: here?.attention,
         }),
-        whole ? h(Labels, { key: "labels", sound: whole, time }) : null,
         h(
           "div",
           { class: "pair", key: "pair" },
+          h(Labels, { sound: value, time }),
           h(
             "section",
             { class: "card", "aria-label": "Embedding over time" },
@@ -377,11 +388,11 @@ function Sound({ chosen, model, overview, adapter }: {
             ...{ sound: value, model, here },
           }),
         ),
-        whole?.paints ? h(Painted, { key: `painted ${whole.id}`, sound: whole }) : null,
-        whole?.lacking.map((it) => h(Note, { key: it }, it)),
-        here && whole && (whole.paints || whole.labels)
-          ? h(Note, { key: "added" }, `Labels and reconstruction: computed by ${whole.by}.`)
-          : null,
+        value.paints ? h(Painted, { key: `painted ${value.id}`, sound: value, here }) : null,
+        value.lacking.map((it) => h(Note, { key: it }, it)),
+        reason === undefined
+          ? null
+          : h(Note, { key: "reason", kind: "warning" }, `The page could not compute: ${reason}`),
         overview.probe === null
           ? h(Note, { key: "probe" }, "Labels: start the studio with --probe P (probe --save).")
           : null,

@@ -118,7 +118,7 @@ function App({ source, overview, about }: {
           ),
         )
         : null,
-      h("span", { class: "about where" }, about),
+      h("span", { class: "about where", title: about }, about),
       h(Choice<Theme>, {
         ...{ label: "Colours", options: THEMES, value: theme, onChange: chooseTheme },
       }),

@@ -1,6 +1,0 @@
-/**
- * Principal components.
- *
- * @module
- */
-export { PCA } from "npm:ml-pca@4.1.1";
