@@ -1,7 +1,8 @@
 /**
  * `pretrain:mpi` with a fault in one rank: `RANK FAULT WORDS`.
  *
- * - `nan`, `lost` and `memory` come with the fourth update and are told of with the time.
+ * - `nan`, `lost` and `memory` come with the fourth update, when there is a checkpoint, and are told
+ *   of with the time.
  * - `slow=SECONDS` comes with every evaluation.
  * - `kill=PHASE,COUNT,MILLISECONDS` kills the process so long after a phase has begun for the
  *   COUNTth time: `start`, `compile`, `step`, `exchange` or `save`.
@@ -62,8 +63,13 @@ if (launched((it) => Deno.env.get(it))?.rank === Number(rank)) {
     const wait = () => new Promise((done) => setTimeout(done, Number(value) * 1000));
     preceded(Evaluator.prototype, "score", wait);
   } else {
-    preceded(Trainer.prototype, "stepTogether", (trainer, [input]) => {
+    const latest = `${words[words.indexOf("--out") + 1]}/checkpoints/latest`;
+    preceded(Trainer.prototype, "stepTogether", async (trainer, [input]) => {
       if (trainer.updates !== 3) return;
+      // Rank 0 writes the checkpoint of step 2 while others go on.
+      while (!await Deno.stat(latest).catch(() => false)) {
+        await new Promise((done) => setTimeout(done, 50));
+      }
       console.log(`fault at ${Date.now()}`);
       FAULTS[name](trainer, input);
     });
