@@ -66,7 +66,7 @@ export async function openRunDirectory(
       );
     }
     await Deno.mkdir(out, { recursive: true });
-    opened.use(lockFolder(out, "run"));
+    opened.use(await lockRun(out, config.ranks));
     await removeUnfinished(out, (name) => OWN_FILES.has(name));
     await removeUnfinished(paths.checkpoints, (name) => OWN_CHECKPOINTS.test(name));
   } catch (error) {
@@ -120,4 +120,19 @@ export async function writeRunConfig(
   await writeAtomic(paths.config, [
     new TextEncoder().encode(JSON.stringify(record, null, 2) + "\n"),
   ]);
+}
+
+/** Milliseconds between tries to lock a run, and how often it is tried for several ranks. */
+const [PATIENCE, TRIES] = [500, 60];
+
+/** Launchers may return before the last rank of a job that somebody killed has ended. */
+async function lockRun(out: string, ranks: number): Promise<Disposable> {
+  for (let tries = ranks > 1 ? TRIES : 1;; tries--) {
+    try {
+      return lockFolder(out, "run");
+    } catch (error) {
+      if (tries === 1) throw error;
+    }
+    await new Promise((done) => setTimeout(done, PATIENCE));
+  }
 }

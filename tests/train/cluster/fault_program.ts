@@ -1,8 +1,8 @@
 /**
  * `pretrain:mpi` with a fault in one rank: `RANK FAULT WORDS`.
  *
- * - `nan`, `lost` and `memory` come with the fourth update, when there is a checkpoint, and are told
- *   of with the time.
+ * - `nan`, `lost` and `memory` come with the fourth update, when there is a checkpoint, and are
+ *   told of with the time.
  * - `slow=SECONDS` comes with every evaluation.
  * - `kill=PHASE,COUNT,MILLISECONDS` kills the process so long after a phase has begun for the
  *   COUNTth time: `start`, `compile`, `step`, `exchange` or `save`.
