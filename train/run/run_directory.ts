@@ -54,7 +54,7 @@ export function runPaths(dir: string): RunPaths {
  * process is writing it, or when it cannot be made
  */
 export async function openRunDirectory(
-  config: Pick<ResolvedConfig, "out" | "resume">,
+  config: Pick<ResolvedConfig, "out" | "resume"> & Partial<Pick<ResolvedConfig, "ranks">>,
 ): Promise<RunPaths & Disposable> {
   const { out, resume } = config;
   const paths = runPaths(out);
@@ -66,7 +66,7 @@ export async function openRunDirectory(
       );
     }
     await Deno.mkdir(out, { recursive: true });
-    opened.use(await lockRun(out, config.ranks));
+    opened.use(await lockRun(out, config.ranks ?? 1));
     await removeUnfinished(out, (name) => OWN_FILES.has(name));
     await removeUnfinished(paths.checkpoints, (name) => OWN_CHECKPOINTS.test(name));
   } catch (error) {
