@@ -13,7 +13,7 @@ export const SUMMARIES = {
   runs: "Lists runs: their state, steps, losses, evaluation and time.",
   studio: "Opens a local page on which runs are watched and sounds are looked at with a model.",
   prepare: "Turns a folder of audio into a store of log-mel spectrograms; can be repeated.",
-  import: "Turns a checkpoint of MATPAC, MATPAC++, M2D or MSM-MAE into safetensors.",
+  import: "Turns a checkpoint of any encoder that embed reads into safetensors.",
   export: "Turns a checkpoint into a .pt that official programs load, or a Hugging Face folder.",
   inspect: "Lists the tensors of a checkpoint with statistics and says which model it is.",
   embed: "Turns audio into embeddings, one for each clip or each time step, or into classes.",
