@@ -159,7 +159,7 @@ export function trainedTensors(
 ): (readonly [string, Values])[] {
   const plan = KNOWN[pretrainedSystem(file.tensors)!].plan(file, options);
   const { stored } = findTensors(plan);
-  return plan.sources.flatMap(({ name, from, frozen, fold, unfold }) => {
+  const all = plan.sources.flatMap(({ name, from, frozen, fold, unfold }) => {
     const { data } = values.get(name)!;
     let at = 0;
     if (!frozen && fold && !unfold && from.length > 0) {
@@ -174,6 +174,8 @@ export function trainedTensors(
       [nameOf(it), { shape: it.shape, data: parts[i] as Float32Array }] as const
     );
   });
+  // A batch norm's tensors are in its factor and in its summand.
+  return [...new Map(all)];
 }
 
 /**
