@@ -235,6 +235,8 @@ function imagesOf(
 
 /** A launch but for the memory that its windows are in. */
 interface Known {
+  /** What it depends on. */
+  readonly key: Key;
   readonly kernel: Kernel;
   readonly constants: Constants;
   readonly params: Params;
@@ -247,15 +249,12 @@ interface Known {
   }[];
 }
 
-/** What a launch depends on, and the launch. */
-type KnownLaunch = readonly [key: Key, known: Known];
-
-const knownLaunches = new WeakMap<Device, WeakMap<AttentionVariant, Map<number, KnownLaunch[]>>>();
-/** Hashes of launches that are kept of each variant. */
+const knownLaunches = new WeakMap<Device, WeakMap<AttentionVariant, Map<number, Known>>>();
+/** Launches that are kept of each variant, one of each hash. */
 const MOST_LAUNCHES = 1024;
 
 /** Small launches of a variant by the hash of their {@link keyOf}: they come by the thousand. */
-function launchesOf(device: Device, variant: AttentionVariant): Map<number, KnownLaunch[]> {
+function launchesOf(device: Device, variant: AttentionVariant): Map<number, Known> {
   let byVariant = knownLaunches.get(device);
   if (!byVariant) knownLaunches.set(device, byVariant = new WeakMap());
   let launches = byVariant.get(variant);
@@ -325,8 +324,8 @@ export function launch(
   const launches = small ? launchesOf(device, variant) : undefined;
   const key = launches && keyOf(problem, pass, all, batches, heads);
   const hash = key && hashOf(key);
-  const known = launches?.get(hash!)?.find(([it]) => isSame(it, key!))?.[1];
-  if (known) {
+  const known = launches?.get(hash!);
+  if (known && isSame(known.key, key!)) {
     const operands = known.windows.map(({ of, first, count }): TensorWindow => {
       const { tensor } = all[of][1];
       return { tensor, start: first - tensor.offset, count };
@@ -467,8 +466,7 @@ export function launch(
       return { of, first, count: end - first };
     });
     if (launches.size === MOST_LAUNCHES) launches.clear();
-    const entry: KnownLaunch = [key!, { kernel, constants, params, groups, windows: found }];
-    launches.set(hash!, [...launches.get(hash!) ?? [], entry]);
+    launches.set(hash!, { key: key!, kernel, constants, params, groups, windows: found });
   }
   const operands = windows.map((window) => {
     const { tensor, first, end } = window;

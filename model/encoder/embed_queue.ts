@@ -49,8 +49,7 @@ export interface EmbedOptions {
   readonly bands?: Bands;
   /**
    * Blocks, counted from 1, 0 for what enters the first, whose outputs are put side by side, each
-   * pooled by itself; default the
-   * last one. Only the last one has been through the final norm.
+   * pooled by itself; default the last one. Only the last one has been through the final norm.
    */
   readonly blocks?: readonly number[];
   /** Whether all layers are given beside the embedding. */
