@@ -208,7 +208,7 @@ export {
 } from "./frontend/resample.ts";
 export type { Audio, LogMelAudio } from "./encoder/chunks.ts";
 export { type Clip, Embedder, type Embedding, type EmbedOptions } from "./encoder/embed_queue.ts";
-export { CLIP_POOLS, type ClipPool } from "./encoder/pooling.ts";
+export { CLIP_POOLS, type ClipPool, type ClipReadout } from "./encoder/pooling.ts";
 export {
   type Bands,
   encodeChunks,

@@ -25,7 +25,14 @@ import {
 import { type EmbeddedStep, type StreamOptions, streamSteps } from "./embed_stream.ts";
 import type { FrontendSettings } from "../frontend/log_mel.ts";
 import { type Clip, Embedder, type Embedding, type EmbedOptions } from "./embed_queue.ts";
-import { CLIP_POOLS, type ClipPool, embeddingSize } from "./pooling.ts";
+import {
+  CLIP_POOLS,
+  type ClipPool,
+  type ClipReadout,
+  embeddingSize,
+  refuseBlocks,
+  withReadout,
+} from "./pooling.ts";
 import { type Imported, imported } from "../formats/checkpoint_convert.ts";
 import {
   type CheckpointFile,
@@ -133,14 +140,14 @@ export class Encoder implements Disposable {
    *
    * @param values `cls_token` (if there is one), `pos_embed`, `patch_embed.proj.*` and
    * `student_encoder.*`
-   * @param pool how clips are pooled by {@link embed} and {@link embedEach} unless options say
+   * @param readout what {@link embed} and {@link embedEach} make of clips unless options say
    */
   constructor(
     readonly device: Device,
     readonly geometry: EncoderGeometry,
     values: (name: string) => Float32Array,
     readonly frontend: FrontendSettings = {},
-    readonly pool: ClipPool = "mean",
+    readonly readout: ClipReadout = { pool: "mean" },
   ) {
     const arena = this.#arena = new ParameterArena(device, encoderFileSpecs(geometry), {
       trainable: false,
@@ -174,7 +181,7 @@ export class Encoder implements Disposable {
   }
 
   #pooled<Options extends EmbedOptions>(options: Options): Options {
-    return { ...options, pool: options.pool ?? this.pool };
+    return withReadout(options, this.readout);
   }
 
   /** Blocks. */
@@ -327,8 +334,8 @@ export interface EncoderContent extends Imported {
   readonly geometry: EncoderGeometry;
   /** Its front end, as it was asked for or else as the file says it. */
   readonly frontend: FrontendSettings;
-  /** How clips are pooled unless something else is asked for. */
-  readonly pool: ClipPool;
+  /** What embeddings of clips are unless something else is asked for. */
+  readonly readout: ClipReadout;
   /** What it was trained as. */
   readonly system: SystemName;
 }
@@ -368,13 +375,13 @@ export function encoderContent(
       framing: framing ?? (metadata.framing === "centred" ? "centred" : "inside"),
       statistics: statistics ?? statisticsIn(metadata, file.metadata),
     },
-    pool: poolIn(metadata),
+    readout: readoutIn(metadata, sizes),
     system,
   };
 }
 
 function encoderOf(device: Device, file: CheckpointFile, options: EncoderOptions): Encoder {
-  const { tensors, geometry, frontend, pool } = encoderContent(file, options);
+  const { tensors, geometry, frontend, readout } = encoderContent(file, options);
   const { rows, columns } = gridOf(geometry);
   const values = (name: string) => {
     const stored = floatsOf(name, tensors.get(name)!);
@@ -384,17 +391,33 @@ function encoderOf(device: Device, file: CheckpointFile, options: EncoderOptions
       : 0;
     return stored.subarray(unused);
   };
-  return new Encoder(device, geometry, values, frontend, pool);
+  return new Encoder(device, geometry, values, frontend, readout);
 }
 
-/** How a file says that clips are to be pooled; the mean, as in the papers, where it does not. */
-function poolIn(said: Readonly<Record<string, string>>): ClipPool {
-  const { pool = "mean" } = said;
-  const known = CLIP_POOLS.find((it) => it === pool);
-  if (known) return known;
-  throw new EncoderError(
-    `it says that clips are pooled by ${quoted(pool)}, which is not known here`,
-  );
+/**
+ * How a file says that clips are embedded; where it does not, the mean of the last block, as in the
+ * papers.
+ */
+function readoutIn(
+  { pool = "mean", blocks }: Readonly<Record<string, string>>,
+  sizes: { readonly depth: number },
+): ClipReadout {
+  const known: ClipPool | undefined = CLIP_POOLS.find((it) => it === pool);
+  if (!known) {
+    throw new EncoderError(
+      `it says that clips are pooled by ${quoted(pool)}, which is not known here`,
+    );
+  }
+  if (blocks === undefined) return { pool: known };
+  const list = blocks.split(",").map((it) => /^\d{1,4}$/.test(it) ? Number(it) : NaN);
+  try {
+    refuseBlocks(sizes, list);
+  } catch {
+    throw new EncoderError(
+      `it says that clips are embedded by its blocks ${quoted(blocks)}; it has ${sizes.depth}`,
+    );
+  }
+  return { pool: known, blocks: list };
 }
 
 function statisticsIn(

@@ -12,6 +12,32 @@ export const CLIP_POOLS = ["mean", "max", "mean-std"] as const;
 /** Mean, maximum, or mean and standard deviation; see {@link EmbedOptions.pool}. */
 export type ClipPool = typeof CLIP_POOLS[number];
 
+/** What an encoder's file says that clips' embeddings are. */
+export interface ClipReadout {
+  /** What is made of the time steps. */
+  readonly pool: ClipPool;
+  /** Blocks whose outputs are put side by side; the last one where there is no word of them. */
+  readonly blocks?: readonly number[];
+}
+
+/**
+ * Options of a clip's embedding with what the encoder does by default. Its blocks belong to its
+ * way to pool: they hold only where neither is asked for, and not beside all layers.
+ */
+export function withReadout<
+  Options extends Pick<EmbedOptions, "pool" | "blocks" | "layers">,
+>(
+  options: Options,
+  { pool, blocks }: ClipReadout,
+): Options & { readonly pool: NonNullable<Options["pool"]> | ClipPool } {
+  const isSilent = options.pool === undefined && options.blocks === undefined && !options.layers;
+  return {
+    ...options,
+    pool: options.pool ?? pool,
+    ...isSilent && blocks && { blocks },
+  };
+}
+
 /** What is read of chunks for each way to pool. */
 export const READ: Readonly<Record<ClipPool | "none", Readout["pool"]>> = {
   mean: "sum",
@@ -29,7 +55,10 @@ export function embeddingSize(
 }
 
 /** @throws {RangeError} for blocks that the encoder does not have, or one twice */
-export function refuseBlocks({ depth }: EncoderGeometry, blocks?: readonly number[]): void {
+export function refuseBlocks(
+  { depth }: Pick<EncoderGeometry, "depth">,
+  blocks?: readonly number[],
+): void {
   if (blocks === undefined) return;
   const wrong = blocks.some((it, i) =>
     !Number.isInteger(it) || it < 0 || it > depth || blocks.indexOf(it) !== i

@@ -34,6 +34,8 @@ export interface HuggingFaceConfig {
   readonly framing: "inside" | "centred";
   /** How a clip's steps become its embedding: mean, max or mean-std. */
   readonly pool: string;
+  /** Blocks that are put side by side, where that is not the last one alone. */
+  readonly blocks?: readonly number[];
   /** Statistics that log-mel values are standardised with. */
   readonly mean: number;
   readonly std: number;
@@ -57,12 +59,13 @@ export function withConfig(file: CheckpointFile, config: unknown): CheckpointFil
   const setting: CheckpointFile["setting"] = (...keys) =>
     (keys.length === 1 ? settingOf(values.get(keys[0])) : undefined) ?? file.setting(...keys);
   if (said.model_type !== MODEL_TYPE) return { ...file, heads, setting };
-  const { system, framing, pool, mean, std } = said;
+  const { system, framing, pool, blocks, mean, std } = said;
   const metadata = {
     ...file.metadata,
     ...(typeof system === "string" ? { system } : {}),
     ...(typeof framing === "string" ? { framing } : {}),
     ...(typeof pool === "string" ? { pool } : {}),
+    ...(Array.isArray(blocks) ? { blocks: String(blocks) } : {}),
     ...(typeof mean === "number" && typeof std === "number"
       ? { standardisation: JSON.stringify({ mean, std }) }
       : {}),

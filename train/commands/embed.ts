@@ -1,5 +1,6 @@
 /** `deno task embed`: audio to embeddings. */
 
+import { withReadout } from "../../model/encoder/pooling.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { printable } from "../../engine/formats/printable.ts";
 import { command, refuse } from "../cli/command.ts";
@@ -36,7 +37,7 @@ import {
 } from "../downstream/embed_files.ts";
 import type { Choices } from "../downstream/clip_encoder.ts";
 import { formOf } from "../downstream/embedding_file.ts";
-import { encoderFrom, encoderPath, pooledText } from "../downstream/encoder_file.ts";
+import { encoderFrom, encoderPath, readoutText } from "../downstream/encoder_file.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import { digestOf } from "../io/digest.ts";
 import { type Shard, ShardFolder, shardText } from "../io/shards.ts";
@@ -130,13 +131,12 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   }
   using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, checkpoint, heads);
-  const pooling = pool ?? encoder.pool;
-  const choices: Choices = {
+  const choices: Choices = withReadout({
     ...choicesOf(values),
-    pool: frames ? "none" : pooling,
+    pool: frames ? "none" : pool,
     ...{ layers, compat },
     ...batch !== undefined && { batch },
-  };
+  }, encoder.readout);
   encoder.needChoices(choices);
   await encoder.precompile(Math.ceil(files.length / (shard?.count ?? 1)), choices);
   using _ = compileAhead(device);
@@ -150,8 +150,8 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   line.finish();
   const size = encoder.embeddingSize(choices);
   report(result, { files: files.length, size, out, quiet, ...shard && { shard } });
-  if (!quiet && !frames && pool === undefined && pooling !== "mean") {
-    console.log(pooledText(pooling));
+  if (!quiet && !frames && pool === undefined && choices.pool !== "mean") {
+    console.log(readoutText(choices));
   }
   return 0;
 }

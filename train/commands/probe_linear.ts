@@ -3,11 +3,12 @@
  *
  * @module
  */
+import { withReadout } from "../../model/encoder/pooling.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { choicesOf } from "../cli/shared_options.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import { encoderFrom, encoderPath, pooledText } from "../downstream/encoder_file.ts";
+import { encoderFrom, encoderPath, readoutText } from "../downstream/encoder_file.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import { encoderSource, firstValues, MEL_MEANS, melSource } from "../downstream/probe/features.ts";
 import {
@@ -66,7 +67,7 @@ export async function runLinearCommand(
 
   using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, path, heads);
-  const choices = { ...choicesOf(values), pool: values.pool ?? encoder.pool };
+  const choices = withReadout({ ...choicesOf(values), pool: values.pool }, encoder.readout);
   using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
   const weights = await fileDigest(path);
   const gathered = new FolderFeatures({ folder, pool, cache, quiet, signal, shard, ...duration });
@@ -144,9 +145,7 @@ export async function runLinearCommand(
       `protocol ${named}${Object.keys(changes).length > 0 ? " with changes" : ""}, ` +
       `${protocol.repeats} repeats`,
   );
-  if (values.pool === undefined && choices.pool !== "mean") {
-    console.log(pooledText(choices.pool));
-  }
+  if (values.pool === undefined && choices.pool !== "mean") console.log(readoutText(choices));
   console.log(scoreTable(metric, rows).join("\n"));
   if (!quiet) printClasses(data.classes, result);
   if (json !== undefined) {

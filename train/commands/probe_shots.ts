@@ -3,12 +3,13 @@
  *
  * @module
  */
+import { withReadout } from "../../model/encoder/pooling.ts";
 import { openWatchedDevice } from "../cli/kernel_line.ts";
 import { lined } from "../cli/table.ts";
 import { choicesOf } from "../cli/shared_options.ts";
 import { labelledFolder } from "../data/labelled_folder.ts";
 import { WorkerPool } from "../data/worker_pool.ts";
-import { encoderFrom, encoderPath, pooledText } from "../downstream/encoder_file.ts";
+import { encoderFrom, encoderPath, readoutText } from "../downstream/encoder_file.ts";
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import { encoderSource, firstValues, MEL_MEANS, melSource } from "../downstream/probe/features.ts";
 import {
@@ -51,7 +52,7 @@ export async function runShotsCommand(
   const path = encoderPath(values.checkpoint);
   using device = await openWatchedDevice({ adapter }, quiet);
   using encoder = await encoderFrom(device, path, heads);
-  const choices = { ...choicesOf(values), pool: values.pool ?? encoder.pool };
+  const choices = withReadout({ ...choicesOf(values), pool: values.pool }, encoder.readout);
   using pool = new WorkerPool(workers ?? navigator.hardwareConcurrency);
   const gathered = new FolderFeatures({
     ...{ folder, pool, cache, quiet, signal, shard },
@@ -101,7 +102,7 @@ export async function runShotsCommand(
       `and ${NEIGHBOURS} nearest neighbours (as many as there are shots if fewer) on ` +
       "standardised features",
   );
-  if (values.pool === undefined && choices.pool !== "mean") console.log(pooledText(choices.pool));
+  if (values.pool === undefined && choices.pool !== "mean") console.log(readoutText(choices));
   console.log(shotTable(METRIC_TITLES[metric], rows).join("\n"));
   if (json !== undefined) {
     const [{ result: { linear } }] = rows;

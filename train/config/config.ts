@@ -60,6 +60,8 @@ export interface ResolvedConfig {
   readonly masking: Masking;
   /** How clips' embeddings are pooled by default. */
   readonly pool: ClipPool;
+  /** Blocks of clips' embeddings by default; the last one alone where there is no word of them. */
+  readonly blocks?: readonly number[];
   /** Length of the run; epochs become updates once the number of clips is known. */
   readonly length: { readonly steps: number } | { readonly epochs: number };
   /** Painting (MSM-MAE) before the objective: updates that come before those of `length`. */
@@ -236,7 +238,17 @@ export function resolvePlanned(
 /** Options that say nothing of how a model is trained: a run that has no others is planned. */
 const NOT_OF_TRAINING: ReadonlySet<string> = new Set<OptionName>([
   ...["data", "data-weights", "standardise", "max-hours", "workers", "out", "eval", "resume"],
-  ...["quiet", "seed", "pool", "hours", "precision", "micro-batch", "recompute", "memory-limit"],
+  ...[
+    "quiet",
+    "seed",
+    "pool",
+    "blocks",
+    "hours",
+    "precision",
+    "micro-batch",
+    "recompute",
+    "memory-limit",
+  ],
   ...["anomaly", "log-every", "save-every", "eval-every", "keep", "keep-best", "profile"],
   ...["adapter", "tune", "variant", "deterministic"],
 ] as OptionName[]);
@@ -409,6 +421,9 @@ export function completed(given: Options, now: Date, ranks = 1): ResolvedConfig 
     throw new UsageError(`--micro-batch ${microBatch}: must divide ${what} (${batch / ranks})`);
   }
   const { choices, geometry, masking } = modelOptions(given);
+  if (given.blocks?.some((it) => it > geometry.depth)) {
+    throw new UsageError(`--blocks ${given.blocks}: the model has ${geometry.depth} blocks`);
+  }
   const length = given.steps !== undefined
     ? { steps: given.steps }
     : given.epochs !== undefined
@@ -440,6 +455,7 @@ export function completed(given: Options, now: Date, ranks = 1): ResolvedConfig 
     geometry,
     masking,
     pool: given.pool,
+    ...(given.blocks && { blocks: given.blocks }),
     length,
     masksPerClip: given["masks-per-clip"],
     ...(paintSteps > 0 && { paint: { steps: paintSteps, lr: given["paint-lr"] ?? lr } }),

@@ -139,6 +139,12 @@ export const PRETRAIN_OPTIONS = {
         "mean and behind it the standard deviation. The encoder's file says it.",
       { default: "mean" },
     ),
+    blocks: option(
+      several(whole(0, 4096), { distinct: true }),
+      "Blocks whose outputs embed and probe put side by side unless they are told, counted from 1, " +
+        "0 for what enters the first. The encoder's file says it.",
+      { defaultText: "the last one" },
+    ),
     "no-class-token": flag("Encode the patches without a class token before them."),
     "paint-steps": option(
       whole(0),

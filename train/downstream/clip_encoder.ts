@@ -15,7 +15,7 @@ import type { PretrainedEncoder } from "../../model/pretrained/encoder.ts";
 import type { PretrainedEmbedOptions } from "../../model/pretrained/info.ts";
 import { loadPretrained, pretrainedSystem } from "../../model/pretrained/load.ts";
 import type { PretrainedOptions } from "../../model/pretrained/options.ts";
-import type { ClipPool } from "../../model/encoder/pooling.ts";
+import { type ClipPool, type ClipReadout, withReadout } from "../../model/encoder/pooling.ts";
 import { UsageError } from "../errors.ts";
 
 /** How clips are embedded; what is not given is as the encoder has it by default. */
@@ -84,9 +84,9 @@ export class ClipEncoder implements Disposable {
     return this.encoder.depth;
   }
 
-  /** How it pools clips by default. */
-  get pool(): ClipPool {
-    return this.encoder instanceof Encoder ? this.encoder.pool : "mean";
+  /** What it makes of clips by default. */
+  get readout(): ClipReadout {
+    return this.encoder instanceof Encoder ? this.encoder.readout : { pool: "mean" };
   }
 
   /** Attention heads. */
@@ -103,7 +103,7 @@ export class ClipEncoder implements Disposable {
   needChoices(choices: Choices): void {
     const { encoder } = this;
     const { mode, compat, blocks, official, vector, split, pool } = choices;
-    if (split !== undefined && (pool ?? this.pool) === "mean-std") {
+    if (split !== undefined && (pool ?? this.readout.pool) === "mean-std") {
       throw new UsageError(
         "--split: deviations of pieces are not that of a clip; --pool mean or max",
       );
@@ -129,12 +129,13 @@ export class ClipEncoder implements Disposable {
 
   /** Choices of clips' vectors with what this encoder does by default. */
   resolved(choices: ClipChoices): ClipChoices & { readonly pool: ClipPool } {
-    const given = Object.entries(choices).filter(([, it]) => it !== undefined);
+    const given: ClipChoices = Object.fromEntries(
+      Object.entries(choices).filter(([, it]) => it !== undefined),
+    );
     return {
       ...this.encoder instanceof Encoder && { mode: "precise" },
-      pool: this.pool,
       ...this.encoder instanceof Encoder && { bands: "concat" },
-      ...Object.fromEntries(given),
+      ...withReadout(given, this.readout),
     };
   }
 
@@ -143,8 +144,9 @@ export class ClipEncoder implements Disposable {
     const { encoder } = this;
     if (!(encoder instanceof Encoder)) return encoder.embeddingSize(choices);
     const { join, ...rest } = choices;
-    const size = encoder.embeddingSize({ ...rest, pool: rest.pool ?? encoder.pool });
-    return join === "mean" ? size / (rest.blocks?.length ?? 1) : size;
+    const options = withReadout(rest, encoder.readout);
+    const size = encoder.embeddingSize(options);
+    return join === "mean" ? size / (options.blocks?.length ?? 1) : size;
   }
 
   /**
@@ -156,7 +158,7 @@ export class ClipEncoder implements Disposable {
     if (!(encoder instanceof Encoder)) return;
     const { split: _split, join: _join, batch = BATCH, ...rest } = choices;
     const together = Math.min(clips, batch);
-    await encoder.precompile(together, { ...rest, batch, pool: rest.pool ?? encoder.pool });
+    await encoder.precompile(together, { ...withReadout(rest, encoder.readout), batch });
   }
 
   /**
@@ -194,8 +196,8 @@ export class ClipEncoder implements Disposable {
     clips: Iterable<Clip<Key>> | AsyncIterable<Clip<Key>>,
     { join, ...choices }: Omit<Choices, "split">,
   ): AsyncGenerator<readonly [Key, Embedding]> {
-    const options = { ...choices, pool: choices.pool ?? encoder.pool };
-    const count = choices.blocks?.length ?? 1;
+    const options = withReadout(choices, encoder.readout);
+    const count = options.blocks?.length ?? 1;
     if (join !== "mean" || count === 1) return yield* encoder.embedEach(clips, options);
     const size = encoder.embeddingSize(options) / count;
     for await (const [key, it] of encoder.embedEach(clips, options)) {

@@ -6,7 +6,6 @@
 import type { Device } from "../../engine/mod.ts";
 import { type Encoder, EncoderError } from "../../model/encoder/encoder.ts";
 import { explaining } from "../../model/encoder/file_values.ts";
-import type { ClipPool } from "../../model/encoder/pooling.ts";
 import { openFile } from "../../model/encoder/open_file.ts";
 import { type CheckpointFile, openCheckpoint } from "../../model/formats/checkpoint_file.ts";
 import { WEIGHT_FILES } from "../../model/formats/hugging_face.ts";
@@ -20,7 +19,7 @@ import { openRegular } from "../io/regular_file.ts";
 import { isSystemError } from "../io/result_file.ts";
 import { newestCheckpoint } from "../run/checkpoint.ts";
 import { runPaths } from "../run/run_directory.ts";
-import { type ClipEncoder, loadClipEncoder } from "./clip_encoder.ts";
+import { type Choices, type ClipEncoder, loadClipEncoder } from "./clip_encoder.ts";
 
 /**
  * The file that a path means: itself, or of a folder a run's encoder or the weights that Hugging
@@ -115,8 +114,9 @@ function checkpointIn(opened: RandomAccess, path: string): CheckpointFile {
 }
 
 /** Says how clips are pooled where the encoder's file asks for another way than the papers'. */
-export function pooledText(pool: ClipPool): string {
-  return `clips are pooled by ${pool}, as the encoder's file says; --pool mean is the papers' way`;
+export function readoutText({ pool, blocks }: Pick<Choices, "pool" | "blocks">): string {
+  const of = blocks ? `blocks ${blocks.join(" and ")} side by side are pooled` : "clips are pooled";
+  return `${of} by ${pool}, as the encoder's file says; --pool mean is the papers' way`;
 }
 
 /** Runs `load`; what is wrong with the file is told with its name. */

@@ -26,7 +26,7 @@ const CODE = "modeling_tessera";
 
 /** Sizes and front end of an encoder as config.json says them. */
 export function configOf(
-  { geometry, frontend, pool, system, tensors }: EncoderContent,
+  { geometry, frontend, readout, system, tensors }: EncoderContent,
 ): HuggingFaceConfig {
   const { statistics = MATPAC_STATISTICS, framing = "inside" } = frontend;
   return {
@@ -40,7 +40,7 @@ export function configOf(
     class_token: classTokens(geometry) === 1,
     positions: tensors.get("pos_embed")!.shape[1],
     framing,
-    pool,
+    ...readout,
     ...statistics,
   };
 }

@@ -5,7 +5,7 @@
  */
 import { type EncoderContent, encoderFileSpecs } from "../../model/encoder/encoder.ts";
 import { gridOf, stepSize } from "../../model/encoder/embed.ts";
-import { type ClipPool, embeddingSize } from "../../model/encoder/pooling.ts";
+import { type ClipPool, type ClipReadout, embeddingSize } from "../../model/encoder/pooling.ts";
 import { SYSTEM_TITLES } from "../../model/formats/checkpoint_file.ts";
 import type { HuggingFaceConfig } from "../../model/formats/hugging_face.ts";
 import { countOf } from "../../model/formats/stored_tensor.ts";
@@ -111,6 +111,12 @@ const POOLS: Readonly<Record<ClipPool, string>> = {
   "mean-std": "their mean and standard deviation",
 };
 
+/** What a clip's embedding is made of. */
+function readoutText({ pool, blocks }: ClipReadout): string {
+  const names = blocks?.map((it) => it === 0 ? "the patches before the first one" : `${it}`);
+  return POOLS[pool] + (names ? `, of blocks ${names.join(", ")} side by side` : "");
+}
+
 const cell = (text: string): string => printable(text).replaceAll("|", "\\|");
 
 function table(heading: Figure, figures: readonly Figure[]): string {
@@ -132,12 +138,12 @@ export interface CardOptions {
 
 /** The text of a model card, README.md of the folder. */
 export function modelCard(
-  { geometry, tensors, pool }: EncoderContent,
+  { geometry, tensors, readout }: EncoderContent,
   { name, license, config, figures }: CardOptions,
 ): string {
   const title = SYSTEM_TITLES[config.system as keyof typeof SYSTEM_TITLES];
   const size = stepSize(geometry, "concat");
-  const clipSize = embeddingSize(geometry, { pool });
+  const clipSize = embeddingSize(geometry, readout);
   const stepMs = geometry.patch[1] * 10;
   const parameters = encoderFileSpecs(geometry)
     .reduce((sum, { name }) => sum + countOf(tensors.get(name)!.shape), 0);
@@ -169,8 +175,8 @@ tags:
 # ${printable(name)}
 
 An audio encoder, pre-trained with ${title}. It takes mono audio at 16 kHz and gives a vector for
-each ${stepMs} ms and one for a clip, ${POOLS[pool]}. Code and weights are in this folder; it needs
-torch and transformers.
+each ${stepMs} ms and one for a clip, ${readoutText(readout)}. Code and weights are
+in this folder; it needs torch and transformers.
 
 \`\`\`python
 from transformers import AutoFeatureExtractor, AutoModel

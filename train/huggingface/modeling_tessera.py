@@ -32,6 +32,7 @@ class TesseraConfig(PretrainedConfig):
         positions=191,
         framing="inside",
         pool="mean",
+        blocks=None,
         mean=-7.056,
         std=4.193,
         **kwargs,
@@ -46,6 +47,7 @@ class TesseraConfig(PretrainedConfig):
         self.positions = positions  # rows of the position table
         self.framing = framing  # "centred": frames around multiples of 160, ends mirrored
         self.pool = pool  # of a clip's steps: mean, max or mean-std, the deviation behind the mean
+        self.blocks = blocks  # put side by side, 0 for what enters the first; None for the last one
         self.mean, self.std = mean, std  # of log-mel values, which are standardised with them
         super().__init__(**kwargs)
 
@@ -104,7 +106,7 @@ class Output(NamedTuple):
     """`size` values a step: the bands' side by side, low ones first."""
 
     last_hidden_state: torch.Tensor  # [clips, steps, size], zeros behind a shorter clip's steps
-    pooler_output: torch.Tensor  # [clips, size or twice that], a clip's steps pooled: its embedding
+    pooler_output: torch.Tensor  # [clips, as many times size as pooling and blocks make it]
     hidden_states: Optional[Tuple[torch.Tensor, ...]] = None  # of each block; the last one's normed
 
 
@@ -152,8 +154,8 @@ class TesseraModel(PreTrainedModel):
         return ((log - self.config.mean) / self.config.std).transpose(1, 2)
 
     def encode(self, chunk: torch.Tensor) -> list:
-        """[clips, 80, frames] to each block's [clips, steps, size]; positions of a shorter one are
-        those of the table's first columns."""
+        """[clips, 80, frames] to what enters the first block and to each block's output, [clips,
+        steps, size]; positions of a shorter one are those of the table's first columns."""
         (bands, frames), width = self.config.patch_size, self.config.hidden_size
         rows, columns = MEL_BANDS // bands, self.config.chunk_frames // frames
         # What is missing to a whole patch is the mean.
@@ -165,7 +167,7 @@ class TesseraModel(PreTrainedModel):
         if self.config.class_token:
             token = self.cls_token + self.pos_embed[:, :1]
             x = torch.cat([token.expand(len(x), -1, -1), x], 1)
-        outputs = []
+        outputs = [x]
         for block in self.student_encoder["blocks"]:
             x = block(x)
             outputs.append(x)
@@ -174,7 +176,7 @@ class TesseraModel(PreTrainedModel):
         return [it.transpose(1, 2).flatten(2) for it in patches]
 
     def embed(self, waves: torch.Tensor) -> list:
-        """[clips, samples] of one length to each block's [clips, steps, size]."""
+        """[clips, samples] of one length to what `encode` gives of their chunks in a row."""
         pad = FRAME // 2 if self.config.framing == "centred" else 0
         if pad:
             # Mirroring needs more samples than it adds.
@@ -208,10 +210,12 @@ class TesseraModel(PreTrainedModel):
             rows = [i for i, it in enumerate(counts) if it == count]
             layers = torch.stack(self.embed(input_values[rows, :count]), 1)
             for i, clip in zip(rows, layers):
-                clips[i] = clip if output_hidden_states else clip[-1:]
+                clips[i] = clip
         steps = max(clip.shape[1] for clip in clips)
-        padded = torch.stack([F.pad(it, (0, 0, 0, steps - it.shape[1])) for it in clips], 1)
-        pooled = torch.stack([self.pool(clip[-1]) for clip in clips])
+        shown = [it[1 if output_hidden_states else -1 :] for it in clips]
+        padded = torch.stack([F.pad(it, (0, 0, 0, steps - it.shape[1])) for it in shown], 1)
+        blocks = self.config.blocks or [-1]
+        pooled = torch.stack([torch.cat([self.pool(it[k]) for k in blocks]) for it in clips])
         return Output(padded[-1], pooled, tuple(padded) if output_hidden_states else None)
 
 

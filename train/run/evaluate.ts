@@ -12,7 +12,7 @@
 import type { Device } from "../../engine/mod.ts";
 import { studentNetwork } from "../../model/encoder/embed.ts";
 import { type Clip, Embedder } from "../../model/encoder/embed_queue.ts";
-import type { ClipPool } from "../../model/encoder/pooling.ts";
+import type { ClipReadout } from "../../model/encoder/pooling.ts";
 import type { LogMel } from "../../model/frontend/log_mel.ts";
 import type { MaskedModel } from "../../model/objectives/masked_model.ts";
 import { AudioError } from "../audio/decoded_audio.ts";
@@ -66,8 +66,8 @@ export interface EvaluatorOptions {
   readonly frontend: LogMel;
   /** What it is tried on. */
   readonly folder: LabelledFolder;
-  /** How clips are pooled; default mean. */
-  readonly pool?: ClipPool;
+  /** What embeddings of clips are; default the mean of the last block. */
+  readonly readout?: ClipReadout;
   /** Called once per clip that cannot be used. */
   readonly onSkip?: (path: string, reason: string) => void;
   /** Told how far it is. */
@@ -127,13 +127,16 @@ export class Evaluator {
 
   /** Embeddings of all usable clips in the folder's order. */
   async embed(): Promise<Embedded[]> {
-    const { device, model, frontend, folder, pool, onStage } = this.#options;
+    const { device, model, frontend, folder, readout, onStage } = this.#options;
     const stage = (count: number) => onStage?.("evaluation: clips", count, folder.clips.length);
     stage(0);
     using embedder = new Embedder(studentNetwork(model), {}, frontend);
     const done = new Map<LabelledClip, Float32Array>();
     for await (
-      const [clip, { values }] of embedder.embed(this.#clips(), { pool, batch: CHUNKS_AT_ONCE })
+      const [clip, { values }] of embedder.embed(this.#clips(), {
+        ...readout,
+        batch: CHUNKS_AT_ONCE,
+      })
     ) {
       done.set(clip, values);
       await yieldToEventLoop();

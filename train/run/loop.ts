@@ -474,6 +474,7 @@ function modelMetadata({ config, source }: RunContext): Record<string, string> {
     standardisation: JSON.stringify(source.statistics ?? MATPAC_STATISTICS),
     // Where it is not as in the papers.
     ...config.pool !== "mean" && { pool: config.pool },
+    ...config.blocks && { blocks: String(config.blocks) },
   };
 }
 
@@ -561,7 +562,7 @@ async function updates(
   const profile = new RunProfile({ device, updates: profiled, paths, progress, quiet });
   const evaluations = evaluation && isFirst && new RunEvaluation({
     ...{ ...evaluation, device, metrics, model: run.model, frontend: run.frontend, signal },
-    pool: config.pool,
+    readout: { pool: config.pool, ...config.blocks && { blocks: config.blocks } },
     ...(!quiet && { progress }),
   });
   /** Whether rank 0 evaluates now: ranks know that without being told. */

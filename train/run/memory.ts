@@ -138,7 +138,7 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
 /** What an evaluation takes beside the model: to embed, and then to probe, whichever is more. */
 function bytesOfEvaluation(
   device: Device,
-  { geometry, eval: folder, pool }: ResolvedConfig,
+  { geometry, eval: folder, pool, blocks }: ResolvedConfig,
 ): { readonly all: number; readonly largest: number } {
   if (folder === undefined) return { all: 0, largest: 0 };
   const bytes = (elements: number) => 4 * CHUNKS_AT_ONCE * elements;
@@ -147,7 +147,7 @@ function bytesOfEvaluation(
   const { clips, protocol } = labelledFolder(folder);
   const parts = [...Map.groupBy(clips, ({ part }) => part).values()];
   const step = geometry.melBands / patchSides(geometry)[0] * geometry.width;
-  const dim = pool === "mean-std" ? 2 * step : step;
+  const dim = (blocks?.length ?? 1) * (pool === "mean-std" ? 2 * step : step);
   const sizes = {
     clips: clips.length,
     dim,

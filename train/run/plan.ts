@@ -88,6 +88,11 @@ function costOf(preset: PresetName): number {
   return (PRESETS[preset].geometry.width / PRESETS.tiny.geometry.width) ** 2;
 }
 
+/** What clips' embeddings are of models that saw little. */
+function readoutOf(preset: PresetName): Readonly<Record<string, unknown>> {
+  return { pool: "mean-std", blocks: [0, PRESETS[preset].geometry.depth] };
+}
+
 /** A number for people. */
 const rounded = (x: number): string => Number(x.toPrecision(2)).toLocaleString("en");
 
@@ -135,7 +140,8 @@ export function planSizes(
         fixed.objective ?? "matpac"
       } goes on from it, whose teacher knows something then`,
     ...preset === "base" ? [] : [
-      "embeddings are mean and deviation over time: what a sound is, and how steady it is",
+      "embeddings are mean and deviation over time, of the patches and of the last block: what a " +
+      "sound is and how steady, as it was heard and as it was understood",
     ],
   ];
   return {
@@ -148,7 +154,7 @@ export function planSizes(
       ...paints
         ? { objective: "msm-mae", "norm-pix": true }
         : { objective: "matpac", "paint-lr": preset === "base" ? 3e-4 : 5e-4 },
-      ...preset !== "base" && { pool: "mean-std" },
+      ...preset !== "base" && readoutOf(preset),
       "log-every": 20,
     },
     painting: paints ? 0 : 0.4,
@@ -183,7 +189,7 @@ export function planContinued(
     values: {
       ...{ preset, objective, batch, lr, "crop-frames": frames, "log-every": 20 },
       "mask-ratio": hasTeacher ? 0.7 : 0.75,
-      ...preset === "base" ? { "micro-batch": 32 } : { pool: "mean-std" },
+      ...preset === "base" ? { "micro-batch": 32 } : readoutOf(preset),
       ...!hasTeacher && { "norm-pix": true },
       ...choices > 0 && { "mcl-heads": choices },
       ...!(patch[0] === 16 && wide === 16) && { patch },

@@ -150,13 +150,14 @@ test("pooling: blocks side by side, each pooled by itself", async () => {
 
 test("pooling: what the file says is the default", async () => {
   const { tensors, metadata } = readSafetensors(encoderFile());
-  const saying = (pool: string) => writeSafetensors(tensors, { ...metadata, pool });
+  const saying = (pool: string, blocks?: string) =>
+    writeSafetensors(tensors, { ...metadata, pool, ...blocks !== undefined && { blocks } });
   const wave = noise(12_000, 3);
   using plain = await loadEncoder(device, encoderFile());
-  assertEquals(plain.pool, "mean");
+  assertEquals(plain.readout, { pool: "mean" });
   const expected = await plain.embed(wave, { pool: "mean-std" });
   using encoder = await loadEncoder(device, saying("mean-std"));
-  assertEquals(encoder.pool, "mean-std");
+  assertEquals(encoder.readout, { pool: "mean-std" });
   assertEquals(encoder.sceneEmbeddingSize, 2 * encoder.timestampEmbeddingSize);
   assertEquals(await encoder.embed(wave), expected);
   for await (const [, it] of encoder.embedEach([{ key: 0, audio: wave }])) {
@@ -169,4 +170,27 @@ test("pooling: what the file says is the default", async () => {
   const scenes = await getSceneEmbeddings([wave], model);
   assertEquals(scenes.shape, [1, expected.values.length]);
   await assertRejects(() => loadEncoder(device, saying("sum")), EncoderError, `pooled by "sum"`);
+  {
+    using several = await loadEncoder(device, saying("mean-std", "0,3"));
+    assertEquals(several.sceneEmbeddingSize, 2 * encoder.sceneEmbeddingSize);
+    const both = await plain.embed(wave, { pool: "mean-std", blocks: [0, 3] });
+    assertEquals(await several.embed(wave), both);
+    // Whatever else is asked for is of the last block.
+    for (const options of [{ pool: "mean" }, { pool: "none" }, { blocks: [2] }] as const) {
+      const pool = "pool" in options ? options.pool : "mean-std";
+      assertEquals(
+        await several.embed(wave, options),
+        await plain.embed(wave, { ...options, pool }),
+      );
+    }
+    const layers = await several.embed(wave, { layers: true });
+    assertEquals(layers, await plain.embed(wave, { pool: "mean-std", layers: true }));
+  }
+  for (const blocks of ["", "4", "1,1", "1.5", "-1", "1,,2", "one"]) {
+    await assertRejects(
+      () => loadEncoder(device, saying("mean", blocks)),
+      EncoderError,
+      "it has 3",
+    );
+  }
 });

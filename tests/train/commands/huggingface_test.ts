@@ -59,7 +59,7 @@ const MODELS: readonly Model[] = [
     name: "M2D",
     style: "m2d",
     geometry: sizes(60, [16, 4], { heads: 4 }),
-    metadata: { framing: "centred", pool: "mean-std", ...statistics(-6.5, 3.75) },
+    metadata: { framing: "centred", pool: "mean-std", blocks: "0,2", ...statistics(-6.5, 3.75) },
   },
   ...(full
     ? [
@@ -317,7 +317,7 @@ test("import: a folder that transformers saved anew is what it was", () =>
     Deno.writeFileSync(at("folder/model.safetensors"), anew);
     const { tensors: found, metadata } = await imported();
     assertEquals([...found], [...before.tensors]);
-    for (const key of ["framing", "pool", "standardisation", "geometry"]) {
+    for (const key of ["framing", "pool", "blocks", "standardisation", "geometry"]) {
       assertEquals(metadata[key], before.metadata[key], key);
     }
     assertEquals(JSON.parse(metadata.geometry).heads, model.geometry.heads);

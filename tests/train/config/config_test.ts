@@ -90,6 +90,7 @@ Deno.test("config: messages say key, value, source and what is allowed", () => {
     rejected("--objective", "msm-mae", "--target-centre", "clip"),
     "msm-mae has no teacher",
   );
+  assertStringIncludes(rejected("--blocks", "0,13"), "the model has 12 blocks");
   assertStringIncludes(rejected("--patch", "32x16"), "80 bands are no multiple of 32");
   assertStringIncludes(rejected("--precision", "f16"), "must be f32 or mixed");
   assertStringIncludes(rejected("--micro-batch", "5"), "--micro-batch 5: must divide --batch (16)");

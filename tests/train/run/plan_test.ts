@@ -21,7 +21,8 @@ test("plan: an hour on two cores paints short crops; a GPU and much sound get a 
   assertEquals(small.painting, 0);
   assertEquals(small.values, {
     ...{ preset: "tiny", batch: 32, "crop-frames": 64, "mask-ratio": 0.5, lr: 5e-4 },
-    ...{ objective: "msm-mae", "norm-pix": true, pool: "mean-std", "log-every": 20 },
+    ...{ objective: "msm-mae", "norm-pix": true, pool: "mean-std", blocks: [0, 12] },
+    "log-every": 20,
   });
   const gpu = planSizes({ clips: 6000, hours: 12, median: 8 }, 20_000, 1);
   assertEquals([gpu.values.preset, gpu.values.objective], ["small", "matpac"]);
@@ -106,7 +107,7 @@ test("plan: it looks at the sounds, times the adapter, and can be repeated by it
     const context = { hours: 1e-4, device, source, pool, quiet: true };
     const config = await planRun(words, NOW, context);
     assertEquals([config.objective, config.seed], ["msm-mae", 4]);
-    assertEquals([config.length, config.pool], [PRESETS.tiny.training.length, "mean-std"]);
+    assertEquals([config.length, config.blocks], [PRESETS.tiny.training.length, [0, 12]]);
     assert(config.plan!.some((it) => it.includes("200 updates")), config.plan!.join("\n"));
     assertEquals(Object.hasOwn(config.options, "hours"), false);
     const file = join(dir, "config.json");

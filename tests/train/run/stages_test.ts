@@ -48,6 +48,7 @@ fullOnly("stages: one run is the two runs that it stands for", () =>
     const main = ["--steps", "2", "--lr", "3e-4"];
     assertEquals(await command(...main, "--init", init, "--out", after), 0);
     const words = ["--paint-steps", "3", "--paint-lr", "1e-3", ...main, "--pool", "mean-std"];
+    words.push("--blocks", "1,0");
     assertEquals(await command(...words, "--save-every", "1", "--keep", "9", "--out", both), 0);
     const tensors = (...path: string[]) => readSafetensors(read(...path)).tensors;
     const checkpoint = (step: number) => join("checkpoints", `step-0000000${step}.safetensors`);
@@ -58,7 +59,8 @@ fullOnly("stages: one run is the two runs that it stands for", () =>
     const later = second.map((row) => ({ ...row, step: row.step + 3, samples: row.samples + 6 }));
     assertEquals(own, [...first, ...later]);
     const { metadata } = readSafetensors(read(both, "encoder.safetensors"));
-    assertEquals([metadata.system, metadata.pool, metadata.step], ["matpac", "mean-std", "5"]);
+    const { system, pool, blocks, step } = metadata;
+    assertEquals([system, pool, blocks, step], ["matpac", "mean-std", "1,0", "5"]);
     assertEquals(readSafetensors(read(both, checkpoint(3))).metadata.system, "msm-mae");
     // The loss of painting is no loss of MATPAC's.
     const best = Deno.readTextFileSync(join(both, "checkpoints", "best")).trim();
