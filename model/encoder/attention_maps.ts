@@ -33,8 +33,8 @@ export interface AttentionMaps {
   readonly grid: PatchGrid;
   /** Attention heads. */
   readonly heads: number;
-  /** Class tokens before the patches: one or none. */
-  readonly classTokens: 0 | 1;
+  /** Tokens before the patches, that of the class first; of this project's encoders one or none. */
+  readonly classTokens: number;
   /** The tokens that attend. */
   readonly queries: readonly AttentionQuery[];
   /**

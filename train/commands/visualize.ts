@@ -150,11 +150,14 @@ export async function run(argv: string[], signal: AbortSignal): Promise<number> 
   using any = await encoderFrom(device, checkpoint, heads);
   if (!(any.encoder instanceof Encoder)) {
     const { info } = any.encoder;
-    const absent =
-      `is not for ${info.title}: attention, masks and sounds are of MATPAC and its kin`;
-    refuse(words, ["patch", "layer", "head", "mask-ratio", "wav"], absent);
+    const absent = `is not for ${info.title}: masks and sounds are of MATPAC and its kin`;
+    refuse(words, ["mask-ratio", "wav"], absent);
+    if (!info.attention) {
+      refuse(words, ["patch", "layer", "head"], `no attention is shown of ${info.title}`);
+    }
     const own = await partOf(path, start, seconds, info.sampleRate);
-    const sections = await otherSections(any, any.encoder, { waveform, own }, start);
+    const choice = { layer, head, patch };
+    const sections = await otherSections(any, any.encoder, own, start, choice);
     await addMap(any, sections);
     await write(`${info.title}: ${basename(path)}`, [
       ["sound", path],

@@ -27,14 +27,14 @@ import {
   tokenOf,
   trajectoryOf,
 } from "../visualize/clip.ts";
-import { frontendOutput, MARKED_HZ } from "../visualize/other_encoder.ts";
+import { attendedPart, frontendOutput, MARKED_HZ } from "../visualize/other_encoder.ts";
 import { errorOf } from "../visualize/reconstruction.ts";
 import { chunkSounds, type Sound } from "../visualize/sounds.ts";
-import { decibels, FRAME_SECONDS, rangeOf } from "../visualize/spectrogram.ts";
+import { decibels, FRAME_SECONDS, quantileRange, rangeOf } from "../visualize/spectrogram.ts";
 import { bandShare } from "../visualize/svg.ts";
 import type { AttentionAnswer, Computed, PaintedAnswer, SoundAnswer } from "./api.ts";
 import { RequestError } from "./guard.ts";
-import { base64Of, pictureOf, quantileRange, spectrogramPicture } from "./pictures.ts";
+import { base64Of, pictureOf, spectrogramPicture } from "./pictures.ts";
 
 /** Seconds of a sound that are looked at. */
 export const MOST_SECONDS = 60;
@@ -42,8 +42,6 @@ export const MOST_SECONDS = 60;
 const MOST_CLASSES = 8;
 /** Windows for which a probe is asked, at most, and seconds from one to the next, at least. */
 const [MOST_WINDOWS, LEAST_HOP] = [32, 0.5];
-/** Seconds of a sound whose attention is shown of other systems' encoders. */
-const MOST_PART = 10;
 /** What MSM-MAE masks in training. */
 const USUAL_RATIO = 0.75;
 
@@ -139,60 +137,22 @@ async function otherPicture(
   encoder: PretrainedEncoder,
   waveform: Float32Array,
 ): Promise<{ readonly picture: Picture; readonly part?: Float32Array }> {
-  const { frontend, attention, sampleRate, minSamples, rows, depth, heads } = encoder.info;
-  const { values, bands, frames, hertz } = await frontendOutput(encoder, waveform);
+  const { frontend, attention, sampleRate, depth, heads } = encoder.info;
+  const output = await frontendOutput(encoder, waveform);
+  const { values, bands, frames, hertz } = output;
   const picture = {
     spectrogram: pictureOf(values, bands, frames, quantileRange(values)),
     ...{ frontend, hertz, chunk: null },
   };
-  if (!attention) return { picture };
-  const { own, columnSamples, columns: most } = attention;
-  const size = Math.min(MOST_PART * sampleRate, most * columnSamples);
-  const first = loudestPart(waveform, size);
-  const part = new Float32Array(Math.max(minSamples, Math.min(size, waveform.length)));
-  part.set(waveform.subarray(first, first + size));
-  const columns = Math.min(most, encoder.columnsOf(part.length));
-  const grid = { rows, columns };
-  const [from, wide] = [first, columns * columnSamples].map((it) =>
-    Math.min(frames, Math.round(it / waveform.length * frames))
-  );
+  const attended = attendedPart(encoder, waveform, output);
+  if (!attention || !attended) return { picture };
+  const { wave, first, grid, loudest } = attended;
+  const length = grid.columns * attention.columnSamples / sampleRate;
   const chunk = {
-    ...{ start: first / sampleRate, length: columns * columnSamples / sampleRate, ...grid },
-    loudest: loudestPatch(values, { frames, from, wide }, grid),
-    ...{ classToken: own > 0, layers: depth, heads },
+    ...{ start: first / sampleRate, length, ...grid, loudest },
+    ...{ classToken: attention.own > 0, layers: depth, heads },
   };
-  return { picture: { ...picture, chunk }, part };
-}
-
-/** Where the part of so many samples with most power begins; the last one ends with the sound. */
-function loudestPart(waveform: Float32Array, size: number): number {
-  let [best, most] = [0, -1];
-  for (let at = 0; at < waveform.length; at += size) {
-    const first = Math.max(0, Math.min(at, waveform.length - size));
-    const power = waveform.subarray(first, first + size).reduce((sum, it) => sum + it * it, 0);
-    if (power > most) [best, most] = [first, power];
-  }
-  return best;
-}
-
-/** The patch with the largest mean of values [bands, frames], of a grid from a frame on. */
-function loudestPatch(
-  values: Float32Array,
-  { frames, from, wide }: { readonly frames: number; readonly from: number; readonly wide: number },
-  { rows, columns }: { readonly rows: number; readonly columns: number },
-): number {
-  const bands = values.length / frames;
-  const [sums, counts] = [0, 1].map(() => new Float64Array(rows * columns));
-  for (let t = from; t < Math.min(frames, from + wide); t++) {
-    const column = Math.min(columns - 1, Math.floor((t - from) / wide * columns));
-    for (let band = 0; band < bands; band++) {
-      const patch = Math.floor(band / bands * rows) * columns + column;
-      sums[patch] += values[band * frames + t];
-      counts[patch]++;
-    }
-  }
-  const means = sums.map((it, i) => counts[i] > 0 ? it / counts[i] : -Infinity);
-  return means.reduce((best, it, i) => it > means[best] ? i : best, 0);
+  return { picture: { ...picture, chunk }, part: wave };
 }
 
 /**

@@ -31,13 +31,6 @@ export function base64Of(bytes: Uint8Array): string {
   return btoa(text);
 }
 
-/** From what few values are below, 2 in 100, to the largest: for values of any unit. */
-export function quantileRange(values: Float32Array): readonly [low: number, high: number] {
-  const sorted = values.toSorted();
-  const [low, high] = [sorted[Math.floor(0.02 * sorted.length)], sorted[sorted.length - 1]];
-  return high > low ? [low, high] : [low, low + 1];
-}
-
 /** A spectrogram in decibels. */
 export function spectrogramPicture(
   it: Spectrogram,

@@ -5,7 +5,10 @@
  */
 import type { AttentionMaps, AttentionQuery } from "../../model/encoder/attention_maps.ts";
 import type { PatchGrid } from "../../model/vit/geometry.ts";
+import { UsageError } from "../errors.ts";
+import type { PatchChoice } from "./clip.ts";
 import { MAGMA } from "./colours.ts";
+import type { Section } from "./page.ts";
 import { panel, panelBox, patchBox, rangeOf, secondsOf, type Spectrogram } from "./spectrogram.ts";
 import { tag, text } from "./markup.ts";
 import {
@@ -54,14 +57,17 @@ export function tokenWords(
   { rows, columns }: PatchGrid,
   chunk: Spectrogram,
   token: AttentionQuery,
-) {
+): string {
   if (token === "class") return "the class token";
   const [row, column] = [Math.floor(token / columns), token % columns];
   const [start, end] = secondsOf(chunk);
   const seconds = (end - start) / columns;
   const at = start + column * seconds;
-  const [low, high] = [row, row + 1].map((it) => Math.round(hzAt(it / rows)));
-  return `the patch at ${at.toFixed(2)} to ${(at + seconds).toFixed(2)} s, ${low} to ${high} Hz`;
+  const [low, high] = [row, row + 1].map((it) =>
+    Math.round(chunk.marks ? it / rows * chunk.bands : hzAt(it / rows))
+  );
+  const bands = chunk.marks ? `bands ${low + 1} to ${high}` : `${low} to ${high} Hz`;
+  return `the patch at ${at.toFixed(2)} to ${(at + seconds).toFixed(2)} s, ${bands}`;
 }
 
 /** Largest size of a small picture. */
@@ -166,4 +172,45 @@ export function drawAttention(
     ...cells,
     colourBar(bar, { map: MAGMA, range, title: "weight × tokens", marks, label }),
   ]);
+}
+
+/** Which attention is drawn; numbers count from 1. */
+export interface AttentionChoice {
+  /** Of the blocks. */
+  readonly layer: number | "all";
+  /** In them. */
+  readonly head: number | "all";
+  /** The query; default the loudest patch, and the class token if there is one. */
+  readonly patch: PatchChoice | undefined;
+}
+
+/**
+ * Maps of all their queries.
+ *
+ * @throws {UsageError} if there is no such layer or head
+ */
+export function attentionPictures(
+  maps: AttentionMaps,
+  chunk: Spectrogram,
+  { layer, head }: Pick<AttentionChoice, "layer" | "head">,
+): Section {
+  const { queries, grid } = maps;
+  const layers = chosen("layer", layer, maps.layers.length);
+  const heads = chosen("head", head, maps.heads);
+  const names = queries.map((it) => tokenWords(grid, chunk, it)).join(" and ");
+  return {
+    title: "Attention",
+    words: [
+      `Softmax weights of ${names}, in each layer and head, all patches visible. Colours are ` +
+      `multiples of an even spread over all ${tokensOf(maps)} tokens, the same in all small ` +
+      "pictures; point at one for numbers.",
+    ],
+    drawings: queries.map((_, query) => drawAttention(maps, { query, layers, heads }, chunk)),
+  };
+}
+
+function chosen(name: string, number: number | "all", count: number): number[] {
+  if (number === "all") return Array.from({ length: count }, (_, i) => i);
+  if (number <= count) return [number - 1];
+  throw new UsageError(`--${name} ${number}: the encoder has ${count}`);
 }

@@ -14,17 +14,9 @@ import type { Encoder } from "../../model/encoder/encoder.ts";
 import { classTokens } from "../../model/vit/tokens.ts";
 import type { MsmMae } from "../../model/objectives/msm_mae.ts";
 import type { Reconstruction } from "../../model/objectives/reconstruct.ts";
-import { UsageError } from "../errors.ts";
-import { drawAttention, tokensOf, tokenWords } from "./attention.ts";
+import { type AttentionChoice, attentionPictures } from "./attention.ts";
 import type { OpenModel } from "./autoencoder.ts";
-import {
-  chunkAttention,
-  chunkSpectrogram,
-  type ClipInput,
-  type PatchChoice,
-  statisticsOf,
-  tokenOf,
-} from "./clip.ts";
+import { chunkAttention, chunkSpectrogram, type ClipInput, statisticsOf, tokenOf } from "./clip.ts";
 import { drawMap, type EmbeddingMap } from "./embedding_map.ts";
 import type { Section } from "./page.ts";
 import { dataUri } from "./png.ts";
@@ -113,16 +105,6 @@ export function reconstructionSection(
   };
 }
 
-/** Which attention is drawn; numbers count from 1. */
-export interface AttentionChoice {
-  /** Of the blocks. */
-  readonly layer: number | "all";
-  /** In them. */
-  readonly head: number | "all";
-  /** The query; default the loudest patch, and the class token if there is one. */
-  readonly patch: PatchChoice | undefined;
-}
-
 /**
  * Attention of the chunk's tokens.
  *
@@ -131,34 +113,15 @@ export interface AttentionChoice {
 export async function attentionSection(
   encoder: Encoder,
   input: ClipInput,
-  { layer, head, patch }: AttentionChoice,
+  choice: AttentionChoice,
 ): Promise<Section> {
   const { geometry } = encoder;
-  const layers = chosen("layer", layer, geometry.depth);
-  const heads = chosen("head", head, geometry.heads);
+  const { patch } = choice;
   const token = tokenOf(patch ?? { kind: "loudest" }, encoder, input);
   const both = patch === undefined && classTokens(geometry) === 1;
   const queries: AttentionQuery[] = both ? [token, "class"] : [token];
   const maps = await chunkAttention(encoder, input, queries);
-  const chunk = chunkSpectrogram(input);
-  const names = queries.map((it) => tokenWords(maps.grid, chunk, it)).join(" and ");
-  return {
-    title: "Attention",
-    words: [
-      `Softmax weights of ${names}, in each layer and head, all patches visible. Colours are ` +
-      `multiples of an even spread ` +
-      `over all ${
-        tokensOf(maps)
-      } tokens, the same in all small pictures; point at one for numbers.`,
-    ],
-    drawings: queries.map((_, query) => drawAttention(maps, { query, layers, heads }, chunk)),
-  };
-}
-
-function chosen(name: string, number: number | "all", count: number): number[] {
-  if (number === "all") return Array.from({ length: count }, (_, i) => i);
-  if (number <= count) return [number - 1];
-  throw new UsageError(`--${name} ${number}: the encoder has ${count}`);
+  return attentionPictures(maps, chunkSpectrogram(input), choice);
 }
 
 /** The clip's embeddings over time. */

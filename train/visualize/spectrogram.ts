@@ -11,6 +11,7 @@ import {
   colourBar,
   drawing,
   frequencyAxis,
+  type FrequencyMarks,
   LEFT,
   marked,
   outline,
@@ -23,9 +24,9 @@ import {
 /** Seconds from one frame to the next. */
 export const FRAME_SECONDS: number = HOP_SAMPLES / SAMPLE_RATE;
 
-/** A spectrogram in decibels. */
+/** A spectrogram in decibels, or what another system's front end gives. */
 export interface Spectrogram {
-  /** [bands, frames], 10 log10 of the mel power. */
+  /** [bands, frames], 10 log10 of the mel power; or a front end's own units. */
   readonly values: Float32Array;
   /** Frames. */
   readonly frames: number;
@@ -33,6 +34,8 @@ export interface Spectrogram {
   readonly bands: number;
   /** Where the first frame is in the file, in seconds. */
   readonly start: number;
+  /** Of another system's front end: its axis. */
+  readonly marks?: FrequencyMarks;
 }
 
 /** Decibels of a natural logarithm of power. */
@@ -59,14 +62,25 @@ export function cutFrames(whole: Spectrogram, first: number, frames: number): Sp
   return { ...whole, values: cut, frames, start: whole.start + first * FRAME_SECONDS };
 }
 
-/** From the quietest value, at most 80 dB below the loudest, to the loudest, in whole decibels. */
-export function rangeOf({ values }: Spectrogram): [number, number] {
+/**
+ * From the quietest value, at most 80 dB below the loudest, to the loudest, in whole decibels; of
+ * another front end without the least fiftieth.
+ */
+export function rangeOf({ values, marks }: Spectrogram): readonly [number, number] {
+  if (marks) return quantileRange(values);
   const [least, most] = values.reduce(
     ([a, b], it) => [Math.min(a, it), Math.max(b, it)],
     [Infinity, -Infinity],
   );
   const high = Math.ceil(most);
   return [Math.min(high - 1, Math.max(Math.floor(least), high - DEEPEST)), high];
+}
+
+/** Values from the 2 % quantile to the largest. */
+export function quantileRange(values: Float32Array): readonly [low: number, high: number] {
+  const sorted = values.toSorted();
+  const [low, high] = [sorted[Math.floor(0.02 * sorted.length)], sorted[sorted.length - 1]];
+  return high > low ? [low, high] : [low, low + 1];
 }
 
 /** The seconds that a spectrogram covers. */
@@ -94,14 +108,14 @@ export function patchBox(
 /** A panel with a spectrogram, frequencies and decibels; `under` is drawn below the picture. */
 export function panel(
   box: Box,
-  { values, bands, frames }: Spectrogram,
+  { values, bands, frames, marks }: Spectrogram,
   range: readonly [number, number],
 ): string {
   return [
     raster(box, { values, rows: bands, columns: frames, range, map: VIRIDIS }),
     outline(box),
-    frequencyAxis(box),
-    colourBar(box, { map: VIRIDIS, range, title: "mel power, dB" }),
+    frequencyAxis(box, marks),
+    colourBar(box, { map: VIRIDIS, range, title: marks ? "its own units" : "mel power, dB" }),
   ].join("");
 }
 

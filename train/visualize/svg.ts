@@ -116,8 +116,11 @@ export function sideTitle(box: Box, title: string, left: number = LEFT): string 
   });
 }
 
-/** Frequencies that are marked. */
-const MARKED_HZ = [100, 250, 500, 1000, 2000, 4000, 8000];
+/**
+ * Frequencies that are marked beside a box, the low ones first, and where they are: 0 is its lower
+ * edge, 1 its upper one.
+ */
+export type FrequencyMarks = readonly (readonly [hz: number, share: number])[];
 
 /** Where a frequency is on the axis of bands, from 0 (below the first) to 1 (above the last). */
 export function bandShare(hz: number): number {
@@ -137,18 +140,22 @@ export function hzAt(share: number): number {
 /** Room for a number. */
 const LABEL_HEIGHT = 13;
 
+/** The marks of boxes whose height is MATPAC's mel bands. */
+const MEL_MARKS: FrequencyMarks = [100, 250, 500, 1000, 2000, 4000, 8000]
+  .map((hz) => [hz, bandShare(hz)] as const);
+
 /** Frequencies beside a box whose height is all mel bands. */
-export function frequencyAxis(box: Box): string {
+export function frequencyAxis(box: Box, marks: FrequencyMarks = MEL_MARKS): string {
   let lowest = Infinity;
-  const shown = MARKED_HZ.toReversed().filter((hz) => {
-    const y = -box.height * bandShare(hz);
+  const shown = marks.toReversed().filter(([, share]) => {
+    const y = -box.height * share;
     if (lowest !== Infinity && y - lowest < LABEL_HEIGHT) return false;
     lowest = y;
     return true;
   });
   return [
-    ...shown.flatMap((hz) => {
-      const y = box.y + box.height * (1 - bandShare(hz));
+    ...shown.flatMap(([hz, share]) => {
+      const y = box.y + box.height * (1 - share);
       const label = hz < 1000 ? String(hz) : `${hz / 1000}k`;
       return [
         line(box.x - 5, y, box.x, y, { stroke: "var(--faint)" }),

@@ -6,7 +6,7 @@ import { exitCodeOf } from "../../../train/errors.ts";
 import { inTempDir, wav } from "../../support/audio_files.ts";
 import { test } from "../../support/tier.ts";
 
-test("visualize: an encoder of another system shows its path, at its rate", () =>
+test("visualize: an encoder of another system shows attention and path, at its rate", () =>
   inTempDir(async (dir) => {
     const encoder = fromFileUrl(
       new URL("../../golden/compared/passt_encoder.safetensors", import.meta.url),
@@ -20,10 +20,20 @@ test("visualize: an encoder of another system shows its path, at its rate", () =
     // Half a second has 11 windows every 50 ms.
     assert(page.includes("11 time steps of 0.05 s (32 values)"), page.slice(0, 3000));
     assert(page.includes("PaSST: width 32, 3 blocks, 4 heads"));
-    const error = await assertRejects(
-      () => visualize("--patch", "class"),
-      Error,
-      "--patch: is not",
-    );
-    assertEquals(exitCodeOf(error), 2);
+    // Two queries in three blocks of four heads.
+    assertEquals(page.match(/layer \d, head \d: largest weight/g)?.length, 24);
+    assert(page.includes("Softmax weights of the patch at"), page.slice(0, 3000));
+    const refused = async (option: string, value: string, message: string) => {
+      const error = await assertRejects(() => visualize(option, value), Error, message);
+      assertEquals(exitCodeOf(error), 2);
+    };
+    await refused("--wav", join(dir, "b.wav"), "--wav: is not");
+    await refused("--patch", "999", "the part has patches 0 to");
+    await refused("--patch", "3,1000", "the part is 0.00 to 0.");
+    await refused("--layer", "4", "the encoder has 3");
+    // A place is a patch of the map's own numbers, which point back to it.
+    assertEquals(await visualize("--patch", "0.2,400", "--layer", "2", "--head", "3"), 0);
+    const place = /Attention of the patch at ([\d.]+) to ([\d.]+) s, bands (\d+) to (\d+)</
+      .exec(await Deno.readTextFile(out))!;
+    assert(Number(place[1]) <= 0.2 && 0.2 < Number(place[2]), place[0]);
   }));
