@@ -52,7 +52,9 @@ export function audioMaePlan(file: CheckpointFile, options: PretrainedOptions): 
     ...{ own: ["cls_token"], eps: EPS, timeFirst: true, ...AUDIOSET_STATISTICS },
     norm: tensors.has("fc_norm.weight") ? "fc_norm" : "norm",
   };
-  const sources = vitSources(sizes, (name) => [name]);
+  // Positions are sines and cosines, which the program never trains.
+  const sources = vitSources(sizes, (name) => [name])
+    .map((it) => it.name === "pos_embed" ? { ...it, frozen: true } : it);
   const about = vitAbout(sizes, {
     system: "audiomae",
     title: TITLE,
