@@ -745,6 +745,8 @@ export class Device implements Disposable {
    * broke.
    */
   async #settle(work: Promise<unknown>): Promise<void> {
+    // Deno's thread may sleep although Dawn has something to tell it.
+    const awake = "Deno" in globalThis && !this.#blocks ? setInterval(() => {}, 1) : undefined;
     try {
       await Promise.all([work, ...this.#reports.splice(0)]);
     } catch (error) {
@@ -752,6 +754,8 @@ export class Device implements Disposable {
       await Promise.race([this.lost, new Promise((done) => setTimeout(done, LOSS_NOTICE_MS))]);
       this.check();
       throw error;
+    } finally {
+      clearInterval(awake);
     }
     this.check();
   }

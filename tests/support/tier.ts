@@ -26,3 +26,9 @@ export function test(name: string, fn: (t: Deno.TestContext) => void | Promise<v
 export function fullOnly(name: string, fn: (t: Deno.TestContext) => void | Promise<void>): void {
   Deno.test({ name, ignore: !full, fn });
 }
+
+const [part, parts] = Deno.args.find((it) => it.startsWith("--part="))?.slice(7).split("/")
+  .map(Number) ?? [0, 1];
+
+/** Whether the test of this number belongs to the part I/N, from 0, that `--part=I/N` asks for. */
+export const isInPart = (turn: number): boolean => turn % parts === part;
