@@ -3,8 +3,9 @@
  * reference against finite differences, and the GPU against itself with strided inputs, captured,
  * without subgroups and with small bindings. Memory is full of NaN before it is written. Of an op
  * with more than two samples half are tried in f16, the others captured and without subgroups, as
- * most of the time goes into compiling for these. The quick tier takes one or two samples of each op, one of them in f16
- * or captured, in turns, and leaves the other comparisons of the GPU with itself out.
+ * most of the time goes into compiling for these. The quick tier takes one or two samples of each
+ * op, one of them in f16 or captured, in turns, and leaves the other comparisons of the GPU with
+ * itself out.
  *
  * Tolerances are relative to the largest reference value of each output: `sample.tolerance`,
  * default 2e-6 (a few f32 ulp after a short sum). Gradients pass one more product, so they may have

@@ -141,8 +141,8 @@ export const PRETRAIN_OPTIONS = {
     ),
     blocks: option(
       several(whole(0, 4096), { distinct: true }),
-      "Blocks whose outputs embed and probe put side by side unless they are told, counted from 1, " +
-        "0 for what enters the first. The encoder's file says it.",
+      "Blocks whose outputs embed and probe put side by side unless they are told, counted from " +
+        "1, 0 for what enters the first. The encoder's file says it.",
       { defaultText: "the last one" },
     ),
     "no-class-token": flag("Encode the patches without a class token before them."),
