@@ -62,6 +62,8 @@ const BEYOND_QUICK = "--beyond-quick";
 /** Runs the op suite on npm's webgpu. */
 const DAWN = "--dawn";
 const OPS = "tests/engine/ops_test.ts";
+/** With I/N behind it: that part of the suite. */
+const PART = "--part=";
 /** Processes of that suite: Deno gets slower with each object of native code that it has seen. */
 const DAWN_PARTS = { quick: 25, full: 200 };
 /** Words that go to the test files. */
@@ -274,8 +276,9 @@ async function everything(tier: readonly string[], results: Results): Promise<vo
 }
 
 async function main(all: readonly string[]): Promise<number> {
-  const words = all.filter((word) => !TIERS.includes(word));
-  const tier = TIERS.filter((word) => all.includes(word));
+  const isTier = (word: string) => TIERS.includes(word) || word.startsWith(PART);
+  const words = all.filter((word) => !isTier(word));
+  const tier = all.filter(isTier);
   if (tier.join() === BEYOND_QUICK) {
     console.error(`${BEYOND_QUICK} says what ${FULL} is to leave out: give both`);
     return 1;
@@ -284,7 +287,7 @@ async function main(all: readonly string[]): Promise<number> {
   if (tier.includes(DAWN) && words.length === 0) {
     const parts = DAWN_PARTS[tier.includes(FULL) ? "full" : "quick"];
     for (let part = 0; part < parts; part++) {
-      await test([OPS], [...tier, `--part=${part}/${parts}`], results, true);
+      await test([OPS], [...tier, `${PART}${part}/${parts}`], results, true);
     }
   } else if (words.length === 0) await everything(tier, results);
   else {

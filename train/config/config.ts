@@ -225,31 +225,36 @@ export interface PlannedValues {
   readonly reasons: readonly string[];
 }
 
-/** As {@link resolveConfig}, with planned values below all others. */
+/**
+ * As {@link resolveConfig}, with planned values below all others. Planned blocks belong to the
+ * planned way to pool: who asks for another one gets the last block, as everywhere.
+ */
 export function resolvePlanned(
   argv: readonly string[],
   now: Date,
   { values, reasons }: PlannedValues,
 ): ResolvedConfig {
-  const layers = [{ source: "as planned", values }, ...layersOf(argv)];
+  const given = layersOf(argv);
+  const { blocks: _, ...others } = values;
+  const planned = last(given, "pool") === undefined ? values : others;
+  const layers = [{ source: "as planned", values: planned }, ...given];
   return { ...completed(check(layers), now), plan: reasons };
 }
 
 /** Options that say nothing of how a model is trained: a run that has no others is planned. */
 const NOT_OF_TRAINING: ReadonlySet<string> = new Set<OptionName>([
   ...["data", "data-weights", "standardise", "max-hours", "workers", "out", "eval", "resume"],
+  ...["quiet", "seed", "pool", "blocks", "hours", "precision", "micro-batch", "recompute"],
   ...[
-    "quiet",
-    "seed",
-    "pool",
-    "blocks",
-    "hours",
-    "precision",
-    "micro-batch",
-    "recompute",
     "memory-limit",
+    "anomaly",
+    "log-every",
+    "save-every",
+    "eval-every",
+    "keep",
+    "keep-best",
+    "profile",
   ],
-  ...["anomaly", "log-every", "save-every", "eval-every", "keep", "keep-best", "profile"],
   ...["adapter", "tune", "variant", "deterministic"],
 ] as OptionName[]);
 

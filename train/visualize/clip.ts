@@ -123,21 +123,49 @@ export function chunkSpectrogram({ spectrogram, chunkStart, chunkFrames }: ClipI
   return cutFrames(spectrogram, chunkStart, chunkFrames);
 }
 
+/** The tokens of a chunk, and where they are. */
+export interface ChunkTokens {
+  /** Patches. */
+  readonly grid: PatchGrid;
+  /** Whether there is a class token. */
+  readonly hasClass: boolean;
+  /** The patch with most in it. */
+  readonly loudest: number;
+  /** Second of the file where the chunk begins, and how many it has. */
+  readonly start: number;
+  readonly length: number;
+  /** Highest frequency. */
+  readonly most: number;
+  /** Where a frequency is on the axis of bands, from 0 to 1. */
+  readonly shareOf: (hz: number) => number;
+}
+
+/** The token of a choice in a chunk of one of this project's encoders; as {@link tokenAmong}. */
+export function tokenOf(choice: PatchChoice, encoder: Encoder, input: ClipInput): AttentionQuery {
+  return tokenAmong(choice, {
+    ...{ grid: input.grid, loudest: loudest(input), start: chunkSpectrogram(input).start },
+    hasClass: classTokens(encoder.geometry) === 1,
+    length: input.chunkFrames * FRAME_SECONDS,
+    ...{ most: MEL_80.fmax, shareOf: bandShare },
+  });
+}
+
 /**
  * The token of a choice.
  *
  * @throws {UsageError} if there is no such token in the chunk
  */
-export function tokenOf(choice: PatchChoice, encoder: Encoder, input: ClipInput): AttentionQuery {
-  const { grid: { rows, columns }, chunkFrames } = input;
-  const { start } = chunkSpectrogram(input);
+export function tokenAmong(
+  choice: PatchChoice,
+  { grid: { rows, columns }, hasClass, loudest, start, length, most, shareOf }: ChunkTokens,
+): AttentionQuery {
   const patches = rows * columns;
   switch (choice.kind) {
     case "class":
-      if (classTokens(encoder.geometry) === 1) return "class";
+      if (hasClass) return "class";
       throw new UsageError("--patch class: the model has no class token");
     case "loudest":
-      return loudest(input);
+      return loudest;
     case "index":
       if (choice.index < patches) return choice.index;
       throw new UsageError(
@@ -147,16 +175,15 @@ export function tokenOf(choice: PatchChoice, encoder: Encoder, input: ClipInput)
       );
     case "place": {
       const { seconds, hz } = choice;
-      const length = chunkFrames * FRAME_SECONDS;
-      if (seconds < start || seconds >= start + length || hz > MEL_80.fmax) {
+      if (seconds < start || seconds >= start + length || hz > most) {
         const [from, to] = [start, start + length].map((it) => it.toFixed(2));
         throw new UsageError(
-          `--patch ${seconds},${hz}: the chunk is ${from} to ${to} s and 0 to ${MEL_80.fmax} Hz; ` +
+          `--patch ${seconds},${hz}: the chunk is ${from} to ${to} s and 0 to ${most} Hz; ` +
             "--start and --seconds choose the part of the file",
         );
       }
       const column = Math.floor((seconds - start) / length * columns);
-      const row = Math.min(rows - 1, Math.floor(bandShare(hz) * rows));
+      const row = Math.min(rows - 1, Math.floor(shareOf(hz) * rows));
       return row * columns + column;
     }
   }

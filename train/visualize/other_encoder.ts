@@ -9,9 +9,8 @@ import type { AttentionMaps, AttentionQuery } from "../../model/encoder/attentio
 import type { PretrainedEncoder } from "../../model/pretrained/encoder.ts";
 import type { PatchGrid } from "../../model/vit/geometry.ts";
 import type { ClipEncoder } from "../downstream/clip_encoder.ts";
-import { UsageError } from "../errors.ts";
 import { type AttentionChoice, attentionPictures } from "./attention.ts";
-import { type PatchChoice, trajectoryOf } from "./clip.ts";
+import { tokenAmong, trajectoryOf } from "./clip.ts";
 import type { Section } from "./page.ts";
 import { cutFrames, drawInput, FRAME_SECONDS, type Spectrogram } from "./spectrogram.ts";
 import type { FrequencyMarks } from "./svg.ts";
@@ -105,7 +104,7 @@ export function attendedPart(
   const last = Math.max(0, waveform.length - size);
   const first = at === undefined
     ? loudestPart(waveform, size)
-    : Math.min(last, Math.floor(at / size) * size);
+    : Math.max(0, Math.min(last, Math.floor(at / size) * size));
   const wave = new Float32Array(Math.max(minSamples, Math.min(size, waveform.length)));
   wave.set(waveform.subarray(first, first + size));
   const grid = { rows, columns: Math.min(most, encoder.columnsOf(wave.length)) };
@@ -145,46 +144,6 @@ function loudestPatch(
   }
   const means = sums.map((it, i) => counts[i] > 0 ? it / counts[i] : -Infinity);
   return means.reduce((best, it, i) => it > means[best] ? i : best, 0);
-}
-
-/**
- * The token of a choice.
- *
- * @throws {UsageError} if there is no such token in the part
- */
-function tokenIn(
-  choice: PatchChoice,
-  { grid: { rows, columns }, loudest }: AttendedPart,
-  { start, frames, marks = [] }: Spectrogram,
-  own: number,
-): AttentionQuery {
-  switch (choice.kind) {
-    case "class":
-      if (own > 0) return "class";
-      throw new UsageError("--patch class: the encoder has no class token");
-    case "loudest":
-      return loudest;
-    case "index": {
-      const count = rows * columns;
-      if (choice.index < count) return choice.index;
-      throw new UsageError(
-        `--patch ${choice.index}: the part has patches 0 to ${
-          count - 1
-        } (${rows} rows of ${columns})`,
-      );
-    }
-    case "place": {
-      const { seconds, hz } = choice;
-      const length = frames * FRAME_SECONDS;
-      if (seconds < start || seconds >= start + length) {
-        const [from, to] = [start, start + length].map((it) => it.toFixed(2));
-        throw new UsageError(`--patch ${seconds},${hz}: the part is ${from} to ${to} s`);
-      }
-      const column = Math.floor((seconds - start) / length * columns);
-      const row = Math.min(rows - 1, Math.floor(shareOf(hz, marks) * rows));
-      return row * columns + column;
-    }
-  }
 }
 
 /** Where a frequency is between the marks of an axis, on a logarithmic scale. */
@@ -255,8 +214,14 @@ export async function otherSections(
   const sections = [input];
   if (attention && part) {
     const chunk = cutFrames(spectrogram, chunkStart, chunkFrames);
-    const token = tokenIn(patch ?? { kind: "loudest" }, part, chunk, attention.own);
-    const queries = patch === undefined && attention.own > 0 ? [token, "class" as const] : [token];
+    const hasClass = attention.own > 0;
+    const token = tokenAmong(patch ?? { kind: "loudest" }, {
+      ...{ grid: part.grid, hasClass, loudest: part.loudest, start: chunk.start },
+      length: chunkFrames * FRAME_SECONDS,
+      most: sampleRate / 2,
+      shareOf: (hz) => shareOf(hz, marks),
+    });
+    const queries = patch === undefined && hasClass ? [token, "class" as const] : [token];
     const maps = await attentionOfPart(encoder, part, queries);
     sections.push(attentionPictures(maps, chunk, choice));
   }

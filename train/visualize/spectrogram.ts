@@ -105,7 +105,7 @@ export function patchBox(
   };
 }
 
-/** A panel with a spectrogram, frequencies and decibels; `under` is drawn below the picture. */
+/** A panel with a spectrogram, frequencies and a bar of its values. */
 export function panel(
   box: Box,
   { values, bands, frames, marks }: Spectrogram,

@@ -23,13 +23,15 @@ test("visualize: an encoder of another system shows attention and path, at its r
     // Two queries in three blocks of four heads.
     assertEquals(page.match(/layer \d, head \d: largest weight/g)?.length, 24);
     assert(page.includes("Softmax weights of the patch at"), page.slice(0, 3000));
-    const refused = async (option: string, value: string, message: string) => {
-      const error = await assertRejects(() => visualize(option, value), Error, message);
+    const refused = async (option: string, value: string, message: string, ...more: string[]) => {
+      const error = await assertRejects(() => visualize(option, value, ...more), Error, message);
       assertEquals(exitCodeOf(error), 2);
     };
     await refused("--wav", join(dir, "b.wav"), "--wav: is not");
-    await refused("--patch", "999", "the part has patches 0 to");
-    await refused("--patch", "3,1000", "the part is 0.00 to 0.");
+    await refused("--patch", "999", "the chunk has patches 0 to");
+    await refused("--patch", "3,1000", "the chunk is 0.00 to 0.");
+    await refused("--patch", "0.2,17000", "0 to 16000 Hz");
+    await refused("--start", "0.25", "the chunk is 0.25 to", "--patch", "0.1,400");
     await refused("--layer", "4", "the encoder has 3");
     // A place is a patch of the map's own numbers, which point back to it.
     assertEquals(await visualize("--patch", "0.2,400", "--layer", "2", "--head", "3"), 0);

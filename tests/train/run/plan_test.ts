@@ -110,6 +110,8 @@ test("plan: it looks at the sounds, times the adapter, and can be repeated by it
     assertEquals([config.length, config.blocks], [PRESETS.tiny.training.length, [0, 12]]);
     assert(config.plan!.some((it) => it.includes("200 updates")), config.plan!.join("\n"));
     assertEquals(Object.hasOwn(config.options, "hours"), false);
+    const pooled = await planRun([...words, "--pool", "mean"], NOW, context);
+    assertEquals([pooled.pool, pooled.blocks], ["mean", undefined]);
     const file = join(dir, "config.json");
     await Deno.writeTextFile(file, JSON.stringify(config.options));
     const { plan: _, ...same } = config;
