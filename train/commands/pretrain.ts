@@ -70,11 +70,13 @@ export async function run(
   const here = group.hosts.filter((it) => it === group.hosts[group.rank]).length;
   const workers = config.data.length > 0 ? config.workers ?? defaultWorkers(here) : 0;
   using pool = new WorkerPool(workers, config.maxHours);
-  const source = await waiting(
-    () => `looking through ${config.data.join(", ")}`,
-    sourceOf(config, pool, onSkip),
-    config,
-  );
+  const openSource = (config: ResolvedConfig) =>
+    waiting(
+      () => `looking through ${config.data.join(", ")}`,
+      sourceOf(config, pool, onSkip),
+      config,
+    );
+  let source = await openSource(config);
   const folder = config.eval === undefined ? undefined : labelledFolder(config.eval);
   using device = await openDevice({
     adapter: config.adapter,
@@ -84,7 +86,9 @@ export async function run(
     deterministic: config.deterministic,
   });
   if (hours !== undefined) {
+    const { dataWeights } = config;
     config = await planRun(argv, now, { hours, device, source, pool, quiet: config.quiet });
+    if (config.dataWeights !== dataWeights) source = await openSource(config);
     if (!config.quiet) { for (const reason of config.plan!) console.log(`- ${reason}`); }
   }
   await compareConfiguration(group, config, source);

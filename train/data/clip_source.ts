@@ -60,6 +60,8 @@ export interface ClipSource {
   readonly skipped: readonly SkippedClip[];
   /** Parts that are drawn from by weight; without them every clip is visited once per epoch. */
   readonly parts?: readonly SourcePart[];
+  /** Sources that follow one another in this one, when there are several. */
+  readonly joined?: readonly Omit<SourcePart, "weight">[];
   /** What log-mel values are standardised with; default the paper's. */
   readonly statistics?: Statistics;
   /** A part of a clip; undefined when the clip is unusable and recorded in `skipped`. */
@@ -268,15 +270,15 @@ export function joinSources(
     const part = starts.findLastIndex((start) => start <= index);
     return [sources[part], index - starts[part]];
   };
+  const joined = sources.map(({ name, size }) => ({ name, size }));
   return {
     size,
     name: sources.map(({ name }) => name).join(", "),
     get skipped() {
       return sources.flatMap(({ skipped }) => skipped);
     },
-    ...(weights && {
-      parts: sources.map(({ name, size }, i) => ({ name, size, weight: weights[i] })),
-    }),
+    joined,
+    ...(weights && { parts: joined.map((it, i) => ({ ...it, weight: weights[i] })) }),
     ...(sources[0].statistics && { statistics: sources[0].statistics }),
     describe(index): string {
       const [source, own] = at(index);

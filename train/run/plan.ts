@@ -32,8 +32,10 @@ export interface SoundFacts {
   readonly clips: number;
   /** Estimated from some clips. */
   readonly hours: number;
-  /** Half of those clips are longer, seconds. */
+  /** Half of the clips are longer, seconds. */
   readonly median: number;
+  /** Hours of each of several folders. */
+  readonly each?: readonly number[];
 }
 
 /** What is decided before the length is. */
@@ -56,8 +58,8 @@ export interface Fixed {
   readonly objective?: ObjectiveName;
 }
 
-/** Clips that are looked at for lengths. */
-const LOOKED_AT = 40;
+/** Clips that are looked at for lengths, and in each of several folders at least. */
+const LOOKED_AT = { all: 40, each: 10 } as const;
 /** A longer clip counts as this long in the estimate: all of it would have to be decoded. */
 const MOST_SECONDS = 600;
 /** Share of the time that updates get; reading, checkpoints and kernels take the rest. */
@@ -93,8 +95,25 @@ function readoutOf(preset: PresetName): Readonly<Record<string, unknown>> {
   return { pool: "mean-std", blocks: [0, PRESETS[preset].geometry.depth] };
 }
 
+/**
+ * Shares of several folders in the crops: every second of sound counts alike, where clip by clip a
+ * folder of short ones would be most of a run. One without a known length is drawn from too.
+ */
+function weightsOf({ each, hours }: SoundFacts): Readonly<Record<string, unknown>> {
+  if (each === undefined || hours === 0) return {};
+  return {
+    "data-weights": each.map((it) => Number(Math.max(60 * it, 0.6 * hours).toPrecision(2))),
+  };
+}
+
 /** A number for people. */
 const rounded = (x: number): string => Number(x.toPrecision(2)).toLocaleString("en");
+
+function sharesReason({ each }: SoundFacts): string[] {
+  if (each === undefined) return [];
+  const minutes = each.map((it) => rounded(60 * it)).join(", ");
+  return [`crops come from the folders by their minutes of sound, ${minutes}, not by their clips`];
+}
 
 /**
  * Decides on everything but the length.
@@ -103,11 +122,12 @@ const rounded = (x: number): string => Number(x.toPrecision(2)).toLocaleString("
  * @param hours of training
  */
 export function planSizes(
-  { hours: sound, clips, median }: SoundFacts,
+  facts: SoundFacts,
   rate: number,
   hours: number,
   fixed: Fixed = {},
 ): PlannedSizes {
+  const { hours: sound, clips, median } = facts;
   const crops = (preset: PresetName) => rate * hours * 3600 / costOf(preset);
   const pays = (preset: "small" | "base") =>
     crops(preset) >= WORTH[preset].crops && sound >= WORTH[preset].hours;
@@ -133,6 +153,7 @@ export function planSizes(
     (frames === 64
       ? isLong ? "clips are short" : "more crops in the time given, of which a short run has few"
       : "long enough a run for the presets' crops"),
+    ...sharesReason(facts),
     paints
       ? "the encoder paints spectrograms (MSM-MAE): in a short run the other objectives' teacher " +
         "knows too little to ask for more"
@@ -155,6 +176,7 @@ export function planSizes(
         ? { objective: "msm-mae", "norm-pix": true }
         : { objective: "matpac", "paint-lr": preset === "base" ? 3e-4 : 5e-4 },
       ...preset !== "base" && readoutOf(preset),
+      ...weightsOf(facts),
       "log-every": 20,
     },
     painting: paints ? 0 : 0.4,
@@ -174,10 +196,11 @@ const MOST_PASSES = 100;
  * None of these numbers was measured on official weights.
  */
 export function planContinued(
-  { hours: sound, clips, median }: SoundFacts,
+  facts: SoundFacts,
   { preset, objective, frames: own, patch, classToken, choices, teacher }: InitialModel,
   hours: number,
 ): PlannedSizes {
+  const { hours: sound, clips, median } = facts;
   const wide = patch[1];
   const frames = median >= 5
     ? own
@@ -196,6 +219,7 @@ export function planContinued(
       ...!classToken && { "no-class-token": true },
       // Its rise is for prototypes that are still to be found.
       ...head && teacher && { "teacher-temp": [0.07, 0.07] },
+      ...weightsOf(facts),
     },
     painting: 0,
     ...hasTeacher && { averaging: teacher ? [1, 4.6] as const : [0.23, 4.6] as const },
@@ -209,6 +233,7 @@ export function planContinued(
         frames / 100
       } s, ${batch} to an update, learning rate ${lr}: low, so that what it ` +
       "knows stays",
+      ...sharesReason(facts),
     ],
   };
 }
@@ -262,20 +287,30 @@ export function planLengths(
  * @param pool decodes
  */
 export async function soundOf(source: ClipSource, pool: WorkerPool): Promise<SoundFacts> {
-  const count = Math.min(LOOKED_AT, source.size);
-  const looked = Array.from(
-    { length: count },
-    (_, i) => source.describe(Math.floor((i + 0.5) * source.size / count)),
+  const parts = source.joined ?? [source];
+  const starts = parts.map((_, i) => parts.slice(0, i).reduce((sum, { size }) => sum + size, 0));
+  const lengths = await Promise.all(parts.map(async ({ size }, part) => {
+    const share = Math.ceil(LOOKED_AT.all * size / source.size);
+    const count = Math.min(Math.max(share, LOOKED_AT.each), size);
+    const looked = Array.from({ length: count }, (_, i) => Math.floor((i + 0.5) * size / count));
+    const found = await Promise.all(
+      looked.map((it) => secondsOf(source.describe(starts[part] + it), pool)),
+    );
+    const known = found.filter((it) => it !== undefined);
+    // Each stands for so many clips. Whether anything can be used is found by who trains.
+    return known.map((seconds) => ({ seconds, clips: size / known.length }));
+  }));
+  const each = lengths.map((part) =>
+    part.reduce((sum, { seconds, clips }) => sum + seconds * clips, 0) / 3600
   );
-  const found = await Promise.all(looked.map((path) => secondsOf(path, pool)));
-  const seconds = found.filter((it) => it !== undefined).sort((a, b) => a - b);
-  // Whether anything can be used is found by who trains.
-  if (seconds.length === 0) return { clips: source.size, hours: 0, median: 0 };
-  const mean = seconds.reduce((a, b) => a + b, 0) / seconds.length;
+  const sorted = lengths.flat().sort((a, b) => a.seconds - b.seconds);
+  let left = sorted.reduce((sum, { clips }) => sum + clips, 0) / 2;
+  const median = sorted.find(({ clips }) => (left -= clips) < 0);
   return {
     clips: source.size,
-    hours: mean * source.size / 3600,
-    median: seconds[seconds.length >> 1],
+    hours: each.reduce((a, b) => a + b),
+    median: median?.seconds ?? 0,
+    ...source.joined && { each },
   };
 }
 

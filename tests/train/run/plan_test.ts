@@ -16,6 +16,15 @@ import { test } from "../../support/tier.ts";
 const SOUND = { clips: 3583, hours: 1.4, median: 0.5 };
 const NOW = new Date(0);
 
+/** Writes clips of so many seconds each. */
+async function writeClips(folder: string, seconds: readonly number[]): Promise<void> {
+  await Deno.mkdir(folder);
+  for (const [i, it] of seconds.entries()) {
+    const { waveform } = syntheticClip(1, i, 16_000 * it);
+    await Deno.writeFile(join(folder, `${i}.wav`), wav(waveform));
+  }
+}
+
 test("plan: an hour on two cores paints short crops; a GPU and much sound get a larger model", () => {
   const small = planSizes(SOUND, 70, 1);
   assertEquals(small.painting, 0);
@@ -90,11 +99,7 @@ test("plan: only runs on data are planned of which no option says how to train",
 test("plan: it looks at the sounds, times the adapter, and can be repeated by its configuration", () =>
   inTempDir(async (dir) => {
     const data = join(dir, "audio");
-    await Deno.mkdir(data);
-    for (let i = 0; i < 6; i++) {
-      const { waveform } = syntheticClip(1, i, 16_000 * (i + 1));
-      await Deno.writeFile(join(data, `${i}.wav`), wav(waveform));
-    }
+    await writeClips(data, [1, 2, 3, 4, 5, 6]);
     await Deno.writeTextFile(join(data, "bad.wav"), "no sound");
     using pool = new WorkerPool(0);
     const source = await dataSource([data], { pool });
@@ -117,4 +122,32 @@ test("plan: it looks at the sounds, times the adapter, and can be repeated by it
     const { plan: _, ...same } = config;
     assertEquals(plannedHours(["--config", file]), undefined);
     assertEquals(resolveConfig(["--config", file], NOW), same);
+  }));
+
+test("plan: of several folders every second of sound counts alike, and what is given stays", () =>
+  inTempDir(async (dir) => {
+    const [long, short, broken] = ["long", "short", "broken"].map((it) => join(dir, it));
+    await writeClips(long, [1, 2, 3, 4, 5, 6]);
+    await writeClips(short, Array(60).fill(0.25));
+    await Deno.mkdir(broken);
+    await Deno.writeTextFile(join(broken, "bad.wav"), "no sound");
+    using pool = new WorkerPool(0);
+    const data = [long, short, broken];
+    const sound = await soundOf(await dataSource(data, { pool }), pool);
+    assertEquals([sound.clips, sound.median], [67, 0.25]);
+    assertEquals(sound.each!.map((it) => Math.round(3600 * it * 1000)), [21_000, 15_000, 0]);
+    assert(Math.abs(sound.hours * 3600 - 36) < 1e-9, `${sound.hours}`);
+    // Minutes, and a hundredth of them all where nothing is known.
+    const { values, reasons } = planSizes(sound, 70, 1);
+    assertEquals(values["data-weights"], [0.35, 0.25, 0.006]);
+    assert(
+      reasons.some((it) => it.includes("by their minutes of sound, 0.35, 0.25, 0")),
+      `${reasons}`,
+    );
+    const words = data.flatMap((it) => ["--data", it]);
+    const resolved = (...more: string[]) =>
+      resolvePlanned([...words, ...more], NOW, { values: { ...values, steps: 1 }, reasons });
+    assertEquals(resolved().dataWeights, [0.35, 0.25, 0.006]);
+    assertEquals(resolved("--data-weights", "1,2,3").dataWeights, [1, 2, 3]);
+    assertEquals(planSizes({ ...sound, each: undefined }, 70, 1).values["data-weights"], undefined);
   }));
