@@ -11,6 +11,7 @@ import {
   encoderSpecs,
   linearSpecs,
   normSpecs,
+  projectionSpecs,
 } from "../vit/parameter_specs.ts";
 import { CheckpointError, type StoredTensors, type SystemName } from "./checkpoint_names.ts";
 import { countOf } from "./stored_tensor.ts";
@@ -226,6 +227,7 @@ export function expectedParts(
       { name: "head_norm.running_var", shape: [classifier] },
       ...linearSpecs("head", classifier, classes),
     ]],
+    ["projection of clips", has(tensors, "projection."), () => projectionSpecs(width)],
     ["statistics", tensors.has("norm_stats"), () => [{ name: "norm_stats", shape: [2] }]],
   ];
   return all.filter(([, there]) => there).map(([name, , specs]) => ({

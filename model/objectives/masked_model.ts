@@ -21,6 +21,7 @@ import {
 import { ParameterArena, type ParameterSpec } from "../vit/parameter_arena.ts";
 import { cropPositions, sinCosPositions, sinCosPositions1d } from "../vit/positions.ts";
 import { type Geometry, patchGrid, patchSides } from "../vit/geometry.ts";
+import { contrastLoss, projection } from "./contrast.ts";
 import type { Recipe } from "./recipe.ts";
 import { behindClass, classTokens, type TokenView, tokenView } from "../vit/tokens.ts";
 import { blocks, dense, type Lookup, norm } from "../vit/blocks.ts";
@@ -30,6 +31,7 @@ import {
   encoderSpecs,
   linearSpecs,
   normSpecs,
+  projectionSpecs,
 } from "../vit/parameter_specs.ts";
 
 /** A mask on the GPU. */
@@ -84,6 +86,8 @@ export interface LossWeights {
   readonly pred: number;
   /** Of classification. */
   readonly cls: number;
+  /** Of the contrast of clips; default 0, without. */
+  readonly contrast?: number;
 }
 
 /** Number format of forward and backward passes: f32, or f16 with f32 masters and losses. */
@@ -109,6 +113,8 @@ export interface Forward {
   readonly classificationLoss?: Tensor;
   /** [B, M, K] classification targets. */
   readonly probabilities?: Tensor;
+  /** [1] loss of {@link MaskedModel.contrast}, where it has a weight. */
+  readonly contrastLoss?: Tensor;
   /** f32 [B, M, H], 1 at the predictor head that came closest, in objectives with several. */
   readonly winners?: Tensor;
   /** [1] weighted mean over all masked tokens. */
@@ -178,7 +184,8 @@ export function sharedSpecs(
   recipe: Pick<Recipe, "positions">,
   outputs: number,
 ): ParameterSpec[] {
-  const { width, classToken, predictorWidth, predictorDepth, keyBias, mclHeads = 0 } = geometry;
+  const { width, classToken, predictorWidth, predictorDepth, keyBias, mclHeads = 0, projection } =
+    geometry;
   // Competing heads take the place of the last layer, which stays in the state dict as it is.
   const frozen = mclHeads > 0;
   const positions = recipe.positions === "learned"
@@ -196,6 +203,7 @@ export function sharedSpecs(
     ...normSpecs("decoder.decoder_norm", predictorWidth),
     ...linearSpecs("decoder.decoder_pred", predictorWidth, outputs)
       .map((spec) => frozen ? { ...spec, frozen } : spec),
+    ...projection ? projectionSpecs(width) : [],
   ];
 }
 
@@ -356,6 +364,21 @@ export abstract class MaskedModel implements Disposable {
   /** Parameters of a teacher that forward passes read. */
   protected teacherParameter(teacher: TeacherName): Lookup {
     return (name) => this.#working.teachers[teacher]!.get(name);
+  }
+
+  /**
+   * Contrast of clips, of which the batch has two crops each, one after the other.
+   *
+   * @param studentTokens as in {@link Forward}
+   * @returns [1]
+   * @throws {RangeError} if the number of crops is odd
+   */
+  contrast(studentTokens: Tensor): Tensor {
+    const [batch, tokens] = studentTokens.shape;
+    if (batch % 2 !== 0) throw new RangeError(`clips have two crops each, not ${batch} in all`);
+    const prefix = classTokens(this.geometry);
+    const patches = prefix ? slice(studentTokens, 1, prefix, tokens - prefix) : studentTokens;
+    return contrastLoss(widened(projection(this.parameter, patches)));
   }
 
   /** Patches of a batch as tokens, with positions. */

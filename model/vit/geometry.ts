@@ -54,6 +54,8 @@ export interface Geometry {
    * (model/README.md, Patches and positions).
    */
   readonly predictorPositions?: "1d" | "2d";
+  /** Whether there is a projection of clips, for their contrast; default false. */
+  readonly projection?: boolean;
   /** Heads of the predictor that compete (MATPAC++); default none. */
   readonly mclHeads?: number;
 }

@@ -82,3 +82,14 @@ export function blocksSpecs(
   return Array.from({ length: depth }, (_, i) => blockSpecs(`${prefix}${i}`, width, keyBias))
     .flat();
 }
+
+/** Hidden width and outputs of the projection of clips. */
+const PROJECTION = { hidden: 256, outputs: 128 } as const;
+
+/** Two layers from an encoder's width to what clips are contrasted by. */
+export function projectionSpecs(width: number): ParameterSpec[] {
+  return [
+    ...linearSpecs("projection.hidden", width, PROJECTION.hidden),
+    ...linearSpecs("projection.out", PROJECTION.hidden, PROJECTION.outputs),
+  ];
+}

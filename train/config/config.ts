@@ -28,6 +28,7 @@ import { parseArguments } from "../cli/parser.ts";
 import { file } from "../cli/value_types.ts";
 import { type OptionName, type Options, PRETRAIN_OPTIONS } from "./options.ts";
 import { modelOptions } from "./model_options.ts";
+import type { CropChoice } from "../data/loader.ts";
 import { UsageError } from "../errors.ts";
 import { readFully } from "../io/bytes.ts";
 import { openRegular } from "../io/regular_file.ts";
@@ -68,7 +69,9 @@ export interface ResolvedConfig {
   readonly paint?: { readonly steps: number; readonly lr: number };
   /** Masks that each clip is seen with in an update. */
   readonly masksPerClip: number;
-  /** Clips per update. */
+  /** How crops of clips are taken. */
+  readonly crops: CropChoice;
+  /** Crops per update. */
   readonly batch: number;
   /** Clips per forward and backward pass; divides each process's part of {@link batch}. */
   readonly microBatch: number;
@@ -90,6 +93,8 @@ export interface ResolvedConfig {
   readonly teacherTempWarmup: Span;
   /** Weight of prediction against classification, in objectives that have both. */
   readonly alpha: number;
+  /** Weight of the contrast of clips; 0 without. */
+  readonly contrast: number;
   /** Why the run is as it is, where it was planned from sound, adapter and time. */
   readonly plan?: readonly string[];
   /** Start of every random choice. */
@@ -426,6 +431,19 @@ export function completed(given: Options, now: Date, ranks = 1): ResolvedConfig 
     throw new UsageError(`--micro-batch ${microBatch}: must divide ${what} (${batch / ranks})`);
   }
   const { choices, geometry, masking } = modelOptions(given);
+  if (given.contrast > 0 && (microBatch % 2 !== 0 || microBatch < 4)) {
+    throw new UsageError(
+      `--contrast ${given.contrast}: needs two crops of two clips at least in a pass, not ` +
+        `${microBatch} crops`,
+    );
+  }
+  if (given.contrast > 0 && given["masks-per-clip"] > 1) {
+    throw new UsageError(`--contrast ${given.contrast}: crops have one mask, not --masks-per-clip`);
+  }
+  const [slowest, fastest] = given.speeds;
+  if (slowest > fastest || slowest < 0.1 || fastest > 10) {
+    throw new UsageError(`--speeds ${given.speeds}: must be the slower first, from 0.1 to 10`);
+  }
   if (given.blocks?.some((it) => it > geometry.depth)) {
     throw new UsageError(`--blocks ${given.blocks}: the model has ${geometry.depth} blocks`);
   }
@@ -463,6 +481,7 @@ export function completed(given: Options, now: Date, ranks = 1): ResolvedConfig 
     ...(given.blocks && { blocks: given.blocks }),
     length,
     masksPerClip: given["masks-per-clip"],
+    crops: { crops: given.contrast > 0 ? 2 : 1, speeds: given.speeds },
     ...(paintSteps > 0 && { paint: { steps: paintSteps, lr: given["paint-lr"] ?? lr } }),
     batch,
     microBatch,
@@ -475,6 +494,7 @@ export function completed(given: Options, now: Date, ranks = 1): ResolvedConfig 
     teacherTemp: given["teacher-temp"] ?? training.teacherTemp,
     teacherTempWarmup: training.teacherTempWarmup,
     alpha: given.alpha ?? 0.5,
+    contrast: given.contrast,
     seed: given.seed,
     resume: given.resume,
     ...(given.init !== undefined && { init: given.init }),

@@ -110,6 +110,7 @@ function sizesOf(given: Options): Geometry {
     maskRatio: given["mask-ratio"] ?? sizes.maskRatio,
     ...(patch !== undefined && { patchSize: patch }),
     ...(mclHeads !== undefined && { mclHeads }),
+    ...(given.contrast > 0 && { projection: true }),
     ...(given["no-class-token"] && { classToken: false }),
     ...(given["decoder-positions"] !== undefined &&
       { predictorPositions: given["decoder-positions"] }),

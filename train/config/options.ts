@@ -111,6 +111,12 @@ export const PRETRAIN_OPTIONS = {
       "Frames (10 ms) of a training crop, a multiple of a patch's.",
       { defaultText: "208 for tiny and for msm-mae's base, else 608" },
     ),
+    speeds: option(
+      pair(number({ above: 0 })),
+      "Slowest and fastest that crops are played: pitch and tempo change by a factor between the " +
+        "two, drawn for each crop.",
+      { default: [1, 1] },
+    ),
     "max-hours": maxHours,
     workers: option(
       whole(0, 256),
@@ -197,6 +203,13 @@ export const PRETRAIN_OPTIONS = {
       share,
       "matpac, matpac-plus: weight of prediction against classification; 1 is prediction alone.",
       { defaultText: "0.5" },
+    ),
+    contrast: option(
+      number({ from: 0 }),
+      "Weight of the contrast of clips beside the objective: two crops of each clip come in a " +
+        "pass, and what the encoder makes of one is to be nearer to the other than to those of " +
+        "other clips; 0 is without.",
+      { default: 0 },
     ),
     "target-layers": option(
       several(whole(1)),

@@ -7,6 +7,7 @@ import { MEL_80 } from "../../model/frontend/tables.ts";
 import type { Group } from "../cluster/group.ts";
 import { NoDataError } from "../errors.ts";
 import { samplesOf } from "./crop.ts";
+import { atSpeed, framesAtSpeed } from "./speed.ts";
 import { Prng } from "../../engine/prng.ts";
 import type { ClipSource, Crop, SkippedClip, SourcePart } from "./clip_source.ts";
 
@@ -41,7 +42,7 @@ export interface PartState {
 export interface LoaderState {
   /** Determines order and crops. */
   readonly seed: number;
-  /** Rows handed out. */
+  /** Clips handed out, as many rows where each has one crop. */
   readonly rows: number;
   /** One per part of the source. */
   readonly parts: readonly PartState[];
@@ -49,11 +50,19 @@ export interface LoaderState {
   readonly clips: readonly number[];
 }
 
-/** Constructor arguments of `Loader`. */
-export interface LoaderOptions {
+/** How crops of clips are taken. */
+export interface CropChoice {
+  /** Crops of a clip in a row. */
+  readonly crops: number;
+  /** Slowest and fastest that they are played, 1 as they are. */
+  readonly speeds: readonly [slowest: number, fastest: number];
+}
+
+/** Constructor arguments of `Loader`; by default one crop of a clip, played as it is. */
+export interface LoaderOptions extends Partial<CropChoice> {
   /** Where the clips come from. */
   readonly source: ClipSource;
-  /** Rows per batch. */
+  /** Rows per batch, a multiple of `crops`. */
   readonly batch: number;
   /** Samples per row: (frames - 1) * 160 + 400. */
   readonly cropSamples: number;
@@ -66,7 +75,7 @@ export interface LoaderOptions {
 }
 
 /**
- * Processes that share one sequence of rows, each as many batches in a row as an update has of it,
+ * Processes that share one sequence of clips, each as many batches in a row as an update has of it,
  * in the order of ranks. All have the same source and call `next` equally often.
  */
 export interface LoaderShare {
@@ -78,15 +87,16 @@ export interface LoaderShare {
   readonly onSkip: (clip: SkippedClip) => void;
 }
 
-interface Row {
+/** A clip and its crops. */
+interface Drawn {
   readonly clip: number;
-  readonly crop: Crop;
+  readonly crops: readonly Crop[];
 }
 
-/** Consecutive rows of all processes, of which some are this one's. */
+/** Consecutive clips of all processes, of which some are this one's. */
 interface Window {
   /** All of them. */
-  readonly rows: number;
+  readonly clips: number;
   /** This process's: from `start` on, before `end`. */
   readonly start: number;
   readonly end: number;
@@ -98,14 +108,14 @@ type BadPlace = readonly [part: number, place: number];
 /** Crops asked for and not used yet. Places count a part's clips through all epochs. */
 interface Reading {
   /** Per part, by place; undefined for a clip that cannot be used. */
-  readonly crops: readonly Map<number, Promise<Row | undefined>>[];
+  readonly crops: readonly Map<number, Promise<Drawn | undefined>>[];
   /** First place, per part, that was never asked for. */
   readonly next: number[];
-  /** Rows of all batches for which a place was asked for. */
-  rows: number;
+  /** Clips of all batches for which a place was asked for. */
+  clips: number;
 }
 
-/** Rows that are read ahead by default, at least: small passes follow each other quickly. */
+/** Clips that are read ahead by default, at least: small passes follow each other quickly. */
 const LEAST_AHEAD = 32;
 
 /**
@@ -117,8 +127,9 @@ const STREAMS = { order: -1, crops: -2, parts: -3 } as const;
 /**
  * Endless random crops. Every epoch visits each usable clip of a part once in a new seeded order. A
  * crop starts at a uniformly random frame from 0 to T - cropFrames inclusive; a
- * shorter clip is padded with silence at its end. The last batch of an epoch is completed from the
- * next epoch. Rows are read ahead side by side, without waiting for the calling thread in between:
+ * shorter clip is padded with silence at its end. Where a clip has several crops, they follow each
+ * other; each is played at a speed of its own, if speeds are given, uniform in pitch. The last batch
+ * of an epoch is completed from the next epoch. Clips are read ahead side by side, without waiting for the calling thread in between:
  * while it submits an update it answers nobody.
  *
  * Order, crops and the choice of parts are functions of seed, epoch, clip and row alone. So the
@@ -135,8 +146,8 @@ export class Loader {
   #state: LoaderState;
   /** Where reading ahead stands; replaced when the loader is restored. */
   #reading: Reading;
-  /** This process's rows, taken and not handed out; none between updates. */
-  #ready: { readonly row: Row; readonly epoch: number }[] = [];
+  /** This process's clips, taken and not handed out; none between updates. */
+  #ready: (Drawn & { readonly epoch: number })[] = [];
   /** Unusable clips that the other processes have heard of. */
   #told = 0;
   /** The call to {@link next} under way. */
@@ -145,13 +156,22 @@ export class Loader {
   /**
    * Starts at the first clip of the first epoch.
    *
-   * @throws RangeError when batch or cropSamples are not possible; NoDataError when the source is
-   * empty.
+   * @throws RangeError when batch, crops, speeds or cropSamples are not possible; NoDataError when
+   * the source is empty.
    */
   constructor(options: LoaderOptions) {
-    const { source, batch, cropSamples, seed } = options;
+    const { source, batch, cropSamples, seed, crops = 1, speeds: [slowest, fastest] = [1, 1] } =
+      options;
     if (!Number.isSafeInteger(batch) || batch < 1) {
       throw new RangeError(`batch must be a positive integer, got ${batch}`);
+    }
+    if (!Number.isSafeInteger(crops) || crops < 1 || batch % crops !== 0) {
+      throw new RangeError(
+        `crops must be a whole number that divides batch (${batch}), got ${crops}`,
+      );
+    }
+    if (!(slowest > 0 && slowest <= fastest && fastest < Infinity)) {
+      throw new RangeError(`speeds must be above 0, the slower first, got ${slowest}, ${fastest}`);
     }
     const hop = samplesOf(2) - samplesOf(1);
     this.#frames = 1 + (cropSamples - samplesOf(1)) / hop;
@@ -183,7 +203,7 @@ export class Loader {
     return {
       crops: parts.map(() => new Map()),
       next: parts.map((it, part) => this.#placeOf(part, it)),
-      rows,
+      clips: rows,
     };
   }
 
@@ -232,31 +252,36 @@ export class Loader {
   }
 
   async #next(): Promise<Batch> {
-    const { batch, share } = this.#options;
     if (this.#ready.length === 0) this.#ready = await this.#take();
     const [first] = this.#ready;
-    const rows = this.#ready.splice(0, share ? batch : this.#ready.length);
-    return { ...this.#assemble(rows.map(({ row }) => row)), epoch: first.epoch };
+    const clips = this.#ready.splice(0, this.#clips);
+    return { ...this.#assemble(clips), epoch: first.epoch };
   }
 
-  /** The rows of one batch, or of all that this process has in a row. */
+  /** Clips of a batch. */
+  get #clips(): number {
+    const { batch, crops = 1 } = this.#options;
+    return batch / crops;
+  }
+
+  /** The clips of one batch, or of all that this process has in a row. */
   get #window(): Window {
-    const { batch, share } = this.#options;
-    const own = batch * (share?.passes ?? 1);
+    const { share } = this.#options;
+    const own = this.#clips * (share?.passes ?? 1);
     const { rank, size } = share?.group ?? { rank: 0, size: 1 };
-    return { rows: own * size, start: rank * own, end: (rank + 1) * own };
+    return { clips: own * size, start: rank * own, end: (rank + 1) * own };
   }
 
-  /** Takes this process's rows of the next window, once all processes know which clips they are. */
-  async #take(): Promise<{ readonly row: Row; readonly epoch: number }[]> {
-    const { source, batch, ahead = Math.max(2, Math.ceil(LEAST_AHEAD / batch)), share } =
+  /** Takes this process's clips of the next window, once all processes know which they are. */
+  async #take(): Promise<(Drawn & { readonly epoch: number })[]> {
+    const { source, ahead = Math.max(2, Math.ceil(LEAST_AHEAD / this.#clips)), share } =
       this.#options;
     const from = this.#state;
     const { seed } = from;
-    const { rows, start, end } = this.#window;
-    const picks = Array.from({ length: rows }, (_, i) => this.#partOf(seed, from.rows + i));
+    const { clips, start, end } = this.#window;
+    const picks = Array.from({ length: clips }, (_, i) => this.#partOf(seed, from.rows + i));
     const bad = this.#parts.map(() => new Set<number>());
-    const crops = this.#parts.map(() => new Map<number, Promise<Row | undefined>>());
+    const crops = this.#parts.map(() => new Map<number, Promise<Drawn | undefined>>());
     for (;;) {
       const next = from.parts.map((it, part) => this.#placeOf(part, it));
       const places = picks.map((part) => {
@@ -273,10 +298,10 @@ export class Loader {
       });
       const ends = this.#reading.next;
       next.forEach((place, part) => ends[part] = Math.max(ends[part], place));
-      this.#readAhead(seed, from.rows + rows, share ? 2 * rows : ahead * batch);
+      this.#readAhead(seed, from.rows + clips, share ? 2 * clips : ahead * this.#clips);
       const taken = await Promise.all(asked);
-      const failed = taken.flatMap((row, i): BadPlace[] =>
-        row ? [] : [[picks[start + i], places[start + i]]]
+      const failed = taken.flatMap((it, i): BadPlace[] =>
+        it ? [] : [[picks[start + i], places[start + i]]]
       );
       const all = share ? await this.#agree(seed, share, failed) : failed;
       for (const [part, place] of all) bad[part].add(place);
@@ -289,14 +314,14 @@ export class Loader {
       const epoch = Math.floor(drawn / source.size);
       this.#state = {
         ...from,
-        rows: from.rows + rows,
+        rows: from.rows + clips,
         parts: next.map((place, part) => this.#stateAt(part, place)),
       };
-      // Of other windows' rows, once clips were left out.
+      // Of other windows' clips, once clips were left out.
       this.#reading.crops.forEach((known, part) => {
         for (const place of known.keys()) if (place < next[part]) known.delete(place);
       });
-      return taken.map((row) => ({ row: row!, epoch }));
+      return taken.map((it) => ({ ...it!, epoch }));
     }
   }
 
@@ -336,7 +361,8 @@ export class Loader {
     return all;
   }
 
-  #assemble(rows: readonly Row[]): Omit<Batch, "epoch"> {
+  #assemble(drawn: readonly Drawn[]): Omit<Batch, "epoch"> {
+    const rows = drawn.flatMap(({ clip, crops }) => crops.map((crop) => ({ clip, crop })));
     const array = (kind: Crop["kind"], size: number): Float32Array | undefined => {
       if (rows.every(({ crop }) => crop.kind !== kind)) return undefined;
       const values = new Float32Array(rows.length * size);
@@ -353,8 +379,8 @@ export class Loader {
     };
   }
 
-  /** The crop at a place, which is read ahead or not. */
-  #taken(seed: number, part: number, place: number): Promise<Row | undefined> {
+  /** The clip at a place, which is read ahead or not. */
+  #taken(seed: number, part: number, place: number): Promise<Drawn | undefined> {
     const known = this.#reading.crops[part];
     const crop = known.get(place) ?? this.#ask(seed, part, place);
     known.delete(place);
@@ -362,22 +388,22 @@ export class Loader {
   }
 
   /**
-   * Asks for the crops of this process's rows from `first` on, as far as that was not done before.
+   * Asks for this process's clips from `first` on, as far as that was not done before.
    */
   #readAhead(seed: number, first: number, count: number): void {
     const reading = this.#reading;
     const { share } = this.#options;
-    const { rows, start, end } = this.#window;
-    for (reading.rows = Math.max(reading.rows, first); reading.rows < first + count;) {
-      const row = reading.rows++;
-      const part = this.#partOf(seed, row);
+    const { clips, start, end } = this.#window;
+    for (reading.clips = Math.max(reading.clips, first); reading.clips < first + count;) {
+      const clip = reading.clips++;
+      const part = this.#partOf(seed, clip);
       if (!share) {
         this.#ask(seed, part, reading.next[part]);
         continue;
       }
       while (this.#isKnownBad(seed, part, reading.next[part])) reading.next[part]++;
       const place = reading.next[part]++;
-      const at = (row - first) % rows;
+      const at = (clip - first) % clips;
       if (at >= start && at < end) this.#ask(seed, part, place);
     }
   }
@@ -387,33 +413,49 @@ export class Loader {
     return first + this.#orderOf(seed, part, Math.floor(place / size))[place % size];
   }
 
-  #ask(seed: number, part: number, place: number): Promise<Row | undefined> {
+  #ask(seed: number, part: number, place: number): Promise<Drawn | undefined> {
     const reading = this.#reading;
     const epoch = Math.floor(place / this.#parts[part].size);
-    const row = this.#crop(seed, part, epoch, this.#clipAt(seed, part, place));
+    const drawn = this.#draw(seed, part, epoch, this.#clipAt(seed, part, place));
     reading.next[part] = Math.max(reading.next[part], place + 1);
-    reading.crops[part].set(place, row);
-    row.then((it) => {
-      // As many rows stay ahead; with other processes, all have to hear of it first.
+    reading.crops[part].set(place, drawn);
+    drawn.then((it) => {
+      // As many stay ahead; with other processes, all have to hear of it first.
       if (it || reading !== this.#reading || this.#options.share) return;
       void this.#ask(seed, part, reading.next[part]);
     }).catch(() => {
-      // Whoever needs the row reports it.
+      // Whoever needs the clip reports it.
     });
-    return row;
+    return drawn;
   }
 
-  async #crop(seed: number, part: number, epoch: number, clip: number): Promise<Row | undefined> {
-    const { source } = this.#options;
-    const position = new Prng(seed, STREAMS.crops, epoch, clip).uniform();
-    const crop = await source.crop(clip, { frames: this.#frames, position });
-    if (crop) {
+  async #draw(seed: number, part: number, epoch: number, clip: number): Promise<Drawn | undefined> {
+    const random = new Prng(seed, STREAMS.crops, epoch, clip);
+    const crops: (Crop | undefined)[] = [];
+    // One after the other: with the first, the whole clip may have come.
+    for (let i = 0; i < (this.#options.crops ?? 1); i++) {
+      const crop = await this.#crop(clip, random);
+      crops.push(crop);
+      if (!crop) break;
+    }
+    if (crops.every((it) => it !== undefined)) {
       // With other processes, what cannot be used is what all have heard of.
       if (!this.#options.share) this.#failing[part].delete(clip);
-      return { clip, crop };
+      return { clip, crops };
     }
     if (!this.#options.share) this.#noteUnusable(part, clip);
     return undefined;
+  }
+
+  async #crop(clip: number, random: Prng): Promise<Crop | undefined> {
+    const { source, speeds: [slowest, fastest] = [1, 1] } = this.#options;
+    const position = random.uniform();
+    if (slowest === 1 && fastest === 1) {
+      return await source.crop(clip, { frames: this.#frames, position });
+    }
+    const speed = slowest * (fastest / slowest) ** random.uniform();
+    const crop = await source.crop(clip, { frames: framesAtSpeed(this.#frames, speed), position });
+    return crop && atSpeed(crop, speed, this.#frames);
   }
 
   /** @throws {NoDataError} if that was the last clip of its part */

@@ -6,7 +6,7 @@
 
 /** Fields by heading. */
 export const GROUPS: Readonly<Record<string, readonly string[]>> = {
-  loss: ["loss", "loss_pred", "loss_cls"],
+  loss: ["loss", "loss_pred", "loss_cls", "loss_contrast"],
   evaluation: ["eval_accuracy", "eval_map"],
   collapse: [
     "target_std",

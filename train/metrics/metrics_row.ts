@@ -26,6 +26,8 @@ export interface MetricsRow extends EvaluationScore {
   readonly loss_pred: number;
   /** Mean classification loss, in objectives that classify. */
   readonly loss_cls?: number;
+  /** Loss of the contrast of clips, where it has a weight. */
+  readonly loss_contrast?: number;
   /** Learning rate of the update. */
   readonly lr: number;
   /** Temperature of the teacher's softmax, in objectives that classify. */

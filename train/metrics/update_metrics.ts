@@ -34,6 +34,8 @@ export interface StepValues {
   readonly loss_pred: number;
   /** Mean classification loss, in objectives that classify. */
   readonly loss_cls?: number;
+  /** Loss of the contrast of clips, where it has a weight. */
+  readonly loss_contrast?: number;
   /** L2 norm of the whole gradient before clipping. */
   readonly grad_norm: number;
   /** Factor that clipping put on the gradients; 0 where the update was skipped. */
@@ -66,6 +68,8 @@ export type MetricNames = readonly (keyof StepValues)[];
 export interface RowMetrics {
   /** Whether there is a classification. */
   readonly classification: boolean;
+  /** Whether clips are contrasted. */
+  readonly contrast: boolean;
   /** Whether predictor heads compete. */
   readonly competingHeads: boolean;
   /** Whether the loss is scaled. */
@@ -73,11 +77,14 @@ export interface RowMetrics {
 }
 
 /** What an update leaves in its row. */
-export function metricNames({ classification, competingHeads, mixed }: RowMetrics): MetricNames {
+export function metricNames(
+  { classification, contrast, competingHeads, mixed }: RowMetrics,
+): MetricNames {
   return [
     "loss",
     "loss_pred",
     ...classification ? ["loss_cls"] as const : [],
+    ...contrast ? ["loss_contrast"] as const : [],
     "grad_norm",
     "clip_coefficient",
     "target_std",
@@ -129,17 +136,20 @@ function negativeEntropy(distribution: Tensor): Tensor {
   return reshape(sum(mul(distribution, log(add(distribution, 1e-7)))), [1]);
 }
 
-function lossesOf({ loss, predictionLoss, classificationLoss }: Forward): Tensor[] {
+function lossesOf(
+  { loss, predictionLoss, classificationLoss, contrastLoss }: Forward,
+): Tensor[] {
   return [
     reshape(loss, [1]),
     reshape(mean(predictionLoss), [1]),
     ...classificationLoss ? [reshape(mean(classificationLoss), [1])] : [],
+    ...contrastLoss ? [contrastLoss] : [],
   ];
 }
 
 /** Parts of a row of metrics before and behind the gradient norm, each [1]. */
 export interface Statistics {
-  /** Weighted loss, prediction loss, classification loss. */
+  /** Weighted loss, prediction loss, classification loss, that of contrast. */
   readonly losses: readonly Tensor[];
   /** What comes behind the norm. */
   readonly statistics: readonly Tensor[];
@@ -156,7 +166,7 @@ export interface BatchStatistics extends Disposable {
 }
 
 /** Sizes of what statistics add up. */
-export interface StatisticsSizes extends Pick<RowMetrics, "classification"> {
+export interface StatisticsSizes extends Pick<RowMetrics, "classification" | "contrast"> {
   /** Values that are predicted for a patch. */
   readonly outputs: number;
   /** Prototypes K. */
@@ -209,7 +219,7 @@ class WholeStatistics implements BatchStatistics {
  * and the variance has 1e-6 added, against which the rounding of sums in f32 is small.
  */
 class SummedStatistics implements BatchStatistics {
-  /** [2 or 3]. */
+  /** [2 to 4]. */
   readonly #losses: Tensor;
   /** [2, D] means of values and of squares, of targets and of predictions. */
   readonly #moments: readonly [Tensor, Tensor];
@@ -223,10 +233,10 @@ class SummedStatistics implements BatchStatistics {
   /** @param share a micro-batch's part of the batch */
   constructor(
     device: Device,
-    { outputs, prototypes, mclHeads, classification }: StatisticsSizes,
+    { outputs, prototypes, mclHeads, classification, contrast }: StatisticsSizes,
     private readonly share: number,
   ) {
-    this.#losses = device.empty([classification ? 3 : 2]);
+    this.#losses = device.empty([2 + Number(classification) + Number(contrast)]);
     this.#moments = [device.empty([2, outputs]), device.empty([2, outputs])];
     if (classification) {
       this.#targets = { used: device.empty([prototypes]), counts: device.empty([prototypes]) };

@@ -168,6 +168,7 @@ class Run implements Disposable {
       batch: config.microBatch,
       cropSamples: cropSamples(config.geometry),
       seed: config.seed,
+      ...config.crops,
       ...(group.size > 1 && { share: { group, passes: this.#passes, onSkip } }),
     });
     this.frontend = new LogMel(device, {

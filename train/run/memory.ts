@@ -89,7 +89,7 @@ export function measureRun(device: Device, config: ResolvedConfig): RunMemory {
   const group = { size: config.ranks, sum: () => Promise.resolve() };
   const settings = { ...stepSettings(config), group };
   const { microBatches = 1 } = settings;
-  const recorded = microBatches > 1 ? ["begin", "pass", "finish"] : ["pass"];
+  const recorded = microBatches > 1 ? ["begin", "sum", "pass", "finish"] : ["pass"];
   let known: Pick<RunMemory, "parameters" | "gradients" | "optimizer" | "teachers"> | undefined;
   const build = () => {
     const model = buildModel(device, config);

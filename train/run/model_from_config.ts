@@ -42,7 +42,7 @@ export function maskCounts(
 
 /** Settings of a run's updates. */
 export function stepSettings(config: ResolvedConfig): StepSettings {
-  const { objective, choices, alpha, batch, microBatch, deterministic } = config;
+  const { objective, choices, alpha, contrast, batch, microBatch, deterministic } = config;
   const { clipNorm, has } = OBJECTIVES[objective];
   const { masked } = maskCounts(config);
   return {
@@ -50,9 +50,12 @@ export function stepSettings(config: ResolvedConfig): StepSettings {
     clipNorm,
     // A single loss has no weight, but for a sum over a clip's tokens (row 6 of model/README.md,
     // Where paper and released code differ).
-    weights: has.classification
-      ? lossWeights(choices, alpha, masked)
-      : lossWeights({ ...choices, alpha: "weights" }, 1, masked),
+    weights: {
+      ...has.classification
+        ? lossWeights(choices, alpha, masked)
+        : lossWeights({ ...choices, alpha: "weights" }, 1, masked),
+      ...contrast > 0 && { contrast },
+    },
     microBatches: batch / microBatch,
     tree: deterministic,
   };

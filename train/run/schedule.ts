@@ -34,26 +34,30 @@ export interface Schedules {
 }
 
 /** What {@link schedulesOf} reads of a configuration. */
-export type ScheduleConfig = Pick<
-  ResolvedConfig,
-  | "length"
-  | "batch"
-  | "lr"
-  | "warmup"
-  | "emaEncoder"
-  | "emaHead"
-  | "teacherTemp"
-  | "teacherTempWarmup"
-  | "choices"
-  | "objective"
->;
+export type ScheduleConfig =
+  & Pick<
+    ResolvedConfig,
+    | "length"
+    | "batch"
+    | "lr"
+    | "warmup"
+    | "emaEncoder"
+    | "emaHead"
+    | "teacherTemp"
+    | "teacherTempWarmup"
+    | "choices"
+    | "objective"
+  >
+  & Partial<Pick<ResolvedConfig, "crops">>;
 
 /**
  * The schedules of a configuration once the number of clips is known. A recipe that names the
  * number of clips of an epoch has precedence over the data's.
  */
 export function schedulesOf(config: ScheduleConfig, dataClips: number): Schedules {
-  const { batch, choices: { epochClips: clips = dataClips } } = config;
+  const { choices: { epochClips: clips = dataClips }, crops } = config;
+  // Of clips: each comes with all its crops.
+  const batch = config.batch / (crops?.crops ?? 1);
   const total = "steps" in config.length
     ? config.length.steps
     : Math.max(1, Math.floor(clips * config.length.epochs / batch));

@@ -9,6 +9,7 @@
  */
 import {
   adamStep,
+  add,
   addScaled,
   assign,
   backward,
@@ -17,13 +18,16 @@ import {
   fill,
   gradientNorm,
   LossScale,
+  mul,
   type Plan,
+  reshape,
   scope,
   type Tensor,
 } from "../../engine/mod.ts";
 import type { Mask } from "../../model/objectives/masking.ts";
 import type {
   DeviceMask,
+  Forward,
   LossWeights,
   MaskedModel,
   SharedCentre,
@@ -149,7 +153,8 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
     const { mclHeads = 0, prototypes } = model.geometry;
     const classification = model.centre !== undefined;
     const outputs = model.student.get("decoder.decoder_pred.bias").size;
-    const sizes = { classification, prototypes, mclHeads, outputs };
+    const contrast = (settings.weights.contrast ?? 0) > 0;
+    const sizes = { classification, contrast, prototypes, mclHeads, outputs };
     this.#statistics = batchStatistics(device, sizes, microBatches);
     if (microBatches > 1) {
       const tensors = [
@@ -163,7 +168,7 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
       });
     }
     const mixed = this.lossScale !== undefined;
-    const names = metricNames({ classification, competingHeads: mclHeads > 0, mixed });
+    const names = metricNames({ classification, contrast, competingHeads: mclHeads > 0, mixed });
     this.#rows = new MetricsRing(device, names);
   }
 
@@ -194,11 +199,13 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
     const { model, lossScale } = this;
     const { student, trained } = model;
     const { teacherTemp, choiceTemperature, softChoice, hardChoice, centre } = this.#values.slots;
-    const forward = model.forward(input, mask, {
+    const { weights } = this.settings;
+    const own = model.forward(input, mask, {
       teacherTemperature: teacherTemp,
       centre: this.#centre ?? centre,
       assignment: { temperature: choiceTemperature, soft: softChoice, hard: hardChoice },
-    }, this.settings.weights);
+    }, weights);
+    const forward = weights.contrast ? this.#contrasted(own, weights.contrast) : own;
     this.#statistics.add(forward);
     const { loss, predictionLoss: { size: tokens } } = forward;
     trained.zeroGrad();
@@ -214,6 +221,13 @@ export class Trainer<Model extends MaskedModel = MaskedModel> implements Disposa
       if (trained !== student) add((whole) => whole);
     }
     return forward as ReturnType<Model["forward"]>;
+  }
+
+  /** With the contrast of clips. */
+  #contrasted(forward: Forward, weight: number): Forward {
+    const contrastLoss = this.model.contrast(forward.studentTokens);
+    const loss = add(reshape(forward.loss, [1]), mul(contrastLoss, weight));
+    return { ...forward, contrastLoss, loss };
   }
 
   /**

@@ -12,7 +12,7 @@ import { isAbsolute, join } from "../deps/path.ts";
 import { type ClipSource, type SkippedClip, syntheticSource } from "../data/clip_source.ts";
 import { samplesOf } from "../data/crop.ts";
 import { dataSource } from "../data/data_source.ts";
-import { Loader } from "../data/loader.ts";
+import { type CropChoice, Loader } from "../data/loader.ts";
 import type { WorkerPool } from "../data/worker_pool.ts";
 import { STREAMS } from "../run/loop.ts";
 import { runPaths } from "../run/run_directory.ts";
@@ -108,12 +108,16 @@ export async function batchOf(
   const { source, words } = await sourceOf(config, request, cropFrames);
   const { number, count } = request;
   const seed = typeof config.seed === "number" ? config.seed : 0;
+  const choice = cropsOf(config.crops);
+  const { crops = 1 } = choice;
+  const clipsOf = Math.ceil(count / crops);
+  const batch = clipsOf * crops;
   const loader = new Loader({
-    ...{ source, batch: count, cropSamples: samplesOf(cropFrames), seed, ahead: 1 },
+    ...{ source, batch, cropSamples: samplesOf(cropFrames), seed, ahead: 1, ...choice },
   });
   const state = loader.state();
   if (state.clips.length === 1) {
-    const rows = number * count;
+    const rows = number * clipsOf;
     const part = { epoch: Math.floor(rows / source.size), position: rows % source.size };
     loader.restore({ ...state, rows, parts: [part] });
   }
@@ -122,14 +126,14 @@ export async function batchOf(
   const frames = grid.columns * patch[1];
   const masks = masksOf(config, seed, grid);
   const known = state.clips.length === 1;
-  if (known) { for (let row = 0; row < number * count; row++) masks.next(); }
+  if (known) { for (let row = 0; row < number * batch; row++) masks.next(); }
   const statistics = statisticsOf(encoder);
   const { autoencoder } = model;
   const answers: BatchClip[] = [];
   for (let row = 0; row < count; row++) {
     const values = kinds[row] === "waveform"
-      ? (await clipInput(encoder, rowOf(samples!, row, count), 0, 0)).chunk
-      : cut(rowOf(logmels!, row, count), melBands, frames);
+      ? (await clipInput(encoder, rowOf(samples!, row, batch), 0, 0)).chunk
+      : cut(rowOf(logmels!, row, batch), melBands, frames);
     const mask = masks.next().value;
     const input = decibels(values, statistics);
     const range = rangeOf({ values: input, frames, bands: melBands, start: 0 });
@@ -150,8 +154,8 @@ export async function batchOf(
     clips: answers,
     grid,
     length: frames * FRAME_SECONDS,
-    words: `Crops of ${words} in the run's order, clips ${number * count + 1} to ` +
-      `${(number + 1) * count}; ` +
+    words: `Crops of ${words} in the run's order, clips ${number * clipsOf + 1} to ` +
+      `${(number + 1) * clipsOf}${crops > 1 ? ` with ${crops} crops each` : ""}; ` +
       (known && config.seed === seed ? "the masks are the run's" : "masks drawn as in training") +
       ` (${maskingOf(config.masking).kind}, ${(100 * ratioOf(config.geometry)).toFixed(0)} % ` +
       `hidden).${missing}`,
@@ -187,6 +191,12 @@ function cut(values: Float32Array, bands: number, frames: number): Float32Array 
     kept.set(values.subarray(band * all, band * all + frames), band * frames);
   }
   return kept;
+}
+
+function cropsOf(value: unknown): Partial<CropChoice> {
+  const { crops, speeds } = (value ?? {}) as Partial<CropChoice>;
+  const isPair = Array.isArray(speeds) && speeds.length === 2 && speeds.every(Number.isFinite);
+  return { crops: crops === 2 ? 2 : 1, ...isPair && speeds[0] > 0 && { speeds } };
 }
 
 function maskingOf(value: unknown): Masking {

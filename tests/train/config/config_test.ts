@@ -355,3 +355,25 @@ Deno.test("config: sources have weights on the command line and in files, kept b
   });
   assertStringIncludes(rejected("--workers", "1.5"), "a whole number from 0 to 256");
 });
+
+Deno.test("config: contrast takes two crops of a clip, and passes that have other clips", () => {
+  assertEquals(resolveConfig([]).crops, { crops: 1, speeds: [1, 1] });
+  const words = ["--contrast", "0.3", "--speeds", "0.8,1.25", "--batch", "8", "--epochs", "3"];
+  const config = resolveConfig(words);
+  assertEquals(config.crops, { crops: 2, speeds: [0.8, 1.25] });
+  assertEquals([config.contrast, config.geometry.projection], [0.3, true]);
+  // An update sees half as many clips as crops.
+  assertEquals([schedulesOf(config, 100).total], [75]);
+  assertEquals(schedulesOf(resolveConfig(words.slice(2)), 100).total, 37);
+  for (const more of ["--batch 3", "--batch 2", "--micro-batch 1"]) {
+    assertStringIncludes(
+      rejected("--contrast", "1", ...more.split(" ")),
+      "two crops of two clips",
+    );
+  }
+  assertStringIncludes(rejected(...words, "--masks-per-clip", "2"), "--masks-per-clip");
+  assertStringIncludes(rejected("--contrast", "-1"), "from 0");
+  for (const speeds of ["2,1", "0.01,1", "1,11"]) {
+    assertStringIncludes(rejected("--speeds", speeds), "from 0.1 to 10");
+  }
+});

@@ -291,6 +291,59 @@ Deno.test("a part with nothing usable is named, and so is one with nothing in it
   );
 });
 
+Deno.test("clips with several crops: one after the other, the first as with one, and nobody waits for bad ones", async () => {
+  const lengths = [9000, 7000, 100, 8000, 9999, 5000, 7777];
+  const make = (batch: number, crops: number) =>
+    new Loader({
+      source: countingSource(lengths, [4, 6]),
+      ...{ batch, cropSamples: CROP, seed: 3, crops },
+    });
+  const rows = (batches: readonly Batch[]) =>
+    batches.flatMap(({ clips, samples }) =>
+      clips.map((clip, row) => [clip, ...samples!.subarray(row * CROP, (row + 1) * CROP)])
+    );
+  const one = rows(await take(make(4, 1), 5));
+  const three = rows(await take(make(12, 3), 5));
+  assertEquals(three.filter((_, i) => i % 3 === 0), one);
+  const starts = one.map((_, i) => three.slice(3 * i, 3 * i + 3).map((it) => it[1]));
+  for (const [i, [clip]] of one.entries()) {
+    for (const row of three.slice(3 * i, 3 * i + 3)) assertEquals(row[0], clip);
+    // A clip that is longer than the crop is cropped anew.
+    assert(lengths[clip] === 100 || new Set(starts[i]).size > 1, `${starts[i]} of clip ${clip}`);
+  }
+  const loader = make(6, 2);
+  await take(loader, 4);
+  const resumed = make(6, 2);
+  resumed.restore(JSON.parse(JSON.stringify(loader.state())));
+  assertEquals(await take(resumed, 3), await take(loader, 3));
+});
+
+Deno.test("crops are played at speeds within the range, each at its own", async () => {
+  // A ramp says by its slope how fast it is played.
+  const source = { ...countingSource([9000, 7000, 8000]) };
+  const loader = (speeds: [number, number]) =>
+    new Loader({ source, batch: 60, cropSamples: CROP, seed: 1, crops: 2, speeds });
+  const speeds = async (range: [number, number]) => {
+    const { samples } = await loader(range).next();
+    return Array.from({ length: 60 }, (_, row) => {
+      const y = samples!.subarray(row * CROP, (row + 1) * CROP);
+      return (y[CROP - 1] - y[1]) / (CROP - 2);
+    });
+  };
+  const found = await speeds([0.5, 2]);
+  // The ramp's values are up to 2e6, of which f32 keeps eighths.
+  assert(found.every((it) => it > 0.499 && it < 2.001), `${found}`);
+  assert(Math.min(...found) < 0.6 && Math.max(...found) > 1.7, `${found}`);
+  // Uniform in pitch: as many below 1 as above it, 30 with a deviation of 4.
+  const slow = found.filter((it) => it < 1).length;
+  assert(slow > 14 && slow < 46, `${slow} of 60`);
+  assert((await speeds([1.25, 1.25])).every((it) => Math.abs(it - 1.25) < 1e-3));
+  const played = (range?: [number, number]) =>
+    new Loader({ source, batch: 4, cropSamples: CROP, seed: 1, ...range && { speeds: range } })
+      .next();
+  assertEquals(await played([1, 1]), await played());
+});
+
 Deno.test("overlapping calls are answered in order", async () => {
   const make = (): Loader =>
     new Loader({
@@ -311,6 +364,13 @@ Deno.test("batch and crop sizes that make no sense are refused", () => {
       () => new Loader({ source, batch: 1, cropSamples, seed: 1 }),
       RangeError,
       "cropSamples",
+    );
+  }
+  for (const [crops, speeds] of [[3, [1, 1]], [0, [1, 1]], [1, [2, 1]], [1, [0, 1]]] as const) {
+    assertThrows(
+      () => new Loader({ source, batch: 4, cropSamples: CROP, seed: 1, crops, speeds }),
+      RangeError,
+      crops === 1 ? "speeds" : "crops",
     );
   }
   for (const batch of [0, -1, 1.5]) {
@@ -486,10 +546,12 @@ Deno.test("processes that share rows have those of one among them, and hear of u
         size: fc.integer({ min: 1, max: 4 }),
         passes: fc.integer({ min: 1, max: 3 }),
         batch: fc.integer({ min: 1, max: 3 }),
+        crops: fc.integer({ min: 1, max: 2 }),
         weights: fc.boolean(),
         seed: fc.nat(1000),
       }),
-      async ({ clips, bad, size, passes, batch, weights, seed }) => {
+      async ({ clips, bad, size, passes, batch: each, crops, weights, seed }) => {
+        const batch = each * crops;
         // One clip of each part stays usable.
         const unusable = bad.filter((it) => it !== 0 && it !== clips - 1);
         const half = Math.ceil(clips / 2);
@@ -502,13 +564,13 @@ Deno.test("processes that share rows have those of one among them, and hear of u
           ...weights && { parts },
         });
         const alone = source();
-        const one = new Loader({ source: alone, batch, cropSamples: CROP, seed });
+        const one = new Loader({ source: alone, batch, cropSamples: CROP, seed, crops });
         const groups = groupsOf(size);
         const sources = groups.map(source);
         const heard: string[][] = groups.map(() => []);
         const loaders = groups.map((group, rank) =>
           new Loader({
-            ...{ source: sources[rank], batch, cropSamples: CROP, seed },
+            ...{ source: sources[rank], batch, cropSamples: CROP, seed, crops },
             share: { group, passes, onSkip: ({ path }) => heard[rank].push(path) },
           })
         );

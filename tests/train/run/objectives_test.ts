@@ -355,21 +355,26 @@ for (const objective of OBJECTIVE_NAMES) {
       }
     }
   });
+}
 
+/** Runs that are stopped and go on: each objective, and what changes how clips come. */
+const RUNS: readonly (readonly [name: string, words: readonly string[]])[] = [
+  ...OBJECTIVE_NAMES.map((it) => [it, ["--objective", it, "--batch", "2"]] as const),
+  [
+    "contrast and speeds",
+    ["--objective", "msm-mae", "--batch", "8", "--contrast", "0.3", "--speeds", "0.8,1.25"],
+  ],
+  [
+    "contrast in passes",
+    ["--objective", "matpac", "--batch", "8", "--contrast", "0.3", "--micro-batch", "4"],
+  ],
+];
+for (const [name, own] of RUNS) {
   fullOnly(
-    `${objective}: a run takes what was measured, and is resumed exactly`,
+    `${name}: a run takes what was measured, and is resumed exactly`,
     () =>
       inTempDir(async (dir) => {
-        const words = [
-          "--objective",
-          objective,
-          "--batch",
-          "2",
-          "--crop-frames",
-          "48",
-          "--steps",
-          "3",
-        ];
+        const words = [...own, "--crop-frames", "48", "--steps", "3"];
         const quiet = [...words, "--quiet", "--log-every", "1", "--warmup", "0", "--out"];
         const never = new AbortController().signal;
         const rows = async (name: string): Promise<Record<string, number>[]> =>

@@ -14,6 +14,10 @@ export interface Meaning {
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   loss: { title: "Loss", about: "What is minimised." },
   loss_pred: { title: "Prediction loss", about: "Distance of predictions from their targets." },
+  loss_contrast: {
+    title: "Contrast loss",
+    about: "What it costs to find the other crop of a clip among those of a pass.",
+  },
   loss_cls: { title: "Classification loss", about: "Cross-entropy with the teacher's classes." },
   eval_accuracy: {
     title: "Accuracy of the probe",
