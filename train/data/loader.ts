@@ -126,11 +126,11 @@ const STREAMS = { order: -1, crops: -2, parts: -3 } as const;
 
 /**
  * Endless random crops. Every epoch visits each usable clip of a part once in a new seeded order. A
- * crop starts at a uniformly random frame from 0 to T - cropFrames inclusive; a
- * shorter clip is padded with silence at its end. Where a clip has several crops, they follow each
- * other; each is played at a speed of its own, if speeds are given, uniform in pitch. The last batch
- * of an epoch is completed from the next epoch. Clips are read ahead side by side, without waiting for the calling thread in between:
- * while it submits an update it answers nobody.
+ * crop starts at a uniformly random frame from 0 to T - cropFrames inclusive; a shorter clip is
+ * padded with silence at its end. Where a clip has several crops, they follow each other; each is
+ * played at a speed of its own, if speeds are given, uniform in pitch. The last batch of an epoch
+ * is completed from the next epoch. Clips are read ahead side by side, without waiting for the
+ * calling thread in between: while it submits an update it answers nobody.
  *
  * Order, crops and the choice of parts are functions of seed, epoch, clip and row alone. So the
  * same seed and source give the same rows, however many are in a batch, whichever thread is first,
