@@ -409,6 +409,11 @@ function check(layers: readonly Layer[]): Options {
   return judge(PRETRAIN_OPTIONS, merged, { sourceOf: (name) => ` (${sources.get(name)})` });
 }
 
+/** Whether a pass of so many crops has two of each of two clips at least. */
+export function canContrast(microBatch: number): boolean {
+  return microBatch % 2 === 0 && microBatch >= 4;
+}
+
 /**
  * The configuration of options that were judged.
  *
@@ -431,7 +436,7 @@ export function completed(given: Options, now: Date, ranks = 1): ResolvedConfig 
     throw new UsageError(`--micro-batch ${microBatch}: must divide ${what} (${batch / ranks})`);
   }
   const { choices, geometry, masking } = modelOptions(given);
-  if (given.contrast > 0 && (microBatch % 2 !== 0 || microBatch < 4)) {
+  if (given.contrast > 0 && !canContrast(microBatch)) {
     throw new UsageError(
       `--contrast ${given.contrast}: needs two crops of two clips at least in a pass, not ` +
         `${microBatch} crops`,

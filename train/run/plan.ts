@@ -46,6 +46,11 @@ export interface PlannedSizes {
   readonly painting: number;
   /** Half-lives of the teacher encoder's average at first and at last, as shares of the run. */
   readonly averaging?: readonly [start: number, end: number];
+  /** What comes to that where a pass has crops of two clips at least. */
+  readonly contrast?: {
+    readonly values: Readonly<Record<string, unknown>>;
+    readonly reason: string;
+  };
   /** Most crops of the last stage. */
   readonly mostCrops?: number;
   /** Why, for people. */
@@ -74,6 +79,12 @@ const WORTH: Readonly<Record<"small" | "base", { crops: number; hours: number }>
   base: { crops: 20_000_000, hours: 100 },
 };
 
+/**
+ * What a short run has beside its objective, as measured: without it the last block of an encoder
+ * that only paints says no more of a clip than before (bench/RESULTS.md).
+ */
+const CLIPS = { contrast: 0.3, speeds: [0.75, 1.33] } as const;
+
 /** What the rate is first measured with: `tiny` painting, the cheapest of all. */
 export const FIRST_SIZES: Readonly<Record<string, unknown>> = {
   preset: "tiny",
@@ -83,6 +94,7 @@ export const FIRST_SIZES: Readonly<Record<string, unknown>> = {
   batch: 32,
   "mask-ratio": 0.5,
   lr: 5e-4,
+  ...CLIPS,
 };
 
 /** What a crop costs of one of `tiny`: products grow with the square of the width. */
@@ -182,6 +194,14 @@ export function planSizes(
     painting: paints ? 0 : 0.4,
     // As measured after painting.
     ...!paints && { averaging: [0.23, 4.6] as const },
+    ...paints && !isLong && {
+      contrast: {
+        values: CLIPS,
+        reason: "two crops of each clip, played at different speeds, are to be known as one " +
+          `(contrast, weight ${CLIPS.contrast}): an encoder that paints alone learns little of ` +
+          "whole sounds",
+      },
+    },
     reasons,
   };
 }

@@ -8,6 +8,7 @@ import type { Device } from "../../engine/mod.ts";
 import { judge } from "../cli/option.ts";
 import { waiting } from "../cli/wait_line.ts";
 import {
+  canContrast,
   completed,
   optionsOfTraining,
   type PlannedValues,
@@ -71,15 +72,16 @@ export async function planRun(
       ...given.has("objective") && { objective },
     })
     : planContinued(sound, initialModel(init), hours);
-  const some = resolve({
-    ...sizes.values,
-    steps: 1,
-    ...sizes.painting > 0 && { "paint-steps": 1 },
-  });
+  const short = { steps: 1, ...sizes.painting > 0 && { "paint-steps": 1 } };
+  const { microBatch } = resolve({ ...sizes.values, ...short });
+  const contrast = !given.has("contrast") && canContrast(microBatch) ? sizes.contrast : undefined;
+  const chosen = { ...sizes.values, ...contrast?.values };
+  const some = resolve({ ...chosen, ...short });
   const isFirst = given.size === 0 && some.precision === "f32" && !some.recompute &&
     some.microBatch === some.batch &&
-    Object.entries(FIRST_SIZES).every(([name, it]) => sizes.values[name] === it);
+    Object.entries(FIRST_SIZES).every(([name, it]) => chosen[name] === it);
   const rates = isFirst ? [rate] : await timed(some);
   const { values, reason } = planLengths(sizes, rates, hours, some);
-  return resolve({ ...sizes.values, ...values }, [...sizes.reasons, reason]);
+  const reasons = [...sizes.reasons, ...contrast ? [contrast.reason] : [], reason];
+  return resolve({ ...chosen, ...values }, reasons);
 }

@@ -33,6 +33,7 @@ test("plan: an hour on two cores paints short crops; a GPU and much sound get a 
     ...{ objective: "msm-mae", "norm-pix": true, pool: "mean-std", blocks: [0, 12] },
     "log-every": 20,
   });
+  assertEquals(small.contrast!.values, { contrast: 0.3, speeds: [0.75, 1.33] });
   const gpu = planSizes({ clips: 6000, hours: 12, median: 8 }, 20_000, 1);
   assertEquals([gpu.values.preset, gpu.values.objective], ["small", "matpac"]);
   assertEquals([gpu.values["crop-frames"], gpu.painting > 0], [208, true]);
@@ -115,6 +116,11 @@ test("plan: it looks at the sounds, times the adapter, and can be repeated by it
     assertEquals([config.length, config.blocks], [PRESETS.tiny.training.length, [0, 12]]);
     assert(config.plan!.some((it) => it.includes("200 updates")), config.plan!.join("\n"));
     assertEquals(Object.hasOwn(config.options, "hours"), false);
+    assertEquals([config.contrast, config.crops.speeds], [0.3, [0.75, 1.33]]);
+    // A pass that has no two clips contrasts none.
+    const single = await planRun([...words, "--micro-batch", "2"], NOW, context);
+    assertEquals([single.contrast, single.crops.crops], [0, 1]);
+    assert(!single.plan!.some((it) => it.includes("contrast")), single.plan!.join("\n"));
     const pooled = await planRun([...words, "--pool", "mean"], NOW, context);
     assertEquals([pooled.pool, pooled.blocks], ["mean", undefined]);
     const file = join(dir, "config.json");
