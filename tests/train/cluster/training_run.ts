@@ -19,8 +19,10 @@ export interface TrainingSpec {
   readonly objective: ObjectiveName;
   readonly precision: Precision;
   readonly recipe: RecipeName;
-  /** Of one clip each, over all processes. */
+  /** Of one clip each, or of four under contrast, over all processes. */
   readonly microBatches: number;
+  /** Weight of the contrast of clips. */
+  readonly contrast?: number;
   readonly tree?: boolean;
   /** Gradients that are exchanged at a time. */
   readonly bucket?: number;
@@ -39,17 +41,19 @@ const SCHEDULES = constantSchedules({ lr: (u) => 1e-3 * (u + 1) });
 export async function trainTogether(
   device: Device,
   { rank, size, sum }: Pick<Group, "rank" | "size" | "sum">,
-  { objective, precision, microBatches, tree, bucket, overflow, ...spec }: TrainingSpec,
+  { objective, precision, microBatches, contrast, tree, bucket, overflow, ...spec }: TrainingSpec,
 ): Promise<Map<string, Float32Array>> {
   const base = RECIPES[spec.recipe];
   // A step with eps 1e-8 is as large for a gradient that is rounding alone as for any other.
   const recipe: Recipe = { ...base, adam: { ...base.adam, eps: 1e-3 } };
-  const geometry = smallFor(objective);
+  const geometry = smallFor(objective, { ...contrast && { projection: true } });
+  const rows = contrast ? 4 : 1;
   using model = OBJECTIVES[objective].create(device, geometry, recipe, precision);
   initialise(model, new Prng(3));
   using trainer = new Trainer(device, model, SCHEDULES, {
     ...STEP_DEFAULTS,
-    ...{ weights: lossWeights(recipe, 0.3, 1), microBatches, tree, bucket },
+    weights: { ...lossWeights(recipe, 0.3, 1), contrast },
+    ...{ microBatches, tree, bucket },
     group: { size, sum },
   });
   const { patches } = patchGrid(geometry);
@@ -57,10 +61,10 @@ export async function trainTogether(
   for (let update = 0; update < UPDATES; update++) {
     for (let pass = rank * passes; pass < (rank + 1) * passes; pass++) {
       const random = new Prng(4, update, pass);
-      const shape = [1, geometry.melBands, geometry.cropFrames];
-      const clip = Float32Array.from({ length: shape[1] * shape[2] }, () => random.normal());
+      const shape = [rows, geometry.melBands, geometry.cropFrames];
+      const clip = Float32Array.from({ length: rows * shape[1] * shape[2] }, () => random.normal());
       if (update === 1 && pass === overflow) clip.fill(1e30);
-      const mask = randomMask(() => random.uniform(), 1, patches, geometry.maskRatio);
+      const mask = randomMask(() => random.uniform(), rows, patches, geometry.maskRatio);
       using input = device.tensor(clip, shape);
       await trainer.stepTogether(input, mask);
     }

@@ -82,10 +82,11 @@ const PLAIN = {
   microBatches: 4,
   bucket: 4096,
 } as const;
+const CONTRAST = { ...PLAIN, objective: "msm-mae", contrast: 0.3 } as const;
 /**
  * Every objective in both precisions and recipes, in two halves that each have every pair of these.
  */
-const [HALF, REST] = [0, 1].map((half): readonly TrainingSpec[] =>
+const [FIRST, REST] = [0, 1].map((half): readonly TrainingSpec[] =>
   OBJECTIVE_NAMES.flatMap((objective, o) =>
     (["f32", "mixed"] as const).map((precision, p) => {
       const recipe = (["paper", "released"] as const)[(o + p + half) % 2];
@@ -93,6 +94,7 @@ const [HALF, REST] = [0, 1].map((half): readonly TrainingSpec[] =>
     })
   )
 );
+const HALF = [...FIRST, CONTRAST];
 const SMALL = [PLAIN, { ...PLAIN, objective: "matpac-plus", precision: "mixed" }] as const;
 
 mpiTest("a micro-batch a rank: the bits of one process, whatever is trained", async (launcher) => {
