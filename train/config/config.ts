@@ -486,7 +486,7 @@ export function completed(given: Options, now: Date, ranks = 1): ResolvedConfig 
     ...(given.blocks && { blocks: given.blocks }),
     length,
     masksPerClip: given["masks-per-clip"],
-    crops: { crops: given.contrast > 0 ? 2 : 1, speeds: given.speeds },
+    crops: { cropsPerClip: given.contrast > 0 ? 2 : 1, speeds: given.speeds },
     ...(paintSteps > 0 && { paint: { steps: paintSteps, lr: given["paint-lr"] ?? lr } }),
     batch,
     microBatch,

@@ -53,7 +53,7 @@ export interface LoaderState {
 /** How crops of clips are taken. */
 export interface CropChoice {
   /** Crops of a clip in a row. */
-  readonly crops: number;
+  readonly cropsPerClip: number;
   /** Slowest and fastest that they are played, 1 as they are. */
   readonly speeds: readonly [slowest: number, fastest: number];
 }
@@ -62,7 +62,7 @@ export interface CropChoice {
 export interface LoaderOptions extends Partial<CropChoice> {
   /** Where the clips come from. */
   readonly source: ClipSource;
-  /** Rows per batch, a multiple of `crops`. */
+  /** Rows per batch, a multiple of `cropsPerClip`. */
   readonly batch: number;
   /** Samples per row: (frames - 1) * 160 + 400. */
   readonly cropSamples: number;
@@ -156,18 +156,18 @@ export class Loader {
   /**
    * Starts at the first clip of the first epoch.
    *
-   * @throws RangeError when batch, crops, speeds or cropSamples are not possible; NoDataError when
+   * @throws RangeError when batch, cropsPerClip, speeds or cropSamples are not possible; NoDataError when
    * the source is empty.
    */
   constructor(options: LoaderOptions) {
-    const { source, batch, cropSamples, seed, crops = 1, speeds: [slowest, fastest] = [1, 1] } =
-      options;
+    const { source, batch, cropSamples, seed, cropsPerClip = 1 } = options;
+    const { speeds: [slowest, fastest] = [1, 1] } = options;
     if (!Number.isSafeInteger(batch) || batch < 1) {
       throw new RangeError(`batch must be a positive integer, got ${batch}`);
     }
-    if (!Number.isSafeInteger(crops) || crops < 1 || batch % crops !== 0) {
+    if (!Number.isSafeInteger(cropsPerClip) || cropsPerClip < 1 || batch % cropsPerClip !== 0) {
       throw new RangeError(
-        `crops must be a whole number that divides batch (${batch}), got ${crops}`,
+        `cropsPerClip must be a whole number that divides batch (${batch}), got ${cropsPerClip}`,
       );
     }
     if (!(slowest > 0 && slowest <= fastest && fastest < Infinity)) {
@@ -260,8 +260,8 @@ export class Loader {
 
   /** Clips of a batch. */
   get #clips(): number {
-    const { batch, crops = 1 } = this.#options;
-    return batch / crops;
+    const { batch, cropsPerClip = 1 } = this.#options;
+    return batch / cropsPerClip;
   }
 
   /** The clips of one batch, or of all that this process has in a row. */
@@ -433,7 +433,7 @@ export class Loader {
     const random = new Prng(seed, STREAMS.crops, epoch, clip);
     const crops: (Crop | undefined)[] = [];
     // One after the other: with the first, the whole clip may have come.
-    for (let i = 0; i < (this.#options.crops ?? 1); i++) {
+    for (let i = 0; i < (this.#options.cropsPerClip ?? 1); i++) {
       const crop = await this.#crop(clip, random);
       crops.push(crop);
       if (!crop) break;

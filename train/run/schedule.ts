@@ -57,7 +57,7 @@ export type ScheduleConfig =
 export function schedulesOf(config: ScheduleConfig, dataClips: number): Schedules {
   const { choices: { epochClips: clips = dataClips }, crops } = config;
   // Of clips: each comes with all its crops.
-  const batch = config.batch / (crops?.crops ?? 1);
+  const batch = config.batch / (crops?.cropsPerClip ?? 1);
   const total = "steps" in config.length
     ? config.length.steps
     : Math.max(1, Math.floor(clips * config.length.epochs / batch));

@@ -109,7 +109,7 @@ export async function batchOf(
   const { number, count } = request;
   const seed = typeof config.seed === "number" ? config.seed : 0;
   const choice = cropsOf(config.crops);
-  const { crops = 1 } = choice;
+  const { cropsPerClip: crops = 1 } = choice;
   const clipsOf = Math.ceil(count / crops);
   const batch = clipsOf * crops;
   const loader = new Loader({
@@ -194,9 +194,9 @@ function cut(values: Float32Array, bands: number, frames: number): Float32Array 
 }
 
 function cropsOf(value: unknown): Partial<CropChoice> {
-  const { crops, speeds } = (value ?? {}) as Partial<CropChoice>;
+  const { cropsPerClip, speeds } = (value ?? {}) as Partial<CropChoice>;
   const isPair = Array.isArray(speeds) && speeds.length === 2 && speeds.every(Number.isFinite);
-  return { crops: crops === 2 ? 2 : 1, ...isPair && speeds[0] > 0 && { speeds } };
+  return { cropsPerClip: cropsPerClip === 2 ? 2 : 1, ...isPair && speeds[0] > 0 && { speeds } };
 }
 
 function maskingOf(value: unknown): Masking {

@@ -357,10 +357,10 @@ Deno.test("config: sources have weights on the command line and in files, kept b
 });
 
 Deno.test("config: contrast takes two crops of a clip, and passes that have other clips", () => {
-  assertEquals(resolveConfig([]).crops, { crops: 1, speeds: [1, 1] });
+  assertEquals(resolveConfig([]).crops, { cropsPerClip: 1, speeds: [1, 1] });
   const words = ["--contrast", "0.3", "--speeds", "0.8,1.25", "--batch", "8", "--epochs", "3"];
   const config = resolveConfig(words);
-  assertEquals(config.crops, { crops: 2, speeds: [0.8, 1.25] });
+  assertEquals(config.crops, { cropsPerClip: 2, speeds: [0.8, 1.25] });
   assertEquals([config.contrast, config.geometry.projection], [0.3, true]);
   // An update sees half as many clips as crops.
   assertEquals([schedulesOf(config, 100).total], [75]);

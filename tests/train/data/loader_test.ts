@@ -296,7 +296,7 @@ Deno.test("clips with several crops: one after the other, the first as with one,
   const make = (batch: number, crops: number) =>
     new Loader({
       source: countingSource(lengths, [4, 6]),
-      ...{ batch, cropSamples: CROP, seed: 3, crops },
+      ...{ batch, cropSamples: CROP, seed: 3, cropsPerClip: crops },
     });
   const rows = (batches: readonly Batch[]) =>
     batches.flatMap(({ clips, samples }) =>
@@ -322,7 +322,7 @@ Deno.test("crops are played at speeds within the range, each at its own", async 
   // A ramp says by its slope how fast it is played.
   const source = { ...countingSource([9000, 7000, 8000]) };
   const loader = (speeds: [number, number]) =>
-    new Loader({ source, batch: 60, cropSamples: CROP, seed: 1, crops: 2, speeds });
+    new Loader({ source, batch: 60, cropSamples: CROP, seed: 1, cropsPerClip: 2, speeds });
   const speeds = async (range: [number, number]) => {
     const { samples } = await loader(range).next();
     return Array.from({ length: 60 }, (_, row) => {
@@ -366,11 +366,13 @@ Deno.test("batch and crop sizes that make no sense are refused", () => {
       "cropSamples",
     );
   }
-  for (const [crops, speeds] of [[3, [1, 1]], [0, [1, 1]], [1, [2, 1]], [1, [0, 1]]] as const) {
+  for (
+    const [cropsPerClip, speeds] of [[3, [1, 1]], [0, [1, 1]], [1, [2, 1]], [1, [0, 1]]] as const
+  ) {
     assertThrows(
-      () => new Loader({ source, batch: 4, cropSamples: CROP, seed: 1, crops, speeds }),
+      () => new Loader({ source, batch: 4, cropSamples: CROP, seed: 1, cropsPerClip, speeds }),
       RangeError,
-      crops === 1 ? "speeds" : "crops",
+      cropsPerClip === 1 ? "speeds" : "cropsPerClip",
     );
   }
   for (const batch of [0, -1, 1.5]) {
@@ -564,13 +566,19 @@ Deno.test("processes that share rows have those of one among them, and hear of u
           ...weights && { parts },
         });
         const alone = source();
-        const one = new Loader({ source: alone, batch, cropSamples: CROP, seed, crops });
+        const one = new Loader({
+          source: alone,
+          batch,
+          cropSamples: CROP,
+          seed,
+          cropsPerClip: crops,
+        });
         const groups = groupsOf(size);
         const sources = groups.map(source);
         const heard: string[][] = groups.map(() => []);
         const loaders = groups.map((group, rank) =>
           new Loader({
-            ...{ source: sources[rank], batch, cropSamples: CROP, seed, crops },
+            ...{ source: sources[rank], batch, cropSamples: CROP, seed, cropsPerClip: crops },
             share: { group, passes, onSkip: ({ path }) => heard[rank].push(path) },
           })
         );

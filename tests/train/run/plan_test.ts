@@ -119,7 +119,7 @@ test("plan: it looks at the sounds, times the adapter, and can be repeated by it
     assertEquals([config.contrast, config.crops.speeds], [0.3, [0.75, 1.33]]);
     // A pass that has no two clips contrasts none.
     const single = await planRun([...words, "--micro-batch", "2"], NOW, context);
-    assertEquals([single.contrast, single.crops.crops], [0, 1]);
+    assertEquals([single.contrast, single.crops.cropsPerClip], [0, 1]);
     assert(!single.plan!.some((it) => it.includes("contrast")), single.plan!.join("\n"));
     const pooled = await planRun([...words, "--pool", "mean"], NOW, context);
     assertEquals([pooled.pool, pooled.blocks], ["mean", undefined]);
