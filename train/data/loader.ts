@@ -156,8 +156,8 @@ export class Loader {
   /**
    * Starts at the first clip of the first epoch.
    *
-   * @throws RangeError when batch, cropsPerClip, speeds or cropSamples are not possible; NoDataError when
-   * the source is empty.
+   * @throws RangeError when batch, cropsPerClip, speeds or cropSamples are not possible;
+   * NoDataError when the source is empty.
    */
   constructor(options: LoaderOptions) {
     const { source, batch, cropSamples, seed, cropsPerClip = 1 } = options;
