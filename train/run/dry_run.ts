@@ -17,7 +17,8 @@ import { schedulesOf } from "./schedule.ts";
  * @throws {OutOfMemoryError} for a run that does not fit, as at its start
  */
 export function dryRunText(device: Device, config: ResolvedConfig, source: ClipSource): string[] {
-  const { objective, preset, recipe, geometry, choices, batch, microBatch, options } = config;
+  const { objective, preset, recipe, geometry, choices, crops, batch, microBatch, options } =
+    config;
   const { total } = schedulesOf(config, source.size);
   const parameters = OBJECTIVES[objective].specs(geometry, choices)
     .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
@@ -36,7 +37,7 @@ export function dryRunText(device: Device, config: ResolvedConfig, source: ClipS
     ...config.paint ? [`first: ${config.paint.steps} updates of painting (msm-mae)`] : [],
     `length: ${total} updates of ${batch} crops of ${geometry.cropFrames / 100} s` +
     `${microBatch < batch ? ` in passes of ${microBatch}` : ""}, ${total * batch} crops, ` +
-    `${(total * batch / source.size).toPrecision(3)} passes over the data`,
+    `${(total * batch / crops.cropsPerClip / source.size).toPrecision(3)} passes over the data`,
     ...stages.map(memoryText),
     "dry run: nothing was trained or written",
   ];
