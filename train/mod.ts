@@ -36,6 +36,7 @@ export { NoDataError } from "./errors.ts";
 export { batchLogMel } from "./data/batch_logmel.ts";
 export {
   type Batch,
+  type CropChoice,
   Loader,
   type LoaderOptions,
   type LoaderShare,
