@@ -117,7 +117,7 @@ export interface Forward {
   readonly contrastLoss?: Tensor;
   /** f32 [B, M, H], 1 at the predictor head that came closest, in objectives with several. */
   readonly winners?: Tensor;
-  /** [1] weighted mean over all masked tokens. */
+  /** [1] weighted mean over all masked tokens, with what contrast adds. */
   readonly loss: Tensor;
 }
 

@@ -85,7 +85,11 @@ export const PRETRAIN_OPTIONS = {
     { default: "tiny" },
   ),
   steps: option(whole(1), "Length of the run in updates.", byPreset((it) => spanText(it.length))),
-  batch: option(whole(1), "Clips per update.", byPreset((it) => it.batch)),
+  batch: option(
+    whole(1),
+    "Crops per update: one of a clip, under --contrast two.",
+    byPreset((it) => it.batch),
+  ),
   eval: option(
     folder("DATASET"),
     "Labelled folder (audio/ and meta.csv) on which the student's encoder is tried during " +

@@ -68,9 +68,9 @@ export interface LoaderOptions extends Partial<CropChoice> {
   readonly cropSamples: number;
   /** Determines order and crops. */
   readonly seed: number;
-  /** Batches whose rows are read ahead; default 2, or more where that is fewer than 32 rows. */
+  /** Batches that are read ahead; default 2, or more where that is fewer than 32 clips. */
   readonly ahead?: number;
-  /** Other processes with which the rows are shared; default none. */
+  /** Other processes with which the clips are shared; default none. */
   readonly share?: LoaderShare;
 }
 

@@ -4,12 +4,14 @@ import * as fc from "fast-check";
 import { samplesOf } from "../../../train/data/crop.ts";
 import { atSpeed, framesAtSpeed } from "../../../train/data/speed.ts";
 
-const range = { frames: fc.integer({ min: 1, max: 60 }), speed: fc.double({ min: 0.1, max: 10 }) };
+const range = {
+  frames: fc.integer({ min: 1, max: 60 }),
+  speed: fc.double({ min: 0.1, max: 10, noNaN: true }),
+};
 
 Deno.test("speed: a tone sounds higher by the factor", () => {
   fc.assert(
     fc.property(fc.record(range), ({ frames, speed }) => {
-      if (Number.isNaN(speed)) return;
       const taken = framesAtSpeed(frames, speed);
       // 40 samples a period at the least: there a cubic is good to (2 pi / 40)^3 / 10.
       const wave = (at: number) => Math.sin(2 * Math.PI * at / 40 + 0.3);
@@ -29,7 +31,6 @@ Deno.test("speed: a tone sounds higher by the factor", () => {
 Deno.test("speed: a spectrogram is stretched in time, each band for itself", () => {
   fc.assert(
     fc.property(fc.record(range), ({ frames, speed }) => {
-      if (Number.isNaN(speed)) return;
       const taken = framesAtSpeed(frames, speed);
       // Linear in time, so that nothing but rounding is lost.
       const values = Float32Array.from(
