@@ -232,6 +232,14 @@ export class Loader {
     return this.#state;
   }
 
+  /** The position after so many clips from the start, were all of them usable. */
+  stateAfter(clips: number): LoaderState {
+    const places = this.#parts.map(() => 0);
+    for (let i = 0; i < clips; i++) places[this.#partOf(this.#state.seed, i)]++;
+    const parts = places.map((place, part) => this.#stateAt(part, place));
+    return { ...this.#state, rows: clips, parts };
+  }
+
   /**
    * Continues from a saved position, with the seed of that time.
    *

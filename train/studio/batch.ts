@@ -90,11 +90,19 @@ async function sourceOf(
     );
   }
   // Of a labelled folder the sounds alone.
-  const found = await dataSource(paths.map((it) => isAbsolute(it) ? it : join(it)), { pool });
+  const found = await dataSource(paths.map((it) => isAbsolute(it) ? it : join(it)), {
+    pool,
+    ...inside && weightsOf(config.dataWeights, data.length),
+  });
   return {
     source: confined(found, folders),
     words: inside ? "the run's data" : `sounds of ${paths.join(", ")}`,
   };
+}
+
+function weightsOf(value: unknown, count: number): { readonly weights?: readonly number[] } {
+  const fits = Array.isArray(value) && value.length === count && value.every((it) => it > 0);
+  return fits ? { weights: value } : {};
 }
 
 /** Draws a batch. */
@@ -115,18 +123,12 @@ export async function batchOf(
   const loader = new Loader({
     ...{ source, batch, cropSamples: samplesOf(cropFrames), seed, ahead: 1, ...choice },
   });
-  const state = loader.state();
-  if (state.clips.length === 1) {
-    const rows = number * clipsOf;
-    const part = { epoch: Math.floor(rows / source.size), position: rows % source.size };
-    loader.restore({ ...state, rows, parts: [part] });
-  }
+  loader.restore(loader.stateAfter(number * clipsOf));
   const { samples, logmels, kinds, clips } = await loader.next();
   const grid = { rows: melBands / patch[0], columns: Math.floor(cropFrames / patch[1]) };
   const frames = grid.columns * patch[1];
   const masks = masksOf(config, seed, grid);
-  const known = state.clips.length === 1;
-  if (known) { for (let row = 0; row < number * batch; row++) masks.next(); }
+  for (let row = 0; row < number * batch; row++) masks.next();
   const statistics = statisticsOf(encoder);
   const { autoencoder } = model;
   const answers: BatchClip[] = [];
@@ -156,7 +158,7 @@ export async function batchOf(
     length: frames * FRAME_SECONDS,
     words: `Crops of ${words} in the run's order, clips ${number * clipsOf + 1} to ` +
       `${(number + 1) * clipsOf}${crops > 1 ? ` with ${crops} crops each` : ""}; ` +
-      (known && config.seed === seed ? "the masks are the run's" : "masks drawn as in training") +
+      (config.seed === seed ? "the masks are the run's" : "masks drawn as in training") +
       ` (${maskingOf(config.masking).kind}, ${(100 * ratioOf(config.geometry)).toFixed(0)} % ` +
       `hidden).${missing}`,
   };

@@ -274,6 +274,19 @@ Deno.test("parts are drawn from in proportion to their weights, each clip once p
   assertEquals(await take(resumed, 3), await take(loader, 3));
 });
 
+Deno.test("the position after some clips is known without taking them", async () => {
+  const parts = [{ name: "a", size: 3, weight: 3 }, { name: "b", size: 7, weight: 1 }];
+  for (const [cropsPerClip, own] of [[1, {}], [1, { parts }], [2, { parts }]] as const) {
+    const source = { ...countingSource(Array(10).fill(5000)), ...own };
+    const loader = new Loader({ source, batch: 6, cropSamples: CROP, seed: 4, cropsPerClip });
+    assertEquals(loader.stateAfter(0), loader.state());
+    for (let taken = 1; taken < 9; taken++) {
+      await loader.next();
+      assertEquals(loader.stateAfter(taken * 6 / cropsPerClip), loader.state());
+    }
+  }
+});
+
 Deno.test("a part with nothing usable is named, and so is one with nothing in it", async () => {
   const source = countingSource(Array(4).fill(5000), [2, 3]);
   const parts = [{ name: "good", size: 2, weight: 1 }, { name: "folder bad", size: 2, weight: 1 }];
