@@ -13,9 +13,11 @@ import { encoderFrom, encoderPath, readoutText } from "../downstream/encoder_fil
 import { fileDigest } from "../downstream/probe/feature_cache.ts";
 import { encoderSource, firstValues, MEL_MEANS, melSource } from "../downstream/probe/features.ts";
 import {
+  aheadOf,
   DRAWS,
   type FewShotResult,
   fewShots,
+  type FewShotScore,
   NEIGHBOURS,
   type Shots,
 } from "../downstream/probe/few_shots.ts";
@@ -104,18 +106,57 @@ export async function runShotsCommand(
   );
   if (values.pool === undefined && choices.pool !== "mean") console.log(readoutText(choices));
   console.log(shotTable(METRIC_TITLES[metric], rows).join("\n"));
+  const ahead = differences(rows);
+  if (ahead.length > 0) console.log(`\n${aheadTable(ahead).join("\n")}`);
   if (json !== undefined) {
+    const short = ({ mean, ci95, repeats }: FewShotScore) => ({ mean, ci95, repeats });
     const [{ result: { linear } }] = rows;
     await writeJson(json, {
       dataset: folder.dir,
       protocol: "shots",
-      ...{ metric, ...linear },
-      rows: rows.map(({ features, shots, result }) => ({ features, shots, ...result })),
+      ...{ metric, ...short(linear) },
+      rows: rows.map(({ features, shots, result }) => ({
+        ...{ features, shots, ...result },
+        ...{ linear: short(result.linear), knn: short(result.knn) },
+      })),
+      encoder_ahead_of: ahead,
       settings: { ...encoder.resolved(choices), draws, seed, penalty, seconds: seconds ?? null },
       ...sourcesOf(device, { path, sha256: weights }, usable.length, gathered.skipped),
     });
   }
   return 0;
+}
+
+/** How far the encoder is ahead of something else on the same clips, as shares. */
+interface Difference {
+  readonly features: string;
+  readonly shots: Shots;
+  readonly linear: { readonly mean: number; readonly ci95: number };
+  readonly knn: { readonly mean: number; readonly ci95: number };
+}
+
+/** The encoder, of which the first rows are, and all others. */
+function differences(rows: readonly Row[]): Difference[] {
+  const [{ features: own }] = rows;
+  return rows.filter(({ features }) => features !== own).map(({ features, shots, result }) => {
+    const encoder = rows.find((it) => it.features === own && it.shots === shots)!.result;
+    const ahead = (of: "linear" | "knn") => aheadOf(encoder[of], result[of]);
+    return { features, shots, linear: ahead("linear"), knn: ahead("knn") };
+  });
+}
+
+/** Differences in points. */
+function aheadTable(differences: readonly Difference[]): string[] {
+  return lined([
+    ["encoder ahead of", "clips a class", "linear, points", "+- 95 %", "kNN", "+- 95 %"],
+    ...differences.map(({ features, shots, linear, knn }) => [
+      ...[features, String(shots)],
+      ...[linear, knn].flatMap(({ mean, ci95 }) => [
+        `${mean < 0 ? "" : "+"}${percent(mean)}`,
+        percent(ci95),
+      ]),
+    ]),
+  ]);
 }
 
 /** Scores in percent. */

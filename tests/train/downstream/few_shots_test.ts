@@ -7,6 +7,7 @@ import { Prng } from "../../../engine/prng.ts";
 import { exitCodeOf } from "../../../train/errors.ts";
 import { run } from "../../../train/commands/probe.ts";
 import {
+  aheadOf,
   drawShots,
   type FewShotContext,
   fewShots,
@@ -186,6 +187,18 @@ test("shots: more clips of noisy classes do better; with all of them intervals a
   const { mean: p, ci95 } = all.linear;
   const binomial = 1.96 * Math.sqrt(p * (1 - p) / 60);
   assert(ci95 > binomial / 2 && ci95 < 2 * binomial, `${ci95}, ${binomial}`);
+  // Classes further apart: nearly all that was right stays right.
+  const helped = features.slice();
+  for (let i = 0; i < data.clips.length; i++) helped[4 * i + i % 3] += 0.3;
+  const better = await fewShots({ ...context, shots: "all", features: helped });
+  const ahead = aheadOf(better.linear, all.linear);
+  assertAlmostEquals(ahead.mean, better.linear.mean - all.linear.mean, 1e-12);
+  assert(ahead.mean > 0 && ahead.ci95 > 0, `${ahead.mean}, ${ahead.ci95}`);
+  assertEquals(aheadOf(all.linear, all.linear), { mean: 0, ci95: 0 });
+  // Paired: narrower than of two independent scores.
+  assert(ahead.ci95 < 0.9 * Math.hypot(better.linear.ci95, all.linear.ci95), `${ahead.ci95}`);
+  const few = aheadOf((await fewShots({ ...context, features: helped })).linear, one.linear);
+  assert(few.ci95 > 0 && Number.isFinite(few.mean));
   const several = { ...data, multiLabel: true };
   await assertRejects(() => fewShots({ ...context, data: several }), Error, "one label each");
 });
@@ -237,6 +250,16 @@ test("probe --shots: a table, JSON, and what does not go with it", () =>
     assertEquals([record.protocol, record.repeats.length], ["shots", 3]);
     assert(record.mean > 0.5, "far above a third");
     assertEquals(record.rows.length, 8);
+    assert(/^encoder ahead of {2,}clips a class {2,}linear, points/m.test(out), out);
+    assert(/^encoder, untrained +all +\+0\.00 +0\.00 +\+0\.00 +0\.00$/m.test(out), out);
+    const own = record.rows.find((it: { shots: unknown }) => it.shots === 1);
+    for (const it of record.encoder_ahead_of.filter((it: { shots: unknown }) => it.shots === 1)) {
+      const other = record.rows.find((row: typeof it) =>
+        row.features === it.features && row.shots === 1
+      );
+      assertAlmostEquals(it.linear.mean, own.linear.mean - other.linear.mean, 1e-12);
+    }
+    assertEquals(record.encoder_ahead_of.length, 6);
     for (
       const more of [["--protocol", "matpac"], ["--save", "x"], ["--finetune"], ["--mixup", "0"]]
     ) {

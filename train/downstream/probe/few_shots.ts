@@ -63,6 +63,30 @@ export interface FewShotScore {
   readonly ci95: number;
   /** Of each draw. */
   readonly repeats: readonly number[];
+  /**
+   * What the interval is of: the draws, or with all clips the resampled test clips. One by one they
+   * are of the same clips for all features of the same folder and seed.
+   */
+  readonly samples: readonly number[];
+}
+
+/**
+ * How far a score is ahead of another one on the same clips, with half the 95 % interval of the
+ * difference: what is hard for both makes both intervals wide, and not this one.
+ *
+ * @param score of the same folder, shots, draws and seed as the other one
+ */
+export function aheadOf(
+  score: FewShotScore,
+  other: FewShotScore,
+): Pick<FewShotScore, "mean" | "ci95"> {
+  const differences = score.samples.map((it, i) => it - other.samples[i]);
+  return { mean: score.mean - other.mean, ci95: intervalOf(differences, score.repeats.length) };
+}
+
+/** Half the 95 % interval: of a mean over draws, or over resampled clips of the only draw. */
+function intervalOf(samples: readonly number[], draws: number): number {
+  return halfInterval(samples) * (draws > 1 ? 1 : Math.sqrt(samples.length));
 }
 
 /** What a few clips are good for. */
@@ -144,15 +168,15 @@ export async function fewShots(context: FewShotContext): Promise<FewShotResult> 
     };
     const repeats = [...Map.groupBy(tested, ({ repeat }) => repeat).values()]
       .map((own) => meanOf(own.map((it) => value(it))));
-    if (draws > 1) return { mean: meanOf(repeats), ci95: halfInterval(repeats), repeats };
     const random = new Prng(seed, STREAMS.shots, -1);
-    const again = Array.from({ length: RESAMPLES }, () =>
-      meanOf(tested.map((it) => {
-        const rows = it.test.map(() => random.integer(it.test.length));
-        return value(it, rows);
-      })));
-    const spread = halfInterval(again) * Math.sqrt(RESAMPLES);
-    return { mean: repeats[0], ci95: spread, repeats };
+    const samples = draws > 1
+      ? repeats
+      : Array.from({ length: RESAMPLES }, () =>
+        meanOf(tested.map((it) => {
+          const rows = it.test.map(() => random.integer(it.test.length));
+          return value(it, rows);
+        })));
+    return { mean: meanOf(repeats), ci95: intervalOf(samples, draws), repeats, samples };
   };
   return {
     linear: scoreOf(found.linear),
