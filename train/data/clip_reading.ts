@@ -34,7 +34,10 @@ export interface WaveformRequest extends AudioRequest {
 }
 
 /** A clip of which a crop is needed now, and others perhaps later. */
-export interface ClipRequest extends AudioRequest, CropPlace {}
+export interface ClipRequest extends AudioRequest, CropPlace {
+  /** Most samples of a clip that comes as a whole; {@link LONG_CLIP} by default. */
+  readonly most?: number;
+}
 
 /** A waveform, or the crop of one that is too long to be kept. */
 export interface ClipAudio {
@@ -133,25 +136,25 @@ function waveformOf(request: WaveformRequest): Promise<Float32Array> {
     : partOf(path, 0, samples, { maxHours, sampleRate }).then((it) => it.samples);
 }
 
-/** Longest clip that is given as a whole, in samples: 2 minutes. */
-const LONG_CLIP = 120 * SAMPLE_RATE;
+/** Longest clip that is given as a whole unless told otherwise, in samples: 2 minutes. */
+export const LONG_CLIP: number = 120 * SAMPLE_RATE;
 
 /**
  * A clip; of a long one its crop, in memory no more than that. The first time it is decoded to its
  * end all the same, to know its length and whether it can be used at all.
  */
 async function clipOf(request: ClipRequest, lengths: Map<string, number>): Promise<ClipAudio> {
-  const { path, frames, maxHours = MAX_HOURS } = request;
+  const { path, frames, most = LONG_CLIP, maxHours = MAX_HOURS } = request;
   let length = lengths.get(path);
   if (length === undefined) {
     let parts: Float32Array[] = [];
     length = 0;
     for await (const block of waveformBlocks(path, { maxHours })) {
       length += block.length;
-      if (length <= LONG_CLIP) parts.push(block);
+      if (length <= most) parts.push(block);
       else parts = [];
     }
-    if (length <= LONG_CLIP) return { samples: joined(parts), whole: true };
+    if (length <= most) return { samples: joined(parts), whole: true };
     lengths.set(path, length);
   }
   const start = cropStart(length, request);

@@ -10,11 +10,19 @@ import { AUDIO_EXTENSIONS, walkFiles } from "../io/folders.ts";
 import { NameTable } from "./manifest.ts";
 import { WorkerPool } from "./worker_pool.ts";
 import { syntheticClip } from "./synthetic.ts";
-import { type ClipAudio, FileError } from "./clip_reading.ts";
+import { type ClipAudio, FileError, LONG_CLIP } from "./clip_reading.ts";
 import { type CropPlace, cropStart, samplesOf } from "./crop.ts";
+
+/** Bytes that sources may still keep of decoded waveforms; what one keeps the others lack. */
+export interface CacheBudget {
+  /** What is left. */
+  free: number;
+}
 
 /** Bytes of decoded waveforms that are kept. */
 export const CACHE_BYTES: number = 512 * 2 ** 20;
+/** Bytes of the longest clip that is kept, 17 minutes: until then each crop would decode to it. */
+const MOST_KEPT = CACHE_BYTES / 8;
 
 /** Mean and standard deviation of log-mel values. */
 export interface Statistics {
@@ -83,8 +91,8 @@ export interface WaveformSource extends ClipSource {
 export interface FileSourceOptions {
   /** Called once per file that cannot be used. */
   readonly onSkip?: (path: string, reason: string) => void;
-  /** Budget for decoded waveforms kept in memory, bytes; default 512 MiB. */
-  readonly cacheBytes?: number;
+  /** For decoded waveforms kept in memory; default {@link CACHE_BYTES}, for this source alone. */
+  readonly cache?: CacheBudget;
   /** Who reads and decodes; default the calling thread. */
   readonly pool?: WorkerPool;
   /** What `.npy` values are standardised with; default the paper's. */
@@ -110,12 +118,11 @@ export function fileSource(
   names: NameTable,
   options: FileSourceOptions = {},
 ): WaveformSource {
-  const { onSkip, cacheBytes = CACHE_BYTES, statistics = MATPAC_STATISTICS } = options;
-  const { pool = new WorkerPool(0) } = options;
+  const { onSkip, statistics = MATPAC_STATISTICS, pool = new WorkerPool(0) } = options;
+  const { cache: budget = { free: CACHE_BYTES } } = options;
   const cache = new Map<number, Float32Array>();
   const skipped: SkippedClip[] = [];
   const reported = new Set<number>();
-  let free = cacheBytes;
   const describe = (index: number): string => {
     const path = names.at(index);
     return isAbsolute(path) ? path : join(root, path);
@@ -138,8 +145,8 @@ export function fileSource(
     }
   };
   const keep = (index: number, waveform: Float32Array): void => {
-    if (waveform.byteLength > free || cache.has(index)) return;
-    free -= waveform.byteLength;
+    if (waveform.byteLength > budget.free || cache.has(index)) return;
+    budget.free -= waveform.byteLength;
     cache.set(index, waveform);
   };
   // Reading ahead in a small collection asks for the same clip in several epochs.
@@ -158,7 +165,8 @@ export function fileSource(
   const crop = async (index: number, place: CropPlace): Promise<Crop | undefined> => {
     const known = cache.get(index);
     if (known) return waveformCrop(known, place);
-    const read = () => attempt(index, (path) => pool.run("clip", { path, ...place }));
+    const most = Math.max(LONG_CLIP, Math.min(budget.free, MOST_KEPT) / 4);
+    const read = () => attempt(index, (path) => pool.run("clip", { path, ...place, most }));
     const shared = decoding.has(index) && !long.has(index);
     let clip = await (long.has(index) ? read() : once(decoding, index, read));
     if (shared && clip && !clip.whole) clip = await read();

@@ -70,8 +70,7 @@ export async function dataSource(
   const statistics = standardise === "store"
     ? storeStatistics(listings, weights)
     : MATPAC_STATISTICS;
-  const { cacheBytes = CACHE_BYTES } = options;
-  const own = { ...options, cacheBytes: Math.floor(cacheBytes / listings.length), statistics };
+  const own = { cache: { free: CACHE_BYTES }, ...options, statistics };
   return joinSources(
     listings.map(({ name, root, names }) => fileSource(name, root, names, own)),
     weights,

@@ -422,26 +422,6 @@ Deno.test("a folder of good and bad files gives finite batches and lists the bad
   );
 });
 
-Deno.test("a clip that is asked for again while it is decoded is decoded once", async () => {
-  const source = await audioFolderSource([GOLDEN], { cacheBytes: 0 });
-  const index = Array.from({ length: source.size }, (_, i) => i)
-    .find((i) => source.describe(i).endsWith("ten_ms.wav"))!;
-  const [a, b] = await Promise.all([source.load(index), source.load(index)]);
-  assert(a !== undefined && a === b);
-  assert(a !== await source.load(index), "nothing is kept afterwards");
-});
-
-Deno.test("decoded clips are cached within the byte budget", async () => {
-  const load = async (cacheBytes: number): Promise<boolean> => {
-    const source = await audioFolderSource([GOLDEN], { cacheBytes });
-    const index = Array.from({ length: source.size }, (_, i) => i)
-      .find((i) => source.describe(i).endsWith("ten_ms.wav"))!;
-    return await source.load(index) === await source.load(index);
-  };
-  assertEquals(await load(160 * 4), true);
-  assertEquals(await load(160 * 4 - 1), false);
-});
-
 Deno.test("a folder of nothing but bad files ends in NoDataError that names it and the count", async () => {
   await withFolder(
     async (folder) => {
