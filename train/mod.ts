@@ -57,6 +57,7 @@ export { type OpenShard, type Shard, type ShardFacts, ShardFolder } from "./io/s
 export {
   type AudioFolderOptions,
   audioFolderSource,
+  type CacheBudget,
   type ClipSource,
   type Crop,
   type FileSourceOptions,
