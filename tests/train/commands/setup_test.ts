@@ -2,7 +2,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { fromFileUrl } from "@std/path";
 import { INSTALL_COMMAND } from "../../../engine/errors.ts";
-import { type Machine, planInstall } from "../../../train/setup.ts";
+import { type Machine, planInstall, wideVectors } from "../../../train/setup.ts";
 
 const ROOT = fromFileUrl(new URL("../../..", import.meta.url));
 const ICDS = "/usr/share/vulkan/icd.d";
@@ -30,6 +30,29 @@ Deno.test("setup: what stands in the way is said", async () => {
   assertEquals(await obstacle(machine(0, { "apt-get": 0 }, "darwin")), "obstacle");
 });
 
+Deno.test("setup: vectors of 16 floats where the processor has AVX-512, kernels apart", async () => {
+  const found = (
+    variables: Readonly<Record<string, string>>,
+    programs: Readonly<Record<string, number>> = { grep: 0, mkdir: 0 },
+    os = "linux",
+  ) => wideVectors(machine(1000, programs, os), (name) => variables[name]);
+  const at = (folder: string) => [
+    "LP_NATIVE_VECTOR_WIDTH=512",
+    `MESA_SHADER_CACHE_DIR=${folder}/mesa_16_lanes`,
+  ];
+  assertEquals(await found({ HOME: "/home/a" }), at("/home/a/.cache"));
+  assertEquals(await found({ HOME: "/home/a", XDG_CACHE_HOME: "/c" }), at("/c"));
+  assertEquals(await found({ MESA_SHADER_CACHE_DIR: "/m", XDG_CACHE_HOME: "/c" }), at("/m"));
+  const home = { HOME: "/home/a" };
+  assertEquals(await found({ ...home, LP_NATIVE_VECTOR_WIDTH: "256" }), [], "chosen already");
+  assertEquals(await found(home, { grep: 1, mkdir: 0 }), [], "no AVX-512");
+  assertEquals(await found(home, {}), [], "no grep");
+  assertEquals(await found(home, { grep: 0, mkdir: 1 }), [], "nowhere to keep kernels");
+  assertEquals(await found(home, { grep: 0, mkdir: 0 }, "darwin"), [], "another system");
+  assertEquals(await found({}), [], "no folder");
+  assertEquals(await found({ HOME: "/home/a b" }), [], "a folder that the shell would split");
+});
+
 function lavapipe(): string | undefined {
   try {
     const name = [...Deno.readDirSync(ICDS)].map((it) => it.name).find((it) => /^lvp_/.test(it));
@@ -39,9 +62,13 @@ function lavapipe(): string | undefined {
   }
 }
 
-/** Runs the task with every Vulkan driver hidden and these scripts as apt-get and sudo. */
+/**
+ * Runs the task with these scripts as apt-get, sudo and grep, and with every Vulkan driver hidden
+ * but the one given.
+ */
 async function setupTask(
   aptGet: string,
+  { grep = "exit 1", driver }: { readonly grep?: string; readonly driver?: string } = {},
 ): Promise<{ code: number; out: string; err: string; calls: string[] }> {
   const dir = await Deno.makeTempDir();
   try {
@@ -50,7 +77,9 @@ async function setupTask(
     };
     await script("apt-get", `echo "$@" >> ${dir}/calls\n${aptGet.replaceAll("$DIR", dir)}`);
     await script("sudo", 'shift; exec env "$@"');
+    await script("grep", grep);
     const hidden = `${dir}/icd.json`;
+    if (driver !== undefined) await Deno.copyFile(driver, hidden);
     const task = await new Deno.Command(Deno.execPath(), {
       args: ["task", "--quiet", "setup"],
       cwd: ROOT,
@@ -59,6 +88,8 @@ async function setupTask(
         VK_DRIVER_FILES: hidden,
         VK_ICD_FILENAMES: hidden,
         NO_COLOR: "1",
+        LP_NATIVE_VECTOR_WIDTH: "",
+        MESA_SHADER_CACHE_DIR: dir,
       },
     }).output();
     const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
@@ -103,5 +134,17 @@ Deno.test({
     const useless = await setupTask("exit 0");
     assertEquals(useless.code, 3);
     assertStringIncludes(useless.err, "also after the software driver was installed");
+  },
+});
+
+Deno.test({
+  name: "setup: commands run in vectors of 16 floats where the processor has AVX-512",
+  ignore: ICD === undefined,
+  fn: async () => {
+    const asked = '[ "$*" = "-qw avx512bw /proc/cpuinfo" ]';
+    const wide = await setupTask("exit 1", { grep: asked, driver: ICD });
+    assertStringIncludes(wide.out, "512 bits", wide.err);
+    const usual = await setupTask("exit 1", { driver: ICD });
+    assertEquals([usual.code, usual.out.includes("512 bits")], [0, false], usual.out);
   },
 });
