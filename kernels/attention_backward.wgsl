@@ -2,12 +2,12 @@
 // by keys by head size where attention_backward_q and attention_backward_kv make 7, as each of them
 // makes the scores and do v^T again.
 //
-// Tile scheme: a workgroup is one subgroup of 8 lanes and owns a head. It takes 8 ROWS keys at a
-// time and walks over all queries:
+// Tile scheme: a workgroup is one subgroup of WX lanes, 8 or 16, and owns a head. It takes WX ROWS
+// keys at a time and walks over all queries:
 //   s, dp       scale q k, do v: a lane owns ROWS keys; subgroupBroadcast passes q and do round
 //   p, ds       exp(s - lse), scale p (dp - delta)
-//   dv, dk, dq  += p do, ds q, ds k: a lane owns channels 4 l to 4 l + 3 of every 32; p and ds are
-//               passed round
+//   dv, dk, dq  += p do, ds q, ds k: a lane owns channels 4 l to 4 l + 3 of every 4 WX; p and ds
+//               are passed round
 // k is held both ways, dk and dv in registers, dq in memory: the lane that adds to an element is
 // the only one that reads or writes it, in the order of the keys, so that there are no atomics, no
 // barriers, and the same bits every time.
@@ -16,17 +16,17 @@
 // lane 1, which read them back with one load. Keys past the end are clamped on load, and have
 // weight 0.
 //
-// Constants: those of attention_bindings, VEC being 1, SCORED and OFFSET 0; ROWS; WORDS vec4 of a
-// row per lane; TOTAL and TOTAL_DATA name the operand that dq is summed in and its buffer: dq
-// itself, or with SUMS, where dq is f16, `sum` of f32. It needs subgroups of at least 8 lanes.
+// Constants: those of attention_bindings, VEC being 1, SCORED and OFFSET 0; WX; ROWS; WORDS vec4 of
+// a row per lane; TOTAL and TOTAL_DATA name the operand that dq is summed in and its buffer: dq
+// itself, or with SUMS, where dq is f16, `sum` of f32. It needs subgroups of at least WX lanes.
 //
-// Chosen: ROWS <= 6 with one word, ROWS * WORDS <= 4 with more, as many as leave the fewest keys
-// idle; more rows crowd the first-level cache, where registers spill to (kernels/README.md,
-// Laboratory notebook, attention_backward).
+// Chosen: with 8 lanes ROWS <= 6 with one word, ROWS * WORDS <= 4 with more, with 16 lanes ROWS <=
+// 2 where D <= 32, else 1, as many as leave the fewest keys idle; more rows crowd the first-level
+// cache, where registers spill to (kernels/README.md, Laboratory notebook, attention_backward).
 
 //:include attention_bindings
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(WX)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let tq = bound(params.tq, group);
   let tk = bound(params.tk, group);
@@ -39,7 +39,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   // Brings the rows into the cache: 8 loads of 64 bytes each wait for memory at once, those below
   // one after the other.
   var touched = 0.0;
-  for (var i = lane; i < tq * ${(D4+3)/4}u; i += 8u) {
+  for (var i = lane; i < tq * ${(D4+3)/4}u; i += ${WX}u) {
     let row = i / ${(D4+3)/4}u;
     let c = i % ${(D4+3)/4}u * 4u;
     touched += load_q(q_base + row * q_token, c).x;
@@ -54,32 +54,35 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 
   // The lanes whose channels there are.
 //:for w in 0..WORDS
-//:if 8*w + 8 <= D4
+//:if WX*w + WX <= D4
   let has$w = true;
 //:else
-  let has$w = ${8*w}u + lane < ${D4}u;
+  let has$w = ${WX*w}u + lane < ${D4}u;
 //:end
 //:end
 
   for (var i = 0u; i < tq; i++) {
     var products = vec4f(0.0);
 //:for w in 0..WORDS
-    let do$w = load_do(do_base + i * do_token, ${8*w}u + lane);
-    products = fma(do$w, load_o(o_base + i * o_token, ${8*w}u + lane), products);
+    let do$w = load_do(do_base + i * do_token, ${WX*w}u + lane);
+    products = fma(do$w, load_o(o_base + i * o_token, ${WX*w}u + lane), products);
 //:end
     var delta = sum_of(products);
     delta += subgroupShuffleXor(delta, 1u);
     delta += subgroupShuffleXor(delta, 2u);
     delta += subgroupShuffleXor(delta, 4u);
+//:if WX > 8
+    delta += subgroupShuffleXor(delta, 8u);
+//:end
     if (lane < 2u) {
       pair_data[pair_base + i * pair_token + lane] =
         select(lse_data[lse_base + i * lse_token], delta, lane == 1u);
     }
   }
 
-  for (var first = 0u; first < tk; first += ${8*ROWS}u) {
+  for (var first = 0u; first < tk; first += ${WX*ROWS}u) {
 //:for r in 0..ROWS
-    let key$r = first + ${8*r}u + lane;
+    let key$r = first + ${WX*r}u + lane;
     let own$r = min(key$r, tk - 1u);
 //:if MASK
     let seen$r = key$r < tk && attends(group, own$r);
@@ -90,10 +93,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     let k${r}_$c = load_k(k_base + own$r * k_token, ${c}u) * scale;
     let v${r}_$c = load_v(v_base + own$r * v_token, ${c}u);
 //:end
-//:for j in 0..8
-    let k_at${r}_$j = k_base + min(first + ${8*r+j}u, tk - 1u) * k_token;
+//:for j in 0..WX
+    let k_at${r}_$j = k_base + min(first + ${WX*r+j}u, tk - 1u) * k_token;
 //:for w in 0..WORDS
-    let k_own${r}_${j}_$w = load_k(k_at${r}_$j, ${8*w}u + lane);
+    let k_own${r}_${j}_$w = load_k(k_at${r}_$j, ${WX*w}u + lane);
     var dk${r}_${j}_$w = vec4f(0.0);
     var dv${r}_${j}_$w = vec4f(0.0);
 //:end
@@ -113,16 +116,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       let lse = subgroupBroadcast(pair, 0u);
       let delta = subgroupBroadcast(pair, 1u);
 //:for w in 0..WORDS
-      let q_own$w = load_q(q_base + i * q_token, ${8*w}u + lane);
-      let do_own$w = load_do(do_base + i * do_token, ${8*w}u + lane);
+      let q_own$w = load_q(q_base + i * q_token, ${WX*w}u + lane);
+      let do_own$w = load_do(do_base + i * do_token, ${WX*w}u + lane);
 //:end
 //:for r in 0..ROWS
       var s$r = vec2f(0.0);
       var dp$r = vec2f(0.0);
 //:end
 //:for c in 0..D4
-      let q$c = subgroupBroadcast(q_own${c/8}, ${c%8}u);
-      let do$c = subgroupBroadcast(do_own${c/8}, ${c%8}u);
+      let q$c = subgroupBroadcast(q_own${c/WX}, ${c%WX}u);
+      let do$c = subgroupBroadcast(do_own${c/WX}, ${c%WX}u);
 //:for r in 0..ROWS
       s$r = fma(k${r}_$c.xy, q$c.xy, s$r);
       dp$r = fma(v${r}_$c.xy, do$c.xy, dp$r);
@@ -142,13 +145,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:end
 //:for w in 0..WORDS
       var dq$w = select(
-        vec4f(${TOTAL_DATA}[total_at + min(${8*w}u + lane, ${D4-1}u)]),
+        vec4f(${TOTAL_DATA}[total_at + min(${WX*w}u + lane, ${D4-1}u)]),
         vec4f(0.0),
         first == 0u,
       );
 //:end
 //:for r in 0..ROWS
-//:for j in 0..8
+//:for j in 0..WX
       let p${r}_$j = vec4f(subgroupBroadcast(p$r, ${j}u));
       let ds${r}_$j = vec4f(subgroupBroadcast(ds$r, ${j}u));
 //:for w in 0..WORDS
@@ -160,17 +163,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 //:end
 //:if SUMS
 //:if CAUSAL
-      let done = first + ${8*ROWS}u > min(i, tk - 1u);
+      let done = first + ${WX*ROWS}u > min(i, tk - 1u);
 //:else
-      let done = first + ${8*ROWS}u >= tk;
+      let done = first + ${WX*ROWS}u >= tk;
 //:end
 //:end
 //:for w in 0..WORDS
       if (has$w) {
-        ${TOTAL_DATA}[total_at + ${8*w}u + lane] = dq$w;
+        ${TOTAL_DATA}[total_at + ${WX*w}u + lane] = dq$w;
 //:if SUMS
         if (done) {
-          store_dq(dq_base + i * dq_token, ${8*w}u + lane, dq$w);
+          store_dq(dq_base + i * dq_token, ${WX*w}u + lane, dq$w);
         }
 //:end
       }
@@ -178,11 +181,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     }
 
 //:for r in 0..ROWS
-//:for j in 0..8
+//:for j in 0..WX
 //:for w in 0..WORDS
-    if (first + ${8*r+j}u < tk && has$w) {
-      store_dk(dk_base + (first + ${8*r+j}u) * dk_token, ${8*w}u + lane, dk${r}_${j}_$w);
-      store_dv(dv_base + (first + ${8*r+j}u) * dv_token, ${8*w}u + lane, dv${r}_${j}_$w);
+    if (first + ${WX*r+j}u < tk && has$w) {
+      store_dk(dk_base + (first + ${WX*r+j}u) * dk_token, ${WX*w}u + lane, dk${r}_${j}_$w);
+      store_dv(dv_base + (first + ${WX*r+j}u) * dv_token, ${WX*w}u + lane, dv${r}_${j}_$w);
     }
 //:end
 //:end

@@ -32,7 +32,7 @@ fn main(
   let delta_base = at_delta(group, 0u);
 //:end
 //:if SUBGROUPS
-  let part = subgroup_lane & 7u;
+  let part = subgroup_lane & ${WX-1}u;
 //:end
 //:for r in 0..ROWS
   let key$r = group.x * (WX * ROWS) + ${r}u * WX + lane.x;
@@ -77,8 +77,8 @@ fn main(
 //:end
 //:if SUBGROUPS
 //:for w in 0..WORDS
-    let q_own$w = load_q(q_at, ${w*8}u + part);
-    let do_own$w = load_do(do_at, ${w*8}u + part);
+    let q_own$w = load_q(q_at, ${w*WX}u + part);
+    let do_own$w = load_do(do_at, ${w*WX}u + part);
 //:end
 //:end
 //:for r in 0..ROWS
@@ -87,8 +87,8 @@ fn main(
 //:end
 //:for c in 0..D4
 //:if SUBGROUPS
-    let q$c = subgroupBroadcast(q_own${c/8}, ${c%8}u);
-    let do$c = subgroupBroadcast(do_own${c/8}, ${c%8}u);
+    let q$c = subgroupBroadcast(q_own${c/WX}, ${c%WX}u);
+    let do$c = subgroupBroadcast(do_own${c/WX}, ${c%WX}u);
 //:else
     let q$c = load_q(q_at, ${c}u);
     let do$c = load_do(do_at, ${c}u);

@@ -25,7 +25,7 @@ fn main(
   let k_base = at_k(group, 0u);
   let v_base = at_v(group, 0u);
 //:if SUBGROUPS
-  let part = subgroup_lane & 7u;
+  let part = subgroup_lane & ${WX-1}u;
 //:end
 //:for r in 0..ROWS
   let row$r = group.x * (WX * ROWS) + ${r}u * WX + lane.x;
@@ -86,8 +86,8 @@ fn main(
 //:end
 //:if SUBGROUPS
 //:for w in 0..WORDS
-    let k_own$w = load_k(k_at, ${w*8}u + part);
-    let v_own$w = load_v(v_at, ${w*8}u + part);
+    let k_own$w = load_k(k_at, ${w*WX}u + part);
+    let v_own$w = load_v(v_at, ${w*WX}u + part);
 //:end
 //:end
 //:for r in 0..ROWS
@@ -96,8 +96,8 @@ fn main(
 //:end
 //:for c in 0..D4
 //:if SUBGROUPS
-    let k$c = subgroupBroadcast(k_own${c/8}, ${c%8}u);
-    let v$c = subgroupBroadcast(v_own${c/8}, ${c%8}u);
+    let k$c = subgroupBroadcast(k_own${c/WX}, ${c%WX}u);
+    let v$c = subgroupBroadcast(v_own${c/WX}, ${c%WX}u);
 //:else
     let k$c = load_k(k_at, ${c}u);
     let v$c = load_v(v_at, ${c}u);

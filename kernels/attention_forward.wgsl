@@ -10,14 +10,14 @@
 // Rows past the end are clamped on load and dropped on store.
 //
 // Constants: those of attention_bindings; ROWS, STEP; WX lanes per workgroup; SUBGROUPS (with VEC):
-// 8 lanes load 8 different vec4 of a K or V row at once, instead of all lanes loading the same
-// ones. K is passed round by subgroupBroadcast; for the result it is the probabilities that are,
-// and a lane owns the channels it loads of all 8 ROWS queries. It needs subgroups of at least 8
-// lanes. WORDS vec4 of a row per lane then.
+// the lanes, 8 or 16, load different vec4 of a K or V row at once, instead of all lanes loading the
+// same ones. K is passed round by subgroupBroadcast; for the result it is the probabilities that
+// are, and a lane owns the channels it loads of all WX ROWS queries. It needs subgroups of at least
+// WX lanes. WORDS vec4 of a row per lane then.
 //
-// Chosen: ROWS * D <= 256 (128 without SUBGROUPS, where compiling takes longer) with ROWS <= 4, as
-// many as leave the fewest rows idle: a third of the time goes to the loads of K and V
-// (kernels/README.md, Laboratory notebook, attention_forward).
+// Chosen: ROWS * D <= 256 (128 without SUBGROUPS, where compiling takes longer) with ROWS <= 4,
+// with 16 lanes half of both, as many as leave the fewest rows idle: a third of the time goes to
+// the loads of K and V (kernels/README.md, Laboratory notebook, attention_forward).
 
 //:include attention_bindings
 
@@ -32,7 +32,7 @@ fn main(
   let k_base = at_k(group, 0u);
   let v_base = at_v(group, 0u);
 //:if SUBGROUPS
-  let part = subgroup_lane & 7u;
+  let part = subgroup_lane & ${WX-1}u;
 //:end
 //:for r in 0..ROWS
   let row$r = group.x * (WX * ROWS) + ${r}u * WX + lane.x;
@@ -57,7 +57,7 @@ fn main(
   let q${r}_$c = load_q(q_at$r, ${c}u) * params.scale;
 //:end
 //:if SUBGROUPS
-//:for i in 0..8
+//:for i in 0..WX
 //:for w in 0..WORDS
   var acc${r}_${i}_$w = vec4f(0.0);
 //:end
@@ -84,8 +84,8 @@ fn main(
 //:end
 //:if SUBGROUPS
 //:for w in 0..WORDS
-    let k_own${u}_$w = load_k(k_at$u, ${w*8}u + part);
-    let v_own${u}_$w = load_v(v_at$u, ${w*8}u + part);
+    let k_own${u}_$w = load_k(k_at$u, ${w*WX}u + part);
+    let v_own${u}_$w = load_v(v_at$u, ${w*WX}u + part);
 //:end
 //:end
 //:for r in 0..ROWS
@@ -93,7 +93,7 @@ fn main(
 //:end
 //:for c in 0..D4
 //:if SUBGROUPS
-    let k${u}_$c = subgroupBroadcast(k_own${u}_${c/8}, ${c%8}u);
+    let k${u}_$c = subgroupBroadcast(k_own${u}_${c/WX}, ${c%WX}u);
 //:else
     let k${u}_$c = load_k(k_at$u, ${c}u);
 //:end
@@ -134,7 +134,7 @@ fn main(
 //:end
 //:if SUBGROUPS
 //:for r in 0..ROWS
-//:for i in 0..8
+//:for i in 0..WX
     let shrink${r}_$i = subgroupBroadcast(shrink$r, ${i}u);
 //:for u in 0..STEP
     let p${r}_${u}_$i = vec4f(subgroupBroadcast(p${r}_$u, ${i}u));
@@ -172,12 +172,12 @@ fn main(
   let share$r = 1.0 / l$r;
 //:end
 //:if SUBGROUPS
-//:for i in 0..8
+//:for i in 0..WX
   let share${r}_$i = subgroupBroadcast(share$r, ${i}u);
-  let token${r}_$i = group.x * (WX * ROWS) + ${r*8+i}u;
+  let token${r}_$i = group.x * (WX * ROWS) + ${r*WX+i}u;
 //:for w in 0..WORDS
-  if (token${r}_$i < params.tq && ${8*w}u + part < ${D4}u) {
-    store_o(at_o(group, token${r}_$i), ${8*w}u + part, acc${r}_${i}_$w * share${r}_$i);
+  if (token${r}_$i < params.tq && ${WX*w}u + part < ${D4}u) {
+    store_o(at_o(group, token${r}_$i), ${WX*w}u + part, acc${r}_${i}_$w * share${r}_$i);
   }
 //:end
 //:end

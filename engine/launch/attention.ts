@@ -335,7 +335,7 @@ function backwardWith(
     return;
   }
   const vectors = dk && dv && inVectors(problem, [q, k, v, o, dout, dq, dk, dv]);
-  if (variant.single && vectors && singleFits(problem) && singleBinds(operands)) {
+  if (variant.single && vectors && singleFits(device, problem) && singleBinds(operands)) {
     backwardAtOnce(variant, problem, { ...operands, dk, dv });
     return;
   }

@@ -98,8 +98,8 @@ const singleKernel = /* @__PURE__ */ defineKernel(
   backwardSource,
   /* @__PURE__ */ insight(
     () => 5,
-    ({ constants: { D, ROWS }, params: { tq, tk } }) =>
-      singleRounds(tq, tk, Number(D), Number(ROWS)),
+    ({ constants: { D, ROWS, WX }, params: { tq, tk } }) =>
+      singleRounds(tq, tk, Number(D), Number(ROWS), Number(WX)),
   ),
 );
 const rowsKernels = {
@@ -129,6 +129,10 @@ const LIVE = { forward: 2, backwardQ: 3, backwardKv: 4 };
 /** Subgroups as the kernels need them; measured on software adapters only. */
 const hasLanes = ({ info }: Device): boolean => info.software && info.subgroupSize >= 8;
 
+/** Lanes of a workgroup of the kernels with rows in registers: on software adapters one vector. */
+const lanesOf = ({ info }: Device): number =>
+  !info.software ? 32 : info.subgroupSize >= 16 ? 16 : 8;
+
 /**
  * Rows per lane, at most `most`: a workgroup's time goes with them and, by `shared` of a row, with
  * what they share.
@@ -144,42 +148,53 @@ function rowsPerLane(tokens: number, lanes: number, most: number, shared: number
  * Keys per lane of the single backward pass; more would crowd the first-level cache, where
  * registers spill to (kernels/attention_backward.wgsl).
  */
-const singleRows = (tk: number, words: number): number =>
-  rowsPerLane(tk, 8, words === 1 ? 6 : Math.max(1, Math.floor(4 / words)), 1);
+function singleRows(tk: number, d: number, lanes: number): number {
+  const words = Math.ceil(d / 4 / lanes);
+  // Lanes twice as many take twice the room each.
+  const most = lanes === 16
+    ? (d > 32 ? 1 : 2)
+    : words === 1
+    ? 6
+    : Math.max(1, Math.floor(4 / words));
+  return rowsPerLane(tk, lanes, most, 1);
+}
 
 /** Rounds of all loops of the single backward pass together, with `rows` keys per lane. */
-function singleRounds(tq: number, tk: number, d: number, rows: number): number {
-  const blocks = Math.ceil(tk / (8 * rows));
-  return Math.ceil(tq * Math.ceil(d / 16) / 8) + tq + 3 + blocks * (tq + 2);
+function singleRounds(tq: number, tk: number, d: number, rows: number, lanes: number): number {
+  const blocks = Math.ceil(tk / (lanes * rows));
+  return Math.ceil(tq * Math.ceil(d / 16) / lanes) + tq + 3 + blocks * (tq + 2);
 }
 
 /** Whether there is a single backward pass for a problem, and it may take so many rounds. */
-export const singleFits = ({ tq, tk, d, shift, scored }: Problem): boolean =>
-  !scored && shift === 0 &&
-  singleRounds(tq, tk, d, singleRows(tk, Math.ceil(d / 32))) <= MOST_ROUNDS;
+export function singleFits(device: Device, { tq, tk, d, shift, scored }: Problem): boolean {
+  const lanes = lanesOf(device);
+  return !scored && shift === 0 &&
+    singleRounds(tq, tk, d, singleRows(tk, d, lanes), lanes) <= MOST_ROUNDS;
+}
 
 /** Rows in registers: any adapter; with subgroups the one for software adapters. */
 const rows: KernelOfPass = (device, kind, { d, tq, tk }, vector) => {
-  const words = Math.ceil(d / 32);
+  const lanes = lanesOf(device);
+  const WORDS = Math.ceil(d / 4 / lanes);
   const pass = kind === "biasQ" ? "backwardQ" : kind === "biasKv" ? "backwardKv" : kind;
   if (pass === "backward") {
-    const ROWS = singleRows(tk, words);
     return {
       kernel: singleKernel,
       tokens: Math.max(tq, tk),
-      constants: { ROWS, WORDS: words },
+      constants: { WX: lanes, ROWS: singleRows(tk, d, lanes), WORDS },
       images: hasLanes(device),
     };
   }
   const { software } = device.info;
-  const lanes = software ? 8 : 32;
   const shuffles = vector && hasLanes(device);
   // On a GPU a lane has 255 registers. A CPU adapter spills to its cache for next to nothing; there
-  // the bound is the time to compile (kernels/attention_backward_kv.wgsl).
-  const spilt = shuffles ? (pass === "forward" ? 256 : 192) : 128;
+  // the bound is the time to compile (kernels/attention_backward_kv.wgsl), and with 16 lanes, that
+  // take twice the room, the cache.
+  const spilt = (shuffles ? (pass === "forward" ? 256 : 192) : 128) * 8 / lanes;
   const channels = software ? spilt : 192 / LIVE[pass];
   const tokens = pass === "backwardKv" ? tk : tq;
-  const ROWS = rowsPerLane(tokens, lanes, Math.min(4, Math.floor(channels / d)), 0.6);
+  const most = Math.min(lanes === 16 ? 2 : 4, Math.floor(channels / d));
+  const ROWS = rowsPerLane(tokens, lanes, most, 0.6);
   return {
     kernel: rowsKernels[pass],
     tokens: lanes * ROWS,
@@ -188,7 +203,7 @@ const rows: KernelOfPass = (device, kind, { d, tq, tk }, vector) => {
       ROWS,
       ...pass === "forward" ? { STEP: vector && d <= 64 ? 2 : 1 } : {},
       SUBGROUPS: shuffles,
-      WORDS: words,
+      WORDS,
     },
     images: shuffles && pass === "forward",
   };
@@ -284,7 +299,7 @@ export function attentionVariants(
   if (!device.info.software) return ["tiled", "tiled-64", "rows"];
   const names = ["rows", "tiled", "tiled-64"];
   if (direction === "forward" || d % 4 !== 0 || !hasLanes(device)) return names;
-  if (!singleFits(problem)) return names;
+  if (!singleFits(device, problem)) return names;
   return batch * heads < ENOUGH_HEADS
     ? ["rows", "single", "tiled", "tiled-64"]
     : ["single", ...names];
