@@ -31,7 +31,10 @@ export function compileAhead(device: Device): Disposable {
   const { firstRuns } = device;
   const expected = firstRuns.takeExpected()
     .filter(({ pipeline }) => !firstRuns.hasRun(pipeline.gpu));
-  const threads = Math.min(MOST_THREADS, navigator.hardwareConcurrency - 1);
+  // As many as cores: all go through the kernels in the same order, so that the main thread mostly
+  // waits for one of them.
+  const { hardwareConcurrency: cores } = navigator;
+  const threads = cores > 1 ? Math.min(MOST_THREADS, cores) : 0;
   const own = device.gpu instanceof GPUDevice;
   if (!own || !device.info.software || threads < 1 || expected.length < WORTH_A_THREAD) {
     return { [Symbol.dispose]: () => {} };
