@@ -197,8 +197,13 @@ test("shots: more clips of noisy classes do better; with all of them intervals a
   assertEquals(aheadOf(all.linear, all.linear), { mean: 0, ci95: 0 });
   // Paired: narrower than of two independent scores.
   assert(ahead.ci95 < 0.9 * Math.hypot(better.linear.ci95, all.linear.ci95), `${ahead.ci95}`);
-  const few = aheadOf((await fewShots({ ...context, features: helped })).linear, one.linear);
-  assert(few.ci95 > 0 && Number.isFinite(few.mean));
+  const few = await fewShots({ ...context, features: helped });
+  const differences = few.linear.repeats.map((it, draw) => it - one.linear.repeats[draw]);
+  const mean = differences.reduce((sum, it) => sum + it) / 6;
+  const variance = differences.reduce((sum, it) => sum + (it - mean) ** 2, 0) / 5;
+  const { mean: found, ci95: half } = aheadOf(few.linear, one.linear);
+  assertAlmostEquals(found, mean, 1e-12);
+  assertAlmostEquals(half, 1.96 * Math.sqrt(variance / 6), 1e-12);
   const several = { ...data, multiLabel: true };
   await assertRejects(() => fewShots({ ...context, data: several }), Error, "one label each");
 });
