@@ -12,14 +12,17 @@
 //   K x M (TA)    step l % 4,                       lane r % LANES / 4 * 4 + k % 4,
 //                 rows LANES i + l / 4 * 4 …        component r % 4
 //
+// Workgroups are taken in bands of BAND rows of tiles, down each column of a band: B then passes the
+// cache once for a band, not once for each row of tiles.
+//
 // Every element of C is summed over k in the same order as in gemm.wgsl, so that tiles of all sizes
 // give the same bits.
 //
 // Edges as in gemm.wgsl; all lanes stay active.
 //
 // Constants: E, TA, TB, VA, VB, VC, TAIL, BLOCKED, BIAS, GELU, FACTOR, RESIDUAL, PARTIAL, ACC, SUMS
-// as in gemm.wgsl; LANES (a multiple of 4), ROWS (a multiple of LANES), VECS; STORE, DOWN, ACROSS
-// as in gemm_store.wgsl; IMAGES as in gemm_bindings.wgsl, with a whole number of fours in K.
+// as in gemm.wgsl; LANES (a multiple of 4), ROWS (a multiple of LANES), VECS, BAND; STORE, DOWN,
+// ACROSS as in gemm_store.wgsl; IMAGES as in gemm_bindings.wgsl, with a whole number of fours in K.
 //
 // Three times as fast as gemm.wgsl on lavapipe, as the lanes of a subgroup load nothing twice;
 // which ROWS and VECS are fastest depends on the shape (kernels/README.md, Laboratory notebook,
@@ -28,7 +31,16 @@
 //:include gemm_bindings
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+fn main(
+  @builtin(workgroup_id) id: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let place = id.x + id.y * groups.x;
+  let band = place / (BAND * groups.x) * BAND;
+  let high = min(BAND, groups.y - band);
+  let rest = place - band * groups.x;
+  let group = vec3u(rest / high, band + rest % high, id.z);
   let row = group.y * ROWS;
   let column = (group.x * LANES + lane) * ${VECS*4}u;
   let c_start = group.z * params.batch_c;

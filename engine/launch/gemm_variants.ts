@@ -69,13 +69,19 @@ const REGISTER: GemmVariant = {
   columns: LARGEST_REGISTER_TILE,
 };
 
+/** Rows of tiles that a band of workgroups has, measured on a software adapter with 16 lanes. */
+const BAND = 4;
+
 /** One subgroup per workgroup, `rows` x `vecs` vec4 per invocation. */
 function subgroupTile(lanes: number, rows: number, vecs: number): GemmVariant {
   const columns = 4 * vecs * lanes;
   return {
     name: `subgroup-${rows}x${columns}`,
     kernel: subgroupKernel,
-    constants: { LANES: lanes, ROWS: rows, VECS: vecs, STORE: 8 / vecs, DOWN: 4, ACROSS: 4 },
+    constants: {
+      ...{ LANES: lanes, ROWS: rows, VECS: vecs, BAND },
+      ...{ STORE: 8 / vecs, DOWN: 4, ACROSS: 4 },
+    },
     rows,
     columns,
   };
@@ -109,7 +115,7 @@ const SUBGROUP_TILES: Readonly<
   },
   16: {
     buffers: [64, 32, 16].map((rows) => subgroupTile(16, rows, 1)),
-    images: [[64, 2], [64, 1], [32, 1], [16, 1]].map(([rows, vecs]) => imageTile(16, rows, vecs)),
+    images: [[48, 1], [32, 1], [16, 1]].map(([rows, vecs]) => imageTile(16, rows, vecs)),
   },
 };
 /** Rows x vec4 of columns per invocation. */

@@ -64,7 +64,7 @@ const TILES: Readonly<Record<number, Readonly<Record<"buffers" | "images", numbe
   },
   16: {
     buffers: [[16, 1], [32, 1], [64, 1]],
-    images: [[16, 1], [32, 1], [64, 1], [64, 2]],
+    images: [[16, 1], [32, 1], [48, 1]],
   },
 };
 const nameOf = (kind: string, [rows, vecs]: number[]) => `${kind}-${rows}x${4 * vecs * lanes}`;
