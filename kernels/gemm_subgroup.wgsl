@@ -12,8 +12,8 @@
 //   K x M (TA)    step l % 4,                       lane r % LANES / 4 * 4 + k % 4,
 //                 rows LANES i + l / 4 * 4 …        component r % 4
 //
-// Workgroups are taken in bands of BAND rows of tiles, down each column of a band: B then passes the
-// cache once for a band, not once for each row of tiles.
+// Workgroups are taken in bands of BAND rows of tiles, down each column of a band: B then passes
+// the cache once for a band, not once for each row of tiles.
 //
 // Every element of C is summed over k in the same order as in gemm.wgsl, so that tiles of all sizes
 // give the same bits.
