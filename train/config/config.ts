@@ -222,17 +222,25 @@ export function resolveConfig(
   return completed(check(layersOf(argv)), now, ranks);
 }
 
+/** Why some options are planned as they are, for people. */
+export interface PlannedReason {
+  readonly text: string;
+  /** The options; none where it says what was found or measured. */
+  readonly of: readonly OptionName[];
+}
+
 /** Values for options that nobody gave, and why they are so. */
 export interface PlannedValues {
   /** By option name; file and command line win. */
   readonly values: Readonly<Record<string, unknown>>;
-  /** For people. */
-  readonly reasons: readonly string[];
+  /** In the order in which they are told. */
+  readonly reasons: readonly PlannedReason[];
 }
 
 /**
- * As {@link resolveConfig}, with planned values below all others. Planned blocks belong to the
- * planned way to pool: who asks for another one gets the last block, as everywhere.
+ * As {@link resolveConfig}, with planned values below all others, and reasons of what was planned
+ * and not given. Planned blocks belong to the planned way to pool: who asks for another one gets
+ * the last block, as everywhere.
  */
 export function resolvePlanned(
   argv: readonly string[],
@@ -240,10 +248,17 @@ export function resolvePlanned(
   { values, reasons }: PlannedValues,
 ): ResolvedConfig {
   const given = layersOf(argv);
+  const isGiven = (name: OptionName) => last(given, name) !== undefined;
   const { blocks: _, ...others } = values;
-  const planned = last(given, "pool") === undefined ? values : others;
+  const planned = isGiven("pool") ? others : values;
   const layers = [{ source: "as planned", values: planned }, ...given];
-  return { ...completed(check(layers), now), plan: reasons };
+  const plan = reasons.flatMap(({ text, of }) => {
+    const own = of.filter((it) => isGiven(it) || it === "blocks" && isGiven("pool"));
+    if (own.length === 0) return [text];
+    const names = own.map((it) => `--${it}`).join(" and ");
+    return own.length === of.length ? [] : [`${text} (but ${names} as given)`];
+  });
+  return { ...completed(check(layers), now), plan };
 }
 
 /** Options that say nothing of how a model is trained: a run that has no others is planned. */

@@ -15,7 +15,7 @@ import type { ObjectiveName } from "../../model/objectives/objectives.ts";
 import { type PresetName, PRESETS } from "../../model/objectives/presets.ts";
 import { patchGrid } from "../../model/vit/geometry.ts";
 import { SAMPLE_RATE } from "../audio/decode.ts";
-import type { ResolvedConfig } from "../config/config.ts";
+import type { PlannedReason, ResolvedConfig } from "../config/config.ts";
 import { stagesOf } from "../config/stages.ts";
 import type { ClipSource } from "../data/clip_source.ts";
 import { FileError } from "../data/clip_reading.ts";
@@ -49,12 +49,12 @@ export interface PlannedSizes {
   /** What comes to that where a pass has crops of two clips at least. */
   readonly contrast?: {
     readonly values: Readonly<Record<string, unknown>>;
-    readonly reason: string;
+    readonly reason: PlannedReason;
   };
   /** Most crops of the last stage. */
   readonly mostCrops?: number;
-  /** Why, for people. */
-  readonly reasons: readonly string[];
+  /** Why. */
+  readonly reasons: readonly PlannedReason[];
 }
 
 /** Options for which the plan has values already. */
@@ -121,10 +121,15 @@ function weightsOf({ each, hours }: SoundFacts): Readonly<Record<string, unknown
 /** A number for people. */
 const rounded = (x: number): string => Number(x.toPrecision(2)).toLocaleString("en");
 
-function sharesReason({ each }: SoundFacts): string[] {
+/** What was found or measured. */
+const fact = (text: string): PlannedReason => ({ text, of: [] });
+
+function sharesReason({ each }: SoundFacts): PlannedReason[] {
   if (each === undefined) return [];
   const minutes = each.map((it) => rounded(60 * it)).join(", ");
-  return [`crops come from the folders by their minutes of sound, ${minutes}, not by their clips`];
+  const text =
+    `crops come from the folders by their minutes of sound, ${minutes}, not by their clips`;
+  return [{ text, of: ["data-weights"] }];
 }
 
 /**
@@ -150,32 +155,47 @@ export function planSizes(
   const batch = { tiny: 32, small: 64, base: 256 }[preset];
   const paints = fixed.objective === undefined ? !isLong : fixed.objective === "msm-mae";
   const larger = preset === "tiny" ? "small" : "base";
-  const reasons = [
-    `${rounded(sound * 60)} min of sound in ${clips} clips, half of them longer than ` +
-    `${rounded(median)} s; ${rounded(hours)} h of training, tiny paints ${rounded(rate)} crops ` +
-    "per second here",
-    fixed.preset === undefined
-      ? `preset ${preset}: ${rounded(crops(preset))} crops in that time` +
-        (preset === "base"
-          ? ""
-          : `; ${larger} is for ${rounded(WORTH[larger].crops)} crops of its ` +
-            `own and ${WORTH[larger].hours} h of sound`)
-      : `preset ${preset}, as asked for: about ${rounded(crops(preset))} crops in that time`,
-    `crops of ${frames / 100} s, ${batch} to an update, mask ratio ${maskRatio}: ` +
-    (frames === 64
-      ? isLong ? "clips are short" : "more crops in the time given, of which a short run has few"
-      : "long enough a run for the presets' crops"),
+  const reasons: PlannedReason[] = [
+    fact(
+      `${rounded(sound * 60)} min of sound in ${clips} clips, half of them longer than ` +
+        `${rounded(median)} s; ${rounded(hours)} h of training, tiny paints ${rounded(rate)} ` +
+        "crops per second here",
+    ),
+    fact(
+      fixed.preset === undefined
+        ? `preset ${preset}: ${rounded(crops(preset))} crops in that time` +
+          (preset === "base"
+            ? ""
+            : `; ${larger} is for ${rounded(WORTH[larger].crops)} crops of its ` +
+              `own and ${WORTH[larger].hours} h of sound`)
+        : `preset ${preset}, as asked for: about ${rounded(crops(preset))} crops in that time`,
+    ),
+    {
+      text: `crops of ${frames / 100} s, ${batch} to an update, mask ratio ${maskRatio}: ` +
+        (frames === 64
+          ? isLong
+            ? "clips are short"
+            : "more crops in the time given, of which a short run has few"
+          : "long enough a run for the presets' crops"),
+      of: ["crop-frames", "batch", "mask-ratio"],
+    },
     ...sharesReason(facts),
     paints
-      ? "the encoder paints spectrograms (MSM-MAE): in a short run the other objectives' teacher " +
-        "knows too little to ask for more"
-      : `the encoder paints spectrograms first, then ${
-        fixed.objective ?? "matpac"
-      } goes on from it, whose teacher knows something then`,
-    ...preset === "base" ? [] : [
-      "embeddings are mean and deviation over time, of the patches and of the last block: what a " +
-      "sound is and how steady, as it was heard and as it was understood",
-    ],
+      ? {
+        text: "the encoder paints spectrograms (MSM-MAE): in a short run the other objectives' " +
+          "teacher knows too little to ask for more",
+        of: ["objective"],
+      }
+      : fact(
+        `the encoder paints spectrograms first, then ${
+          fixed.objective ?? "matpac"
+        } goes on from it, whose teacher knows something then`,
+      ),
+    ...preset === "base" ? [] : [{
+      text: "embeddings are mean and deviation over time, of the patches and of the last block: " +
+        "what a sound is and how steady, as it was heard and as it was understood",
+      of: ["pool", "blocks"] as const,
+    }],
   ];
   return {
     values: {
@@ -197,9 +217,12 @@ export function planSizes(
     ...paints && !isLong && {
       contrast: {
         values: CLIPS,
-        reason: "two crops of each clip, played at different speeds, are to be known as one " +
-          `(contrast, weight ${CLIPS.contrast}): an encoder that paints alone learns little of ` +
-          "whole sounds",
+        reason: {
+          text: "two crops of each clip, played at different speeds, are to be known as one " +
+            `(contrast, weight ${CLIPS.contrast}): an encoder that paints alone learns little of ` +
+            "whole sounds",
+          of: ["contrast", "speeds"],
+        },
       },
     },
     reasons,
@@ -245,14 +268,19 @@ export function planContinued(
     ...hasTeacher && { averaging: teacher ? [1, 4.6] as const : [0.23, 4.6] as const },
     mostCrops: Math.ceil(MOST_PASSES * sound * 3600 / (frames / 100)),
     reasons: [
-      `${rounded(sound * 60)} min of sound in ${clips} clips, half of them longer than ` +
-      `${rounded(median)} s; ${rounded(hours)} h of training at most`,
-      `the file is of preset ${preset} and was trained as ${objective}, which goes on` +
-      (hasTeacher ? teacher ? ", teacher included" : "; its encoder is the first teacher" : ""),
-      `crops of ${
-        frames / 100
-      } s, ${batch} to an update, learning rate ${lr}: low, so that what it ` +
-      "knows stays",
+      fact(
+        `${rounded(sound * 60)} min of sound in ${clips} clips, half of them longer than ` +
+          `${rounded(median)} s; ${rounded(hours)} h of training at most`,
+      ),
+      fact(
+        `the file is of preset ${preset} and was trained as ${objective}, which goes on` +
+          (hasTeacher ? teacher ? ", teacher included" : "; its encoder is the first teacher" : ""),
+      ),
+      {
+        text: `crops of ${frames / 100} s, ${batch} to an update, learning rate ${lr}: low, so ` +
+          "that what it knows stays",
+        of: ["crop-frames", "batch", "lr"],
+      },
       ...sharesReason(facts),
     ],
   };
@@ -269,7 +297,7 @@ export function planLengths(
   rates: readonly number[],
   hours: number,
   { batch, preset }: Pick<ResolvedConfig, "batch" | "preset">,
-): { readonly values: Readonly<Record<string, unknown>>; readonly reason: string } {
+): { readonly values: Readonly<Record<string, unknown>>; readonly reason: PlannedReason } {
   const { length } = PRESETS[preset].training;
   const least = "steps" in length && mostCrops === Infinity ? length.steps : LEAST_UPDATES;
   const within = (share: number, rate: number) => {
@@ -295,9 +323,11 @@ export function planLengths(
       ...averaging && { "ema-encoder": averaging.map(decay) },
       "save-every": saveEvery,
     },
-    reason: `${each}${steps === most ? `, ${MOST_PASSES} passes over the sound` : ""}: ${
-      rates.map(rounded).join(" and ")
-    } crops per second measured`,
+    reason: fact(
+      `${each}${steps === most ? `, ${MOST_PASSES} passes over the sound` : ""}: ${
+        rates.map(rounded).join(" and ")
+      } crops per second measured`,
+    ),
   };
 }
 

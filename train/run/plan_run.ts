@@ -56,7 +56,7 @@ export async function planRun(
   { hours, device, source, pool, quiet }: PlanContext,
 ): Promise<ResolvedConfig> {
   const shown = { quiet };
-  const resolve = (values: PlannedValues["values"], reasons: readonly string[] = []) =>
+  const resolve = (values: PlannedValues["values"], reasons: PlannedValues["reasons"] = []) =>
     resolvePlanned(argv, now, { values, reasons });
   const timed = (config: ResolvedConfig) =>
     waiting(() => "timing updates on this adapter", measureRates(device, config), shown);

@@ -147,13 +147,28 @@ test("plan: of several folders every second of sound counts alike, and what is g
     const { values, reasons } = planSizes(sound, 70, 1);
     assertEquals(values["data-weights"], [0.35, 0.25, 0.006]);
     assert(
-      reasons.some((it) => it.includes("by their minutes of sound, 0.35, 0.25, 0")),
-      `${reasons}`,
+      reasons.some(({ text }) => text.includes("by their minutes of sound, 0.35, 0.25, 0")),
+      reasons.map(({ text }) => text).join("\n"),
     );
     const words = data.flatMap((it) => ["--data", it]);
     const resolved = (...more: string[]) =>
       resolvePlanned([...words, ...more], NOW, { values: { ...values, steps: 1 }, reasons });
     assertEquals(resolved().dataWeights, [0.35, 0.25, 0.006]);
     assertEquals(resolved("--data-weights", "1,2,3").dataWeights, [1, 2, 3]);
+    // What is said is of what is planned and of nothing else.
+    const said = (...more: string[]) => {
+      const { plan = [] } = resolved(...more);
+      const of = (start: string) => plan.find((it) => it.startsWith(start));
+      return [plan.length, of("crops come from"), of("crops of"), of("embeddings are")] as const;
+    };
+    const [count, shares, crops, readout] = said();
+    assertEquals(count, reasons.length);
+    assert(shares && crops && readout);
+    assertEquals(
+      said("--data-weights", "1,2,3", "--batch", "8", "--mask-ratio", "0.7"),
+      [count - 1, undefined, `${crops} (but --batch and --mask-ratio as given)`, readout],
+    );
+    assertEquals(said("--blocks", "3")[3], `${readout} (but --blocks as given)`);
+    assertEquals(said("--pool", "max"), [count - 1, shares, crops, undefined]);
     assertEquals(planSizes({ ...sound, each: undefined }, 70, 1).values["data-weights"], undefined);
   }));
