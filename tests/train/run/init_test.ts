@@ -143,7 +143,7 @@ fullOnly(
         const planned = of({ ...sizes.values, ...values });
         // A hundred passes over 6 minutes in crops of 0.48 s, not an hour.
         assertEquals(planned.length, { steps: Math.ceil(100 * 360 / 0.48 / 32) });
-        assert(reason.includes("100 passes"), reason);
+        assert(reason.text.includes("100 passes"), reason.text);
         assertEquals([planned.objective, planned.lr, planned.init], ["matpac", 1e-4, official]);
         assertEquals(planned.teacherTemp, [0.07, 0.07]);
       } finally {
