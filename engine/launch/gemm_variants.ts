@@ -69,7 +69,7 @@ const REGISTER: GemmVariant = {
   columns: LARGEST_REGISTER_TILE,
 };
 
-/** Rows of tiles that a band of workgroups has, measured on a software adapter with 16 lanes. */
+/** Rows of tiles that a band of workgroups has, as measured on a software adapter. */
 const BAND = 4;
 
 /** One subgroup per workgroup, `rows` x `vecs` vec4 per invocation. */
@@ -78,10 +78,7 @@ function subgroupTile(lanes: number, rows: number, vecs: number): GemmVariant {
   return {
     name: `subgroup-${rows}x${columns}`,
     kernel: subgroupKernel,
-    constants: {
-      ...{ LANES: lanes, ROWS: rows, VECS: vecs, BAND },
-      ...{ STORE: 8 / vecs, DOWN: 4, ACROSS: 4 },
-    },
+    constants: { LANES: lanes, ROWS: rows, VECS: vecs, BAND, STORE: 8 / vecs, DOWN: 4, ACROSS: 4 },
     rows,
     columns,
   };
